@@ -1,0 +1,76 @@
+# Everything a developer types.  Needs a Python >= 3.11 and make, nothing else.
+#
+#   make demo [SCALE=0.25]   the main job on an embedded cluster, at full size or less
+#   make test                lint, types, import contracts and tests (= make check)
+#   make fix                 let ruff repair what it can
+#   make examples            every example at full size
+#   make bench               the short benchmarks; bench-full takes its time
+#   make docs                the documentation, into docs/_build/html
+#   make clean               remove what was built; the environment too
+#
+# PYTHON=python3.12 chooses the interpreter that makes the environment.
+
+PYTHON ?= python3
+VENV   ?= .venv
+SCALE  ?= 1
+
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+PIP    := $(PY) -m pip --quiet --disable-pip-version-check
+SHELL  := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test check fix examples bench bench-full docs clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'
+
+# The environment.  A stamp remembers which extras are installed, so that the
+# second `make` starts at once; a changed pyproject.toml installs again.
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "covey needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	    echo "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	    echo "No environment could be made in $(VENV).  On Debian and Ubuntu: apt install python3-venv" >&2; \
+	    rm -rf $(VENV); exit 1; }
+
+$(VENV)/.stamp-%: pyproject.toml | $(PY)
+	@echo "installing covey[$*] into $(VENV)"
+	@$(PIP) install --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.stamp-demo
+	@$(PY) examples/demo.py --scale $(SCALE)
+
+test check: $(VENV)/.stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q
+
+fix: $(VENV)/.stamp-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+examples: $(VENV)/.stamp-examples
+	@for program in examples/0*.py; do \
+	    echo "== $$program"; PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) $$program; done
+
+bench: $(VENV)/.stamp-test
+	$(PY) -m benchmarks
+
+bench-full: $(VENV)/.stamp-test $(VENV)/.stamp-peers
+	$(PY) -m benchmarks --full --peers
+
+docs: $(VENV)/.stamp-docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache \
+	    .import_linter_cache .hypothesis mandelbrot.png heatmap.png mydask.png
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

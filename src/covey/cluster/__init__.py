@@ -1,0 +1,1 @@
+"""Clusters that covey starts by itself, beginning with the local one."""

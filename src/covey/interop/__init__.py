@@ -1,0 +1,1 @@
+"""Other people's interfaces over covey: dask, futures, joblib and the pool."""

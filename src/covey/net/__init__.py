@@ -1,0 +1,1 @@
+"""Sessions over in-process pipes, unix sockets, TCP and TLS."""

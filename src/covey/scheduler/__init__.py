@@ -1,0 +1,1 @@
+"""The one process that decides what runs where and when."""

@@ -1,0 +1,1 @@
+"""Where results rest: on the heap, in shared memory, on disk."""

@@ -1,0 +1,1 @@
+"""The agent of one machine: its slots, its store, its runners."""
