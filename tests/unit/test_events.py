@@ -1,0 +1,62 @@
+"""The ring of events, against a list that forgets nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.errors import UsageError
+from covey.events import Ring
+
+
+def test_a_reader_walks_along():
+    ring = Ring[str](8)
+    assert ring.append("a") == 0
+    assert ring.append("b") == 1
+    assert ring.since(0) == (0, ["a", "b"], 0)
+    assert ring.since(2) == (2, [], 0)
+    ring.extend("cd")
+    assert ring.since(2) == (2, ["c", "d"], 0)
+    assert ring.since(1, limit=2) == (1, ["b", "c"], 0)
+
+
+def test_a_late_reader_is_told_what_it_missed():
+    ring = Ring[int](3)
+    ring.extend(range(10))
+    assert ring.since(0) == (7, [7, 8, 9], 7)
+    assert ring.since(6) == (7, [7, 8, 9], 1)
+    assert ring.since(8) == (8, [8, 9], 0)
+    assert len(ring) == 3
+    assert ring.oldest == 7
+
+
+def test_a_reader_from_the_future_gets_nothing():
+    ring = Ring[int](3)
+    ring.append(1)
+    assert ring.since(99) == (1, [], 0)
+
+
+@pytest.mark.parametrize("capacity", [0, -1])
+def test_a_ring_holds_something(capacity):
+    with pytest.raises(UsageError, match="at least one event"):
+        Ring(capacity)
+
+
+@given(
+    capacity=st.integers(1, 9),
+    count=st.integers(0, 40),
+    number=st.integers(-3, 45),
+    limit=st.none() | st.integers(-1, 12),
+)
+def test_a_ring_is_the_end_of_an_endless_list(capacity, count, number, limit):
+    ring = Ring[int](capacity)
+    assert [ring.append(event) for event in range(count)] == list(range(count))
+    first, events, dropped = ring.since(number, limit)
+    kept = [event for event in range(count)[-capacity:] if event >= number]
+    wanted = kept if limit is None else kept[: max(0, limit)]
+    assert events == wanted
+    assert dropped == max(0, min(count - capacity, count) - max(0, number))
+    assert first == min(count, max(0, number, count - capacity))
+    if events:
+        assert events[0] == first
