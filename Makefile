@@ -37,12 +37,18 @@ $(PY):
 	    echo "No environment could be made in $(VENV).  On Debian and Ubuntu: apt install python3-venv" >&2; \
 	    rm -rf $(VENV); exit 1; }
 
+$(VENV)/.stamp-covey: pyproject.toml | $(PY)
+	@echo "installing covey into $(VENV)"
+	@$(PIP) install --editable .
+	@touch $@
+
 $(VENV)/.stamp-%: pyproject.toml | $(PY)
 	@echo "installing covey[$*] into $(VENV)"
 	@$(PIP) install --editable '.[$*]'
-	@touch $@
+	@touch $@ $(VENV)/.stamp-covey
 
-demo: $(VENV)/.stamp-demo
+# The demo draws its picture with the standard library, so covey is all it needs.
+demo: $(VENV)/.stamp-covey
 	@$(PY) examples/demo.py --scale $(SCALE)
 
 test check: $(VENV)/.stamp-test
