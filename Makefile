@@ -63,7 +63,7 @@ fix: $(VENV)/.stamp-test
 	$(BIN)/ruff format .
 
 examples: $(VENV)/.stamp-examples
-	@for program in examples/0*.py; do \
+	@set -e; for program in examples/0*.py; do \
 	    echo "== $$program"; PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) $$program; done
 
 bench: $(VENV)/.stamp-test
