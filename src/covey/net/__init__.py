@@ -1,1 +1,1 @@
-"""Sessions over in-process pipes, unix sockets, TCP and TLS."""
+"""Hands: links between processes, over unix sockets, TCP, or within one process."""

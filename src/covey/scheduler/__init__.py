@@ -1,1 +1,1 @@
-"""The one process that decides what runs where and when."""
+"""The scheduler: knows keys, sizes and places, never values."""

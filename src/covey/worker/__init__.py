@@ -1,1 +1,1 @@
-"""The agent of one machine: its slots, its store, its runners."""
+"""The worker: the agent of one machine.  Never runs user code, never unpickles."""

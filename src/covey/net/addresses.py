@@ -1,0 +1,94 @@
+"""Addresses: where a process listens, as text.
+
+Two forms: ``unix:/path/to/socket`` and ``tcp://host:port``.  Users may also
+type ``host:port``, or dask's ``tcp://host:port``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from covey.errors import UsageError
+
+DEFAULT_PORT: Final = 8786
+
+
+class Address(NamedTuple):
+    """A place to connect to; ``path`` is empty for TCP, ``host`` for unix."""
+
+    host: str
+    port: int
+    path: str
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp://{host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only processes of this machine can reach it."""
+        return bool(self.path) or is_loopback(self.host)
+
+
+def parse_address(text: str) -> Address:
+    """Read an address that a user typed.
+
+    Raises:
+        UsageError: the text is no address; the message shows the forms.
+    """
+    text = text.strip()
+    if text.startswith("unix:"):
+        return Address("", 0, text.removeprefix("unix:").removeprefix("//"))
+    rest = text.removeprefix("tcp://")
+    host, colon, port = rest.rpartition(":")
+    if not colon or rest.endswith("]"):
+        host, port = rest, str(DEFAULT_PORT)
+    host = host.strip("[]")
+    if not host or "/" in host or "://" in rest or not port.isdigit():
+        raise UsageError(
+            f"{text!r} is not an address; expected HOST:PORT, tcp://HOST:PORT or "
+            f"unix:/PATH"
+        )
+    if not 0 <= int(port) < 1 << 16:
+        raise UsageError(f"{text!r}: a port is a number from 0 to 65535")
+    return Address(host, int(port), "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* names this machine's loopback interface."""
+    return host in {"localhost", "::1", ""} or host.startswith("127.")
+
+
+def host_identity() -> str:
+    """Return a text that two processes share when they can map each other's memory.
+
+    That takes the same kernel, the same view of processes and the same user.
+    """
+    parts = [socket.gethostname(), str(os.getuid() if hasattr(os, "getuid") else 0)]
+    for source in ("/proc/sys/kernel/random/boot_id", "/etc/machine-id"):
+        try:
+            parts.append(Path(source).read_text("ascii").strip())
+            break
+        except OSError:
+            continue
+    try:
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        pass
+    return "/".join(parts)
+
+
+def own_host_towards(host: str) -> str:
+    """Return the address of this machine that *host* can answer to."""
+    if is_loopback(host):
+        return "127.0.0.1"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        # Connecting a datagram socket sends nothing: it only picks a route.
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])

@@ -1,0 +1,120 @@
+"""Opening links: to an address, with patience, and with errors that help."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from covey import clock
+from covey.errors import CoveyError, NoScheduler
+from covey.net.addresses import Address
+from covey.net.link import Link
+from covey.wire.handshake import CallerHandshake, Role
+
+#: How long to keep trying an address where nobody answers.
+CONNECT_SECONDS: Final = 10.0
+
+_FIRST_PAUSE_SECONDS: Final = 0.02
+_LONGEST_PAUSE_SECONDS: Final = 0.5
+
+#: Trying again cannot help against these.
+_HOPELESS: Final = frozenset({errno.EACCES, errno.EPERM})
+
+
+async def open_link(
+    address: Address,
+    union: Any,
+    *,
+    role: Role,
+    secret: bytes,
+    version: str,
+    on_messages: Callable[[Link, list[Any]], None],
+    on_lost: Callable[[Link, Exception | None], None],
+    timeout_seconds: float = CONNECT_SECONDS,
+    what: str = "scheduler",
+) -> Link:
+    """Connect to *address*, shake hands, and return the open link.
+
+    A refused or unreachable address is tried again until *timeout_seconds*
+    have passed, since the other side may just be starting.
+
+    Raises:
+        NoScheduler: nobody answered; says where, how long, and what to check.
+        Refused: the other side answered and said no.
+        RemoteProtocolError: something else than covey listens there.
+    """
+    start = clock.monotonic()
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await _open_once(
+                address, union, role, secret, version, on_messages, on_lost
+            )
+        except OSError as error:
+            if isinstance(error, CoveyError):
+                raise
+            waited = clock.monotonic() - start
+            if error.errno in _HOPELESS or waited + pause > timeout_seconds:
+                raise NoScheduler(_explain(address, error, waited, what)) from error
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+async def _open_once(
+    address: Address,
+    union: Any,
+    role: Role,
+    secret: bytes,
+    version: str,
+    on_messages: Callable[[Link, list[Any]], None],
+    on_lost: Callable[[Link, Exception | None], None],
+) -> Link:
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[None] = loop.create_future()
+
+    def lost(link: Link, error: Exception | None) -> None:
+        if opened.done():
+            on_lost(link, error)
+        else:
+            opened.set_exception(
+                error or ConnectionResetError("the peer closed the connection")
+            )
+
+    def opened_now(_: Link) -> None:
+        opened.set_result(None)
+
+    def make() -> Link:
+        return Link(
+            union,
+            CallerHandshake(role, secret, version),
+            on_open=opened_now,
+            on_messages=on_messages,
+            on_lost=lost,
+        )
+
+    if address.path:
+        _, link = await loop.create_unix_connection(make, address.path)
+    else:
+        _, link = await loop.create_connection(make, address.host, address.port)
+    await opened
+    return link
+
+
+def _explain(address: Address, error: OSError, waited: float, what: str) -> str:
+    if isinstance(error, socket.gaierror):
+        check = f"does the name {address.host!r} resolve on this machine?"
+    elif address.path:
+        check = "is the cluster that made this socket still running?"
+    else:
+        check = (
+            f"is `covey scheduler` running there, is {address.port} the port that it "
+            f"printed, and does a firewall let you through?"
+        )
+    reason = error.strerror or str(error) or type(error).__name__
+    return (
+        f"no {what} answers at {address} (tried for {waited:.1f} s; last: "
+        f"{reason}). Check: {check}"
+    )

@@ -1,0 +1,137 @@
+"""The door of the scheduler's core: events in, messages out.
+
+``step`` takes one event and the time, and returns what is to be said to whom.
+It reads no clock, opens no socket, and holds no value: the same machine runs a
+cluster and a simulation of one.  News is taken in a batch at a time; planning
+happens once, at the end of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from covey.ids import ClientId
+from covey.scheduler.core import clients, placement, report, workers
+from covey.scheduler.core.state import Client, SchedulerState, Worker
+from covey.wire.base import Message
+from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
+
+# Events: what may happen.
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """A peer has connected and presented itself."""
+
+    peer: int
+    introduction: ClientIntroduction | WorkerIntroduction
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A peer sent a batch of messages."""
+
+    peer: int
+    messages: Sequence[Any]
+
+
+class Left(msgspec.Struct, frozen=True):
+    """A peer's connection ended."""
+
+    peer: int
+
+
+Event: TypeAlias = Joined | Said | Left
+Orders: TypeAlias = dict[int, list[Message]]
+
+
+class SchedulerCore:
+    """The scheduler, without its sockets."""
+
+    def __init__(self, *, cluster: str = "", epoch: int = 1) -> None:
+        self.state = SchedulerState(cluster=cluster, epoch=epoch)
+
+    def next_peer(self) -> int:
+        """Return the number for a peer that is about to join."""
+        self.state.last_peer += 1
+        return self.state.last_peer
+
+    def step(self, event: Event, now: float) -> Orders:
+        """Take in one event; return the messages to send, by peer."""
+        state = self.state
+        state.now = now
+        if type(event) is Said:
+            self._said(event)
+        elif type(event) is Joined:
+            self._joined(event)
+        else:
+            self._left(event.peer)
+        if state.ready_count or state.excess:
+            placement.plan(state)
+        if state.leaving:
+            workers.see_off(state)
+        outgoing, state.outgoing = state.outgoing, {}
+        return outgoing
+
+    @property
+    def closing(self) -> bool:
+        """Whether a client has asked for the whole cluster to end."""
+        return self.state.closing
+
+    def _said(self, event: Said) -> None:
+        state = self.state
+        worker = state.workers.get(event.peer)
+        if worker is not None:
+            for message in event.messages:
+                workers.handlers.handle(state, worker, message)
+            return
+        client = state.clients.get(event.peer)
+        if client is not None:
+            for message in event.messages:
+                clients.handlers.handle(state, client, message)
+
+    def _joined(self, event: Joined) -> None:
+        state = self.state
+        hello = event.introduction
+        if isinstance(hello, WorkerIntroduction):
+            workers.join(
+                state,
+                Worker(
+                    event.peer,
+                    self._free_name(hello.name),
+                    hello.slots,
+                    hello.resources,
+                    hello.addresses,
+                    hello.host,
+                    hello.memory_limit_bytes,
+                ),
+            )
+            return
+        client = Client(event.peer, ClientId(hello.client), hello.name)
+        state.clients[event.peer] = client
+        state.client_numbers[client.number] = client
+        for worker in state.workers.values():
+            report.introduce_worker(state, client, worker)
+
+    def _free_name(self, name: str) -> str:
+        taken = {worker.name for worker in self.state.workers.values()}
+        number = 2
+        free = name
+        while free in taken:
+            free = f"{name}-{number}"
+            number += 1
+        return free
+
+    def _left(self, peer: int) -> None:
+        state = self.state
+        worker = state.workers.get(peer)
+        if worker is not None:
+            workers.lose(state, worker)
+        client = state.clients.get(peer)
+        if client is not None:
+            clients.leave(state, client)
+
+    def knows_client(self, number: int) -> bool:
+        """Whether a client of that number is connected."""
+        return number in self.state.client_numbers

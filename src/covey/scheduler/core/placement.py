@@ -1,0 +1,418 @@
+"""Which worker, in which order: late binding.
+
+A ready span lies in a queue: that of the worker where most of its inputs are,
+or else that of its ``Demand`` (what resources and workers it asks for).  After
+each batch of news, workers with room are served in turn.  A worker gets enough
+to stay busy over a round trip and no more: deep queues of microsecond tasks,
+one or two long ones.  What it has not begun it can be asked to hand back when
+another worker would idle, so there is no stealing protocol.
+
+Nothing here is O(workers) per task.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Final
+
+from covey.payload import Pack
+from covey.scheduler.core import report, transitions
+from covey.scheduler.core.spans import cut, inputs_of
+from covey.scheduler.core.state import (
+    Demand,
+    QueueEntry,
+    SchedulerState,
+    Span,
+    State,
+    Worker,
+)
+from covey.wire.base import DEFAULT_OPTIONS
+from covey.wire.client_link import Notice
+from covey.wire.worker_link import Define, Peer, Put, Return, Run
+
+#: A slot is given so much work ahead that it lasts over a round trip, with room
+#: for a slow turn of the scheduler's loop.
+AHEAD_SECONDS: Final = 0.05
+
+#: What a task is taken to need until the first of its function has returned.
+UNKNOWN_SECONDS: Final = 0.5
+
+#: What moving data is taken to cost, for the choice between waiting and moving.
+BYTES_PER_SECOND: Final = 500e6
+TRANSFER_SECONDS: Final = 0.001
+
+#: Arguments sent with one run, at most.
+RUN_BYTES: Final = 1 << 20
+
+#: Below this backlog it is not worth asking a worker to hand work back.
+RETURN_SECONDS: Final = 0.005
+
+
+# Queues.
+
+
+def demand_of(state: SchedulerState, span: Span) -> Demand:
+    """Return the queue of those that ask for the same as *span*."""
+    options = span.options
+    if options is DEFAULT_OPTIONS or not (options.resources or options.workers):
+        return state.default_demand
+    # Unhashable members: the text of what is asked for is the key.
+    key = _demand_key(options.resources, options.workers, options.allow_other_workers)
+    demand = state.demands.get(key)
+    if demand is None:
+        demand = state.demands[key] = Demand(options)
+        for worker in state.workers.values():
+            if demand.admits(worker):
+                worker.demands.append(demand)
+    return demand
+
+
+def _demand_key(
+    resources: dict[str, float], workers: tuple[str, ...], allow_others: bool
+) -> str:
+    return f"{sorted(resources.items())} {sorted(workers)} {allow_others}"
+
+
+def enqueue(state: SchedulerState, span: Span) -> None:
+    """Put a span that has just become READY into a queue."""
+    demand = demand_of(state, span)
+    queue = demand.heap
+    if span.aligned or span.whole:
+        nearest = _nearest(state, span, demand)
+        if nearest is not None:
+            queue = nearest.queue
+            state.loaded[nearest] = None
+    if queue is demand.heap and demand is not state.default_demand:
+        _notice_if_impossible(state, span, demand)
+    span.queue = queue
+    state.last_entry += 1
+    heappush(queue, (span.rank, state.last_entry, span))
+
+
+def _nearest(state: SchedulerState, span: Span, demand: Demand) -> Worker | None:
+    """Return the worker that holds most of what *span* takes, if it may run there."""
+    sources = inputs_of(state, span)
+    if len(sources) == 1:
+        holders = sources[0].replicas
+        best = holders[0] if holders else None
+    else:
+        nbytes: dict[Worker, int] = {}
+        for source in sources:
+            for worker in source.replicas:
+                nbytes[worker] = nbytes.get(worker, 0) + source.nbytes + 1
+        best = max(nbytes, key=nbytes.__getitem__) if nbytes else None
+    if best is None or best.leaving or not demand.admits(best):
+        return None
+    return best
+
+
+def _notice_if_impossible(state: SchedulerState, span: Span, demand: Demand) -> None:
+    if demand.noticed or any(demand.admits(w) for w in state.workers.values()):
+        return
+    demand.noticed = True
+    label = span.function.label if span.function is not None else "data"
+    text = (
+        f"{label}: no worker can run this now: it asks for {describe(demand)}. "
+        f"It waits until a worker that can joins; workers offer: {offers(state)}"
+    )
+    for number in span.wanted:
+        client = state.client_numbers.get(number)
+        if client is not None:
+            state.send(client.peer, Notice(text))
+
+
+def describe(demand: Demand) -> str:
+    """Say in words what *demand* asks for."""
+    parts = [f"{name}={amount:g}" for name, amount in demand.resources.items()]
+    if demand.workers:
+        parts.append("one of the workers " + ", ".join(sorted(demand.workers)))
+    return " and ".join(parts) or "nothing special"
+
+
+def offers(state: SchedulerState) -> str:
+    """Say in words what the workers offer."""
+    if not state.workers:
+        return "nothing, for there is no worker"
+    shown = []
+    for worker in list(state.workers.values())[:8]:
+        amounts = " ".join(f"{k}={v:g}" for k, v in worker.resources.items())
+        shown.append(f"{worker.name} ({amounts or 'no resources'})")
+    more = len(state.workers) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _top(heap: list[QueueEntry]) -> Span | None:
+    """Return the first span of a queue, after throwing out stale entries."""
+    while heap:
+        span = heap[0][2]
+        if span.state is State.READY and span.queue is heap:
+            return span
+        heappop(heap)
+    return None
+
+
+# Serving workers.
+
+
+def feed(state: SchedulerState, worker: Worker) -> None:
+    """*worker* may have room: serve it at the end of this batch."""
+    state.hungry[worker] = None
+
+
+def plan(state: SchedulerState) -> None:
+    """Serve the workers that have room, in turn, one slice each at a time."""
+    hungry = state.hungry
+    unserved: list[Worker] = []
+    while hungry and state.ready_count:
+        worker = next(iter(hungry))
+        del hungry[worker]
+        if worker.leaving or worker.peer not in state.workers:
+            continue
+        room = _room(worker)
+        if not room:
+            continue
+        span = _choose(state, worker)
+        if span is None:
+            unserved.append(worker)
+            continue
+        _deal(state, worker, span)
+        hungry[worker] = None
+    for worker in unserved:
+        feed(state, worker)
+    if state.excess and hungry and not state.ready_count:
+        _call_back(state)
+
+
+def _room(worker: Worker) -> bool:
+    count, slots = worker.count, worker.slots
+    if count < slots:
+        return True
+    backlog = worker.backlog_seconds(UNKNOWN_SECONDS)
+    if backlog >= AHEAD_SECONDS * slots:
+        return count < 2 * slots
+    return True
+
+
+def _choose(state: SchedulerState, worker: Worker) -> Span | None:
+    """Return the ready span that *worker* should get next."""
+    best = _top(worker.queue)
+    if best is None:
+        state.loaded.pop(worker, None)
+    span = _top(state.default_demand.heap)
+    if span is not None and (best is None or span.rank < best.rank):
+        best = span
+    for demand in worker.demands:
+        span = _top(demand.heap)
+        if span is None or (best is not None and best.rank <= span.rank):
+            continue
+        if _fits(worker, demand):
+            best = span
+    if best is not None and best.queue is worker.queue:
+        demand = demand_of(state, best)
+        if not _fits(worker, demand):
+            return None
+    if best is None:
+        best = _from_another(state, worker)
+    return best
+
+
+def _fits(worker: Worker, demand: Demand) -> bool:
+    """Whether *worker* has the resources free at this moment."""
+    free = worker.free
+    return all(free.get(name, 0) >= need for name, need in demand.resources.items())
+
+
+def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
+    """Return a span that lies in another worker's queue, if moving it pays."""
+    for owner in list(state.loaded):
+        span = _top(owner.queue)
+        if span is None:
+            del state.loaded[owner]
+            continue
+        demand = demand_of(state, span)
+        if not demand.admits(worker) or not _fits(worker, demand):
+            continue
+        if owner.count < owner.slots and not owner.leaving:
+            continue  # It will be served in this very round.
+        moving = TRANSFER_SECONDS + _input_bytes(state, span) / BYTES_PER_SECOND
+        waiting = owner.backlog_seconds(UNKNOWN_SECONDS) / owner.slots
+        if moving < waiting or owner.leaving:
+            return span
+    return None
+
+
+def _input_bytes(state: SchedulerState, span: Span) -> int:
+    """Return about how many bytes one task of *span* takes as inputs."""
+    return sum(
+        source.nbytes // source.n if source.n == span.n else source.nbytes
+        for source in inputs_of(state, span)
+    )
+
+
+def _deal(state: SchedulerState, worker: Worker, span: Span) -> None:
+    """Give *worker* a slice of *span*."""
+    k = _slice(state, worker, span)
+    if k < span.n:
+        span = cut(state, span, k)
+    if span.function is None:
+        put(state, worker, span)
+    else:
+        assign(state, worker, span)
+
+
+def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
+    """Return how many tasks of *span* to give to *worker* at once."""
+    if span.n == 1:
+        return 1
+    slots = worker.slots
+    function = span.function
+    idle = slots - worker.count
+    if span.options.resources:
+        need = span.options.resources
+        fit = min(int(worker.free.get(name, 0) // need[name]) for name in need)
+        return max(1, min(span.n, fit, max(1, idle)))
+    each = function.seconds if function is not None else 0.0
+    if each is None:
+        k = idle if idle > 0 else 2 * slots - worker.count
+    else:
+        free = AHEAD_SECONDS * slots - worker.backlog_seconds(UNKNOWN_SECONDS)
+        k = max(idle, int(free / max(each, 1e-7)))
+    # When little is left, every slot gets its share of it.
+    share = -(-state.ready_count // max(1, state.slots_count)) * slots
+    k = max(1, min(k, share, span.n))
+    return _cap_by_bytes(span, k)
+
+
+def _cap_by_bytes(span: Span, k: int) -> int:
+    pack = span.pack
+    if pack is None or pack.nbytes <= RUN_BYTES:
+        return k
+    ends = pack.ends()
+    start = ends[span.at - 1] if span.at else 0
+    while k > 1 and ends[span.at + k - 1] - start > RUN_BYTES:
+        k //= 2
+    return k
+
+
+def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
+    """Send *span* to *worker* as a new run."""
+    function = span.function
+    assert function is not None and span.pack is not None
+    transitions.move(state, span, State.ASSIGNED)
+    state.last_run += 1
+    span.run = state.last_run
+    span.worker = worker
+    worker.assigned[span] = None
+    worker.count += span.n
+    worker.load[function] = worker.load.get(function, 0) + span.n
+    if worker.count > worker.slots:
+        state.excess[worker] = None
+    for name, need in span.options.resources.items():
+        worker.free[name] -= need * span.n
+    if function.number not in worker.functions:
+        worker.functions.add(function.number)
+        state.send(
+            worker.peer, Define(function.number, function.label, function.payload)
+        )
+    pack = span.pack.cut(span.at, span.at + span.n)
+    sources = _sources(state, worker, span) if span.aligned or span.whole else ()
+    state.send(
+        worker.peer,
+        Run(
+            span.run,
+            function.number,
+            span.base,
+            span.n,
+            pack.sizes_bytes(),
+            bytes(pack.data),
+            span.rank,
+            span.aligned,
+            span.whole,
+            sources,
+            span.options.timeout_seconds,
+            function.seconds or 0.0,
+            bool(span.wanted),
+        ),
+    )
+
+
+def _sources(
+    state: SchedulerState, worker: Worker, span: Span
+) -> tuple[tuple[int, int, int], ...]:
+    """Return where the inputs are that *worker* lacks: (base, n, worker)."""
+    lacking = []
+    for source in inputs_of(state, span):
+        if worker in source.replicas:
+            state.counters["bytes_local"] += source.nbytes
+            continue
+        if not source.replicas:
+            continue
+        state.counters["bytes_moved"] += source.nbytes
+        holder = source.replicas[span.run % len(source.replicas)]
+        introduce_peer(state, worker, holder)
+        lacking.append((source.base, source.n, int(holder.number)))
+    return tuple(lacking)
+
+
+def introduce_peer(state: SchedulerState, worker: Worker, other: Worker) -> None:
+    """Make sure that *worker* knows where *other* serves its data."""
+    if other.peer not in worker.peers:
+        worker.peers.add(other.peer)
+        state.send(worker.peer, Peer(other.number, other.addresses))
+
+
+def unassign(state: SchedulerState, span: Span) -> None:
+    """Take *span* off its worker's books."""
+    worker = span.worker
+    assert worker is not None
+    span.worker = None
+    span.run = 0
+    del worker.assigned[span]
+    worker.count -= span.n
+    left = worker.load[span.function] - span.n
+    if left:
+        worker.load[span.function] = left
+    else:
+        del worker.load[span.function]
+    for name, need in span.options.resources.items():
+        worker.free[name] += need * span.n
+    if worker.count <= worker.slots:
+        state.excess.pop(worker, None)
+    feed(state, worker)
+
+
+def put(state: SchedulerState, worker: Worker, span: Span) -> None:
+    """Place the values of *span*, which a client brought, on *worker*."""
+    assert span.pack is not None
+    pack: Pack = span.pack.cut(span.at, span.at + span.n)
+    message = Put(span.base, span.n, pack.sizes_bytes(), bytes(pack.data))
+    state.send(worker.peer, message)
+    transitions.finish(state, span, worker, pack.nbytes)
+    if span.state is State.DONE:
+        report.stored(state, span)
+
+
+def _call_back(state: SchedulerState) -> None:
+    """Some workers idle while others have more than they run: have it handed back."""
+    idle = sum(max(0, w.slots - w.count) for w in state.hungry if not w.leaving)
+    if not idle:
+        return
+    for worker in list(state.excess):
+        surplus = worker.count - worker.slots
+        if surplus <= 0:
+            del state.excess[worker]
+            continue
+        if worker.returning or idle_only(state, worker):
+            continue
+        if worker.backlog_seconds(UNKNOWN_SECONDS) < RETURN_SECONDS * worker.slots:
+            continue
+        worker.returning = True
+        state.send(worker.peer, Return(max(1, (surplus + 1) // 2)))
+        idle -= surplus
+        if idle <= 0:
+            return
+
+
+def idle_only(state: SchedulerState, worker: Worker) -> bool:
+    """Whether *worker* is the only one, so that nobody could take its work."""
+    return all(other is worker for other in state.hungry)

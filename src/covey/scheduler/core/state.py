@@ -1,0 +1,358 @@
+"""What the scheduler knows: spans of tasks, functions, workers and clients.
+
+The unit of the scheduler's work is the **span**: tasks with consecutive ids
+and one function that are all in the same state.  A ``map`` over a million
+elements arrives as some hundred spans; a node of a graph is a span of one.
+When something concerns a part of a span only (a slice is dealt to a worker,
+one element fails, one future is dropped), the span is cut in two.  So the same
+few transitions serve a single task and a million, and a task costs memory
+only while it differs from its neighbours.
+
+States of a span::
+
+                  inputs there          dealt             returned
+    (new) ──► WAITING ──────► READY ──────► ASSIGNED ──────► DONE
+      ▲          ▲  ◄──────────┘ ◄────────────┘ │             │
+      │          │   input lost    run lost,    │ failed      │ nobody needs it,
+      │          └────────────────  retry ──────┘─► FAILED    │ or lost
+      │                                               │       ▼
+      └──── needed again ◄──────────────────────── RELEASED ──► FORGOTTEN
+
+A value is *needed* while a client waits for it or an unfinished task takes it
+as input.  A released span keeps its recipe as long as some task that was made
+from it is remembered, so that lost data can be computed again.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, TypeAlias
+
+from covey.events import Ring
+from covey.ids import ClientId, RunId, TaskId, WorkerId
+from covey.payload import Pack
+from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure, Message, Options
+
+Rank: TypeAlias = tuple[int, int, int]
+"""What runs first: minus the priority, the number of the submission, the order
+within it.  The lowest goes first."""
+
+QueueEntry: TypeAlias = "tuple[Rank, int, Span]"
+
+#: Events kept for progress bars and dashboards that look in now and then.
+EVENTS_KEPT: Final = 100_000
+
+
+class State(enum.IntEnum):
+    """Where a span stands."""
+
+    WAITING = 0
+    READY = 1
+    ASSIGNED = 2
+    DONE = 3
+    FAILED = 4
+    RELEASED = 5
+    FORGOTTEN = 6
+
+
+#: In these states a task still takes its inputs.
+UNFINISHED: Final = frozenset({State.WAITING, State.READY, State.ASSIGNED})
+
+
+class Function:
+    """A function that clients submitted; one record for equal bytes."""
+
+    __slots__ = ("digest", "label", "number", "payload", "seconds")
+
+    def __init__(self, number: int, digest: bytes, label: str, payload: bytes) -> None:
+        self.number = number
+        self.digest = digest
+        self.label = label
+        self.payload = payload
+        #: Moving average of how long one call takes; ``None`` until one has returned.
+        self.seconds: float | None = None
+
+
+class Span:
+    """Tasks ``base`` to ``base + n - 1``: one recipe, one state."""
+
+    __slots__ = (
+        "aligned",
+        "at",
+        "attempts",
+        "base",
+        "delivered",
+        "dependents",
+        "failure",
+        "function",
+        "losses",
+        "missing",
+        "n",
+        "nbytes",
+        "options",
+        "pack",
+        "pending",
+        "queue",
+        "rank",
+        "replicas",
+        "run",
+        "state",
+        "wanted",
+        "whole",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        base: TaskId,
+        n: int,
+        function: Function | None,
+        pack: Pack | None,
+        at: int,
+        options: Options,
+        rank: Rank,
+        wanted: frozenset[ClientId],
+    ) -> None:
+        self.base = base
+        self.n = n
+        #: ``None`` for values that a client brought.
+        self.function = function
+        #: The arguments (or the values brought) are ``pack[at : at + n]``.
+        #: ``None`` when only the client can bring the value again.
+        self.pack = pack
+        self.at = at
+        self.options = options
+        self.rank = rank
+        #: The clients that hold futures of these tasks.
+        self.wanted = wanted
+        #: Whether every client in ``wanted`` has been sent the values.
+        self.delivered = False
+        self.state = State.RELEASED
+        #: Task ``base + i`` takes ``aligned[j] + i``; the span there has equal n.
+        self.aligned: tuple[TaskId, ...] = ()
+        #: Every task takes all of these.
+        self.whole: tuple[Extent, ...] = ()
+        #: How many input spans are not done.  Meaningful while WAITING.
+        self.missing = 0
+        #: Remembered spans that take this one; the value tells "aligned".
+        self.dependents: dict[Span, bool] | None = None
+        #: How many of the dependents are unfinished.
+        self.pending = 0
+        self.run: RunId = 0
+        self.worker: Worker | None = None
+        #: The heap in which a READY span lies.
+        self.queue: list[QueueEntry] | None = None
+        self.replicas: tuple[Worker, ...] = ()
+        self.nbytes = 0
+        #: Failed attempts so far, and runs lost with their worker.
+        self.attempts = 0
+        self.losses = 0
+        self.failure: Failure | None = None
+
+    def __repr__(self) -> str:
+        label = self.function.label if self.function else "data"
+        return f"<Span {label} {self.base}+{self.n} {self.state.name}>"
+
+    @property
+    def extent(self) -> Extent:
+        """The tasks of this span, as the wire writes them."""
+        return (self.base, self.n)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether these tasks are still to run."""
+        return self.state <= State.ASSIGNED
+
+    @property
+    def kept(self) -> bool:
+        """Whether the value, if it is there, must stay."""
+        return self.pending > 0 or bool(self.wanted)
+
+    @property
+    def needed(self) -> bool:
+        """Whether the value, if it is not there, must be made."""
+        return self.pending > 0 or (bool(self.wanted) and not self.delivered)
+
+
+class Demand:
+    """Tasks that ask for the same resources and workers share a queue."""
+
+    __slots__ = ("allow_other_workers", "heap", "noticed", "resources", "workers")
+
+    def __init__(self, options: Options) -> None:
+        self.resources = options.resources
+        self.workers = frozenset(options.workers)
+        self.allow_other_workers = options.allow_other_workers
+        self.heap: list[QueueEntry] = []
+        #: Whether somebody has been told that no worker can serve this.
+        self.noticed = False
+
+    def prefers(self, worker: Worker) -> bool:
+        """Whether *worker* is one of those that were asked for."""
+        return not self.workers or not self.workers.isdisjoint(worker.names)
+
+    def admits(self, worker: Worker) -> bool:
+        """Whether *worker* could ever run such a task."""
+        if not (self.prefers(worker) or self.allow_other_workers):
+            return False
+        offers = worker.resources
+        return all(offers.get(name, 0) >= need for name, need in self.resources.items())
+
+
+class Worker:
+    """A worker, as the scheduler sees it."""
+
+    __slots__ = (
+        "addresses",
+        "assigned",
+        "count",
+        "demands",
+        "facts",
+        "free",
+        "functions",
+        "holds",
+        "host",
+        "leaving",
+        "load",
+        "memory_limit_bytes",
+        "moving",
+        "name",
+        "names",
+        "number",
+        "peer",
+        "peers",
+        "queue",
+        "resources",
+        "returning",
+        "slots",
+        "stored_bytes",
+    )
+
+    def __init__(
+        self,
+        peer: int,
+        name: str,
+        slots: int,
+        resources: dict[str, float],
+        addresses: tuple[str, ...],
+        host: str,
+        memory_limit_bytes: int,
+    ) -> None:
+        self.peer = peer
+        self.number = WorkerId(peer)
+        self.name = name
+        self.addresses = addresses
+        self.host = host
+        #: Everything a user may call it in ``workers=``.
+        hosts = {a.removeprefix("tcp://").rpartition(":")[0] for a in addresses}
+        self.names = frozenset({name, *addresses, *hosts} - {""})
+        self.slots = slots
+        self.resources = resources
+        self.memory_limit_bytes = memory_limit_bytes
+        #: Resources that no run holds at the moment.
+        self.free = dict(resources)
+        self.assigned: dict[Span, None] = {}
+        #: How many tasks those are, and how many of each function.
+        self.count = 0
+        self.load: dict[Function | None, int] = {}
+        self.holds: dict[Span, None] = {}
+        self.stored_bytes = 0
+        #: Ready spans that had better run here, because their inputs are here.
+        self.queue: list[QueueEntry] = []
+        self.demands: list[Demand] = []
+        #: Functions whose bytes it has, and workers whose address it has.
+        self.functions: set[int] = set()
+        self.peers: set[int] = set()
+        self.leaving = False
+        #: Spans of a leaving worker that are on their way to another one.
+        self.moving: set[TaskId] = set()
+        #: Whether an answer to a ``Return`` is awaited.
+        self.returning = False
+        self.facts: dict[str, object] = {}
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name}>"
+
+    def backlog_seconds(self, unknown_seconds: float) -> float:
+        """Return how long all that is assigned would take on one slot."""
+        total = 0.0
+        for function, count in self.load.items():
+            known = function.seconds if function is not None else 0.0
+            total += count * (unknown_seconds if known is None else known)
+        return total
+
+
+class Client:
+    """A client, as the scheduler sees it."""
+
+    __slots__ = ("functions", "name", "number", "peer", "wants", "workers_told")
+
+    def __init__(self, peer: int, number: ClientId, name: str) -> None:
+        self.peer = peer
+        self.number = number
+        self.name = name
+        #: The client's own numbers for functions.
+        self.functions: dict[int, Function] = {}
+        self.wants: dict[Span, None] = {}
+        self.workers_told: set[int] = set()
+
+
+#: Holds what was detached: runs to its end though no client may be left.
+DETACHED: Final = ClientId(0)
+
+
+class SchedulerState:
+    """All the tables.  No behaviour: see ``transitions`` and ``placement``."""
+
+    def __init__(self, *, cluster: str = "", epoch: int = 1) -> None:
+        self.cluster = cluster
+        self.epoch = epoch
+        self.now = 0.0
+        #: Every remembered span, by its base.
+        self.spans: dict[TaskId, Span] = {}
+        #: The bases of spans longer than one, per client, in order.
+        self.starts: dict[ClientId, list[TaskId]] = {}
+        #: Shareable tasks by name; the ids that clients use for a shared task.
+        self.names: dict[str, Span] = {}
+        self.name_of: dict[TaskId, str] = {}
+        self.aliases: dict[TaskId, TaskId] = {}
+        self.aliases_of: dict[TaskId, dict[ClientId, TaskId]] = {}
+        self.functions: dict[bytes, Function] = {}
+        self.workers: dict[int, Worker] = {}
+        self.clients: dict[int, Client] = {}
+        self.client_numbers: dict[ClientId, Client] = {}
+        self.demands: dict[str, Demand] = {}
+        self.default_demand = Demand(DEFAULT_OPTIONS)
+        #: Workers with room, in the order in which they are served.
+        self.hungry: dict[Worker, None] = {}
+        #: Workers with ready spans in their own queue, or with more than they run.
+        self.loaded: dict[Worker, None] = {}
+        self.excess: dict[Worker, None] = {}
+        self.leaving: dict[Worker, None] = {}
+        #: How many tasks are READY, and how many slots there are.
+        self.ready_count = 0
+        self.slots_count = 0
+        self.last_run: RunId = 0
+        self.last_submission = 0
+        self.last_entry = 0
+        self.last_peer = 0
+        self.scatter_turn = 0
+        self.outgoing: dict[int, list[Message]] = {}
+        self.closing = False
+        self.events: Ring[tuple[object, ...]] = Ring(EVENTS_KEPT)
+        self.counters: dict[str, int] = {
+            "tasks_submitted": 0,
+            "tasks_done": 0,
+            "tasks_failed": 0,
+            "tasks_recomputed": 0,
+            "bytes_moved": 0,
+            "bytes_local": 0,
+        }
+
+    def send(self, peer: int, message: Message) -> None:
+        """Order the shell to tell *peer* something."""
+        queue = self.outgoing.get(peer)
+        if queue is None:
+            self.outgoing[peer] = [message]
+        else:
+            queue.append(message)

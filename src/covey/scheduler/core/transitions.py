@@ -1,0 +1,279 @@
+"""The only room that writes ``Span.state``.
+
+``TRANSITIONS`` is the whole list of legal moves; ``move`` makes one and keeps
+the books that go with leaving one state and entering another.  What follows
+from a move for other spans (an input arrived, a value is no longer needed) is
+worked off from lists, never by recursion: a chain of a million is legal.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from covey.errors import InternalError
+from covey.ids import ClientId
+from covey.scheduler.core import placement, report
+from covey.scheduler.core.spans import inputs_of, strike
+from covey.scheduler.core.state import SchedulerState, Span, State, Worker
+from covey.wire.base import Failure
+from covey.wire.worker_link import Drop, Stop
+
+TRANSITIONS: Final = frozenset(
+    {
+        (State.RELEASED, State.WAITING),  # needed (again)
+        (State.RELEASED, State.READY),  # needed, and no input is missing
+        (State.RELEASED, State.DONE),  # a client brought the value
+        (State.RELEASED, State.FAILED),  # an input has failed
+        (State.RELEASED, State.FORGOTTEN),  # nothing can ask for it any more
+        (State.WAITING, State.READY),  # the last input arrived
+        (State.WAITING, State.FAILED),  # an input failed, or cancelled
+        (State.WAITING, State.RELEASED),  # nobody needs it
+        (State.READY, State.ASSIGNED),  # dealt to a worker
+        (State.READY, State.WAITING),  # an input was lost
+        (State.READY, State.DONE),  # a value was put on a worker
+        (State.READY, State.FAILED),  # cancelled, or cannot run
+        (State.READY, State.RELEASED),  # nobody needs it
+        (State.ASSIGNED, State.DONE),  # it returned
+        (State.ASSIGNED, State.READY),  # handed back, lost, or to be retried
+        (State.ASSIGNED, State.WAITING),  # handed back, for an input was lost
+        (State.ASSIGNED, State.FAILED),  # it failed for good
+        (State.ASSIGNED, State.RELEASED),  # nobody needs it
+        (State.DONE, State.RELEASED),  # not needed any more, or lost
+        (State.FAILED, State.RELEASED),  # to be retried, or not wanted any more
+    }
+)
+
+
+def move(state: SchedulerState, span: Span, to: State) -> None:
+    """Take *span* from its state to another, and keep the books.
+
+    Raises:
+        InternalError: there is no such transition.
+    """
+    before = span.state
+    if (before, to) not in TRANSITIONS:
+        raise InternalError(f"{span}: there is no way from {before.name} to {to.name}")
+    if before is State.READY:
+        state.ready_count -= span.n
+        span.queue = None
+    elif before is State.ASSIGNED:
+        placement.unassign(state, span)
+    elif before is State.FAILED:
+        span.failure = None
+    span.state = to
+    if to is State.READY:
+        state.ready_count += span.n
+        placement.enqueue(state, span)
+    was, is_now = before <= State.ASSIGNED, to <= State.ASSIGNED
+    if was is not is_now and (span.aligned or span.whole):
+        change = 1 if is_now else -1
+        for source in inputs_of(state, span):
+            source.pending += change
+
+
+# Beginning.
+
+
+def demand(state: SchedulerState, span: Span) -> None:
+    """A released span is needed: have it made, with what it takes."""
+    todo = [span]
+    while todo:
+        current = todo.pop()
+        if current.state is not State.RELEASED:
+            continue
+        if not (current.aligned or current.whole):
+            if current.pack is None:
+                fail(state, current, _lost(current))
+            else:
+                move(state, current, State.READY)
+            continue
+        sources = inputs_of(state, current)
+        failed = next((s for s in sources if s.state is State.FAILED), None)
+        if failed is not None:
+            fail(state, current, inherited(failed))
+            continue
+        missing = sum(source.state is not State.DONE for source in sources)
+        current.missing = missing
+        move(state, current, State.WAITING if missing else State.READY)
+        todo += [source for source in sources if source.state is State.RELEASED]
+
+
+# Ending well.
+
+
+def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> None:
+    """The values of *span* are on *worker*."""
+    span.nbytes = nbytes
+    span.replicas = (worker,)
+    worker.holds[span] = None
+    worker.stored_bytes += nbytes
+    move(state, span, State.DONE)
+    state.counters["tasks_done"] += span.n
+    if span.dependents:
+        for dependent in list(span.dependents):
+            if dependent.state is State.WAITING:
+                dependent.missing -= 1
+                if not dependent.missing:
+                    move(state, dependent, State.READY)
+    if span.aligned or span.whole:
+        for source in inputs_of(state, span):
+            let_go(state, source)
+    let_go(state, span)
+
+
+# Ending badly.
+
+
+def _lost(span: Span) -> Failure:
+    return Failure(
+        "lost",
+        "DataLost",
+        "the only copies of this value were on workers that are gone, and it was "
+        "brought by a client, so nothing can make it again",
+        origin=span.base,
+    )
+
+
+def inherited(source: Span) -> Failure:
+    """Return the failure of a task whose input *source* has failed."""
+    failure = source.failure
+    assert failure is not None
+    if failure.origin >= 0:
+        return failure
+    return Failure(
+        failure.kind,
+        failure.type_name,
+        failure.message,
+        failure.payload,
+        source.base,
+        failure.details,
+    )
+
+
+def fail(state: SchedulerState, span: Span, failure: Failure) -> None:
+    """*span* has failed for good, and with it all that takes it as input."""
+    todo = [(span, failure)]
+    while todo:
+        current, why = todo.pop()
+        if current.state is State.FAILED or current.state is State.FORGOTTEN:
+            continue
+        if current.state is State.DONE:
+            continue
+        sources = inputs_of(state, current)
+        move(state, current, State.FAILED)
+        current.failure = why
+        state.counters["tasks_failed"] += current.n
+        report.failed(state, current)
+        passed_on = inherited(current)
+        todo += [
+            (dependent, passed_on)
+            for dependent in (current.dependents or ())
+            if dependent.unfinished
+        ]
+        for source in sources:
+            let_go(state, source)
+        let_go(state, current)
+
+
+# Letting go.
+
+
+def unwant(state: SchedulerState, span: Span, client: ClientId) -> None:
+    """*client* holds no future of these tasks any more."""
+    if client not in span.wanted:
+        return
+    span.wanted = span.wanted - {client}
+    record = state.client_numbers.get(client)
+    if record is not None:
+        record.wants.pop(span, None)
+    let_go(state, span)
+
+
+def let_go(state: SchedulerState, span: Span) -> None:
+    """Release *span* if nobody keeps it, then forget it if nothing leads to it."""
+    todo = [span]
+    while todo:
+        current = todo.pop()
+        if current.kept or current.state is State.FORGOTTEN:
+            continue
+        if current.state is not State.RELEASED:
+            sources = inputs_of(state, current) if current.unfinished else []
+            _stop(state, current)
+            drop_replicas(state, current)
+            move(state, current, State.RELEASED)
+            todo += sources
+        if not current.dependents:
+            todo += _forget(state, current)
+
+
+def _stop(state: SchedulerState, span: Span) -> None:
+    """Nobody needs what a worker was told to run: it need not begin."""
+    if span.state is State.ASSIGNED and span.worker is not None:
+        state.send(span.worker.peer, Stop(span.run, span.base, span.n))
+
+
+def drop_replicas(state: SchedulerState, span: Span) -> None:
+    """Tell all holders that they may drop these values."""
+    for worker in span.replicas:
+        worker.holds.pop(span, None)
+        worker.stored_bytes -= span.nbytes
+        state.send(worker.peer, Drop((span.extent,)))
+    span.replicas = ()
+
+
+def _forget(state: SchedulerState, span: Span) -> list[Span]:
+    """Strike a released span out; return the inputs that may go now, too."""
+    sources = inputs_of(state, span)
+    for source in sources:
+        if source.dependents is not None:
+            source.dependents.pop(span, None)
+    move(state, span, State.FORGOTTEN)
+    strike(state, span)
+    name = state.name_of.pop(span.base, None)
+    if name is not None:
+        del state.names[name]
+    for alias in state.aliases_of.pop(span.base, {}).values():
+        state.aliases.pop(alias, None)
+    return sources
+
+
+# Losing.
+
+
+def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
+    """A copy is gone.  With the last one, the value is; make it again if needed."""
+    if worker not in span.replicas:
+        return
+    span.replicas = tuple(w for w in span.replicas if w is not worker)
+    worker.holds.pop(span, None)
+    worker.stored_bytes -= span.nbytes
+    if span.replicas or span.state is not State.DONE:
+        return
+    move(state, span, State.RELEASED)
+    for dependent in list(span.dependents or ()):
+        if dependent.state is State.WAITING:
+            dependent.missing += 1
+        elif dependent.state is State.READY:
+            dependent.missing = 1
+            move(state, dependent, State.WAITING)
+    if span.needed:
+        state.counters["tasks_recomputed"] += span.n
+        report.reverted(state, span)
+        demand(state, span)
+
+
+def requeue(state: SchedulerState, span: Span) -> None:
+    """An assigned span must be placed anew, for whatever reason."""
+    missing = [s for s in inputs_of(state, span) if s.state is not State.DONE]
+    if not missing:
+        move(state, span, State.READY)
+        return
+    failed = next((s for s in missing if s.state is State.FAILED), None)
+    if failed is not None:
+        fail(state, span, inherited(failed))
+        return
+    span.missing = len(missing)
+    move(state, span, State.WAITING)
+    for source in missing:
+        demand(state, source)
+

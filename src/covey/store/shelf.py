@@ -1,0 +1,155 @@
+"""The shelf: which bytes rest on this machine, by task id.
+
+Small values lie as stretches of packs, one record for thousands of consecutive
+tasks; a large value lies in a segment of its own.  A stretch is cut when part
+of it is dropped.  The shelf never looks into the bytes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+
+from covey.ids import TaskId
+from covey.payload import Pack
+from covey.store.segments import Held
+
+
+class Stretch:
+    """Values of ``base`` to ``base + n - 1``: part of a pack, or a segment."""
+
+    __slots__ = ("at", "base", "n", "pack", "segment")
+
+    def __init__(
+        self,
+        base: TaskId,
+        n: int,
+        pack: Pack | None,
+        at: int,
+        segment: Held | None = None,
+    ) -> None:
+        self.base = base
+        self.n = n
+        self.pack = pack
+        self.at = at
+        self.segment = segment
+
+    def part(self, base: TaskId, n: int) -> Pack:
+        """Return the payloads of some tasks of this stretch."""
+        assert self.pack is not None
+        lo = self.at + base - self.base
+        return self.pack.cut(lo, lo + n)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes these values take."""
+        if self.segment is not None:
+            return self.segment.size
+        return self.part(self.base, self.n).nbytes
+
+
+class Shelf:
+    """All values of one worker."""
+
+    def __init__(self) -> None:
+        self._stretches: dict[TaskId, Stretch] = {}
+        #: The bases of stretches longer than one, in order.
+        self._starts: list[TaskId] = []
+        self.small_bytes = 0
+        self.segment_bytes = 0
+
+    def __len__(self) -> int:
+        return sum(stretch.n for stretch in self._stretches.values())
+
+    def put(self, base: TaskId, pack: Pack) -> None:
+        """Keep small values.  What is there already stays as it is."""
+        if any(self.find(base, len(pack))):
+            self._put_around(base, pack)
+            return
+        self._enter(Stretch(base, len(pack), pack, 0))
+        self.small_bytes += pack.nbytes
+
+    def _put_around(self, base: TaskId, pack: Pack) -> None:
+        for at in range(len(pack)):
+            if not any(self.find(base + at, 1)):
+                single = pack.cut(at, at + 1)
+                self._enter(Stretch(base + at, 1, single, 0))
+                self.small_bytes += single.nbytes
+
+    def put_segment(self, task: TaskId, segment: Held) -> None:
+        """Keep a large value.  If it is there already, the new copy is closed."""
+        if any(self.find(task, 1)):
+            segment.close()
+            return
+        self._enter(Stretch(task, 1, None, 0, segment))
+        self.segment_bytes += segment.size
+
+    def find(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int, Stretch]]:
+        """Yield what there is of the given tasks: (base, n, stretch), in order."""
+        task, end = base, base + n
+        while task < end:
+            stretch = self._at(task)
+            if stretch is None:
+                task = self._next(task, end)
+                continue
+            stop = min(end, stretch.base + stretch.n)
+            yield task, stop - task, stretch
+            task = stop
+
+    def drop(self, base: TaskId, n: int) -> None:
+        """Let go of what there is of the given tasks."""
+        for start, count, stretch in list(self.find(base, n)):
+            self._strike(stretch)
+            if stretch.segment is not None:
+                self.segment_bytes -= stretch.segment.size
+                stretch.segment.close()
+                continue
+            self.small_bytes -= stretch.part(start, count).nbytes
+            before = start - stretch.base
+            if before:
+                self._enter(Stretch(stretch.base, before, stretch.pack, stretch.at))
+            after = stretch.base + stretch.n - (start + count)
+            if after:
+                at = stretch.at + before + count
+                self._enter(Stretch(start + count, after, stretch.pack, at))
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        for stretch in self._stretches.values():
+            if stretch.segment is not None:
+                stretch.segment.close()
+        self._stretches.clear()
+        self._starts.clear()
+        self.small_bytes = self.segment_bytes = 0
+
+    def _enter(self, stretch: Stretch) -> None:
+        self._stretches[stretch.base] = stretch
+        if stretch.n > 1:
+            insort(self._starts, stretch.base)
+
+    def _strike(self, stretch: Stretch) -> None:
+        del self._stretches[stretch.base]
+        if stretch.n > 1:
+            del self._starts[bisect_left(self._starts, stretch.base)]
+
+    def _at(self, task: TaskId) -> Stretch | None:
+        stretch = self._stretches.get(task)
+        if stretch is not None:
+            return stretch
+        index = bisect_right(self._starts, task) - 1
+        if index < 0:
+            return None
+        stretch = self._stretches[self._starts[index]]
+        return stretch if task < stretch.base + stretch.n else None
+
+    def _next(self, task: TaskId, end: TaskId) -> TaskId:
+        """Return the first id after *task* that may be there, at most *end*."""
+        index = bisect_right(self._starts, task)
+        stop = end
+        if index < len(self._starts):
+            stop = min(end, self._starts[index])
+        if stop - task > len(self._stretches):
+            near = (t for t in self._stretches if task < t < stop)
+            return min(near, default=stop)
+        singles = (t for t in range(task + 1, stop) if t in self._stretches)
+        return next(singles, stop)

@@ -1,0 +1,75 @@
+"""What all messages have in common.
+
+A message is a frozen ``msgspec`` struct with an integer tag, encoded as an
+array: ``[tag, field, field, ...]``.  An unknown tag, a missing field or a
+field of the wrong type is refused on arrival.  Fields are only ever appended,
+with defaults, so that neighbouring versions can speak to each other.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+Extent: TypeAlias = tuple[int, int]
+"""Tasks with consecutive ids: ``(base, n)``."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
+"""How many tasks; at least one."""
+
+Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+"""A task id or a run number."""
+
+
+class Message(
+    msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=False
+):
+    """Something one process tells another."""
+
+
+class Options(
+    msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaults=True
+):
+    """How tasks are to be run; shared by all tasks of one call.
+
+    Attributes:
+        priority: higher runs first.
+        retries: how many more times a task is run after it failed.
+        timeout_seconds: a run that takes longer is stopped; 0 means no limit.
+        resources: named amounts that a run holds while it executes.
+        workers: names or addresses of the workers it may run on; empty: any.
+        allow_other_workers: ``workers`` is a wish, not a rule.
+    """
+
+    priority: int = 0
+    retries: Annotated[int, msgspec.Meta(ge=0)] = 0
+    timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    resources: dict[str, float] = {}
+    workers: tuple[str, ...] = ()
+    allow_other_workers: bool = False
+
+
+DEFAULT_OPTIONS = Options()
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a task failed, for those who never unpickle.
+
+    Attributes:
+        kind: ``raised`` by the task itself, or by us: ``died``, ``timeout``,
+            ``cancelled``, ``lost``, ``unrunnable``, ``unreadable``.
+        type_name: the name of the exception's class.
+        message: what it says, in one line where possible.
+        payload: the exception with its traceback, opaque; may be empty.
+        origin: the id of the task that failed first, when this failure was
+            inherited from an input.
+        details: facts about the end, such as ``exit_code`` and ``signal``.
+    """
+
+    kind: str
+    type_name: str
+    message: str
+    payload: bytes = b""
+    origin: int = -1
+    details: dict[str, str | int | float | None] = {}

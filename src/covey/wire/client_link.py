@@ -1,0 +1,220 @@
+"""What client and scheduler tell each other.
+
+Ids are the client's own: it hands them out itself, in runs of consecutive
+numbers, so that submitting needs no answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from covey.wire.base import (
+    DEFAULT_OPTIONS,
+    Count,
+    Extent,
+    Failure,
+    Id,
+    Message,
+    Options,
+)
+
+# From the client.
+
+
+class DefineFunction(Message, frozen=True, tag=1):
+    """The bytes of a function; ``fn`` is this client's number for it."""
+
+    fn: Id
+    digest: bytes
+    label: str
+    payload: bytes
+
+
+class Submit(Message, frozen=True, tag=2):
+    """Wish for ``n`` calls of one function.
+
+    ``sizes`` and ``data`` are a pack of arguments, one payload a task.
+    ``aligned`` lists first ids: task ``base + i`` needs ``aligned[j] + i``.
+    ``whole`` lists extents that every task needs entirely.
+    ``name`` makes the (single) task shareable: who submits the same name
+    again gets the same task.
+    """
+
+    base: Id
+    n: Count
+    fn: Id
+    sizes: bytes
+    data: bytes
+    options: Options = DEFAULT_OPTIONS
+    aligned: tuple[int, ...] = ()
+    whole: tuple[Extent, ...] = ()
+    name: str | None = None
+
+
+class SubmitGraph(Message, frozen=True, tag=3):
+    """Wish for tasks that depend on each other.
+
+    Task ``base + i`` calls ``fns[i]``, needs the ids ``needs[i]``, and is
+    better run early when ``order[i]`` is low.  Only the tasks in ``wanted``
+    (extents) are kept for the client; the others go when they were used.
+    """
+
+    base: Id
+    fns: tuple[int, ...]
+    sizes: bytes
+    data: bytes
+    needs: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+    wanted: tuple[Extent, ...]
+    options: tuple[Options, ...] = (DEFAULT_OPTIONS,)
+    options_of: tuple[int, ...] = ()
+
+
+class Scatter(Message, frozen=True, tag=4):
+    """Small values to be placed on workers; payloads as in a pack."""
+
+    base: Id
+    n: Count
+    sizes: bytes
+    data: bytes
+    workers: tuple[str, ...] = ()
+    broadcast: bool = False
+
+
+class Placed(Message, frozen=True, tag=5):
+    """The client has put a large value on a worker by itself."""
+
+    task: Id
+    worker: Id
+    nbytes: Id
+
+
+class Release(Message, frozen=True, tag=6):
+    """The client no longer wants these."""
+
+    extents: tuple[Extent, ...]
+
+
+class Cancel(Message, frozen=True, tag=7):
+    """Stop these for everybody, running ones too."""
+
+    extents: tuple[Extent, ...]
+    reason: str = ""
+
+
+class Retry(Message, frozen=True, tag=8):
+    """Run these failed tasks once more."""
+
+    extents: tuple[Extent, ...]
+
+
+class Want(Message, frozen=True, tag=9):
+    """The client has come to hold futures that another client made."""
+
+    extents: tuple[Extent, ...]
+
+
+class Detach(Message, frozen=True, tag=10):
+    """Let these run to their end, though nobody may want them any more."""
+
+    extents: tuple[Extent, ...]
+
+
+class Ask(Message, frozen=True, tag=11):
+    """A question about the cluster; answered by ``Answer`` with its number."""
+
+    request: Id
+    topic: str
+    extents: tuple[Extent, ...] = ()
+    number: int = 0
+    names: tuple[str, ...] = ()
+
+
+class Goodbye(Message, frozen=True, tag=12):
+    """The sender is leaving in good order; ``shutdown`` takes the cluster along."""
+
+    shutdown: bool = False
+
+
+# From the scheduler.
+
+
+class Finished(Message, frozen=True, tag=20):
+    """Tasks are done; their small results ride along."""
+
+    base: Id
+    n: Count
+    sizes: bytes
+    data: bytes
+
+
+class Stored(Message, frozen=True, tag=21):
+    """Tasks are done; their results rest on a worker."""
+
+    base: Id
+    n: Count
+    worker: Id
+    nbytes: Id
+
+
+class Failed(Message, frozen=True, tag=22):
+    """Tasks have failed for good."""
+
+    base: Id
+    n: Count
+    failure: Failure
+
+
+class Reverted(Message, frozen=True, tag=23):
+    """Results were lost; the tasks are pending again."""
+
+    base: Id
+    n: Count
+
+
+class Answer(Message, frozen=True, tag=24):
+    """The answer to an ``Ask``: plain data."""
+
+    request: Id
+    body: Any = None
+
+
+class Notice(Message, frozen=True, tag=25):
+    """Something the user should know at once; shown as a warning."""
+
+    text: str
+
+
+class WorkerSeen(Message, frozen=True, tag=26):
+    """Where a worker's data can be fetched.  Sent before it is first named."""
+
+    worker: Id
+    name: str
+    addresses: tuple[str, ...]
+    host: str
+    slots: int
+
+
+class WorkerGone(Message, frozen=True, tag=27):
+    """A worker has left."""
+
+    worker: Id
+
+
+FromClient: TypeAlias = (
+    DefineFunction
+    | Submit
+    | SubmitGraph
+    | Scatter
+    | Placed
+    | Release
+    | Cancel
+    | Retry
+    | Want
+    | Detach
+    | Ask
+    | Goodbye
+)
+ToClient: TypeAlias = (
+    Finished | Stored | Failed | Reverted | Answer | Notice | WorkerSeen | WorkerGone
+)

@@ -1,0 +1,141 @@
+"""Frames: a length, then a batch of messages; sometimes raw bytes behind it.
+
+::
+
+    length u32 | msgpack: [message, message, ...] | raw bytes, if a message said so
+
+Sans-IO.  ``FrameReader`` takes bytes as they come and gives batches of typed
+messages.  Nothing is allocated by a length that a peer claims: memory grows
+only with bytes that have arrived, and a frame over the limit is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from covey.errors import LocalProtocolError, RemoteProtocolError
+from covey.wire.base import Message
+
+#: No frame is longer.  Senders cut their batches well below it.
+FRAME_BYTES_MAX: Final = 16 << 20
+
+#: A batch is closed when the payloads in it pass this, so that one frame
+#: never holds up the loop of its reader for long.
+BATCH_BYTES: Final = 512 << 10
+
+_LENGTH: Final = struct.Struct("<I")
+_encoder: Final = msgspec.msgpack.Encoder()
+
+M = TypeVar("M")
+
+
+def encode_frame(messages: Sequence[Message]) -> bytes:
+    """Return the frame that carries *messages*.
+
+    Raises:
+        LocalProtocolError: the batch is longer than a frame may be.
+    """
+    buffer = bytearray(_LENGTH.size)
+    _encoder.encode_into(messages, buffer, _LENGTH.size)
+    length = len(buffer) - _LENGTH.size
+    if length > FRAME_BYTES_MAX:
+        names = ", ".join(sorted({type(m).__name__ for m in messages}))
+        raise LocalProtocolError(
+            f"a frame of {length:,} bytes ({names}) is over the limit of "
+            f"{FRAME_BYTES_MAX:,}; values this large belong on the data plane"
+        )
+    _LENGTH.pack_into(buffer, 0, length)
+    return bytes(buffer)
+
+
+def weight(message: Message) -> int:
+    """Return about how many bytes *message* will take, without encoding it."""
+    return 64 + sum(
+        len(value)
+        for value in (getattr(message, "data", b""), getattr(message, "payload", b""))
+    )
+
+
+def batches(messages: Sequence[Message]) -> list[Sequence[Message]]:
+    """Cut *messages* into batches that each fit well into a frame."""
+    if len(messages) == 1:
+        return [messages]
+    result: list[Sequence[Message]] = []
+    start = 0
+    size = 0
+    for index, message in enumerate(messages):
+        bytes_of = weight(message)
+        if size + bytes_of > BATCH_BYTES and index > start:
+            result.append(messages[start:index])
+            start, size = index, 0
+        size += bytes_of
+    result.append(messages[start:])
+    return result
+
+
+@functools.cache
+def _decoder(union: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return the decoder of batches of *union*; making one takes a while."""
+    return msgspec.msgpack.Decoder(list[union])
+
+
+class FrameReader(Generic[M]):
+    """Turns a stream of bytes into batches of messages of one union."""
+
+    def __init__(self, union: Any, *, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._decoder = _decoder(union)
+        self._buffer = bytearray()
+        self._frame_bytes_max = frame_bytes_max
+
+    def decode_as(self, union: Any) -> None:
+        """Allow only messages of *union* from now on."""
+        self._decoder = _decoder(union)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take in bytes as they arrived."""
+        self._buffer += data
+
+    def next_batch(self) -> list[M] | None:
+        """Return the next complete batch, or ``None`` when more bytes are needed.
+
+        Raises:
+            RemoteProtocolError: the peer sent what the protocol does not allow.
+        """
+        buffer = self._buffer
+        if len(buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(buffer)
+        if length > self._frame_bytes_max:
+            raise RemoteProtocolError(
+                f"the peer announced a frame of {length:,} bytes; "
+                f"the limit is {self._frame_bytes_max:,}"
+            )
+        end = _LENGTH.size + length
+        if len(buffer) < end:
+            return None
+        with memoryview(buffer) as view:
+            batch = self._decode(view[_LENGTH.size : end])
+        del buffer[:end]
+        return batch
+
+    def take_raw(self, limit: int) -> bytearray:
+        """Return up to *limit* buffered bytes that are not part of a frame."""
+        taken = self._buffer[:limit]
+        del self._buffer[:limit]
+        return taken
+
+    def _decode(self, body: memoryview) -> list[M]:
+        try:
+            batch: list[M] = self._decoder.decode(body)
+            return batch
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise RemoteProtocolError(
+                f"the peer sent a message that is none of ours: {error}"
+            ) from error
+        finally:
+            body.release()

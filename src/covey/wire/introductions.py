@@ -1,0 +1,61 @@
+"""The first messages on a fresh link: who is there, and the welcome."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from covey.wire.base import Id, Message
+
+
+class ClientIntroduction(Message, frozen=True, tag=100):
+    """A client presents itself; ``client`` is the number in its task ids."""
+
+    client: Id
+    name: str
+    version: str
+    python: str
+    host: str
+
+
+class WorkerIntroduction(Message, frozen=True, tag=101):
+    """A worker presents itself: what it offers and where it serves data."""
+
+    name: str
+    slots: int
+    resources: dict[str, float]
+    addresses: tuple[str, ...]
+    host: str
+    memory_limit_bytes: int
+    version: str
+    python: str
+    pid: int
+
+
+class AskerIntroduction(Message, frozen=True, tag=102):
+    """Somebody who wants values from a worker's data plane."""
+
+    name: str
+    host: str
+
+
+class Welcome(Message, frozen=True, tag=110):
+    """The scheduler (or, on the data plane, the worker) takes the peer in.
+
+    ``peer`` is the number that the peer has from now on, ``epoch`` names this
+    life of the scheduler.
+    """
+
+    peer: Id
+    cluster: str
+    epoch: int
+    version: str
+
+
+class Refusal(Message, frozen=True, tag=111):
+    """The peer is turned away for good; ``reason`` is for a human."""
+
+    reason: str
+
+
+Introduction: TypeAlias = ClientIntroduction | WorkerIntroduction | AskerIntroduction
+Reception: TypeAlias = Welcome | Refusal

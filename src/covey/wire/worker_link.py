@@ -1,0 +1,179 @@
+"""What scheduler and worker tell each other.
+
+Function numbers (``fn``) are the scheduler's own here.  Runs are numbered by
+the scheduler; news of a run names it, and stale news is dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from covey.wire.base import Count, Extent, Failure, Id, Message
+
+# From the scheduler.
+
+
+class Define(Message, frozen=True, tag=40):
+    """The bytes of a function; sent once, before the first run that uses it."""
+
+    fn: Id
+    label: str
+    payload: bytes
+
+
+class Run(Message, frozen=True, tag=41):
+    """Run ``n`` consecutive tasks of one function.
+
+    ``aligned`` and ``whole`` name the inputs, as in ``Submit``.  ``sources``
+    says where inputs that this worker may lack can be fetched: extents and
+    the addresses of a worker that holds them.
+    """
+
+    run: Id
+    fn: Id
+    base: Id
+    n: Count
+    sizes: bytes
+    data: bytes
+    rank: tuple[int, ...]
+    aligned: tuple[int, ...] = ()
+    whole: tuple[Extent, ...] = ()
+    sources: tuple[tuple[int, int, int], ...] = ()
+    timeout_seconds: float = 0.0
+    seconds: float = 0.0
+    reply: bool = True
+
+
+class Put(Message, frozen=True, tag=42):
+    """Keep these small values."""
+
+    base: Id
+    n: Count
+    sizes: bytes
+    data: bytes
+
+
+class Drop(Message, frozen=True, tag=43):
+    """Nobody needs these values any more."""
+
+    extents: tuple[Extent, ...]
+
+
+class Return(Message, frozen=True, tag=44):
+    """Hand back up to ``count`` tasks that have not begun; answered by ``Returned``."""
+
+    count: Count
+
+
+class Stop(Message, frozen=True, tag=45):
+    """Give up these tasks of a run; ``kill`` them when they are executing."""
+
+    run: Id
+    base: Id
+    n: Count
+    kill: bool = False
+
+
+class Peer(Message, frozen=True, tag=46):
+    """Where another worker serves its data."""
+
+    worker: Id
+    addresses: tuple[str, ...]
+
+
+class Fetch(Message, frozen=True, tag=47):
+    """Take a copy of these values from another worker."""
+
+    extents: tuple[Extent, ...]
+    worker: Id
+
+
+class Leave(Message, frozen=True, tag=48):
+    """Finish nothing more; go."""
+
+
+# From the worker.
+
+
+class Ran(Message, frozen=True, tag=60):
+    """Tasks returned; small results ride along, and rest on the worker too."""
+
+    run: Id
+    base: Id
+    n: Count
+    seconds: float
+    sizes: bytes
+    data: bytes
+
+
+class RanStored(Message, frozen=True, tag=61):
+    """Tasks returned; their results rest on the worker."""
+
+    run: Id
+    base: Id
+    n: Count
+    seconds: float
+    nbytes: Id
+
+
+class RunFailed(Message, frozen=True, tag=62):
+    """One task of a run failed."""
+
+    run: Id
+    task: Id
+    seconds: float
+    failure: Failure
+
+
+class Returned(Message, frozen=True, tag=63):
+    """Tasks that had not begun come back, to be placed anew.
+
+    ``lacking`` names inputs that could not be fetched from anywhere.
+    """
+
+    run: Id
+    base: Id
+    n: Count
+    lacking: tuple[Extent, ...] = ()
+
+
+class ReturnDone(Message, frozen=True, tag=64):
+    """All that could be handed back for a ``Return`` has been."""
+
+
+class Holds(Message, frozen=True, tag=65):
+    """The worker has come to hold copies of these."""
+
+    base: Id
+    n: Count
+    nbytes: Id
+
+
+class Lacks(Message, frozen=True, tag=66):
+    """The worker does not hold these after all, or no more."""
+
+    extents: tuple[Extent, ...]
+
+
+class Status(Message, frozen=True, tag=67):
+    """How the worker is: plain numbers, now and then."""
+
+    facts: dict[str, Any]
+
+
+class Leaving(Message, frozen=True, tag=68):
+    """The worker wants to go in good order: give it no more, move its data."""
+
+
+FromWorker: TypeAlias = (
+    Ran
+    | RanStored
+    | RunFailed
+    | Returned
+    | ReturnDone
+    | Holds
+    | Lacks
+    | Status
+    | Leaving
+)
+ToWorker: TypeAlias = Define | Run | Put | Drop | Return | Stop | Peer | Fetch | Leave

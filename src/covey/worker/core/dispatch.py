@@ -1,0 +1,282 @@
+"""Which slot runs what.
+
+A slot is sent so many tasks at once that they last about a round trip, and a
+second such flight when tasks are that short; a long task goes alone.  When a
+slot runs dry while another has unbegun tasks in hand, these are called back:
+a slow task holds up nobody but itself.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Final
+
+from covey.ids import TaskId
+from covey.wire.worker_link import Returned, ReturnDone
+from covey.worker.core.orders import (
+    Dispatch,
+    EndRun,
+    Interrupt,
+    Kill,
+    Retract,
+    Tell,
+    WakeAt,
+)
+from covey.worker.core.state import Flight, Piece, Run, Slot, WorkerState
+
+#: How long the tasks of one flight should last together.
+FLIGHT_SECONDS: Final = 0.004
+
+#: A flight that is silent for so long while another slot idles is called back.
+SILENCE_SECONDS: Final = 0.01
+
+#: A task that was asked to stop is given so long before its process is killed.
+GRACE_SECONDS: Final = 0.5
+
+_LEARNING: Final = 0.3
+
+
+def learn(state: WorkerState, fn: int, seconds: float, n: int) -> None:
+    """Remember how long *n* calls of a function took."""
+    each = seconds / n
+    known = state.seconds.get(fn)
+    if known is None:
+        state.seconds[fn] = each
+    else:
+        weight = 1.0 - (1.0 - _LEARNING) ** min(n, 8)
+        state.seconds[fn] = known + weight * (each - known)
+
+
+# The queue.
+
+
+def enqueue(state: WorkerState, piece: Piece) -> None:
+    """Put a piece into the queue."""
+    state.last_entry += 1
+    heappush(state.queue, (piece.run.rank, state.last_entry, piece))
+    state.queued += piece.n
+
+
+def requeue(
+    state: WorkerState, run: Run, base: TaskId, n: int, *, alone: bool = False
+) -> None:
+    """Tasks that a slot had in hand must be dispatched again."""
+    enqueue(state, Piece(run, base, n, alone=alone))
+
+
+def _top(state: WorkerState) -> Piece | None:
+    queue = state.queue
+    while queue:
+        piece = queue[0][2]
+        if piece.n and piece.run.run in state.runs:
+            return piece
+        heappop(queue)
+        state.queued -= piece.n
+    return None
+
+
+def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
+    """*n* tasks of *run* have ended or left, in whatever way."""
+    run.left -= n
+    if run.left <= 0 and state.runs.pop(run.run, None) is not None:
+        state.order(EndRun(run.run))
+
+
+# Filling slots.
+
+
+def fill(state: WorkerState) -> None:
+    """Give work to every slot that has room."""
+    dry: list[Slot] = []
+    for slot in state.slots:
+        if not slot.runner.ready:
+            continue
+        while _has_room(state, slot):
+            piece = _top(state)
+            if piece is None:
+                if not slot.flights:
+                    dry.append(slot)
+                break
+            if not _may_go(slot, piece):
+                break
+            _send(state, slot, piece)
+    if dry and not state.queued:
+        _call_back(state)
+
+
+def _has_room(state: WorkerState, slot: Slot) -> bool:
+    if slot.resumed or slot.retracting or slot.runner.exclusive:
+        return False
+    flights = slot.flights
+    if not flights:
+        return True
+    if len(flights) > 1:
+        return False
+    last = flights[0]
+    each = state.seconds.get(last.run.fn)
+    return each is not None and each < FLIGHT_SECONDS / 2 and not last.deadline
+
+
+def _may_go(slot: Slot, piece: Piece) -> bool:
+    """A task that must be alone waits for a process that has nothing else."""
+    if piece.alone:
+        return slot.runner.idle
+    return not (piece.run.timeout_seconds and slot.flights)
+
+
+def _send(state: WorkerState, slot: Slot, piece: Piece) -> None:
+    run = piece.run
+    n = 1 if piece.alone or run.timeout_seconds else _flight_size(state, piece)
+    flight = Flight(piece, n, state.now)
+    slot.flights.append(flight)
+    if flight.deadline:
+        wake(state, flight.deadline)
+    offset = piece.base - run.base
+    state.order(
+        Dispatch(
+            slot.number,
+            run.run,
+            run.fn,
+            piece.base,
+            n,
+            tuple(task + offset for task in run.aligned),
+            run.whole,
+        )
+    )
+    piece.base += n
+    piece.n -= n
+    state.queued -= n
+    if not piece.n:
+        heappop(state.queue)
+
+
+def _flight_size(state: WorkerState, piece: Piece) -> int:
+    each = state.seconds.get(piece.run.fn)
+    if each is None:
+        return 1
+    size = int(FLIGHT_SECONDS / max(each, 1e-7))
+    # What is left is shared by all slots, so that none runs dry early.
+    share = -(-state.queued // len(state.slots))
+    return max(1, min(size, share, piece.n))
+
+
+# Calling back.
+
+
+def _call_back(state: WorkerState) -> None:
+    """A slot is dry: have unbegun tasks handed back by those that have some."""
+    wait = 0.0
+    for slot in state.slots:
+        if slot.retracting or not slot.runner.ready:
+            continue
+        unbegun = sum(flight.left for flight in slot.flights) - 1
+        if unbegun <= 0:
+            continue
+        first = slot.flights[0]
+        each = state.seconds.get(first.run.fn)
+        silent = state.now - first.since
+        if (each is not None and unbegun * each > FLIGHT_SECONDS) or (
+            silent >= SILENCE_SECONDS
+        ):
+            slot.retracting = True
+            state.order(Retract(slot.number))
+        else:
+            due = first.since + SILENCE_SECONDS
+            wait = min(wait, due) if wait else due
+    if wait:
+        wake(state, wait)
+
+
+def hand_back(state: WorkerState, count: int) -> None:
+    """The scheduler wants up to *count* unbegun tasks back: the last in line first."""
+    state.return_asked = True
+    entries = sorted(state.queue, reverse=True)
+    for _, _, piece in entries:
+        if count <= 0:
+            break
+        if piece.run.run not in state.runs or not piece.n or piece.alone:
+            continue
+        n = min(count, piece.n)
+        piece.n -= n
+        state.queued -= n
+        count -= n
+        _return(state, piece.run, piece.base + piece.n, n)
+    waiting = sorted(
+        {r for runs in state.fetching.values() for r in runs}, key=lambda r: r.rank
+    )
+    for run in reversed(waiting):
+        if count <= 0:
+            break
+        if run.run in state.runs and run.missing:
+            run.missing.clear()
+            count -= run.left
+            _return(state, run, run.base, run.left)
+    if count > 0:
+        for slot in state.slots:
+            unbegun = sum(flight.left for flight in slot.flights) - 1
+            if unbegun > 0 and not slot.retracting and slot.runner.ready:
+                slot.retracting = True
+                state.order(Retract(slot.number))
+                state.to_return += min(count, unbegun)
+                count -= unbegun
+                if count <= 0:
+                    break
+    maybe_return_done(state)
+
+
+def take_back(state: WorkerState, run: Run, base: TaskId, n: int) -> None:
+    """A slot handed tasks back: on to the scheduler, if it asked; else requeue."""
+    onward = min(n, state.to_return)
+    if onward:
+        state.to_return -= onward
+        _return(state, run, base + n - onward, onward)
+    if n > onward:
+        requeue(state, run, base, n - onward)
+
+
+def maybe_return_done(state: WorkerState) -> None:
+    """Tell the scheduler, once everything that could go back has gone."""
+    if state.return_asked and not any(slot.retracting for slot in state.slots):
+        state.return_asked = False
+        state.to_return = 0
+        state.order(Tell(ReturnDone()))
+
+
+def _return(state: WorkerState, run: Run, base: TaskId, n: int) -> None:
+    state.order(Tell(Returned(run.run, base, n)))
+    finish_tasks(state, run, n)
+
+
+# Stopping.
+
+
+def stop_executing(state: WorkerState, slot: Slot, flight: Flight) -> None:
+    """Ask the task of a flight to stop; kill its process if it does not."""
+    if flight.kill_at:
+        return
+    flight.kill_at = state.now + GRACE_SECONDS
+    state.order(Interrupt(slot.number, flight.run.run, flight.base + flight.done))
+    wake(state, flight.kill_at)
+
+
+def check_deadlines(state: WorkerState) -> None:
+    """Stop tasks that ran out of time; kill those that did not stop when asked."""
+    for slot in state.slots:
+        for flight in [*slot.flights, *slot.parked.values()]:
+            if flight.kill_at:
+                if state.now >= flight.kill_at:
+                    state.order(Kill(slot.runner.number))
+                else:
+                    wake(state, flight.kill_at)
+            elif flight.deadline:
+                if state.now >= flight.deadline:
+                    stop_executing(state, slot, flight)
+                else:
+                    wake(state, flight.deadline)
+
+
+def wake(state: WorkerState, time: float) -> None:
+    """Ask for a tick at *time*, unless an earlier one is due."""
+    if state.wake_at <= state.now or time < state.wake_at:
+        state.wake_at = time
+        state.order(WakeAt(time))

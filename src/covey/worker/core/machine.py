@@ -1,0 +1,407 @@
+"""The door of the worker's core: events in, orders out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, get_args
+
+from covey.ids import RunId, TaskId
+from covey.wire import worker_link
+from covey.wire.base import Extent, Failure
+from covey.wire.worker_link import Holds, RanStored, Returned, RunFailed, ToWorker
+from covey.worker.core import dispatch
+from covey.worker.core.orders import (
+    AnyEvent,
+    AnyOrder,
+    DropValues,
+    Fetched,
+    FetchFailed,
+    FetchFrom,
+    KeepArguments,
+    KeepFunction,
+    KeepValues,
+    KnowPeer,
+    Quit,
+    Report,
+    RetractDone,
+    RunnerEnded,
+    RunnerReady,
+    SlotBlocked,
+    SlotFailed,
+    SlotRan,
+    SlotResumed,
+    SlotReturned,
+    Spawn,
+    Tell,
+    Tick,
+    Told,
+)
+from covey.worker.core.state import Flight, Piece, Run, Slot, WorkerState
+
+_Handler: TypeAlias = Callable[[WorkerState, Any], None]
+
+
+class WorkerCore:
+    """A worker, without its sockets and processes."""
+
+    def __init__(self, runners: int, threads: int) -> None:
+        self.state = WorkerState(runners, threads)
+
+    def step(self, event: AnyEvent, now: float) -> list[AnyOrder]:
+        """Take in one event; return what must be done."""
+        state = self.state
+        state.now = now
+        _EVENTS[type(event)](state, event)
+        dispatch.fill(state)
+        orders, state.orders = state.orders, []
+        return orders
+
+
+# News from the scheduler.
+
+
+def _on_told(state: WorkerState, event: Told) -> None:
+    for message in event.messages:
+        _MESSAGES[type(message)](state, message)
+
+
+def _on_define(state: WorkerState, message: worker_link.Define) -> None:
+    state.order(KeepFunction(message.fn, message.label, message.payload))
+
+
+def _on_run(state: WorkerState, message: worker_link.Run) -> None:
+    run = Run(
+        message.run,
+        message.fn,
+        message.base,
+        message.n,
+        message.rank,
+        message.aligned,
+        message.whole,
+        message.timeout_seconds,
+        message.reply,
+    )
+    state.runs[run.run] = run
+    if message.seconds:
+        state.seconds.setdefault(run.fn, message.seconds)
+    state.order(KeepArguments(run.run, message.base, message.sizes, message.data))
+    for base, n, worker in message.sources:
+        _fetch(state, (base, n), worker, run)
+    if not run.missing:
+        dispatch.enqueue(state, Piece(run, message.base, message.n))
+
+
+def _fetch(state: WorkerState, extent: Extent, worker: int, run: Run | None) -> None:
+    if extent in state.copies:
+        return
+    waiting = state.fetching.get(extent)
+    if waiting is None:
+        waiting = state.fetching[extent] = []
+        state.order(FetchFrom(worker, extent))
+    if run is not None:
+        run.missing.add(extent)
+        waiting.append(run)
+
+
+def _on_put(state: WorkerState, message: worker_link.Put) -> None:
+    state.order(KeepValues(message.base, message.n, message.sizes, message.data))
+
+
+def _on_drop(state: WorkerState, message: worker_link.Drop) -> None:
+    state.copies.difference_update(message.extents)
+    state.order(DropValues(message.extents))
+
+
+def _on_return(state: WorkerState, message: worker_link.Return) -> None:
+    dispatch.hand_back(state, message.count)
+
+
+def _on_stop(state: WorkerState, message: worker_link.Stop) -> None:
+    run = state.runs.get(message.run)
+    if run is None:
+        return
+    lo, hi = message.base, message.base + message.n
+    for _, _, piece in list(state.queue):
+        if piece.run is run:
+            _take_out(state, piece, lo, hi)
+    if run.missing and lo <= run.base:
+        gone = min(run.left, hi - run.base)
+        if gone >= run.left:
+            run.missing.clear()
+            dispatch.finish_tasks(state, run, run.left)
+            return
+    if not message.kill:
+        return
+    for slot in state.slots:
+        for flight in [*slot.flights, *slot.parked.values()]:
+            at = flight.base + flight.done
+            if flight.run is run and lo <= at < hi:
+                dispatch.stop_executing(state, slot, flight)
+
+
+def _take_out(state: WorkerState, piece: Piece, lo: TaskId, hi: TaskId) -> None:
+    """Take the tasks *lo* to *hi* out of a queued piece."""
+    start, end = piece.base, piece.base + piece.n
+    cut_lo, cut_hi = max(lo, start), min(hi, end)
+    if cut_lo >= cut_hi:
+        return
+    state.queued -= cut_hi - cut_lo
+    piece.n = cut_lo - start
+    if cut_hi < end:
+        # The tail goes on as a piece of its own.
+        state.queued -= end - cut_hi
+        dispatch.enqueue(
+            state, Piece(piece.run, cut_hi, end - cut_hi, alone=piece.alone)
+        )
+    dispatch.finish_tasks(state, piece.run, cut_hi - cut_lo)
+
+
+def _on_peer(state: WorkerState, message: worker_link.Peer) -> None:
+    state.order(KnowPeer(message.worker, message.addresses))
+
+
+def _on_fetch(state: WorkerState, message: worker_link.Fetch) -> None:
+    for extent in message.extents:
+        _fetch(state, extent, message.worker, None)
+
+
+def _on_leave(state: WorkerState, message: worker_link.Leave) -> None:
+    del message
+    state.order(Quit())
+
+
+# News from the slots.
+
+
+def _flight_of(
+    state: WorkerState, slot_number: int, run: RunId, task: TaskId
+) -> tuple[Slot, Flight | None]:
+    slot = state.slots[slot_number]
+    for flight in slot.flights:
+        if flight.run.run == run and flight.base <= task < flight.base + flight.n:
+            return slot, flight
+    return slot, None
+
+
+def _land(
+    state: WorkerState, slot_number: int, run_id: RunId, task: TaskId, n: int
+) -> Run | None:
+    """Note that *n* tasks have come back from a slot; return their run."""
+    slot = state.slots[slot_number]
+    parked = slot.parked.pop((run_id, task), None)
+    if parked is not None:
+        if parked.done:
+            slot.resumed -= 1
+        return parked.run
+    slot, flight = _flight_of(state, slot_number, run_id, task)
+    if flight is None:
+        return None
+    flight.done += n
+    flight.since = state.now
+    if flight.done >= flight.n:
+        slot.flights.remove(flight)
+    return flight.run
+
+
+def _on_slot_ran(state: WorkerState, event: SlotRan) -> None:
+    run = _land(state, event.slot, event.run, event.base, event.n)
+    if run is None:
+        return
+    dispatch.learn(state, run.fn, event.seconds, event.n)
+    if run.reply and event.inline:
+        state.order(Report(event.run, event.base, event.n, event.seconds))
+    else:
+        state.order(
+            Tell(
+                RanStored(event.run, event.base, event.n, event.seconds, event.nbytes)
+            )
+        )
+    dispatch.finish_tasks(state, run, event.n)
+
+
+def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
+    slot, flight = _flight_of(state, event.slot, event.run, event.task)
+    parked = slot.parked.get((event.run, event.task))
+    stopped = flight or parked
+    failure = event.failure
+    if stopped is not None and stopped.kill_at:
+        failure = _stopped(stopped, failure)
+    run = _land(state, event.slot, event.run, event.task, 1)
+    if run is None:
+        return
+    dispatch.learn(state, run.fn, event.seconds, 1)
+    state.order(Tell(RunFailed(event.run, event.task, event.seconds, failure)))
+    dispatch.finish_tasks(state, run, 1)
+
+
+def _stopped(flight: Flight, failure: Failure) -> Failure:
+    """Return the failure of a task that we stopped ourselves."""
+    if flight.deadline:
+        return Failure(
+            "timeout",
+            "TaskTimedOut",
+            f"the task ran longer than its timeout of "
+            f"{flight.run.timeout_seconds:g} s and was stopped",
+            details=failure.details,
+        )
+    return Failure(
+        "cancelled", "TaskCancelled", "cancelled while it ran", details=failure.details
+    )
+
+
+def _on_slot_returned(state: WorkerState, event: SlotReturned) -> None:
+    slot, flight = _flight_of(state, event.slot, event.run, event.base)
+    if flight is None:
+        return
+    # What comes back is always the end of a flight: it becomes shorter.
+    flight.n -= event.n
+    if flight.done >= flight.n:
+        slot.flights.remove(flight)
+    dispatch.take_back(state, flight.run, event.base, event.n)
+
+
+def _on_retract_done(state: WorkerState, event: RetractDone) -> None:
+    slot = state.slots[event.slot]
+    if slot.retracting:
+        slot.retracting = False
+        dispatch.maybe_return_done(state)
+
+
+def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
+    slot = state.slots[event.slot]
+    again = slot.parked.get((event.run, event.task))
+    if again is not None:
+        again.done = 0
+        slot.resumed -= 1
+        return
+    slot, flight = _flight_of(state, event.slot, event.run, event.task)
+    if flight is None:
+        return
+    alone = Flight(Piece(flight.run, event.task, 1), 1, state.now)
+    alone.deadline = flight.deadline
+    slot.parked[event.run, event.task] = alone
+    flight.done += 1
+    if flight.done >= flight.n:
+        slot.flights.remove(flight)
+
+
+def _on_slot_resumed(state: WorkerState, event: SlotResumed) -> None:
+    slot = state.slots[event.slot]
+    parked = slot.parked.get((event.run, event.task))
+    if parked is not None and not parked.done:
+        # ``done`` of a parked flight tells that it executes again.
+        parked.done = 1
+        slot.resumed += 1
+
+
+# News of processes.
+
+
+def _on_runner_ready(state: WorkerState, event: RunnerReady) -> None:
+    state.runners[event.runner].ready = True
+
+
+def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
+    """Blame what executed; what merely lay in its hands is dispatched again."""
+    runner = state.runners[event.runner]
+    runner.ready = False
+    executing = set(event.executing)
+    for slot in runner.slots:
+        flights = [*slot.flights, *slot.parked.values()]
+        slot.flights = []
+        slot.parked = {}
+        slot.resumed = 0
+        slot.retracting = False
+        for flight in flights:
+            _take_down(state, event, flight, executing)
+    dispatch.maybe_return_done(state)
+    state.order(Spawn(event.runner))
+
+
+def _take_down(
+    state: WorkerState,
+    event: RunnerEnded,
+    flight: Flight,
+    executing: set[tuple[RunId, TaskId]],
+) -> None:
+    run = flight.run
+    start = flight.base + (flight.done if flight.n > 1 else 0)
+    end = flight.base + flight.n
+    guilty = [task for r, task in executing if r == run.run and start <= task < end]
+    for task in guilty:
+        if flight.kill_at:
+            _fail(state, run, task, _stopped(flight, event.failure))
+        elif len(executing) == 1:
+            _fail(state, run, task, event.failure)
+        else:
+            # Several executed in this process: each is tried again by itself.
+            dispatch.requeue(state, run, task, 1, alone=True)
+    at = start
+    for task in [*sorted(guilty), end]:
+        if task > at:
+            dispatch.requeue(state, run, at, task - at)
+        at = task + 1
+
+
+def _fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
+    state.order(Tell(RunFailed(run.run, task, 0.0, failure)))
+    dispatch.finish_tasks(state, run, 1)
+
+
+# News of data.
+
+
+def _on_fetched(state: WorkerState, event: Fetched) -> None:
+    state.copies.add(event.extent)
+    base, n = event.extent
+    state.order(Tell(Holds(base, n, event.nbytes)))
+    for run in state.fetching.pop(event.extent, ()):
+        if event.extent in run.missing:
+            run.missing.discard(event.extent)
+            if not run.missing and run.run in state.runs:
+                dispatch.enqueue(state, Piece(run, run.base, run.left))
+
+
+def _on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:
+    for run in state.fetching.pop(event.extent, ()):
+        if run.run in state.runs and event.extent in run.missing:
+            run.missing.clear()
+            state.order(Tell(Returned(run.run, run.base, run.left, (event.extent,))))
+            dispatch.finish_tasks(state, run, run.left)
+
+
+def _on_tick(state: WorkerState, event: Tick) -> None:
+    del event
+    state.wake_at = 0.0
+    dispatch.check_deadlines(state)
+
+
+_MESSAGES: dict[type, _Handler] = {
+    worker_link.Define: _on_define,
+    worker_link.Run: _on_run,
+    worker_link.Put: _on_put,
+    worker_link.Drop: _on_drop,
+    worker_link.Return: _on_return,
+    worker_link.Stop: _on_stop,
+    worker_link.Peer: _on_peer,
+    worker_link.Fetch: _on_fetch,
+    worker_link.Leave: _on_leave,
+}
+_EVENTS: dict[type, _Handler] = {
+    Told: _on_told,
+    RunnerReady: _on_runner_ready,
+    RunnerEnded: _on_runner_ended,
+    SlotRan: _on_slot_ran,
+    SlotFailed: _on_slot_failed,
+    SlotReturned: _on_slot_returned,
+    SlotBlocked: _on_slot_blocked,
+    SlotResumed: _on_slot_resumed,
+    RetractDone: _on_retract_done,
+    Fetched: _on_fetched,
+    FetchFailed: _on_fetch_failed,
+    Tick: _on_tick,
+}
+
+# Every arm of both unions has exactly one handler; checked once, at import.
+assert set(_MESSAGES) == set(get_args(ToWorker))
+assert set(_EVENTS) == set(get_args(AnyEvent))

@@ -1,0 +1,271 @@
+"""What may happen to a worker (past tense), and what its core orders (imperative)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from covey.wire.base import Extent, Failure, Message
+
+# Events: what may happen.
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Something happened outside."""
+
+
+class Told(Event, frozen=True):
+    """The scheduler sent a batch of messages."""
+
+    messages: Sequence[Any]
+
+
+class RunnerReady(Event, frozen=True):
+    """The process of a runner serves its slots."""
+
+    runner: int
+
+
+class RunnerEnded(Event, frozen=True):
+    """A runner's process is gone.
+
+    ``executing`` are the tasks that its marks name: (run, task), one a thread.
+    ``failure`` tells how the process ended, for the task that is to blame.
+    """
+
+    runner: int
+    executing: tuple[tuple[int, int], ...]
+    failure: Failure
+
+
+class SlotRan(Event, frozen=True):
+    """Consecutive tasks returned; their values are in the store.
+
+    ``inline`` tells that the values are small enough to ride along upwards.
+    """
+
+    slot: int
+    run: int
+    base: int
+    n: int
+    seconds: float
+    nbytes: int
+    inline: bool
+
+
+class SlotFailed(Event, frozen=True):
+    """One task raised, or could not be loaded, or its result not pickled."""
+
+    slot: int
+    run: int
+    task: int
+    seconds: float
+    failure: Failure
+
+
+class SlotReturned(Event, frozen=True):
+    """Tasks that a slot had not begun came back."""
+
+    slot: int
+    run: int
+    base: int
+    n: int
+
+
+class SlotBlocked(Event, frozen=True):
+    """A task waits for tasks of its own; its slot runs others meanwhile."""
+
+    slot: int
+    run: int
+    task: int
+
+
+class SlotResumed(Event, frozen=True):
+    """A task that waited goes on."""
+
+    slot: int
+    run: int
+    task: int
+
+
+class RetractDone(Event, frozen=True):
+    """A slot has handed back all that it had not begun."""
+
+    slot: int
+
+
+class Fetched(Event, frozen=True):
+    """Copies from another worker are in the store."""
+
+    extent: Extent
+    nbytes: int
+
+
+class FetchFailed(Event, frozen=True):
+    """A worker that should hold these could not deliver."""
+
+    extent: Extent
+
+
+class Tick(Event, frozen=True):
+    """Time has passed."""
+
+
+AnyEvent: TypeAlias = (
+    Told
+    | RunnerReady
+    | RunnerEnded
+    | SlotRan
+    | SlotFailed
+    | SlotReturned
+    | SlotBlocked
+    | SlotResumed
+    | RetractDone
+    | Fetched
+    | FetchFailed
+    | Tick
+)
+
+
+# Orders: what must be done.
+
+
+class Order(msgspec.Struct, frozen=True, gc=False):
+    """An order to the shell."""
+
+
+class Tell(Order, frozen=True):
+    """Send *message* to the scheduler."""
+
+    message: Message
+
+
+class Report(Order, frozen=True):
+    """Send the values of consecutive tasks to the scheduler, from the store."""
+
+    run: int
+    base: int
+    n: int
+    seconds: float
+
+
+class Dispatch(Order, frozen=True):
+    """Send tasks of a run to a slot, with the inputs that they take."""
+
+    slot: int
+    run: int
+    fn: int
+    base: int
+    n: int
+    aligned: tuple[int, ...]
+    whole: tuple[Extent, ...]
+
+
+class EndRun(Order, frozen=True):
+    """The arguments of this run are not needed any more."""
+
+    run: int
+
+
+class Retract(Order, frozen=True):
+    """Have a slot hand back what it has not begun."""
+
+    slot: int
+
+
+class Interrupt(Order, frozen=True):
+    """Ask the task that executes on a slot to stop."""
+
+    slot: int
+    run: int
+    task: int
+
+
+class Kill(Order, frozen=True):
+    """End a runner's process at once."""
+
+    runner: int
+
+
+class Spawn(Order, frozen=True):
+    """Start the process of a runner (again)."""
+
+    runner: int
+
+
+class FetchFrom(Order, frozen=True):
+    """Copy values from another worker into the store."""
+
+    worker: int
+    extent: Extent
+
+
+class KeepFunction(Order, frozen=True):
+    """Keep the bytes of a function for the runners."""
+
+    fn: int
+    label: str
+    payload: bytes
+
+
+class KeepArguments(Order, frozen=True):
+    """Keep the arguments of a run until ``EndRun``."""
+
+    run: int
+    base: int
+    sizes: bytes
+    data: bytes
+
+
+class KeepValues(Order, frozen=True):
+    """Put small values into the store."""
+
+    base: int
+    n: int
+    sizes: bytes
+    data: bytes
+
+
+class DropValues(Order, frozen=True):
+    """Take values out of the store."""
+
+    extents: tuple[Extent, ...]
+
+
+class KnowPeer(Order, frozen=True):
+    """Remember where another worker serves its data."""
+
+    worker: int
+    addresses: tuple[str, ...]
+
+
+class Quit(Order, frozen=True):
+    """The scheduler lets the worker go."""
+
+
+class WakeAt(Order, frozen=True):
+    """Give a ``Tick`` at this time, or a little later."""
+
+    time: float
+
+
+AnyOrder: TypeAlias = (
+    Tell
+    | Report
+    | Dispatch
+    | EndRun
+    | Retract
+    | Interrupt
+    | Kill
+    | Spawn
+    | FetchFrom
+    | KeepFunction
+    | KeepArguments
+    | KeepValues
+    | DropValues
+    | KnowPeer
+    | Quit
+    | WakeAt
+)

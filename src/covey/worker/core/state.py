@@ -1,0 +1,177 @@
+"""What a worker knows: runs it was given, slots and runners, fetches under way.
+
+A **run** from the scheduler is cut into **pieces** as it is dealt to slots: a
+piece is a stretch of its tasks that lies in the queue, or that a slot has in
+hand (a *flight*)::
+
+    run 7:  [ returned | flight of slot 0 | flight of slot 1 |  piece in the queue  ]
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from covey.ids import RunId, TaskId
+from covey.wire.base import Extent
+from covey.worker.core.orders import AnyOrder
+
+QueueEntry: TypeAlias = "tuple[tuple[int, ...], int, Piece]"
+
+
+class Run:
+    """What the scheduler asked for, and how much of it is left."""
+
+    __slots__ = (
+        "aligned",
+        "base",
+        "fn",
+        "left",
+        "missing",
+        "rank",
+        "reply",
+        "run",
+        "timeout_seconds",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        run: RunId,
+        fn: int,
+        base: TaskId,
+        n: int,
+        rank: tuple[int, ...],
+        aligned: tuple[int, ...],
+        whole: tuple[Extent, ...],
+        timeout_seconds: float,
+        reply: bool,
+    ) -> None:
+        self.run = run
+        self.fn = fn
+        self.base = base
+        #: Tasks of which no end has been reported yet.
+        self.left = n
+        self.rank = rank
+        #: First ids of inputs that belong to ``base``.
+        self.aligned = aligned
+        self.whole = whole
+        self.timeout_seconds = timeout_seconds
+        #: Whether somebody waits for the values upstream.
+        self.reply = reply
+        #: Inputs that are still being fetched.
+        self.missing: set[Extent] = set()
+
+
+class Piece:
+    """Consecutive tasks of one run, in the queue."""
+
+    __slots__ = ("alone", "base", "n", "run")
+
+    def __init__(self, run: Run, base: TaskId, n: int, *, alone: bool = False) -> None:
+        self.run = run
+        self.base = base
+        self.n = n
+        #: To be executed with nothing beside it in the same process, because
+        #: it was among several that executed when a process died.
+        self.alone = alone
+
+
+class Flight:
+    """Consecutive tasks of one run that a slot has in hand."""
+
+    __slots__ = ("alone", "base", "deadline", "done", "kill_at", "n", "run", "since")
+
+    def __init__(self, piece: Piece, n: int, now: float) -> None:
+        self.run = piece.run
+        self.base = piece.base
+        self.n = n
+        self.alone = piece.alone
+        #: Tasks of it whose end was reported, or that came back.
+        self.done = 0
+        #: When it was sent, or the last news of it.
+        self.since = now
+        timeout = piece.run.timeout_seconds
+        self.deadline = now + timeout if timeout else 0.0
+        #: When the process is killed, after the task was asked to stop.
+        self.kill_at = 0.0
+
+    @property
+    def left(self) -> int:
+        """How many of its tasks are still out."""
+        return self.n - self.done
+
+
+class Slot:
+    """A thread of a runner: room for one executing task."""
+
+    __slots__ = ("flights", "number", "parked", "resumed", "retracting", "runner")
+
+    def __init__(self, number: int, runner: Runner) -> None:
+        self.number = number
+        self.runner = runner
+        self.flights: list[Flight] = []
+        #: Tasks that gave the slot back while they wait for others: (run, task).
+        self.parked: dict[tuple[RunId, TaskId], Flight] = {}
+        #: How many of those go on at the moment, beside the slot's own work.
+        self.resumed = 0
+        self.retracting = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing executes here."""
+        return not self.flights and not self.resumed
+
+
+class Runner:
+    """A process with one or more slots."""
+
+    __slots__ = ("number", "ready", "slots")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.slots: list[Slot] = []
+        self.ready = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether none of its slots executes anything."""
+        return all(slot.idle and not slot.parked for slot in self.slots)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a task executes here that must be alone."""
+        return any(flight.alone for slot in self.slots for flight in slot.flights)
+
+
+class WorkerState:
+    """All the tables of a worker's core."""
+
+    def __init__(self, runners: int, threads: int) -> None:
+        self.now = 0.0
+        self.runners = [Runner(number) for number in range(runners)]
+        self.slots: list[Slot] = []
+        for runner in self.runners:
+            for _ in range(threads):
+                slot = Slot(len(self.slots), runner)
+                runner.slots.append(slot)
+                self.slots.append(slot)
+        self.runs: dict[RunId, Run] = {}
+        self.queue: list[QueueEntry] = []
+        self.queued = 0
+        self.last_entry = 0
+        #: Moving average of the duration of a function's calls.
+        self.seconds: dict[int, float] = {}
+        #: Runs that wait for an extent to arrive.
+        self.fetching: dict[Extent, list[Run]] = {}
+        #: Extents that were copied here from elsewhere.
+        self.copies: set[Extent] = set()
+        #: How many tasks are to be handed back as soon as slots give them up.
+        self.to_return = 0
+        #: Whether the scheduler waits for a ``ReturnDone``.
+        self.return_asked = False
+        self.orders: list[AnyOrder] = []
+        self.wake_at = 0.0
+
+    def order(self, order: AnyOrder) -> None:
+        """Tell the shell to do something."""
+        self.orders.append(order)
