@@ -1,0 +1,145 @@
+"""One run of consecutive tasks, and what remains of it.
+
+The elements of a batch are claimed one by one from a single iterator that
+everybody shares::
+
+    slot's thread      for index in batch.claims: ...     one at a time
+    control thread     batch.retract(count)               the rest, at once
+
+Both are one C call under the GIL, so each element is either begun or returned,
+never both and never neither.  A retraction that leaves something behind puts a
+new iterator in place, under a lock that the slot's thread takes only when its
+iterator is used up.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from covey.payload import Pack
+from covey.runner.frames import Frame
+from covey.serde.packing import loads_pack
+from covey.serde.refs import MissingInput
+from covey.serde.values import loads_inline
+
+if TYPE_CHECKING:
+    from covey.runner.process import RunnerProcess
+
+
+class Inputs:
+    """The values that the tasks of one batch refer to, decoded when asked for."""
+
+    __slots__ = ("_bases", "_packs", "_process", "_segments", "_values")
+
+    def __init__(self, process: RunnerProcess) -> None:
+        self._process = process
+        self._packs: list[tuple[int, Pack]] = []
+        self._bases: list[int] | None = None
+        self._segments: dict[int, tuple[str, int]] = {}
+        self._values: dict[int, Any] = {}
+
+    def add_pack(self, base: int, pack: Pack) -> None:
+        """Add small values, those of the tasks from *base* on."""
+        self._packs.append((base, pack))
+
+    def add_segment(self, task_id: int, path: str, size: int) -> None:
+        """Add a large value, to be mapped from a segment."""
+        self._segments[task_id] = (path, size)
+
+    def __getitem__(self, task_id: int) -> Any:
+        try:
+            return self._values[task_id]
+        except KeyError:
+            value = self._values[task_id] = self._decode(task_id)
+            return value
+
+    def _decode(self, task_id: int) -> Any:
+        place = self._segments.get(task_id)
+        if place is not None:
+            return self._process.mapped_value(task_id, *place)
+        if self._bases is None:
+            self._packs.sort(key=lambda entry: entry[0])
+            self._bases = [base for base, _ in self._packs]
+        at = bisect_right(self._bases, task_id) - 1
+        if at >= 0:
+            base, pack = self._packs[at]
+            if task_id - base < len(pack):
+                return loads_inline(pack[task_id - base])
+        raise MissingInput(
+            f"the arguments of a task refer to task {task_id}, whose value did not "
+            "come along"
+        )
+
+
+class Batch:
+    """One run of tasks on one slot.
+
+    Attributes:
+        run: the number of the attempt.
+        function_id: which function to call.
+        base: the id of the first task.
+        count: how many tasks there are.
+        inputs: what their arguments refer to, or ``None``.
+        arguments: decodes the arguments of one element after the other.
+        begun: the first element that a loop which takes over may claim.
+        claims: yields the elements that nobody has claimed yet.
+        lock: held while ``claims`` is exchanged.
+    """
+
+    __slots__ = (
+        "arguments",
+        "base",
+        "begun",
+        "claims",
+        "count",
+        "function_id",
+        "inputs",
+        "lock",
+        "run",
+    )
+
+    def __init__(self, run: int, function_id: int, base: int, pack: Pack) -> None:
+        self.run = run
+        self.function_id = function_id
+        self.base = base
+        self.count = len(pack)
+        self.begun = 0
+        self.inputs: Inputs | None = None
+        self.arguments: Iterator[Any] = loads_pack(pack)
+        self.claims: Iterator[int] = iter(range(self.count))
+        self.lock = threading.Lock()
+
+    def retract(self, count: int) -> tuple[int, int]:
+        """Take back at most *count* elements from the end; -1 means all.
+
+        Returns:
+            The id of the first task taken back, and how many there are.
+        """
+        with self.lock:
+            rest = list(self.claims)
+            if 0 <= count < len(rest):
+                keep = len(rest) - count
+                self.claims = iter(range(rest[0], rest[0] + keep))
+                rest = rest[keep:]
+        return (self.base + rest[0], len(rest)) if rest else (self.base, 0)
+
+
+def read_batch(operation: list[Any], frame: Frame, process: RunnerProcess) -> Batch:
+    """Make a batch of a ``run`` operation, taking its bytes from the frame."""
+    _, run, function_id, base, count, data_size, inputs, _flags = operation
+    pack = Pack.from_wire(frame.take(4 * count), frame.take(data_size))
+    batch = Batch(run, function_id, base, pack)
+    if inputs:
+        batch.inputs = Inputs(process)
+        for entry in inputs:
+            if entry[0] == "in":
+                _, base, count, data_size = entry
+                pack = Pack.from_wire(frame.take(4 * count), frame.take(data_size))
+                batch.inputs.add_pack(base, pack)
+            else:
+                _, task_id, path, size = entry
+                batch.inputs.add_segment(task_id, path, size)
+    return batch

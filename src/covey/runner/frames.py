@@ -1,0 +1,145 @@
+"""Frames on blocking sockets, between an agent and its runner.
+
+A frame is a list of operations and the bytes that belong to them::
+
+    size of header u32 | size of body u64 | header: JSON | body
+
+An operation is a JSON array that starts with its name.  Those that carry bytes
+say how many, and take them from the body in order.  JSON, because the agent
+decodes it typed and the runner needs no more than the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from covey.errors import RemoteProtocolError
+from covey.payload import Buffer
+
+HEAD: Final = struct.Struct("<IQ")
+
+#: A header larger than this is garbage.
+MAX_HEADER_BYTES: Final = 1 << 28
+
+_RECEIVE_BYTES: Final = 1 << 18
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class Gone(Exception):  # it is how a loop ends, not an error
+    """The other side closed the socket, or ended."""
+
+
+class Frame:
+    """One received frame.
+
+    Attributes:
+        operations: what the header lists.
+    """
+
+    __slots__ = ("_body", "_offset", "operations")
+
+    def __init__(self, operations: list[list[Any]], body: Buffer) -> None:
+        self.operations = operations
+        self._body = body
+        self._offset = 0
+
+    def take(self, size: int) -> bytes:
+        """Return the next *size* bytes of the body."""
+        end = self._offset + size
+        if size < 0 or end > len(self._body):
+            raise RemoteProtocolError("an operation wants more bytes than came along")
+        data = self._body[self._offset : end]
+        self._offset = end
+        return bytes(data)
+
+
+def encode(operations: Sequence[Sequence[Any]], body: Sequence[Buffer] = ()) -> bytes:
+    """Return the bytes of one frame."""
+    header = _encode(operations).encode()
+    size = sum(map(len, body))
+    return b"".join((HEAD.pack(len(header), size), header, *body))
+
+
+class FrameSocket:
+    """A blocking socket that speaks in frames.
+
+    One thread reads at a time and one writes at a time; the callers see to it.
+    """
+
+    __slots__ = ("_buffer", "_socket")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+
+    def send(
+        self, operations: Sequence[Sequence[Any]], body: Sequence[Buffer] = ()
+    ) -> None:
+        """Send one frame.
+
+        Raises:
+            Gone: nobody is there to receive it.
+        """
+        try:
+            self._socket.sendall(encode(operations, body))
+        except OSError as error:
+            raise Gone(str(error)) from error
+
+    def receive(self) -> Frame:
+        """Wait for a frame and return it.
+
+        Raises:
+            Gone: the other side closed the socket.
+            RemoteProtocolError: what came is no frame.
+        """
+        while True:
+            for frame in self._complete():
+                return frame
+            self._buffer += self._read(0)
+
+    def received(self) -> list[Frame]:
+        """Return the frames that are there already, without waiting.
+
+        Raises:
+            Gone: the other side closed the socket.
+        """
+        while True:
+            try:
+                self._buffer += self._read(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return list(self._complete())
+
+    def _read(self, flags: int) -> bytes:
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES, flags)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise Gone(str(error)) from error
+        if not data:
+            raise Gone("end of stream")
+        return data
+
+    def _complete(self) -> Iterator[Frame]:
+        """Yield the frames that the buffer holds in full, removing each."""
+        buffer = self._buffer
+        while len(buffer) >= HEAD.size:
+            header_size, body_size = HEAD.unpack_from(buffer)
+            if header_size > MAX_HEADER_BYTES:
+                raise RemoteProtocolError(f"a header of {header_size} bytes")
+            start = HEAD.size + header_size
+            end = start + body_size
+            if len(buffer) < end:
+                return
+            try:
+                operations = json.loads(buffer[HEAD.size : start])
+            except ValueError as error:
+                raise RemoteProtocolError(f"a header is not JSON: {error}") from error
+            body = bytes(buffer[start:end])
+            del buffer[:end]
+            yield Frame(operations, body)

@@ -1,0 +1,52 @@
+"""Interrupting a task that runs.
+
+In the main thread of a runner a signal does it: it also wakes a task out of a
+blocking system call.  SIGURG is the one that nobody uses and that does nothing
+by default, so a stray one is harmless.  In another thread the interpreter
+raises the exception at the next bytecode; a thread that is inside a blocking
+call notices when the call returns.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from covey.runner.context import TaskInterrupted, here
+
+if TYPE_CHECKING:
+    from covey.runner.slot import SlotLoop
+
+
+def install() -> None:
+    """Handle the signal, in the main thread of a process of our own."""
+    signal.signal(signal.SIGURG, _on_signal)
+
+
+def _on_signal(_number: int, _frame: FrameType | None) -> None:
+    loop = here.loop
+    if loop is not None and loop.must_stop():
+        loop.wanted = None
+        raise TaskInterrupted
+
+
+def signal_main_thread(_loop: SlotLoop) -> None:
+    """Interrupt the task in the main thread, if it is still the same one."""
+    ident = threading.main_thread().ident
+    assert ident is not None
+    signal.pthread_kill(ident, signal.SIGURG)
+
+
+def raise_in_thread(thread_id: int) -> None:
+    """Raise ``TaskInterrupted`` in a thread at its next bytecode.
+
+    The caller has just seen which task runs there.  Under the GIL that is still
+    so when the exception is raised, because the thread cannot have moved on.
+    """
+    import ctypes
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread_id), ctypes.py_object(TaskInterrupted)
+    )

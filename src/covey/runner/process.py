@@ -1,0 +1,186 @@
+"""What the slots of a runner share.
+
+Functions arrive once per process and are loaded at their first call; a failure
+to load is kept, and becomes the failure of every task that calls them.  Values
+exported in segments stay open until the agent says that it has its own hold on
+them.  Large inputs that were mapped stay decoded until the agent forgets them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from covey.errors import InternalError
+from covey.payload import Buffer
+from covey.runner.context import TaskInterrupted
+from covey.serde.functions import loads_function
+from covey.serde.mapped import read_value
+from covey.serde.packing import LIMIT_BYTES
+from covey.store.segments import Segment
+
+if TYPE_CHECKING:
+    from covey.runner.slot import Slot
+
+#: Mapped inputs kept decoded; beyond this the oldest one is dropped.
+_MAPPED_VALUES_MAX: Final = 64
+
+
+class Setup:
+    """What the agent tells its runner first.
+
+    Attributes:
+        worker: the name of the worker.
+        address: where a client made inside a task finds the scheduler.
+        token: the secret that such a client shows; it never enters the environment.
+        inline_limit: results larger than this many bytes go into a segment.
+        threads: how many slots there are.
+    """
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.worker: str = fields.get("worker") or "worker"
+        self.address: str | None = fields.get("address")
+        self.token: str | None = fields.get("token")
+        self.inline_limit: int = fields.get("inline_limit") or LIMIT_BYTES
+        self.threads: int = fields.get("threads") or 1
+
+
+class RunnerProcess:
+    """The shared half of a runner.
+
+    Args:
+        own_process: true if this process exists only to run tasks.  Then its
+            environment may be changed, signals may be used, and it ends when
+            the agent does.  False inside the process of somebody else.
+    """
+
+    def __init__(self, *, own_process: bool) -> None:
+        self.own_process = own_process
+        self.setup = Setup({})
+        self.configured = threading.Event()
+        self.slots: dict[int, Slot] = {}
+        self._function_bytes: dict[int, bytes] = {}
+        self._functions: dict[int, Callable[..., Any] | BaseException] = {}
+        self._mapped: dict[int, Any] = {}
+        self._segments: dict[int, Segment] = {}
+        self._handles = itertools.count(1)
+
+    def where(self) -> str:
+        """Return the place for people: ``worker alice, runner 4711``."""
+        return f"worker {self.setup.worker}, runner {os.getpid()}"
+
+    def configure(self, fields: dict[str, Any]) -> None:
+        """Take over what the agent says in ``setup``."""
+        self.setup = Setup(fields)
+        if self.own_process:
+            os.environ.update(fields.get("environ") or {})
+            cwd = fields.get("cwd")
+            if cwd:
+                try:
+                    os.chdir(cwd)
+                except OSError as error:
+                    print(f"cannot enter {cwd}: {error}", file=sys.stderr)  # noqa: T201  # standard error is where an agent looks
+            missing = [p for p in fields.get("sys_path") or () if p not in sys.path]
+            sys.path[:0] = missing
+        self.configured.set()
+
+    def gone(self) -> None:
+        """End, because the agent did: at once and quietly."""
+        if self.own_process:
+            os._exit(0)
+
+    # Functions.
+
+    def add_function(self, function_id: int, data: bytes) -> None:
+        """Keep the bytes of a function until it is called."""
+        self._function_bytes[function_id] = data
+        self._functions.pop(function_id, None)
+
+    def function(self, function_id: int) -> Callable[..., Any]:
+        """Return a function, loading it at the first call.
+
+        Raises:
+            BaseException: what loading it raised; the same at every call.
+        """
+        function = self._functions.get(function_id)
+        if function is None:
+            function = self._load(function_id)
+            self._functions[function_id] = function
+        if isinstance(function, BaseException):
+            # Every task raises the same one; its traceback must not grow.
+            raise function.with_traceback(None)
+        return function
+
+    def _load(self, function_id: int) -> Callable[..., Any] | BaseException:
+        data = self._function_bytes.pop(function_id, None)
+        if data is None:
+            return InternalError(f"the runner was never sent function {function_id}")
+        try:
+            return loads_function(data)
+        except ModuleNotFoundError as error:
+            missing = ModuleNotFoundError(
+                f"no module named {error.name!r} on {self.where()}, where the task's "
+                f"function needs it. Install it in the environment of that worker "
+                f"({sys.executable}), or put the code where its sys.path finds it.",
+                name=error.name,
+                path=error.path,
+            )
+            missing.__cause__ = error
+            return missing
+        except TaskInterrupted:
+            self._function_bytes[function_id] = data
+            raise
+        except BaseException as error:
+            try:
+                error.add_note(
+                    f"while the task's function was loaded on {self.where()}"
+                )
+            except Exception:
+                pass
+            return error
+
+    # Large values.
+
+    def mapped_value(self, task_id: int, path: str, size: int) -> Any:
+        """Return the value in a segment, decoded at most once."""
+        try:
+            return self._mapped[task_id]
+        except KeyError:
+            pass
+        value = read_value(path, size)
+        if len(self._mapped) >= _MAPPED_VALUES_MAX:
+            self._mapped.pop(next(iter(self._mapped), task_id), None)
+        self._mapped[task_id] = value
+        return value
+
+    def forget(self, ranges: Sequence[Sequence[int]]) -> None:
+        """Drop the mapped inputs in these ranges of task ids."""
+        for base, count in ranges:
+            if count < len(self._mapped):
+                for task_id in range(base, base + count):
+                    self._mapped.pop(task_id, None)
+            else:
+                for task_id in [k for k in self._mapped if 0 <= k - base < count]:
+                    self._mapped.pop(task_id, None)
+
+    def export(self, frames: Sequence[Buffer]) -> tuple[int, Segment]:
+        """Put a large result into a segment and keep it open."""
+        segment = Segment.of(frames)
+        handle = next(self._handles)
+        self._segments[handle] = segment
+        return handle, segment
+
+    def took(self, handles: Sequence[int]) -> None:
+        """Close segments that the agent holds by now."""
+        for handle in handles:
+            segment = self._segments.pop(handle, None)
+            if segment is not None:
+                segment.close()
+
+    def close(self) -> None:
+        """Close what is still exported."""
+        self.took(list(self._segments))

@@ -1,0 +1,514 @@
+"""The loop of a slot: take a batch, call, answer.
+
+A ``Slot`` is one socket and what has arrived on it.  A ``SlotLoop`` is a thread
+that serves it; usually there is one for the life of the slot.  When a task waits
+for its own subtasks, its thread gives the slot away, and a new loop takes over,
+in the middle of the same batch::
+
+    loop A: e0 e1 e2 ── blocking() ───── waits ───── resumed, outcome of e2, ends
+                   └──► loop B: e3 e4 ... next batch ... serves from now on
+
+Outcomes are gathered and sent when a millisecond has passed since the last time,
+or when there is nothing left to do; there is no timer.  A stretch of small
+results becomes one ``ran``; failures and large results end a stretch.
+
+Interrupts (``TaskInterrupted``) may come at almost any bytecode.  What makes
+that safe: an interrupt is raised only while ``executing()`` names the task that
+is meant and the loop is not ``shielded``; when it arrives, ``_interrupted`` asks
+whether the element was settled already, and settles it if it was not.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+from covey.errors import RemoteProtocolError, TaskCancelled, TaskError
+from covey.payload import Buffer
+from covey.runner.batch import Batch, read_batch
+from covey.runner.context import TaskInterrupted, here
+from covey.runner.frames import Frame, FrameSocket, Gone
+from covey.runner.process import RunnerProcess
+from covey.serde import failures, refs
+from covey.serde.packing import Packer
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+#: Outcomes wait at most this long while there is more to do.
+FLUSH_SECONDS: Final = 0.001
+
+#: The task id in a mark between the start of a batch and its first element.
+NOBODY: Final = (1 << 64) - 1
+
+
+class Slot:
+    """One slot: its socket, its marks, and what has arrived.
+
+    Attributes:
+        index: which slot of the process this is.
+        marks: two numbers that the agent can read even when we are dead: the
+            run and the task that is executing; run 0 means none.
+        queue: batches that were received and not begun; ``None`` means stop.
+        batch: the batch that was begun last.
+        owner: the loop that serves the slot now.
+        detached: loops whose task gave the slot away and still runs.
+        stopped: set when nobody serves the slot any more.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        marks: memoryview,
+        process: RunnerProcess,
+        index: int,
+    ) -> None:
+        self.index = index
+        self.marks = marks
+        self.process = process
+        self.queue: deque[Batch | None] = deque()
+        self.batch: Batch | None = None
+        self.owner = SlotLoop(self)
+        self.detached: list[SlotLoop] = []
+        self.stopped = threading.Event()
+        self._frames = FrameSocket(sock)
+        self._reading = threading.Lock()
+        self._sending = threading.Lock()
+
+    def send(self, operations: list[list[Any]], body: list[Buffer]) -> None:
+        """Send one frame; any thread may."""
+        with self._sending:
+            self._frames.send(operations, body)
+
+    def wait(self) -> None:
+        """Wait for the next frame and queue what it holds."""
+        with self._reading:
+            if not self.queue:
+                self._queue_frame(self._frames.receive())
+
+    def _queue_frame(self, frame: Frame) -> None:
+        process = self.process
+        for operation in frame.operations:
+            match operation[0]:
+                case "run":
+                    self.queue.append(read_batch(operation, frame, process))
+                case "fn":
+                    process.add_function(operation[1], frame.take(operation[2]))
+                case "took":
+                    process.took(operation[1])
+                case "forget":
+                    process.forget(operation[1])
+                case "stop":
+                    self.queue.append(None)
+                case name:
+                    raise RemoteProtocolError(f"a slot knows no operation {name!r}")
+
+    # The control thread calls what follows.
+
+    def retract(self, count: int) -> list[tuple[int, int, int]]:
+        """Take back at most *count* tasks that have not begun; -1 means all.
+
+        Returns:
+            Run, first task and number of tasks of each part, the last first.
+        """
+        # What the agent sent while the slot was busy may still be in the socket.
+        # When somebody else is reading, the slot is idle and nothing is waiting.
+        if self._reading.acquire(blocking=False):
+            try:
+                for frame in self._frames.received():
+                    self._queue_frame(frame)
+            finally:
+                self._reading.release()
+        parts = []
+        for batch in reversed([self.batch, *self.queue]):
+            if batch is None or count == 0:
+                continue
+            base, taken = batch.retract(count)
+            if taken:
+                parts.append((batch.run, base, taken))
+                if count > 0:
+                    count -= taken
+        return parts
+
+    def cancel(self, run: int, task_id: int) -> bool:
+        """Interrupt a task if it is executing now, and say whether it was."""
+        for loop in (self.owner, *self.detached):
+            if loop.executing() == (run, task_id):
+                loop.wanted = (run, task_id)
+                if not loop.shielded:
+                    loop.interrupt()
+                return True
+        return False
+
+
+class SlotLoop:
+    """A thread that serves a slot.
+
+    Attributes:
+        shielded: an interrupt must not be raised now.
+        wanted: run and task that somebody wants interrupted.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.process = slot.process
+        self.shielded = False
+        self.wanted: tuple[int, int] | None = None
+        self._packer = Packer(slot.process.setup.inline_limit)
+        self._operations: list[list[Any]] = []
+        self._body: list[Buffer] = []
+        #: Index of the first element that is not settled, but for the packer's.
+        self._start = 0
+        #: When that element began.
+        self._began = 0.0
+        #: When to send next; minus infinity once the slot was given away.
+        self._deadline = 0.0
+        self._thread_id = 0
+        #: Run and task of a loop that gave its slot away.
+        self._detached_task: tuple[int, int] | None = None
+        self._blocking_depth = 0
+        self._asyncio: asyncio.Runner | None = None
+
+    def executing(self) -> tuple[int, int]:
+        """Return the run and the task that this thread executes; run 0 is none."""
+        if self._detached_task is not None:
+            return self._detached_task
+        marks = self.slot.marks
+        return marks[0], marks[1]
+
+    def serve(self) -> None:
+        """Serve the slot until it stops, is closed, or is given away."""
+        slot = self.slot
+        self._thread_id = threading.get_ident()
+        self._packer.limit_bytes = self.process.setup.inline_limit
+        here.loop = self
+        try:
+            while True:
+                try:
+                    self._serve()
+                    break
+                except TaskInterrupted:
+                    # It came after its task had ended.
+                    continue
+        except Gone:
+            self.process.gone()
+        finally:
+            here.loop = None
+            if self._asyncio is not None:
+                self._asyncio.close()
+            if self._detached_task is None:
+                slot.stopped.set()
+            else:
+                slot.detached.remove(self)
+
+    def _serve(self) -> None:
+        slot = self.slot
+        queue = slot.queue
+        while True:
+            if slot.batch is None:
+                if not queue:
+                    slot.marks[0] = 0
+                    self._flush()
+                    slot.wait()
+                slot.batch = queue.popleft()
+                if slot.batch is None:
+                    self._flush()
+                    return
+            if not self._run_batch(slot.batch):
+                return
+            slot.batch = None
+
+    # One batch.
+
+    def _run_batch(self, batch: Batch) -> bool:
+        """Run what is left of *batch*; false if the slot was given away."""
+        marks = self.slot.marks
+        marks[0] = 0
+        marks[1] = NOBODY
+        marks[0] = batch.run
+        self._start = batch.begun
+        with refs.inputs_as(batch.inputs):
+            while True:
+                try:
+                    done = self._run_elements(batch)
+                    self._close_stretch(batch)
+                    return done
+                except TaskInterrupted:
+                    self._interrupted(batch)
+                    if self._detached_task is not None:
+                        self._flush()
+                        return False
+
+    def _run_elements(self, batch: Batch) -> bool:
+        """The hot loop: true when all are done, false if the slot was given away."""
+        marks = self.slot.marks
+        clock = time.perf_counter
+        add = self._packer.add
+        arguments = batch.arguments
+        base = batch.base
+        function: Callable[..., Any] | None = None
+        self._began = now = clock()
+        while True:
+            claims = batch.claims
+            for index in claims:
+                # No call stands between the claim and the mark, so that no
+                # interrupt can come between them: an element that was claimed
+                # is always the one that is marked.
+                marks[1] = base + index
+                try:
+                    if function is None:
+                        function = self.process.function(batch.function_id)
+                        self._began = now = clock()
+                    call = next(arguments)
+                    if type(call) is tuple:
+                        value = function(*call)
+                    else:
+                        value = call.apply(function)
+                    if type(value) is CoroutineType:
+                        value = self._run_coroutine(value)
+                    frames = add(value, "result")
+                    if frames is not None:
+                        value = call = None
+                        self._export(batch, index, frames, now)
+                        frames = None
+                except TaskInterrupted:
+                    raise
+                except BaseException as error:
+                    self._fail(batch, index, error, now)
+                now = clock()
+                if now >= self._deadline and not self._breathe(batch, now):
+                    return False
+            with batch.lock:
+                if batch.claims is claims:
+                    return True
+
+    def _breathe(self, batch: Batch, now: float) -> bool:
+        """Send what there is; false if the slot was given away."""
+        self._close_stretch(batch, now)
+        self._flush()
+        return self._detached_task is None
+
+    def _run_coroutine(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+        """Run an async task to its end, on this thread's event loop."""
+        import asyncio
+
+        if self._asyncio is None:
+            self._asyncio = asyncio.Runner()
+        try:
+            return self._asyncio.run(coroutine)
+        except Exception:
+            raise
+        except BaseException:
+            # The event loop was left in the middle of something.
+            runner, self._asyncio = self._asyncio, None
+            runner.close()
+            raise
+
+    # Outcomes.
+
+    def _close_stretch(self, batch: Batch, until: float | None = None) -> None:
+        """Turn the small results gathered so far into one ``ran``."""
+        if not len(self._packer):
+            return
+        shielded, self.shielded = self.shielded, True
+        now = time.perf_counter() if until is None else until
+        pack = self._packer.take()
+        self._operations.append(
+            [
+                "ran",
+                batch.run,
+                batch.base + self._start,
+                len(pack),
+                max(0.0, now - self._began),
+                len(pack.data),
+            ]
+        )
+        self._body += (pack.sizes_bytes(), pack.data)
+        self._start += len(pack)
+        self._began = now
+        self.shielded = shielded
+
+    def _export(
+        self, batch: Batch, index: int, frames: list[Buffer], began: float
+    ) -> None:
+        """Report a large result, in a segment."""
+        handle, segment = self.process.export(frames)
+        self.shielded = True
+        self._close_stretch(batch, began)
+        now = time.perf_counter()
+        seconds = now - began
+        self._operations.append(
+            [
+                "big",
+                batch.run,
+                batch.base + index,
+                seconds,
+                segment.path,
+                segment.size,
+                handle,
+            ]
+        )
+        self._start = index + 1
+        self._began = now
+        self.shielded = False
+
+    def _fail(
+        self, batch: Batch, index: int, error: BaseException, began: float
+    ) -> None:
+        """Report that a task raised."""
+        self.shielded = True
+        self._close_stretch(batch, began)
+        now = time.perf_counter()
+        seconds = now - began
+        payload = failures.describe(_as_failure(error), where=self.process.where())
+        type_name, message = failures.summary(payload)
+        self._operations.append(
+            [
+                "failed",
+                batch.run,
+                batch.base + index,
+                seconds,
+                type_name,
+                message,
+                len(payload),
+            ]
+        )
+        self._body.append(payload)
+        self._start = index + 1
+        self._began = now
+        self.shielded = False
+
+    def _flush(self) -> None:
+        """Send the outcomes gathered so far."""
+        shielded, self.shielded = self.shielded, True
+        try:
+            if self._operations:
+                operations, self._operations = self._operations, []
+                body, self._body = self._body, []
+                self.slot.send(operations, body)
+            if self._detached_task is None:
+                self._deadline = time.perf_counter() + FLUSH_SECONDS
+        finally:
+            self.shielded = shielded
+
+    # Interrupts.
+
+    def interrupt(self) -> None:
+        """Raise ``TaskInterrupted`` in this loop's thread; another thread calls."""
+        main = threading.main_thread()
+        if self.process.own_process and self._thread_id == main.ident:
+            from covey.runner.interrupt import signal_main_thread
+
+            signal_main_thread(self)
+        else:
+            from covey.runner.interrupt import raise_in_thread
+
+            raise_in_thread(self._thread_id)
+
+    def must_stop(self) -> bool:
+        """Say whether an interrupt that arrives right now is meant for this task."""
+        return not self.shielded and self.wanted == self.executing()
+
+    def _interrupted(self, batch: Batch) -> None:
+        """Settle the element that was interrupted, if it is not settled yet."""
+        self.shielded = True
+        self.wanted = None
+        _, task_id = self.executing()
+        index = task_id - batch.base
+        settled = self._start + len(self._packer)
+        if task_id != NOBODY and index >= settled:
+            error = TaskCancelled("the task was cancelled while it ran")
+            self._fail(batch, index, error, self._began)
+        self.shielded = False
+
+    # Waiting for subtasks.
+
+    def hand_over(self) -> None:
+        """Give the slot to a new thread, because this task is going to wait."""
+        self._blocking_depth += 1
+        if self._blocking_depth > 1:
+            return
+        self.shielded = True
+        slot = self.slot
+        batch = slot.batch
+        run, task_id = self.executing()
+        successor: SlotLoop | None = None
+        if self._detached_task is None and batch is not None:
+            self._close_stretch(batch)
+            batch.begun = task_id - batch.base + 1
+            slot.detached.append(self)
+            self._detached_task = (run, task_id)
+            self._deadline = float("-inf")
+            slot.owner = successor = SlotLoop(slot)
+        self._operations.append(["blocked", run, task_id])
+        self._flush()
+        if successor is not None:
+            name = f"{threading.current_thread().name}+"
+            threading.Thread(target=successor.serve, name=name, daemon=True).start()
+        self._unshield()
+
+    def resume(self) -> None:
+        """Say that this task goes on."""
+        self._blocking_depth -= 1
+        if self._blocking_depth:
+            return
+        self.shielded = True
+        run, task_id = self.executing()
+        self._operations.append(["resumed", run, task_id])
+        self._flush()
+        self._unshield()
+
+    def _unshield(self) -> None:
+        """Let interrupts in again, and be interrupted if one came meanwhile."""
+        self.shielded = False
+        if self.wanted is not None and self.wanted == self.executing():
+            raise TaskInterrupted
+
+
+def _as_failure(error: BaseException) -> BaseException:
+    """Return *error*, or what stands for it if it would end its reader too."""
+    if isinstance(error, SystemExit):
+        stand_in: BaseException = TaskError(
+            f"the task called sys.exit({error.code!r}). That ends the task and "
+            "neither its runner nor its worker; return a value or raise an exception."
+        )
+    elif isinstance(error, KeyboardInterrupt):
+        stand_in = TaskError("the task raised KeyboardInterrupt")
+    elif isinstance(error, GeneratorExit):
+        stand_in = TaskError("the task raised GeneratorExit")
+    elif type(error).__name__ == "CancelledError" and not isinstance(error, Exception):
+        stand_in = TaskCancelled("the task cancelled itself: asyncio.CancelledError")
+    else:
+        return error
+    stand_in.__cause__ = error
+    stand_in.__traceback__ = error.__traceback__
+    return stand_in
+
+
+def serve_slot(
+    sock: socket.socket,
+    marks: memoryview,
+    process: RunnerProcess,
+    index: int = 0,
+) -> None:
+    """Serve one slot in the calling thread.
+
+    Args:
+        sock: the slot's blocking socket.
+        marks: two u64 for this slot; ``memoryview(bytearray(16)).cast("Q")`` will
+            do where nobody reads them.
+        process: what this slot shares with the others.
+        index: which slot this is.
+
+    It returns when the agent stops the slot or closes the socket, and also when
+    a task gave the slot to another thread: ``process.slots[index].stopped`` is
+    set when nobody serves it any more.
+    """
+    slot = Slot(sock, marks, process, index)
+    process.slots[index] = slot
+    slot.owner.serve()

@@ -1,0 +1,102 @@
+"""Futures inside arguments become dependencies, without a walk over the values.
+
+While a client pickles arguments, a ``Capture`` is active in its thread.  Every
+future that the pickler meets, however deep, asks ``note``; while a capture is
+active it pickles itself as ``(resolve, (task_id,))`` and its id is recorded.
+When the runner unpickles the arguments, ``resolve`` looks the value up in the
+inputs that ``inputs_as`` set for that thread::
+
+    client                                    runner
+    with capture() as found:                  with inputs_as(inputs):
+        packer.add((future, 1))     bytes         args = loads(payload)
+    found.task_ids == [future.id]   ────►         args == (value, 1)
+
+Nobody traverses lists or dictionaries, so a user's own classes may hold futures.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from covey.errors import InternalError
+
+
+class Inputs(Protocol):
+    """The values of other tasks, by task id."""
+
+    def __getitem__(self, task_id: int, /) -> Any: ...
+
+
+class MissingInput(InternalError, LookupError):
+    """Arguments name an input that did not come along with them."""
+
+
+class Capture:
+    """The ids of the futures met since the capture began.
+
+    Attributes:
+        task_ids: ids in the order in which they were met; the same id may
+            stand there more than once.
+    """
+
+    __slots__ = ("task_ids",)
+
+    def __init__(self) -> None:
+        self.task_ids: list[int] = []
+
+
+class _Here(threading.local):
+    capture: Capture | None = None
+    inputs: Inputs | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def capture() -> Iterator[Capture]:
+    """Record the futures that are pickled in this thread."""
+    before = _here.capture
+    _here.capture = found = Capture()
+    try:
+        yield found
+    finally:
+        _here.capture = before
+
+
+def note(task_id: int) -> bool:
+    """Record *task_id* if a capture is active in this thread, and say whether."""
+    found = _here.capture
+    if found is None:
+        return False
+    found.task_ids.append(task_id)
+    return True
+
+
+def resolve(task_id: int) -> Any:
+    """Return the value of an input.  Unpickling arguments calls this.
+
+    Raises:
+        MissingInput: the arguments came without that input.
+    """
+    inputs = _here.inputs
+    if inputs is None:
+        raise MissingInput(
+            f"arguments refer to task {task_id}, but are not being unpickled by a "
+            "runner that was given inputs"
+        )
+    return inputs[task_id]
+
+
+@contextmanager
+def inputs_as(inputs: Inputs | None) -> Iterator[None]:
+    """Let ``resolve`` look values up in *inputs*, in this thread."""
+    before = _here.inputs
+    _here.inputs = inputs
+    try:
+        yield
+    finally:
+        _here.inputs = before

@@ -1,0 +1,77 @@
+"""Serializers that a user brings along, by type.
+
+``register(Image, dumps=to_png, loads=from_png)`` makes every ``Image``, at the
+top of a value or deep inside one, travel as the bytes that ``to_png`` returns.
+It works through the ``dispatch_table`` of picklers, for exactly that type and
+not for its subclasses.  The reader must have registered the same name: put the
+call into a module that both sides import.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping
+from typing import Any, TypeVar
+
+from covey.errors import TaskUnreadable
+
+T = TypeVar("T")
+
+_reducers: dict[type, Callable[[Any], Any]] = {}
+_loaders: dict[str, Callable[[bytes], Any]] = {}
+
+
+def register(
+    type_: type[T],
+    dumps: Callable[[T], bytes],
+    loads: Callable[[bytes], T],
+    *,
+    name: str | None = None,
+) -> None:
+    """Serialize instances of exactly *type_* with *dumps* and *loads*.
+
+    Args:
+        type_: the type whose instances are meant.
+        dumps: makes bytes of an instance.
+        loads: makes an instance of those bytes, on the other side.
+        name: what the two sides call it; by default the qualified type name.
+    """
+    label = name or f"{type_.__module__}.{type_.__qualname__}"
+
+    def reduce(value: T) -> tuple[object, ...]:
+        return (load_registered, (label, dumps(value)))
+
+    _loaders[label] = loads
+    _reducers[type_] = reduce
+
+
+def unregister(type_: type) -> None:
+    """Forget the writer of *type_*.  What was written before stays readable."""
+    _reducers.pop(type_, None)
+
+
+def load_registered(name: str, data: bytes) -> Any:
+    """Read a value that a registered serializer wrote.
+
+    Raises:
+        TaskUnreadable: nothing is registered here under *name*.
+    """
+    try:
+        loads = _loaders[name]
+    except KeyError:
+        raise TaskUnreadable(
+            f"a value was written by the serializer {name!r}, which is not "
+            "registered in this process; call register() in a module that both "
+            "the client and the workers import"
+        ) from None
+    return loads(data)
+
+
+def dispatch_table(
+    below: MutableMapping[Any, Any] | None = None,
+) -> MutableMapping[Any, Any] | None:
+    """Return what a pickler needs to know, or ``None`` if nothing is registered."""
+    if not _reducers:
+        return None
+    return ChainMap(_reducers, copyreg.dispatch_table if below is None else below)

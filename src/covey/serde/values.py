@@ -1,0 +1,184 @@
+"""One value to frames and back.
+
+Frame 0 is a pickle stream of protocol 5; the frames after it are the large
+buffers that the stream refers to (PEP 574), so that an array is neither copied
+into the stream nor out of it::
+
+    value ──dumps──► [stream, buffer, buffer ...] ──loads──► value
+                         │
+                         └─ mentions ``__main__``, or cannot be pickled?
+                            then cloudpickle writes it again, by value
+
+The C pickler always goes first: it is fast, and what can be imported on the
+other side must go by reference.  ``__main__`` is the exception, because another
+process has another one.
+
+The first byte of frame 0 names the codec.  A pickle of protocol 2 or later
+starts with 0x80; other bytes are free for codecs to come (``CODECS``).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from covey.errors import NotPicklable, TaskUnreadable
+from covey.payload import Buffer
+from covey.serde import registry
+from covey.serde.culprit import cannot_pickle
+
+PROTOCOL: Final = 5
+
+#: Buffers below this size are cheaper inside the stream than as frames.
+OUT_OF_BAND_BYTES: Final = 4096
+
+#: Plain bytes of at least this size become a buffer of their own.
+LARGE_BYTES: Final = 1 << 16
+
+#: The first byte of a stream that pickle wrote.
+PICKLE_CODEC: Final = 0x80
+
+Loader = Callable[[Buffer, Sequence[Buffer]], Any]
+
+
+def _load_pickle(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
+    return pickle.loads(stream, buffers=buffers)
+
+
+#: What reads a frame 0 that starts with this byte.
+CODECS: Final[dict[int, Loader]] = {PICKLE_CODEC: _load_pickle}
+
+
+class _OutOfBand:
+    """A large ``bytes`` or ``bytearray``, pickled as a buffer without a copy."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self.value = value
+
+    def __reduce_ex__(self, protocol: Any, /) -> tuple[object, ...]:
+        return (type(self.value), (pickle.PickleBuffer(self.value),))
+
+
+BufferCallback = Callable[[pickle.PickleBuffer], Any]
+
+
+def pickle_by_reference(value: Any, take_buffer: BufferCallback | None) -> bytes:
+    """Pickle *value* with the C pickler and the registered serializers."""
+    table = registry.dispatch_table()
+    if table is None:
+        return pickle.dumps(value, PROTOCOL, buffer_callback=take_buffer)
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=take_buffer)
+    pickler.dispatch_table = table
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def pickle_by_value(value: Any, take_buffer: BufferCallback | None) -> bytes:
+    """Pickle *value* with cloudpickle and the registered serializers."""
+    import cloudpickle
+
+    file = io.BytesIO()
+    table = registry.dispatch_table(cloudpickle.Pickler.dispatch_table)
+    if table is None:
+        pickler = cloudpickle.Pickler(file, PROTOCOL, buffer_callback=take_buffer)
+    else:
+        # The table has to be the class's: as an attribute of the instance it
+        # would not reach the C code of the base class.
+        class_ = type("Pickler", (cloudpickle.Pickler,), {"dispatch_table": table})
+        pickler = class_(file, PROTOCOL, buffer_callback=take_buffer)
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def mentions_main(stream: bytes) -> bool:
+    """Say whether *stream* may refer to something in ``__main__``."""
+    return stream.find(b"__main__") >= 0
+
+
+def _pickle(value: Any, frames: list[Buffer] | None) -> bytes:
+    """Pickle *value*; append its large buffers to *frames* if that is given."""
+    take_buffer: BufferCallback | None = None
+    before = 0
+    if frames is not None:
+        before = len(frames)
+
+        def take_buffer(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < OUT_OF_BAND_BYTES:
+                return True
+            frames.append(raw)
+            return False
+
+    try:
+        stream = pickle_by_reference(value, take_buffer)
+    except Exception:
+        pass
+    else:
+        if not mentions_main(stream):
+            return stream
+    if frames is not None:
+        del frames[before:]
+    return pickle_by_value(value, take_buffer)
+
+
+def dumps(value: Any, name: str = "value") -> list[Buffer]:
+    """Return the frames of *value*: the stream, then its large buffers.
+
+    Args:
+        value: anything that can be pickled.
+        name: what to call it in an error message.
+
+    Raises:
+        NotPicklable: it cannot be; the message names the path of the culprit.
+    """
+    buffers: list[Buffer] = []
+    written = value
+    if type(value) in (bytes, bytearray) and len(value) >= LARGE_BYTES:
+        written = _OutOfBand(value)
+    try:
+        stream = _pickle(written, buffers)
+    except Exception as error:
+        raise cannot_pickle(value, name, error) from error
+    return [stream, *buffers]
+
+
+def dumps_inline(value: Any, name: str = "value") -> bytes:
+    """Return *value* as one byte string, with all buffers inside.
+
+    Raises:
+        NotPicklable: it cannot be pickled.
+    """
+    try:
+        return _pickle(value, None)
+    except NotPicklable:
+        raise
+    except Exception as error:
+        raise cannot_pickle(value, name, error) from error
+
+
+def loads(frames: Sequence[Buffer]) -> Any:
+    """Return the value of *frames*.
+
+    Raises:
+        TaskUnreadable: no codec of this process reads such frames.
+        Exception: whatever the value's own code raises while it is rebuilt.
+    """
+    stream = frames[0]
+    codec = stream[0] if len(stream) else -1
+    loader = CODECS.get(codec)
+    if loader is None:
+        raise TaskUnreadable(
+            f"a value is written in codec {codec:#04x}, which this process does "
+            "not know; do both sides run the same version of covey?"
+        )
+    return loader(stream, frames[1:])
+
+
+def loads_inline(data: Buffer) -> Any:
+    """Return the value that ``dumps_inline``, or one element of a pack, holds."""
+    return loads((data,))
