@@ -1,1 +1,1 @@
-"""The handle in the user's process: futures, and the specs of all it wants."""
+"""The client: the handle in the user's process."""

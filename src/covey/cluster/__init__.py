@@ -1,1 +1,1 @@
-"""Clusters that covey starts by itself, beginning with the local one."""
+"""Surroundings: clusters that start schedulers and workers."""

@@ -53,8 +53,6 @@ def run(argv: list[str]) -> None:
         name="control",
         daemon=True,
     ).start()
-    process.configured.wait()
-
     for index, sock in enumerate(sockets[1:], 1):
         threading.Thread(
             target=serve_slot,

@@ -6,6 +6,7 @@ as they let go of the GIL now and then).  From agent to runner::
     ["setup", {...}]                 once, first
     ["retract", slot, count]         give back what has not begun; -1 means all
     ["cancel", slot, run, task_id]   interrupt that task if it is executing
+    ["flush", slot]                  send outcomes that wait behind a long task
     ["dump"]                         what is every thread doing?
     ["took", [handle, ...]]  ["forget", [[base, n], ...]]
 
@@ -44,6 +45,10 @@ def serve_control(sock: socket.socket, process: RunnerProcess) -> None:
                     frames.send(answers)
     except Gone:
         process.gone()
+    except BaseException:
+        process.broken()
+        frames.close()
+        raise
 
 
 def _obey(operation: list[Any], process: RunnerProcess) -> list[list[Any]]:
@@ -57,6 +62,10 @@ def _obey(operation: list[Any], process: RunnerProcess) -> list[list[Any]]:
             slot = process.slots.get(index)
             if slot is not None:
                 slot.cancel(run, task_id)
+        case ["flush", int() as index]:
+            slot = process.slots.get(index)
+            if slot is not None:
+                slot.flush()
         case ["dump"]:
             return [["stacks", stacks()]]
         case ["took", list() as handles]:

@@ -90,6 +90,13 @@ class FrameSocket:
         except OSError as error:
             raise Gone(str(error)) from error
 
+    def close(self) -> None:
+        """Hang up.  A thread that waits for a frame sees the end of the stream."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
     def receive(self) -> Frame:
         """Wait for a frame and return it.
 

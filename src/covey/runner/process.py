@@ -12,6 +12,7 @@ import itertools
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Mapped inputs kept decoded; beyond this the oldest one is dropped.
 _MAPPED_VALUES_MAX: Final = 64
+
+#: How a runner exits that found a bug in itself (sysexits.h: EX_SOFTWARE).
+EXIT_BROKEN: Final = 70
 
 
 class Setup:
@@ -92,6 +96,13 @@ class RunnerProcess:
         """End, because the agent did: at once and quietly."""
         if self.own_process:
             os._exit(0)
+        self.configured.set()
+
+    def broken(self) -> None:
+        """End, because of a bug of ours: with a traceback for the agent to show."""
+        if self.own_process:
+            traceback.print_exc()
+            os._exit(EXIT_BROKEN)
 
     # Functions.
 

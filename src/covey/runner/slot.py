@@ -9,7 +9,9 @@ in the middle of the same batch::
                    └──► loop B: e3 e4 ... next batch ... serves from now on
 
 Outcomes are gathered and sent when a millisecond has passed since the last time,
-or when there is nothing left to do; there is no timer.  A stretch of small
+or when there is nothing left to do; there is no timer.  An agent that has heard
+nothing for a while asks the control thread to send what is settled: a short task
+must not wait behind a long one.  A stretch of small
 results becomes one ``ran``; failures and large results end a stretch.
 
 Interrupts (``TaskInterrupted``) may come at almost any bytecode.  What makes
@@ -24,6 +26,8 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,6 +89,10 @@ class Slot:
         with self._sending:
             self._frames.send(operations, body)
 
+    def close(self) -> None:
+        """Hang up, so that the agent notices."""
+        self._frames.close()
+
     def wait(self) -> None:
         """Wait for the next frame and queue what it holds."""
         with self._reading:
@@ -135,6 +143,11 @@ class Slot:
                     count -= taken
         return parts
 
+    def flush(self) -> None:
+        """Send the outcomes that wait behind a task which takes long."""
+        for loop in (self.owner, *self.detached):
+            loop.flush_meanwhile()
+
     def cancel(self, run: int, task_id: int) -> bool:
         """Interrupt a task if it is executing now, and say whether it was."""
         for loop in (self.owner, *self.detached):
@@ -162,6 +175,9 @@ class SlotLoop:
         self._packer = Packer(slot.process.setup.inline_limit)
         self._operations: list[list[Any]] = []
         self._body: list[Buffer] = []
+        #: Held while outcomes move from the packer to the socket.
+        self._booking = threading.RLock()
+        self._batch: Batch | None = None
         #: Index of the first element that is not settled, but for the packer's.
         self._start = 0
         #: When that element began.
@@ -197,6 +213,11 @@ class SlotLoop:
                     continue
         except Gone:
             self.process.gone()
+        except BaseException:
+            # A slot that nobody serves would keep the agent waiting for ever.
+            self.process.broken()
+            slot.close()
+            raise
         finally:
             here.loop = None
             if self._asyncio is not None:
@@ -215,6 +236,8 @@ class SlotLoop:
                     slot.marks[0] = 0
                     self._flush()
                     slot.wait()
+                    self._deadline = time.perf_counter() + FLUSH_SECONDS
+                    continue
                 slot.batch = queue.popleft()
                 if slot.batch is None:
                     self._flush()
@@ -231,17 +254,19 @@ class SlotLoop:
         marks[0] = 0
         marks[1] = NOBODY
         marks[0] = batch.run
-        self._start = batch.begun
+        with self._settling():
+            self._batch = batch
+            self._start = batch.begun
         with refs.inputs_as(batch.inputs):
             while True:
                 try:
                     done = self._run_elements(batch)
-                    self._close_stretch(batch)
+                    self._close_stretch()
                     return done
                 except TaskInterrupted:
                     self._interrupted(batch)
+                    self._flush()
                     if self._detached_task is not None:
-                        self._flush()
                         return False
 
     def _run_elements(self, batch: Batch) -> bool:
@@ -274,22 +299,22 @@ class SlotLoop:
                     frames = add(value, "result")
                     if frames is not None:
                         value = call = None
-                        self._export(batch, index, frames, now)
+                        self._export(index, frames, now)
                         frames = None
                 except TaskInterrupted:
                     raise
                 except BaseException as error:
-                    self._fail(batch, index, error, now)
+                    self._fail(index, error, now)
                 now = clock()
-                if now >= self._deadline and not self._breathe(batch, now):
+                if now >= self._deadline and not self._breathe(now):
                     return False
             with batch.lock:
                 if batch.claims is claims:
                     return True
 
-    def _breathe(self, batch: Batch, now: float) -> bool:
+    def _breathe(self, now: float) -> bool:
         """Send what there is; false if the slot was given away."""
-        self._close_stretch(batch, now)
+        self._close_stretch(now)
         self._flush()
         return self._detached_task is None
 
@@ -311,90 +336,82 @@ class SlotLoop:
 
     # Outcomes.
 
-    def _close_stretch(self, batch: Batch, until: float | None = None) -> None:
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        """Keep interrupts and the control thread out while outcomes are booked."""
+        before, self.shielded = self.shielded, True
+        try:
+            with self._booking:
+                yield
+        finally:
+            self.shielded = before
+
+    def _close_stretch(self, until: float | None = None) -> None:
         """Turn the small results gathered so far into one ``ran``."""
-        if not len(self._packer):
-            return
-        shielded, self.shielded = self.shielded, True
-        now = time.perf_counter() if until is None else until
+        if len(self._packer):
+            with self._settling():
+                self._book_stretch(until)
+
+    def _book_stretch(self, until: float | None) -> None:
+        batch = self._batch
         pack = self._packer.take()
+        if batch is None or not len(pack):
+            return
+        now = time.perf_counter() if until is None else until
+        seconds = max(0.0, now - self._began)
+        base = batch.base + self._start
         self._operations.append(
-            [
-                "ran",
-                batch.run,
-                batch.base + self._start,
-                len(pack),
-                max(0.0, now - self._began),
-                len(pack.data),
-            ]
+            ["ran", batch.run, base, len(pack), seconds, len(pack.data)]
         )
         self._body += (pack.sizes_bytes(), pack.data)
         self._start += len(pack)
         self._began = now
-        self.shielded = shielded
 
-    def _export(
-        self, batch: Batch, index: int, frames: list[Buffer], began: float
-    ) -> None:
+    def _export(self, index: int, frames: list[Buffer], began: float) -> None:
         """Report a large result, in a segment."""
         handle, segment = self.process.export(frames)
-        self.shielded = True
-        self._close_stretch(batch, began)
-        now = time.perf_counter()
-        seconds = now - began
-        self._operations.append(
-            [
-                "big",
-                batch.run,
-                batch.base + index,
-                seconds,
-                segment.path,
-                segment.size,
-                handle,
-            ]
-        )
-        self._start = index + 1
-        self._began = now
-        self.shielded = False
+        detail = [segment.path, segment.size, handle]
+        with self._settling():
+            self._book_one("big", index, began, detail)
 
-    def _fail(
-        self, batch: Batch, index: int, error: BaseException, began: float
-    ) -> None:
+    def _fail(self, index: int, error: BaseException, began: float) -> None:
         """Report that a task raised."""
-        self.shielded = True
-        self._close_stretch(batch, began)
+        with self._settling():
+            where = self.process.where()
+            payload = failures.describe(_as_failure(error), where=where)
+            detail = [*failures.summary(payload), len(payload)]
+            self._book_one("failed", index, began, detail)
+            self._body.append(payload)
+
+    def _book_one(self, name: str, index: int, began: float, detail: list[Any]) -> None:
+        """Book the outcome of one element by itself."""
+        self._book_stretch(began)
+        batch = self._batch
+        assert batch is not None
         now = time.perf_counter()
-        seconds = now - began
-        payload = failures.describe(_as_failure(error), where=self.process.where())
-        type_name, message = failures.summary(payload)
-        self._operations.append(
-            [
-                "failed",
-                batch.run,
-                batch.base + index,
-                seconds,
-                type_name,
-                message,
-                len(payload),
-            ]
-        )
-        self._body.append(payload)
+        seconds = max(0.0, now - began)
+        self._operations.append([name, batch.run, batch.base + index, seconds, *detail])
         self._start = index + 1
         self._began = now
-        self.shielded = False
 
     def _flush(self) -> None:
         """Send the outcomes gathered so far."""
-        shielded, self.shielded = self.shielded, True
-        try:
-            if self._operations:
-                operations, self._operations = self._operations, []
-                body, self._body = self._body, []
-                self.slot.send(operations, body)
+        with self._settling():
+            self._send()
             if self._detached_task is None:
                 self._deadline = time.perf_counter() + FLUSH_SECONDS
-        finally:
-            self.shielded = shielded
+
+    def _send(self) -> None:
+        if self._operations:
+            operations, self._operations = self._operations, []
+            body, self._body = self._body, []
+            self.slot.send(operations, body)
+
+    def flush_meanwhile(self) -> None:
+        """Send what is settled while a task computes; the control thread calls."""
+        with self._booking:
+            self._book_stretch(None)
+            self._send()
 
     # Interrupts.
 
@@ -423,7 +440,7 @@ class SlotLoop:
         settled = self._start + len(self._packer)
         if task_id != NOBODY and index >= settled:
             error = TaskCancelled("the task was cancelled while it ran")
-            self._fail(batch, index, error, self._began)
+            self._fail(index, error, self._began)
         self.shielded = False
 
     # Waiting for subtasks.
@@ -433,40 +450,43 @@ class SlotLoop:
         self._blocking_depth += 1
         if self._blocking_depth > 1:
             return
-        self.shielded = True
-        slot = self.slot
-        batch = slot.batch
-        run, task_id = self.executing()
-        successor: SlotLoop | None = None
-        if self._detached_task is None and batch is not None:
-            self._close_stretch(batch)
-            batch.begun = task_id - batch.base + 1
-            slot.detached.append(self)
-            self._detached_task = (run, task_id)
-            self._deadline = float("-inf")
-            slot.owner = successor = SlotLoop(slot)
-        self._operations.append(["blocked", run, task_id])
-        self._flush()
+        with self._settling():
+            successor = self._detach()
+            self._operations.append(["blocked", *self.executing()])
+            self._flush()
         if successor is not None:
             name = f"{threading.current_thread().name}+"
             threading.Thread(target=successor.serve, name=name, daemon=True).start()
-        self._unshield()
+        self._notice_interrupt()
+
+    def _detach(self) -> SlotLoop | None:
+        """Let go of the slot; return who serves it next, if it was still ours."""
+        batch = self._batch
+        if self._detached_task is not None or batch is None:
+            return None
+        slot = self.slot
+        self._close_stretch()
+        self._detached_task = _, task_id = self.executing()
+        self._deadline = float("-inf")
+        batch.begun = task_id - batch.base + 1
+        slot.detached.append(self)
+        slot.owner = successor = SlotLoop(slot)
+        return successor
 
     def resume(self) -> None:
         """Say that this task goes on."""
         self._blocking_depth -= 1
         if self._blocking_depth:
             return
-        self.shielded = True
-        run, task_id = self.executing()
-        self._operations.append(["resumed", run, task_id])
-        self._flush()
-        self._unshield()
+        with self._settling():
+            self._operations.append(["resumed", *self.executing()])
+            self._flush()
+        self._notice_interrupt()
 
-    def _unshield(self) -> None:
-        """Let interrupts in again, and be interrupted if one came meanwhile."""
-        self.shielded = False
+    def _notice_interrupt(self) -> None:
+        """Be interrupted now, if that was wanted while the loop was shielded."""
         if self.wanted is not None and self.wanted == self.executing():
+            self.wanted = None
             raise TaskInterrupted
 
 
@@ -505,10 +525,14 @@ def serve_slot(
         process: what this slot shares with the others.
         index: which slot this is.
 
+    Nothing is read before the process was configured: by ``setup`` on the control
+    socket, or by a call of ``process.configure``.
+
     It returns when the agent stops the slot or closes the socket, and also when
     a task gave the slot to another thread: ``process.slots[index].stopped`` is
     set when nobody serves it any more.
     """
     slot = Slot(sock, marks, process, index)
     process.slots[index] = slot
+    process.configured.wait()
     slot.owner.serve()

@@ -30,3 +30,8 @@ class Call:
     def apply(self, function: Callable[..., Any]) -> Any:
         """Call *function* with these arguments."""
         return function(*self.args, **self.kwargs)
+
+
+def call_value(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function that came as a value: it was too large for a message."""
+    return function(*args, **kwargs)

@@ -1,13 +1,13 @@
 """Many small values into one ``Pack``, and out of it.
 
-A ``Packer`` keeps one C pickler alive and clears its memo between values, so
-every payload stands on its own: no two of them share an object.  The pickler
-writes into a list and not into a file; a small value arrives there as exactly
-one byte string, which makes looking at it, taking it back and joining all of
-them cheap::
+A ``Packer`` pickles every value on its own, so no two of them share an object,
+and joins them when it is asked for the pack::
 
     add(1) add("two")             chunks = [b"...", b"..."]
     take() ──► Pack(sizes, b"".join(chunks))
+
+(One long-lived pickler with its memo cleared between values was tried.  It saves
+a little inside the C code and loses more in Python around it.)
 
 What is too large for a pack comes back from ``add`` as frames, for the caller
 to lay out in a segment; its buffers have not been copied by then.
@@ -30,8 +30,12 @@ from covey.serde.values import (
     dumps,
     loads_inline,
     mentions_main,
+    pickle_by_reference,
     pickle_by_value,
 )
+
+# A name in this module is found faster than an attribute of another one.
+_dumps = pickle.dumps
 
 #: A stream shorter than this has no room for a reference into ``__main__``:
 #: header, frame, two short strings and the opcodes between them take 29 bytes.
@@ -41,14 +45,25 @@ _SHORTEST_GLOBAL: Final = 24
 LIMIT_BYTES: Final = 1 << 16
 
 
-class _Chunks(list[bytes]):
-    """A list that a pickler takes for a file."""
+class _Sieve:
+    """Decides, buffer by buffer, whether a value is too large for a pack."""
 
-    __slots__ = ("write",)
+    __slots__ = ("limit_bytes", "seen_bytes")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.write: Callable[[Any], None] = self.append
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.seen_bytes = 0
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        """Keep small buffers in the stream (true), and large ones out of it."""
+        self.seen_bytes += buffer.raw().nbytes
+        return self.seen_bytes <= self.limit_bytes
+
+    def found_large(self) -> bool:
+        """Say whether a buffer was left out of the stream, and begin anew."""
+        large = self.seen_bytes > self.limit_bytes
+        self.seen_bytes = 0
+        return large
 
 
 class Packer:
@@ -58,33 +73,23 @@ class Packer:
         limit_bytes: a value whose payload is larger is not packed.
     """
 
-    __slots__ = ("_chunks", "_clear", "_dump", "_kept", "_large", "limit_bytes")
+    __slots__ = ("_chunks", "_keep", "_sieve", "_take_buffer")
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
-        self.limit_bytes = limit_bytes
-        self._chunks = _Chunks()
-        self._kept = 0
-        self._large = False
-        self._renew()
+        self._chunks: list[bytes] = []
+        # Bound methods that a million calls need not look up again.
+        self._keep = self._chunks.append
+        self._sieve = _Sieve(limit_bytes)
+        self._take_buffer = self._sieve.take
 
-    def _renew(self) -> None:
-        """Make a fresh pickler: after an error, its state cannot be trusted."""
-        pickler = pickle.Pickler(
-            self._chunks, PROTOCOL, buffer_callback=self._take_buffer
-        )
-        table = registry.dispatch_table()
-        if table is not None:
-            pickler.dispatch_table = table
-        self._dump = pickler.dump
-        self._clear = pickler.clear_memo
+    @property
+    def limit_bytes(self) -> int:
+        """A value whose payload is larger than this is not packed."""
+        return self._sieve.limit_bytes
 
-    def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
-        """Keep small buffers in the stream (true), and large ones out of it."""
-        self._kept += buffer.raw().nbytes
-        if self._kept <= self.limit_bytes:
-            return True
-        self._large = True
-        return False
+    @limit_bytes.setter
+    def limit_bytes(self, limit_bytes: int) -> None:
+        self._sieve.limit_bytes = limit_bytes
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -113,73 +118,56 @@ class Packer:
         Raises:
             NotPicklable: it cannot be pickled; the pack is as it was before.
         """
-        chunks = self._chunks
-        before = len(chunks)
         try:
-            self._dump(value)
-            self._clear()
+            stream = _dumps(value, PROTOCOL, buffer_callback=self._take_buffer)
         except Exception:
-            del chunks[before:]
-            self._renew()
-            self._kept = 0
-            self._large = False
             return self._add_by_value(value, name)
-        except BaseException:
-            # Somebody interrupted us; the caller deals with it.
-            del chunks[before:]
-            self._renew()
-            raise
-        if len(chunks[before]) < _SHORTEST_GLOBAL and len(chunks) == before + 1:
+        if len(stream) < _SHORTEST_GLOBAL:
+            self._keep(stream)
             return None
-        return self._settle(value, name, before)
+        return self._settle(value, name, stream)
 
-    def _settle(self, value: Any, name: str, before: int) -> list[Buffer] | None:
+    def _settle(self, value: Any, name: str, stream: bytes) -> list[Buffer] | None:
         """Look twice at a value that is not tiny."""
-        chunks = self._chunks
-        large = self._large
-        self._kept = 0
-        self._large = False
-        if large or self._is_large_bytes(value):
-            del chunks[before:]
+        if registry.in_use():
+            # The fast way knew nothing of the user's own serializers.
+            self._sieve.found_large()
+            try:
+                stream = pickle_by_reference(value, self._take_buffer)
+            except Exception:
+                return self._add_by_value(value, name)
+        if self._sieve.found_large():
             return dumps(value, name)
-        if len(chunks) > before + 1:
-            # The pickler hands long strings to its file separately.
-            chunks[before:] = [b"".join(chunks[before:])]
-        stream = chunks[before]
         if mentions_main(stream):
-            del chunks[before:]
             return self._add_by_value(value, name)
-        if len(stream) > self.limit_bytes:
-            del chunks[before:]
-            return [stream]
-        return None
-
-    def _is_large_bytes(self, value: Any) -> bool:
-        return type(value) in (bytes, bytearray) and len(value) > self.limit_bytes
+        return self._keep_small(stream)
 
     def _add_by_value(self, value: Any, name: str) -> list[Buffer] | None:
         """Add what the C pickler could not, or should not, write."""
+        self._sieve.found_large()
         try:
             stream = pickle_by_value(value, self._take_buffer)
         except Exception as error:
             raise cannot_pickle(value, name, error) from error
         finally:
-            large = self._large
-            self._kept = 0
-            self._large = False
-        if large:
-            return dumps(value, name)
-        if len(stream) > self.limit_bytes:
+            large = self._sieve.found_large()
+        return dumps(value, name) if large else self._keep_small(stream)
+
+    def _keep_small(self, stream: bytes) -> list[Buffer] | None:
+        if len(stream) > self._sieve.limit_bytes:
             return [stream]
-        self._chunks.append(stream)
+        self._keep(stream)
         return None
 
     def take(self) -> Pack:
-        """Return what was added since the last call, and begin anew."""
-        chunks = self._chunks
-        pack = Pack(array("I", map(len, chunks)), b"".join(chunks))
-        chunks.clear()
-        return pack
+        """Return what was added since the last call, and begin anew.
+
+        One other thread may take while the owner adds.
+        """
+        # What the owner appends between these two lines stays for the next time.
+        chunks = self._chunks[:]
+        del self._chunks[: len(chunks)]
+        return Pack(array("I", map(len, chunks)), b"".join(chunks))
 
 
 def loads_pack(pack: Pack) -> Iterator[Any]:

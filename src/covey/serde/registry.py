@@ -68,6 +68,11 @@ def load_registered(name: str, data: bytes) -> Any:
     return loads(data)
 
 
+def in_use() -> bool:
+    """Say whether anything is registered."""
+    return bool(_reducers)
+
+
 def dispatch_table(
     below: MutableMapping[Any, Any] | None = None,
 ) -> MutableMapping[Any, Any] | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from covey.ids import TaskId
 from covey.payload import Pack
-from covey.store.segments import Held
+from covey.store.segments import Segment
 
 
 class Stretch:
@@ -26,7 +26,7 @@ class Stretch:
         n: int,
         pack: Pack | None,
         at: int,
-        segment: Held | None = None,
+        segment: Segment | None = None,
     ) -> None:
         self.base = base
         self.n = n
@@ -76,7 +76,7 @@ class Shelf:
                 self._enter(Stretch(base + at, 1, single, 0))
                 self.small_bytes += single.nbytes
 
-    def put_segment(self, task: TaskId, segment: Held) -> None:
+    def put_segment(self, task: TaskId, segment: Segment) -> None:
         """Keep a large value.  If it is there already, the new copy is closed."""
         if any(self.find(task, 1)):
             segment.close()

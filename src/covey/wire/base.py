@@ -18,7 +18,7 @@ Extent: TypeAlias = tuple[int, int]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
 """How many tasks; at least one."""
 
-Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A task id or a run number."""
 
 

@@ -79,6 +79,7 @@ class Peer(Message, frozen=True, tag=46):
 
     worker: Id
     addresses: tuple[str, ...]
+    host: str
 
 
 class Fetch(Message, frozen=True, tag=47):

@@ -1,1 +1,1 @@
-"""The pure state machine of the client."""
+"""The client's core: what it wishes for, and how each wish stands.  Pure."""

@@ -358,7 +358,7 @@ def introduce_peer(state: SchedulerState, worker: Worker, other: Worker) -> None
     """Make sure that *worker* knows where *other* serves its data."""
     if other.peer not in worker.peers:
         worker.peers.add(other.peer)
-        state.send(worker.peer, Peer(other.number, other.addresses))
+        state.send(worker.peer, Peer(other.number, other.addresses, other.host))
 
 
 def unassign(state: SchedulerState, span: Span) -> None:

@@ -157,7 +157,7 @@ def _take_out(state: WorkerState, piece: Piece, lo: TaskId, hi: TaskId) -> None:
 
 
 def _on_peer(state: WorkerState, message: worker_link.Peer) -> None:
-    state.order(KnowPeer(message.worker, message.addresses))
+    state.order(KnowPeer(message.worker, message.addresses, message.host))
 
 
 def _on_fetch(state: WorkerState, message: worker_link.Fetch) -> None:

@@ -239,6 +239,7 @@ class KnowPeer(Order, frozen=True):
 
     worker: int
     addresses: tuple[str, ...]
+    host: str
 
 
 class Quit(Order, frozen=True):

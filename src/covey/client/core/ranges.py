@@ -1,0 +1,226 @@
+"""Ranges: the tasks of one call, and how each of them stands.
+
+A range is one ``map`` (or one ``submit``: a range of one).  It costs one byte
+per task until results come; results come as packs for stretches of tasks and
+stay packed until somebody asks for a value.
+
+The I/O thread writes, user threads read.  A value is in place before the status
+byte says so, which is all the ordering that readers need under the GIL.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_right, insort
+from collections.abc import Callable
+from typing import TypeAlias
+
+from covey.ids import TaskId
+from covey.payload import Buffer, Pack
+from covey.wire.base import Failure
+
+Watcher: TypeAlias = "Callable[[Range, int, int], None]"
+"""Called with a range and a stretch of it (lo, n) that has come to an end."""
+
+
+class Status(enum.IntEnum):
+    """How one task stands, as far as this client knows."""
+
+    PENDING = 0
+    FINISHED = 1
+    STORED = 2
+    ERROR = 3
+    CANCELLED = 4
+
+
+class Range:
+    """The tasks ``base`` to ``base + n - 1``."""
+
+    __slots__ = (
+        "_failures",
+        "_los",
+        "_packs",
+        "_stored",
+        "_stored_los",
+        "base",
+        "held",
+        "holds",
+        "label",
+        "n",
+        "name",
+        "pending",
+        "status",
+        "values",
+        "watchers",
+    )
+
+    def __init__(self, base: TaskId, n: int, label: str, name: str | None) -> None:
+        self.base = base
+        self.n = n
+        self.label = label
+        #: The key, if the user gave one.
+        self.name = name
+        self.status = bytearray(n)
+        #: How many tasks have not ended.
+        self.pending = n
+        #: How many handles (a list of futures, single futures) hold each task;
+        #: ``None`` for a range of one, where ``held`` below is all there is.
+        self.held = 0
+        #: Futures that must live as long as this range: large arguments.
+        self.holds: list[object] = []
+        self.watchers: list[Watcher] = []
+        #: Decoded values, by index, once somebody asked.
+        self.values: dict[int, object] = {}
+        self._packs: dict[int, Pack] = {}
+        self._los: list[int] = []
+        self._stored: dict[int, tuple[int, int, int]] = {}
+        self._stored_los: list[int] = []
+        self._failures: list[tuple[int, int, Failure]] = []
+
+    # Written by the I/O thread.
+
+    def finish(self, lo: int, pack: Pack) -> None:
+        """The values of a stretch have come."""
+        n = len(pack)
+        if lo not in self._packs:
+            insort(self._los, lo)
+        self._packs[lo] = pack
+        self._set(lo, n, Status.FINISHED)
+
+    def store(self, lo: int, n: int, worker: int, nbytes: int) -> None:
+        """The values of a stretch rest on a worker."""
+        if lo not in self._stored:
+            insort(self._stored_los, lo)
+        self._stored[lo] = (n, worker, nbytes)
+        self._set(lo, n, Status.STORED)
+
+    def fail(self, lo: int, n: int, failure: Failure) -> None:
+        """A stretch has failed."""
+        self._failures.append((lo, n, failure))
+        cancelled = failure.kind == "cancelled"
+        self._set(lo, n, Status.CANCELLED if cancelled else Status.ERROR)
+
+    def revert(self, lo: int, n: int) -> None:
+        """A stretch is pending again."""
+        hi = lo + n
+        self.pending += n - self.status.count(Status.PENDING, lo, hi)
+        self.status[lo:hi] = bytes(n)
+        self._failures = [f for f in self._failures if not (lo <= f[0] < hi)]
+
+    def _set(self, lo: int, n: int, status: Status) -> None:
+        hi = lo + n
+        before = self.status.count(Status.PENDING, lo, hi)
+        self.status[lo:hi] = bytes((status,)) * n
+        self.pending -= before
+        if self.watchers:
+            for watcher in list(self.watchers):
+                watcher(self, lo, n)
+
+    # Read by anybody.
+
+    def payload(self, index: int) -> Buffer | None:
+        """Return the bytes of a value that has come."""
+        at = bisect_right(self._los, index) - 1
+        if at < 0:
+            return None
+        lo = self._los[at]
+        pack = self._packs[lo]
+        return pack[index - lo] if index - lo < len(pack) else None
+
+    def packs(self) -> list[tuple[int, Pack]]:
+        """Return all packs that have come, in order."""
+        return [(lo, self._packs[lo]) for lo in self._los]
+
+    def place(self, index: int) -> tuple[int, int, int, int] | None:
+        """Return where a value rests: (lo, n, worker, nbytes) of its stretch."""
+        at = bisect_right(self._stored_los, index) - 1
+        if at < 0:
+            return None
+        lo = self._stored_los[at]
+        n, worker, nbytes = self._stored[lo]
+        return (lo, n, worker, nbytes) if index - lo < n else None
+
+    def failure(self, index: int) -> Failure | None:
+        """Return how a task failed."""
+        for lo, n, failure in reversed(self._failures):
+            if lo <= index < lo + n:
+                return failure
+        return None
+
+    def key(self, index: int) -> str:
+        """Return the key of a task: a text for humans, the same everywhere."""
+        if self.name is not None:
+            return self.name
+        return f"{self.label}-{self.base + index:x}"
+
+
+class Wishes:
+    """All ranges of a client, by task id."""
+
+    def __init__(self) -> None:
+        self._ranges: dict[TaskId, Range] = {}
+        self._starts: list[TaskId] = []
+
+    def add(self, wish: Range) -> None:
+        """Enter a range."""
+        self._ranges[wish.base] = wish
+        if wish.n > 1:
+            insort(self._starts, wish.base)
+
+    def remove(self, wish: Range) -> None:
+        """Strike a range out."""
+        if self._ranges.pop(wish.base, None) is not None and wish.n > 1:
+            at = bisect_right(self._starts, wish.base) - 1
+            if at >= 0 and self._starts[at] == wish.base:
+                del self._starts[at]
+
+    def find(self, task: TaskId) -> Range | None:
+        """Return the range that *task* is in."""
+        wish = self._ranges.get(task)
+        if wish is not None:
+            return wish
+        at = bisect_right(self._starts, task) - 1
+        if at < 0:
+            return None
+        wish = self._ranges[self._starts[at]]
+        return wish if task < wish.base + wish.n else None
+
+    def parts(self, base: TaskId, n: int) -> list[tuple[Range, int, int, int]]:
+        """Return the known parts of some tasks: (range, lo in it, n, offset)."""
+        found = []
+        task, end = base, base + n
+        while task < end:
+            wish = self.find(task)
+            if wish is None:
+                task += 1
+                continue
+            stop = min(end, wish.base + wish.n)
+            found.append((wish, task - wish.base, stop - task, task - base))
+            task = stop
+        return found
+
+    def all(self) -> list[Range]:
+        """Return every range."""
+        return list(self._ranges.values())
+
+    # News from the scheduler.
+
+    def finished(self, base: TaskId, pack: Pack) -> None:
+        """Values have come."""
+        for wish, lo, n, offset in self.parts(base, len(pack)):
+            wish.finish(lo, pack.cut(offset, offset + n))
+
+    def stored(self, base: TaskId, n: int, worker: int, nbytes: int) -> None:
+        """Values rest on a worker."""
+        for wish, lo, count, _ in self.parts(base, n):
+            wish.store(lo, count, worker, nbytes * count // n)
+
+    def failed(self, base: TaskId, n: int, failure: Failure) -> None:
+        """Tasks have failed."""
+        for wish, lo, count, _ in self.parts(base, n):
+            wish.fail(lo, count, failure)
+
+    def reverted(self, base: TaskId, n: int) -> None:
+        """Tasks are pending again."""
+        for wish, lo, count, _ in self.parts(base, n):
+            wish.revert(lo, count)

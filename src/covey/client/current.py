@@ -1,0 +1,102 @@
+"""Which client is meant when nobody says: the default one, or a task's own."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from covey.errors import UsageError
+from covey.runner import context
+
+if TYPE_CHECKING:
+    from covey.client.client import Client
+
+_current: contextvars.ContextVar[Client | None] = contextvars.ContextVar(
+    "covey_client", default=None
+)
+_default: list[Client] = []
+_lock = threading.Lock()
+_in_task: dict[str, Client] = {}
+
+
+def set_default(client: Client) -> None:
+    """Make *client* the one that is meant when nobody says."""
+    with _lock:
+        _default.append(client)
+
+
+def unset_default(client: Client) -> None:
+    """*client* is closing: whoever was the default before is so again."""
+    with _lock:
+        if client in _default:
+            _default.remove(client)
+
+
+@contextlib.contextmanager
+def as_current(client: Client) -> Iterator[None]:
+    """Let *client* be meant inside a ``with`` block, in this context only."""
+    token = _current.set(client)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def default_client() -> Client | None:
+    """Return the client that is meant here, or ``None``."""
+    chosen = _current.get()
+    if chosen is not None and not chosen.closed:
+        return chosen
+    with _lock:
+        for client in reversed(_default):
+            if not client.closed:
+                return client
+    return None
+
+
+def get_client() -> Client:
+    """Return a client: inside a task one of its own cluster, else the default one.
+
+    A task that waits on futures of this client gives its slot to other tasks
+    meanwhile, so tasks can wait for their own subtasks without a deadlock.
+
+    Raises:
+        UsageError: there is neither a task around nor a client.
+    """
+    task = context.current()
+    if task is not None and task.address is not None:
+        return _client_of_runner(task)
+    client = default_client()
+    if client is None:
+        raise UsageError(
+            "there is no client here: make one with covey.Client(), or call "
+            "get_client() inside a task"
+        )
+    return client
+
+
+def _client_of_runner(task: context.TaskContext) -> Client:
+    from covey.client.client import Client
+
+    address = task.address
+    assert address is not None
+    with _lock:
+        client = _in_task.get(address)
+        if client is None or client.closed:
+            secret = bytes.fromhex(task.token or "")
+            client = Client(
+                address,
+                secret=secret,
+                set_as_default=False,
+                name=f"task-on-{task.worker}",
+            )
+            _in_task[address] = client
+    return client
+
+
+def rebind(task_id: int, label: str, name: str | None) -> Any:
+    """Return a future that was pickled as itself, bound to the client of this place."""
+    return get_client().future_of(task_id, label, name)

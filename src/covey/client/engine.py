@@ -1,0 +1,436 @@
+"""The client's shell: a thread of its own that talks to the cluster.
+
+User threads never touch a socket.  They put messages into an outbox and wake
+the loop once; the loop sends everything that has gathered in one write::
+
+    user threads ──post()──► outbox ──► [I/O thread: link, asker] ◄──► cluster
+         ▲                                       │
+         └────────── ranges, watchers ◄──────────┘
+
+The same engine serves ``Client`` and ``AsyncClient``, inside or outside of a
+running event loop, and never touches the user's loop or its policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import platform
+import threading
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from covey import clock
+from covey.client.core.ranges import Range, Wishes
+from covey.errors import (
+    Closed,
+    ClusterError,
+    CoveyError,
+    Disconnected,
+    Refused,
+    UsageError,
+)
+from covey.ids import COUNTER_BITS, TaskId, client_of, first_task_id, new_client_id
+from covey.net.addresses import Address, host_identity
+from covey.net.asking import Asker
+from covey.net.connect import open_link
+from covey.net.link import Link
+from covey.net.loop import new_event_loop
+from covey.payload import Pack
+from covey.version import VERSION
+from covey.wire.base import Failure, Message
+from covey.wire.client_link import (
+    Answer,
+    Ask,
+    Failed,
+    Finished,
+    Goodbye,
+    Notice,
+    Reverted,
+    Stored,
+    Submit,
+    ToClient,
+    WorkerGone,
+    WorkerSeen,
+)
+from covey.wire.handshake import Role
+from covey.wire.introductions import ClientIntroduction, Reception, Refusal, Welcome
+
+T = TypeVar("T")
+
+
+class Engine:
+    """One connection to a cluster, and all that was wished over it."""
+
+    def __init__(self, address: Address, secret: bytes, name: str) -> None:
+        self.address = address
+        self.secret = secret
+        self.name = name
+        self.client_id = new_client_id()
+        self.wishes = Wishes()
+        self.workers: dict[int, WorkerSeen] = {}
+        self.cluster = ""
+        self.closed = False
+        self.broken: Exception | None = None
+        self.pid = os.getpid()
+        self._next_task = first_task_id(self.client_id)
+        self._ids = threading.Lock()
+        self._outbox: list[Message] = []
+        self._wake_is_due = False
+        self._link: Link | None = None
+        self._asker: Asker | None = None
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._last_request = 0
+        self._welcome: asyncio.Future[None] | None = None
+        self._worker_watchers: list[Callable[[], None]] = []
+        self.loop = new_event_loop()
+        self._thread = threading.Thread(
+            target=self._run_loop, name=f"covey-{name}", daemon=True
+        )
+        self._thread.start()
+
+    # The thread.
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether the caller is the I/O thread itself."""
+        return threading.current_thread() is self._thread
+
+    def check(self) -> None:
+        """Raise if this engine cannot be used any more.
+
+        Raises:
+            Closed: the client was closed.
+            UsageError: the process is a fork of the one that made the client.
+            Disconnected: the scheduler is gone.
+        """
+        if os.getpid() != self.pid:
+            raise UsageError(
+                "this client belongs to the process that made it; after a fork, make "
+                "a new Client in the child"
+            )
+        if self.closed:
+            raise Closed("this client has been closed; make a new one")
+        if self.broken is not None:
+            raise Disconnected(str(self.broken))
+
+    def call(
+        self, work: Coroutine[Any, Any, T], timeout_seconds: float | None = None
+    ) -> T:
+        """Run *work* in the I/O thread and wait for it."""
+        if self.in_thread:
+            work.close()
+            raise UsageError(
+                "a callback of a future must not wait for the cluster: it runs in the "
+                "thread that would have to bring the answer"
+            )
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result(timeout_seconds)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run *work* in the I/O thread; do not wait."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    # Connecting.
+
+    async def connect(self, timeout_seconds: float) -> None:
+        """Connect to the scheduler and present this client.
+
+        Raises:
+            ClusterError: nobody answers, or we are refused.
+        """
+        self._welcome = self.loop.create_future()
+        self._link = await open_link(
+            self.address,
+            Reception,
+            role=Role.CLIENT,
+            secret=self.secret,
+            version=VERSION,
+            on_messages=self._on_messages,
+            on_lost=self._on_lost,
+            timeout_seconds=timeout_seconds,
+        )
+        self._asker = Asker(self.secret, VERSION, self.name)
+        self._link.send(
+            ClientIntroduction(
+                self.client_id,
+                self.name,
+                VERSION,
+                platform.python_version(),
+                host_identity(),
+            )
+        )
+        await self._welcome
+        self._send_outbox()
+
+    def _on_messages(self, link: Link, batch: list[Any]) -> None:
+        if self._welcome is not None and not self._welcome.done():
+            self._on_reception(link, batch[0])
+            batch = batch[1:]
+        for message in batch:
+            _HANDLERS[type(message)](self, message)
+
+    def _on_reception(self, link: Link, message: Welcome | Refusal) -> None:
+        assert self._welcome is not None
+        if isinstance(message, Refusal):
+            self._welcome.set_exception(Refused(message.reason))
+            return
+        self.cluster = message.cluster
+        link.decode_as(ToClient)
+        self._welcome.set_result(None)
+
+    def _on_lost(self, link: Link, error: Exception | None) -> None:
+        del link
+        if self.closed:
+            return
+        why = f" ({error})" if error is not None else ""
+        self.broken = Disconnected(
+            f"the connection to the scheduler at {self.address} broke{why}; tasks that "
+            f"had not ended are lost. Look at the scheduler's log for the reason"
+        )
+        if self._welcome is not None and not self._welcome.done():
+            self._welcome.set_exception(error or self.broken)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(self.broken)
+        self._answers.clear()
+        self._end_pending("lost", "Disconnected", str(self.broken))
+        self._tell_worker_watchers()
+
+    def _end_pending(self, kind: str, type_name: str, text: str) -> None:
+        failure = Failure(kind, type_name, text)
+        for wish in self.wishes.all():
+            if wish.pending:
+                for lo in [i for i in range(wish.n) if not wish.status[i]]:
+                    wish.fail(lo, 1, failure)
+
+    # Sending.
+
+    def new_tasks(self, n: int) -> TaskId:
+        """Return the first of *n* fresh consecutive task ids."""
+        with self._ids:
+            base = self._next_task
+            self._next_task = base + n
+        return base
+
+    def owns(self, task: TaskId) -> bool:
+        """Whether *task* was made by this client."""
+        return client_of(task) == self.client_id
+
+    def post(self, message: Message) -> None:
+        """Send *message* with whatever else is posted in the meantime."""
+        self._outbox.append(message)
+        if not self._wake_is_due:
+            self._wake_is_due = True
+            if self.in_thread:
+                self.loop.call_soon(self._send_outbox)
+                return
+            try:
+                self.loop.call_soon_threadsafe(self._send_outbox)
+            except RuntimeError:
+                return  # The loop has ended: there is nobody to tell.
+
+    def _send_outbox(self) -> None:
+        # Cleared first: a message posted from now on wakes the loop again.
+        self._wake_is_due = False
+        if self._link is None or self._link.lost:
+            return
+        outbox, self._outbox = self._outbox, []
+        if outbox:
+            self._link.send_all(_merge(outbox))
+
+    async def ask(self, topic: str, **fields: Any) -> Any:
+        """Ask the scheduler a question and return the answer."""
+        self._last_request += 1
+        number = self._last_request
+        answer = self._answers[number] = self.loop.create_future()
+        self.post(Ask(number, topic, **fields))
+        return await answer
+
+    @property
+    def asker(self) -> Asker:
+        """The near end of the data plane."""
+        assert self._asker is not None
+        return self._asker
+
+    # Workers.
+
+    async def wait_for_workers(self, count: int, timeout_seconds: float | None) -> None:
+        """Wait until *count* slots' worth of workers are there.
+
+        Raises:
+            TimeoutError: they did not come in time.
+        """
+        deadline = None
+        if timeout_seconds is not None:
+            deadline = clock.monotonic() + timeout_seconds
+        while len(self.workers) < count:
+            if self.broken is not None:
+                raise self.broken
+            changed = self.loop.create_future()
+            watcher = _setter(changed)
+            self._worker_watchers.append(watcher)
+            try:
+                left = None if deadline is None else deadline - clock.monotonic()
+                async with asyncio.timeout(left):
+                    await changed
+            except TimeoutError:
+                raise TimeoutError(
+                    f"{len(self.workers)} of {count} workers have joined within "
+                    f"{timeout_seconds:g} s; the cluster is {self.address}"
+                ) from None
+            finally:
+                self._worker_watchers.remove(watcher)
+
+    def _tell_worker_watchers(self) -> None:
+        for watcher in list(self._worker_watchers):
+            watcher()
+
+    # News.
+
+    def _on_finished(self, message: Finished) -> None:
+        pack = Pack.from_wire(message.sizes, message.data)
+        self.wishes.finished(message.base, pack)
+
+    def _on_stored(self, message: Stored) -> None:
+        self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
+
+    def _on_failed(self, message: Failed) -> None:
+        self.wishes.failed(message.base, message.n, message.failure)
+
+    def _on_reverted(self, message: Reverted) -> None:
+        self.wishes.reverted(message.base, message.n)
+
+    def _on_answer(self, message: Answer) -> None:
+        answer = self._answers.pop(message.request, None)
+        if answer is not None and not answer.done():
+            answer.set_result(message.body)
+
+    def _on_notice(self, message: Notice) -> None:
+        warnings.warn(message.text, stacklevel=2)
+
+    def _on_worker_seen(self, message: WorkerSeen) -> None:
+        self.workers[message.worker] = message
+        self._tell_worker_watchers()
+
+    def _on_worker_gone(self, message: WorkerGone) -> None:
+        self.workers.pop(message.worker, None)
+        self._tell_worker_watchers()
+
+    # The end.
+
+    async def _say_goodbye(self, shutdown: bool) -> None:
+        if self._link is not None and not self._link.lost:
+            self._send_outbox()
+            self._link.send(Goodbye(shutdown))
+            self._link.close()
+        if self._asker is not None:
+            self._asker.close()
+
+    def close(self, *, shutdown: bool = False) -> None:
+        """Leave the cluster; futures that have not ended are cancelled.  Idempotent."""
+        if self.closed or os.getpid() != self.pid:
+            return
+        self.closed = True
+        if self.in_thread:
+            self.loop.create_task(self._say_goodbye(shutdown))
+            self.loop.call_soon(self.loop.stop)
+            return
+        try:
+            self.call(self._say_goodbye(shutdown), 5.0)
+        except (CoveyError, TimeoutError, RuntimeError):
+            pass  # It is gone already, which is what we want.
+        self._end_pending(
+            "cancelled", "TaskCancelled", "the client was closed before the task ended"
+        )
+        try:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        except RuntimeError:
+            return
+        self._thread.join(5.0)
+
+
+def _setter(future: asyncio.Future[None]) -> Callable[[], None]:
+    def done() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return done
+
+
+def _merge(outbox: list[Message]) -> list[Message]:
+    """Join single submissions of one function, made one by one, into ranges.
+
+    A loop over ``submit`` then costs the scheduler what a ``map`` costs it.
+    """
+    merged: list[Message] = []
+    run: list[Submit] = []
+    for message in outbox:
+        if (
+            type(message) is Submit
+            and message.n == 1
+            and message.name is None
+            and not message.aligned
+            and not message.whole
+        ):
+            if run and not (
+                message.base == run[-1].base + 1
+                and message.fn == run[0].fn
+                and message.options == run[0].options
+                and len(run) < _MERGED_MAX
+            ):
+                merged.append(_join(run))
+                run = []
+            run.append(message)
+            continue
+        if run:
+            merged.append(_join(run))
+            run = []
+        merged.append(message)
+    if run:
+        merged.append(_join(run))
+    return merged
+
+
+_MERGED_MAX = 1024
+
+
+def _join(run: list[Submit]) -> Submit:
+    if len(run) == 1:
+        return run[0]
+    first = run[0]
+    return Submit(
+        first.base,
+        len(run),
+        first.fn,
+        b"".join(message.sizes for message in run),
+        b"".join(message.data for message in run),
+        first.options,
+    )
+
+
+_HANDLERS: dict[type, Callable[[Engine, Any], None]] = {
+    Finished: Engine._on_finished,
+    Stored: Engine._on_stored,
+    Failed: Engine._on_failed,
+    Reverted: Engine._on_reverted,
+    Answer: Engine._on_answer,
+    Notice: Engine._on_notice,
+    WorkerSeen: Engine._on_worker_seen,
+    WorkerGone: Engine._on_worker_gone,
+}
+
+__all__ = ["ClusterError", "Engine", "Range"]

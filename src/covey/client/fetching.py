@@ -1,0 +1,526 @@
+"""A session of a client: waiting for ranges, fetching values, letting them go.
+
+This is what futures lean on.  It belongs to an ``Engine`` and is shared by
+``Client`` and ``AsyncClient``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from covey import clock
+from covey.client.core.ranges import Range, Status, Watcher
+from covey.client.engine import Engine
+from covey.client.future import Future, Futures
+from covey.client.outcome import error_of
+from covey.errors import ClusterError, DataLost, TaskUnreadable
+from covey.ids import TaskId
+from covey.net.asking import Loot
+from covey.payload import Pack
+from covey.runner import context
+from covey.serde.mapped import read_value
+from covey.serde.packing import loads_pack
+from covey.serde.values import loads_inline
+from covey.wire.base import Extent, Failure
+from covey.wire.client_link import Cancel, Release
+
+Errors = Literal["raise", "skip", "return"]
+
+#: How often a thread that waits without a limit looks up, so that Ctrl-C is seen
+#: even where a lock cannot be interrupted.
+_LOOK_UP_SECONDS = 3600.0
+
+
+class Countdown:
+    """Waits until some tasks have ended; fires once."""
+
+    def __init__(self, on_done: Callable[[], None]) -> None:
+        self._on_done = on_done
+        self._lock = threading.Lock()
+        self._left = 1
+        self._watched: list[tuple[Range, Watcher]] = []
+
+    def add(self, wish: Range, indices: Sequence[int] | range) -> None:
+        """Wait for these tasks of a range, too."""
+        status = wish.status
+        if len(indices) == wish.n:
+            waiting: Any = None
+            if not wish.pending:
+                return
+        else:
+            waiting = {i for i in indices if not status[i]}
+            if not waiting:
+                return
+        with self._lock:
+            self._left += 1
+        done = False
+
+        def watcher(changed: Range, lo: int, n: int) -> None:
+            nonlocal done
+            if done:
+                return
+            if waiting is None:
+                done = not changed.pending
+            else:
+                waiting.difference_update(range(lo, lo + n))
+                done = not waiting
+            if done:
+                self._one_less()
+
+        wish.watchers.append(watcher)
+        self._watched.append((wish, watcher))
+        # It may have ended between the look and the watch.
+        if waiting is None:
+            if not wish.pending:
+                watcher(wish, 0, 0)
+        else:
+            for index in list(waiting):
+                if status[index]:
+                    watcher(wish, index, 1)
+
+    def armed(self) -> None:
+        """All have been added."""
+        self._one_less()
+
+    def _one_less(self) -> None:
+        with self._lock:
+            self._left -= 1
+            fire = self._left == 0
+        if fire:
+            self._on_done()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        for wish, watcher in self._watched:
+            try:
+                wish.watchers.remove(watcher)
+            except ValueError:
+                continue
+
+
+class Session:
+    """Everything about results that a client does on behalf of its futures."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._dropped: list[tuple[Range, int, int]] = []
+        self._drop_is_due = False
+
+    # Names.
+
+    def key_of(self, task: TaskId) -> str | None:
+        """Return the key of a task of this client."""
+        wish = self.engine.wishes.find(task)
+        return wish.key(task - wish.base) if wish is not None else None
+
+    # Waiting.
+
+    def countdown(
+        self, futures: Iterable[Future[Any]], on_done: Callable[[], None]
+    ) -> Countdown:
+        """Call *on_done* when all of *futures* have ended."""
+        countdown = Countdown(on_done)
+        whole = futures.whole if isinstance(futures, Futures) else None
+        if whole is not None:
+            countdown.add(whole, range(whole.n))
+        else:
+            indices: dict[Range, list[int]] = {}
+            for future in futures:
+                if not future._range.status[future._index]:  # noqa: SLF001
+                    indices.setdefault(future._range, []).append(future._index)  # noqa: SLF001
+            for wish, chosen in indices.items():
+                countdown.add(wish, chosen)
+        countdown.armed()
+        return countdown
+
+    def wait(self, futures: Sequence[Future[Any]], timeout: float | None) -> None:
+        """Wait until all of *futures* have ended.
+
+        Raises:
+            TimeoutError: they did not in time; says what the first one waits for.
+        """
+        if all_done(futures):
+            return
+        self.engine.check()
+        event = threading.Event()
+        countdown = self.countdown(futures, event.set)
+        try:
+            with context.blocking():
+                done = _patiently(event, timeout)
+        finally:
+            countdown.stop()
+        if not done:
+            raise TimeoutError(self._why_not(futures, timeout))
+
+    def _why_not(self, futures: Sequence[Future[Any]], timeout: float | None) -> str:
+        late = next(future for future in futures if not future.done())
+        count = sum(not future.done() for future in futures)
+        others = f" (and {count - 1} others)" if count > 1 else ""
+        try:
+            reason = self.ask("explain", 1.0, extents=((late.id, 1),))["text"]
+        except (ClusterError, TimeoutError):
+            reason = "the scheduler does not answer"
+        return f"{late.key}{others} has not ended within {timeout:g} s: {reason}"
+
+    async def wait_async(
+        self, futures: Sequence[Future[Any]], *, single: bool = False
+    ) -> Any:
+        """Wait in the running loop; with *single*, return the value of the one."""
+        if not all_done(futures):
+            self.engine.check()
+            loop = asyncio.get_running_loop()
+            ended: asyncio.Future[None] = loop.create_future()
+
+            def end() -> None:
+                if not ended.done():
+                    ended.set_result(None)
+
+            def on_done() -> None:
+                try:
+                    loop.call_soon_threadsafe(end)
+                except RuntimeError:
+                    return  # The loop was closed: nobody waits any more.
+
+            countdown = self.countdown(futures, on_done)
+            try:
+                await ended
+            finally:
+                countdown.stop()
+        if single:
+            return (await self.values_async(futures))[0]
+        return None
+
+    def watch(
+        self, future: Future[Any], callback: Callable[[Future[Any]], object]
+    ) -> None:
+        """Call *callback* once, when *future* has ended."""
+
+        def call() -> None:
+            try:
+                callback(future)
+            except Exception:  # noqa: BLE001  (as concurrent.futures does)
+                import logging
+
+                logging.getLogger("covey.client").exception(
+                    "a callback of %s raised", future.key
+                )
+
+        countdown: list[Countdown] = []
+
+        def on_done() -> None:
+            call()
+            if countdown:
+                countdown[0].stop()
+
+        countdown.append(self.countdown([future], on_done))
+
+    # Asking.
+
+    def ask(self, topic: str, timeout: float | None = None, **fields: Any) -> Any:
+        """Ask the scheduler something."""
+        self.engine.check()
+        return self.engine.call(self.engine.ask(topic, **fields), timeout)
+
+    def cancel(self, futures: Iterable[Future[Any]], reason: str) -> None:
+        """Cancel unfinished tasks; their futures are cancelled at once."""
+        todo = [future for future in futures if not future.done()]
+        extents = extents_of(future.id for future in todo)
+        if not extents:
+            return
+        self.engine.post(Cancel(extents, reason))
+        why = Failure(
+            "cancelled",
+            "TaskCancelled",
+            f"cancelled by this client{f': {reason}' if reason else ''}",
+        )
+        for future in todo:
+            if not future.done():
+                future._range.fail(future._index, 1, why)  # noqa: SLF001
+
+    # Fetching.
+
+    def values(
+        self, futures: Sequence[Future[Any]], errors: Errors = "raise"
+    ) -> list[Any]:
+        """Return the values of ended tasks.
+
+        Raises:
+            Exception: of the first task that failed, unless *errors* says otherwise.
+        """
+        stored = self._stored(futures)
+        if stored:
+            self.engine.check()
+            self.engine.call(self._fetch(stored))
+        return self._collect(futures, errors)
+
+    async def values_async(
+        self, futures: Sequence[Future[Any]], errors: Errors = "raise"
+    ) -> list[Any]:
+        """Return the values of ended tasks, fetching in the background."""
+        stored = self._stored(futures)
+        if stored:
+            self.engine.check()
+            await asyncio.wrap_future(self.engine.start(self._fetch(stored)))
+        return self._collect(futures, errors)
+
+    def _stored(self, futures: Sequence[Future[Any]]) -> list[tuple[Range, int]]:
+        """Return those whose values rest on a worker and were not fetched yet."""
+        whole = futures.whole if isinstance(futures, Futures) else None
+        if whole is not None:
+            if not whole.status.count(Status.STORED):
+                return []
+            return [
+                (whole, index)
+                for index in range(whole.n)
+                if whole.status[index] == Status.STORED and index not in whole.values
+            ]
+        return [
+            (f._range, f._index)  # noqa: SLF001
+            for f in futures
+            if f._range.status[f._index] == Status.STORED  # noqa: SLF001
+            and f._index not in f._range.values  # noqa: SLF001
+        ]
+
+    async def _fetch(self, stored: list[tuple[Range, int]]) -> None:
+        """Bring values from workers, a few times over if places turn out stale."""
+        for _ in range(_FETCH_TRIES):
+            by_worker: dict[int, list[int]] = {}
+            for wish, index in stored:
+                place = wish.place(index)
+                if place is not None and wish.status[index] == Status.STORED:
+                    by_worker.setdefault(place[2], []).append(wish.base + index)
+            outcomes = await asyncio.gather(
+                *(self._fetch_from(w, tasks) for w, tasks in by_worker.items())
+            )
+            if all(outcomes):
+                return
+            # Somewhere else by now, or being computed again: ask, and wait.
+            await self._locate(stored)
+            stored = [(w, i) for w, i in stored if i not in w.values]
+
+    async def _locate(self, stored: list[tuple[Range, int]]) -> None:
+        from covey.wire.client_link import Want
+
+        missing = [(w, i) for w, i in stored if i not in w.values]
+        countdown_done = asyncio.Event()
+        countdown = Countdown(countdown_done.set)
+        for wish, index in missing:
+            wish.revert(index, 1)
+            countdown.add(wish, [index])
+        countdown.armed()
+        self.engine.post(Want(extents_of(w.base + i for w, i in missing)))
+        await countdown_done.wait()
+
+    async def _fetch_from(self, worker: int, tasks: list[TaskId]) -> bool:
+        seen = self.engine.workers.get(worker)
+        if seen is None:
+            return False
+        try:
+            loot = await self.engine.asker.get(
+                seen.addresses, extents_of(tasks), seen.host
+            )
+        except ClusterError:
+            return False
+        self._stow(loot)
+        return not loot.lacking
+
+    def _stow(self, loot: Loot) -> None:
+        find = self.engine.wishes.find
+        for base, pack in loot.packs:
+            for offset in range(len(pack)):
+                wish = find(base + offset)
+                if wish is not None:
+                    index = base + offset - wish.base
+                    wish.values[index] = _Lazy(bytes(pack[offset]))
+        for task, path, nbytes in loot.lent:
+            self._put(task, _attempt(lambda p=path, n=nbytes: read_value(p, n)))
+        for task, segment in loot.segments:
+            try:
+                value = _attempt(lambda s=segment: read_value(s.path, s.size))
+                self._put(task, value)
+            finally:
+                segment.close()
+
+    def _put(self, task: TaskId, value: Any) -> None:
+        wish = self.engine.wishes.find(task)
+        if wish is not None:
+            wish.values[task - wish.base] = value
+
+    def _collect(self, futures: Sequence[Future[Any]], errors: Errors) -> list[Any]:
+        whole = futures.whole if isinstance(futures, Futures) else None
+        if whole is not None and (
+            whole.status.count(Status.FINISHED) == whole.n and not whole.values
+        ):
+            return _decode_all(whole)
+        values = []
+        for future in futures:
+            wish, index = future._range, future._index  # noqa: SLF001
+            failure = wish.failure(index) if wish.status[index] >= 3 else None
+            if failure is None:
+                value = self._value(wish, index)
+                if not isinstance(value, _Unreadable):
+                    values.append(value)
+                    continue
+                error: BaseException = value.error
+            else:
+                error = error_of(failure, future.key, self.key_of)
+            if errors == "raise":
+                raise error
+            if errors == "return":
+                values.append(error)
+        return values
+
+    def _value(self, wish: Range, index: int) -> Any:
+        values = wish.values
+        if index in values:
+            value = values[index]
+            if isinstance(value, _Lazy):
+                value = values[index] = _decode(value.payload, wish.key(index))
+            return value
+        payload = wish.payload(index)
+        if payload is None:
+            lost = DataLost(
+                f"{wish.key(index)}: its value could not be fetched from any worker"
+            )
+            return _Unreadable(lost)
+        value = _decode(payload, wish.key(index))
+        values[index] = value
+        return value
+
+    # Letting go.  Called from ``__del__``: no locks, no waiting, no errors.
+
+    def release(self, wish: Range, index: int, n: int) -> None:
+        """Nobody here holds these futures any more."""
+        self._dropped.append((wish, index, n))
+        if not self._drop_is_due and not self.engine.closed:
+            self._drop_is_due = True
+            try:
+                self.engine.loop.call_soon_threadsafe(self._send_dropped)
+            except RuntimeError:
+                return  # The loop has ended; the cluster forgets us anyway.
+
+    def release_all_but(self, wish: Range, made: dict[int, Any]) -> None:
+        """The list of futures is gone; those made from it may live on."""
+        at = 0
+        for index in sorted(made):
+            if index > at:
+                self.release(wish, at, index - at)
+            at = index + 1
+        if wish.n > at:
+            self.release(wish, at, wish.n - at)
+
+    def _send_dropped(self) -> None:
+        self._drop_is_due = False
+        dropped, self._dropped = self._dropped, []
+        extents = []
+        for wish, lo, n in dropped:
+            wish.held -= n
+            extents.append((wish.base + lo, n))
+            if wish.held <= 0:
+                self.engine.wishes.remove(wish)
+                wish.holds.clear()
+            else:
+                for index in range(lo, lo + n) if n < 64 else ():
+                    wish.values.pop(index, None)
+        self.engine.post(Release(tuple(join_extents(extents))))
+
+
+_FETCH_TRIES = 5
+
+
+class _Lazy:
+    """A payload that was fetched and not looked at yet."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+
+
+class _Unreadable:
+    """Stands for a value that cannot be had."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _unreadable(key: str, error: BaseException) -> _Unreadable:
+    return _Unreadable(
+        TaskUnreadable(
+            f"{key}: the task returned, but its value cannot be unpickled here: "
+            f"{type(error).__name__}: {error}. Is everything that it is made of "
+            f"importable in this process, in the same version?"
+        )
+    )
+
+
+def _decode(payload: Any, key: str) -> Any:
+    try:
+        return loads_inline(payload)
+    except Exception as error:  # noqa: BLE001  (a value may raise anything)
+        return _unreadable(key, error)
+
+
+def _attempt(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001  (a value may raise anything)
+        return _unreadable("value", error)
+
+
+def _decode_all(wish: Range) -> list[Any]:
+    """Decode a whole range, pack by pack."""
+    values: list[Any] = []
+    for lo, pack in wish.packs():
+        try:
+            decoded = list(loads_pack(pack))
+        except Exception:  # noqa: BLE001  (one of them; find out which)
+            decoded = [
+                _decode(payload, wish.key(lo + i)) for i, payload in enumerate(pack)
+            ]
+            for value in decoded:
+                if isinstance(value, _Unreadable):
+                    raise value.error from None
+        values += decoded
+    return values
+
+
+def all_done(futures: Sequence[Future[Any]]) -> bool:
+    """Whether all of *futures* have ended."""
+    whole = futures.whole if isinstance(futures, Futures) else None
+    if whole is not None:
+        return not whole.pending
+    return all(f._range.status[f._index] for f in futures)  # noqa: SLF001
+
+
+def extents_of(tasks: Iterable[TaskId]) -> tuple[Extent, ...]:
+    """Return task ids as extents, neighbours joined."""
+    return tuple(join_extents((task, 1) for task in tasks))
+
+
+def join_extents(extents: Iterable[Extent]) -> list[Extent]:
+    """Sort extents and join those that touch."""
+    joined: list[Extent] = []
+    for base, n in sorted(extents):
+        if joined and joined[-1][0] + joined[-1][1] == base:
+            joined[-1] = (joined[-1][0], joined[-1][1] + n)
+        else:
+            joined.append((base, n))
+    return joined
+
+
+def _patiently(event: threading.Event, timeout: float | None) -> bool:
+    if timeout is not None:
+        return event.wait(max(0.0, timeout))
+    deadline = clock.monotonic() + _LOOK_UP_SECONDS
+    while not event.wait(deadline - clock.monotonic()):
+        deadline = clock.monotonic() + _LOOK_UP_SECONDS
+    return True
+
+
+__all__ = ["Countdown", "Errors", "Pack", "Session"]

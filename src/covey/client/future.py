@@ -1,0 +1,291 @@
+"""Futures: the handles that users hold.
+
+A ``Future`` is two words: a range and an index.  ``Futures``, what ``map``
+returns, behaves like a list of futures but makes each one only when it is
+touched.  A task's value is kept by the cluster for as long as a handle of it
+is alive here; when the last one is collected, the value may go.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+
+from covey.client.core.ranges import Range, Status
+from covey.client.outcome import error_of
+from covey.errors import TaskCancelled
+from covey.ids import TaskId
+from covey.serde import refs
+from covey.wire.client_link import Retry
+
+if TYPE_CHECKING:
+    from covey.client.fetching import Session
+
+R = TypeVar("R")
+
+_WORDS: Final = {
+    Status.PENDING: "pending",
+    Status.FINISHED: "finished",
+    Status.STORED: "finished",
+    Status.ERROR: "error",
+    Status.CANCELLED: "cancelled",
+}
+
+
+class Future(Generic[R]):
+    """The result of one task, now or later.
+
+    Made by ``Client.submit`` and ``Client.map``.  Pass it as an argument of
+    another task (also deep inside lists, dicts or your own objects) and that
+    task gets the value.  ``await`` works in any event loop.
+    """
+
+    __slots__ = ("__weakref__", "_index", "_range", "_session")
+
+    def __init__(self, session: Session, wish: Range, index: int) -> None:
+        self._session = session
+        self._range = wish
+        self._index = index
+
+    # What it is.
+
+    @property
+    def key(self) -> str:
+        """The name of the task and of its result."""
+        return self._range.key(self._index)
+
+    @property
+    def id(self) -> TaskId:
+        """The number of the task, unique in the cluster."""
+        return self._range.base + self._index
+
+    @property
+    def status(self) -> str:
+        """``"pending"``, ``"finished"``, ``"error"`` or ``"cancelled"``."""
+        return _WORDS[Status(self._range.status[self._index])]
+
+    @property
+    def type(self) -> type[Any] | None:
+        """The type of the value, if the value has been fetched."""
+        values = self._range.values
+        return type(values[self._index]) if self._index in values else None
+
+    def done(self) -> bool:
+        """Whether the task has ended, in whatever way."""
+        return self._range.status[self._index] != Status.PENDING
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return self._range.status[self._index] == Status.CANCELLED
+
+    def running(self) -> bool:
+        """Whether the task has not ended yet."""
+        return not self.done()
+
+    # Waiting.
+
+    def result(self, timeout: float | None = None) -> R:
+        """Return the value, waiting for it if need be.
+
+        Args:
+            timeout: seconds to wait; ``None`` waits for as long as it takes.
+
+        Raises:
+            TimeoutError: it did not come in time; the task goes on.
+            TaskCancelled: the task was cancelled.
+            Exception: whatever the task raised, with its remote traceback as a note.
+        """
+        self._session.wait([self], timeout)
+        value: R = self._session.values([self])[0]
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the task raised, or ``None`` if it returned.
+
+        Raises:
+            TimeoutError: it did not end in time.
+            TaskCancelled: the task was cancelled.
+        """
+        self._session.wait([self], timeout)
+        failure = self._range.failure(self._index)
+        if failure is None:
+            return None
+        error = error_of(failure, self.key, self._session.key_of)
+        if isinstance(error, TaskCancelled):
+            raise error
+        return error
+
+    def traceback(self, timeout: float | None = None) -> str | None:
+        """Return the remote traceback of a failed task as text."""
+        error = self.exception(timeout)
+        if error is None:
+            return None
+        notes = getattr(error, "__notes__", [])
+        return "\n".join(notes) or f"{type(error).__name__}: {error}"
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._session.wait_async([self], single=True).__await__()
+
+    def add_done_callback(self, callback: Callable[[Future[R]], object]) -> None:
+        """Call *callback* with this future when the task has ended.
+
+        It runs in covey's I/O thread (at once, in the caller's, if the task has
+        ended already) and must not block.
+        """
+        self._session.watch(self, callback)
+
+    # Acting.
+
+    def cancel(self, reason: str = "") -> bool:
+        """Stop the task, running or not; dependents fail with it.
+
+        Returns:
+            Whether it had not ended yet.
+        """
+        if self.done():
+            return self.cancelled()
+        self._session.cancel([self], reason)
+        return True
+
+    def retry(self) -> None:
+        """Run a failed task once more."""
+        self._session.engine.post(Retry(((self.id, 1),)))
+        self._range.revert(self._index, 1)
+
+    def release(self) -> None:
+        """Let go of the value now, without waiting for this handle to be collected."""
+        if self._session is not None:
+            session, self._session = self._session, None  # type: ignore[assignment]
+            session.release(self._range, self._index, 1)
+
+    def explain(self) -> str:
+        """Say in a sentence how the task stands, and what it waits for."""
+        if self.done():
+            return f"{self.key}: {self.status}"
+        answer = self._session.ask("explain", extents=((self.id, 1),))
+        return f"{self.key}: {answer['text']}"
+
+    def __del__(self) -> None:
+        session = getattr(self, "_session", None)
+        if session is not None:
+            session.release(self._range, self._index, 1)
+
+    def __repr__(self) -> str:
+        if self._session is None:
+            return f"<Future: released, key: {self.key}>"
+        shown = self.status
+        kind = self.type
+        if kind is not None:
+            shown += f", type: {kind.__module__}.{kind.__qualname__}"
+        return f"<Future: {shown}, key: {self.key}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<b>Future</b>: {self.status}, key: <code>{escape(self.key)}</code>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if refs.note(self.id):
+            return (refs.resolve, (self.id,))
+        from covey.client.current import rebind
+
+        return (rebind, (self.id, self._range.label, self._range.name))
+
+
+_MAKING: Final = threading.Lock()
+
+
+class Futures(MutableSequence[Future[R]]):
+    """The futures of one ``map``: a list whose items are made when touched."""
+
+    __slots__ = ("__weakref__", "_items", "_made", "_range", "_session")
+
+    def __init__(self, session: Session, wish: Range) -> None:
+        self._session = session
+        self._range = wish
+        self._made: dict[int, Future[R]] = {}
+        #: A plain list, once somebody changed this one.
+        self._items: list[Future[R]] | None = None
+
+    @property
+    def whole(self) -> Range | None:
+        """The range, as long as this is exactly its futures."""
+        return self._range if self._items is None else None
+
+    def __len__(self) -> int:
+        return self._range.n if self._items is None else len(self._items)
+
+    def _at(self, index: int) -> Future[R]:
+        made = self._made.get(index)
+        if made is None:
+            # Two threads must not make two handles of one task.
+            with _MAKING:
+                made = self._made.get(index)
+                if made is None:
+                    made = Future(self._session, self._range, index)
+                    self._made[index] = made
+        return made
+
+    @overload
+    def __getitem__(self, index: int) -> Future[R]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Future[R]]: ...
+    def __getitem__(self, index: int | slice) -> Future[R] | list[Future[R]]:
+        if self._items is not None:
+            return self._items[index]
+        n = self._range.n
+        if isinstance(index, slice):
+            return [self._at(i) for i in range(*index.indices(n))]
+        if index < 0:
+            index += n
+        if not 0 <= index < n:
+            raise IndexError(f"there are {n} futures, so none at {index}")
+        return self._at(index)
+
+    def __iter__(self) -> Iterator[Future[R]]:
+        if self._items is not None:
+            return iter(self._items)
+        return map(self._at, range(self._range.n))
+
+    def _changeable(self) -> list[Future[R]]:
+        if self._items is None:
+            self._items = list(self)
+        return self._items
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._changeable()[index] = value
+
+    def __delitem__(self, index: int | slice) -> None:
+        del self._changeable()[index]
+
+    def insert(self, index: int, value: Future[R]) -> None:
+        """Insert a future before *index*."""
+        self._changeable().insert(index, value)
+
+    def __add__(self, other: Iterable[Future[Any]]) -> list[Future[Any]]:
+        return [*self, *other]
+
+    def __radd__(self, other: Iterable[Future[Any]]) -> list[Future[Any]]:
+        return [*other, *self]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Futures | list):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __del__(self) -> None:
+        session = getattr(self, "_session", None)
+        if session is not None:
+            session.release_all_but(self._range, self._made)
+
+    def __repr__(self) -> str:
+        n = len(self)
+        pending = self._range.pending
+        label = self._range.label
+        return f"<{n} futures of {label}: {n - pending} ended, {pending} pending>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (list, (list(self),))

@@ -1,0 +1,60 @@
+"""From the failure that travelled to the exception that is raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from covey.errors import (
+    CoveyError,
+    DataLost,
+    Disconnected,
+    KeyConflict,
+    RunnerDied,
+    TaskCancelled,
+    TaskError,
+    TaskTimedOut,
+)
+from covey.serde.failures import revive
+from covey.wire.base import Failure
+
+_OURS: Final[dict[str, type[CoveyError]]] = {
+    "TaskCancelled": TaskCancelled,
+    "TaskTimedOut": TaskTimedOut,
+    "RunnerDied": RunnerDied,
+    "DataLost": DataLost,
+    "Disconnected": Disconnected,
+    "KeyConflict": KeyConflict,
+}
+
+
+def error_of(
+    failure: Failure, key: str, key_of: Callable[[int], str | None]
+) -> BaseException:
+    """Return the exception that tells of *failure*.
+
+    Args:
+        failure: what was reported for the task.
+        key: the key of the task that was asked for.
+        key_of: tells the key of another task by its id, for inherited failures.
+    """
+    if failure.payload:
+        error: BaseException = revive(failure.payload)
+    else:
+        cls = _OURS.get(failure.type_name, TaskError)
+        error = cls(f"{key}: {failure.message}")
+        if isinstance(error, RunnerDied):
+            details = failure.details
+            code, name, worker = (
+                details.get("exit_code"),
+                details.get("signal"),
+                details.get("worker"),
+            )
+            error.exit_code = code if isinstance(code, int) else None
+            error.signal = name if isinstance(name, str) else None
+            error.worker = worker if isinstance(worker, str) else None
+    if failure.origin >= 0:
+        origin = key_of(failure.origin) or f"task {failure.origin:x}"
+        if origin != key:
+            error.add_note(f"{key} failed because its input {origin} failed.")
+    return error

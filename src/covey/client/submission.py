@@ -1,0 +1,564 @@
+"""From calls to messages: functions, arguments, and the futures inside them.
+
+A ``map`` leaves in chunks, each a complete range of its own, so that work
+begins while the rest is still being pickled.  Small arguments are packed; a
+large one is brought to a worker first and the task takes it as an input.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from covey.client.core.ranges import Range
+from covey.client.engine import Engine
+from covey.client.fetching import Session, extents_of
+from covey.client.functions import FunctionCache
+from covey.client.future import Future, Futures
+from covey.errors import ClusterError, KeyConflict, UsageError
+from covey.ids import TaskId
+from covey.payload import Buffer, Pack
+from covey.serde import refs
+from covey.serde.call import Call, call_value
+from covey.serde.packing import LIMIT_BYTES, Packer
+from covey.serde.values import dumps
+from covey.wire.base import DEFAULT_OPTIONS, Extent, Options
+from covey.wire.client_link import DefineFunction, Placed, Scatter, Submit
+
+#: A chunk of a range is closed when it has this many tasks or bytes.
+CHUNK_TASKS: Final = 2048
+CHUNK_BYTES: Final = 128 << 10
+
+#: The first chunk is small, so that the first worker has something to do.
+FIRST_CHUNK_TASKS: Final = 64
+
+#: A function with more bytes than this travels as a value, on the data plane.
+FUNCTION_BYTES_MAX: Final = 1 << 20
+
+#: As many futures of neighbouring tasks in one argument list are named as a whole.
+_WHOLE_MIN: Final = 4
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.packer = Packer()
+
+
+_here: Final = _Here()
+
+
+class _Large:
+    """Stands in a pack for arguments that were brought to a worker by themselves."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: TaskId) -> None:
+        self.task = task
+
+    def __reduce__(self) -> tuple[object, ...]:
+        refs.note(self.task)
+        return (refs.resolve, (self.task,))
+
+
+class Submitter:
+    """Turns calls into messages for one engine."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._engine: Engine = session.engine
+        self._cache = FunctionCache()
+        self._numbers: dict[bytes, int] = {}
+        self._numbers_lock = threading.Lock()
+        #: Named tasks that are alive here: what they are, and their range.
+        self._names: dict[str, tuple[bytes, Range]] = {}
+        self._turn = 0
+
+    # Functions.
+
+    def _function(
+        self, function: Callable[..., Any]
+    ) -> tuple[int, str, bytes, Future[Any] | None]:
+        """Return number, label, digest, and a future if it travels as a value."""
+        if not callable(function):
+            raise UsageError(
+                f"the first argument must be something to call, not "
+                f"{type(function).__name__} ({function!r:.80})"
+            )
+        pickled = self._cache.pickled(function)
+        if len(pickled.payload) > FUNCTION_BYTES_MAX:
+            future = self._bring([pickled.payload], pickled.label)
+            number, *_ = self._function(call_value)
+            return number, pickled.label, pickled.digest, future
+        return self._define(pickled), pickled.label, pickled.digest, None
+
+    def _define(self, pickled: Any) -> int:
+        number = self._numbers.get(pickled.digest)
+        if number is None:
+            with self._numbers_lock:
+                number = self._numbers.get(pickled.digest)
+                if number is None:
+                    number = len(self._numbers) + 1
+                    self._engine.post(
+                        DefineFunction(
+                            number, pickled.digest, pickled.label, pickled.payload
+                        )
+                    )
+                    self._numbers[pickled.digest] = number
+        return number
+
+    # One task.
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+        *,
+        key: str | None,
+        pure: bool,
+    ) -> Future[Any]:
+        """Wish for one call."""
+        self._engine.check()
+        fn, label, digest, by_value = self._function(function)
+        if by_value is not None:
+            args = (by_value, *args)
+        payload, needs, holds = self._arguments(args, kwargs)
+        if pure and key is None:
+            digest_args = hashlib.blake2b(digest + payload, digest_size=16)
+            key = f"{label}-{digest_args.hexdigest()}"
+        if key is not None:
+            known = self._known(key, digest, payload)
+            if known is not None:
+                return Future(self._session, known, 0)
+        base = self._engine.new_tasks(1)
+        wish = self._new_range(base, 1, label, key)
+        wish.holds += holds
+        if by_value is not None:
+            wish.holds.append(by_value)
+        if key is not None:
+            self._names[key] = (digest + payload, wish)
+        aligned, whole = split_needs(needs) if needs else ((), ())
+        sizes = len(payload).to_bytes(4, "little")
+        self._engine.post(
+            Submit(base, 1, fn, sizes, payload, options, aligned, whole, key)
+        )
+        return Future(self._session, wish, 0)
+
+    def _known(self, key: str, digest: bytes, payload: bytes) -> Range | None:
+        known = self._names.get(key)
+        if known is None:
+            return None
+        identity, wish = known
+        if wish.held <= 0:
+            del self._names[key]
+            return None
+        if identity != digest + payload:
+            raise KeyConflict(
+                f"the key {key!r} already names another task of this client: one key "
+                f"cannot stand for two different calls. Choose another key, or release "
+                f"the first future"
+            )
+        wish.held += 1
+        return wish
+
+    def _new_range(self, base: TaskId, n: int, label: str, name: str | None) -> Range:
+        wish = Range(base, n, label, name)
+        wish.held = n
+        self._engine.wishes.add(wish)
+        return wish
+
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bytes, list[TaskId], list[object]]:
+        """Return payload, ids of the futures inside, and futures to be kept."""
+        packer = _here.packer
+        value: Any = Call(args, kwargs) if kwargs else args
+        with refs.capture() as found:
+            frames = self._add(packer, value, args, kwargs)
+            if frames is None:
+                return bytes(packer.take().data), found.task_ids, []
+        args, kwargs, holds = self._lift(args, kwargs)
+        value = Call(args, kwargs) if kwargs else args
+        with refs.capture() as found:
+            frames = self._add(packer, value, args, kwargs)
+            if frames is None:
+                return bytes(packer.take().data), found.task_ids, holds
+        # Many medium ones: the arguments as a whole become one large value.
+        future = self._bring(frames, "arguments")
+        with refs.capture() as outer:
+            packer.add(_Large(future.id))
+        needs = [*outer.task_ids, *found.task_ids]
+        return bytes(packer.take().data), needs, [*holds, future]
+
+    def _add(
+        self,
+        packer: Packer,
+        value: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> list[Buffer] | None:
+        try:
+            return packer.add(value)
+        except (TypeError, ValueError):
+            _name_culprit(args, kwargs)
+            raise
+
+    def _lift(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], list[object]]:
+        """Bring each large argument to a worker; put futures in their places."""
+        holds: list[object] = []
+
+        def lift(value: Any) -> Any:
+            if isinstance(value, Future | int | float | complex | bool | type(None)):
+                return value
+            with refs.capture() as found:
+                frames = dumps(value)
+            if found.task_ids or sum(memoryview(f).nbytes for f in frames) <= (
+                LIMIT_BYTES // 2
+            ):
+                return value
+            future = self._bring(frames, "argument")
+            holds.append(future)
+            return future
+
+        lifted = tuple(lift(value) for value in args)
+        named = {name: lift(value) for name, value in kwargs.items()}
+        return lifted, named, holds
+
+    # Many tasks.
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        kwargs: dict[str, Any],
+        options: Options,
+    ) -> Futures[Any] | list[Future[Any]]:
+        """Wish for one call per element."""
+        self._engine.check()
+        if not iterables:
+            raise UsageError("map needs at least one iterable of arguments")
+        columns = [c if hasattr(c, "__len__") else list(c) for c in iterables]
+        n = min(len(column) for column in columns)
+        shared = self._shared_keywords(function, kwargs)
+        if shared is not None:
+            function, kwargs = shared, {}
+        fn, label, _, by_value = self._function(function)
+        if n == 0:
+            return []
+        base = self._engine.new_tasks(n)
+        wish = self._new_range(base, n, label, None)
+        calls: Iterator[Any] = zip(*columns, strict=False)
+        if by_value is not None:
+            wish.holds.append(by_value)
+            calls = ((by_value, *args) for args in calls)
+        if kwargs:
+            calls = (Call(args, kwargs) for args in calls)
+        try:
+            self._send_chunks(wish, fn, calls, options)
+        except BaseException:
+            # Nothing may be left running that nobody can ask for.
+            self._session.release(wish, 0, n)
+            raise
+        return Futures(self._session, wish)
+
+    def _shared_keywords(
+        self, function: Callable[..., Any], kwargs: dict[str, Any]
+    ) -> Callable[..., Any] | None:
+        """Keyword arguments that hold no futures go with the function, once."""
+        if not kwargs:
+            return None
+        with refs.capture() as found:
+            for name, value in kwargs.items():
+                dumps(value, f"kwargs[{name!r}]")
+        if found.task_ids:
+            return None
+        return functools.partial(function, **kwargs)
+
+    def _send_chunks(
+        self, wish: Range, fn: int, calls: Iterator[Any], options: Options
+    ) -> None:
+        packer = Packer()
+        base = wish.base
+        start, limit = 0, FIRST_CHUNK_TASKS
+        with refs.capture() as found:
+            ids = found.task_ids
+            marks: list[int] = []
+            add = packer.add
+            nbytes = 0
+            index = -1
+            for index, call in enumerate(calls):
+                frames = self._add_call(add, call, index)
+                if frames is not None:
+                    self._add_large(packer, frames, wish, ids)
+                if ids:
+                    marks += [0] * (index - start - len(marks))
+                    marks.append(len(ids))
+                count = index + 1 - start
+                if count >= limit or (
+                    not count & 31 and (nbytes := packer.nbytes) > CHUNK_BYTES
+                ):
+                    self._send_chunk(
+                        base + start, fn, packer.take(), ids, marks, options
+                    )
+                    start, limit = index + 1, CHUNK_TASKS
+                    ids.clear()
+                    marks = []
+            del nbytes
+            if index >= start:
+                self._send_chunk(base + start, fn, packer.take(), ids, marks, options)
+
+    def _add_call(
+        self, add: Callable[[Any], list[Buffer] | None], call: Any, index: int
+    ) -> list[Buffer] | None:
+        try:
+            return add(call)
+        except (TypeError, ValueError) as error:
+            error.add_note(f"in the arguments of element {index} of the map")
+            raise
+
+    def _add_large(
+        self, packer: Packer, frames: list[Buffer], wish: Range, ids: list[TaskId]
+    ) -> None:
+        future = self._bring(frames, "arguments")
+        wish.holds.append(future)
+        packer.add(_Large(future.id))
+        del ids
+
+    def _send_chunk(
+        self,
+        base: TaskId,
+        fn: int,
+        pack: Pack,
+        ids: list[TaskId],
+        marks: list[int],
+        options: Options,
+    ) -> None:
+        n = len(pack)
+        sizes, data = pack.sizes_bytes(), bytes(pack.data)
+        if not ids:
+            self._engine.post(Submit(base, n, fn, sizes, data, options))
+            return
+        shape = shape_of(ids, marks, n)
+        if shape is not None:
+            aligned, whole = shape
+            self._engine.post(
+                Submit(base, n, fn, sizes, data, options, aligned, whole)
+            )
+            return
+        at = 0
+        for index in range(n):
+            end = marks[index]
+            part = pack.cut(index, index + 1)
+            aligned, whole = split_needs(ids[at:end])
+            self._engine.post(
+                Submit(
+                    base + index,
+                    1,
+                    fn,
+                    part.sizes_bytes(),
+                    bytes(part.data),
+                    options,
+                    aligned,
+                    whole,
+                )
+            )
+            at = end
+
+    # Data.
+
+    def scatter(
+        self, values: list[Any], workers: tuple[str, ...], broadcast: bool
+    ) -> Futures[Any]:
+        """Place values on workers."""
+        self._engine.check()
+        n = len(values)
+        base = self._engine.new_tasks(n)
+        wish = self._new_range(base, n, "data", None)
+        packer = Packer()
+        start = 0
+        for index, value in enumerate(values):
+            frames = packer.add(value)
+            count = index + 1 - start
+            if frames is not None:
+                if count > 1:
+                    self._scatter_chunk(base + start, packer.take(), workers, broadcast)
+                self._place(base + index, frames, workers, broadcast)
+                start = index + 1
+            elif count >= CHUNK_TASKS or (
+                not count & 31 and packer.nbytes > CHUNK_BYTES
+            ):
+                self._scatter_chunk(base + start, packer.take(), workers, broadcast)
+                start = index + 1
+        if start < n:
+            self._scatter_chunk(base + start, packer.take(), workers, broadcast)
+        return Futures(self._session, wish)
+
+    def _scatter_chunk(
+        self, base: TaskId, pack: Pack, workers: tuple[str, ...], broadcast: bool
+    ) -> None:
+        sizes = pack.sizes_bytes()
+        message = Scatter(base, len(pack), sizes, bytes(pack.data), workers, broadcast)
+        self._engine.post(message)
+
+    def _bring(self, frames: list[Buffer], label: str) -> Future[Any]:
+        """Bring one large value to a worker and return a future of it."""
+        base = self._engine.new_tasks(1)
+        wish = self._new_range(base, 1, label, None)
+        self._place(base, frames, (), broadcast=False)
+        return Future(self._session, wish, 0)
+
+    def _place(
+        self,
+        task: TaskId,
+        frames: list[Buffer],
+        workers: tuple[str, ...],
+        broadcast: bool,
+    ) -> None:
+        self._engine.call(self._place_async(task, frames, workers, broadcast))
+
+    async def _place_async(
+        self,
+        task: TaskId,
+        frames: list[Buffer],
+        workers: tuple[str, ...],
+        broadcast: bool,
+    ) -> None:
+        engine = self._engine
+        await engine.wait_for_workers(1, None)
+        known = sorted(engine.workers.values(), key=lambda seen: seen.worker)
+        chosen = [
+            seen
+            for seen in known
+            if not workers or {seen.name, *seen.addresses} & set(workers)
+        ]
+        if not chosen:
+            names = ", ".join(seen.name for seen in known)
+            raise UsageError(
+                f"none of the workers {', '.join(workers)} is there; there are: {names}"
+            )
+        self._turn += 1
+        first = chosen[self._turn % len(chosen)]
+        targets = chosen if broadcast else [first]
+        nbytes = sum(memoryview(frame).nbytes for frame in frames)
+        placed = 0
+        for seen in targets:
+            try:
+                await engine.asker.put(seen.addresses, task, frames, seen.host)
+            except ClusterError:
+                if len(targets) == 1 and len(known) == 1:
+                    raise
+                continue
+            placed += 1
+            engine.post(Placed(task, seen.worker, nbytes))
+        if not placed:
+            raise ClusterError(
+                "a large value could not be brought to any worker: their data ports "
+                "do not answer"
+            )
+
+
+def _name_culprit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise the error of the one argument that cannot be pickled, by its name."""
+    for index, value in enumerate(args):
+        dumps(value, f"args[{index}]")
+    for name, value in kwargs.items():
+        dumps(value, f"kwargs[{name!r}]")
+
+
+def split_needs(
+    ids: list[TaskId],
+) -> tuple[tuple[TaskId, ...], tuple[Extent, ...]]:
+    """Return single inputs, and stretches of neighbouring ones, each once."""
+    singles: list[TaskId] = []
+    stretches: list[Extent] = []
+    for base, n in extents_of(set(ids)):
+        if n >= _WHOLE_MIN:
+            stretches.append((base, n))
+        else:
+            singles += range(base, base + n)
+    return tuple(singles), tuple(stretches)
+
+
+def shape_of(
+    ids: list[TaskId], marks: list[int], n: int
+) -> tuple[tuple[TaskId, ...], tuple[Extent, ...]] | None:
+    """Return how the futures in *n* argument lists hang together, if they do.
+
+    Args:
+        ids: the ids of all futures met, in order.
+        marks: how many had been met after each argument list.
+        n: how many argument lists there are.
+
+    Returns:
+        First ids of inputs that go up by one from task to task, and extents
+        that all tasks take; ``None`` if it is neither for some input.
+    """
+    k = marks[0] if marks else 0
+    if len(marks) != n or not k or marks != list(range(k, n * k + 1, k)):
+        return None
+    aligned: list[TaskId] = []
+    same: list[TaskId] = []
+    for j in range(k):
+        column = ids[j::k]
+        first = column[0]
+        if column[-1] == first and column.count(first) == n:
+            same.append(first)
+        elif column == list(range(first, first + n)):
+            aligned.append(first)
+        else:
+            return None
+    singles, whole = split_needs(same)
+    return tuple(aligned), (*whole, *((task, 1) for task in singles))
+
+
+def options_of(
+    priority: int,
+    retries: int,
+    timeout: float | str | None,
+    resources: dict[str, float] | None,
+    workers: str | Iterable[str] | None,
+    allow_other_workers: bool,
+) -> Options:
+    """Return what a user asked for, checked.
+
+    Raises:
+        UsageError: a value makes no sense; the message names it.
+    """
+    if not (priority or retries or timeout or resources or workers):
+        return DEFAULT_OPTIONS
+    from covey.units import parse_seconds
+
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise UsageError(f"priority= takes a whole number, not {priority!r}")
+    if not isinstance(retries, int) or retries < 0:
+        raise UsageError(f"retries= takes a whole number from 0 up, not {retries!r}")
+    seconds = 0.0
+    if timeout is not None:
+        seconds = parse_seconds(timeout) if isinstance(timeout, str) else timeout
+        if seconds <= 0:
+            raise UsageError(f"timeout= takes seconds above 0, not {timeout!r}")
+    amounts = {}
+    for name, amount in (resources or {}).items():
+        if not isinstance(amount, int | float) or amount < 0:
+            raise UsageError(f"resources[{name!r}] must be a number, not {amount!r}")
+        amounts[str(name)] = float(amount)
+    if workers is None:
+        names: tuple[str, ...] = ()
+    elif isinstance(workers, str):
+        names = (workers,)
+    else:
+        names = tuple(workers)
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError(f"workers= takes names or addresses, not {workers!r}")
+    return Options(
+        priority, retries, float(seconds), amounts, names, allow_other_workers
+    )
+
+
+__all__ = ["Submitter", "options_of", "shape_of", "split_needs"]

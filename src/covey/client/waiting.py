@@ -1,0 +1,283 @@
+"""``wait`` and ``as_completed``."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from covey import clock
+from covey.client.fetching import Countdown, Session
+from covey.client.future import Future, Futures
+from covey.client.nested import futures_in
+from covey.errors import UsageError
+from covey.runner import context
+
+ALL_COMPLETED = "ALL_COMPLETED"
+FIRST_COMPLETED = "FIRST_COMPLETED"
+FIRST_EXCEPTION = "FIRST_EXCEPTION"
+
+ReturnWhen = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
+
+
+class DoneAndNotDone(NamedTuple):
+    """What ``wait`` returns."""
+
+    done: set[Future[Any]]
+    not_done: set[Future[Any]]
+
+
+def wait(
+    fs: Any, timeout: float | None = None, return_when: ReturnWhen = "ALL_COMPLETED"
+) -> DoneAndNotDone:
+    """Wait for futures.
+
+    Args:
+        fs: futures, nested as they like.
+        timeout: seconds; ``None`` waits as long as it takes.
+        return_when: ``ALL_COMPLETED``, ``FIRST_COMPLETED`` or ``FIRST_EXCEPTION``.
+
+    Returns:
+        The sets of those that have ended and those that have not.
+
+    Raises:
+        TimeoutError: not enough of them ended in time.
+    """
+    futures = fs if isinstance(fs, Futures) else list(futures_in(fs))
+    if len(futures):
+        session = _session_of(futures)
+        if return_when == ALL_COMPLETED:
+            session.wait(futures, timeout)
+        elif return_when in {FIRST_COMPLETED, FIRST_EXCEPTION}:
+            _wait_for_first(session, list(futures), timeout, return_when)
+        else:
+            raise UsageError(f"return_when= takes no {return_when!r}")
+    done = {future for future in futures if future.done()}
+    return DoneAndNotDone(done, {f for f in futures if f not in done})
+
+
+def _wait_for_first(
+    session: Session,
+    futures: list[Future[Any]],
+    timeout: float | None,
+    return_when: str,
+) -> None:
+    def enough() -> bool:
+        if all(future.done() for future in futures):
+            return True
+        if return_when == FIRST_COMPLETED:
+            return any(future.done() for future in futures)
+        return any(future.status in {"error", "cancelled"} for future in futures)
+
+    event = threading.Event()
+    countdowns = [session.countdown([f], event.set) for f in futures if not f.done()]
+    deadline = None if timeout is None else clock.monotonic() + timeout
+    try:
+        with context.blocking():
+            while not enough():
+                left = None if deadline is None else deadline - clock.monotonic()
+                if not event.wait(left if left is None else max(0.0, left)):
+                    raise TimeoutError(
+                        f"none of {len(futures)} futures came to the end that was "
+                        f"waited for within {timeout:g} s"
+                    )
+                event.clear()
+    finally:
+        for countdown in countdowns:
+            countdown.stop()
+
+
+def _session_of(futures: Any) -> Session:
+    if isinstance(futures, Futures):
+        return futures._session  # noqa: SLF001
+    session: Session = futures[0]._session  # noqa: SLF001
+    return session
+
+
+class as_completed:  # noqa: N801  (the name users have in their fingers)
+    """Iterate over futures in the order in which they end.
+
+    Args:
+        fs: futures to begin with; ``add`` and ``update`` bring more on the way.
+        with_results: yield ``(future, result)`` pairs.
+        raise_errors: with results, raise what a task raised; else yield it.
+        timeout: seconds that the whole iteration may take.
+
+    Works with ``for`` and with ``async for``.
+    """
+
+    def __init__(
+        self,
+        fs: Any = (),
+        *,
+        with_results: bool = False,
+        raise_errors: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        self._with_results = with_results
+        self._raise_errors = raise_errors
+        self._timeout = timeout
+        self._deadline = None if timeout is None else clock.monotonic() + timeout
+        self._ready: deque[Future[Any]] = deque()
+        self._waiting: dict[int, tuple[Future[Any], Countdown | None]] = {}
+        self._condition = threading.Condition()
+        self._wakers: list[Any] = []
+        self.update(fs)
+
+    def add(self, future: Future[Any]) -> None:
+        """Wait for one more future."""
+        ident = id(future)
+        with self._condition:
+            self._waiting[ident] = (future, None)
+        session = future._session  # noqa: SLF001
+        countdown = session.countdown([future], lambda: self._ended(ident))
+        with self._condition:
+            if ident in self._waiting:
+                self._waiting[ident] = (future, countdown)
+
+    def update(self, fs: Iterable[Any]) -> None:
+        """Wait for more futures."""
+        if isinstance(fs, Futures) and fs.whole is not None:
+            self._add_range(fs)
+            return
+        for future in futures_in(fs):
+            self.add(future)
+
+    def _add_range(self, futures: Futures[Any]) -> None:
+        """One watch for all futures of a map."""
+        wish = futures.whole
+        assert wish is not None
+        status = wish.status
+        lock = threading.Lock()
+        seen = bytearray(wish.n)
+        with self._condition:
+            for future in futures:
+                self._waiting[id(future)] = (future, None)
+
+        def watcher(_: Any, lo: int, n: int) -> None:
+            with lock:
+                fresh = [i for i in range(lo, lo + n) if status[i] and not seen[i]]
+                for index in fresh:
+                    seen[index] = 1
+            self._ended(*(id(futures[index]) for index in fresh))
+
+        wish.watchers.append(watcher)
+        watcher(wish, 0, wish.n)
+
+    def _ended(self, *idents: int) -> None:
+        with self._condition:
+            for ident in idents:
+                entry = self._waiting.pop(ident, None)
+                if entry is not None:
+                    self._ready.append(entry[0])
+            self._condition.notify_all()
+            wakers, self._wakers = self._wakers, []
+        for wake in wakers:
+            wake()
+
+    # Looking.
+
+    def count(self) -> int:
+        """How many futures have not been yielded yet."""
+        with self._condition:
+            return len(self._ready) + len(self._waiting)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is left to yield."""
+        return not self.count()
+
+    def has_ready(self) -> bool:
+        """Whether a future can be had without waiting."""
+        return bool(self._ready)
+
+    def clear(self) -> None:
+        """Forget all futures that were not yielded."""
+        with self._condition:
+            self._ready.clear()
+            self._waiting.clear()
+
+    # Iterating.
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        with self._condition:
+            if not self._ready and not self._waiting:
+                raise StopIteration
+            if not self._ready:
+                with context.blocking():
+                    while not self._ready:
+                        if not self._condition.wait(self._left()):
+                            raise TimeoutError(self._late())
+            future = self._ready.popleft()
+        return self._shape(future)
+
+    def _shape(self, future: Future[Any]) -> Any:
+        if not self._with_results:
+            return future
+        errors: Any = "raise" if self._raise_errors else "return"
+        return future, future._session.values([future], errors)[0]  # noqa: SLF001
+
+    def next_batch(self, block: bool = True) -> list[Any]:
+        """Return all that can be had now; with *block*, wait for the first one."""
+        batch = [next(self)] if block and not self.is_empty() else []
+        while self._ready:
+            batch.append(next(self))
+        return batch
+
+    def batches(self) -> Iterator[list[Any]]:
+        """Iterate over batches of what has ended together."""
+        while not self.is_empty():
+            yield self.next_batch()
+
+    def _left(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - clock.monotonic())
+
+    def _late(self) -> str:
+        return (
+            f"{len(self._waiting)} futures have not ended within {self._timeout:g} s"
+        )
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        loop = asyncio.get_running_loop()
+        while True:
+            with self._condition:
+                if not self._ready and not self._waiting:
+                    raise StopAsyncIteration
+                if self._ready:
+                    future = self._ready.popleft()
+                    break
+                changed = loop.create_future()
+                self._wakers.append(_waker(loop, changed))
+            try:
+                async with asyncio.timeout(self._left()):
+                    await changed
+            except TimeoutError:
+                raise TimeoutError(self._late()) from None
+        if not self._with_results:
+            return future
+        errors: Any = "raise" if self._raise_errors else "return"
+        values = await future._session.values_async([future], errors)  # noqa: SLF001
+        return future, values[0]
+
+
+def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Any:
+    def set_it() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(set_it)
+        except RuntimeError:
+            return  # The loop was closed: nobody waits any more.
+
+    return wake

@@ -1,0 +1,193 @@
+"""The process behind a ``LocalCluster``: scheduler and workers in one loop.
+
+Started by exec, told everything on its standard input, which then stays open as
+a lifeline: when the parent goes, in whatever way, the input ends and so does the
+cluster.  Answers on a pipe, one JSON line at a time: where it listens, then that
+the first runner is ready, or why none will be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from covey.errors import ClusterError
+from covey.net.addresses import Address, host_identity
+from covey.net.loop import new_event_loop
+from covey.scheduler.server import SchedulerServer
+from covey.version import VERSION
+from covey.wire.introductions import WorkerIntroduction
+from covey.worker.agent import WorkerAgent
+
+
+class EmbeddedCluster:
+    """A scheduler and its workers, joined within one event loop."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.plan = plan
+        self.secret = bytes.fromhex(plan["token"])
+        self.directory = Path(plan["directory"])
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.server = SchedulerServer(
+            secret=self.secret,
+            version=VERSION,
+            on_closing=self.end,
+            check=bool(plan.get("check")),
+        )
+        self.workers: list[WorkerAgent] = []
+        self._left = 0
+
+    def end(self, reason: str = "") -> None:
+        """Let the cluster end."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    async def start(self) -> dict[str, Any]:
+        """Listen, and start all workers; return where the scheduler is."""
+        plan = self.plan
+        unix = Address("", 0, str(self.directory / "scheduler"))
+        await self.server.listen(unix)
+        facts: dict[str, Any] = {"address": str(unix), "host": "", "port": 0}
+        if plan["host"] is not None:
+            wanted = Address(plan["host"], plan["port"], "")
+            listener = await self.server.listen(wanted)
+            tcp = listener.address
+            facts.update(host=tcp.host, port=tcp.port, moved=listener.moved)
+        machines = plan["machines"]
+        for number, runners in enumerate(machines):
+            await self._start_worker(number, runners, len(machines), str(unix))
+        return facts
+
+    async def _start_worker(
+        self, number: int, runners: int, machines: int, address: str
+    ) -> None:
+        plan = self.plan
+        name = plan["name"] if machines == 1 else f"{plan['name']}-{number + 1}"
+        setup = {
+            "sys_path": plan["sys_path"],
+            "cwd": plan["cwd"],
+            "environ": {},
+            "address": address,
+            "token": plan["token"],
+        }
+        worker = WorkerAgent(
+            name=name,
+            runners=runners,
+            threads=plan["threads"],
+            secret=self.secret,
+            version=VERSION,
+            setup=setup,
+            on_quit=self._worker_quits,
+        )
+        self.workers.append(worker)
+        starting = asyncio.ensure_future(worker.start_runners())
+        place = Address("", 0, str(self.directory / f"data-{number}"))
+        addresses = await worker.listen([place])
+        limit = plan["memory_limit_bytes"] // machines
+        introduction = WorkerIntroduction(
+            name,
+            runners * plan["threads"],
+            plan["resources"],
+            addresses,
+            host_identity(),
+            limit,
+            VERSION,
+            platform.python_version(),
+            os.getpid(),
+        )
+        worker.attach(self.server.attach_worker(introduction, worker.on_messages))
+        await starting
+
+    def _worker_quits(self, reason: str) -> None:
+        self._left += 1
+        if reason or self._left == len(self.workers):
+            self.end(reason)
+
+    async def first_runner(self) -> None:
+        """Wait until some runner is ready.
+
+        Raises:
+            ClusterError: none came up.
+        """
+        waiting = [asyncio.ensure_future(w.first_runner()) for w in self.workers]
+        done, rest = await asyncio.wait(
+            waiting, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in rest:
+            task.cancel()
+        for task in done:
+            task.result()
+
+    async def close(self) -> None:
+        """End everything, in order."""
+        for worker in self.workers:
+            await worker.close()
+        await self.server.close()
+
+
+async def _serve(plan: dict[str, Any], answers: int) -> None:
+    loop = asyncio.get_running_loop()
+    cluster = EmbeddedCluster(plan)
+    loop.add_signal_handler(signal.SIGTERM, cluster.end)
+    # Ctrl-C reaches the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    await loop.connect_read_pipe(
+        lambda: _Lifeline(cluster.end), os.fdopen(0, "rb", closefd=False)
+    )
+    try:
+        facts = await cluster.start()
+        _answer(answers, facts)
+        await cluster.first_runner()
+        _answer(answers, {"ready": True})
+        # What was made so far lives as long as the process does.
+        gc.collect()
+        gc.freeze()
+        await cluster.ended
+    except ClusterError as error:
+        _answer(answers, {"error": str(error)})
+    finally:
+        await cluster.close()
+        shutil.rmtree(plan["directory"], ignore_errors=True)
+
+
+class _Lifeline(asyncio.Protocol):
+    """Notices that the parent has gone."""
+
+    def __init__(self, on_end: Any) -> None:
+        self._on_end = on_end
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._on_end()
+
+
+def _answer(fd: int, fields: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(fd, json.dumps(fields).encode() + b"\n")
+
+
+def main() -> None:
+    """Read the plan from standard input and serve until it ends."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 1 << 16)
+        if not piece:
+            return
+        line += piece
+    plan = json.loads(line)
+    loop = new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(_serve(plan, int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

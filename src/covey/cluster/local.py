@@ -1,0 +1,304 @@
+"""``LocalCluster``: a cluster of this machine's cores.
+
+Scheduler and worker live in one child process, started by exec, so neither the
+GIL of the user's program nor a ``__main__`` guard matters; the runners are
+children of that one.  It listens on a unix socket in a private directory.  When
+this process ends, in whatever way, everything goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from covey import clock
+from covey.errors import StartFailed, UsageError
+from covey.net.addresses import Address, parse_address
+from covey.net.connection_file import Connection, runtime_directory
+from covey.units import parse_bytes
+
+if TYPE_CHECKING:
+    from covey.client.client import Client
+
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 10.0
+
+
+class LocalCluster:
+    """Runners on the cores of this machine, with a scheduler of their own.
+
+    Args:
+        n_workers: how many runner processes; default: as many as give every
+            core one thread.
+        threads_per_worker: threads in each runner; default 1.
+        memory_limit: bytes for all together, as a number or ``"4GiB"``;
+            default: the memory of the machine.
+        processes: ``False`` runs everything in threads of this process, for
+            debugging and for Pythons without a GIL.
+        machines: split the runners under so many workers, as if on so many
+            machines.
+        host: listen on a TCP port of this interface as well.
+        port: which one; 0 takes any free port.
+        resources: amounts that each worker offers, for ``resources=``.
+        name: how the worker is called.
+
+    Attributes:
+        host, port: where it listens for TCP, if asked to.
+
+    Raises:
+        UsageError: the numbers make no sense.
+        StartFailed: the processes did not come up; carries what they said.
+    """
+
+    def __init__(
+        self,
+        n_workers: int | None = None,
+        threads_per_worker: int | None = None,
+        *,
+        memory_limit: int | float | str | None = None,
+        processes: bool = True,
+        machines: int = 1,
+        host: str | None = None,
+        port: int = 0,
+        resources: dict[str, float] | None = None,
+        name: str = "local",
+        dashboard_address: str | None = None,
+    ) -> None:
+        del dashboard_address
+        runners, threads = _shape(n_workers, threads_per_worker, processes)
+        if not 1 <= machines <= runners:
+            raise UsageError(
+                f"machines={machines!r}: {runners} runners can be split under 1 to "
+                f"{runners} workers"
+            )
+        self.name = name
+        self._closed = False
+        self._pid = os.getpid()
+        directory = tempfile.mkdtemp(prefix="local-", dir=runtime_directory())
+        token = secrets.token_hex(32)
+        plan = {
+            "token": token,
+            "directory": directory,
+            "host": host,
+            "port": port,
+            "name": name,
+            "machines": _split(runners, machines),
+            "threads": threads,
+            "resources": resources or {},
+            "memory_limit_bytes": _memory(memory_limit),
+            "sys_path": [path or os.getcwd() for path in sys.path],
+            "cwd": os.getcwd(),
+            "check": bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
+        }
+        start = _start_process if processes else _start_threads
+        self._stop: Callable[[], None]
+        try:
+            facts, stop = start(plan)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self.host: str = facts["host"]
+        self.port: int = facts["port"]
+        if facts.get("moved"):
+            print(
+                f"covey: port {port} is in use; listening on {self.port} instead",
+                file=sys.stderr,
+            )
+        self.connection = Connection(
+            parse_address(facts["address"]), bytes.fromhex(token)
+        )
+        self.n_workers = runners
+        self.threads_per_worker = threads
+        self._finalizer = weakref.finalize(self, _finish, stop, directory, os.getpid())
+
+    @property
+    def scheduler_address(self) -> str:
+        """Where the scheduler listens."""
+        if self.port:
+            return str(Address(self.host, self.port, ""))
+        return str(self.connection.address)
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """The address of the dashboard; none is started."""
+        return None
+
+    def get_client(self) -> Client:
+        """Return a new client of this cluster."""
+        from covey.client.client import Client
+
+        return Client(self)
+
+    def close(self, timeout: float | None = None) -> None:
+        """End all processes of the cluster.  Idempotent."""
+        del timeout
+        self._closed = True
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " (closed)" if self._closed else ""
+        return (
+            f"<LocalCluster: {self.n_workers} runners x {self.threads_per_worker} "
+            f"threads, {self.scheduler_address}{state}>"
+        )
+
+
+def _shape(
+    n_workers: int | None, threads: int | None, processes: bool
+) -> tuple[int, int]:
+    for label, value in (("n_workers", n_workers), ("threads_per_worker", threads)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UsageError(f"{label}= takes a whole number from 1 up, not {value!r}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    cores = cores or os.cpu_count() or 1
+    if not processes:
+        return n_workers or 1, threads or cores
+    if n_workers is None:
+        n_workers = max(1, cores // (threads or 1))
+    return n_workers, threads or 1
+
+
+def _split(runners: int, machines: int) -> list[int]:
+    return [
+        runners // machines + (index < runners % machines) for index in range(machines)
+    ]
+
+
+def _memory(limit: int | float | str | None) -> int:
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    if limit is None or limit == "auto":
+        return total
+    if isinstance(limit, float) and limit <= 1:
+        return int(limit * total)
+    return parse_bytes(limit) if isinstance(limit, str) else int(limit)
+
+
+def _finish(stop: Callable[[], None], directory: str, pid: int) -> None:
+    """End a cluster, from the process that made it only."""
+    if os.getpid() == pid:
+        stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+# In a process of its own.
+
+
+def _start_process(
+    plan: dict[str, Any],
+) -> tuple[dict[str, Any], Callable[[], None]]:
+    reader, writer = os.pipe()
+    environment = dict(os.environ)
+    package = str(Path(__file__).parent.parent.parent)
+    paths = [package, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "covey.cluster.embedded", str(writer)],
+            stdin=subprocess.PIPE,
+            pass_fds=[writer],
+            env=environment,
+        )
+    finally:
+        os.close(writer)
+    assert process.stdin is not None
+    lifeline = process.stdin
+
+    def stop() -> None:
+        try:
+            lifeline.close()
+        except OSError:
+            pass  # The process has ended before us.
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    answers = _Answers(reader)
+    try:
+        lifeline.write(json.dumps(plan).encode() + b"\n")
+        lifeline.flush()
+        facts = answers.next(process)
+        answers.next(process)
+    except BaseException:
+        stop()
+        raise
+    finally:
+        answers.close()
+    return facts, stop
+
+
+class _Answers:
+    """Reads the JSON lines that a starting process writes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = b""
+        self._deadline = clock.monotonic() + _START_SECONDS
+
+    def next(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        """Return the next line.
+
+        Raises:
+            StartFailed: the process ended, said why it cannot, or took too long.
+        """
+        while b"\n" not in self._buffer:
+            left = self._deadline - clock.monotonic()
+            ready, _, _ = select.select([self._fd], [], [], max(0.0, left))
+            if not ready:
+                raise StartFailed(
+                    f"the cluster's process (pid {process.pid}) has not come up within "
+                    f"{_START_SECONDS:g} s"
+                )
+            piece = os.read(self._fd, 4096)
+            if not piece:
+                code = process.wait()
+                raise StartFailed(
+                    f"the cluster's process ended with code {code} before it was "
+                    f"ready; what it wrote to stderr tells why"
+                )
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        fields: dict[str, Any] = json.loads(line)
+        if "error" in fields:
+            raise StartFailed(fields["error"])
+        return fields
+
+    def close(self) -> None:
+        """Read no more."""
+        os.close(self._fd)
+
+
+# In threads of this process.
+
+
+def _start_threads(
+    plan: dict[str, Any],
+) -> tuple[dict[str, Any], Callable[[], None]]:
+    from covey.cluster.threads import start
+
+    return start(plan)

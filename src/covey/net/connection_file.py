@@ -1,0 +1,182 @@
+"""Connection files: where a cluster is, and the secret that opens it.
+
+A scheduler writes one, mode 0600, in a directory of mode 0700; workers and
+clients of the same user find it by the address, so nobody types a secret::
+
+    $XDG_RUNTIME_DIR/covey/  or  /tmp/covey-UID/
+        clusters/8786.json          a scheduler listening on port 8786
+        local-x7f3/scheduler        the sockets of an embedded cluster
+
+What others could have written or read is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from covey.errors import UsageError
+from covey.net.addresses import Address, is_loopback, parse_address
+
+_SCHEME: Final = "covey://"
+
+
+class Connection(NamedTuple):
+    """What one must know to join a cluster."""
+
+    address: Address
+    secret: bytes
+
+    @property
+    def join_string(self) -> str:
+        """One line for another machine.  It holds the secret: treat it so."""
+        host = self.address.host
+        host = f"[{host}]" if ":" in host else host
+        return f"{_SCHEME}{self.secret.hex()}@{host}:{self.address.port}"
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.address}, secret withheld>"
+
+
+def runtime_directory() -> Path:
+    """Return this user's private directory for sockets and connection files.
+
+    Raises:
+        UsageError: it belongs to somebody else, or others can look into it.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and os.access(base, os.W_OK):
+        path = Path(base) / "covey"
+    else:
+        path = Path(tempfile.gettempdir()) / f"covey-{os.getuid()}"
+    return private_directory(path)
+
+
+def private_directory(path: Path) -> Path:
+    """Make sure that *path* is a directory that only this user can enter.
+
+    Raises:
+        UsageError: it is not, and we do not change what is not ours.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UsageError(
+            f"{path} must be a directory of this user, and is not; remove it, or set "
+            f"XDG_RUNTIME_DIR to a directory of your own"
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise UsageError(
+            f"{path} can be entered by other users; run: chmod 700 {path}"
+        )
+    return path
+
+
+def write_connection_file(path: Path, connection: Connection) -> None:
+    """Write *connection* to *path*, readable by this user only.
+
+    An older file of this user is replaced.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    fresh.unlink(missing_ok=True)
+    fd = os.open(fresh, flags, 0o600)
+    with os.fdopen(fd, "w") as file:
+        fields = {
+            "address": str(connection.address),
+            "token": connection.secret.hex(),
+            "pid": os.getpid(),
+        }
+        json.dump(fields, file)
+        file.write("\n")
+    fresh.replace(path)
+
+
+def read_connection_file(path: Path) -> Connection:
+    """Read a connection file.
+
+    Raises:
+        UsageError: it is not there, not ours, open to others, or garbled.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise UsageError(
+            f"the connection file {path} cannot be read ({error.strerror}); it is "
+            f"written by `covey scheduler --connection-file {path}`"
+        ) from error
+    with os.fdopen(fd) as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid not in {os.getuid(), 0}:
+            raise UsageError(f"the connection file {path} belongs to another user")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise UsageError(
+                f"the connection file {path} can be read by other users, so its secret "
+                f"is none any more; run: chmod 600 {path}, and start a new cluster"
+            )
+        try:
+            fields: dict[str, Any] = json.load(file)
+            address = parse_address(fields["address"])
+            return Connection(address, bytes.fromhex(fields["token"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is no connection file: {error}") from error
+
+
+def parse_join_string(text: str) -> Connection | None:
+    """Read a join string; ``None`` if *text* is something else.
+
+    Raises:
+        UsageError: it begins like one but is garbled.
+    """
+    if not text.startswith(_SCHEME):
+        return None
+    token, at, address = text.removeprefix(_SCHEME).rpartition("@")
+    try:
+        secret = bytes.fromhex(token)
+    except ValueError:
+        secret = b""
+    if not at or not secret:
+        raise UsageError(
+            "this join string is garbled; copy the whole line that `covey scheduler` "
+            "printed"
+        )
+    return Connection(parse_address(address), secret)
+
+
+def file_for(port: int) -> Path:
+    """Return where a scheduler on *port* of this machine writes its file."""
+    return private_directory(runtime_directory() / "clusters") / f"{port}.json"
+
+
+def known_connections() -> Iterator[tuple[Path, Connection]]:
+    """Yield the connection files of this user on this machine."""
+    folder = runtime_directory() / "clusters"
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield path, read_connection_file(path)
+        except UsageError:
+            continue
+
+
+def secret_for(address: Address) -> bytes | None:
+    """Return the secret of the cluster at *address*, if a file of ours has it."""
+    for _, connection in known_connections():
+        known = connection.address
+        if known.port != address.port:
+            continue
+        everywhere = known.host in {"", "0.0.0.0", "::"}
+        same = known.host == address.host
+        local = is_loopback(known.host) and is_loopback(address.host)
+        if same or local or everywhere:
+            return connection.secret
+    return None

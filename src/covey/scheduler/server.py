@@ -1,0 +1,170 @@
+"""The scheduler's shell: listens, decodes, steps the core, sends what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+from covey import clock
+from covey.errors import InternalError, RemoteProtocolError
+from covey.net.addresses import Address
+from covey.net.inproc import InprocLink, inproc_pair
+from covey.net.link import Link
+from covey.net.listen import Listener, listen
+from covey.scheduler.core import invariants
+from covey.scheduler.core.machine import Joined, Left, Orders, Said, SchedulerCore
+from covey.wire.client_link import FromClient
+from covey.wire.handshake import Role
+from covey.wire.introductions import (
+    ClientIntroduction,
+    Introduction,
+    Refusal,
+    Welcome,
+    WorkerIntroduction,
+)
+from covey.wire.worker_link import FromWorker
+
+#: Who may speak how: the role that was proved in the handshake decides.
+_UNION_OF: Final[dict[Role, Any]] = {Role.CLIENT: FromClient, Role.WORKER: FromWorker}
+_INTRODUCTION_OF: Final[dict[Role, type[Any]]] = {
+    Role.CLIENT: ClientIntroduction,
+    Role.WORKER: WorkerIntroduction,
+}
+
+
+class SchedulerServer:
+    """One scheduler, with its listeners and links."""
+
+    def __init__(
+        self,
+        *,
+        secret: bytes,
+        version: str,
+        on_closing: Callable[[], None] = lambda: None,
+        check: bool = False,
+    ) -> None:
+        self.cluster = secrets.token_hex(8)
+        self.core = SchedulerCore(cluster=self.cluster)
+        self._secret = secret
+        self._version = version
+        self._on_closing = on_closing
+        self._check = check
+        self._links: dict[int, Link | InprocLink] = {}
+        self._strangers: set[Link] = set()
+        self._listeners: list[Listener] = []
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        #: Links that were closed because their peer broke the rules.
+        self.protocol_errors = 0
+
+    async def listen(self, address: Address) -> Listener:
+        """Listen at one more address.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        listener = await listen(
+            address,
+            Introduction,
+            role=Role.SCHEDULER,
+            secret=self._secret,
+            version=self._version,
+            on_open=self._strangers.add,
+            on_messages=self._on_messages,
+            on_lost=self._on_lost,
+        )
+        self._listeners.append(listener)
+        return listener
+
+    def attach_worker(
+        self,
+        introduction: WorkerIntroduction,
+        on_messages: Callable[[Any, list[Any]], None],
+    ) -> InprocLink:
+        """Take in a worker of the same process; return its end of the link."""
+        ours, theirs = inproc_pair()
+        theirs.on_messages = on_messages
+        ours.on_messages = self._said
+        ours.on_lost = self._on_lost
+        ours.peer = self.core.next_peer()
+        self._links[ours.peer] = ours
+        self._step(Joined(ours.peer, introduction))
+        return theirs
+
+    async def close(self) -> None:
+        """Close all links and listeners."""
+        self._closed = True
+        for listener in self._listeners:
+            await listener.close()
+        for link in [*self._links.values(), *self._strangers]:
+            link.close()
+
+    # News.
+
+    def _on_messages(self, link: Link, batch: list[Any]) -> None:
+        if link.peer is not None:
+            self._said(link, batch)
+            return
+        first, *rest = batch
+        role = link.other_role
+        if role is None or not isinstance(first, _INTRODUCTION_OF.get(role, ())):
+            self.protocol_errors += 1
+            link.fail(RemoteProtocolError("the peer did not present itself"))
+            return
+        if isinstance(first, ClientIntroduction) and self.core.knows_client(
+            first.client
+        ):
+            link.send(Refusal("taken"))
+            link.close()
+            return
+        self._strangers.discard(link)
+        link.decode_as(_UNION_OF[role])
+        link.peer = self.core.next_peer()
+        self._links[link.peer] = link
+        state = self.core.state
+        link.send(Welcome(link.peer, self.cluster, state.epoch, self._version))
+        # In a frame of its own: the peer reads the next one with another union.
+        link.flush()
+        self._step(Joined(link.peer, first))
+        if rest:
+            link.fail(RemoteProtocolError("messages came before the welcome"))
+
+    def _said(self, link: Link | InprocLink, batch: list[Any]) -> None:
+        try:
+            self._step(Said(link.peer, batch))
+        except (KeyError, ValueError) as error:
+            if isinstance(error, InternalError) or isinstance(link, InprocLink):
+                raise
+            # Well-formed, yet senseless: a function never defined, a bad pack.
+            self.protocol_errors += 1
+            link.fail(
+                RemoteProtocolError(f"the peer sent a message without sense: {error!r}")
+            )
+
+    def _on_lost(self, link: Link | InprocLink, error: Exception | None) -> None:
+        if isinstance(error, RemoteProtocolError):
+            self.protocol_errors += 1
+        if isinstance(link, Link):
+            self._strangers.discard(link)
+        if link.peer is not None and self._links.pop(link.peer, None) is not None:
+            self._step(Left(link.peer))
+
+    # The core.
+
+    def _step(self, event: Joined | Said | Left) -> None:
+        if self._closed:
+            return
+        self._send(self.core.step(event, clock.monotonic()))
+        if self._check:
+            invariants.check(self.core.state)
+        if self.core.closing:
+            self._on_closing()
+
+    def _send(self, orders: Orders) -> None:
+        links = self._links
+        for peer, messages in orders.items():
+            link = links.get(peer)
+            if link is not None:
+                link.send_all(messages)

@@ -1,0 +1,530 @@
+"""The worker's shell: carries out what the core orders, and tells it what happened.
+
+::
+
+    scheduler ◄── link ──► agent ◄── socketpairs ──► runners
+                             │
+              shelf (bytes) ─┴─ data server ◄──► clients, other workers
+
+The agent moves bytes and never looks into them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import psutil
+
+from covey import clock
+from covey.errors import ClusterError, RemoteProtocolError
+from covey.net.addresses import Address, host_identity
+from covey.net.asking import Asker, Loot
+from covey.payload import Buffer, Pack
+from covey.store.segments import adopt
+from covey.store.shelf import Shelf
+from covey.wire.base import Extent, Failure, Message
+from covey.wire.worker_link import Leaving, Ran, Status
+from covey.worker.core import orders
+from covey.worker.core.machine import WorkerCore
+from covey.worker.processes import RunnerProcess
+from covey.worker.runner_link import (
+    RunnerLink,
+    SaysBig,
+    SaysBlocked,
+    SaysFailed,
+    SaysRan,
+    SaysReady,
+    SaysResumed,
+    SaysReturned,
+    read_pack,
+)
+from covey.worker.serving import DataServer
+
+#: Results up to about this size ride along to whoever waits for them.
+INLINE_BYTES: Final = 2048
+
+#: How often the worker tells how it is.
+STATUS_SECONDS: Final = 2.0
+
+#: A runner that ends so often before it is ready will never be.
+START_FAILURES_MAX: Final = 3
+
+
+class Upstream(Protocol):
+    """The link to the scheduler, whatever it runs over."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+
+    def close(self) -> None:
+        """Say what is queued, and close."""
+
+
+class WorkerAgent:
+    """One worker: its slots, its shelf, its data port."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        runners: int,
+        threads: int,
+        secret: bytes,
+        version: str,
+        setup: dict[str, Any],
+        python: str = sys.executable,
+        on_quit: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.name = name
+        self.core = WorkerCore(runners, threads)
+        self.shelf = Shelf()
+        self.data = DataServer(self.shelf, secret, version)
+        self._asker = Asker(secret, version, name)
+        self._threads = threads
+        self._setup = {**setup, "worker": name, "threads": threads}
+        self._python = python
+        self._on_quit = on_quit
+        self._upstream: Upstream | None = None
+        self._processes: list[RunnerProcess | None] = [None] * runners
+        self._start_failures = 0
+        self._functions: dict[int, tuple[str, bytes]] = {}
+        self._arguments: dict[int, tuple[int, Pack]] = {}
+        self._peers: dict[int, tuple[tuple[str, ...], str]] = {}
+        self._fetches: dict[int, list[Extent]] = {}
+        self._defined: dict[RunnerLink, set[int]] = {}
+        self._mapped: dict[int, set[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._status_timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+        self._process_info = psutil.Process()
+        self._first_ready: asyncio.Future[None] = self._loop.create_future()
+
+    # Life.
+
+    async def listen(self, addresses: list[Address]) -> tuple[str, ...]:
+        """Serve data at *addresses*; return them as others should know them."""
+        return tuple([str(await self.data.listen(address)) for address in addresses])
+
+    def attach(self, upstream: Upstream) -> None:
+        """Take *upstream* as the link to the scheduler."""
+        self._upstream = upstream
+        self._send_status()
+
+    async def start_runners(self) -> None:
+        """Start all runners, side by side."""
+        await asyncio.gather(
+            *(self._spawn(number) for number in range(len(self._processes)))
+        )
+
+    async def first_runner(self) -> None:
+        """Wait until one runner is ready.
+
+        Raises:
+            ClusterError: none came up.
+        """
+        await asyncio.shield(self._first_ready)
+
+    def on_messages(self, link: Any, batch: list[Any]) -> None:
+        """Take in news from the scheduler."""
+        del link
+        self._step(orders.Told(batch))
+
+    def leave(self) -> None:
+        """Tell the scheduler that this worker wants to go in good order."""
+        if self._upstream is not None:
+            self._upstream.send(Leaving())
+
+    async def close(self) -> None:
+        """End the runners, the data server and all links."""
+        if self._closing:
+            return
+        self._closing = True
+        for timer in (self._timer, self._status_timer):
+            if timer is not None:
+                timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for process in self._processes:
+            if process is not None:
+                process.kill("the worker is closing")
+        if self._upstream is not None:
+            self._upstream.close()
+        self._asker.close()
+        await self.data.close()
+        self.shelf.clear()
+
+    # The core.
+
+    def _step(self, event: orders.AnyEvent) -> None:
+        if self._closing:
+            return
+        for order in self.core.step(event, clock.monotonic()):
+            _EXECUTE[type(order)](self, order)
+
+    def _tell(self, order: orders.Tell) -> None:
+        if self._upstream is not None:
+            self._upstream.send(order.message)
+
+    def _report(self, order: orders.Report) -> None:
+        assert self._upstream is not None
+        seconds = order.seconds / order.n
+        for base, n, stretch in self.shelf.find(order.base, order.n):
+            pack = stretch.part(base, n)
+            self._upstream.send(
+                Ran(
+                    order.run,
+                    base,
+                    n,
+                    seconds * n,
+                    pack.sizes_bytes(),
+                    bytes(pack.data),
+                )
+            )
+
+    # Slots.
+
+    def _link_of(self, slot: int) -> RunnerLink | None:
+        process = self._processes[slot // self._threads]
+        if process is None or not process.links:
+            return None
+        return process.links[slot % self._threads]
+
+    def _dispatch(self, order: orders.Dispatch) -> None:
+        link = self._link_of(order.slot)
+        if link is None:
+            return  # It has just ended; the core will hear of it.
+        defined = self._defined.setdefault(link, set())
+        if order.fn not in defined:
+            defined.add(order.fn)
+            _, payload = self._functions[order.fn]
+            link.tell(["fn", order.fn, len(payload)], payload)
+        base, pack = self._arguments[order.run]
+        lo = order.base - base
+        part = pack.cut(lo, lo + order.n)
+        inputs: list[list[Any]] = []
+        bodies: list[Buffer] = []
+        if order.aligned or order.whole:
+            wanted = [(task, order.n) for task in order.aligned]
+            number = order.slot // self._threads
+            self._collect(number, [*wanted, *order.whole], inputs, bodies)
+        link.tell(
+            ["run", order.run, order.fn, order.base, order.n, part.nbytes, inputs, 0],
+            part.sizes_bytes(),
+            part.data,
+            *bodies,
+        )
+
+    def _collect(
+        self,
+        runner: int,
+        extents: list[Extent],
+        inputs: list[list[Any]],
+        bodies: list[Buffer],
+    ) -> None:
+        """List the inputs of a dispatch: small ones as bytes, large ones by path."""
+        for base, n in extents:
+            for start, count, stretch in self.shelf.find(base, n):
+                segment = stretch.segment
+                if segment is not None:
+                    inputs.append(["seg", start, segment.path, segment.size])
+                    self._mapped.setdefault(runner, set()).add(start)
+                else:
+                    pack = stretch.part(start, count)
+                    inputs.append(["in", start, count, pack.nbytes])
+                    bodies += (pack.sizes_bytes(), pack.data)
+
+    def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
+        for operation, body in says:
+            if type(operation) is SaysRan:
+                pack = read_pack(operation, body)
+                if not 0 < operation.n == len(pack):
+                    raise RemoteProtocolError("a runner reported an empty stretch")
+                self.shelf.put(operation.base, pack)
+                self._step(
+                    orders.SlotRan(
+                        slot,
+                        operation.run,
+                        operation.base,
+                        operation.n,
+                        operation.seconds,
+                        pack.nbytes,
+                        pack.nbytes <= INLINE_BYTES * operation.n,
+                    )
+                )
+            elif type(operation) is SaysBig:
+                self._take_big(slot, operation)
+            elif type(operation) is SaysFailed:
+                failure = Failure(
+                    "raised",
+                    operation.type_name,
+                    operation.message,
+                    bytes(body),
+                    details={"worker": self.name},
+                )
+                self._step(
+                    orders.SlotFailed(
+                        slot,
+                        operation.run,
+                        operation.task,
+                        operation.seconds,
+                        failure,
+                    )
+                )
+            elif type(operation) is SaysBlocked:
+                self._step(orders.SlotBlocked(slot, operation.run, operation.task))
+            elif type(operation) is SaysResumed:
+                self._step(orders.SlotResumed(slot, operation.run, operation.task))
+
+    def _take_big(self, slot: int, says: SaysBig) -> None:
+        """Take a result over that a runner laid out in a segment of its own."""
+        link = self._link_of(slot)
+        try:
+            segment = adopt(says.path, says.size)
+        except (OSError, ValueError) as error:
+            failure = Failure(
+                "lost",
+                "DataLost",
+                f"the result could not be taken over from the runner: {error}",
+                details={"worker": self.name},
+            )
+            self._step(
+                orders.SlotFailed(slot, says.run, says.task, says.seconds, failure)
+            )
+            return
+        if link is not None:
+            link.tell(["took", [says.handle]])
+        self.shelf.put_segment(says.task, segment)
+        self._step(
+            orders.SlotRan(
+                slot, says.run, says.task, 1, says.seconds, says.size, inline=False
+            )
+        )
+
+    # Runner processes.
+
+    def _spawn_order(self, order: orders.Spawn) -> None:
+        self._run(self._spawn(order.runner))
+
+    async def _spawn(self, number: int) -> None:
+        if self._closing:
+            return
+        process = RunnerProcess(
+            number,
+            range(number * self._threads, (number + 1) * self._threads),
+            self._setup,
+            python=self._python,
+            on_says=self._slot_says,
+            on_control=self._control_says,
+            on_end=self._runner_ended,
+        )
+        self._processes[number] = process
+        self._mapped[number] = set()
+        try:
+            await process.start()
+        except OSError as error:
+            self._processes[number] = None
+            self._give_up(f"a runner cannot be started: {error}")
+
+    def _control_says(self, runner: int, says: list[tuple[Any, Buffer]]) -> None:
+        retracted = set()
+        for operation, _ in says:
+            if type(operation) is SaysReady:
+                process = self._processes[runner]
+                if process is not None:
+                    process.ready = True
+                self._start_failures = 0
+                if not self._first_ready.done():
+                    self._first_ready.set_result(None)
+                self._step(orders.RunnerReady(runner))
+            elif type(operation) is SaysReturned:
+                slot = self._slot(runner, operation.slot)
+                run, base, n = operation.run, operation.base, operation.n
+                if n > 0:
+                    self._step(orders.SlotReturned(slot, run, base, n))
+                retracted.add(slot)
+        # All that a slot hands back comes in one frame.
+        for slot in retracted:
+            self._step(orders.RetractDone(slot))
+
+    def _slot(self, runner: int, slot: int) -> int:
+        return runner * self._threads + slot % self._threads
+
+    def _runner_ended(self, process: RunnerProcess) -> None:
+        for link in process.links:
+            self._defined.pop(link, None)
+        if self._closing:
+            return
+        failure = process.failure(self.name)
+        if not process.ready:
+            self._start_failures += 1
+            if self._start_failures >= START_FAILURES_MAX:
+                self._give_up(failure.message)
+                return
+        self._processes[process.number] = None
+        self._step(orders.RunnerEnded(process.number, process.executing(), failure))
+
+    def _give_up(self, reason: str) -> None:
+        text = f"worker {self.name}: its runners do not come up; {reason}"
+        if not self._first_ready.done():
+            self._first_ready.set_exception(ClusterError(text))
+        self._on_quit(text)
+
+    def _retract(self, order: orders.Retract) -> None:
+        process = self._processes[order.slot // self._threads]
+        if process is not None and process.control is not None:
+            process.control.tell(["retract", order.slot % self._threads, -1])
+
+    def _interrupt(self, order: orders.Interrupt) -> None:
+        process = self._processes[order.slot // self._threads]
+        if process is not None and process.control is not None:
+            slot = order.slot % self._threads
+            process.control.tell(["cancel", slot, order.run, order.task])
+
+    def _kill(self, order: orders.Kill) -> None:
+        process = self._processes[order.runner]
+        if process is not None:
+            process.kill("its task was to stop, and did not when asked")
+
+    # Data.
+
+    def _keep_function(self, order: orders.KeepFunction) -> None:
+        self._functions[order.fn] = (order.label, order.payload)
+
+    def _keep_arguments(self, order: orders.KeepArguments) -> None:
+        pack = Pack.from_wire(order.sizes, order.data)
+        self._arguments[order.run] = (order.base, pack)
+
+    def _end_run(self, order: orders.EndRun) -> None:
+        self._arguments.pop(order.run, None)
+
+    def _keep_values(self, order: orders.KeepValues) -> None:
+        self.shelf.put(order.base, Pack.from_wire(order.sizes, order.data))
+
+    def _drop_values(self, order: orders.DropValues) -> None:
+        for base, n in order.extents:
+            self.shelf.drop(base, n)
+            for runner, mapped in self._mapped.items():
+                gone = [t for t in mapped if base <= t < base + n] if mapped else []
+                process = self._processes[runner]
+                if gone and process is not None and process.links:
+                    mapped.difference_update(gone)
+                    process.links[0].tell(["forget", [[task, 1] for task in gone]])
+
+    def _know_peer(self, order: orders.KnowPeer) -> None:
+        self._peers[order.worker] = (order.addresses, order.host)
+
+    def _fetch_from(self, order: orders.FetchFrom) -> None:
+        waiting = self._fetches.get(order.worker)
+        if waiting is None:
+            self._fetches[order.worker] = [order.extent]
+            self._loop.call_soon(self._begin_fetch, order.worker)
+        else:
+            waiting.append(order.extent)
+
+    def _begin_fetch(self, worker: int) -> None:
+        self._run(self._fetch(worker, tuple(self._fetches.pop(worker))))
+
+    async def _fetch(self, worker: int, extents: tuple[Extent, ...]) -> None:
+        addresses, host = self._peers[worker]
+        try:
+            loot = await self._asker.get(addresses, extents, host)
+        except ClusterError:
+            # The scheduler is told of each; it knows what else can be done.
+            for extent in extents:
+                self._step(orders.FetchFailed(extent))
+            return
+        self._stow(loot)
+        lacking = loot.lacking
+        for base, n in extents:
+            if any(b < base + n and base < b + m for b, m in lacking):
+                self._step(orders.FetchFailed((base, n)))
+                continue
+            found = self.shelf.find(base, n)
+            nbytes = sum(
+                stretch.segment.size
+                if stretch.segment is not None
+                else stretch.part(start, count).nbytes
+                for start, count, stretch in found
+            )
+            self._step(orders.Fetched((base, n), nbytes))
+
+    def _stow(self, loot: Loot) -> None:
+        for base, pack in loot.packs:
+            self.shelf.put(base, pack)
+        for task, segment in loot.segments:
+            self.shelf.put_segment(task, segment)
+        for task, path, nbytes in loot.lent:
+            try:
+                self.shelf.put_segment(task, adopt(path, nbytes))
+            except (OSError, ValueError):
+                loot.lacking += ((task, 1),)
+
+    def _quit(self, order: orders.Quit) -> None:
+        del order
+        self._on_quit("")
+
+    def _wake_at(self, order: orders.WakeAt) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, order.time - clock.monotonic())
+        self._timer = self._loop.call_later(delay, self._step, orders.Tick())
+
+    def _run(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Telling how it is.
+
+    def facts(self) -> dict[str, Any]:
+        """Return plain numbers about this worker."""
+        rss = 0
+        for process in self._processes:
+            if process is not None and process.pid:
+                try:
+                    rss += psutil.Process(process.pid).memory_info().rss
+                except psutil.Error:
+                    continue
+        return {
+            "pid": os.getpid(),
+            "host": host_identity().partition("/")[0],
+            "runners": [p.pid for p in self._processes if p is not None],
+            "runner_rss_bytes": rss,
+            "agent_rss_bytes": self._process_info.memory_info().rss,
+            "small_bytes": self.shelf.small_bytes,
+            "segment_bytes": self.shelf.segment_bytes,
+            "bytes_sent": self.data.bytes_sent,
+            "queued": self.core.state.queued,
+        }
+
+    def _send_status(self) -> None:
+        if self._closing or self._upstream is None:
+            return
+        self._upstream.send(Status(self.facts()))
+        self._status_timer = self._loop.call_later(STATUS_SECONDS, self._send_status)
+
+
+_EXECUTE: dict[type, Callable[[WorkerAgent, Any], None]] = {
+    orders.Tell: WorkerAgent._tell,
+    orders.Report: WorkerAgent._report,
+    orders.Dispatch: WorkerAgent._dispatch,
+    orders.EndRun: WorkerAgent._end_run,
+    orders.Retract: WorkerAgent._retract,
+    orders.Interrupt: WorkerAgent._interrupt,
+    orders.Kill: WorkerAgent._kill,
+    orders.Spawn: WorkerAgent._spawn_order,
+    orders.FetchFrom: WorkerAgent._fetch_from,
+    orders.KeepFunction: WorkerAgent._keep_function,
+    orders.KeepArguments: WorkerAgent._keep_arguments,
+    orders.KeepValues: WorkerAgent._keep_values,
+    orders.DropValues: WorkerAgent._drop_values,
+    orders.KnowPeer: WorkerAgent._know_peer,
+    orders.Quit: WorkerAgent._quit,
+    orders.WakeAt: WorkerAgent._wake_at,
+}

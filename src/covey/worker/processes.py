@@ -1,0 +1,265 @@
+"""Starting and ending runner processes, and telling how one ended."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from covey.payload import Buffer
+from covey.wire.base import Failure
+from covey.worker.runner_link import RunnerLink
+
+#: Lines of a runner's stderr that are kept to explain its end.
+STDERR_LINES: Final = 20
+
+#: A process that has ended is waited for so long until its sockets are empty;
+#: a child that it left behind may hold them open for ever.
+_DRAIN_SECONDS: Final = 0.5
+
+_MARK_BYTES: Final = 16
+
+#: What a mark names while a runner prepares a batch, before its first task.
+_NOBODY: Final = (1 << 64) - 1
+
+
+class RunnerProcess:
+    """One runner process, with a socket per slot and one to control it."""
+
+    def __init__(
+        self,
+        number: int,
+        slots: range,
+        setup: dict[str, Any],
+        *,
+        python: str,
+        on_says: Callable[[int, list[tuple[Any, Buffer]]], None],
+        on_control: Callable[[int, list[tuple[Any, Buffer]]], None],
+        on_end: Callable[[RunnerProcess], None],
+    ) -> None:
+        self.number = number
+        self.slots = slots
+        self._setup = setup
+        self._python = python
+        self._on_says = on_says
+        self._on_control = on_control
+        self._on_end = on_end
+        self._process: subprocess.Popen[bytes] | None = None
+        self._marks: mmap.mmap | None = None
+        self._open = 0
+        self._reaped = False
+        self._ended = False
+        self._loop = asyncio.get_running_loop()
+        self.links: list[RunnerLink] = []
+        self.control: RunnerLink | None = None
+        self.functions: set[int] = set()
+        self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self.ready = False
+        self.killed_because = ""
+
+    @property
+    def pid(self) -> int:
+        """The process id, or 0 before the start."""
+        return self._process.pid if self._process is not None else 0
+
+    async def start(self) -> None:
+        """Start the process and connect its sockets.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        pairs = [socket.socketpair() for _ in range(1 + len(self.slots))]
+        theirs = [theirs for _, theirs in pairs]
+        marks_fd = _marks_file(_MARK_BYTES * len(self.slots))
+        self._marks = mmap.mmap(marks_fd, _MARK_BYTES * len(self.slots))
+        fds = [end.fileno() for end in theirs]
+        command = [
+            self._python,
+            "-m",
+            "covey.runner",
+            "--control",
+            str(fds[0]),
+            "--marks",
+            str(marks_fd),
+            "--slots",
+            ",".join(map(str, fds[1:])),
+        ]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=[*fds, marks_fd],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_environment(self._setup),
+            )
+        finally:
+            os.close(marks_fd)
+            for end in theirs:
+                end.close()
+        self._open = len(pairs) + 1
+        self.control = await self._connect(pairs[0][0], self._control_says)
+        for slot, (ours, _) in zip(self.slots, pairs[1:], strict=True):
+            self.links.append(await self._connect(ours, self._slot_says(slot)))
+        await self._watch_stderr()
+        threading.Thread(
+            target=self._reap, name=f"covey-reap-{self.pid}", daemon=True
+        ).start()
+        self.control.tell(["setup", self._setup])
+
+    async def _connect(
+        self, end: socket.socket, on_says: Callable[[list[tuple[Any, Buffer]]], None]
+    ) -> RunnerLink:
+        end.setblocking(False)
+        _, link = await self._loop.create_unix_connection(
+            lambda: RunnerLink(on_says, self._one_less), sock=end
+        )
+        return link
+
+    def _slot_says(self, slot: int) -> Callable[[list[tuple[Any, Buffer]]], None]:
+        return lambda says: self._on_says(slot, says)
+
+    def _control_says(self, says: list[tuple[Any, Buffer]]) -> None:
+        self._on_control(self.number, says)
+
+    async def _watch_stderr(self) -> None:
+        assert self._process is not None and self._process.stderr is not None
+        process = self
+
+        class Lines(asyncio.Protocol):
+            def __init__(self) -> None:
+                self.rest = b""
+
+            def data_received(self, data: bytes) -> None:
+                sys.stderr.buffer.write(data)
+                sys.stderr.buffer.flush()
+                *lines, self.rest = (self.rest + data).split(b"\n")
+                process.stderr.extend(line.decode(errors="replace") for line in lines)
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                del exc
+                if self.rest:
+                    process.stderr.append(self.rest.decode(errors="replace"))
+                process._one_less()  # noqa: SLF001  (a part of this very object)
+
+        await self._loop.connect_read_pipe(Lines, self._process.stderr)
+
+    # The end.
+
+    def kill(self, because: str = "") -> None:
+        """End the process at once.  ``on_end`` follows when it is gone."""
+        if self._process is not None and not self._reaped:
+            self.killed_because = self.killed_because or because
+            self._process.kill()
+
+    def stop(self) -> None:
+        """Let the process go when it is idle: its sockets are closed."""
+        for link in [*self.links, *([self.control] if self.control else [])]:
+            link.close()
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        self._process.wait()
+        try:
+            self._loop.call_soon_threadsafe(self._was_reaped)
+        except RuntimeError:
+            return  # The loop is closed: nobody wants to know any more.
+
+    def _was_reaped(self) -> None:
+        self._reaped = True
+        if self._open:
+            self._loop.call_later(_DRAIN_SECONDS, self._end)
+        else:
+            self._end()
+
+    def _one_less(self) -> None:
+        self._open -= 1
+        if not self._open and self._reaped:
+            self._end()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self.stop()
+            self._on_end(self)
+
+    def executing(self) -> tuple[tuple[int, int], ...]:
+        """Return what the marks name: (run, task) of each thread that was busy."""
+        if self._marks is None:
+            return ()
+        with memoryview(self._marks) as raw, raw.cast("Q") as words:
+            pairs = [
+                (words[2 * i], words[2 * i + 1]) for i in range(len(self.slots))
+            ]
+        return tuple(pair for pair in pairs if pair[0] and pair[1] != _NOBODY)
+
+    def failure(self, worker: str) -> Failure:
+        """Tell how the process ended, for the task that executed then."""
+        assert self._process is not None
+        code = self._process.returncode
+        details: dict[str, str | int | float | None] = {"worker": worker}
+        if code is not None and code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            details["signal"] = name
+            how = f"was ended by {name}"
+        else:
+            details["exit_code"] = code
+            how = f"exited with code {code}"
+        if self.killed_because:
+            how += f" ({self.killed_because})"
+        text = f"the process that ran it (pid {self.pid} on {worker}) {how}"
+        if self.stderr:
+            text += "; the last lines of its stderr:\n  " + "\n  ".join(self.stderr)
+        if details.get("signal") == "SIGKILL" and not self.killed_because:
+            text += (
+                "\nSIGKILL often means that the system ran out of memory: look at the "
+                "memory use of the task"
+            )
+        return Failure("died", "RunnerDied", text, details=details)
+
+
+def _marks_file(size: int) -> int:
+    """Return a descriptor of shared memory in which a runner marks what it runs."""
+    if sys.platform == "linux":
+        fd = os.memfd_create("covey-marks")
+    else:
+        fd, path = tempfile.mkstemp(prefix="covey-marks-")
+        os.unlink(path)
+    os.set_inheritable(fd, True)
+    os.ftruncate(fd, size)
+    return fd
+
+
+#: BLAS and OpenMP would start one thread per core in every runner.
+_THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def _environment(setup: dict[str, Any]) -> dict[str, str]:
+    """Return the environment of a runner: ours, without secrets, with thread counts."""
+    environment = {
+        name: value for name, value in os.environ.items() if name != "COVEY_TOKEN"
+    }
+    for name in _THREAD_VARIABLES:
+        environment.setdefault(name, "1")
+    package = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    paths = [package, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environment.update(setup.get("environ", {}))
+    return environment

@@ -1,0 +1,164 @@
+"""The far end of the data plane: a worker lends and sends what is on its shelf."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from covey.errors import RemoteProtocolError
+from covey.net.addresses import Address
+from covey.net.asking import receive_segment, send_segment
+from covey.net.link import Link
+from covey.net.listen import Listener, listen
+from covey.store.segments import Segment, adopt
+from covey.store.shelf import Shelf
+from covey.wire.base import Extent
+from covey.wire.data_link import (
+    FromAsker,
+    Get,
+    GetDone,
+    Lent,
+    PutLarge,
+    PutSegment,
+    Raw,
+    Taken,
+    Values,
+)
+from covey.wire.framing import BATCH_BYTES
+from covey.wire.handshake import Role
+from covey.wire.introductions import AskerIntroduction
+
+
+class DataServer:
+    """Serves a shelf to clients and to other workers."""
+
+    def __init__(self, shelf: Shelf, secret: bytes, version: str) -> None:
+        self._shelf = shelf
+        self._secret = secret
+        self._version = version
+        self._listeners: list[Listener] = []
+        self._links: set[Link] = set()
+        self._serving: dict[Link, asyncio.Queue[Any]] = {}
+        self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self.bytes_sent = 0
+
+    async def listen(self, address: Address) -> Address:
+        """Listen at one more address; return it with the port that was bound."""
+        listener = await listen(
+            address,
+            FromAsker | AskerIntroduction,
+            role=Role.KEEPER,
+            secret=self._secret,
+            version=self._version,
+            on_open=self._on_open,
+            on_messages=self._on_messages,
+            on_lost=self._on_lost,
+        )
+        self._listeners.append(listener)
+        return listener.address
+
+    async def close(self) -> None:
+        """Stop serving."""
+        for listener in self._listeners:
+            await listener.close()
+        for link in list(self._links):
+            link.abort()
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _on_open(self, link: Link) -> None:
+        self._links.add(link)
+        self._serving[link] = asyncio.Queue()
+        self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
+
+    def _on_lost(self, link: Link, error: Exception | None) -> None:
+        del error
+        self._links.discard(link)
+        self._serving.pop(link, None)
+        task = self._tasks.pop(link, None)
+        if task is not None:
+            task.cancel()
+
+    def _on_messages(self, link: Link, batch: list[Any]) -> None:
+        for message in batch:
+            if isinstance(message, AskerIntroduction):
+                continue
+            if isinstance(message, PutLarge):
+                if message is not batch[-1]:
+                    link.fail(RemoteProtocolError("raw bytes must end their batch"))
+                    return
+                receive_segment(link, message.nbytes, self._arrival(link, message))
+            elif isinstance(message, PutSegment):
+                link.send(self._take_over(message))
+            else:
+                self._serving[link].put_nowait(message)
+
+    def _arrival(self, link: Link, message: PutLarge) -> Callable[[Segment], None]:
+        def arrived(segment: Segment) -> None:
+            self._shelf.put_segment(message.task, segment)
+            link.send(Taken(message.request))
+
+        return arrived
+
+    def _take_over(self, message: PutSegment) -> Taken:
+        try:
+            segment = adopt(message.path, message.nbytes)
+        except (OSError, ValueError) as error:
+            return Taken(message.request, f"its segment cannot be opened: {error}")
+        self._shelf.put_segment(message.task, segment)
+        return Taken(message.request)
+
+    async def _serve(self, link: Link) -> None:
+        """Answer the requests of one link, one after the other."""
+        queue = self._serving[link]
+        while True:
+            message: Get = await queue.get()
+            lacking: list[Extent] = []
+            for extent in message.extents:
+                lacking += await self._send(link, message, extent)
+            link.send(GetDone(message.request, tuple(lacking)))
+
+    async def _send(self, link: Link, message: Get, extent: Extent) -> list[Extent]:
+        base, n = extent
+        at = base
+        lacking: list[Extent] = []
+        for start, count, stretch in list(self._shelf.find(base, n)):
+            if start > at:
+                lacking.append((at, start - at))
+            at = start + count
+            segment = stretch.segment
+            if segment is None:
+                await self._send_small(link, message.request, start, count, stretch)
+            elif message.same_host:
+                link.send(Lent(message.request, start, segment.path, segment.size))
+            else:
+                self.bytes_sent += segment.size
+                link.send(Raw(message.request, start, segment.size))
+                # A second descriptor keeps the memory while it is being sent.
+                copy = adopt(segment.path, segment.size)
+                try:
+                    await send_segment(link, copy)
+                finally:
+                    copy.close()
+        if at < base + n:
+            lacking.append((at, base + n - at))
+        return lacking
+
+    async def _send_small(
+        self, link: Link, request: int, start: int, count: int, stretch: Any
+    ) -> None:
+        """Send a stretch of small values in frames of a moderate size."""
+        while count:
+            pack = stretch.part(start, count)
+            n = count
+            while n > 1 and pack.cut(0, n).nbytes > BATCH_BYTES:
+                n //= 2
+            part = pack.cut(0, n)
+            self.bytes_sent += part.nbytes
+            link.send(
+                Values(request, start, n, part.sizes_bytes(), bytes(part.data))
+            )
+            start += n
+            count -= n
+            await link.drain()
