@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from covey.errors import NotPicklable
 from covey.serde.call import Call
+from covey.serde.registry import by_value_pickler
 
 MAX_DEPTH: Final = 16
 MAX_ATTEMPTS: Final = 500
@@ -58,14 +59,9 @@ class _Search:
 
     def fails(self, value: Any) -> bool:
         """Say whether *value* on its own cannot be pickled."""
-        import cloudpickle
-
         self.attempts += 1
-        pickler = cloudpickle.Pickler(
-            _Nowhere(), 5, buffer_callback=lambda _buffer: None
-        )
         try:
-            pickler.dump(value)
+            by_value_pickler(_Nowhere(), lambda _buffer: None).dump(value)
         except Exception:
             return True
         return False
@@ -187,7 +183,11 @@ def cannot_pickle(value: Any, name: str, error: BaseException) -> NotPicklable:
     """Make the error that tells a user what cannot travel, and what to do."""
     if isinstance(error, NotPicklable):
         return error
-    if isinstance(error, RecursionError):
+    if isinstance(error, RecursionError) or isinstance(
+        # cloudpickle wraps it.
+        error.__cause__ or error.__context__,
+        RecursionError,
+    ):
         return NotPicklable(
             f"cannot pickle {name} ({type_name(value)}): it is nested too deeply. "
             "Flatten it, or raise sys.setrecursionlimit()."

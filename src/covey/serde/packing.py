@@ -24,9 +24,9 @@ from typing import Any, Final
 from covey.payload import Buffer, Pack
 from covey.serde import registry
 from covey.serde.culprit import cannot_pickle
+from covey.serde.registry import PROTOCOL
 from covey.serde.values import (
     CODECS,
-    PROTOCOL,
     dumps,
     loads_inline,
     mentions_main,
@@ -158,6 +158,12 @@ class Packer:
             return [stream]
         self._keep(stream)
         return None
+
+    def take_single(self) -> bytes:
+        """Return the one payload that was added, and begin anew."""
+        (payload,) = self._chunks
+        self._chunks.clear()
+        return bytes(payload)
 
     def take(self) -> Pack:
         """Return what was added since the last call, and begin anew.

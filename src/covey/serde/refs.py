@@ -56,15 +56,18 @@ class _Here(threading.local):
 _here = _Here()
 
 
-@contextmanager
-def capture() -> Iterator[Capture]:
-    """Record the futures that are pickled in this thread."""
-    before = _here.capture
-    _here.capture = found = Capture()
-    try:
-        yield found
-    finally:
-        _here.capture = before
+class capture:  # noqa: N801  (used as a verb; a class, for ``submit`` is in a hurry)
+    """``with capture() as found``: record the futures pickled in this thread."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> Capture:
+        self._before = _here.capture
+        _here.capture = found = Capture()
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        _here.capture = self._before
 
 
 def note(task_id: int) -> bool:

@@ -10,13 +10,19 @@ call into a module that both sides import.
 from __future__ import annotations
 
 import copyreg
+import io
+import pickle
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping
-from typing import Any, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 from covey.errors import TaskUnreadable
 
 T = TypeVar("T")
+
+PROTOCOL: Final = 5
+
+BufferCallback = Callable[[pickle.PickleBuffer], Any]
 
 _reducers: dict[type, Callable[[Any], Any]] = {}
 _loaders: dict[str, Callable[[bytes], Any]] = {}
@@ -80,3 +86,24 @@ def dispatch_table(
     if not _reducers:
         return None
     return ChainMap(_reducers, copyreg.dispatch_table if below is None else below)
+
+
+def by_value_pickler(
+    file: IO[bytes] | io.RawIOBase, take_buffer: BufferCallback | None
+) -> pickle.Pickler:
+    """Return a cloudpickle pickler that knows what is registered.
+
+    In an environment without cloudpickle it is a plain one, so that what goes
+    wrong is told about the value and not about a missing package.
+    """
+    try:
+        from cloudpickle import Pickler as class_  # noqa: N813  # a class all the same
+    except ModuleNotFoundError:
+        class_ = pickle.Pickler
+    table = dispatch_table(getattr(class_, "dispatch_table", None))
+    if table is not None:
+        # The table has to be the class's: as an attribute of the instance it
+        # would not reach the C code of the base class.
+        class_ = type("Pickler", (class_,), {"dispatch_table": table})
+    pickler: pickle.Pickler = class_(file, PROTOCOL, buffer_callback=take_buffer)
+    return pickler

@@ -28,8 +28,7 @@ from covey.errors import NotPicklable, TaskUnreadable
 from covey.payload import Buffer
 from covey.serde import registry
 from covey.serde.culprit import cannot_pickle
-
-PROTOCOL: Final = 5
+from covey.serde.registry import PROTOCOL, BufferCallback
 
 #: Buffers below this size are cheaper inside the stream than as frames.
 OUT_OF_BAND_BYTES: Final = 4096
@@ -63,9 +62,6 @@ class _OutOfBand:
         return (type(self.value), (pickle.PickleBuffer(self.value),))
 
 
-BufferCallback = Callable[[pickle.PickleBuffer], Any]
-
-
 def pickle_by_reference(value: Any, take_buffer: BufferCallback | None) -> bytes:
     """Pickle *value* with the C pickler and the registered serializers."""
     table = registry.dispatch_table()
@@ -80,17 +76,8 @@ def pickle_by_reference(value: Any, take_buffer: BufferCallback | None) -> bytes
 
 def pickle_by_value(value: Any, take_buffer: BufferCallback | None) -> bytes:
     """Pickle *value* with cloudpickle and the registered serializers."""
-    import cloudpickle
-
     file = io.BytesIO()
-    table = registry.dispatch_table(cloudpickle.Pickler.dispatch_table)
-    if table is None:
-        pickler = cloudpickle.Pickler(file, PROTOCOL, buffer_callback=take_buffer)
-    else:
-        # The table has to be the class's: as an attribute of the instance it
-        # would not reach the C code of the base class.
-        class_ = type("Pickler", (cloudpickle.Pickler,), {"dispatch_table": table})
-        pickler = class_(file, PROTOCOL, buffer_callback=take_buffer)
+    pickler = registry.by_value_pickler(file, take_buffer)
     pickler.dump(value)
     return file.getvalue()
 

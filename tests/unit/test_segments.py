@@ -1,0 +1,109 @@
+"""Segments: memory that several processes map."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+from covey.payload import read_layout
+from covey.store import segments
+from covey.store.segments import Segment, adopt, open_segment
+
+FRAMES = [b"stream", bytearray(b"x" * 100_000), memoryview(b"")]
+
+
+@pytest.fixture(params=["memfd", "file"])
+def kind(request, monkeypatch, tmp_path):
+    if request.param == "file":
+        monkeypatch.setattr(segments, "_HAS_MEMFD", False)
+        monkeypatch.setattr(segments.tempfile, "tempdir", str(tmp_path))
+    elif not segments._HAS_MEMFD:
+        pytest.skip("this system has no memfd")
+    yield request.param
+    assert not list(tmp_path.iterdir())
+
+
+def open_files():
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+def content(path, size):
+    return [bytes(frame) for frame in read_layout(open_segment(path, size).view)]
+
+
+def test_frames_go_in_and_out(kind):
+    segment = Segment.of(FRAMES)
+    assert content(segment.path, segment.size) == [bytes(f) for f in FRAMES]
+    segment.close()
+    segment.close()
+    with pytest.raises(OSError):
+        open_segment(segment.path, segment.size)
+
+
+def test_a_segment_is_private(kind):
+    segment = Segment.create(100)
+    assert os.fstat(segment.fd).st_size == 100
+    if kind == "file":
+        assert os.fstat(segment.fd).st_mode & 0o777 == 0o600
+    assert not os.get_inheritable(segment.fd)
+    segment.close()
+
+
+def test_a_view_outlives_everybody(kind):
+    segment = Segment.of(FRAMES)
+    frame = read_layout(open_segment(segment.path, segment.size).view)[1]
+    segment.close()
+    gc.collect()
+    assert bytes(frame[-3:]) == b"xxx"
+    with pytest.raises(TypeError):
+        frame[0] = 1
+
+
+def test_whoever_adopts_a_segment_keeps_it(kind):
+    made = Segment.of(FRAMES)
+    held = adopt(made.path, made.size)
+    made.close()
+    assert content(held.path, held.size)[0] == b"stream"
+    held.close()
+
+
+def test_what_is_no_segment_is_refused(kind, monkeypatch):
+    segment = Segment.create(100)
+    for opening in (open_segment, adopt):
+        for size in (101, 0, -1):
+            with pytest.raises(ValueError):
+                opening(segment.path, size)
+        with pytest.raises(PermissionError, match="not a regular file"):
+            opening("/dev/null", 1)
+        with pytest.raises(FileNotFoundError):
+            opening("/nowhere", 1)
+    monkeypatch.setattr(segments.os, "getuid", lambda: 12345)
+    with pytest.raises(PermissionError, match="12345"):
+        adopt(segment.path, 100)
+    segment.close()
+
+
+def test_a_segment_that_cannot_be_made_leaves_nothing(kind, monkeypatch):
+    def full(*_):
+        raise OSError("full")
+
+    before = open_files()
+    monkeypatch.setattr(segments.os, "ftruncate", full)
+    with pytest.raises(OSError, match="full"):
+        Segment.create(1)
+    monkeypatch.undo()
+    assert open_files() == before
+
+
+def test_frames_that_cannot_be_written_leave_nothing(kind, monkeypatch):
+    def full(*_):
+        raise OSError("full")
+
+    before = open_files()
+    monkeypatch.setattr(segments, "write_layout", full)
+    with pytest.raises(OSError, match="full"):
+        Segment.of(FRAMES)
+    assert open_files() == before

@@ -1,0 +1,404 @@
+"""Values to frames and packs, and back."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import sys
+import threading
+import types
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.errors import NotPicklable, TaskUnreadable
+from covey.payload import Pack
+from covey.serde import registry
+from covey.serde.call import Call
+from covey.serde.culprit import find_culprit
+from covey.serde.functions import dumps_function, label, loads_function
+from covey.serde.mapped import read_value
+from covey.serde.packing import Packer, loads_pack
+from covey.serde.values import dumps, dumps_inline, loads, loads_inline
+from covey.store.segments import Segment
+
+numpy = pytest.importorskip("numpy")
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(),
+    lambda inner: (
+        st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@given(VALUES)
+def test_any_value_survives(value):
+    assert loads(dumps(value)) == value
+    assert loads_inline(dumps_inline(value)) == value
+
+
+@given(st.lists(VALUES))
+def test_any_values_survive_in_a_pack(values):
+    packer = Packer()
+    for value in values:
+        assert packer.add(value) is None
+    assert len(packer) == len(values)
+    assert packer.nbytes == sum(packer.sizes)
+    pack = packer.take()
+    assert list(loads_pack(pack)) == values
+    assert list(map(loads_inline, pack)) == values
+    assert len(packer) == 0
+
+
+def test_large_buffers_stay_out_of_the_stream():
+    array = numpy.arange(10_000)
+    frames = dumps({"a": array, "small": numpy.arange(3)})
+    assert len(frames) == 2
+    assert len(frames[0]) < 1000
+    back = loads(frames)
+    assert numpy.shares_memory(back["a"], array)
+    assert list(back["small"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("type_", [bytes, bytearray])
+def test_large_bytes_are_not_copied_into_the_stream(type_):
+    value = type_(1 << 20)
+    frames = dumps(value)
+    assert len(frames[0]) < 100
+    back = loads(frames)
+    assert back == value
+    assert type(back) is type_
+
+
+def test_arrays_that_are_not_contiguous_survive():
+    array = numpy.arange(100_000).reshape(100, 1000)[:, ::3]
+    assert (loads(dumps(array)) == array).all()
+
+
+def test_what_lives_in_main_goes_by_value(monkeypatch):
+    class Point:
+        pass
+
+    Point.__module__ = "__main__"
+    Point.__qualname__ = "Point"
+    monkeypatch.setattr(sys.modules["__main__"], "Point", Point, raising=False)
+    packer = Packer()
+    assert packer.add(Point) is None
+    for data in (dumps_inline(Point), dumps(Point)[0], packer.take().data):
+        assert b"cloudpickle" in data
+
+
+def test_what_can_be_imported_never_goes_by_value():
+    for function in (pickle.dumps, functools.partial(divmod, 1), threading.Thread.join):
+        data = dumps_function(function)
+        assert b"cloudpickle" not in data
+        assert len(data) < 200
+    assert loads_function(dumps_function(divmod)) is divmod
+
+
+def test_an_unknown_codec_is_refused():
+    for data in (b"\x01abc", b""):
+        with pytest.raises(TaskUnreadable, match="codec"):
+            loads([data])
+
+
+# Packs.
+
+
+def test_elements_of_a_pack_share_nothing():
+    shared = ["a"]
+    packer = Packer()
+    packer.add(shared)
+    packer.add(shared)
+    one, two = loads_pack(packer.take())
+    assert one == two
+    assert one is not two
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        numpy.zeros(1000),
+        b"x" * 1001,
+        bytearray(1001),
+        "x" * 1001,
+        ["x" * 100_000, 1],
+        list(range(1000)),
+        [numpy.zeros(60), numpy.zeros(60), numpy.zeros(60)],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_too_large_comes_back_as_frames(value):
+    packer = Packer(1000)
+    packer.add("before")
+    frames = packer.add(value)
+    packer.add("after")
+    assert numpy.array_equal(loads(frames), value)
+    assert list(loads_pack(packer.take())) == ["before", "after"]
+
+
+def test_small_arrays_stay_in_the_pack():
+    packer = Packer()
+    for _ in range(10):
+        assert packer.add(numpy.zeros(1000)) is None
+    packer.limit_bytes = 100
+    assert packer.add(numpy.zeros(1000)) is not None
+    assert all(array.sum() == 0 for array in loads_pack(packer.take()))
+
+
+def test_a_lambda_is_packed_by_value():
+    packer = Packer()
+    assert packer.add(lambda: 3) is None
+    (function,) = loads_pack(packer.take())
+    assert function() == 3
+    big = numpy.zeros(100_000)
+    frames = packer.add(lambda: big)
+    assert loads(frames)().sum() == 0
+    packer.limit_bytes = 10
+    assert loads(packer.add(lambda: 3))() == 3
+
+
+def test_a_failure_leaves_the_pack_as_it_was():
+    packer = Packer()
+    packer.add(1)
+    with pytest.raises(NotPicklable):
+        packer.add([numpy.zeros(100_000), threading.Lock()])
+    packer.add(2)
+    assert list(loads_pack(packer.take())) == [1, 2]
+
+
+def test_reading_goes_on_after_a_bad_element():
+    pack = Pack.of([dumps_inline(1), b"\x80\x05garbage", dumps_inline(3)])
+    values = loads_pack(pack)
+    assert next(values) == 1
+    with pytest.raises(pickle.UnpicklingError):
+        next(values)
+    assert next(values) == 3
+
+
+def test_calls():
+    call = loads_inline(dumps_inline(Call(([3, 1],), {"reverse": True})))
+    assert call.apply(sorted) == [3, 1]
+
+
+# Registered serializers.
+
+
+class Celsius:
+    def __init__(self, degrees):
+        self.degrees = degrees
+        self.lock = threading.Lock()
+
+
+@pytest.fixture
+def celsius():
+    registry.register(
+        Celsius,
+        lambda value: str(value.degrees).encode(),
+        lambda data: Celsius(float(data)),
+        name="celsius",
+    )
+    yield
+    registry.unregister(Celsius)
+
+
+def test_a_registered_serializer_is_used_everywhere(celsius):
+    packer = Packer()
+    value = [Celsius(20.5)]
+    assert packer.add(value) is None
+    assert packer.add((value, lambda: None)) is None
+    assert packer.add([Celsius(1), numpy.zeros(100_000)]) is not None
+    first, (second, _) = loads_pack(packer.take())
+    for back in (first, second, loads(dumps(value)), loads_inline(dumps_inline(value))):
+        assert back[0].degrees == 20.5
+
+
+def test_a_pickler_that_fails_may_still_find_a_registered_value(celsius):
+    packer = Packer()
+    with pytest.raises(NotPicklable, match=r"value\[1\]"):
+        packer.add([Celsius(1), threading.Lock()])
+
+
+def test_a_serializer_unknown_to_the_reader_is_named(celsius, monkeypatch):
+    data = dumps_inline(Celsius(1))
+    monkeypatch.setattr(registry, "_loaders", {})
+    with pytest.raises(TaskUnreadable, match="celsius"):
+        loads_inline(data)
+
+
+# Who is to blame.
+
+
+class Connection:
+    def __init__(self):
+        self.conn = threading.Lock()
+
+
+class Slotted:
+    __slots__ = ("inner", "unset")
+
+    def __init__(self):
+        self.inner = threading.Lock()
+
+
+class Secretive:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+    def __repr__(self):
+        raise RuntimeError
+
+    def __reduce__(self):
+        raise TypeError("I stay here")
+
+
+def cyclic():
+    cycle = {"ok": 1, "lock": threading.Lock()}
+    cycle["self"] = [cycle]
+    return cycle
+
+
+def closure():
+    lock = threading.Lock()
+    return lambda: lock
+
+
+LOCK = threading.Lock()
+
+
+def by_value_with_global():
+    function = types.FunctionType(
+        (lambda: LOCK).__code__, {"LOCK": LOCK}, "uses_global"
+    )
+    function.__module__ = "__main__"
+    return function
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "path"),
+    [
+        ((1, Connection()), "args", "args[1].conn: _thread.lock"),
+        (Call((), {"db": Connection()}), "", "kwargs['db'].conn: _thread.lock"),
+        (Call((1, Connection()), {}), "", "args[1].conn: _thread.lock"),
+        (Slotted(), "result", "result.inner: _thread.lock"),
+        (cyclic(), "result", "result['lock']: _thread.lock"),
+        (closure(), "f", "f closure variable 'lock': _thread.lock"),
+        (by_value_with_global(), "f", "f global 'LOCK': _thread.lock"),
+        (functools.partial(print, threading.Lock()), "f", "f.args[0]: _thread.lock"),
+        (Exception(threading.Lock()), "e", "e.args[0]: _thread.lock"),
+        ([(letter for letter in "")], "r", "r[0]: generator"),
+        ({"a": Secretive()}, "r", "r['a']: "),
+    ],
+)
+def test_the_culprit_is_found(value, name, path):
+    assert find_culprit(value, name).startswith(path)
+
+
+def test_the_message_says_what_to_do():
+    with pytest.raises(
+        NotPicklable,
+        match=r"cannot pickle args\[0\]\.conn \(_thread\.lock\): .*inside the task",
+    ):
+        dumps((Connection(),), "args")
+    with pytest.raises(NotPicklable, match="I stay here"):
+        dumps_inline([Secretive()])
+
+
+def test_what_is_nested_too_deeply_says_so():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(NotPicklable, match="nested too deeply"):
+        dumps_inline(value)
+    while value:
+        value = value[0]
+
+
+def test_without_cloudpickle_the_message_is_still_about_the_value(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(NotPicklable, match=r"value\[1\] \(_thread.lock\)"):
+        dumps([1, threading.Lock()])
+
+
+# Functions.
+
+
+def test_functions_of_registered_modules_go_by_value(monkeypatch):
+    import cloudpickle
+
+    module = types.ModuleType("notebook_module")
+    exec("def f(): return 7", module.__dict__)
+    monkeypatch.setitem(sys.modules, "notebook_module", module)
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        data = dumps_function(module.f)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    monkeypatch.delitem(sys.modules, "notebook_module")
+    assert loads_function(data)() == 7
+
+
+class Odd:
+    def __call__(self):
+        pass
+
+    @classmethod
+    def make(cls):
+        pass
+
+    def method(self):
+        pass
+
+
+class Hostile:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (divmod, "divmod"),
+        (lambda: 0, "lambda"),
+        (functools.partial(divmod, 1), "partial(divmod)"),
+        (Odd(), "Odd"),
+        (Odd().method, "Odd.method"),
+        (Odd.make, "Odd.make"),
+        (int, "int"),
+        (numpy.sin, "sin"),
+    ],
+)
+def test_labels(function, expected):
+    assert label(function) == expected
+
+
+def test_a_hostile_callable_has_a_label_too():
+    assert label(Hostile()) == "callable"
+
+
+def test_a_long_label_is_cut():
+    def f():
+        pass
+
+    f.__name__ = "x" * 1000
+    assert len(label(f)) == 80
+
+
+# Values in segments.
+
+
+def test_a_value_read_from_a_segment_is_read_only_and_outlives_it():
+    segment = Segment.of(dumps([numpy.arange(10_000), "text"]))
+    array, text = read_value(segment.path, segment.size)
+    segment.close()
+    assert not array.flags.writeable
+    assert array[-1] == 9999
+    assert text == "text"
