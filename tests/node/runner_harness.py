@@ -16,8 +16,8 @@ from pathlib import Path
 
 from covey.payload import Pack
 from covey.runner.control import serve_control
+from covey.runner.loop import serve_slot
 from covey.runner.process import RunnerProcess
-from covey.runner.slot import serve_slot
 from covey.serde import failures
 from covey.serde.call import Call
 from covey.serde.functions import dumps_function

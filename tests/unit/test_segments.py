@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ FRAMES = [b"stream", bytearray(b"x" * 100_000), memoryview(b"")]
 def kind(request, monkeypatch, tmp_path):
     if request.param == "file":
         monkeypatch.setattr(segments, "_HAS_MEMFD", False)
-        monkeypatch.setattr(segments.tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     elif not segments._HAS_MEMFD:
         pytest.skip("this system has no memfd")
     yield request.param

@@ -10,7 +10,8 @@ thread in a plain blocking loop::
             ──► marks (memory) ◄── every slot     ┘
 
 ``frames`` reads and writes the sockets, ``batch`` is one run of tasks and what
-remains of it, ``slot`` is the loop, ``process`` holds what the slots share,
+remains of it, ``slot`` is a socket and what arrived on it, ``loop`` serves it,
+``interrupt`` cancels what runs, ``process`` holds what the slots share,
 ``control`` serves the control socket, ``context`` tells a task where it is.
 
 Only the standard library is imported, and cloudpickle where it is needed: a

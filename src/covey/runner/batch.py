@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from covey.payload import Pack
 from covey.runner.frames import Frame
@@ -25,17 +25,17 @@ from covey.serde.packing import loads_pack
 from covey.serde.refs import MissingInput
 from covey.serde.values import loads_inline
 
-if TYPE_CHECKING:
-    from covey.runner.process import RunnerProcess
+#: Returns the value of a task that rests in a segment: id, path, size.
+MappedValue = Callable[[int, str, int], Any]
 
 
 class Inputs:
     """The values that the tasks of one batch refer to, decoded when asked for."""
 
-    __slots__ = ("_bases", "_packs", "_process", "_segments", "_values")
+    __slots__ = ("_bases", "_mapped_value", "_packs", "_segments", "_values")
 
-    def __init__(self, process: RunnerProcess) -> None:
-        self._process = process
+    def __init__(self, mapped_value: MappedValue) -> None:
+        self._mapped_value = mapped_value
         self._packs: list[tuple[int, Pack]] = []
         self._bases: list[int] | None = None
         self._segments: dict[int, tuple[str, int]] = {}
@@ -59,7 +59,7 @@ class Inputs:
     def _decode(self, task_id: int) -> Any:
         place = self._segments.get(task_id)
         if place is not None:
-            return self._process.mapped_value(task_id, *place)
+            return self._mapped_value(task_id, *place)
         if self._bases is None:
             self._packs.sort(key=lambda entry: entry[0])
             self._bases = [base for base, _ in self._packs]
@@ -127,13 +127,13 @@ class Batch:
         return (self.base + rest[0], len(rest)) if rest else (self.base, 0)
 
 
-def read_batch(operation: list[Any], frame: Frame, process: RunnerProcess) -> Batch:
+def read_batch(operation: list[Any], frame: Frame, mapped_value: MappedValue) -> Batch:
     """Make a batch of a ``run`` operation, taking its bytes from the frame."""
     _, run, function_id, base, count, data_size, inputs, _flags = operation
     pack = Pack.from_wire(frame.take(4 * count), frame.take(data_size))
     batch = Batch(run, function_id, base, pack)
     if inputs:
-        batch.inputs = Inputs(process)
+        batch.inputs = Inputs(mapped_value)
         for entry in inputs:
             if entry[0] == "in":
                 _, base, count, data_size = entry

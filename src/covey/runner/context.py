@@ -11,11 +11,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from covey.runner.process import Setup
-    from covey.runner.slot import SlotLoop
+from covey.serde.packing import LIMIT_BYTES
 
 
 class TaskInterrupted(BaseException):  # like KeyboardInterrupt
@@ -25,8 +23,68 @@ class TaskInterrupted(BaseException):  # like KeyboardInterrupt
     """
 
 
+class Setup:
+    """What the agent tells its runner first.
+
+    Attributes:
+        worker: the name of the worker.
+        address: where a client made inside a task finds the scheduler.
+        token: the secret that such a client shows; it never enters the environment.
+        inline_limit: results larger than this many bytes go into a segment.
+        threads: how many slots there are.
+    """
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.worker: str = fields.get("worker") or "worker"
+        self.address: str | None = fields.get("address")
+        self.token: str | None = fields.get("token")
+        self.inline_limit: int = fields.get("inline_limit") or LIMIT_BYTES
+        self.threads: int = fields.get("threads") or 1
+
+
+class Loop(Protocol):
+    """A thread that serves a slot, as tasks and the control thread see it.
+
+    Attributes:
+        shielded: an interrupt must not be raised now.
+        wanted: run and task that somebody wants interrupted.
+    """
+
+    shielded: bool
+    wanted: tuple[int, int] | None
+
+    @property
+    def setup(self) -> Setup:
+        """What the agent told the runner."""
+        ...
+
+    def executing(self) -> tuple[int, int]:
+        """Return the run and the task that the thread executes; run 0 is none."""
+        ...
+
+    def hand_over(self) -> None:
+        """Give the slot to a new thread, because this task is going to wait."""
+        ...
+
+    def resume(self) -> None:
+        """Say that this task goes on."""
+        ...
+
+    def interrupt(self) -> None:
+        """Raise ``TaskInterrupted`` in the loop's thread."""
+        ...
+
+    def must_stop(self) -> bool:
+        """Say whether an interrupt that arrives right now is meant for this task."""
+        ...
+
+    def flush_meanwhile(self) -> None:
+        """Send what is settled while a task computes."""
+        ...
+
+
 class _Here(threading.local):
-    loop: SlotLoop | None = None
+    loop: Loop | None = None
 
 
 here = _Here()
@@ -43,9 +101,9 @@ class TaskContext:
 
     __slots__ = ("_loop", "run", "setup", "task_id")
 
-    def __init__(self, loop: SlotLoop) -> None:
+    def __init__(self, loop: Loop) -> None:
         self.run, self.task_id = loop.executing()
-        self.setup: Setup = loop.process.setup
+        self.setup = loop.setup
         self._loop = loop
 
     @property

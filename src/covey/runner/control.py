@@ -20,7 +20,6 @@ and back::
 from __future__ import annotations
 
 import os
-import platform
 import re
 import socket
 import sys
@@ -88,7 +87,7 @@ def _retract(process: RunnerProcess, index: int, count: int) -> list[list[Any]]:
 def _introduction() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
-        "python": platform.python_version(),
+        "python": ".".join(map(str, sys.version_info[:3])),
         "cloudpickle": _cloudpickle_version(),
     }
 

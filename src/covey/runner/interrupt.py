@@ -12,12 +12,8 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from covey.runner.context import TaskInterrupted, here
-
-if TYPE_CHECKING:
-    from covey.runner.slot import SlotLoop
 
 
 def install() -> None:
@@ -32,7 +28,7 @@ def _on_signal(_number: int, _frame: FrameType | None) -> None:
         raise TaskInterrupted
 
 
-def signal_main_thread(_loop: SlotLoop) -> None:
+def signal_main_thread() -> None:
     """Interrupt the task in the main thread, if it is still the same one."""
     ident = threading.main_thread().ident
     assert ident is not None

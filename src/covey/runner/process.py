@@ -14,18 +14,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from covey.errors import InternalError
 from covey.payload import Buffer
-from covey.runner.context import TaskInterrupted
+from covey.runner.context import Setup, TaskInterrupted
 from covey.serde.functions import loads_function
 from covey.serde.mapped import read_value
-from covey.serde.packing import LIMIT_BYTES
 from covey.store.segments import Segment
-
-if TYPE_CHECKING:
-    from covey.runner.slot import Slot
 
 #: Mapped inputs kept decoded; beyond this the oldest one is dropped.
 _MAPPED_VALUES_MAX: Final = 64
@@ -34,23 +30,25 @@ _MAPPED_VALUES_MAX: Final = 64
 EXIT_BROKEN: Final = 70
 
 
-class Setup:
-    """What the agent tells its runner first.
+class ServedSlot(Protocol):
+    """What the control thread asks of a slot."""
 
-    Attributes:
-        worker: the name of the worker.
-        address: where a client made inside a task finds the scheduler.
-        token: the secret that such a client shows; it never enters the environment.
-        inline_limit: results larger than this many bytes go into a segment.
-        threads: how many slots there are.
-    """
+    @property
+    def stopped(self) -> threading.Event:
+        """Set when nobody serves the slot any more."""
+        ...
 
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self.worker: str = fields.get("worker") or "worker"
-        self.address: str | None = fields.get("address")
-        self.token: str | None = fields.get("token")
-        self.inline_limit: int = fields.get("inline_limit") or LIMIT_BYTES
-        self.threads: int = fields.get("threads") or 1
+    def retract(self, count: int) -> list[tuple[int, int, int]]:
+        """Take back at most *count* tasks that have not begun; -1 means all."""
+        ...
+
+    def cancel(self, run: int, task_id: int) -> bool:
+        """Interrupt a task if it is executing now, and say whether it was."""
+        ...
+
+    def flush(self) -> None:
+        """Send the outcomes that wait behind a task which takes long."""
+        ...
 
 
 class RunnerProcess:
@@ -66,7 +64,7 @@ class RunnerProcess:
         self.own_process = own_process
         self.setup = Setup({})
         self.configured = threading.Event()
-        self.slots: dict[int, Slot] = {}
+        self.slots: dict[int, ServedSlot] = {}
         self._function_bytes: dict[int, bytes] = {}
         self._functions: dict[int, Callable[..., Any] | BaseException] = {}
         self._mapped: dict[int, Any] = {}

@@ -1,54 +1,23 @@
-"""The loop of a slot: take a batch, call, answer.
+"""One socket of a runner, and what has arrived on it.
 
-A ``Slot`` is one socket and what has arrived on it.  A ``SlotLoop`` is a thread
-that serves it; usually there is one for the life of the slot.  When a task waits
-for its own subtasks, its thread gives the slot away, and a new loop takes over,
-in the middle of the same batch::
-
-    loop A: e0 e1 e2 ── blocking() ───── waits ───── resumed, outcome of e2, ends
-                   └──► loop B: e3 e4 ... next batch ... serves from now on
-
-Outcomes are gathered and sent when a millisecond has passed since the last time,
-or when there is nothing left to do; there is no timer.  An agent that has heard
-nothing for a while asks the control thread to send what is settled: a short task
-must not wait behind a long one.  A stretch of small
-results becomes one ``ran``; failures and large results end a stretch.
-
-Interrupts (``TaskInterrupted``) may come at almost any bytecode.  What makes
-that safe: an interrupt is raised only while ``executing()`` names the task that
-is meant and the loop is not ``shielded``; when it arrives, ``_interrupted`` asks
-whether the element was settled already, and settles it if it was not.
+The thread that serves the slot (``loop``) reads and begins; the control thread
+takes back, interrupts and flushes.  They meet here: the queue is a deque, every
+batch can be claimed from by both, and whoever reads the socket holds a lock.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from covey.errors import RemoteProtocolError, TaskCancelled, TaskError
+from covey.errors import RemoteProtocolError
 from covey.payload import Buffer
 from covey.runner.batch import Batch, read_batch
-from covey.runner.context import TaskInterrupted, here
-from covey.runner.frames import Frame, FrameSocket, Gone
+from covey.runner.context import Loop
+from covey.runner.frames import Frame, FrameSocket
 from covey.runner.process import RunnerProcess
-from covey.serde import failures, refs
-from covey.serde.packing import Packer
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-
-#: Outcomes wait at most this long while there is more to do.
-FLUSH_SECONDS: Final = 0.001
-
-#: The task id in a mark between the start of a batch and its first element.
-NOBODY: Final = (1 << 64) - 1
 
 
 class Slot:
@@ -60,7 +29,7 @@ class Slot:
             run and the task that is executing; run 0 means none.
         queue: batches that were received and not begun; ``None`` means stop.
         batch: the batch that was begun last.
-        owner: the loop that serves the slot now.
+        owner: the loop that serves the slot now, once there is one.
         detached: loops whose task gave the slot away and still runs.
         stopped: set when nobody serves the slot any more.
     """
@@ -77,8 +46,8 @@ class Slot:
         self.process = process
         self.queue: deque[Batch | None] = deque()
         self.batch: Batch | None = None
-        self.owner = SlotLoop(self)
-        self.detached: list[SlotLoop] = []
+        self.owner: Loop | None = None
+        self.detached: list[Loop] = []
         self.stopped = threading.Event()
         self._frames = FrameSocket(sock)
         self._reading = threading.Lock()
@@ -104,7 +73,9 @@ class Slot:
         for operation in frame.operations:
             match operation[0]:
                 case "run":
-                    self.queue.append(read_batch(operation, frame, process))
+                    self.queue.append(
+                        read_batch(operation, frame, process.mapped_value)
+                    )
                 case "fn":
                     process.add_function(operation[1], frame.take(operation[2]))
                 case "took":
@@ -143,396 +114,21 @@ class Slot:
                     count -= taken
         return parts
 
+    def _loops(self) -> list[Loop]:
+        owner = self.owner
+        return [owner, *self.detached] if owner is not None else []
+
     def flush(self) -> None:
         """Send the outcomes that wait behind a task which takes long."""
-        for loop in (self.owner, *self.detached):
+        for loop in self._loops():
             loop.flush_meanwhile()
 
     def cancel(self, run: int, task_id: int) -> bool:
         """Interrupt a task if it is executing now, and say whether it was."""
-        for loop in (self.owner, *self.detached):
+        for loop in self._loops():
             if loop.executing() == (run, task_id):
                 loop.wanted = (run, task_id)
                 if not loop.shielded:
                     loop.interrupt()
                 return True
         return False
-
-
-class SlotLoop:
-    """A thread that serves a slot.
-
-    Attributes:
-        shielded: an interrupt must not be raised now.
-        wanted: run and task that somebody wants interrupted.
-    """
-
-    def __init__(self, slot: Slot) -> None:
-        self.slot = slot
-        self.process = slot.process
-        self.shielded = False
-        self.wanted: tuple[int, int] | None = None
-        self._packer = Packer(slot.process.setup.inline_limit)
-        self._operations: list[list[Any]] = []
-        self._body: list[Buffer] = []
-        #: Held while outcomes move from the packer to the socket.
-        self._booking = threading.RLock()
-        self._batch: Batch | None = None
-        #: Index of the first element that is not settled, but for the packer's.
-        self._start = 0
-        #: When that element began.
-        self._began = 0.0
-        #: When to send next; minus infinity once the slot was given away.
-        self._deadline = 0.0
-        self._thread_id = 0
-        #: Run and task of a loop that gave its slot away.
-        self._detached_task: tuple[int, int] | None = None
-        self._blocking_depth = 0
-        self._asyncio: asyncio.Runner | None = None
-
-    def executing(self) -> tuple[int, int]:
-        """Return the run and the task that this thread executes; run 0 is none."""
-        if self._detached_task is not None:
-            return self._detached_task
-        marks = self.slot.marks
-        return marks[0], marks[1]
-
-    def serve(self) -> None:
-        """Serve the slot until it stops, is closed, or is given away."""
-        slot = self.slot
-        self._thread_id = threading.get_ident()
-        self._packer.limit_bytes = self.process.setup.inline_limit
-        here.loop = self
-        try:
-            while True:
-                try:
-                    self._serve()
-                    break
-                except TaskInterrupted:
-                    # It came after its task had ended.
-                    continue
-        except Gone:
-            self.process.gone()
-        except BaseException:
-            # A slot that nobody serves would keep the agent waiting for ever.
-            self.process.broken()
-            slot.close()
-            raise
-        finally:
-            here.loop = None
-            if self._asyncio is not None:
-                self._asyncio.close()
-            if self._detached_task is None:
-                slot.stopped.set()
-            else:
-                slot.detached.remove(self)
-
-    def _serve(self) -> None:
-        slot = self.slot
-        queue = slot.queue
-        while True:
-            if slot.batch is None:
-                if not queue:
-                    slot.marks[0] = 0
-                    self._flush()
-                    slot.wait()
-                    self._deadline = time.perf_counter() + FLUSH_SECONDS
-                    continue
-                slot.batch = queue.popleft()
-                if slot.batch is None:
-                    self._flush()
-                    return
-            if not self._run_batch(slot.batch):
-                return
-            slot.batch = None
-
-    # One batch.
-
-    def _run_batch(self, batch: Batch) -> bool:
-        """Run what is left of *batch*; false if the slot was given away."""
-        marks = self.slot.marks
-        marks[0] = 0
-        marks[1] = NOBODY
-        marks[0] = batch.run
-        with self._settling():
-            self._batch = batch
-            self._start = batch.begun
-        with refs.inputs_as(batch.inputs):
-            while True:
-                try:
-                    done = self._run_elements(batch)
-                    self._close_stretch()
-                    return done
-                except TaskInterrupted:
-                    self._interrupted(batch)
-                    self._flush()
-                    if self._detached_task is not None:
-                        return False
-
-    def _run_elements(self, batch: Batch) -> bool:
-        """The hot loop: true when all are done, false if the slot was given away."""
-        marks = self.slot.marks
-        clock = time.perf_counter
-        add = self._packer.add
-        arguments = batch.arguments
-        base = batch.base
-        function: Callable[..., Any] | None = None
-        self._began = now = clock()
-        while True:
-            claims = batch.claims
-            for index in claims:
-                # No call stands between the claim and the mark, so that no
-                # interrupt can come between them: an element that was claimed
-                # is always the one that is marked.
-                marks[1] = base + index
-                try:
-                    if function is None:
-                        function = self.process.function(batch.function_id)
-                        self._began = now = clock()
-                    call = next(arguments)
-                    if type(call) is tuple:
-                        value = function(*call)
-                    else:
-                        value = call.apply(function)
-                    if type(value) is CoroutineType:
-                        value = self._run_coroutine(value)
-                    frames = add(value, "result")
-                    if frames is not None:
-                        value = call = None
-                        self._export(index, frames, now)
-                        frames = None
-                except TaskInterrupted:
-                    raise
-                except BaseException as error:
-                    self._fail(index, error, now)
-                now = clock()
-                if now >= self._deadline and not self._breathe(now):
-                    return False
-            with batch.lock:
-                if batch.claims is claims:
-                    return True
-
-    def _breathe(self, now: float) -> bool:
-        """Send what there is; false if the slot was given away."""
-        self._close_stretch(now)
-        self._flush()
-        return self._detached_task is None
-
-    def _run_coroutine(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
-        """Run an async task to its end, on this thread's event loop."""
-        import asyncio
-
-        if self._asyncio is None:
-            self._asyncio = asyncio.Runner()
-        try:
-            return self._asyncio.run(coroutine)
-        except Exception:
-            raise
-        except BaseException:
-            # The event loop was left in the middle of something.
-            runner, self._asyncio = self._asyncio, None
-            runner.close()
-            raise
-
-    # Outcomes.
-
-    @contextmanager
-    def _settling(self) -> Iterator[None]:
-        """Keep interrupts and the control thread out while outcomes are booked."""
-        before, self.shielded = self.shielded, True
-        try:
-            with self._booking:
-                yield
-        finally:
-            self.shielded = before
-
-    def _close_stretch(self, until: float | None = None) -> None:
-        """Turn the small results gathered so far into one ``ran``."""
-        if len(self._packer):
-            with self._settling():
-                self._book_stretch(until)
-
-    def _book_stretch(self, until: float | None) -> None:
-        batch = self._batch
-        pack = self._packer.take()
-        if batch is None or not len(pack):
-            return
-        now = time.perf_counter() if until is None else until
-        seconds = max(0.0, now - self._began)
-        base = batch.base + self._start
-        self._operations.append(
-            ["ran", batch.run, base, len(pack), seconds, len(pack.data)]
-        )
-        self._body += (pack.sizes_bytes(), pack.data)
-        self._start += len(pack)
-        self._began = now
-
-    def _export(self, index: int, frames: list[Buffer], began: float) -> None:
-        """Report a large result, in a segment."""
-        handle, segment = self.process.export(frames)
-        detail = [segment.path, segment.size, handle]
-        with self._settling():
-            self._book_one("big", index, began, detail)
-
-    def _fail(self, index: int, error: BaseException, began: float) -> None:
-        """Report that a task raised."""
-        with self._settling():
-            where = self.process.where()
-            payload = failures.describe(_as_failure(error), where=where)
-            detail = [*failures.summary(payload), len(payload)]
-            self._book_one("failed", index, began, detail)
-            self._body.append(payload)
-
-    def _book_one(self, name: str, index: int, began: float, detail: list[Any]) -> None:
-        """Book the outcome of one element by itself."""
-        self._book_stretch(began)
-        batch = self._batch
-        assert batch is not None
-        now = time.perf_counter()
-        seconds = max(0.0, now - began)
-        self._operations.append([name, batch.run, batch.base + index, seconds, *detail])
-        self._start = index + 1
-        self._began = now
-
-    def _flush(self) -> None:
-        """Send the outcomes gathered so far."""
-        with self._settling():
-            self._send()
-            if self._detached_task is None:
-                self._deadline = time.perf_counter() + FLUSH_SECONDS
-
-    def _send(self) -> None:
-        if self._operations:
-            operations, self._operations = self._operations, []
-            body, self._body = self._body, []
-            self.slot.send(operations, body)
-
-    def flush_meanwhile(self) -> None:
-        """Send what is settled while a task computes; the control thread calls."""
-        with self._booking:
-            self._book_stretch(None)
-            self._send()
-
-    # Interrupts.
-
-    def interrupt(self) -> None:
-        """Raise ``TaskInterrupted`` in this loop's thread; another thread calls."""
-        main = threading.main_thread()
-        if self.process.own_process and self._thread_id == main.ident:
-            from covey.runner.interrupt import signal_main_thread
-
-            signal_main_thread(self)
-        else:
-            from covey.runner.interrupt import raise_in_thread
-
-            raise_in_thread(self._thread_id)
-
-    def must_stop(self) -> bool:
-        """Say whether an interrupt that arrives right now is meant for this task."""
-        return not self.shielded and self.wanted == self.executing()
-
-    def _interrupted(self, batch: Batch) -> None:
-        """Settle the element that was interrupted, if it is not settled yet."""
-        self.shielded = True
-        self.wanted = None
-        _, task_id = self.executing()
-        index = task_id - batch.base
-        settled = self._start + len(self._packer)
-        if task_id != NOBODY and index >= settled:
-            error = TaskCancelled("the task was cancelled while it ran")
-            self._fail(index, error, self._began)
-        self.shielded = False
-
-    # Waiting for subtasks.
-
-    def hand_over(self) -> None:
-        """Give the slot to a new thread, because this task is going to wait."""
-        self._blocking_depth += 1
-        if self._blocking_depth > 1:
-            return
-        with self._settling():
-            successor = self._detach()
-            self._operations.append(["blocked", *self.executing()])
-            self._flush()
-        if successor is not None:
-            name = f"{threading.current_thread().name}+"
-            threading.Thread(target=successor.serve, name=name, daemon=True).start()
-        self._notice_interrupt()
-
-    def _detach(self) -> SlotLoop | None:
-        """Let go of the slot; return who serves it next, if it was still ours."""
-        batch = self._batch
-        if self._detached_task is not None or batch is None:
-            return None
-        slot = self.slot
-        self._close_stretch()
-        self._detached_task = _, task_id = self.executing()
-        self._deadline = float("-inf")
-        batch.begun = task_id - batch.base + 1
-        slot.detached.append(self)
-        slot.owner = successor = SlotLoop(slot)
-        return successor
-
-    def resume(self) -> None:
-        """Say that this task goes on."""
-        self._blocking_depth -= 1
-        if self._blocking_depth:
-            return
-        with self._settling():
-            self._operations.append(["resumed", *self.executing()])
-            self._flush()
-        self._notice_interrupt()
-
-    def _notice_interrupt(self) -> None:
-        """Be interrupted now, if that was wanted while the loop was shielded."""
-        if self.wanted is not None and self.wanted == self.executing():
-            self.wanted = None
-            raise TaskInterrupted
-
-
-def _as_failure(error: BaseException) -> BaseException:
-    """Return *error*, or what stands for it if it would end its reader too."""
-    if isinstance(error, SystemExit):
-        stand_in: BaseException = TaskError(
-            f"the task called sys.exit({error.code!r}). That ends the task and "
-            "neither its runner nor its worker; return a value or raise an exception."
-        )
-    elif isinstance(error, KeyboardInterrupt):
-        stand_in = TaskError("the task raised KeyboardInterrupt")
-    elif isinstance(error, GeneratorExit):
-        stand_in = TaskError("the task raised GeneratorExit")
-    elif type(error).__name__ == "CancelledError" and not isinstance(error, Exception):
-        stand_in = TaskCancelled("the task cancelled itself: asyncio.CancelledError")
-    else:
-        return error
-    stand_in.__cause__ = error
-    stand_in.__traceback__ = error.__traceback__
-    return stand_in
-
-
-def serve_slot(
-    sock: socket.socket,
-    marks: memoryview,
-    process: RunnerProcess,
-    index: int = 0,
-) -> None:
-    """Serve one slot in the calling thread.
-
-    Args:
-        sock: the slot's blocking socket.
-        marks: two u64 for this slot; ``memoryview(bytearray(16)).cast("Q")`` will
-            do where nobody reads them.
-        process: what this slot shares with the others.
-        index: which slot this is.
-
-    Nothing is read before the process was configured: by ``setup`` on the control
-    socket, or by a call of ``process.configure``.
-
-    It returns when the agent stops the slot or closes the socket, and also when
-    a task gave the slot to another thread: ``process.slots[index].stopped`` is
-    set when nobody serves it any more.
-    """
-    slot = Slot(sock, marks, process, index)
-    process.slots[index] = slot
-    process.configured.wait()
-    slot.owner.serve()

@@ -20,7 +20,6 @@ import mmap
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Final
 
@@ -59,6 +58,8 @@ class Segment:
             fd = os.memfd_create("covey", os.MFD_CLOEXEC)
             path, named = f"/proc/{os.getpid()}/fd/{fd}", False
         else:
+            import tempfile  # it takes 10 ms, and Linux does not need it
+
             fd, path = tempfile.mkstemp(prefix=_PREFIX)
             named = True
         segment = cls(fd, size, path, named=named)
