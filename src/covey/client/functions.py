@@ -1,10 +1,11 @@
 """Functions on their way out: pickled once, named by their bytes.
 
-Pickling a function by value takes longer than running many a task.  A function
-is pickled again only if what it refers to may have changed: its *fingerprint*
-holds its code, defaults, closure and the globals that its code names.  What
-could change inside without a new identity (a list, an array, an instance) has
-no fingerprint, and such a function is pickled at every call.
+Pickling a function by value takes longer than running many a task.  So its
+bytes are kept together with a *watch*: the code, defaults, closure cells and
+globals that went into them, with the values that these had.  While all of
+those are the same objects, the bytes are.  A function that refers to something
+that can change inside without becoming another object (a list, an array, an
+instance) is not watched but pickled anew at every call.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _CONSTANT: Final = (
     range,
 )
 
+_MISSING: Final = object()
 _CACHE_MAX: Final = 1024
 _DEPTH_MAX: Final = 4
 
@@ -43,88 +45,71 @@ class Pickled(NamedTuple):
     payload: bytes
 
 
-class FunctionCache:
-    """Remembers the bytes of functions that cannot have changed."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, tuple[Any, ...], Pickled]] = {}
-
-    def pickled(self, function: Callable[..., Any]) -> Pickled:
-        """Return the bytes of *function*.
-
-        Raises:
-            NotPicklable: it cannot travel; the message names the culprit.
-        """
-        fingerprint = _fingerprint(function, _DEPTH_MAX)
-        if fingerprint is not None:
-            known = self._known.get(id(function))
-            if known is not None and known[0] is function:
-                if _same(known[1], fingerprint):
-                    return known[2]
-        payload = dumps_function(function)
-        digest = hashlib.blake2b(payload, digest_size=16).digest()
-        pickled = Pickled(label(function), digest, payload)
-        if fingerprint is not None:
-            if len(self._known) >= _CACHE_MAX:
-                self._known.clear()
-            self._known[id(function)] = (function, fingerprint, pickled)
-        return pickled
+class _Unwatchable(Exception):
+    """The function refers to something that may change inside."""
 
 
-def _same(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
-    if len(one) != len(two):
-        return False
-    for a, b in zip(one, two, strict=True):
-        if a is b:
-            continue
-        if type(a) is tuple and type(b) is tuple and _same(a, b):
-            continue
-        return False
-    return True
+class _Watch:
+    """What went into the bytes of one function."""
 
+    __slots__ = ("cells", "functions", "globals")
 
-def _fingerprint(function: Any, depth: int) -> tuple[Any, ...] | None:
-    """Return objects whose identities tell whether *function* is the same."""
-    if not isinstance(function, types.FunctionType):
-        return (function,) if isinstance(function, _CONSTANT) else None
-    module = function.__module__
-    if module != "__main__" and function.__closure__ is None:
-        # By reference, most likely: its bytes are its name.
-        return (function.__code__, module, function.__qualname__)
-    if not depth:
-        return None
-    parts: list[Any] = [function.__code__]
-    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    if function.__dict__:
-        return None
-    for cell in function.__closure__ or ():
-        try:
-            values.append(cell.cell_contents)
-        except ValueError:
-            return None
-    known = function.__globals__
-    values += [known[name] for name in _names(function.__code__) if name in known]
-    for value in values:
-        part = _constant(value, depth)
-        if part is None:
-            return None
-        parts.append(part)
-    return tuple(parts)
+    def __init__(self, function: types.FunctionType) -> None:
+        #: Functions, with the attributes that can be replaced.
+        self.functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
+        self.globals: list[tuple[dict[str, Any], str, Any]] = []
+        self.cells: list[tuple[types.CellType, Any]] = []
+        self._enter(function, _DEPTH_MAX)
 
+    def unchanged(self) -> bool:
+        """Whether all of it is as it was."""
+        for function, code, defaults, keywords in self.functions:
+            if (
+                function.__code__ is not code
+                or function.__defaults__ is not defaults
+                or function.__kwdefaults__ is not keywords
+                or function.__dict__
+            ):
+                return False
+        for known, name, value in self.globals:
+            if known.get(name, _MISSING) is not value:
+                return False
+        return all(cell.cell_contents is value for cell, value in self.cells)
 
-def _constant(value: Any, depth: int) -> tuple[Any, ...] | None:
-    if isinstance(value, _CONSTANT):
-        if isinstance(value, type) and value.__module__ == "__main__":
-            return None
-        return (value,)
-    if isinstance(value, types.FunctionType):
-        return _fingerprint(value, depth - 1)
-    if type(value) is tuple:
-        parts = [_constant(item, depth) for item in value[:32]]
-        if len(value) > 32 or any(part is None for part in parts):
-            return None
-        return (value,)
-    return None
+    def _enter(self, function: types.FunctionType, depth: int) -> None:
+        if any(entry[0] is function for entry in self.functions):
+            return
+        if not depth or function.__dict__ or function.__kwdefaults__:
+            raise _Unwatchable
+        entry = (function, function.__code__, function.__defaults__, None)
+        self.functions.append(entry)
+        if function.__module__ != "__main__" and function.__closure__ is None:
+            return  # By reference, most likely: its bytes are its name.
+        for value in function.__defaults__ or ():
+            self._look_at(value, depth)
+        for cell in function.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                raise _Unwatchable from None
+            self.cells.append((cell, value))
+            self._look_at(value, depth)
+        known = function.__globals__
+        for name in _names(function.__code__):
+            value = known.get(name, _MISSING)
+            self.globals.append((known, name, value))
+            self._look_at(value, depth)
+
+    def _look_at(self, value: Any, depth: int) -> None:
+        if isinstance(value, types.FunctionType):
+            self._enter(value, depth - 1)
+        elif type(value) is tuple:
+            for item in value:
+                self._look_at(item, depth)
+        elif not isinstance(value, _CONSTANT) or (
+            isinstance(value, type) and value.__module__ == "__main__"
+        ):
+            raise _Unwatchable
 
 
 def _names(code: types.CodeType) -> list[str]:
@@ -134,3 +119,43 @@ def _names(code: types.CodeType) -> list[str]:
         if isinstance(constant, types.CodeType):
             names += _names(constant)
     return names
+
+
+class FunctionCache:
+    """Remembers the bytes of functions that cannot have changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, _Watch | None, Pickled]] = {}
+
+    def pickled(self, function: Callable[..., Any]) -> Pickled:
+        """Return the bytes of *function*.
+
+        Raises:
+            NotPicklable: it cannot travel; the message names the culprit.
+        """
+        known = self._known.get(id(function))
+        if known is not None and known[0] is function:
+            watch = known[1]
+            if watch is None or watch.unchanged():
+                return known[2]
+        watchable, watch = _watch(function)
+        payload = dumps_function(function)
+        digest = hashlib.blake2b(payload, digest_size=16).digest()
+        pickled = Pickled(label(function), digest, payload)
+        if watchable:
+            if len(self._known) >= _CACHE_MAX:
+                self._known.clear()
+            self._known[id(function)] = (function, watch, pickled)
+        return pickled
+
+
+def _watch(function: Any) -> tuple[bool, _Watch | None]:
+    """Return whether *function* can be watched, and the watch it takes."""
+    if isinstance(function, types.BuiltinFunctionType):
+        return True, None
+    if not isinstance(function, types.FunctionType):
+        return False, None
+    try:
+        return True, _Watch(function)
+    except _Unwatchable:
+        return False, None

@@ -180,19 +180,19 @@ class Submitter:
         with refs.capture() as found:
             frames = self._add(packer, value, args, kwargs)
             if frames is None:
-                return bytes(packer.take().data), found.task_ids, []
+                return packer.take_single(), found.task_ids, []
         args, kwargs, holds = self._lift(args, kwargs)
         value = Call(args, kwargs) if kwargs else args
         with refs.capture() as found:
             frames = self._add(packer, value, args, kwargs)
             if frames is None:
-                return bytes(packer.take().data), found.task_ids, holds
+                return packer.take_single(), found.task_ids, holds
         # Many medium ones: the arguments as a whole become one large value.
         future = self._bring(frames, "arguments")
         with refs.capture() as outer:
             packer.add(_Large(future.id))
         needs = [*outer.task_ids, *found.task_ids]
-        return bytes(packer.take().data), needs, [*holds, future]
+        return packer.take_single(), needs, [*holds, future]
 
     def _add(
         self,

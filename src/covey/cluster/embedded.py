@@ -17,6 +17,7 @@ import platform
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,19 @@ from covey.scheduler.server import SchedulerServer
 from covey.version import VERSION
 from covey.wire.introductions import WorkerIntroduction
 from covey.worker.agent import WorkerAgent
+from covey.worker.processes import RunnerProcess
 
 
 class EmbeddedCluster:
     """A scheduler and its workers, joined within one event loop."""
 
-    def __init__(self, plan: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        make_runner: Callable[..., RunnerProcess] = RunnerProcess,
+    ) -> None:
         self.plan = plan
+        self._make_runner = make_runner
         self.secret = bytes.fromhex(plan["token"])
         self.directory = Path(plan["directory"])
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -87,6 +94,7 @@ class EmbeddedCluster:
             version=VERSION,
             setup=setup,
             on_quit=self._worker_quits,
+            make_runner=self._make_runner,
         )
         self.workers.append(worker)
         starting = asyncio.ensure_future(worker.start_runners())
