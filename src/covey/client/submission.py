@@ -23,6 +23,7 @@ from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.serde import refs
 from covey.serde.call import Call, call_value
+from covey.serde.columns import columns_payload
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.values import dumps
 from covey.wire.base import DEFAULT_OPTIONS, Extent, Options
@@ -253,6 +254,10 @@ class Submitter:
             return []
         base = self._engine.new_tasks(n)
         wish = self._new_range(base, n, label, None)
+        firsts = _first_ids(columns, n)
+        if firsts is not None and not kwargs and by_value is None:
+            self._send_columns(wish, fn, firsts, options)
+            return Futures(self._session, wish)
         calls: Iterator[Any] = zip(*columns, strict=False)
         if by_value is not None:
             wish.holds.append(by_value)
@@ -279,6 +284,28 @@ class Submitter:
         if found.task_ids:
             return None
         return functools.partial(function, **kwargs)
+
+    def _send_columns(
+        self, wish: Range, fn: int, firsts: tuple[TaskId, ...], options: Options
+    ) -> None:
+        """Send a range whose arguments are other results, one for one."""
+        payload = columns_payload([first - wish.base for first in firsts])
+        size = len(payload).to_bytes(4, "little")
+        start, count = 0, min(FIRST_CHUNK_TASKS, wish.n)
+        while start < wish.n:
+            self._engine.post(
+                Submit(
+                    wish.base + start,
+                    count,
+                    fn,
+                    size * count,
+                    payload * count,
+                    options,
+                    tuple(first + start for first in firsts),
+                )
+            )
+            start += count
+            count = min(CHUNK_TASKS, wish.n - start)
 
     def _send_chunks(
         self, wish: Range, fn: int, calls: Iterator[Any], options: Options
@@ -461,6 +488,24 @@ class Submitter:
                 "a large value could not be brought to any worker: their data ports "
                 "do not answer"
             )
+
+
+def _first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:
+    """Return the first id of each column, if all are futures of neighbouring tasks."""
+    firsts = []
+    for column in columns:
+        if isinstance(column, Futures) and column.whole is not None:
+            firsts.append(column.whole.base)
+            continue
+        if not isinstance(column, list | tuple) or not isinstance(column[0], Future):
+            return None
+        first = column[0].id
+        for index in range(n):
+            future = column[index]
+            if not isinstance(future, Future) or future.id != first + index:
+                return None
+        firsts.append(first)
+    return tuple(firsts)
 
 
 def _name_culprit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from covey.payload import Pack
 from covey.runner.frames import Frame
+from covey.serde.columns import columns_of
 from covey.serde.packing import loads_pack
 from covey.serde.refs import MissingInput
 from covey.serde.values import loads_inline
@@ -55,6 +56,25 @@ class Inputs:
         except KeyError:
             value = self._values[task_id] = self._decode(task_id)
             return value
+
+    def column(self, first: int, count: int) -> Iterator[Any]:
+        """Yield the values of *count* tasks from *first* on.
+
+        Usable after an element that could not be decoded, as ``loads_pack`` is.
+        """
+        for base, pack in self._packs:
+            if base <= first and first + count <= base + len(pack):
+                return loads_pack(pack.cut(first - base, first - base + count))
+        return map(self.__getitem__, range(first, first + count))
+
+    def rows(self, first: int, count: int, distances: tuple[int, ...]) -> Iterator[Any]:
+        """Yield the arguments of tasks that take the results at these distances."""
+        if len(distances) == 1:
+            return zip(self.column(first + distances[0], count))
+        return map(
+            lambda task: tuple([self[task + distance] for distance in distances]),
+            range(first, first + count),
+        )
 
     def _decode(self, task_id: int) -> Any:
         place = self._segments.get(task_id)
@@ -130,8 +150,8 @@ class Batch:
 def read_batch(operation: list[Any], frame: Frame, mapped_value: MappedValue) -> Batch:
     """Make a batch of a ``run`` operation, taking its bytes from the frame."""
     _, run, function_id, base, count, data_size, inputs, _flags = operation
-    pack = Pack.from_wire(frame.take(4 * count), frame.take(data_size))
-    batch = Batch(run, function_id, base, pack)
+    arguments = Pack.from_wire(frame.take(4 * count), frame.take(data_size))
+    batch = Batch(run, function_id, base, arguments)
     if inputs:
         batch.inputs = Inputs(mapped_value)
         for entry in inputs:
@@ -142,4 +162,8 @@ def read_batch(operation: list[Any], frame: Frame, mapped_value: MappedValue) ->
             else:
                 _, task_id, path, size = entry
                 batch.inputs.add_segment(task_id, path, size)
+        distances = columns_of(arguments)
+        if distances is not None:
+            rows = batch.inputs.rows(batch.base, batch.count, distances)
+            batch.arguments = rows
     return batch
