@@ -71,10 +71,12 @@ class Inputs:
         """Yield the arguments of tasks that take the results at these distances."""
         if len(distances) == 1:
             return zip(self.column(first + distances[0], count))
-        return map(
-            lambda task: tuple([self[task + distance] for distance in distances]),
-            range(first, first + count),
-        )
+
+        def row(task: int) -> tuple[Any, ...]:
+            return tuple([self[task + distance] for distance in distances])
+
+        # A map, unlike a generator, goes on after a row that cannot be decoded.
+        return map(row, range(first, first + count))
 
     def _decode(self, task_id: int) -> Any:
         place = self._segments.get(task_id)

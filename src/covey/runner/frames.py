@@ -28,6 +28,7 @@ MAX_HEADER_BYTES: Final = 1 << 28
 _RECEIVE_BYTES: Final = 1 << 18
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_decode = json.JSONDecoder().decode
 
 
 class Gone(Exception):  # it is how a loop ends, not an error
@@ -63,6 +64,14 @@ def encode(operations: Sequence[Sequence[Any]], body: Sequence[Buffer] = ()) -> 
     header = _encode(operations).encode()
     size = sum(map(len, body))
     return b"".join((HEAD.pack(len(header), size), header, *body))
+
+
+def _operations(header: bytes) -> list[list[Any]]:
+    try:
+        operations: list[list[Any]] = _decode(header.decode())
+    except ValueError as error:
+        raise RemoteProtocolError(f"a header is not JSON: {error}") from error
+    return operations
 
 
 class FrameSocket:
@@ -104,10 +113,21 @@ class FrameSocket:
             Gone: the other side closed the socket.
             RemoteProtocolError: what came is no frame.
         """
+        buffer = self._buffer
         while True:
-            for frame in self._complete():
-                return frame
-            self._buffer += self._read(0)
+            if buffer:
+                for frame in self._complete():
+                    return frame
+                buffer += self._read(0)
+                continue
+            data = self._read(0)
+            # Most often exactly one frame has come: read it where it is.
+            if len(data) >= HEAD.size:
+                header_size, body_size = HEAD.unpack_from(data)
+                start = HEAD.size + header_size
+                if start + body_size == len(data):
+                    return Frame(_operations(data[HEAD.size : start]), data[start:])
+            buffer += data
 
     def received(self) -> list[Frame]:
         """Return the frames that are there already, without waiting.
@@ -143,10 +163,7 @@ class FrameSocket:
             end = start + body_size
             if len(buffer) < end:
                 return
-            try:
-                operations = json.loads(buffer[HEAD.size : start])
-            except ValueError as error:
-                raise RemoteProtocolError(f"a header is not JSON: {error}") from error
+            operations = _operations(bytes(buffer[HEAD.size : start]))
             body = bytes(buffer[start:end])
             del buffer[:end]
             yield Frame(operations, body)

@@ -25,8 +25,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +50,25 @@ FLUSH_SECONDS: Final = 0.001
 NOBODY: Final = (1 << 64) - 1
 
 
+class _Settling:
+    """``with``: no interrupt is raised, and nobody else books outcomes."""
+
+    __slots__ = ("_before", "_loop")
+
+    def __init__(self, loop: SlotLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        loop = self._loop
+        self._before, loop.shielded = loop.shielded, True
+        loop.booking.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        loop = self._loop
+        loop.booking.release()
+        loop.shielded = self._before
+
+
 class SlotLoop:
     """A thread that serves a slot.
 
@@ -69,7 +86,7 @@ class SlotLoop:
         self._operations: list[list[Any]] = []
         self._body: list[Buffer] = []
         #: Held while outcomes move from the packer to the socket.
-        self._booking = threading.RLock()
+        self.booking = threading.RLock()
         self._batch: Batch | None = None
         #: Index of the first element that is not settled, but for the packer's.
         self._start = 0
@@ -234,15 +251,9 @@ class SlotLoop:
 
     # Outcomes.
 
-    @contextmanager
-    def _settling(self) -> Iterator[None]:
+    def _settling(self) -> _Settling:
         """Keep interrupts and the control thread out while outcomes are booked."""
-        before, self.shielded = self.shielded, True
-        try:
-            with self._booking:
-                yield
-        finally:
-            self.shielded = before
+        return _Settling(self)
 
     def _close_stretch(self, until: float | None = None) -> None:
         """Turn the small results gathered so far into one ``ran``."""
@@ -307,7 +318,7 @@ class SlotLoop:
 
     def flush_meanwhile(self) -> None:
         """Send what is settled while a task computes; the control thread calls."""
-        with self._booking:
+        with self.booking:
             self._book_stretch(None)
             self._send()
 

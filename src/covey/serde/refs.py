@@ -17,8 +17,6 @@ Nobody traverses lists or dictionaries, so a user's own classes may hold futures
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from covey.errors import InternalError
@@ -94,12 +92,17 @@ def resolve(task_id: int) -> Any:
     return inputs[task_id]
 
 
-@contextmanager
-def inputs_as(inputs: Inputs | None) -> Iterator[None]:
-    """Let ``resolve`` look values up in *inputs*, in this thread."""
-    before = _here.inputs
-    _here.inputs = inputs
-    try:
-        yield
-    finally:
-        _here.inputs = before
+class inputs_as:  # noqa: N801  (used as a verb; a class, for runners are in a hurry)
+    """``with inputs_as(inputs)``: let ``resolve`` look there, in this thread."""
+
+    __slots__ = ("_before", "_inputs")
+
+    def __init__(self, inputs: Inputs | None) -> None:
+        self._inputs = inputs
+
+    def __enter__(self) -> None:
+        self._before = _here.inputs
+        _here.inputs = self._inputs
+
+    def __exit__(self, *_: object) -> None:
+        _here.inputs = self._before
