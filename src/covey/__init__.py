@@ -4,7 +4,7 @@
 
     from covey import Client
 
-    client = Client()                       # this machine's cores
+    client = Client()  # this machine's cores
     futures = client.map(inc, range(1000))
     client.gather(futures)
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from covey.version import VERSION as __version__
+from covey.version import __version__
 
 if TYPE_CHECKING:
     from covey.client.async_client import AsyncClient as AsyncClient

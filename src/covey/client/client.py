@@ -227,8 +227,13 @@ class BaseClient:
             fn: any callable.
             *iterables: sequences or iterators of arguments; they may be futures.
             key: a list of names, one for each task, or a prefix for them.
-            pure, priority, retries, timeout, resources, workers,
-            allow_other_workers: as in ``submit``, for each task.
+            pure: as in ``submit``, and so are the following, for each task.
+            priority: higher runs first.
+            retries: how many more times to run an element that fails.
+            timeout: seconds after which a run of an element is stopped.
+            resources: amounts that each element holds while it runs.
+            workers: names or addresses of workers.
+            allow_other_workers: take ``workers`` as a wish only.
             **kwargs: further arguments, the same for every task.
 
         Returns:
@@ -591,7 +596,7 @@ def _names(key: str | Sequence[str] | None, n: int) -> Sequence[str | None]:
 def fire_and_forget(futures: Any) -> None:
     """Let tasks run to their end though nobody keeps their futures."""
     for future in futures_in(futures):
-        future._session.engine.post(Detach(((future.id, 1),)))
+        future.session.engine.post(Detach(((future.id, 1),)))
 
 
 @atexit.register

@@ -20,19 +20,18 @@ import platform
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from covey import clock
-from covey.client.core.ranges import Range, Wishes
+from covey.client.core.ranges import Wishes
 from covey.errors import (
     Closed,
-    ClusterError,
     CoveyError,
     Disconnected,
     Refused,
     UsageError,
 )
-from covey.ids import COUNTER_BITS, TaskId, client_of, first_task_id, new_client_id
+from covey.ids import TaskId, client_of, first_task_id, new_client_id
 from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
 from covey.net.connect import open_link
@@ -84,6 +83,7 @@ class Engine:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._last_request = 0
         self._welcome: asyncio.Future[None] | None = None
+        self._parting: asyncio.Task[None] | None = None
         self._worker_watchers: list[Callable[[], None]] = []
         self.loop = new_event_loop()
         self._thread = threading.Thread(
@@ -181,7 +181,7 @@ class Engine:
             self._on_reception(link, batch[0])
             batch = batch[1:]
         for message in batch:
-            _HANDLERS[type(message)](self, message)
+            self._HANDLERS[type(message)](self, message)
 
     def _on_reception(self, link: Link, message: Welcome | Refusal) -> None:
         assert self._welcome is not None
@@ -346,7 +346,7 @@ class Engine:
             return
         self.closed = True
         if self.in_thread:
-            self.loop.create_task(self._say_goodbye(shutdown))
+            self._parting = self.loop.create_task(self._say_goodbye(shutdown))
             self.loop.call_soon(self.loop.stop)
             return
         try:
@@ -361,6 +361,18 @@ class Engine:
         except RuntimeError:
             return
         self._thread.join(5.0)
+
+    #: What handles each kind of message.
+    _HANDLERS: ClassVar[dict[type, Callable[[Engine, Any], None]]] = {
+        Finished: _on_finished,
+        Stored: _on_stored,
+        Failed: _on_failed,
+        Reverted: _on_reverted,
+        Answer: _on_answer,
+        Notice: _on_notice,
+        WorkerSeen: _on_worker_seen,
+        WorkerGone: _on_worker_gone,
+    }
 
 
 def _setter(future: asyncio.Future[None]) -> Callable[[], None]:
@@ -420,17 +432,3 @@ def _join(run: list[Submit]) -> Submit:
         b"".join(message.data for message in run),
         first.options,
     )
-
-
-_HANDLERS: dict[type, Callable[[Engine, Any], None]] = {
-    Finished: Engine._on_finished,
-    Stored: Engine._on_stored,
-    Failed: Engine._on_failed,
-    Reverted: Engine._on_reverted,
-    Answer: Engine._on_answer,
-    Notice: Engine._on_notice,
-    WorkerSeen: Engine._on_worker_seen,
-    WorkerGone: Engine._on_worker_gone,
-}
-
-__all__ = ["ClusterError", "Engine", "Range"]

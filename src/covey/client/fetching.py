@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from covey import clock
 from covey.client.core.ranges import Range, Status, Watcher
 from covey.client.engine import Engine
 from covey.client.future import Future, Futures
@@ -28,10 +27,6 @@ from covey.wire.base import Extent, Failure
 from covey.wire.client_link import Cancel, Release
 
 Errors = Literal["raise", "skip", "return"]
-
-#: How often a thread that waits without a limit looks up, so that Ctrl-C is seen
-#: even where a lock cannot be interrupted.
-_LOOK_UP_SECONDS = 3600.0
 
 
 class Countdown:
@@ -129,8 +124,8 @@ class Session:
         else:
             indices: dict[Range, list[int]] = {}
             for future in futures:
-                if not future._range.status[future._index]:  # noqa: SLF001
-                    indices.setdefault(future._range, []).append(future._index)  # noqa: SLF001
+                if not future._range.status[future._index]:
+                    indices.setdefault(future._range, []).append(future._index)
             for wish, chosen in indices.items():
                 countdown.add(wish, chosen)
         countdown.armed()
@@ -145,11 +140,11 @@ class Session:
         if all_done(futures):
             return
         self.engine.check()
-        event = threading.Event()
-        countdown = self.countdown(futures, event.set)
+        signal = _Signal()
+        countdown = self.countdown(futures, signal.fire)
         try:
             with context.blocking():
-                done = _patiently(event, timeout)
+                done = signal.wait(timeout)
         finally:
             countdown.stop()
         if not done:
@@ -201,7 +196,7 @@ class Session:
         def call() -> None:
             try:
                 callback(future)
-            except Exception:  # noqa: BLE001  (as concurrent.futures does)
+            except Exception:
                 import logging
 
                 logging.getLogger("covey.client").exception(
@@ -238,7 +233,7 @@ class Session:
         )
         for future in todo:
             if not future.done():
-                future._range.fail(future._index, 1, why)  # noqa: SLF001
+                future._range.fail(future._index, 1, why)
 
     # Fetching.
 
@@ -278,10 +273,10 @@ class Session:
                 if whole.status[index] == Status.STORED and index not in whole.values
             ]
         return [
-            (f._range, f._index)  # noqa: SLF001
+            (f._range, f._index)
             for f in futures
-            if f._range.status[f._index] == Status.STORED  # noqa: SLF001
-            and f._index not in f._range.values  # noqa: SLF001
+            if f._range.status[f._index] == Status.STORED
+            and f._index not in f._range.values
         ]
 
     async def _fetch(self, stored: list[tuple[Range, int]]) -> None:
@@ -336,10 +331,10 @@ class Session:
                     index = base + offset - wish.base
                     wish.values[index] = _Lazy(bytes(pack[offset]))
         for task, path, nbytes in loot.lent:
-            self._put(task, _attempt(lambda p=path, n=nbytes: read_value(p, n)))
+            self._put(task, _attempt(path, nbytes))
         for task, segment in loot.segments:
             try:
-                value = _attempt(lambda s=segment: read_value(s.path, s.size))
+                value = _attempt(segment.path, segment.size)
                 self._put(task, value)
             finally:
                 segment.close()
@@ -357,7 +352,7 @@ class Session:
             return _decode_all(whole)
         values = []
         for future in futures:
-            wish, index = future._range, future._index  # noqa: SLF001
+            wish, index = future._range, future._index
             failure = wish.failure(index) if wish.status[index] >= 3 else None
             if failure is None:
                 value = self._value(wish, index)
@@ -462,14 +457,14 @@ def _unreadable(key: str, error: BaseException) -> _Unreadable:
 def _decode(payload: Any, key: str) -> Any:
     try:
         return loads_inline(payload)
-    except Exception as error:  # noqa: BLE001  (a value may raise anything)
+    except Exception as error:
         return _unreadable(key, error)
 
 
-def _attempt(read: Callable[[], Any]) -> Any:
+def _attempt(path: str, size: int) -> Any:
     try:
-        return read()
-    except Exception as error:  # noqa: BLE001  (a value may raise anything)
+        return read_value(path, size)
+    except Exception as error:
         return _unreadable("value", error)
 
 
@@ -479,7 +474,7 @@ def _decode_all(wish: Range) -> list[Any]:
     for lo, pack in wish.packs():
         try:
             decoded = list(loads_pack(pack))
-        except Exception:  # noqa: BLE001  (one of them; find out which)
+        except Exception:
             decoded = [
                 _decode(payload, wish.key(lo + i)) for i, payload in enumerate(pack)
             ]
@@ -495,7 +490,7 @@ def all_done(futures: Sequence[Future[Any]]) -> bool:
     whole = futures.whole if isinstance(futures, Futures) else None
     if whole is not None:
         return not whole.pending
-    return all(f._range.status[f._index] for f in futures)  # noqa: SLF001
+    return all(f._range.status[f._index] for f in futures)
 
 
 def extents_of(tasks: Iterable[TaskId]) -> tuple[Extent, ...]:
@@ -514,13 +509,28 @@ def join_extents(extents: Iterable[Extent]) -> list[Extent]:
     return joined
 
 
-def _patiently(event: threading.Event, timeout: float | None) -> bool:
-    if timeout is not None:
-        return event.wait(max(0.0, timeout))
-    deadline = clock.monotonic() + _LOOK_UP_SECONDS
-    while not event.wait(deadline - clock.monotonic()):
-        deadline = clock.monotonic() + _LOOK_UP_SECONDS
-    return True
+class _Signal:
+    """Something that one thread waits for and another makes happen, once.
+
+    A bare lock: an ``Event`` costs several times as much, and every ``result()``
+    makes one of these.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def fire(self) -> None:
+        """Let the waiting thread go on."""
+        self._lock.release()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait; false if it has not happened within *timeout* seconds."""
+        if timeout is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
 
 
 __all__ = ["Countdown", "Errors", "Pack", "Session"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from covey.client.core.ranges import Range, Status
 from covey.client.outcome import error_of
-from covey.errors import TaskCancelled
+from covey.errors import Closed, TaskCancelled
 from covey.ids import TaskId
 from covey.serde import refs
 from covey.wire.client_link import Retry
@@ -44,9 +44,24 @@ class Future(Generic[R]):
     __slots__ = ("__weakref__", "_index", "_range", "_session")
 
     def __init__(self, session: Session, wish: Range, index: int) -> None:
-        self._session = session
+        #: ``None`` once the future was released.
+        self._session: Session | None = session
         self._range = wish
         self._index = index
+
+    @property
+    def session(self) -> Session:
+        """What waits and fetches for this future.
+
+        Raises:
+            Closed: the future was released.
+        """
+        if self._session is None:
+            raise Closed(
+                f"{self.key}: this future was released, and its value may be gone; "
+                f"submit the task again"
+            )
+        return self._session
 
     # What it is.
 
@@ -96,8 +111,8 @@ class Future(Generic[R]):
             TaskCancelled: the task was cancelled.
             Exception: whatever the task raised, with its remote traceback as a note.
         """
-        self._session.wait([self], timeout)
-        value: R = self._session.values([self])[0]
+        self.session.wait([self], timeout)
+        value: R = self.session.values([self])[0]
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -107,11 +122,11 @@ class Future(Generic[R]):
             TimeoutError: it did not end in time.
             TaskCancelled: the task was cancelled.
         """
-        self._session.wait([self], timeout)
+        self.session.wait([self], timeout)
         failure = self._range.failure(self._index)
         if failure is None:
             return None
-        error = error_of(failure, self.key, self._session.key_of)
+        error = error_of(failure, self.key, self.session.key_of)
         if isinstance(error, TaskCancelled):
             raise error
         return error
@@ -125,7 +140,7 @@ class Future(Generic[R]):
         return "\n".join(notes) or f"{type(error).__name__}: {error}"
 
     def __await__(self) -> Generator[Any, None, R]:
-        return self._session.wait_async([self], single=True).__await__()
+        return self.session.wait_async([self], single=True).__await__()
 
     def add_done_callback(self, callback: Callable[[Future[R]], object]) -> None:
         """Call *callback* with this future when the task has ended.
@@ -133,7 +148,7 @@ class Future(Generic[R]):
         It runs in covey's I/O thread (at once, in the caller's, if the task has
         ended already) and must not block.
         """
-        self._session.watch(self, callback)
+        self.session.watch(self, callback)
 
     # Acting.
 
@@ -145,25 +160,25 @@ class Future(Generic[R]):
         """
         if self.done():
             return self.cancelled()
-        self._session.cancel([self], reason)
+        self.session.cancel([self], reason)
         return True
 
     def retry(self) -> None:
         """Run a failed task once more."""
-        self._session.engine.post(Retry(((self.id, 1),)))
+        self.session.engine.post(Retry(((self.id, 1),)))
         self._range.revert(self._index, 1)
 
     def release(self) -> None:
         """Let go of the value now, without waiting for this handle to be collected."""
         if self._session is not None:
-            session, self._session = self._session, None  # type: ignore[assignment]
+            session, self._session = self._session, None
             session.release(self._range, self._index, 1)
 
     def explain(self) -> str:
         """Say in a sentence how the task stands, and what it waits for."""
         if self.done():
             return f"{self.key}: {self.status}"
-        answer = self._session.ask("explain", extents=((self.id, 1),))
+        answer = self.session.ask("explain", extents=((self.id, 1),))
         return f"{self.key}: {answer['text']}"
 
     def __del__(self) -> None:

@@ -104,4 +104,3 @@ def _from_text(text: str, secret: bytes | None) -> Target:
             f"$COVEY_CONNECTION_FILE or $COVEY_ADDRESS"
         )
     return Target(address, found, owned=False)
-

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Final
 
 from covey.client.core.ranges import Range
@@ -244,7 +244,7 @@ class Submitter:
         self._engine.check()
         if not iterables:
             raise UsageError("map needs at least one iterable of arguments")
-        columns = [c if hasattr(c, "__len__") else list(c) for c in iterables]
+        columns = [c if isinstance(c, Sized) else list(c) for c in iterables]
         n = min(len(column) for column in columns)
         shared = self._shared_keywords(function, kwargs)
         if shared is not None:
@@ -374,9 +374,7 @@ class Submitter:
         shape = shape_of(ids, marks, n)
         if shape is not None:
             aligned, whole = shape
-            self._engine.post(
-                Submit(base, n, fn, sizes, data, options, aligned, whole)
-            )
+            self._engine.post(Submit(base, n, fn, sizes, data, options, aligned, whole))
             return
         at = 0
         for index in range(n):
@@ -562,6 +560,14 @@ def shape_of(
     return tuple(aligned), (*whole, *((task, 1) for task in singles))
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
 def options_of(
     priority: int,
     retries: int,
@@ -579,9 +585,9 @@ def options_of(
         return DEFAULT_OPTIONS
     from covey.units import parse_seconds
 
-    if not isinstance(priority, int) or isinstance(priority, bool):
+    if not _is_whole(priority):
         raise UsageError(f"priority= takes a whole number, not {priority!r}")
-    if not isinstance(retries, int) or retries < 0:
+    if not _is_whole(retries) or retries < 0:
         raise UsageError(f"retries= takes a whole number from 0 up, not {retries!r}")
     seconds = 0.0
     if timeout is not None:
@@ -590,7 +596,7 @@ def options_of(
             raise UsageError(f"timeout= takes seconds above 0, not {timeout!r}")
     amounts = {}
     for name, amount in (resources or {}).items():
-        if not isinstance(amount, int | float) or amount < 0:
+        if not _is_number(amount) or amount < 0:
             raise UsageError(f"resources[{name!r}] must be a number, not {amount!r}")
         amounts[str(name)] = float(amount)
     if workers is None:

@@ -91,8 +91,8 @@ def _wait_for_first(
 
 def _session_of(futures: Any) -> Session:
     if isinstance(futures, Futures):
-        return futures._session  # noqa: SLF001
-    session: Session = futures[0]._session  # noqa: SLF001
+        return futures._session
+    session: Session = futures[0].session
     return session
 
 
@@ -131,7 +131,7 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
         ident = id(future)
         with self._condition:
             self._waiting[ident] = (future, None)
-        session = future._session  # noqa: SLF001
+        session = future.session
         countdown = session.countdown([future], lambda: self._ended(ident))
         with self._condition:
             if ident in self._waiting:
@@ -219,7 +219,7 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
         if not self._with_results:
             return future
         errors: Any = "raise" if self._raise_errors else "return"
-        return future, future._session.values([future], errors)[0]  # noqa: SLF001
+        return future, future.session.values([future], errors)[0]
 
     def next_batch(self, block: bool = True) -> list[Any]:
         """Return all that can be had now; with *block*, wait for the first one."""
@@ -239,22 +239,19 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
         return max(0.0, self._deadline - clock.monotonic())
 
     def _late(self) -> str:
-        return (
-            f"{len(self._waiting)} futures have not ended within {self._timeout:g} s"
-        )
+        return f"{len(self._waiting)} futures have not ended within {self._timeout:g} s"
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def _take_async(self) -> Future[Any]:
         loop = asyncio.get_running_loop()
         while True:
             with self._condition:
                 if not self._ready and not self._waiting:
                     raise StopAsyncIteration
                 if self._ready:
-                    future = self._ready.popleft()
-                    break
+                    return self._ready.popleft()
                 changed = loop.create_future()
                 self._wakers.append(_waker(loop, changed))
             try:
@@ -262,10 +259,13 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
                     await changed
             except TimeoutError:
                 raise TimeoutError(self._late()) from None
+
+    async def __anext__(self) -> Any:
+        future = await self._take_async()
         if not self._with_results:
             return future
         errors: Any = "raise" if self._raise_errors else "return"
-        values = await future._session.values_async([future], errors)  # noqa: SLF001
+        values = await future.session.values_async([future], errors)
         return future, values[0]
 
 

@@ -127,9 +127,7 @@ class EmbeddedCluster:
             ClusterError: none came up.
         """
         waiting = [asyncio.ensure_future(w.first_runner()) for w in self.workers]
-        done, rest = await asyncio.wait(
-            waiting, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()
         for task in done:

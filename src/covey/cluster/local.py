@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,7 @@ class LocalCluster:
         n_workers: int | None = None,
         threads_per_worker: int | None = None,
         *,
-        memory_limit: int | float | str | None = None,
+        memory_limit: float | str | None = None,
         processes: bool = True,
         machines: int = 1,
         host: str | None = None,
@@ -97,8 +98,8 @@ class LocalCluster:
             "threads": threads,
             "resources": resources or {},
             "memory_limit_bytes": _memory(memory_limit),
-            "sys_path": [path or os.getcwd() for path in sys.path],
-            "cwd": os.getcwd(),
+            "sys_path": [path or str(Path.cwd()) for path in sys.path],
+            "cwd": str(Path.cwd()),
             "check": bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
         }
         start = _start_process if processes else _start_threads
@@ -111,9 +112,9 @@ class LocalCluster:
         self.host: str = facts["host"]
         self.port: int = facts["port"]
         if facts.get("moved"):
-            print(
-                f"covey: port {port} is in use; listening on {self.port} instead",
-                file=sys.stderr,
+            warnings.warn(
+                f"port {port} is in use; the cluster listens on {self.port} instead",
+                stacklevel=2,
             )
         self.connection = Connection(
             parse_address(facts["address"]), bytes.fromhex(token)
@@ -169,7 +170,7 @@ def _shape(
     n_workers: int | None, threads: int | None, processes: bool
 ) -> tuple[int, int]:
     for label, value in (("n_workers", n_workers), ("threads_per_worker", threads)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and value < 1:
             raise UsageError(f"{label}= takes a whole number from 1 up, not {value!r}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     cores = cores or os.cpu_count() or 1
@@ -186,7 +187,7 @@ def _split(runners: int, machines: int) -> list[int]:
     ]
 
 
-def _memory(limit: int | float | str | None) -> int:
+def _memory(limit: float | str | None) -> int:
     import psutil
 
     total = int(psutil.virtual_memory().total)

@@ -24,7 +24,6 @@ from covey.runner import control, loop
 from covey.runner.process import RunnerProcess as RunnerState
 from covey.wire.base import Failure
 from covey.worker.processes import RunnerProcess
-from covey.worker.runner_link import RunnerLink
 
 _MARK_WORDS = 2
 _START_SECONDS = 30.0

@@ -77,7 +77,7 @@ def host_identity() -> str:
         except OSError:
             continue
     try:
-        parts.append(os.readlink("/proc/self/ns/pid"))
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
     except OSError:
         pass
     return "/".join(parts)

@@ -183,9 +183,7 @@ class Asker:
 def _reachable(addresses: tuple[str, ...], same_host: bool) -> list[Address]:
     """Return the addresses worth trying: a socket file only on its own host."""
     known = [parse_address(text) for text in addresses]
-    return [a for a in known if a.path and same_host] + [
-        a for a in known if not a.path
-    ]
+    return [a for a in known if a.path and same_host] + [a for a in known if not a.path]
 
 
 def _on_messages(keeper: _Keeper, link: Link, batch: list[Any]) -> None:

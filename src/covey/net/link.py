@@ -108,9 +108,11 @@ class Link(asyncio.Protocol):
             await asyncio.shield(self._writable)
 
     def pause_writing(self) -> None:
+        """The kernel takes no more for now."""
         self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
+        """The kernel takes more again."""
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
@@ -130,6 +132,7 @@ class Link(asyncio.Protocol):
         self._raw_sink = sink
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
         # uvloop's transports are none of asyncio's classes, but quack like them.
         opened = cast(asyncio.Transport, transport)
         self._transport = opened
@@ -138,6 +141,7 @@ class Link(asyncio.Protocol):
             opened.write(self._handshake.start())
 
     def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
         self.bytes_received += len(data)
         try:
             if self._handshake is not None:
@@ -210,6 +214,7 @@ class Link(asyncio.Protocol):
     # The end.
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended; nothing comes after this."""
         if self.lost:
             return
         self.lost = True

@@ -15,7 +15,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import psutil
 
@@ -77,7 +77,8 @@ class WorkerAgent:
         version: str,
         setup: dict[str, Any],
         python: str = sys.executable,
-        on_quit: Callable[[str], None] = lambda reason: None,
+        on_quit: Callable[[str], None] = lambda _: None,
+        make_runner: Callable[..., RunnerProcess] = RunnerProcess,
     ) -> None:
         self.name = name
         self.core = WorkerCore(runners, threads)
@@ -88,6 +89,7 @@ class WorkerAgent:
         self._setup = {**setup, "worker": name, "threads": threads}
         self._python = python
         self._on_quit = on_quit
+        self._make_runner = make_runner
         self._upstream: Upstream | None = None
         self._processes: list[RunnerProcess | None] = [None] * runners
         self._start_failures = 0
@@ -165,7 +167,7 @@ class WorkerAgent:
         if self._closing:
             return
         for order in self.core.step(event, clock.monotonic()):
-            _EXECUTE[type(order)](self, order)
+            self._EXECUTE[type(order)](self, order)
 
     def _tell(self, order: orders.Tell) -> None:
         if self._upstream is not None:
@@ -314,7 +316,7 @@ class WorkerAgent:
     async def _spawn(self, number: int) -> None:
         if self._closing:
             return
-        process = RunnerProcess(
+        process = self._make_runner(
             number,
             range(number * self._threads, (number + 1) * self._threads),
             self._setup,
@@ -509,22 +511,22 @@ class WorkerAgent:
         self._upstream.send(Status(self.facts()))
         self._status_timer = self._loop.call_later(STATUS_SECONDS, self._send_status)
 
-
-_EXECUTE: dict[type, Callable[[WorkerAgent, Any], None]] = {
-    orders.Tell: WorkerAgent._tell,
-    orders.Report: WorkerAgent._report,
-    orders.Dispatch: WorkerAgent._dispatch,
-    orders.EndRun: WorkerAgent._end_run,
-    orders.Retract: WorkerAgent._retract,
-    orders.Interrupt: WorkerAgent._interrupt,
-    orders.Kill: WorkerAgent._kill,
-    orders.Spawn: WorkerAgent._spawn_order,
-    orders.FetchFrom: WorkerAgent._fetch_from,
-    orders.KeepFunction: WorkerAgent._keep_function,
-    orders.KeepArguments: WorkerAgent._keep_arguments,
-    orders.KeepValues: WorkerAgent._keep_values,
-    orders.DropValues: WorkerAgent._drop_values,
-    orders.KnowPeer: WorkerAgent._know_peer,
-    orders.Quit: WorkerAgent._quit,
-    orders.WakeAt: WorkerAgent._wake_at,
-}
+    #: What carries out each kind of order.
+    _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {
+        orders.Tell: _tell,
+        orders.Report: _report,
+        orders.Dispatch: _dispatch,
+        orders.EndRun: _end_run,
+        orders.Retract: _retract,
+        orders.Interrupt: _interrupt,
+        orders.Kill: _kill,
+        orders.Spawn: _spawn_order,
+        orders.FetchFrom: _fetch_from,
+        orders.KeepFunction: _keep_function,
+        orders.KeepArguments: _keep_arguments,
+        orders.KeepValues: _keep_values,
+        orders.DropValues: _drop_values,
+        orders.KnowPeer: _know_peer,
+        orders.Quit: _quit,
+        orders.WakeAt: _wake_at,
+    }

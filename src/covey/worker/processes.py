@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from covey.payload import Buffer
@@ -94,7 +95,7 @@ class RunnerProcess:
             ",".join(map(str, fds[1:])),
         ]
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220  (it takes a millisecond)
                 command,
                 pass_fds=[*fds, marks_fd],
                 stdin=subprocess.DEVNULL,
@@ -148,7 +149,7 @@ class RunnerProcess:
                 del exc
                 if self.rest:
                     process.stderr.append(self.rest.decode(errors="replace"))
-                process._one_less()  # noqa: SLF001  (a part of this very object)
+                process._one_less()
 
         await self._loop.connect_read_pipe(Lines, self._process.stderr)
 
@@ -196,9 +197,7 @@ class RunnerProcess:
         if self._marks is None:
             return ()
         with memoryview(self._marks) as raw, raw.cast("Q") as words:
-            pairs = [
-                (words[2 * i], words[2 * i + 1]) for i in range(len(self.slots))
-            ]
+            pairs = [(words[2 * i], words[2 * i + 1]) for i in range(len(self.slots))]
         return tuple(pair for pair in pairs if pair[0] and pair[1] != _NOBODY)
 
     def failure(self, worker: str) -> Failure:
@@ -235,7 +234,7 @@ def _marks_file(size: int) -> int:
         fd = os.memfd_create("covey-marks")
     else:
         fd, path = tempfile.mkstemp(prefix="covey-marks-")
-        os.unlink(path)
+        Path(path).unlink()
     os.set_inheritable(fd, True)
     os.ftruncate(fd, size)
     return fd
@@ -258,7 +257,7 @@ def _environment(setup: dict[str, Any]) -> dict[str, str]:
     }
     for name in _THREAD_VARIABLES:
         environment.setdefault(name, "1")
-    package = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    package = str(Path(__file__).parent.parent.parent)
     paths = [package, environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     environment.update(setup.get("environ", {}))

@@ -159,9 +159,11 @@ class RunnerLink(asyncio.Protocol):
     # Receiving.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
         buffer = self._buffer
         buffer += data
         try:
@@ -181,6 +183,7 @@ class RunnerLink(asyncio.Protocol):
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended; nothing comes after this."""
         del exc
         if not self.lost:
             self.lost = True

@@ -156,9 +156,7 @@ class DataServer:
                 n //= 2
             part = pack.cut(0, n)
             self.bytes_sent += part.nbytes
-            link.send(
-                Values(request, start, n, part.sizes_bytes(), bytes(part.data))
-            )
+            link.send(Values(request, start, n, part.sizes_bytes(), bytes(part.data)))
             start += n
             count -= n
             await link.drain()
