@@ -60,6 +60,18 @@ class BaseClient:
         self._submitter = Submitter(self._session)
         _alive.add(self)
 
+    # For the surroundings.
+
+    @property
+    def session(self) -> Session:
+        """What waits, fetches and releases on behalf of this client's futures."""
+        return self._session
+
+    @property
+    def submitter(self) -> Submitter:
+        """What turns calls into messages."""
+        return self._submitter
+
     # Facts.
 
     @property
@@ -316,7 +328,9 @@ class BaseClient:
             future.release()
 
     def _close(self, shutdown: bool) -> None:
-        current.unset_default(self)  # type: ignore[arg-type]
+        if isinstance(self, Client):
+            current.unset_default(self)
+            _dask_default().unset_default(self)
         self._engine.close(shutdown=shutdown)
         self._target.close_owned()
         _alive.discard(self)
@@ -384,6 +398,7 @@ class Client(BaseClient):
         self._open(target, secret, timeout, name, keywords)
         if set_as_default:
             current.set_default(self)
+            _dask_default().set_default(self)
 
     # Results.
 
@@ -581,6 +596,13 @@ class Client(BaseClient):
         where: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _dask_default() -> Any:
+    from importlib import import_module
+
+    # A surrounding of ours, one floor up: found by name.
+    return import_module("covey.interop.dask_default")
 
 
 def _names(key: str | Sequence[str] | None, n: int) -> Sequence[str | None]:

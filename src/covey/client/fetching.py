@@ -261,6 +261,13 @@ class Session:
             await asyncio.wrap_future(self.engine.start(self._fetch(stored)))
         return self._collect(futures, errors)
 
+    async def values_here(self, futures: Sequence[Future[Any]]) -> list[Any]:
+        """Return the values of ended tasks, for work inside the I/O thread."""
+        stored = self._stored(futures)
+        if stored:
+            await self._fetch(stored)
+        return self._collect(futures, "raise")
+
     def _stored(self, futures: Sequence[Future[Any]]) -> list[tuple[Range, int]]:
         """Return those whose values rest on a worker and were not fetched yet."""
         whole = futures.whole if isinstance(futures, Futures) else None
@@ -413,6 +420,8 @@ class Session:
         extents = []
         for wish, lo, n in dropped:
             wish.held -= n
+            if wish.n == 1 and wish.held > 0:
+                continue  # Another handle of the same task is alive.
             extents.append((wish.base + lo, n))
             if wish.held <= 0:
                 self.engine.wishes.remove(wish)
@@ -420,7 +429,8 @@ class Session:
             else:
                 for index in range(lo, lo + n) if n < 64 else ():
                     wish.values.pop(index, None)
-        self.engine.post(Release(tuple(join_extents(extents))))
+        if extents:
+            self.engine.post(Release(tuple(join_extents(extents))))
 
 
 _FETCH_TRIES = 5

@@ -63,6 +63,11 @@ class Future(Generic[R]):
             )
         return self._session
 
+    @property
+    def released(self) -> bool:
+        """Whether ``release`` was called."""
+        return self._session is None
+
     # What it is.
 
     @property

@@ -90,7 +90,7 @@ class Submitter:
             )
         pickled = self._cache.pickled(function)
         if len(pickled.payload) > FUNCTION_BYTES_MAX:
-            future = self._bring([pickled.payload], pickled.label)
+            future = self.bring([pickled.payload], pickled.label)
             number, *_ = self._function(call_value)
             return number, pickled.label, pickled.digest, future
         return self._define(pickled), pickled.label, pickled.digest, None
@@ -189,7 +189,7 @@ class Submitter:
             if frames is None:
                 return packer.take_single(), found.task_ids, holds
         # Many medium ones: the arguments as a whole become one large value.
-        future = self._bring(frames, "arguments")
+        future = self.bring(frames, "arguments")
         with refs.capture() as outer:
             packer.add(_Large(future.id))
         needs = [*outer.task_ids, *found.task_ids]
@@ -223,7 +223,7 @@ class Submitter:
                 LIMIT_BYTES // 2
             ):
                 return value
-            future = self._bring(frames, "argument")
+            future = self.bring(frames, "argument")
             holds.append(future)
             return future
 
@@ -352,7 +352,7 @@ class Submitter:
     def _add_large(
         self, packer: Packer, frames: list[Buffer], wish: Range, ids: list[TaskId]
     ) -> None:
-        future = self._bring(frames, "arguments")
+        future = self.bring(frames, "arguments")
         wish.holds.append(future)
         packer.add(_Large(future.id))
         del ids
@@ -431,7 +431,11 @@ class Submitter:
         message = Scatter(base, len(pack), sizes, bytes(pack.data), workers, broadcast)
         self._engine.post(message)
 
-    def _bring(self, frames: list[Buffer], label: str) -> Future[Any]:
+    def number_of(self, function: Callable[..., Any]) -> int:
+        """Return this client's number for a (small) function, defining it if need be."""
+        return self._define(self._cache.pickled(function))
+
+    def bring(self, frames: list[Buffer], label: str) -> Future[Any]:
         """Bring one large value to a worker and return a future of it."""
         base = self._engine.new_tasks(1)
         wish = self._new_range(base, 1, label, None)

@@ -26,7 +26,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from covey import clock
 from covey.errors import StartFailed, UsageError
 from covey.net.addresses import Address, parse_address
-from covey.net.connection_file import Connection, runtime_directory
+from covey.net.connection_file import (
+    Connection,
+    file_for,
+    runtime_directory,
+    write_connection_file,
+)
 from covey.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -119,9 +124,15 @@ class LocalCluster:
         self.connection = Connection(
             parse_address(facts["address"]), bytes.fromhex(token)
         )
+        if self.port:
+            path = file_for(self.port)
+            tcp = Address(self.host, self.port, "")
+            write_connection_file(path, self.connection._replace(address=tcp))
         self.n_workers = runners
         self.threads_per_worker = threads
-        self._finalizer = weakref.finalize(self, _finish, stop, directory, os.getpid())
+        self._finalizer = weakref.finalize(
+            self, _finish, stop, directory, self.port, os.getpid()
+        )
 
     @property
     def scheduler_address(self) -> str:
@@ -198,10 +209,12 @@ def _memory(limit: float | str | None) -> int:
     return parse_bytes(limit) if isinstance(limit, str) else int(limit)
 
 
-def _finish(stop: Callable[[], None], directory: str, pid: int) -> None:
+def _finish(stop: Callable[[], None], directory: str, port: int, pid: int) -> None:
     """End a cluster, from the process that made it only."""
     if os.getpid() == pid:
         stop()
+        if port:
+            file_for(port).unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from covey.payload import Buffer, Pack
-from covey.serde import registry
+from covey.serde import methods, registry
 from covey.serde.culprit import cannot_pickle
 from covey.serde.registry import PROTOCOL
 from covey.serde.values import (
@@ -129,8 +129,8 @@ class Packer:
 
     def _settle(self, value: Any, name: str, stream: bytes) -> list[Buffer] | None:
         """Look twice at a value that is not tiny."""
-        if registry.in_use():
-            # The fast way knew nothing of the user's own serializers.
+        if registry.in_use() or methods.may_hold_methods(stream):
+            # The fast way knew nothing of our table of reducers.
             self._sieve.found_large()
             try:
                 stream = pickle_by_reference(value, self._take_buffer)

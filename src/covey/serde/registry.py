@@ -17,6 +17,7 @@ from collections.abc import Callable, MutableMapping
 from typing import IO, Any, Final, TypeVar
 
 from covey.errors import TaskUnreadable
+from covey.serde import methods
 
 T = TypeVar("T")
 
@@ -85,7 +86,15 @@ def dispatch_table(
     """Return what a pickler needs to know, or ``None`` if nothing is registered."""
     if not _reducers:
         return None
-    return ChainMap(_reducers, copyreg.dispatch_table if below is None else below)
+    return with_methods(below)
+
+
+def with_methods(
+    below: MutableMapping[Any, Any] | None = None,
+) -> MutableMapping[Any, Any]:
+    """Return what is registered, and how functions of modules are written."""
+    below = copyreg.dispatch_table if below is None else below
+    return ChainMap(_reducers, methods.REDUCERS, below)
 
 
 def by_value_pickler(
@@ -100,10 +109,9 @@ def by_value_pickler(
         from cloudpickle import Pickler as class_  # noqa: N813  # a class all the same
     except ModuleNotFoundError:
         class_ = pickle.Pickler
-    table = dispatch_table(getattr(class_, "dispatch_table", None))
-    if table is not None:
-        # The table has to be the class's: as an attribute of the instance it
-        # would not reach the C code of the base class.
-        class_ = type("Pickler", (class_,), {"dispatch_table": table})
+    table = with_methods(getattr(class_, "dispatch_table", None))
+    # The table has to be the class's: as an attribute of the instance it
+    # would not reach the C code of the base class.
+    class_ = type("Pickler", (class_,), {"dispatch_table": table})
     pickler: pickle.Pickler = class_(file, PROTOCOL, buffer_callback=take_buffer)
     return pickler

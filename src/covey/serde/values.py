@@ -63,13 +63,10 @@ class _OutOfBand:
 
 
 def pickle_by_reference(value: Any, take_buffer: BufferCallback | None) -> bytes:
-    """Pickle *value* with the C pickler and the registered serializers."""
-    table = registry.dispatch_table()
-    if table is None:
-        return pickle.dumps(value, PROTOCOL, buffer_callback=take_buffer)
+    """Pickle *value* with the C pickler, by our own table of reducers."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=take_buffer)
-    pickler.dispatch_table = table
+    pickler.dispatch_table = registry.with_methods()
     pickler.dump(value)
     return file.getvalue()
 

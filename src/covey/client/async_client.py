@@ -1,0 +1,151 @@
+"""``AsyncClient``: the client for programs that live in an event loop.
+
+The same engine as ``Client`` has, with an I/O thread of its own; only waiting
+differs.  It works in any asyncio loop, and never blocks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from covey.client.client import BaseClient
+from covey.client.fetching import Errors, extents_of
+from covey.client.future import Future, Futures
+from covey.client.nested import futures_in, rebuild
+from covey.errors import UsageError
+
+
+class AsyncClient(BaseClient):
+    """A connection to a cluster, to be awaited.
+
+    ::
+
+        async with AsyncClient() as client:
+            future = client.submit(inc, 1)
+            await future
+
+    Args:
+        target: as for ``Client``.
+        timeout: seconds to wait for the scheduler to answer.
+        name: how this client is called in messages.
+        secret: the cluster's secret, if it is not in a connection file.
+        **keywords: of ``LocalCluster``.
+    """
+
+    #: dask asks for this.
+    asynchronous = True
+
+    def __init__(
+        self,
+        target: Any = None,
+        *,
+        timeout: float = 10.0,
+        name: str | None = None,
+        secret: bytes | None = None,
+        **keywords: Any,
+    ) -> None:
+        self._how = (target, secret, timeout, name, keywords)
+        self._started = False
+
+    async def start(self) -> Self:
+        """Connect.  ``await AsyncClient(...)`` and ``async with`` do it."""
+        if not self._started:
+            await asyncio.to_thread(self._open, *self._how)
+            self._started = True
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.start().__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"_engine", "_session", "_submitter", "_target"}:
+            raise UsageError(
+                "this AsyncClient is not connected yet: await it, or use it in "
+                "`async with`"
+            )
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+    async def gather(self, futures: Any, errors: Errors = "raise") -> Any:
+        """Return the values of futures, in the shape in which they came.
+
+        Args:
+            futures: a future, or futures nested in lists, tuples, sets, dicts.
+            errors: ``"raise"`` the first, ``"skip"`` what failed, or ``"return"``
+                the exceptions in the values' places.
+        """
+        if isinstance(futures, Futures):
+            await self._session.wait_async(futures)
+            return await self._session.values_async(futures, errors)
+        found = list(futures_in(futures))
+        await self._session.wait_async(found)
+        if errors == "skip":
+            found = [future for future in found if future.status == "finished"]
+        values = await self._session.values_async(found, errors)
+        return rebuild(futures, dict(zip(map(id, found), values, strict=True)))
+
+    async def scatter(
+        self,
+        data: Any,
+        broadcast: bool = False,
+        workers: str | Iterable[str] | None = None,
+    ) -> Any:
+        """Put local data on the cluster; see ``Client.scatter``."""
+        return await asyncio.to_thread(self._scatter, data, workers, broadcast)
+
+    async def wait(self, futures: Any) -> None:
+        """Wait until all of *futures* have ended."""
+        await self._session.wait_async(list(futures_in(futures)))
+
+    async def wait_for_workers(
+        self, n_workers: int = 1, timeout: float | None = None
+    ) -> None:
+        """Wait until *n_workers* workers have joined; see ``Client``."""
+        work = self._engine.wait_for_workers(n_workers, timeout)
+        await asyncio.wrap_future(self._engine.start(work))
+
+    async def who_has(self, futures: Any) -> dict[str, list[str]]:
+        """Return the names of the workers that hold each value, by key."""
+        chosen: list[Future[Any]] = list(futures_in(futures))
+        work = self._engine.ask("who_has", extents=extents_of(f.id for f in chosen))
+        places = await asyncio.wrap_future(self._engine.start(work))
+        by_id = {
+            task: workers
+            for base, n, workers in places
+            for task in range(base, base + n)
+        }
+        return {future.key: list(by_id.get(future.id, [])) for future in chosen}
+
+    async def scheduler_info(self) -> dict[str, Any]:
+        """Return workers, clients, task states and counters as plain data."""
+        work = self._engine.ask("info")
+        info: dict[str, Any] = await asyncio.wrap_future(self._engine.start(work))
+        return info
+
+    def ncores(self) -> dict[str, int]:
+        """Return how many slots each worker has, by name."""
+        self._engine.check()
+        return {seen.name: seen.slots for seen in self._engine.workers.values()}
+
+    async def close(self) -> None:
+        """Leave the cluster.  A cluster that this client made ends with it."""
+        if self._started:
+            await asyncio.to_thread(self._close, shutdown=False)
+
+    async def shutdown(self) -> None:
+        """End the whole cluster, and leave."""
+        if self._started:
+            await asyncio.to_thread(self._close, shutdown=True)
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,198 @@
+"""``concurrent.futures`` on a cluster: a true ``Executor`` with true futures.
+
+For every library that asks for an executor: its futures work in
+``concurrent.futures.wait`` and ``as_completed``, in ``asyncio.wrap_future`` and
+``loop.run_in_executor``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from covey import clock
+from covey.client.client import Client
+from covey.client.future import Future
+from covey.errors import TaskCancelled
+
+T = TypeVar("T")
+
+
+class _ClusterFuture(concurrent.futures.Future[T]):
+    """A future of the standard library that follows one of ours."""
+
+    def __init__(self, ours: Future[T]) -> None:
+        super().__init__()
+        self._ours = ours
+
+    def cancel(self) -> bool:
+        """Cancel the task unless it has ended; a running one is stopped."""
+        if not super().cancel():
+            return False
+        self._ours.cancel("the future of the executor was cancelled")
+        self.set_running_or_notify_cancel()
+        return True
+
+
+class ClientExecutor(concurrent.futures.Executor):
+    """Runs calls as tasks of a client.
+
+    Args:
+        client: whose cluster to use.
+        **options: of ``Client.submit``, for every call: ``priority``, ``retries``, ...
+    """
+
+    def __init__(self, client: Client, **options: Any) -> None:
+        self._client = client
+        self._options = options
+        self._pending: set[_ClusterFuture[Any]] = set()
+        self._lock = threading.Lock()
+        self._delivering: deque[asyncio.Task[None]] = deque(maxlen=10_000)
+        self._closed = False
+
+    @property
+    def _max_workers(self) -> int:
+        # dask asks executors for this.
+        return max(1, sum(self._client.ncores().values()))
+
+    def submit(
+        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> concurrent.futures.Future[T]:
+        """Run ``fn(*args, **kwargs)`` on the cluster.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+        """
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        ours: Future[T] = self._client.submit(_call, fn, args, kwargs, **self._options)
+        theirs = _ClusterFuture(ours)
+        with self._lock:
+            self._pending.add(theirs)
+        ours.add_done_callback(lambda done: self._ended(done, theirs))
+        return theirs
+
+    def _ended(self, ours: Future[Any], theirs: _ClusterFuture[Any]) -> None:
+        """Hand an outcome over.  A value may have to be fetched: not in this thread."""
+        if ours.status == "finished":
+            engine = ours.session.engine
+            work = _deliver(ours, theirs, self._forget)
+            self._delivering.append(engine.loop.create_task(work))
+            return
+        self._forget(theirs)
+        if theirs.cancelled():
+            return
+        try:
+            error = ours.exception(0)
+        except TaskCancelled:
+            if theirs.cancel():
+                return
+            error = TaskCancelled(f"{ours.key} was cancelled")
+        _set(theirs, None, error)
+
+    def _forget(self, theirs: _ClusterFuture[Any]) -> None:
+        with self._lock:
+            self._pending.discard(theirs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[T]:
+        """Return the results of calls in the order of the elements.
+
+        Args:
+            fn: what to call.
+            *iterables: arguments; read to the end at once.
+            timeout: seconds until an unfinished result raises ``TimeoutError``.
+            chunksize: taken for compatibility; covey sizes its batches itself.
+        """
+        del chunksize
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        futures = self._client.map(fn, *iterables, **self._options)
+
+        def results() -> Iterator[T]:
+            try:
+                for index in range(len(futures)):
+                    left = None
+                    if deadline is not None:
+                        left = max(0.0, deadline - clock.monotonic())
+                    yield futures[index].result(left)
+            finally:
+                if any(not future.done() for future in futures):
+                    self._client.cancel(futures, "nobody reads the results any more")
+
+        return results()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; with *wait*, return when all have ended."""
+        self._closed = True
+        with self._lock:
+            pending = list(self._pending)
+        if cancel_futures:
+            for future in pending:
+                future.cancel()
+        if wait:
+            concurrent.futures.wait(pending)
+
+
+async def _deliver(
+    ours: Future[Any],
+    theirs: _ClusterFuture[Any],
+    forget: Callable[[_ClusterFuture[Any]], None],
+) -> None:
+    try:
+        value = (await ours.session.values_here([ours]))[0]
+    except BaseException as error:
+        _set(theirs, None, error)
+    else:
+        _set(theirs, value, None)
+    finally:
+        forget(theirs)
+
+
+def _set(
+    theirs: concurrent.futures.Future[Any], value: Any, error: BaseException | None
+) -> None:
+    try:
+        if error is not None:
+            theirs.set_exception(error)
+        else:
+            theirs.set_result(value)
+    except concurrent.futures.InvalidStateError:
+        return  # It was cancelled in the meantime.
+
+
+def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    return fn(*args, **kwargs)
+
+
+class Executor(ClientExecutor):
+    """An executor that brings its own cluster, or uses one that is there.
+
+    Args:
+        target: a client, or whatever ``Client`` takes: an address, a cluster,
+            ``None`` for this machine's cores.
+        **keywords: of ``LocalCluster``, when *target* is ``None``.
+    """
+
+    def __init__(self, target: Any = None, **keywords: Any) -> None:
+        self._owns = not isinstance(target, Client)
+        client = target
+        if self._owns:
+            client = Client(target, set_as_default=False, **keywords)
+        super().__init__(client)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and end a cluster that was made for this executor."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        if self._owns and (wait or cancel_futures):
+            self._client.close()
