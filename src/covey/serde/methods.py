@@ -26,13 +26,13 @@ def offered(module: str, name: str) -> Any:
 
 
 def _reduce(method: Any) -> str | tuple[Any, ...]:
-    owner = method.__self__
+    owner, name = method.__self__, method.__name__
     if owner is not None and not isinstance(owner, types.ModuleType | type):
         place = type(owner).__module__
         while place:
             module: Any = sys.modules.get(place)
-            if getattr(module, method.__name__, None) is method:
-                return (offered, (place, method.__name__))
+            if getattr(module, name, None) is method:
+                return (offered, (place, name))
             place = place.rpartition(".")[0]
     reduced: str | tuple[Any, ...] = method.__reduce__()
     return reduced
