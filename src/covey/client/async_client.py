@@ -7,11 +7,11 @@ differs.  It works in any asyncio loop, and never blocks it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from covey.client.client import BaseClient
+from covey.client.base import BaseClient
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in, rebuild
@@ -124,10 +124,32 @@ class AsyncClient(BaseClient):
         info: dict[str, Any] = await asyncio.wrap_future(self._engine.start(work))
         return info
 
-    def ncores(self) -> dict[str, int]:
-        """Return how many slots each worker has, by name."""
-        self._engine.check()
-        return {seen.name: seen.slots for seen in self._engine.workers.values()}
+    async def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        workers: Iterable[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Run a function once on every worker; see ``Client.run``."""
+        results: dict[str, Any] = await self.gather(
+            self._run_everywhere(fn, args, workers, kwargs)
+        )
+        return results
+
+    async def get(self, dsk: Any, keys: Any = None, **options: Any) -> Any:
+        """Run a dask graph and return the values of *keys*; see ``Client.get``."""
+        futures = self._dask().futures_of_keys(self, dsk, keys, **options)
+        return await self.gather(futures)
+
+    def compute(self, collections: Any, **options: Any) -> Any:
+        """Return futures of the values of dask collections."""
+        return self._dask().compute(self, collections, **options)
+
+    def persist(self, collections: Any, **options: Any) -> Any:
+        """Return collections of the same meaning whose parts live on the cluster."""
+        return self._dask().persist(self, collections, **options)
 
     async def close(self) -> None:
         """Leave the cluster.  A cluster that this client made ends with it."""

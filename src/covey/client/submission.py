@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
-from covey.client.fetching import Session, extents_of
+from covey.client.fetching import Session
 from covey.client.functions import FunctionCache
 from covey.client.future import Future, Futures
+from covey.client.shapes import shape_of, split_needs
 from covey.errors import ClusterError, KeyConflict, UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
@@ -26,7 +27,7 @@ from covey.serde.call import Call, call_value
 from covey.serde.columns import columns_payload
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.values import dumps
-from covey.wire.base import DEFAULT_OPTIONS, Extent, Options
+from covey.wire.base import Options
 from covey.wire.client_link import DefineFunction, Placed, Scatter, Submit
 
 #: A chunk of a range is closed when it has this many tasks or bytes.
@@ -38,9 +39,6 @@ FIRST_CHUNK_TASKS: Final = 64
 
 #: A function with more bytes than this travels as a value, on the data plane.
 FUNCTION_BYTES_MAX: Final = 1 << 20
-
-#: As many futures of neighbouring tasks in one argument list are named as a whole.
-_WHOLE_MIN: Final = 4
 
 
 class _Here(threading.local):
@@ -516,104 +514,3 @@ def _name_culprit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         dumps(value, f"args[{index}]")
     for name, value in kwargs.items():
         dumps(value, f"kwargs[{name!r}]")
-
-
-def split_needs(
-    ids: list[TaskId],
-) -> tuple[tuple[TaskId, ...], tuple[Extent, ...]]:
-    """Return single inputs, and stretches of neighbouring ones, each once."""
-    singles: list[TaskId] = []
-    stretches: list[Extent] = []
-    for base, n in extents_of(set(ids)):
-        if n >= _WHOLE_MIN:
-            stretches.append((base, n))
-        else:
-            singles += range(base, base + n)
-    return tuple(singles), tuple(stretches)
-
-
-def shape_of(
-    ids: list[TaskId], marks: list[int], n: int
-) -> tuple[tuple[TaskId, ...], tuple[Extent, ...]] | None:
-    """Return how the futures in *n* argument lists hang together, if they do.
-
-    Args:
-        ids: the ids of all futures met, in order.
-        marks: how many had been met after each argument list.
-        n: how many argument lists there are.
-
-    Returns:
-        First ids of inputs that go up by one from task to task, and extents
-        that all tasks take; ``None`` if it is neither for some input.
-    """
-    k = marks[0] if marks else 0
-    if len(marks) != n or not k or marks != list(range(k, n * k + 1, k)):
-        return None
-    aligned: list[TaskId] = []
-    same: list[TaskId] = []
-    for j in range(k):
-        column = ids[j::k]
-        first = column[0]
-        if column[-1] == first and column.count(first) == n:
-            same.append(first)
-        elif column == list(range(first, first + n)):
-            aligned.append(first)
-        else:
-            return None
-    singles, whole = split_needs(same)
-    return tuple(aligned), (*whole, *((task, 1) for task in singles))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
-
-
-def options_of(
-    priority: int,
-    retries: int,
-    timeout: float | str | None,
-    resources: dict[str, float] | None,
-    workers: str | Iterable[str] | None,
-    allow_other_workers: bool,
-) -> Options:
-    """Return what a user asked for, checked.
-
-    Raises:
-        UsageError: a value makes no sense; the message names it.
-    """
-    if not (priority or retries or timeout or resources or workers):
-        return DEFAULT_OPTIONS
-    from covey.units import parse_seconds
-
-    if not _is_whole(priority):
-        raise UsageError(f"priority= takes a whole number, not {priority!r}")
-    if not _is_whole(retries) or retries < 0:
-        raise UsageError(f"retries= takes a whole number from 0 up, not {retries!r}")
-    seconds = 0.0
-    if timeout is not None:
-        seconds = parse_seconds(timeout) if isinstance(timeout, str) else timeout
-        if seconds <= 0:
-            raise UsageError(f"timeout= takes seconds above 0, not {timeout!r}")
-    amounts = {}
-    for name, amount in (resources or {}).items():
-        if not _is_number(amount) or amount < 0:
-            raise UsageError(f"resources[{name!r}] must be a number, not {amount!r}")
-        amounts[str(name)] = float(amount)
-    if workers is None:
-        names: tuple[str, ...] = ()
-    elif isinstance(workers, str):
-        names = (workers,)
-    else:
-        names = tuple(workers)
-        if not all(isinstance(name, str) for name in names):
-            raise UsageError(f"workers= takes names or addresses, not {workers!r}")
-    return Options(
-        priority, retries, float(seconds), amounts, names, allow_other_workers
-    )
-
-
-__all__ = ["Submitter", "options_of", "shape_of", "split_needs"]

@@ -18,7 +18,7 @@ from covey.client.client import Client
 from covey.client.core.ranges import Range
 from covey.client.fetching import extents_of
 from covey.client.future import Future
-from covey.client.submission import options_of
+from covey.client.options import options_of
 from covey.errors import UsageError
 from covey.ids import TaskId
 from covey.interop.pool import RemoteData

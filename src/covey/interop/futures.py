@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from covey import clock
+from covey.client.base import BaseClient
 from covey.client.client import Client
 from covey.client.future import Future
 from covey.errors import TaskCancelled
@@ -46,7 +47,7 @@ class ClientExecutor(concurrent.futures.Executor):
         **options: of ``Client.submit``, for every call: ``priority``, ``retries``, ...
     """
 
-    def __init__(self, client: Client, **options: Any) -> None:
+    def __init__(self, client: BaseClient, **options: Any) -> None:
         self._client = client
         self._options = options
         self._pending: set[_ClusterFuture[Any]] = set()
@@ -185,14 +186,14 @@ class Executor(ClientExecutor):
     """
 
     def __init__(self, target: Any = None, **keywords: Any) -> None:
-        self._owns = not isinstance(target, Client)
+        self._own: Client | None = None
         client = target
-        if self._owns:
-            client = Client(target, set_as_default=False, **keywords)
+        if not isinstance(target, BaseClient):
+            client = self._own = Client(target, set_as_default=False, **keywords)
         super().__init__(client)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end a cluster that was made for this executor."""
         super().shutdown(wait, cancel_futures=cancel_futures)
-        if self._owns and (wait or cancel_futures):
-            self._client.close()
+        if self._own is not None and (wait or cancel_futures):
+            self._own.close()

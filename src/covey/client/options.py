@@ -1,0 +1,61 @@
+"""From the keywords of ``submit`` to checked options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from covey.errors import UsageError
+from covey.wire.base import DEFAULT_OPTIONS, Options
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def options_of(
+    priority: int,
+    retries: int,
+    timeout: float | str | None,
+    resources: dict[str, float] | None,
+    workers: str | Iterable[str] | None,
+    allow_other_workers: bool,
+) -> Options:
+    """Return what a user asked for, checked.
+
+    Raises:
+        UsageError: a value makes no sense; the message names it.
+    """
+    if not (priority or retries or timeout or resources or workers):
+        return DEFAULT_OPTIONS
+    from covey.units import parse_seconds
+
+    if not _is_whole(priority):
+        raise UsageError(f"priority= takes a whole number, not {priority!r}")
+    if not _is_whole(retries) or retries < 0:
+        raise UsageError(f"retries= takes a whole number from 0 up, not {retries!r}")
+    seconds = 0.0
+    if timeout is not None:
+        seconds = parse_seconds(timeout) if isinstance(timeout, str) else timeout
+        if seconds <= 0:
+            raise UsageError(f"timeout= takes seconds above 0, not {timeout!r}")
+    amounts = {}
+    for name, amount in (resources or {}).items():
+        if not _is_number(amount) or amount < 0:
+            raise UsageError(f"resources[{name!r}] must be a number, not {amount!r}")
+        amounts[str(name)] = float(amount)
+    if workers is None:
+        names: tuple[str, ...] = ()
+    elif isinstance(workers, str):
+        names = (workers,)
+    else:
+        names = tuple(workers)
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError(f"workers= takes names or addresses, not {workers!r}")
+    return Options(
+        priority, retries, float(seconds), amounts, names, allow_other_workers
+    )
