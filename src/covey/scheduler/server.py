@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from covey import clock
-from covey.errors import InternalError, RemoteProtocolError
+from covey.errors import RemoteProtocolError
 from covey.net.addresses import Address
 from covey.net.inproc import InprocLink, inproc_pair
 from covey.net.link import Link
@@ -127,6 +127,7 @@ class SchedulerServer:
         link.send(Welcome(link.peer, self.cluster, state.epoch, self._version))
         # In a frame of its own: the peer reads the next one with another union.
         link.flush()
+        assert isinstance(first, ClientIntroduction | WorkerIntroduction)
         self._step(Joined(link.peer, first))
         if rest:
             link.fail(RemoteProtocolError("messages came before the welcome"))
@@ -134,14 +135,12 @@ class SchedulerServer:
     def _said(self, link: Link | InprocLink, batch: list[Any]) -> None:
         try:
             self._step(Said(link.peer, batch))
-        except (KeyError, ValueError) as error:
-            if isinstance(error, InternalError) or isinstance(link, InprocLink):
+        except RemoteProtocolError as error:
+            if isinstance(link, InprocLink):
                 raise
             # Well-formed, yet senseless: a function never defined, a bad pack.
             self.protocol_errors += 1
-            link.fail(
-                RemoteProtocolError(f"the peer sent a message without sense: {error!r}")
-            )
+            link.fail(error)
 
     def _on_lost(self, link: Link | InprocLink, error: Exception | None) -> None:
         if isinstance(error, RemoteProtocolError):

@@ -42,10 +42,10 @@ class Options(
         allow_other_workers: ``workers`` is a wish, not a rule.
     """
 
-    priority: int = 0
+    priority: Annotated[int, msgspec.Meta(ge=-(1 << 31), le=1 << 31)] = 0
     retries: Annotated[int, msgspec.Meta(ge=0)] = 0
     timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    resources: dict[str, float] = {}
+    resources: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e15)]] = {}
     workers: tuple[str, ...] = ()
     allow_other_workers: bool = False
 

@@ -149,12 +149,17 @@ class Finished(Message, frozen=True, tag=20):
 
 
 class Stored(Message, frozen=True, tag=21):
-    """Tasks are done; their results rest on a worker."""
+    """Tasks are done; their results rest on a worker.
+
+    ``source`` is the id under which the worker keeps the first of them: another
+    one than ``base`` when the task is shared under a name.
+    """
 
     base: Id
     n: Count
     worker: Id
     nbytes: Id
+    source: int = -1
 
 
 class Failed(Message, frozen=True, tag=22):

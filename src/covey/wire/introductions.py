@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+import msgspec
 
 from covey.wire.base import Id, Message
 
@@ -21,8 +23,8 @@ class WorkerIntroduction(Message, frozen=True, tag=101):
     """A worker presents itself: what it offers and where it serves data."""
 
     name: str
-    slots: int
-    resources: dict[str, float]
+    slots: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+    resources: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e15)]]
     addresses: tuple[str, ...]
     host: str
     memory_limit_bytes: int

@@ -26,7 +26,8 @@ class Run(Message, frozen=True, tag=41):
 
     ``aligned`` and ``whole`` name the inputs, as in ``Submit``.  ``sources``
     says where inputs that this worker may lack can be fetched: extents and
-    the addresses of a worker that holds them.
+    the number of a worker that holds them.  ``renamed`` lists inputs that the
+    arguments know by another id: (that id, the real one).
     """
 
     run: Id
@@ -42,6 +43,7 @@ class Run(Message, frozen=True, tag=41):
     timeout_seconds: float = 0.0
     seconds: float = 0.0
     reply: bool = True
+    renamed: tuple[tuple[int, int], ...] = ()
 
 
 class Put(Message, frozen=True, tag=42):
@@ -66,7 +68,11 @@ class Return(Message, frozen=True, tag=44):
 
 
 class Stop(Message, frozen=True, tag=45):
-    """Give up these tasks of a run; ``kill`` them when they are executing."""
+    """Give up these tasks of a run; ``kill`` them when they are executing.
+
+    From then on the worker holds nothing of these tasks and says nothing about
+    them: what has ended is dropped, what still executes is when it ends.
+    """
 
     run: Id
     base: Id
@@ -129,13 +135,14 @@ class RunFailed(Message, frozen=True, tag=62):
 class Returned(Message, frozen=True, tag=63):
     """Tasks that had not begun come back, to be placed anew.
 
-    ``lacking`` names inputs that could not be fetched from anywhere.
+    ``lacking`` names inputs that could not be fetched, and the worker that was
+    to deliver them, as in the ``sources`` of the run.
     """
 
     run: Id
     base: Id
     n: Count
-    lacking: tuple[Extent, ...] = ()
+    lacking: tuple[tuple[int, int, int], ...] = ()
 
 
 class ReturnDone(Message, frozen=True, tag=64):
@@ -166,6 +173,27 @@ class Leaving(Message, frozen=True, tag=68):
     """The worker wants to go in good order: give it no more, move its data."""
 
 
+class Blocked(Message, frozen=True, tag=69):
+    """A task waits for tasks of its own: its slot is free for others."""
+
+    run: Id
+    task: Id
+
+
+class Resumed(Message, frozen=True, tag=70):
+    """A task that was blocked goes on."""
+
+    run: Id
+    task: Id
+
+
+class Unfetched(Message, frozen=True, tag=71):
+    """What a ``Fetch`` asked for could not be had from that worker."""
+
+    extents: tuple[Extent, ...]
+    worker: Id
+
+
 FromWorker: TypeAlias = (
     Ran
     | RanStored
@@ -176,5 +204,8 @@ FromWorker: TypeAlias = (
     | Lacks
     | Status
     | Leaving
+    | Blocked
+    | Resumed
+    | Unfetched
 )
 ToWorker: TypeAlias = Define | Run | Put | Drop | Return | Stop | Peer | Fetch | Leave

@@ -24,7 +24,7 @@ from covey.errors import ClusterError, RemoteProtocolError
 from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker, Loot
 from covey.payload import Buffer, Pack
-from covey.store.segments import adopt
+from covey.store.segments import Segment, adopt
 from covey.store.shelf import Shelf
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.worker_link import Leaving, Ran, Status
@@ -105,6 +105,8 @@ class WorkerAgent:
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._process_info = psutil.Process()
+        #: Values that have come from a slot, while the core decides on them.
+        self._arrived: tuple[int, Pack | Segment] | None = None
         self._first_ready: asyncio.Future[None] = self._loop.create_future()
 
     # Life.
@@ -215,6 +217,7 @@ class WorkerAgent:
             wanted = [(task, order.n) for task in order.aligned]
             number = order.slot // self._threads
             self._collect(number, [*wanted, *order.whole], inputs, bodies)
+            self._collect_renamed(number, order.renamed, inputs, bodies)
         link.tell(
             ["run", order.run, order.fn, order.base, order.n, part.nbytes, inputs, 0],
             part.sizes_bytes(),
@@ -241,13 +244,27 @@ class WorkerAgent:
                     inputs.append(["in", start, count, pack.nbytes])
                     bodies += (pack.sizes_bytes(), pack.data)
 
+    def _collect_renamed(
+        self,
+        runner: int,
+        renamed: tuple[tuple[int, int], ...],
+        inputs: list[list[Any]],
+        bodies: list[Buffer],
+    ) -> None:
+        """List inputs under the ids by which the arguments know them."""
+        for alias, real in renamed:
+            start = len(inputs)
+            self._collect(runner, [(real, 1)], inputs, bodies)
+            for entry in inputs[start:]:
+                entry[1] = alias
+
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
         for operation, body in says:
             if type(operation) is SaysRan:
                 pack = read_pack(operation, body)
                 if not 0 < operation.n == len(pack):
                     raise RemoteProtocolError("a runner reported an empty stretch")
-                self.shelf.put(operation.base, pack)
+                self._arrived = (operation.base, pack)
                 self._step(
                     orders.SlotRan(
                         slot,
@@ -301,12 +318,32 @@ class WorkerAgent:
             return
         if link is not None:
             link.tell(["took", [says.handle]])
-        self.shelf.put_segment(says.task, segment)
+        self._arrived = (says.task, segment)
         self._step(
             orders.SlotRan(
                 slot, says.run, says.task, 1, says.seconds, says.size, inline=False
             )
         )
+        if self._arrived is not None:
+            # Nobody wants it any more.
+            segment.close()
+            self._arrived = None
+
+    def _stow(self, order: orders.Stow) -> None:
+        """Keep what has just come from a slot, or a part of it."""
+        assert self._arrived is not None
+        base, values = self._arrived
+        if isinstance(values, Segment):
+            self._arrived = None
+            self.shelf.put_segment(base, values)
+        else:
+            lo = order.base - base
+            self.shelf.put(order.base, values.cut(lo, lo + order.n))
+
+    def _flush(self, order: orders.Flush) -> None:
+        process = self._processes[order.slot // self._threads]
+        if process is not None and process.control is not None:
+            process.control.tell(["flush", order.slot % self._threads])
 
     # Runner processes.
 
@@ -439,13 +476,13 @@ class WorkerAgent:
         except ClusterError:
             # The scheduler is told of each; it knows what else can be done.
             for extent in extents:
-                self._step(orders.FetchFailed(extent))
+                self._step(orders.FetchFailed(extent, worker))
             return
-        self._stow(loot)
+        self._take_in(loot)
         lacking = loot.lacking
         for base, n in extents:
             if any(b < base + n and base < b + m for b, m in lacking):
-                self._step(orders.FetchFailed((base, n)))
+                self._step(orders.FetchFailed((base, n), worker))
                 continue
             found = self.shelf.find(base, n)
             nbytes = sum(
@@ -456,7 +493,7 @@ class WorkerAgent:
             )
             self._step(orders.Fetched((base, n), nbytes))
 
-    def _stow(self, loot: Loot) -> None:
+    def _take_in(self, loot: Loot) -> None:
         for base, pack in loot.packs:
             self.shelf.put(base, pack)
         for task, segment in loot.segments:
@@ -515,6 +552,8 @@ class WorkerAgent:
     _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {
         orders.Tell: _tell,
         orders.Report: _report,
+        orders.Stow: _stow,
+        orders.Flush: _flush,
         orders.Dispatch: _dispatch,
         orders.EndRun: _end_run,
         orders.Retract: _retract,

@@ -40,6 +40,6 @@ class Handlers(Generic[P]):
 
     def must_cover(self, union: Any) -> None:
         """Check, once and at import, that every arm of *union* has its handler."""
-        assert set(self._table) == set(get_args(union)), (
-            set(self._table) ^ set(get_args(union))
+        assert set(self._table) == set(get_args(union)), set(self._table) ^ set(
+            get_args(union)
         )

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from covey.scheduler.core.spans import find, inputs_of
-from covey.scheduler.core.state import UNFINISHED, SchedulerState, Span, State
+from covey.scheduler.core.state import (
+    UNFINISHED,
+    SchedulerState,
+    Span,
+    State,
+    Worker,
+)
 
 
 def check(state: SchedulerState) -> None:
@@ -15,22 +21,59 @@ def check(state: SchedulerState) -> None:
     ready = sum(s.n for s in state.spans.values() if s.state is State.READY)
     assert state.ready_count == ready, (state.ready_count, ready)
     for worker in state.workers.values():
-        assert worker.count == sum(span.n for span in worker.assigned), worker
-        assert worker.count == sum(worker.load.values()), worker
-        for span in worker.assigned:
-            assert span.worker is worker and state.spans[span.base] is span
-        for span in worker.holds:
-            assert worker in span.replicas and state.spans[span.base] is span, span
-        for name, amount in worker.free.items():
-            held = sum(s.n * s.options.resources.get(name, 0) for s in worker.assigned)
-            assert abs(amount + held - worker.resources[name]) < 1e-9, worker
-            assert amount >= -1e-9, (worker, name, amount)
+        _check_worker(state, worker)
+    assert all(worker.peer in state.workers for worker in state.leaving)
+    slots = sum(w.slots for w in state.workers.values() if not w.leaving)
+    assert state.slots_count == slots, (state.slots_count, slots)
     for client in state.clients.values():
         for span in client.wants:
             assert client.number in span.wanted, span
             assert state.spans[span.base] is span, span
+    assert len(state.names) == len(state.name_of)
     for name, span in state.names.items():
         assert state.name_of[span.base] == name
+        assert state.spans[span.base] is span
+    _check_aliases(state)
+
+
+def _check_worker(state: SchedulerState, worker: Worker) -> None:
+    counted = sum(span.n for span in worker.assigned) - len(worker.blocked)
+    assert worker.count == counted == sum(worker.load.values()), worker
+    assert all(count > 0 for count in worker.load.values()), worker.load
+    assert (worker in state.excess) <= (worker.count > worker.slots), worker
+    for span in worker.assigned:
+        assert span.worker is worker and state.spans[span.base] is span
+    for run, task in worker.blocked:
+        span = state.spans[find(state, task).base]  # type: ignore[union-attr]
+        assert span.run == run and span.worker is worker, (worker, run, task)
+    for span in worker.holds:
+        assert worker in span.replicas and state.spans[span.base] is span, span
+    assert worker.stored_bytes == sum(span.nbytes for span in worker.holds), worker
+    for span, target in worker.moving.items():
+        assert worker.leaving and span in worker.holds, (worker, span)
+        assert target.peer in state.workers and not target.leaving, target
+    for name, amount in worker.free.items():
+        held = sum(s.n * s.options.resources.get(name, 0) for s in worker.assigned)
+        assert abs(amount + held - worker.resources[name]) < 1e-6, worker
+        assert amount >= -1e-5, (worker, name, amount)
+
+
+def _check_aliases(state: SchedulerState) -> None:
+    """Every other id of a shared task is one by which some client knows it."""
+    known = {
+        (task, base)
+        for base, ids in state.ids_of.items()
+        for tasks in ids.values()
+        for task in tasks
+        if task != base
+    }
+    assert known == set(state.aliases.items())
+    for base, ids in state.ids_of.items():
+        span = state.spans[base]
+        assert span.n == 1
+        for number, tasks in ids.items():
+            assert number in span.wanted and tasks, (span, number)
+            assert len(set(tasks)) == len(tasks), tasks
 
 
 def _check_span(state: SchedulerState, span: Span) -> None:
@@ -49,6 +92,7 @@ def _check_span(state: SchedulerState, span: Span) -> None:
     for number in span.wanted:
         client = state.client_numbers.get(number)
         assert client is None or span in client.wants, span
+    assert span.delivered <= span.wanted, span
     # Nothing is kept that nobody can ask for.
     assert span.kept or span.dependents, span
     pending = sum(d.state in UNFINISHED for d in span.dependents or ())

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from covey.errors import RemoteProtocolError
 from covey.ids import ClientId
 from covey.scheduler.core import clients, placement, report, workers
 from covey.scheduler.core.state import Client, SchedulerState, Worker
@@ -58,7 +59,12 @@ class SchedulerCore:
         return self.state.last_peer
 
     def step(self, event: Event, now: float) -> Orders:
-        """Take in one event; return the messages to send, by peer."""
+        """Take in one event; return the messages to send, by peer.
+
+        Raises:
+            RemoteProtocolError: the peer said what makes no sense.  Nothing of that
+                message was taken in: close the peer's link and report it as ``Left``.
+        """
         state = self.state
         state.now = now
         if type(event) is Said:
@@ -108,6 +114,8 @@ class SchedulerCore:
                 ),
             )
             return
+        if not hello.client or hello.client in state.client_numbers:
+            raise RemoteProtocolError(f"client {hello.client:x} is there already")
         client = Client(event.peer, ClientId(hello.client), hello.name)
         state.clients[event.peer] = client
         state.client_numbers[client.number] = client

@@ -15,11 +15,13 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import Final
 
+from covey.ids import client_of
 from covey.payload import Pack
 from covey.scheduler.core import report, transitions
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
     Demand,
+    Function,
     QueueEntry,
     SchedulerState,
     Span,
@@ -43,6 +45,9 @@ TRANSFER_SECONDS: Final = 0.001
 
 #: Arguments sent with one run, at most.
 RUN_BYTES: Final = 1 << 20
+
+#: Amounts are added and subtracted as floats: so much they may be off.
+AMOUNT_ERROR: Final = 1e-6
 
 #: Below this backlog it is not worth asking a worker to hand work back.
 RETURN_SECONDS: Final = 0.005
@@ -76,13 +81,13 @@ def _demand_key(
 def enqueue(state: SchedulerState, span: Span) -> None:
     """Put a span that has just become READY into a queue."""
     demand = demand_of(state, span)
-    queue = demand.heap
+    queue = demand.heap if span.function is not None else state.data_queue
     if span.aligned or span.whole:
         nearest = _nearest(state, span, demand)
         if nearest is not None:
             queue = nearest.queue
             state.loaded[nearest] = None
-    if queue is demand.heap and demand is not state.default_demand:
+    if demand is not state.default_demand and queue in (demand.heap, state.data_queue):
         _notice_if_impossible(state, span, demand)
     span.queue = queue
     state.last_entry += 1
@@ -115,7 +120,7 @@ def _notice_if_impossible(state: SchedulerState, span: Span, demand: Demand) -> 
         f"{label}: no worker can run this now: it asks for {describe(demand)}. "
         f"It waits until a worker that can joins; workers offer: {offers(state)}"
     )
-    for number in span.wanted:
+    for number in span.wanted or (client_of(span.base),):
         client = state.client_numbers.get(number)
         if client is not None:
             state.send(client.peer, Notice(text))
@@ -161,6 +166,8 @@ def feed(state: SchedulerState, worker: Worker) -> None:
 
 def plan(state: SchedulerState) -> None:
     """Serve the workers that have room, in turn, one slice each at a time."""
+    if state.data_queue:
+        _place_data(state)
     hungry = state.hungry
     unserved: list[Worker] = []
     while hungry and state.ready_count:
@@ -179,7 +186,7 @@ def plan(state: SchedulerState) -> None:
         hungry[worker] = None
     for worker in unserved:
         feed(state, worker)
-    if state.excess and hungry and not state.ready_count:
+    if state.excess and hungry:
         _call_back(state)
 
 
@@ -198,6 +205,8 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
     best = _top(worker.queue)
     if best is None:
         state.loaded.pop(worker, None)
+    elif not _fits(worker, demand_of(state, best)):
+        best = None
     span = _top(state.default_demand.heap)
     if span is not None and (best is None or span.rank < best.rank):
         best = span
@@ -207,10 +216,6 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
             continue
         if _fits(worker, demand):
             best = span
-    if best is not None and best.queue is worker.queue:
-        demand = demand_of(state, best)
-        if not _fits(worker, demand):
-            return None
     if best is None:
         best = _from_another(state, worker)
     return best
@@ -219,7 +224,10 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
 def _fits(worker: Worker, demand: Demand) -> bool:
     """Whether *worker* has the resources free at this moment."""
     free = worker.free
-    return all(free.get(name, 0) >= need for name, need in demand.resources.items())
+    return all(
+        free.get(name, 0) + AMOUNT_ERROR >= need
+        for name, need in demand.resources.items()
+    )
 
 
 def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
@@ -232,7 +240,9 @@ def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
         demand = demand_of(state, span)
         if not demand.admits(worker) or not _fits(worker, demand):
             continue
-        if owner.count < owner.slots and not owner.leaving:
+        if span.losses and not owner.leaving:
+            continue  # Moving its inputs has failed before.
+        if owner.count < owner.slots and not owner.leaving and _fits(owner, demand):
             continue  # It will be served in this very round.
         moving = TRANSFER_SECONDS + _input_bytes(state, span) / BYTES_PER_SECOND
         waiting = owner.backlog_seconds(UNKNOWN_SECONDS) / owner.slots
@@ -254,10 +264,7 @@ def _deal(state: SchedulerState, worker: Worker, span: Span) -> None:
     k = _slice(state, worker, span)
     if k < span.n:
         span = cut(state, span, k)
-    if span.function is None:
-        put(state, worker, span)
-    else:
-        assign(state, worker, span)
+    assign(state, worker, span)
 
 
 def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
@@ -266,12 +273,18 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
         return 1
     slots = worker.slots
     function = span.function
+    assert function is not None
     idle = slots - worker.count
     if span.options.resources:
-        need = span.options.resources
-        fit = min(int(worker.free.get(name, 0) // need[name]) for name in need)
-        return max(1, min(span.n, fit, max(1, idle)))
-    each = function.seconds if function is not None else 0.0
+        # One by one beyond the idle slots: a run holds its resources while it
+        # waits in line.
+        k = max(1, min(span.n, idle))
+        for name, need in span.options.resources.items():
+            if need:
+                free = worker.free.get(name, 0) + AMOUNT_ERROR
+                k = int(min(k, free // need))
+        return max(1, _cap_by_bytes(span, k))
+    each = function.seconds
     if each is None:
         k = idle if idle > 0 else 2 * slots - worker.count
     else:
@@ -303,12 +316,13 @@ def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
     span.run = state.last_run
     span.worker = worker
     worker.assigned[span] = None
-    worker.count += span.n
-    worker.load[function] = worker.load.get(function, 0) + span.n
-    if worker.count > worker.slots:
-        state.excess[worker] = None
+    count_in(state, worker, function, span.n)
     for name, need in span.options.resources.items():
-        worker.free[name] -= need * span.n
+        if need:
+            worker.free[name] -= need * span.n
+    if span.base in worker.handed_back:
+        # What it handed back has come back to it: nobody else can take it.
+        worker.reluctant = True
     if function.number not in worker.functions:
         worker.functions.add(function.number)
         state.send(
@@ -332,6 +346,7 @@ def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
             span.options.timeout_seconds,
             function.seconds or 0.0,
             bool(span.wanted),
+            span.renamed,
         ),
     )
 
@@ -365,20 +380,80 @@ def unassign(state: SchedulerState, span: Span) -> None:
     """Take *span* off its worker's books."""
     worker = span.worker
     assert worker is not None
+    del worker.assigned[span]
+    counted = span.n
+    if worker.blocked:
+        run, end = span.run, span.base + span.n
+        here = {(r, t) for r, t in worker.blocked if r == run and span.base <= t < end}
+        worker.blocked -= here
+        counted -= len(here)
     span.worker = None
     span.run = 0
-    del worker.assigned[span]
-    worker.count -= span.n
-    left = worker.load[span.function] - span.n
-    if left:
-        worker.load[span.function] = left
-    else:
-        del worker.load[span.function]
     for name, need in span.options.resources.items():
-        worker.free[name] += need * span.n
+        if need:
+            worker.free[name] += need * span.n
+    count_out(state, worker, span.function, counted)
+
+
+def count_out(
+    state: SchedulerState, worker: Worker, function: Function | None, n: int
+) -> None:
+    """*n* tasks take no slot of *worker* any more."""
+    worker.count -= n
+    left = worker.load.get(function, 0) - n
+    if left:
+        worker.load[function] = left
+    else:
+        worker.load.pop(function, None)
     if worker.count <= worker.slots:
         state.excess.pop(worker, None)
+        worker.handed_back.clear()
+        worker.reluctant = False
     feed(state, worker)
+
+
+def count_in(
+    state: SchedulerState, worker: Worker, function: Function | None, n: int
+) -> None:
+    """*n* tasks take slots of *worker*."""
+    worker.count += n
+    worker.load[function] = worker.load.get(function, 0) + n
+    if worker.count > worker.slots and not worker.leaving:
+        state.excess[worker] = None
+
+
+def _place_data(state: SchedulerState) -> None:
+    """Spread what clients brought over the workers; it waits for no slot."""
+    entries = state.data_queue[:]
+    state.data_queue.clear()
+    for entry in entries:
+        span = entry[2]
+        if span.state is not State.READY or span.queue is not state.data_queue:
+            continue
+        demand = demand_of(state, span)
+        places = [
+            worker
+            for worker in state.workers.values()
+            if not worker.leaving and demand.admits(worker)
+        ]
+        if places:
+            _spread(state, span, places)
+        else:
+            heappush(state.data_queue, entry)
+
+
+def _spread(state: SchedulerState, span: Span, places: list[Worker]) -> None:
+    """Give each of *places* its share of *span*, by slots."""
+    slots = sum(worker.slots for worker in places)
+    n = span.n
+    while span.state is State.READY:
+        worker = places[state.scatter_turn % len(places)]
+        state.scatter_turn += 1
+        k = _cap_by_bytes(span, min(span.n, -(-n * worker.slots // slots)))
+        if k < span.n:
+            put(state, worker, cut(state, span, k))
+        else:
+            put(state, worker, span)
 
 
 def put(state: SchedulerState, worker: Worker, span: Span) -> None:
@@ -402,7 +477,7 @@ def _call_back(state: SchedulerState) -> None:
         if surplus <= 0:
             del state.excess[worker]
             continue
-        if worker.returning or idle_only(state, worker):
+        if worker.returning or worker.reluctant or idle_only(state, worker):
             continue
         if worker.backlog_seconds(UNKNOWN_SECONDS) < RETURN_SECONDS * worker.slots:
             continue

@@ -15,12 +15,12 @@ from covey.wire.client_link import (
 )
 
 
-def id_for(state: SchedulerState, span: Span, client: ClientId) -> TaskId:
-    """Return the id by which *client* knows a (shared) task."""
-    aliases = state.aliases_of.get(span.base)
-    if aliases is None:
-        return span.base
-    return aliases.get(client, span.base)
+def ids_for(state: SchedulerState, span: Span, client: ClientId) -> tuple[TaskId, ...]:
+    """Return the ids by which *client* knows a (shared) task: mostly just its own."""
+    ids = state.ids_of.get(span.base)
+    if ids is None:
+        return (span.base,)
+    return ids.get(client, (span.base,))
 
 
 def finished(
@@ -29,8 +29,8 @@ def finished(
     """Consecutive *spans* are done, and their small values came along."""
     first = spans[0]
     wanted = first.wanted
-    if all(s.wanted == wanted for s in spans) and not (
-        state.aliases_of and any(s.base in state.aliases_of for s in spans)
+    if all(s.wanted == wanted and not s.delivered for s in spans) and not (
+        state.ids_of and any(s.base in state.ids_of for s in spans)
     ):
         n = sum(span.n for span in spans)
         for number in wanted:
@@ -40,15 +40,14 @@ def finished(
         for span in spans:
             at = span.base - first.base
             part = pack.cut(at, at + span.n)
-            for number in span.wanted:
-                base = id_for(state, span, number)
-                _tell(
-                    state,
-                    number,
-                    Finished(base, span.n, part.sizes_bytes(), bytes(part.data)),
-                )
+            for number in span.wanted - span.delivered:
+                for base in ids_for(state, span, number):
+                    message = Finished(
+                        base, span.n, part.sizes_bytes(), bytes(part.data)
+                    )
+                    _tell(state, number, message)
     for span in spans:
-        span.delivered = bool(span.wanted)
+        span.delivered = span.wanted
 
 
 def _tell(state: SchedulerState, number: ClientId, message: Message) -> None:
@@ -59,18 +58,20 @@ def _tell(state: SchedulerState, number: ClientId, message: Message) -> None:
 
 def stored(state: SchedulerState, span: Span) -> None:
     """*span* is done, and its values rest on workers."""
-    for number in span.wanted:
+    for number in span.wanted - span.delivered:
         client = state.client_numbers.get(number)
         if client is not None:
-            tell_stored(state, span, client)
+            for base in ids_for(state, span, number):
+                _tell_stored(state, span, client, base)
 
 
-def tell_stored(state: SchedulerState, span: Span, client: Client) -> None:
-    """Tell one client where the values of *span* rest."""
+def _tell_stored(
+    state: SchedulerState, span: Span, client: Client, task: TaskId
+) -> None:
     worker = span.replicas[0]
     introduce_worker(state, client, worker)
-    base = id_for(state, span, client.number)
-    state.send(client.peer, Stored(base, span.n, worker.number, span.nbytes))
+    message = Stored(task, span.n, worker.number, span.nbytes, span.base)
+    state.send(client.peer, message)
 
 
 def introduce_worker(state: SchedulerState, client: Client, worker: Worker) -> None:
@@ -92,16 +93,17 @@ def introduce_worker(state: SchedulerState, client: Client, worker: Worker) -> N
 def failed(state: SchedulerState, span: Span) -> None:
     """*span* has failed for good."""
     assert span.failure is not None
-    for number in span.wanted:
-        base = id_for(state, span, number)
-        _tell(state, number, Failed(base, span.n, span.failure))
+    for number in span.wanted - span.delivered:
+        for base in ids_for(state, span, number):
+            _tell(state, number, Failed(base, span.n, span.failure))
     state.events.append((state.now, "failed", span.base, span.n, _label(span), ""))
 
 
 def reverted(state: SchedulerState, span: Span) -> None:
     """The values of *span* were lost before the clients had them."""
-    for number in span.wanted:
-        _tell(state, number, Reverted(id_for(state, span, number), span.n))
+    for number in span.wanted - span.delivered:
+        for base in ids_for(state, span, number):
+            _tell(state, number, Reverted(base, span.n))
     state.events.append((state.now, "lost", span.base, span.n, _label(span), ""))
 
 
@@ -111,13 +113,12 @@ def ran(state: SchedulerState, span: Span, worker: Worker, seconds: float) -> No
     state.events.append(event)
 
 
-def current(state: SchedulerState, span: Span, client: Client) -> None:
-    """Tell *client* how *span* stands, if that is an end."""
+def current(state: SchedulerState, span: Span, client: Client, task: TaskId) -> None:
+    """Tell *client*, which calls it *task*, how *span* stands, if that is an end."""
     if span.state is State.DONE:
-        tell_stored(state, span, client)
+        _tell_stored(state, span, client, task)
     elif span.state is State.FAILED and span.failure is not None:
-        base = id_for(state, span, client.number)
-        state.send(client.peer, Failed(base, span.n, span.failure))
+        state.send(client.peer, Failed(task, span.n, span.failure))
 
 
 def _label(span: Span) -> str:

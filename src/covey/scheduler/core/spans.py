@@ -11,7 +11,7 @@ that an aligned input is always exactly one span.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappush
 
 from covey.ids import TaskId, client_of
@@ -41,6 +41,8 @@ def _strike_start(state: SchedulerState, base: TaskId) -> None:
     index = bisect_left(starts, base)
     if index < len(starts) and starts[index] == base:
         del starts[index]
+    if not starts:
+        del state.starts[client_of(base)]
 
 
 def find(state: SchedulerState, task: TaskId) -> Span | None:
@@ -63,28 +65,49 @@ def find(state: SchedulerState, task: TaskId) -> Span | None:
     return None
 
 
+def real(state: SchedulerState, task: TaskId) -> TaskId:
+    """Return the id of a task itself, where *task* may be another one for it."""
+    return state.aliases.get(task, task)
+
+
+def aliases_in(state: SchedulerState, base: TaskId, n: int) -> list[TaskId]:
+    """Return, in order, the ids among these that stand for tasks elsewhere."""
+    aliases = state.aliases
+    if not aliases:
+        return []
+    if n <= len(aliases):
+        return [task for task in range(base, base + n) if task in aliases]
+    return sorted(task for task in aliases if base <= task < base + n)
+
+
 def covering(state: SchedulerState, base: TaskId, n: int) -> Iterator[Span]:
     """Yield the spans that hold any of the tasks, in order, unknown ones left out."""
     task, end = base, base + n
+    known: Iterator[TaskId] | None = None
     while task < end:
         span = find(state, task)
         if span is None:
-            task = _next_known(state, task, end)
+            # Ids may be sparse and an extent huge: the work is bounded by what
+            # is known, whatever a peer claims.
+            known = known or iter(_known(state, task, end))
+            task = next((k for k in known if k > task), end)
             continue
         yield span
         # A shared task answers to an id that lies outside of its span.
-        task = span.base + span.n if span.base <= task < span.base + span.n else task + 1
+        task = (
+            span.base + span.n if span.base <= task < span.base + span.n else task + 1
+        )
 
 
-def _next_known(state: SchedulerState, task: TaskId, end: TaskId) -> TaskId:
-    """Return the first id after *task* that may be known, at most *end*."""
-    if end - task <= 4096:
-        return task + 1
-    starts = state.starts.get(client_of(task), [])
-    index = bisect_right(starts, task)
-    stop = min(end, starts[index]) if index < len(starts) else end
-    singles = (t for t in range(task + 1, stop) if t in state.spans)
-    return next(singles, stop)
+def _known(state: SchedulerState, start: TaskId, end: TaskId) -> Iterable[TaskId]:
+    """Return, in order, the ids from *start* on at which something known begins."""
+    spans, aliases = state.spans, state.aliases
+    if end - start <= len(spans) + len(aliases):
+        return (task for task in range(start, end) if task in spans or task in aliases)
+    found = [
+        task for table in (spans, aliases) for task in table if start <= task < end
+    ]
+    return sorted(found)
 
 
 def isolate(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
@@ -92,23 +115,30 @@ def isolate(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
     span = state.spans.get(base)
     if span is not None and span.n == n:
         return [span]
-    end = base + n
-    parts = []
-    for span in list(covering(state, base, n)):
-        if span.base < base < span.base + span.n:
-            cut(state, span, base - span.base)
-        if span.base < end < span.base + span.n:
-            span = cut(state, span, end - span.base)
-        parts.append(span)
-    return parts
+    _cut_at(state, base)
+    _cut_at(state, base + n)
+    return list(covering(state, base, n))
 
 
 def isolate_all(
-    state: SchedulerState, extents: Iterable[tuple[TaskId, int]]
+    state: SchedulerState, extents: Sequence[tuple[TaskId, int]]
 ) -> Iterator[Span]:
-    """Isolate each of *extents* in turn."""
+    """Isolate all of *extents*, then yield the spans of each in turn."""
     for base, n in extents:
-        yield from isolate(state, base, n)
+        isolate(state, base, n)
+    for base, n in extents:
+        yield from list(covering(state, base, n))
+
+
+def _cut_at(state: SchedulerState, task: TaskId) -> None:
+    """Make *task* the first of its span.
+
+    A cut may cut other spans as well, those of the same extent included: who
+    wants to see the parts must look again when all cuts are made.
+    """
+    span = find(state, task)
+    if span is not None and span.base < task < span.base + span.n:
+        cut(state, span, task - span.base)
 
 
 def inputs_of(state: SchedulerState, span: Span) -> list[Span]:
@@ -138,6 +168,7 @@ def cut(state: SchedulerState, span: Span, k: int) -> Span:
     lefts = {part: _cut_one(state, part, k) for part in tied}
     for right, left in lefts.items():
         _share_dependents(right, left, lefts)
+    for right, left in lefts.items():
         _share_whole_inputs(state, right, left)
     return lefts[span]
 
@@ -172,6 +203,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.state = right.state
     left.aligned = right.aligned
     left.whole = right.whole
+    left.renamed = right.renamed
     left.missing = right.missing
     left.run = right.run
     left.worker = right.worker
@@ -193,6 +225,8 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
         right.worker.assigned[left] = None
     for worker in right.replicas:
         worker.holds[left] = None
+        if right in worker.moving:
+            worker.moving[left] = worker.moving[right]
     for number in right.wanted:
         client = state.client_numbers.get(number)
         if client is not None:
@@ -215,8 +249,11 @@ def _share_dependents(right: Span, left: Span, lefts: dict[Span, Span]) -> None:
         left.dependents[mine] = aligned
         if dependent.unfinished:
             left.pending += 1
-            if not aligned and right.state is not State.DONE:
-                dependent.missing += 1
+        if not aligned and right.state is not State.DONE:
+            # What was one input is now two, for the left of the dependent, too.
+            dependent.missing += 1
+            if dependent in lefts:
+                lefts[dependent].missing += 1
 
 
 def _share_whole_inputs(state: SchedulerState, right: Span, left: Span) -> None:

@@ -55,6 +55,9 @@ class State(enum.IntEnum):
     FORGOTTEN = 6
 
 
+#: No client at all.
+NOBODY: Final[frozenset[ClientId]] = frozenset()
+
 #: In these states a task still takes its inputs.
 UNFINISHED: Final = frozenset({State.WAITING, State.READY, State.ASSIGNED})
 
@@ -94,6 +97,7 @@ class Span:
         "pending",
         "queue",
         "rank",
+        "renamed",
         "replicas",
         "run",
         "state",
@@ -125,13 +129,15 @@ class Span:
         self.rank = rank
         #: The clients that hold futures of these tasks.
         self.wanted = wanted
-        #: Whether every client in ``wanted`` has been sent the values.
-        self.delivered = False
+        #: Those of them that have been sent the values themselves.
+        self.delivered = NOBODY
         self.state = State.RELEASED
         #: Task ``base + i`` takes ``aligned[j] + i``; the span there has equal n.
         self.aligned: tuple[TaskId, ...] = ()
         #: Every task takes all of these.
         self.whole: tuple[Extent, ...] = ()
+        #: Inputs that the arguments know by another id: (that id, the real one).
+        self.renamed: tuple[tuple[TaskId, TaskId], ...] = ()
         #: How many input spans are not done.  Meaningful while WAITING.
         self.missing = 0
         #: Remembered spans that take this one; the value tells "aligned".
@@ -171,7 +177,7 @@ class Span:
     @property
     def needed(self) -> bool:
         """Whether the value, if it is not there, must be made."""
-        return self.pending > 0 or (bool(self.wanted) and not self.delivered)
+        return self.pending > 0 or not self.wanted <= self.delivered
 
 
 class Demand:
@@ -180,7 +186,7 @@ class Demand:
     __slots__ = ("allow_other_workers", "heap", "noticed", "resources", "workers")
 
     def __init__(self, options: Options) -> None:
-        self.resources = options.resources
+        self.resources = {k: need for k, need in options.resources.items() if need}
         self.workers = frozenset(options.workers)
         self.allow_other_workers = options.allow_other_workers
         self.heap: list[QueueEntry] = []
@@ -205,11 +211,13 @@ class Worker:
     __slots__ = (
         "addresses",
         "assigned",
+        "blocked",
         "count",
         "demands",
         "facts",
         "free",
         "functions",
+        "handed_back",
         "holds",
         "host",
         "leaving",
@@ -222,6 +230,8 @@ class Worker:
         "peer",
         "peers",
         "queue",
+        "refused",
+        "reluctant",
         "resources",
         "returning",
         "slots",
@@ -252,7 +262,10 @@ class Worker:
         #: Resources that no run holds at the moment.
         self.free = dict(resources)
         self.assigned: dict[Span, None] = {}
-        #: How many tasks those are, and how many of each function.
+        #: Tasks among them, (run, task), that wait for tasks of their own: they
+        #: have given their slots back and are not counted below.
+        self.blocked: set[tuple[RunId, TaskId]] = set()
+        #: How many tasks the others are, and how many of each function.
         self.count = 0
         self.load: dict[Function | None, int] = {}
         self.holds: dict[Span, None] = {}
@@ -265,9 +278,15 @@ class Worker:
         self.peers: set[int] = set()
         self.leaving = False
         #: Spans of a leaving worker that are on their way to another one.
-        self.moving: set[TaskId] = set()
+        self.moving: dict[Span, Worker] = {}
+        #: Workers that could not copy from it.
+        self.refused: set[int] = set()
         #: Whether an answer to a ``Return`` is awaited.
         self.returning = False
+        #: What it has handed back since it has had more than it runs, and
+        #: whether asking for more of that would lead nowhere.
+        self.handed_back: set[TaskId] = set()
+        self.reluctant = False
         self.facts: dict[str, object] = {}
 
     def __repr__(self) -> str:
@@ -285,11 +304,21 @@ class Worker:
 class Client:
     """A client, as the scheduler sees it."""
 
-    __slots__ = ("functions", "name", "number", "peer", "wants", "workers_told")
+    __slots__ = (
+        "functions",
+        "itself",
+        "name",
+        "number",
+        "peer",
+        "wants",
+        "workers_told",
+    )
 
     def __init__(self, peer: int, number: ClientId, name: str) -> None:
         self.peer = peer
         self.number = number
+        #: What ``wanted`` is where nobody else wants it: one set for all spans.
+        self.itself = frozenset({number})
         self.name = name
         #: The client's own numbers for functions.
         self.functions: dict[int, Function] = {}
@@ -312,17 +341,23 @@ class SchedulerState:
         self.spans: dict[TaskId, Span] = {}
         #: The bases of spans longer than one, per client, in order.
         self.starts: dict[ClientId, list[TaskId]] = {}
-        #: Shareable tasks by name; the ids that clients use for a shared task.
+        #: Shareable tasks by name.
         self.names: dict[str, Span] = {}
         self.name_of: dict[TaskId, str] = {}
+        #: Other ids of shared tasks, and by which ids each client knows one.
+        #: Who is not in that table knows the task by its own id.
         self.aliases: dict[TaskId, TaskId] = {}
-        self.aliases_of: dict[TaskId, dict[ClientId, TaskId]] = {}
+        self.ids_of: dict[TaskId, dict[ClientId, tuple[TaskId, ...]]] = {}
+        #: The lowest id that each client, present or past, has never used.
+        self.unused: dict[ClientId, TaskId] = {}
         self.functions: dict[bytes, Function] = {}
         self.workers: dict[int, Worker] = {}
         self.clients: dict[int, Client] = {}
         self.client_numbers: dict[ClientId, Client] = {}
         self.demands: dict[str, Demand] = {}
         self.default_demand = Demand(DEFAULT_OPTIONS)
+        #: READY values that clients brought: they need a place, and no slot.
+        self.data_queue: list[QueueEntry] = []
         #: Workers with room, in the order in which they are served.
         self.hungry: dict[Worker, None] = {}
         #: Workers with ready spans in their own queue, or with more than they run.

@@ -11,10 +11,16 @@ from __future__ import annotations
 from typing import Final
 
 from covey.errors import InternalError
-from covey.ids import ClientId
+from covey.ids import ClientId, TaskId
 from covey.scheduler.core import placement, report
 from covey.scheduler.core.spans import inputs_of, strike
-from covey.scheduler.core.state import SchedulerState, Span, State, Worker
+from covey.scheduler.core.state import (
+    DETACHED,
+    SchedulerState,
+    Span,
+    State,
+    Worker,
+)
 from covey.wire.base import Failure
 from covey.wire.worker_link import Drop, Stop
 
@@ -41,6 +47,12 @@ TRANSITIONS: Final = frozenset(
         (State.DONE, State.RELEASED),  # not needed any more, or lost
         (State.FAILED, State.RELEASED),  # to be retried, or not wanted any more
     }
+)
+
+
+#: What has a value, or no state at all, cannot fail.
+_MAY_FAIL: Final = frozenset(
+    {State.WAITING, State.READY, State.ASSIGNED, State.RELEASED}
 )
 
 
@@ -79,11 +91,12 @@ def demand(state: SchedulerState, span: Span) -> None:
     todo = [span]
     while todo:
         current = todo.pop()
-        if current.state is not State.RELEASED:
+        if current.state is not State.RELEASED or not current.needed:
+            # Whoever needed it may have failed for another input by now.
             continue
         if not (current.aligned or current.whole):
             if current.pack is None:
-                fail(state, current, _lost(current))
+                fail(state, current, unmakeable(current))
             else:
                 move(state, current, State.READY)
             continue
@@ -115,6 +128,9 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
                 dependent.missing -= 1
                 if not dependent.missing:
                     move(state, dependent, State.READY)
+    if DETACHED in span.wanted:
+        span.wanted -= {DETACHED}
+        span.delivered -= {DETACHED}
     if span.aligned or span.whole:
         for source in inputs_of(state, span):
             let_go(state, source)
@@ -124,13 +140,27 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
 # Ending badly.
 
 
-def _lost(span: Span) -> Failure:
+def unmakeable(span: Span) -> Failure:
+    """Return why *span*, which has no recipe, fails."""
+    if span.function is not None:
+        return unknown_input(span.base)
     return Failure(
         "lost",
         "DataLost",
         "the only copies of this value were on workers that are gone, and it was "
         "brought by a client, so nothing can make it again",
         origin=span.base,
+    )
+
+
+def unknown_input(task: TaskId) -> Failure:
+    """Return the failure of a task whose input *task* nobody knows."""
+    return Failure(
+        "cancelled",
+        "TaskCancelled",
+        "an input of this task is no longer known: its future was released or "
+        "cancelled before the task was submitted",
+        origin=task,
     )
 
 
@@ -151,24 +181,28 @@ def inherited(source: Span) -> Failure:
 
 
 def fail(state: SchedulerState, span: Span, failure: Failure) -> None:
-    """*span* has failed for good, and with it all that takes it as input."""
+    """*span* has failed for good, and with it all that still waits for it.
+
+    A dependent that has been dealt to a worker may have the value already; if
+    not, the worker hands it back, and it fails then.
+    """
     todo = [(span, failure)]
     while todo:
         current, why = todo.pop()
-        if current.state is State.FAILED or current.state is State.FORGOTTEN:
-            continue
-        if current.state is State.DONE:
+        if current.state not in _MAY_FAIL:
             continue
         sources = inputs_of(state, current)
         move(state, current, State.FAILED)
         current.failure = why
         state.counters["tasks_failed"] += current.n
         report.failed(state, current)
+        if DETACHED in current.wanted:
+            current.wanted -= {DETACHED}
         passed_on = inherited(current)
         todo += [
             (dependent, passed_on)
             for dependent in (current.dependents or ())
-            if dependent.unfinished
+            if dependent.state is State.WAITING
         ]
         for source in sources:
             let_go(state, source)
@@ -182,7 +216,12 @@ def unwant(state: SchedulerState, span: Span, client: ClientId) -> None:
     """*client* holds no future of these tasks any more."""
     if client not in span.wanted:
         return
-    span.wanted = span.wanted - {client}
+    span.wanted -= {client}
+    span.delivered -= {client}
+    ids = state.ids_of.get(span.base)
+    if ids is not None:
+        for task in ids.pop(client, ()):
+            drop_alias(state, span, task)
     record = state.client_numbers.get(client)
     if record is not None:
         record.wants.pop(span, None)
@@ -198,7 +237,7 @@ def let_go(state: SchedulerState, span: Span) -> None:
             continue
         if current.state is not State.RELEASED:
             sources = inputs_of(state, current) if current.unfinished else []
-            _stop(state, current)
+            stop(state, current)
             drop_replicas(state, current)
             move(state, current, State.RELEASED)
             todo += sources
@@ -206,16 +245,22 @@ def let_go(state: SchedulerState, span: Span) -> None:
             todo += _forget(state, current)
 
 
-def _stop(state: SchedulerState, span: Span) -> None:
-    """Nobody needs what a worker was told to run: it need not begin."""
+def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
+    """Nobody needs what a worker was told to run: it may drop what it has of it.
+
+    From then on the worker holds nothing of these tasks, so whatever it said
+    before it heard of this is stale and needs no answer.
+    """
     if span.state is State.ASSIGNED and span.worker is not None:
-        state.send(span.worker.peer, Stop(span.run, span.base, span.n))
+        message = Stop(span.run, span.base, span.n, kill=kill)
+        state.send(span.worker.peer, message)
 
 
 def drop_replicas(state: SchedulerState, span: Span) -> None:
     """Tell all holders that they may drop these values."""
     for worker in span.replicas:
         worker.holds.pop(span, None)
+        worker.moving.pop(span, None)
         worker.stored_bytes -= span.nbytes
         state.send(worker.peer, Drop((span.extent,)))
     span.replicas = ()
@@ -232,12 +277,33 @@ def _forget(state: SchedulerState, span: Span) -> list[Span]:
     name = state.name_of.pop(span.base, None)
     if name is not None:
         del state.names[name]
-    for alias in state.aliases_of.pop(span.base, {}).values():
-        state.aliases.pop(alias, None)
+    for ids in state.ids_of.pop(span.base, {}).values():
+        for task in ids:
+            state.aliases.pop(task, None)
     return sources
 
 
+def drop_alias(state: SchedulerState, span: Span, task: TaskId) -> None:
+    """Forget another id of a shared task, once no client knows the task by it."""
+    if task == span.base:
+        return
+    known = state.ids_of.get(span.base, {})
+    if not any(task in ids for ids in known.values()):
+        state.aliases.pop(task, None)
+
+
 # Losing.
+
+
+def add_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
+    """*worker* has come to hold a copy of a value that is there already."""
+    if worker in span.replicas:
+        return
+    span.replicas += (worker,)
+    worker.holds[span] = None
+    worker.stored_bytes += span.nbytes
+    for leaving in state.leaving:
+        leaving.moving.pop(span, None)
 
 
 def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
@@ -246,6 +312,7 @@ def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
         return
     span.replicas = tuple(w for w in span.replicas if w is not worker)
     worker.holds.pop(span, None)
+    worker.moving.pop(span, None)
     worker.stored_bytes -= span.nbytes
     if span.replicas or span.state is not State.DONE:
         return
@@ -276,4 +343,3 @@ def requeue(state: SchedulerState, span: Span) -> None:
     move(state, span, State.WAITING)
     for source in missing:
         demand(state, source)
-

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from covey.errors import RemoteProtocolError
+from covey.ids import TaskId
+from covey.payload import Pack
 from covey.scheduler.core import placement, report, transitions
+from covey.scheduler.core.checks import extent
 from covey.scheduler.core.handlers import Handlers
-from covey.scheduler.core.spans import covering, find, isolate
+from covey.scheduler.core.spans import isolate, isolate_all
 from covey.scheduler.core.state import (
     Function,
     SchedulerState,
@@ -12,8 +16,10 @@ from covey.scheduler.core.state import (
     State,
     Worker,
 )
-from covey.wire.base import Failure
+from covey.wire.base import Extent, Failure
+from covey.wire.client_link import WorkerGone
 from covey.wire.worker_link import (
+    Blocked,
     Drop,
     Fetch,
     FromWorker,
@@ -23,10 +29,13 @@ from covey.wire.worker_link import (
     Leaving,
     Ran,
     RanStored,
-    Returned,
+    Resumed,
+    Return,
     ReturnDone,
+    Returned,
     RunFailed,
     Status,
+    Unfetched,
 )
 
 #: A task that was lost with this many workers is not tried on another one.
@@ -48,13 +57,9 @@ def _current(
     span = state.spans.get(base)
     if span is not None and span.n == n and span.run == run:
         return [span] if span.worker is worker else []
-    for part in list(covering(state, base, n)):
-        if part.run == run and part.worker is worker:
-            lo, hi = max(base, part.base), min(base + n, part.base + part.n)
-            isolate(state, lo, hi - lo)
     return [
         part
-        for part in covering(state, base, n)
+        for part in isolate(state, base, n)
         if part.run == run and part.worker is worker
     ]
 
@@ -72,61 +77,44 @@ def _learn(function: Function | None, seconds: float, n: int) -> None:
         function.seconds = known + weight * (each - known)
 
 
-def _drop_stale(
-    state: SchedulerState, worker: Worker, base: int, n: int, live: list[Span]
-) -> None:
-    """Have values dropped that nobody asked for any more."""
-    at = base
-    for span in live:
-        if at < span.base:
-            _drop_unheld(state, worker, at, span.base - at)
-        at = span.base + span.n
-    if at < base + n:
-        _drop_unheld(state, worker, at, base + n - at)
-
-
-def _drop_unheld(state: SchedulerState, worker: Worker, base: int, n: int) -> None:
-    held = any(worker in span.replicas for span in covering(state, base, n))
-    if not held:
-        state.send(worker.peer, Drop(((base, n),)))
-
-
 @handlers.add(Ran)
 def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
     """Tasks returned small values, which come along."""
     base, n = message.base, message.n
+    if len(message.sizes) != 4 * n:
+        raise RemoteProtocolError(f"{n:,} results came with other sizes than theirs")
     spans = _current(state, worker, message.run, base, n)
-    live = sum(span.n for span in spans)
-    if live < n:
-        _drop_stale(state, worker, base, n, spans)
     if not spans:
         return
+    live = sum(span.n for span in spans)
+    pack = None if live == n else _pack(message)
     _learn(spans[0].function, message.seconds, n)
     for span in spans:
         report.ran(state, span, worker, message.seconds * span.n / n)
-    if live == n:
+    if pack is None:
         report.finished(state, spans, message.sizes, message.data)
         share = len(message.data) / n
         for span in spans:
             transitions.finish(state, span, worker, int(share * span.n))
         return
-    from covey.payload import Pack
-
-    pack = Pack.from_wire(message.sizes, message.data)
     for span in spans:
         part = pack.cut(span.base - base, span.base - base + span.n)
         report.finished(state, [span], part.sizes_bytes(), bytes(part.data))
         transitions.finish(state, span, worker, part.nbytes)
 
 
+def _pack(message: Ran) -> Pack:
+    try:
+        return Pack.from_wire(message.sizes, message.data)
+    except ValueError as error:
+        raise RemoteProtocolError(str(error)) from error
+
+
 @handlers.add(RanStored)
 def on_ran_stored(state: SchedulerState, worker: Worker, message: RanStored) -> None:
     """Tasks returned values that rest on the worker."""
     base, n = message.base, message.n
-    spans = _current(state, worker, message.run, base, n)
-    if sum(span.n for span in spans) < n:
-        _drop_stale(state, worker, base, n, spans)
-    for span in spans:
+    for span in _current(state, worker, message.run, base, n):
         _learn(span.function, message.seconds * span.n / n, span.n)
         report.ran(state, span, worker, message.seconds * span.n / n)
         transitions.finish(state, span, worker, message.nbytes * span.n // n)
@@ -150,21 +138,69 @@ def on_run_failed(state: SchedulerState, worker: Worker, message: RunFailed) -> 
 @handlers.add(Returned)
 def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> None:
     """Tasks come back that had not begun."""
-    for base, n in message.lacking:
-        for source in list(covering(state, base, n)):
-            for holder in source.replicas:
-                # Whoever was named as the source could not deliver.
-                if holder is not worker and holder.peer not in state.workers:
-                    transitions.lose_replica(state, source, holder)
+    for base, n, _ in message.lacking:
+        extent(base, n)
+    unreachable = any(
+        _undelivered(state, base, n, holder) for base, n, holder in message.lacking
+    )
     for span in _current(state, worker, message.run, message.base, message.n):
+        if unreachable:
+            span.losses += 1
+            if span.losses > LOSSES_MAX:
+                transitions.fail(state, span, _inputs_out_of_reach(worker))
+                continue
+        elif not message.lacking:
+            worker.handed_back.add(span.base)
         transitions.requeue(state, span)
+
+
+def _undelivered(state: SchedulerState, base: TaskId, n: int, number: int) -> bool:
+    """A holder did not deliver; say whether it is there and should have.
+
+    Its copies count as lost, so that the next attempt goes another way.  What
+    a client placed and nobody can make again stays: it may be within the reach
+    of others.
+    """
+    holder = state.workers.get(number)
+    if holder is None:
+        return False
+    held = False
+    for source in isolate(state, base, n):
+        if holder not in source.replicas:
+            continue
+        held = True
+        if source.pack is not None or len(source.replicas) > 1:
+            state.send(holder.peer, Drop((source.extent,)))
+            transitions.lose_replica(state, source, holder)
+    return held
 
 
 @handlers.add(ReturnDone)
 def on_return_done(state: SchedulerState, worker: Worker, message: ReturnDone) -> None:
-    """The worker may be asked again."""
+    """The worker may be asked again, if there was anything to hand back."""
     del state, message
     worker.returning = False
+    worker.reluctant = worker.reluctant or not worker.handed_back
+
+
+@handlers.add(Blocked)
+def on_blocked(state: SchedulerState, worker: Worker, message: Blocked) -> None:
+    """A task waits for others, which may need its slot to ever come to their turn."""
+    blocked = (message.run, message.task)
+    for span in _current(state, worker, message.run, message.task, 1):
+        if blocked not in worker.blocked:
+            worker.blocked.add(blocked)
+            placement.count_out(state, worker, span.function, 1)
+
+
+@handlers.add(Resumed)
+def on_resumed(state: SchedulerState, worker: Worker, message: Resumed) -> None:
+    """A task goes on that waited for others."""
+    blocked = (message.run, message.task)
+    for span in _current(state, worker, message.run, message.task, 1):
+        if blocked in worker.blocked:
+            worker.blocked.remove(blocked)
+            placement.count_in(state, worker, span.function, 1)
 
 
 # Copies.
@@ -173,37 +209,48 @@ def on_return_done(state: SchedulerState, worker: Worker, message: ReturnDone) -
 @handlers.add(Holds)
 def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
     """The worker has fetched copies."""
-    for span in list(covering(state, message.base, message.n)):
-        whole = (
-            span.base >= message.base and span.base + span.n <= message.base + message.n
-        )
-        if not whole or span.state is not State.DONE:
-            lo = max(span.base, message.base)
-            hi = min(span.base + span.n, message.base + message.n)
+    extent(message.base, message.n)
+    at, end = message.base, message.base + message.n
+    for span in isolate(state, message.base, message.n):
+        if at < span.base:
+            state.send(worker.peer, Drop(((at, span.base - at),)))
+        at = span.base + span.n
+        if span.worker is worker:
+            # To drop the copy might hit what the run puts in its place: so the
+            # copy is the value, and what the run will say is stale.
+            nbytes = message.nbytes * span.n // message.n
+            transitions.finish(state, span, worker, nbytes)
             if span.state is State.DONE:
-                for part in isolate(state, lo, hi - lo):
-                    _add_replica(part, worker)
-            else:
-                state.send(worker.peer, Drop(((lo, hi - lo),)))
-            continue
-        _add_replica(span, worker)
-    if find(state, message.base) is None:
-        state.send(worker.peer, Drop(((message.base, message.n),)))
-
-
-def _add_replica(span: Span, worker: Worker) -> None:
-    if worker not in span.replicas:
-        span.replicas += (worker,)
-        worker.holds[span] = None
-        worker.stored_bytes += span.nbytes
+                report.stored(state, span)
+        elif span.state is State.DONE:
+            transitions.add_replica(state, span, worker)
+        else:
+            state.send(worker.peer, Drop((span.extent,)))
+    if at < end:
+        state.send(worker.peer, Drop(((at, end - at),)))
 
 
 @handlers.add(Lacks)
 def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
     """The worker does not hold these, whatever we thought."""
     for base, n in message.extents:
-        for span in list(covering(state, base, n)):
-            transitions.lose_replica(state, span, worker)
+        extent(base, n)
+    for span in isolate_all(state, message.extents):
+        transitions.lose_replica(state, span, worker)
+
+
+@handlers.add(Unfetched)
+def on_unfetched(state: SchedulerState, worker: Worker, message: Unfetched) -> None:
+    """A copy could not be made for a worker that wants to leave: it tries another."""
+    for base, n in message.extents:
+        extent(base, n)
+    leaving = state.workers.get(message.worker)
+    if leaving is None:
+        return
+    for span in isolate_all(state, message.extents):
+        if leaving.moving.get(span) is worker:
+            del leaving.moving[span]
+            leaving.refused.add(worker.peer)
 
 
 @handlers.add(Status)
@@ -223,6 +270,7 @@ def join(state: SchedulerState, worker: Worker) -> None:
     for demand in state.demands.values():
         if demand.admits(worker):
             worker.demands.append(demand)
+            demand.noticed = False
     for client in state.clients.values():
         report.introduce_worker(state, client, worker)
     state.events.append((state.now, "worker-joined", worker.name, worker.slots))
@@ -243,34 +291,64 @@ def retire(state: SchedulerState, worker: Worker) -> None:
     worker.leaving = True
     state.hungry.pop(worker, None)
     state.excess.pop(worker, None)
+    state.loaded.pop(worker, None)
     state.slots_count -= worker.slots
     state.leaving[worker] = None
+    for other in list(state.leaving):
+        _find_other_places(other, worker)
+    _requeue_elsewhere(state, worker)
+    surplus = worker.count - worker.slots
+    if surplus > 0 and not worker.returning:
+        worker.returning = True
+        state.send(worker.peer, Return(surplus))
+
+
+def _requeue_elsewhere(state: SchedulerState, worker: Worker) -> None:
+    """What lay ready for *worker* goes into other queues."""
+    for _, _, span in list(worker.queue):
+        if span.queue is worker.queue and span.state is State.READY:
+            placement.enqueue(state, span)
+    worker.queue.clear()
+
+
+def _find_other_places(leaving: Worker, target: Worker) -> None:
+    """What was to go from *leaving* to *target* must go elsewhere."""
+    for span in [s for s, place in leaving.moving.items() if place is target]:
+        del leaving.moving[span]
 
 
 def see_off(state: SchedulerState) -> None:
     """Bring those who want to leave a step further."""
     for worker in list(state.leaving):
-        if worker.assigned:
+        if worker.assigned or worker.moving:
             continue
-        if _move_data(state, worker):
+        if not _move_data(state, worker):
             del state.leaving[worker]
             state.send(worker.peer, Leave())
 
 
 def _move_data(state: SchedulerState, worker: Worker) -> bool:
-    """Have data copied of which *worker* has the only copy; tell when all is done."""
-    others = [w for w in state.workers.values() if not w.leaving]
-    unique = [s for s in worker.holds if len(s.replicas) == 1 and s.kept]
-    if not unique or not others:
-        return True
-    for index, span in enumerate(unique):
-        if span.base in worker.moving:
-            continue
-        worker.moving.add(span.base)
-        other = others[index % len(others)]
-        placement.introduce_peer(state, other, worker)
-        state.send(other.peer, Fetch((span.extent,), worker.number))
-    return False
+    """Have what only *worker* has copied elsewhere; say whether there is any.
+
+    Where nobody is left who could take it, it goes with the worker.
+    """
+    others = [
+        other
+        for other in state.workers.values()
+        if not other.leaving and other.peer not in worker.refused
+    ]
+    if not others:
+        return False
+    orders: dict[Worker, list[Extent]] = {}
+    for span in worker.holds:
+        if len(span.replicas) == 1:
+            target = others[len(worker.moving) % len(others)]
+            worker.moving[span] = target
+            orders.setdefault(target, []).append(span.extent)
+    for target, wanted in orders.items():
+        placement.introduce_peer(state, target, worker)
+        state.send(target.peer, Fetch(tuple(wanted), worker.number))
+    return bool(orders)
 
 
 def lose(state: SchedulerState, worker: Worker) -> None:
@@ -278,10 +356,12 @@ def lose(state: SchedulerState, worker: Worker) -> None:
     if state.workers.pop(worker.peer, None) is None:
         return
     if not worker.leaving:
+        # Nothing that is placed anew below shall go to it.
+        worker.leaving = True
         state.slots_count -= worker.slots
     state.leaving.pop(worker, None)
-    state.loaded.pop(worker, None)
-    state.excess.pop(worker, None)
+    for other in state.leaving:
+        _find_other_places(other, worker)
     state.events.append((state.now, "worker-left", worker.name, worker.slots))
     for span in list(worker.holds):
         transitions.lose_replica(state, span, worker)
@@ -293,14 +373,12 @@ def lose(state: SchedulerState, worker: Worker) -> None:
             transitions.fail(state, span, _lost_too_often(worker, span.losses))
         else:
             transitions.requeue(state, span)
-    for _, _, span in list(worker.queue):
-        if span.queue is worker.queue and span.state is State.READY:
-            placement.enqueue(state, span)
-    state.hungry.pop(worker, None)
-    from covey.wire.client_link import WorkerGone
-
+    _requeue_elsewhere(state, worker)
+    for table in (state.hungry, state.loaded, state.excess):
+        table.pop(worker, None)
     for client in state.clients.values():
         if worker.peer in client.workers_told:
+            client.workers_told.discard(worker.peer)
             state.send(client.peer, WorkerGone(worker.number))
 
 
@@ -311,6 +389,17 @@ def _lost_too_often(worker: Worker, losses: int) -> Failure:
         f"the task was lost with {losses} workers one after the other (the last: "
         f"{worker.name}). If the task itself takes whole machines down, look at its "
         f"memory use; if the workers left for other reasons, submit it again",
+        details={"worker": worker.name},
+    )
+
+
+def _inputs_out_of_reach(worker: Worker) -> Failure:
+    return Failure(
+        "lost",
+        "DataLost",
+        f"the inputs of the task could not be brought to a worker that runs it (the "
+        f"last: {worker.name}), though their holders are there. Look at whether the "
+        f"workers can reach each other's data ports",
         details={"worker": worker.name},
     )
 

@@ -12,10 +12,11 @@ from heapq import heappop, heappush
 from typing import Final
 
 from covey.ids import TaskId
-from covey.wire.worker_link import Returned, ReturnDone
+from covey.wire.worker_link import ReturnDone, Returned
 from covey.worker.core.orders import (
     Dispatch,
     EndRun,
+    Flush,
     Interrupt,
     Kill,
     Retract,
@@ -60,8 +61,13 @@ def enqueue(state: WorkerState, piece: Piece) -> None:
 def requeue(
     state: WorkerState, run: Run, base: TaskId, n: int, *, alone: bool = False
 ) -> None:
-    """Tasks that a slot had in hand must be dispatched again."""
-    enqueue(state, Piece(run, base, n, alone=alone))
+    """Tasks that a slot had in hand must be dispatched again, but stopped ones."""
+    left = n
+    for start, count in run.live(base, n):
+        left -= count
+        enqueue(state, Piece(run, start, count, alone=alone))
+    if left:
+        finish_tasks(state, run, left)
 
 
 def _top(state: WorkerState) -> Piece | None:
@@ -131,6 +137,9 @@ def _send(state: WorkerState, slot: Slot, piece: Piece) -> None:
     slot.flights.append(flight)
     if flight.deadline:
         wake(state, flight.deadline)
+    if n > 1 or len(slot.flights) > 1:
+        # A long task may hide the outcomes of short ones before it.
+        wake(state, state.now + SILENCE_SECONDS)
     offset = piece.base - run.base
     state.order(
         Dispatch(
@@ -141,6 +150,7 @@ def _send(state: WorkerState, slot: Slot, piece: Piece) -> None:
             n,
             tuple(task + offset for task in run.aligned),
             run.whole,
+            run.renamed,
         )
     )
     piece.base += n
@@ -202,7 +212,8 @@ def hand_back(state: WorkerState, count: int) -> None:
         count -= n
         _return(state, piece.run, piece.base + piece.n, n)
     waiting = sorted(
-        {r for runs in state.fetching.values() for r in runs}, key=lambda r: r.rank
+        {r for _, runs in state.fetching.values() for r in runs},
+        key=lambda run: run.rank,
     )
     for run in reversed(waiting):
         if count <= 0:
@@ -210,7 +221,7 @@ def hand_back(state: WorkerState, count: int) -> None:
         if run.run in state.runs and run.missing:
             run.missing.clear()
             count -= run.left
-            _return(state, run, run.base, run.left)
+            return_live(state, run, run.base, run.left)
     if count > 0:
         for slot in state.slots:
             unbegun = sum(flight.left for flight in slot.flights) - 1
@@ -229,7 +240,7 @@ def take_back(state: WorkerState, run: Run, base: TaskId, n: int) -> None:
     onward = min(n, state.to_return)
     if onward:
         state.to_return -= onward
-        _return(state, run, base + n - onward, onward)
+        return_live(state, run, base + n - onward, onward)
     if n > onward:
         requeue(state, run, base, n - onward)
 
@@ -242,9 +253,40 @@ def maybe_return_done(state: WorkerState) -> None:
         state.order(Tell(ReturnDone()))
 
 
+def return_live(
+    state: WorkerState,
+    run: Run,
+    base: TaskId,
+    n: int,
+    lacking: tuple[tuple[int, int, int], ...] = (),
+) -> None:
+    """Give tasks back to the scheduler, but those that it has stopped."""
+    for start, count in run.live(base, n):
+        state.order(Tell(Returned(run.run, start, count, lacking)))
+    finish_tasks(state, run, n)
+
+
 def _return(state: WorkerState, run: Run, base: TaskId, n: int) -> None:
     state.order(Tell(Returned(run.run, base, n)))
     finish_tasks(state, run, n)
+
+
+# Silence.
+
+
+def ask_for_news(state: WorkerState) -> None:
+    """Have slots send outcomes that wait behind a task that takes long."""
+    for slot in state.slots:
+        if slot.flushed or not slot.flights or not slot.runner.ready:
+            continue
+        if sum(flight.left for flight in slot.flights) < 2:
+            continue
+        due = slot.flights[0].since + SILENCE_SECONDS
+        if state.now >= due:
+            slot.flushed = True
+            state.order(Flush(slot.number))
+        else:
+            wake(state, due)
 
 
 # Stopping.

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, get_args
 from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.base import Extent, Failure
-from covey.wire.worker_link import Holds, RanStored, Returned, RunFailed, ToWorker
+from covey.wire.worker_link import Holds, RanStored, RunFailed, ToWorker
 from covey.worker.core import dispatch
 from covey.worker.core.orders import (
     AnyEvent,
@@ -32,6 +32,7 @@ from covey.worker.core.orders import (
     SlotResumed,
     SlotReturned,
     Spawn,
+    Stow,
     Tell,
     Tick,
     Told,
@@ -80,6 +81,7 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
         message.whole,
         message.timeout_seconds,
         message.reply,
+        message.renamed,
     )
     state.runs[run.run] = run
     if message.seconds:
@@ -94,13 +96,12 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
 def _fetch(state: WorkerState, extent: Extent, worker: int, run: Run | None) -> None:
     if extent in state.copies:
         return
-    waiting = state.fetching.get(extent)
-    if waiting is None:
-        waiting = state.fetching[extent] = []
+    if extent not in state.fetching:
+        state.fetching[extent] = (worker, [])
         state.order(FetchFrom(worker, extent))
     if run is not None:
         run.missing.add(extent)
-        waiting.append(run)
+        state.fetching[extent][1].append(run)
 
 
 def _on_put(state: WorkerState, message: worker_link.Put) -> None:
@@ -117,6 +118,8 @@ def _on_return(state: WorkerState, message: worker_link.Return) -> None:
 
 
 def _on_stop(state: WorkerState, message: worker_link.Stop) -> None:
+    """From now on nothing of these tasks is held here, and nothing is said of them."""
+    state.order(DropValues(((message.base, message.n),)))
     run = state.runs.get(message.run)
     if run is None:
         return
@@ -124,17 +127,16 @@ def _on_stop(state: WorkerState, message: worker_link.Stop) -> None:
     for _, _, piece in list(state.queue):
         if piece.run is run:
             _take_out(state, piece, lo, hi)
-    if run.missing and lo <= run.base:
-        gone = min(run.left, hi - run.base)
-        if gone >= run.left:
-            run.missing.clear()
-            dispatch.finish_tasks(state, run, run.left)
-            return
+    run.stopped.append((lo, hi))
+    if run.missing and not run.live(run.base, run.left):
+        run.missing.clear()
+        dispatch.finish_tasks(state, run, run.left)
+        return
     if not message.kill:
         return
     for slot in state.slots:
         for flight in [*slot.flights, *slot.parked.values()]:
-            at = flight.base + flight.done
+            at = flight.base + (flight.done if flight.n > 1 else 0)
             if flight.run is run and lo <= at < hi:
                 dispatch.stop_executing(state, slot, flight)
 
@@ -198,6 +200,7 @@ def _land(
         return None
     flight.done += n
     flight.since = state.now
+    slot.flushed = False
     if flight.done >= flight.n:
         slot.flights.remove(flight)
     return flight.run
@@ -208,15 +211,40 @@ def _on_slot_ran(state: WorkerState, event: SlotRan) -> None:
     if run is None:
         return
     dispatch.learn(state, run.fn, event.seconds, event.n)
-    if run.reply and event.inline:
-        state.order(Report(event.run, event.base, event.n, event.seconds))
-    else:
-        state.order(
-            Tell(
-                RanStored(event.run, event.base, event.n, event.seconds, event.nbytes)
+    if run.stopped:
+        for base, n in run.live(event.base, event.n):
+            share = n / event.n
+            _keep(
+                state,
+                run,
+                base,
+                n,
+                event.seconds * share,
+                int(event.nbytes * share),
+                event.inline,
             )
+    else:
+        _keep(
+            state, run, event.base, event.n, event.seconds, event.nbytes, event.inline
         )
     dispatch.finish_tasks(state, run, event.n)
+
+
+def _keep(
+    state: WorkerState,
+    run: Run,
+    base: TaskId,
+    n: int,
+    seconds: float,
+    nbytes: int,
+    inline: bool,
+) -> None:
+    """Keep values that a slot brought, and tell the scheduler of them."""
+    state.order(Stow(base, n))
+    if run.reply and inline:
+        state.order(Report(run.run, base, n, seconds))
+    else:
+        state.order(Tell(RanStored(run.run, base, n, seconds, nbytes)))
 
 
 def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
@@ -230,7 +258,8 @@ def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
     if run is None:
         return
     dispatch.learn(state, run.fn, event.seconds, 1)
-    state.order(Tell(RunFailed(event.run, event.task, event.seconds, failure)))
+    if run.live(event.task, 1):
+        state.order(Tell(RunFailed(event.run, event.task, event.seconds, failure)))
     dispatch.finish_tasks(state, run, 1)
 
 
@@ -271,8 +300,10 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     slot = state.slots[event.slot]
     again = slot.parked.get((event.run, event.task))
     if again is not None:
-        again.done = 0
-        slot.resumed -= 1
+        if again.done:
+            again.done = 0
+            slot.resumed -= 1
+            state.order(Tell(worker_link.Blocked(event.run, event.task)))
         return
     slot, flight = _flight_of(state, event.slot, event.run, event.task)
     if flight is None:
@@ -280,6 +311,7 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     alone = Flight(Piece(flight.run, event.task, 1), 1, state.now)
     alone.deadline = flight.deadline
     slot.parked[event.run, event.task] = alone
+    state.order(Tell(worker_link.Blocked(event.run, event.task)))
     flight.done += 1
     if flight.done >= flight.n:
         slot.flights.remove(flight)
@@ -292,6 +324,7 @@ def _on_slot_resumed(state: WorkerState, event: SlotResumed) -> None:
         # ``done`` of a parked flight tells that it executes again.
         parked.done = 1
         slot.resumed += 1
+        state.order(Tell(worker_link.Resumed(event.run, event.task)))
 
 
 # News of processes.
@@ -344,7 +377,8 @@ def _take_down(
 
 
 def _fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
-    state.order(Tell(RunFailed(run.run, task, 0.0, failure)))
+    if run.live(task, 1):
+        state.order(Tell(RunFailed(run.run, task, 0.0, failure)))
     dispatch.finish_tasks(state, run, 1)
 
 
@@ -355,25 +389,30 @@ def _on_fetched(state: WorkerState, event: Fetched) -> None:
     state.copies.add(event.extent)
     base, n = event.extent
     state.order(Tell(Holds(base, n, event.nbytes)))
-    for run in state.fetching.pop(event.extent, ()):
+    _, waiting = state.fetching.pop(event.extent, (0, []))
+    for run in waiting:
         if event.extent in run.missing:
             run.missing.discard(event.extent)
             if not run.missing and run.run in state.runs:
-                dispatch.enqueue(state, Piece(run, run.base, run.left))
+                dispatch.requeue(state, run, run.base, run.left)
 
 
 def _on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:
-    for run in state.fetching.pop(event.extent, ()):
+    worker, waiting = state.fetching.pop(event.extent, (event.worker, []))
+    base, n = event.extent
+    if not waiting:
+        state.order(Tell(worker_link.Unfetched((event.extent,), worker)))
+    for run in waiting:
         if run.run in state.runs and event.extent in run.missing:
             run.missing.clear()
-            state.order(Tell(Returned(run.run, run.base, run.left, (event.extent,))))
-            dispatch.finish_tasks(state, run, run.left)
+            dispatch.return_live(state, run, run.base, run.left, ((base, n, worker),))
 
 
 def _on_tick(state: WorkerState, event: Tick) -> None:
     del event
     state.wake_at = 0.0
     dispatch.check_deadlines(state)
+    dispatch.ask_for_news(state)
 
 
 _MESSAGES: dict[type, _Handler] = {

@@ -41,7 +41,7 @@ class RunnerEnded(Event, frozen=True):
 
 
 class SlotRan(Event, frozen=True):
-    """Consecutive tasks returned; their values are in the store.
+    """Consecutive tasks returned; ``Stow`` says which values to keep.
 
     ``inline`` tells that the values are small enough to ride along upwards.
     """
@@ -107,6 +107,7 @@ class FetchFailed(Event, frozen=True):
     """A worker that should hold these could not deliver."""
 
     extent: Extent
+    worker: int
 
 
 class Tick(Event, frozen=True):
@@ -151,6 +152,19 @@ class Report(Order, frozen=True):
     seconds: float
 
 
+class Stow(Order, frozen=True):
+    """Put values that have just come from a slot into the store."""
+
+    base: int
+    n: int
+
+
+class Flush(Order, frozen=True):
+    """Have a slot send what it has settled, though it is busy with more."""
+
+    slot: int
+
+
 class Dispatch(Order, frozen=True):
     """Send tasks of a run to a slot, with the inputs that they take."""
 
@@ -161,6 +175,7 @@ class Dispatch(Order, frozen=True):
     n: int
     aligned: tuple[int, ...]
     whole: tuple[Extent, ...]
+    renamed: tuple[tuple[int, int], ...]
 
 
 class EndRun(Order, frozen=True):
@@ -255,6 +270,8 @@ class WakeAt(Order, frozen=True):
 AnyOrder: TypeAlias = (
     Tell
     | Report
+    | Stow
+    | Flush
     | Dispatch
     | EndRun
     | Retract

@@ -28,8 +28,10 @@ class Run:
         "left",
         "missing",
         "rank",
+        "renamed",
         "reply",
         "run",
+        "stopped",
         "timeout_seconds",
         "whole",
     )
@@ -45,6 +47,7 @@ class Run:
         whole: tuple[Extent, ...],
         timeout_seconds: float,
         reply: bool,
+        renamed: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.run = run
         self.fn = fn
@@ -58,8 +61,24 @@ class Run:
         self.timeout_seconds = timeout_seconds
         #: Whether somebody waits for the values upstream.
         self.reply = reply
+        #: Inputs that the arguments know by another id: (that id, the real one).
+        self.renamed = renamed
         #: Inputs that are still being fetched.
         self.missing: set[Extent] = set()
+        #: Tasks that nobody wants to hear of any more: (first, end).
+        self.stopped: list[tuple[TaskId, TaskId]] = []
+
+    def live(self, base: TaskId, n: int) -> list[Extent]:
+        """Return those of the given tasks that were not stopped."""
+        parts = [(base, base + n)]
+        for lo, hi in self.stopped:
+            parts = [
+                piece
+                for start, end in parts
+                for piece in ((start, min(end, lo)), (max(start, hi), end))
+                if piece[0] < piece[1]
+            ]
+        return [(start, end - start) for start, end in parts]
 
 
 class Piece:
@@ -104,7 +123,15 @@ class Flight:
 class Slot:
     """A thread of a runner: room for one executing task."""
 
-    __slots__ = ("flights", "number", "parked", "resumed", "retracting", "runner")
+    __slots__ = (
+        "flights",
+        "flushed",
+        "number",
+        "parked",
+        "resumed",
+        "retracting",
+        "runner",
+    )
 
     def __init__(self, number: int, runner: Runner) -> None:
         self.number = number
@@ -115,6 +142,8 @@ class Slot:
         #: How many of those go on at the moment, beside the slot's own work.
         self.resumed = 0
         self.retracting = False
+        #: Whether it was asked for what it has settled, since its last news.
+        self.flushed = False
 
     @property
     def idle(self) -> bool:
@@ -161,8 +190,8 @@ class WorkerState:
         self.last_entry = 0
         #: Moving average of the duration of a function's calls.
         self.seconds: dict[int, float] = {}
-        #: Runs that wait for an extent to arrive.
-        self.fetching: dict[Extent, list[Run]] = {}
+        #: Where an extent is being fetched from, and the runs that wait for it.
+        self.fetching: dict[Extent, tuple[int, list[Run]]] = {}
         #: Extents that were copied here from elsewhere.
         self.copies: set[Extent] = set()
         #: How many tasks are to be handed back as soon as slots give them up.

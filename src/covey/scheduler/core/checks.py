@@ -1,0 +1,167 @@
+"""Whether a well-formed message of a client makes sense.
+
+Everything here runs before any table is changed, so that a client that breaks
+the rules loses its link and nobody else notices.  The cost is a few look-ups a
+message, however many tasks it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from covey.errors import RemoteProtocolError
+from covey.ids import TaskId, client_of
+from covey.payload import Pack
+from covey.scheduler.core.spans import covering, find
+from covey.scheduler.core.state import Client, Function, SchedulerState, Span
+from covey.wire.base import Extent
+from covey.wire.client_link import Placed, Scatter, Submit, SubmitGraph
+
+#: No extent names more tasks than one call may have.
+_EXTENT_MAX: Final = 1 << 32
+
+
+def submit(
+    state: SchedulerState, client: Client, message: Submit
+) -> tuple[Pack, Function]:
+    """Return the arguments and the function of a ``Submit`` that makes sense.
+
+    Raises:
+        RemoteProtocolError: it makes none.
+    """
+    pack = _pack(message.sizes, message.data, message.n)
+    function = _function(client, message.fn)
+    extents(message.whole)
+    if message.name is not None and message.n != 1:
+        raise RemoteProtocolError(
+            f"the name {message.name!r} was given to {message.n:,} tasks; a name is "
+            f"for one"
+        )
+    base, n = message.base, message.n
+    for start, m in [*((task, n) for task in message.aligned), *message.whole]:
+        if start < base + n and base < start + m:
+            raise RemoteProtocolError("tasks were submitted that take themselves")
+    _fresh(state, client, base, n)
+    return pack, function
+
+
+def graph(
+    state: SchedulerState, client: Client, message: SubmitGraph
+) -> tuple[Pack, list[Function]]:
+    """Return the arguments and the functions of a graph that makes sense.
+
+    Raises:
+        RemoteProtocolError: it makes none.
+    """
+    n = len(message.fns)
+    pack = _pack(message.sizes, message.data, n)
+    functions = [_function(client, fn) for fn in message.fns]
+    if not len(message.needs) == len(message.order) == n:
+        raise RemoteProtocolError(
+            f"a graph of {n:,} tasks came with {len(message.needs):,} lists of "
+            f"inputs and {len(message.order):,} places in the order"
+        )
+    choices = message.options_of
+    if len(choices) not in {0, n}:
+        raise RemoteProtocolError("the options of a graph are not one for each task")
+    low, high = (min(choices), max(choices)) if choices else (0, 0)
+    if not 0 <= low <= high < len(message.options):
+        raise RemoteProtocolError("a task of a graph has options that did not come")
+    base = message.base
+    _within(message.wanted, base, base + n)
+    for task, needs in enumerate(message.needs, base):
+        # So no circle can come in, which would wait for itself for ever.
+        if needs and any(task <= need < base + n for need in needs):
+            raise RemoteProtocolError(
+                f"task {task - base} of a graph comes before one of its inputs"
+            )
+    if n:
+        _fresh(state, client, base, n)
+    return pack, functions
+
+
+def scatter(state: SchedulerState, client: Client, message: Scatter) -> Pack:
+    """Return the values of a ``Scatter`` that makes sense.
+
+    Raises:
+        RemoteProtocolError: it makes none.
+    """
+    pack = _pack(message.sizes, message.data, message.n)
+    _fresh(state, client, message.base, message.n)
+    return pack
+
+
+def placed(state: SchedulerState, client: Client, message: Placed) -> Span | None:
+    """Return the span of a value that was placed before, or ``None`` for a new one.
+
+    Raises:
+        RemoteProtocolError: the id belongs to something else.
+    """
+    span = find(state, message.task)
+    if span is None:
+        _fresh(state, client, message.task, 1)
+    elif span.base != message.task or span.function is not None or span.pack:
+        raise RemoteProtocolError(
+            f"a value was placed as task {message.task:x}, which is something else"
+        )
+    return span
+
+
+def extents(named: Iterable[Extent]) -> None:
+    """Check that extents name at least one task each, and no absurd number.
+
+    Raises:
+        RemoteProtocolError: one does not.
+    """
+    for base, n in named:
+        extent(base, n)
+
+
+def extent(base: TaskId, n: int) -> None:
+    """Check one extent.
+
+    Raises:
+        RemoteProtocolError: there are no such tasks.
+    """
+    if not (0 <= base < 1 << 63 and 0 < n <= _EXTENT_MAX):
+        raise RemoteProtocolError(f"there are no {n:,} tasks from {base:x} on")
+
+
+def _within(named: Sequence[Extent], start: TaskId, end: TaskId) -> None:
+    extents(named)
+    for base, n in named:
+        if base < start or base + n > end:
+            raise RemoteProtocolError("a graph keeps tasks that are not part of it")
+
+
+def _function(client: Client, number: int) -> Function:
+    function = client.functions.get(number)
+    if function is None:
+        raise RemoteProtocolError(f"function {number} was never defined")
+    return function
+
+
+def _pack(sizes: bytes, data: bytes, n: int) -> Pack:
+    try:
+        pack = Pack.from_wire(sizes, data)
+    except ValueError as error:
+        raise RemoteProtocolError(str(error)) from error
+    if len(pack) != n:
+        raise RemoteProtocolError(f"{n:,} tasks came with {len(pack):,} payloads")
+    return pack
+
+
+def _fresh(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
+    """Check that ids are the client's own and new, and note that they are used."""
+    number = client.number
+    if client_of(base) != number or client_of(base + n - 1) != number:
+        raise RemoteProtocolError(
+            f"the ids {base:x} to {base + n - 1:x} are not those of client {number:x}"
+        )
+    unused = state.unused.get(number, 0)
+    # Ids come in order but for threads that overtake each other, so that it is
+    # seldom that anything must be looked up.
+    if base < unused and any(True for _ in covering(state, base, n)):
+        raise RemoteProtocolError(f"the ids {base:x} to {base + n - 1:x} are in use")
+    state.unused[number] = max(unused, base + n)

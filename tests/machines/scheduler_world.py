@@ -1,0 +1,565 @@
+"""A world around the scheduler's core: clients and workers that keep books.
+
+Nothing here decides what happens; the tests do.  Whatever the core orders is
+encoded and decoded as on a real link, and held against what each side knows:
+
+* the value of a task is its own arguments, so that a mix-up shows;
+* a worker reads its messages late, when a test says so, which is how stale
+  news comes about; when it has read all, what it stores must be exactly what
+  the scheduler believes that it holds;
+* a client counts the ends that it is told: at most one without a reversal.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from covey.ids import ClientId, first_task_id
+from covey.payload import Pack
+from covey.scheduler.core import invariants
+from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore
+from covey.scheduler.core.placement import demand_of
+from covey.scheduler.core.spans import find, inputs_of
+from covey.scheduler.core.state import State
+from covey.wire import client_link, worker_link
+from covey.wire.base import DEFAULT_OPTIONS, Failure
+from covey.wire.client_link import (
+    DefineFunction,
+    Failed,
+    Finished,
+    FromClient,
+    Notice,
+    Release,
+    Reverted,
+    Scatter,
+    Stored,
+    Submit,
+    SubmitGraph,
+    ToClient,
+    WorkerGone,
+    WorkerSeen,
+)
+from covey.wire.framing import FrameReader, encode_frame
+from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
+from covey.wire.worker_link import (
+    Blocked,
+    FromWorker,
+    Holds,
+    Leave,
+    Ran,
+    RanStored,
+    ReturnDone,
+    Returned,
+    RunFailed,
+    ToWorker,
+    Unfetched,
+)
+
+#: The arguments of every named task, so that it may be shared.
+SHARED = b"of it"
+
+RAISED = Failure("raised", "ValueError", "as it was told to")
+
+
+def over_the_wire(messages, union):
+    """Return *messages* as the other side would read them."""
+    reader = FrameReader(union)
+    reader.feed(encode_frame(messages))
+    return reader.next_batch()
+
+
+def pack_of(payloads):
+    pack = Pack.of(payloads)
+    return {"sizes": pack.sizes_bytes(), "data": bytes(pack.data)}
+
+
+class World:
+    """A scheduler's core with simulated clients and workers."""
+
+    def __init__(self):
+        self.core = SchedulerCore(cluster="test")
+        self.state = self.core.state
+        self.now = 0.0
+        self.clients = {}
+        self.workers = {}
+        #: The arguments of every task, by its real id.
+        self.arguments = {}
+        self.messages = 0
+        self.watch = lambda peer, message: None
+
+    def step(self, event):
+        orders = self.core.step(event, self.now)
+        invariants.check(self.state)
+        for peer, messages in orders.items():
+            self.messages += len(messages)
+            if peer in self.workers:
+                worker = self.workers[peer]
+                for message in over_the_wire(messages, ToWorker):
+                    self.watch(worker, message)
+                    worker.expect(message)
+                    worker.inbox.append(message)
+            elif peer in self.clients:
+                client = self.clients[peer]
+                for message in over_the_wire(messages, ToClient):
+                    self.watch(client, message)
+                    client.hear(message)
+        for worker in self.workers.values():
+            worker.check_store()
+
+    # Coming and going.
+
+    def new_client(self, number=None):
+        peer = self.core.next_peer()
+        client = SimClient(self, peer, number or 2 * peer + 1)
+        self.clients[peer] = client
+        hello = ClientIntroduction(client.number, f"client-{peer}", "0", "3", "here")
+        self.step(Joined(peer, hello))
+        return client
+
+    def new_worker(self, slots=1, resources=None, name="worker"):
+        peer = self.core.next_peer()
+        worker = SimWorker(self, peer, slots)
+        self.workers[peer] = worker
+        self.step(
+            Joined(
+                peer,
+                WorkerIntroduction(
+                    name,
+                    slots,
+                    resources or {},
+                    (f"tcp://h{peer}:1",),
+                    f"h{peer}/b",
+                    0,
+                    "0",
+                    "3",
+                    1,
+                ),
+            )
+        )
+        return worker
+
+    def lose(self, peer):
+        if self.clients.pop(peer, None) is None:
+            del self.workers[peer]
+        self.step(Left(peer))
+
+    # The end of it.
+
+    def settle(self):
+        """Let all workers read and answer everything."""
+        for _ in range(300):
+            busy = [w for w in self.workers.values() if w.inbox or w.runs or w.fetches]
+            if not busy:
+                return
+            for worker in busy:
+                worker.do_everything()
+        raise AssertionError("the world does not come to rest")
+
+    def check_ends(self):
+        """Whatever a client waits for has ended, or has a reason to wait."""
+        todo = []
+        for client in self.clients.values():
+            for task, status in client.status.items():
+                if status == "pending" and task in client.held:
+                    span = find(self.state, task)
+                    assert span is not None, f"{task:x} was forgotten"
+                    todo.append(span)
+        seen = set(todo)
+        for span in todo:
+            assert span.state in {State.WAITING, State.READY}, span
+            if span.state is State.READY:
+                demand = demand_of(self.state, span)
+                able = [w for w in self.state.workers.values() if demand.admits(w)]
+                assert not [w for w in able if not w.leaving], span
+            for source in inputs_of(self.state, span):
+                if source.state is not State.DONE and source not in seen:
+                    seen.add(source)
+                    todo.append(source)
+
+    def check_empty(self):
+        """Nobody wants anything, so nothing is kept."""
+        state = self.state
+        assert not state.spans
+        assert not state.starts
+        assert not state.names
+        assert not state.name_of
+        assert not state.aliases
+        assert not state.ids_of
+        for worker in self.workers.values():
+            assert not worker.store, worker.store
+            assert not worker.runs
+            assert not state.workers[worker.peer].assigned
+
+
+class SimClient:
+    """A client: what it was told about what it wished for."""
+
+    def __init__(self, world, peer, number):
+        self.world = world
+        self.peer = peer
+        self.number = ClientId(number)
+        self.next_task = first_task_id(self.number)
+        self.held = set()
+        self.status = {}
+        #: The value that each id must have.
+        self.values = {}
+        self.failures = {}
+        self.known_workers = set()
+        self.notices = []
+        self.functions = set()
+
+    def say(self, *messages):
+        self.world.step(Said(self.peer, over_the_wire(messages, FromClient)))
+
+    def new_ids(self, n):
+        base = self.next_task
+        self.next_task += n
+        return base
+
+    def define(self, fn):
+        if fn not in self.functions:
+            self.functions.add(fn)
+            self.say(DefineFunction(fn, b"digest %d" % fn, f"f{fn}", b"payload"))
+
+    def hold(self, task, value):
+        self.held.add(task)
+        self.status[task] = "pending"
+        self.values[task] = value
+
+    def submit(self, n=1, *, fn=1, aligned=(), whole=(), options=None, name=None):
+        """Wish for a range of tasks; return its first id."""
+        self.define(fn)
+        base = self.new_ids(n)
+        values = [b"%x" % (base + i) if name is None else SHARED for i in range(n)]
+        for task, value in enumerate(values, base):
+            self.hold(task, value)
+            self.world.arguments[task] = value
+        self.say(
+            Submit(
+                base,
+                n,
+                fn,
+                **pack_of(values),
+                options=options or DEFAULT_OPTIONS,
+                aligned=tuple(aligned),
+                whole=tuple(whole),
+                name=name,
+            )
+        )
+        return base
+
+    def submit_graph(self, needs, *, fn=1, wanted=None, external=(), options=None):
+        """Wish for a graph: *needs* are indices, *external* more ids for each."""
+        self.define(fn)
+        n = len(needs)
+        base = self.new_ids(n)
+        values = [b"%x" % (base + i) for i in range(n)]
+        wanted = range(n) if wanted is None else wanted
+        for index in range(n):
+            self.world.arguments[base + index] = values[index]
+            if index in wanted:
+                self.hold(base + index, values[index])
+        more = external or ((),) * n
+        self.say(
+            SubmitGraph(
+                base,
+                (fn,) * n,
+                **pack_of(values),
+                needs=tuple(
+                    (*(base + need for need in these), *others)
+                    for these, others in zip(needs, more, strict=True)
+                ),
+                order=tuple(range(n)),
+                wanted=tuple((base + index, 1) for index in wanted),
+                options=(options or DEFAULT_OPTIONS,),
+            )
+        )
+        return base
+
+    def scatter(self, n, *, workers=(), broadcast=False):
+        base = self.new_ids(n)
+        values = [b"%x" % (base + i) for i in range(n)]
+        for task, value in enumerate(values, base):
+            self.hold(task, value)
+            self.world.arguments[task] = value
+        self.say(
+            Scatter(base, n, **pack_of(values), workers=workers, broadcast=broadcast)
+        )
+        return base
+
+    def want(self, task, value):
+        self.hold(task, value)
+        self.say(client_link.Want(((task, 1),)))
+
+    def release(self, *extents):
+        for base, n in extents:
+            self.held.difference_update(range(base, base + n))
+        self.say(Release(tuple(extents)))
+
+    def release_all(self):
+        if self.held:
+            self.release(*((task, 1) for task in sorted(self.held)))
+
+    # Hearing.
+
+    def hear(self, message):
+        match message:
+            case Finished(base, n, sizes, data):
+                pack = Pack.from_wire(sizes, data)
+                assert len(pack) == n
+                for task, value in enumerate(pack, base):
+                    self._end(task, "finished")
+                    assert bytes(value) == self.values[task]
+            case Stored(base, n, worker, _, source):
+                assert worker in self.known_workers
+                for offset in range(n):
+                    self._end(base + offset, "stored")
+                    value = self.world.arguments[source + offset]
+                    assert value == self.values[base + offset]
+            case Failed(base, n, failure):
+                for task in range(base, base + n):
+                    self._end(task, "failed")
+                    self.failures[task] = failure
+            case Reverted(base, n):
+                for task in range(base, base + n):
+                    assert self.status[task] != "finished" or self._shared(task)
+                    self.status[task] = "pending"
+            case WorkerSeen():
+                self.known_workers.add(message.worker)
+            case WorkerGone(worker):
+                self.known_workers.remove(worker)
+            case Notice(text):
+                self.notices.append(text)
+            case _:
+                raise AssertionError(message)
+
+    def _shared(self, task):
+        """Who knows a task by two ids may be told of both when it asks for one."""
+        return (
+            self.values[task] == SHARED
+            and sum(self.values[other] == SHARED for other in self.values) > 1
+        )
+
+    def _end(self, task, status):
+        assert task in self.held, f"news of {task:x}, which was let go"
+        before = self.status[task]
+        assert before == "pending" or self._shared(task), (before, status)
+        self.status[task] = status
+
+
+class SimRun:
+    """A run as its worker knows it."""
+
+    def __init__(self, message):
+        self.message = message
+        self.todo = list(range(message.base, message.base + message.n))
+        self.missing = list(message.sources)
+        self.blocked = set()
+
+    def stretch(self, start, length):
+        """Return a stretch of what is to do: consecutive tasks, from *start* on."""
+        first = self.todo[start % len(self.todo)]
+        n = 1
+        while n < length and first + n in self.todo:
+            n += 1
+        return first, n
+
+
+class SimWorker:
+    """A worker: what it was told, in its inbox, and what it has done."""
+
+    def __init__(self, world, peer, slots):
+        self.world = world
+        self.peer = peer
+        self.slots = slots
+        self.inbox = deque()
+        self.store = {}
+        self.runs = {}
+        self.functions = set()
+        self.peers = set()
+        self.fetches = []
+        self.said = []
+
+    def say(self, *messages):
+        self.said += messages
+        self.world.step(Said(self.peer, over_the_wire(messages, FromWorker)))
+
+    def expect(self, message):
+        """Check an order at the moment it is given."""
+        if not isinstance(message, worker_link.Run):
+            return
+        state = self.world.state
+        me = state.workers[self.peer]
+        assert not me.leaving
+        pack = Pack.from_wire(message.sizes, message.data)
+        for task, arguments in enumerate(pack, message.base):
+            assert bytes(arguments) == self.world.arguments[task]
+        extents = [*((task, message.n) for task in message.aligned), *message.whole]
+        for base, n in extents:
+            for task in range(base, base + n):
+                source = find(state, task)
+                assert source is not None and source.replicas, (message, task)
+                if me not in source.replicas:
+                    assert any(
+                        b <= task < b + m and state.workers[w] in source.replicas
+                        for b, m, w in message.sources
+                    ), (message, task)
+
+    def check_store(self):
+        if self.inbox or self.peer not in self.world.state.workers:
+            return
+        believed = {
+            task
+            for span in self.world.state.workers[self.peer].holds
+            for task in range(span.base, span.base + span.n)
+        }
+        assert believed == set(self.store), (self.peer, believed ^ set(self.store))
+
+    # Doing.
+
+    def read(self, count=1):
+        """Take in messages from the inbox."""
+        for _ in range(min(count, len(self.inbox))):
+            message = self.inbox.popleft()
+            self._obey(message)
+            if self.peer not in self.world.workers:
+                return
+        self.check_store()
+
+    def _obey(self, message):
+        match message:
+            case worker_link.Define(fn):
+                assert fn not in self.functions
+                self.functions.add(fn)
+            case worker_link.Run():
+                assert message.fn in self.functions
+                assert all(w in self.peers for _, _, w in message.sources)
+                self.runs[message.run] = SimRun(message)
+            case worker_link.Put(base, _, sizes, data):
+                for task, value in enumerate(Pack.from_wire(sizes, data), base):
+                    self.store[task] = bytes(value)
+            case worker_link.Drop(extents):
+                for base, n in extents:
+                    self._drop(base, n)
+            case worker_link.Return(count):
+                self._hand_back(count)
+            case worker_link.Stop(run, base, n):
+                self._drop(base, n)
+                self._done(run, base, n)
+            case worker_link.Peer(worker):
+                self.peers.add(worker)
+            case worker_link.Fetch(extents, worker):
+                assert worker in self.peers
+                self.fetches += [(extent, worker) for extent in extents]
+            case Leave():
+                assert not self.runs
+                self.world.lose(self.peer)
+
+    def _drop(self, base, n):
+        for task in range(base, base + n):
+            self.store.pop(task, None)
+
+    def _done(self, run, base, n):
+        record = self.runs.get(run)
+        if record is not None:
+            record.todo = [t for t in record.todo if not base <= t < base + n]
+            if not record.todo:
+                del self.runs[run]
+
+    def _hand_back(self, count):
+        for number in sorted(self.runs, reverse=True):
+            run = self.runs[number]
+            while count and number in self.runs and self._unbegun() > self.slots:
+                task = run.todo[-1]
+                if task in run.blocked:
+                    break
+                count -= 1
+                self._done(number, task, 1)
+                self.say(Returned(number, task, 1))
+        self.say(ReturnDone())
+
+    def _unbegun(self):
+        return sum(len(run.todo) - len(run.blocked) for run in self.runs.values())
+
+    def ready_runs(self):
+        return [number for number, run in self.runs.items() if not run.missing]
+
+    def fetch(self, run_number, *, ok):
+        """Bring, or fail to bring, one missing input of a run."""
+        run = self.runs[run_number]
+        source = run.missing.pop()
+        base, n, holder = source
+        if ok and self._copy((base, n), holder):
+            self.say(Holds(base, n, 8 * n))
+            return
+        first, count = run.todo[0], len(run.todo)
+        if run.todo == list(range(first, first + count)):
+            self._done(run_number, first, count)
+            self.say(Returned(run_number, first, count, (source,)))
+            return
+        for task in run.todo[:]:
+            self._done(run_number, task, 1)
+            self.say(Returned(run_number, task, 1, (source,)))
+
+    def _copy(self, extent, holder):
+        base, n = extent
+        other = self.world.workers.get(holder)
+        tasks = range(base, base + n)
+        if other is None or any(task not in other.store for task in tasks):
+            return False
+        self.store.update({task: other.store[task] for task in tasks})
+        return True
+
+    def fetch_asked(self, *, ok):
+        """Do, or fail to do, what a ``Fetch`` asked for."""
+        extent, holder = self.fetches.pop(0)
+        if ok and self._copy(extent, holder):
+            self.say(Holds(*extent, 8 * extent[1]))
+        else:
+            self.say(Unfetched((extent,), holder))
+
+    def finish(self, run_number, start=0, length=1 << 30, *, stored=False):
+        """Return from a stretch of a run."""
+        run = self.runs[run_number]
+        first, n = run.stretch(start, length)
+        values = [self.world.arguments[task] for task in range(first, first + n)]
+        self.store.update(zip(range(first, first + n), values, strict=True))
+        self._done(run_number, first, n)
+        if stored:
+            self.say(RanStored(run_number, first, n, 0.001 * n, 100 * n))
+        else:
+            self.say(Ran(run_number, first, n, 0.001 * n, **pack_of(values)))
+
+    def fail(self, run_number, start=0, failure=RAISED):
+        """Fail in one task of a run."""
+        run = self.runs[run_number]
+        task, _ = run.stretch(start, 1)
+        self._done(run_number, task, 1)
+        self.say(RunFailed(run_number, task, 0.001, failure))
+
+    def give_back(self, run_number, start, length):
+        run = self.runs[run_number]
+        first, n = run.stretch(start, length)
+        self._done(run_number, first, n)
+        self.say(Returned(run_number, first, n))
+
+    def block(self, run_number, start):
+        run = self.runs[run_number]
+        task, _ = run.stretch(start, 1)
+        if task in run.blocked:
+            run.blocked.remove(task)
+            self.say(worker_link.Resumed(run_number, task))
+        else:
+            run.blocked.add(task)
+            self.say(Blocked(run_number, task))
+
+    def do_everything(self):
+        """Read all, bring all, run all."""
+        self.read(len(self.inbox))
+        while self.fetches and self.peer in self.world.workers:
+            self.fetch_asked(ok=True)
+        for number in list(self.runs):
+            while number in self.runs and self.runs[number].missing:
+                self.fetch(number, ok=True)
+            while number in self.runs:
+                self.finish(number)
