@@ -15,8 +15,11 @@ M = TypeVar("M", bound=Message)
 class Handlers(Generic[P]):
     """Maps the type of a message to the function that handles it."""
 
-    def __init__(self) -> None:
-        self._table: dict[type[Message], Callable[[SchedulerState, P, Any], None]] = {}
+    def __init__(self, more: Handlers[P] | None = None) -> None:
+        #: What handles what.
+        self.table: dict[type[Message], Callable[[SchedulerState, P, Any], None]] = (
+            dict(more.table) if more is not None else {}
+        )
 
     def add(
         self, message_type: type[M]
@@ -29,17 +32,17 @@ class Handlers(Generic[P]):
         def register(
             handler: Callable[[SchedulerState, P, M], None],
         ) -> Callable[[SchedulerState, P, M], None]:
-            self._table[message_type] = handler
+            self.table[message_type] = handler
             return handler
 
         return register
 
     def handle(self, state: SchedulerState, peer: P, message: Message) -> None:
         """Let the right function handle *message*."""
-        self._table[type(message)](state, peer, message)
+        self.table[type(message)](state, peer, message)
 
     def must_cover(self, union: Any) -> None:
         """Check, once and at import, that every arm of *union* has its handler."""
-        assert set(self._table) == set(get_args(union)), set(self._table) ^ set(
+        assert set(self.table) == set(get_args(union)), set(self.table) ^ set(
             get_args(union)
         )

@@ -1,0 +1,33 @@
+"""Which clients hold which tasks, and by which ids.
+
+A client that submits a name that is taken gets the task that is there: the id
+it has chosen becomes another id, an alias, of that task.  So a client may know
+one task by several ids, and is told about each of them.
+"""
+
+from __future__ import annotations
+
+from covey.ids import TaskId
+from covey.scheduler.core import report, transitions
+from covey.scheduler.core.state import DETACHED, Client, SchedulerState, Span, State
+
+
+def want(state: SchedulerState, client: Client, span: Span, task: TaskId) -> None:
+    """*client* holds futures of *span*, which it knows by the id *task*."""
+    number = client.number
+    ids = state.ids_of.get(span.base)
+    if task != span.base and ids is None:
+        own = (span.base,)
+        ids = state.ids_of[span.base] = {
+            c: own for c in span.wanted if c is not DETACHED
+        }
+    if ids is not None and task not in ids.get(number, ()):
+        ids[number] = (*ids.get(number, ()), task)
+    if number not in span.wanted:
+        span.wanted = span.wanted | client.itself if span.wanted else client.itself
+        client.wants[span] = None
+    # A client that asks again has not found the value where it was said to be.
+    span.delivered -= client.itself
+    if span.state is State.RELEASED:
+        transitions.demand(state, span)
+    report.current(state, span, client, task)

@@ -1,0 +1,399 @@
+"""New tasks: ranges, graphs, and values that clients bring."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from covey.ids import TaskId
+from covey.payload import Pack
+from covey.scheduler.core import checks, placement, report, transitions
+from covey.scheduler.core.handlers import Handlers
+from covey.scheduler.core.holding import want
+from covey.scheduler.core.spans import (
+    aliases_in,
+    covering,
+    find,
+    isolate,
+    real,
+    remember,
+)
+from covey.scheduler.core.state import (
+    NOBODY,
+    Client,
+    Function,
+    Rank,
+    SchedulerState,
+    Span,
+    State,
+)
+from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure, Options
+from covey.wire.client_link import (
+    DefineFunction,
+    Failed,
+    Placed,
+    Scatter,
+    Submit,
+    SubmitGraph,
+)
+from covey.wire.worker_link import Drop, Put
+
+handlers: Handlers[Client] = Handlers()
+
+
+@handlers.add(DefineFunction)
+def on_define(state: SchedulerState, client: Client, message: DefineFunction) -> None:
+    """Equal bytes are one function, whoever brings them."""
+    function = state.functions.get(message.digest)
+    if function is None:
+        function = Function(
+            len(state.functions) + 1, message.digest, message.label, message.payload
+        )
+        state.functions[message.digest] = function
+    client.functions[message.fn] = function
+
+
+def _rank(state: SchedulerState, options: Options, order: int = 0) -> Rank:
+    return (-options.priority, state.last_submission, order)
+
+
+def _new_span(
+    state: SchedulerState,
+    client: Client,
+    base: TaskId,
+    n: int,
+    function: Function | None,
+    pack: Pack | None,
+    at: int,
+    options: Options,
+    rank: Rank,
+    *,
+    wanted: bool = True,
+) -> Span:
+    holders = client.itself if wanted else NOBODY
+    span = Span(base, n, function, pack, at, options, rank, holders)
+    if wanted:
+        client.wants[span] = None
+    remember(state, span)
+    return span
+
+
+def _tie(state: SchedulerState, span: Span) -> None:
+    """Enter *span* as a dependent of its inputs, which are all known."""
+    for task in span.aligned:
+        source = find(state, task)
+        assert source is not None and source.n == span.n
+        if source.dependents is None:
+            source.dependents = {}
+        source.dependents[span] = True
+    for base, n in span.whole:
+        for source in covering(state, base, n):
+            if source.dependents is None:
+                source.dependents = {}
+            source.dependents.setdefault(span, False)
+
+
+def _unknown(state: SchedulerState, base: TaskId, n: int) -> TaskId | None:
+    """Return the first of these tasks that is not known."""
+    at = base
+    for source in covering(state, base, n):
+        if source.base > at:
+            break
+        at = source.base + source.n
+    return at if at < base + n else None
+
+
+@handlers.add(Submit)
+def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
+    """Take in the tasks of one call, as few spans as the inputs allow."""
+    pack, function = checks.submit(state, client, message)
+    if message.name is not None and _share(state, client, message, function):
+        return
+    options = message.options
+    state.last_submission += 1
+    state.counters["tasks_submitted"] += message.n
+    rank = _rank(state, options)
+    whole, renamed = _real_extents(state, message.whole)
+    for base, n in whole:
+        # Cut off from its neighbours, an input never outgrows its extent.
+        isolate(state, base, n)
+    for start, end in _pieces(state, message.aligned, message.n, whole):
+        span = _new_span(
+            state,
+            client,
+            message.base + start,
+            end - start,
+            function,
+            pack,
+            start,
+            options,
+            rank,
+        )
+        aligned = [task + start for task in message.aligned]
+        if state.aliases:
+            # Only spans of one have aligned inputs by another id.
+            others = {task: real(state, task) for task in aligned}
+            aligned = list(others.values())
+            span.renamed = (*renamed, *((k, v) for k, v in others.items() if k != v))
+        _begin(state, span, aligned, whole)
+    if message.name is not None:
+        state.names[message.name] = state.spans[message.base]
+        state.name_of[message.base] = message.name
+
+
+def _begin(
+    state: SchedulerState,
+    span: Span,
+    aligned: Sequence[TaskId],
+    whole: tuple[Extent, ...],
+) -> None:
+    """Tie a new span to its inputs and have it made; or fail it, if one is unknown."""
+    for base, n in [*((task, 1) for task in aligned), *whole]:
+        unknown = _unknown(state, base, n)
+        if unknown is not None:
+            # Without a recipe, so that a retry cannot run it with inputs missing.
+            span.pack = None
+            transitions.fail(state, span, transitions.unknown_input(unknown))
+            return
+    span.aligned = tuple(dict.fromkeys(aligned))
+    span.whole = whole
+    _tie(state, span)
+    transitions.demand(state, span)
+
+
+def _real_extents(
+    state: SchedulerState, extents: Sequence[Extent]
+) -> tuple[tuple[Extent, ...], tuple[tuple[TaskId, TaskId], ...]]:
+    """Return *extents* with the real ids of shared tasks, and what was renamed."""
+    if not state.aliases:
+        return tuple(extents), ()
+    result: list[Extent] = []
+    renamed = []
+    for base, n in extents:
+        at = base
+        for task in aliases_in(state, base, n):
+            if at < task:
+                result.append((at, task - at))
+            result.append((state.aliases[task], 1))
+            renamed.append((task, state.aliases[task]))
+            at = task + 1
+        if at < base + n:
+            result.append((at, base + n - at))
+    return tuple(result), tuple(renamed)
+
+
+#: After so many rounds of cutting inputs to fit each other, single tasks are cut.
+_ROUNDS_MAX = 8
+
+
+def _pieces(
+    state: SchedulerState,
+    aligned: Sequence[TaskId],
+    n: int,
+    whole: Sequence[Extent],
+) -> list[Extent]:
+    """Return where the tasks must be cut so that each tied input is one span.
+
+    An input that is cut cuts what is tied to it, which may be another input,
+    elsewhere: so it takes a few rounds.
+    """
+    if not aligned:
+        return [(0, n)]
+    if n > 1 and not (
+        _overlap(aligned, n, whole)
+        or any(aliases_in(state, task, n) for task in aligned)
+    ):
+        places: list[int] = []
+        for _ in range(_ROUNDS_MAX):
+            cuts = {0, n}
+            for task in aligned:
+                for part in isolate(state, task, n):
+                    cuts |= {part.base - task, part.base - task + part.n}
+            if len(cuts) == len(places):
+                return list(itertools.pairwise(places))
+            places = sorted(cuts)
+            for task in aligned:
+                for start, end in itertools.pairwise(places):
+                    isolate(state, task + start, end - start)
+    for task in aligned:
+        for index in range(n):
+            isolate(state, real(state, task + index), 1)
+    return [(index, index + 1) for index in range(n)]
+
+
+def _overlap(aligned: Sequence[TaskId], n: int, whole: Sequence[Extent]) -> bool:
+    """Whether a tied input is, in part, another input as well."""
+    places = sorted(set(aligned))
+    return any(
+        task + n > following for task, following in itertools.pairwise(places)
+    ) or any(
+        base < task + n and task < base + m for task in places for base, m in whole
+    )
+
+
+def _share(
+    state: SchedulerState, client: Client, message: Submit, function: Function
+) -> bool:
+    """A named task that is known already serves this wish as well."""
+    assert message.name is not None
+    span = state.names.get(message.name)
+    if span is None:
+        return False
+    if (
+        span.function is not function
+        or span.pack is None
+        or bytes(span.pack[span.at]) != message.data
+    ):
+        state.send(
+            client.peer,
+            Failed(
+                message.base,
+                1,
+                Failure(
+                    "raised",
+                    "KeyConflict",
+                    f"the key {message.name!r} already names another task "
+                    f"({span.function.label if span.function else 'data'} with other "
+                    f"arguments); choose another key, or release the other future",
+                ),
+            ),
+        )
+        return True
+    state.aliases[message.base] = span.base
+    want(state, client, span, message.base)
+    return True
+
+
+@handlers.add(SubmitGraph)
+def on_submit_graph(
+    state: SchedulerState, client: Client, message: SubmitGraph
+) -> None:
+    """Take in tasks that depend on each other; inputs come before their users."""
+    pack, functions = checks.graph(state, client, message)
+    state.last_submission += 1
+    state.counters["tasks_submitted"] += len(functions)
+    base, end = message.base, message.base + len(functions)
+    wanted = {task for start, n in message.wanted for task in range(start, start + n)}
+    spans = []
+    options_of = message.options_of or (0,) * len(functions)
+    for index, (function, needs, order, choice) in enumerate(
+        zip(functions, message.needs, message.order, options_of, strict=True)
+    ):
+        options = message.options[choice]
+        span = _new_span(
+            state,
+            client,
+            base + index,
+            1,
+            function,
+            pack,
+            index,
+            options,
+            _rank(state, options, order),
+            wanted=base + index in wanted,
+        )
+        spans.append(span)
+        if needs:
+            _tie_node(state, span, needs, base, end)
+    for span in spans:
+        if span.wanted:
+            transitions.demand(state, span)
+    for span in spans:
+        # What nothing wanted leads to is let go again.
+        if span.state is State.RELEASED:
+            transitions.let_go(state, span)
+
+
+def _tie_node(
+    state: SchedulerState,
+    span: Span,
+    needs: Sequence[TaskId],
+    base: TaskId,
+    end: TaskId,
+) -> None:
+    """Enter a node of a graph, *base* to *end*, as a dependent of its inputs."""
+    aligned: dict[TaskId, None] = {}
+    spans = state.spans
+    for task in needs:
+        if base <= task < end:
+            aligned[task] = None
+            continue
+        found = real(state, task)
+        if not isolate(state, found, 1):
+            # Without a recipe: it fails as soon as somebody demands it.
+            span.pack = None
+            return
+        aligned[found] = None
+        if found != task:
+            span.renamed += ((task, found),)
+    span.aligned = tuple(aligned)
+    for task in aligned:
+        source = spans[task]
+        if source.dependents is None:
+            source.dependents = {}
+        source.dependents[span] = True
+
+
+@handlers.add(Scatter)
+def on_scatter(state: SchedulerState, client: Client, message: Scatter) -> None:
+    """Place small values that a client brought; their bytes are kept as a recipe."""
+    pack = checks.scatter(state, client, message)
+    options = DEFAULT_OPTIONS
+    if message.workers:
+        options = Options(workers=message.workers)
+    state.last_submission += 1
+    span = _new_span(
+        state,
+        client,
+        message.base,
+        message.n,
+        None,
+        pack,
+        0,
+        options,
+        _rank(state, options),
+    )
+    transitions.demand(state, span)
+    if not message.broadcast:
+        return
+    placement.plan(state)
+    for part in isolate(state, message.base, message.n):
+        copy = part.pack
+        if part.state is not State.DONE or copy is None:
+            continue
+        for worker in state.workers.values():
+            if worker not in part.replicas and not worker.leaving:
+                cut = copy.cut(part.at, part.at + part.n)
+                put = Put(part.base, part.n, cut.sizes_bytes(), bytes(cut.data))
+                state.send(worker.peer, put)
+                transitions.add_replica(state, part, worker)
+
+
+@handlers.add(Placed)
+def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
+    """A large value was brought to a worker directly."""
+    span = checks.placed(state, client, message)
+    worker = state.workers.get(message.worker)
+    if span is not None:
+        # One more copy of a value that was placed before (a broadcast).
+        if worker is not None and span.state is State.DONE:
+            transitions.add_replica(state, span, worker)
+        elif worker is not None:
+            state.send(worker.peer, Drop((span.extent,)))
+        return
+    span = _new_span(
+        state,
+        client,
+        message.task,
+        1,
+        None,
+        None,
+        0,
+        DEFAULT_OPTIONS,
+        _rank(state, DEFAULT_OPTIONS),
+    )
+    if worker is None:
+        transitions.demand(state, span)
+        return
+    transitions.finish(state, span, worker, message.nbytes)
+    report.stored(state, span)
