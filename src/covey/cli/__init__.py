@@ -1,1 +1,52 @@
-"""The one command, covey, and its subcommands."""
+"""The command ``covey``: one door to everything that is started from a shell.
+
+Exit codes: 0 ok · 1 it failed · 2 wrong usage · 3 cannot connect · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from covey.cli.inspection import config, doctor, status, stop
+from covey.cli.roles import run_script, scheduler, start, worker
+from covey.errors import ClusterError, CoveyError, UsageError
+from covey.version import VERSION
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="covey")
+def group() -> None:
+    """Spread Python work over cores and machines.
+
+    \b
+    covey scheduler                    on one machine
+    covey worker HOST:8786             on each of them
+    """
+
+
+for _command in (scheduler, worker, start, run_script, status, stop, doctor, config):
+    group.add_command(_command)
+
+
+def main() -> None:
+    """Run the command; turn errors into one clear message and an exit code."""
+    try:
+        group.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UsageError as error:
+        click.echo(f"covey: {error}", err=True)
+        sys.exit(2)
+    except (ClusterError, ConnectionError) as error:
+        click.echo(f"covey: {error}", err=True)
+        sys.exit(3)
+    except CoveyError as error:
+        click.echo(f"covey: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -82,7 +82,7 @@ class LocalCluster:
         dashboard_address: str | None = None,
     ) -> None:
         del dashboard_address
-        runners, threads = _shape(n_workers, threads_per_worker, processes)
+        runners, threads = shape(n_workers, threads_per_worker, processes)
         if not 1 <= machines <= runners:
             raise UsageError(
                 f"machines={machines!r}: {runners} runners can be split under 1 to "
@@ -102,7 +102,7 @@ class LocalCluster:
             "machines": _split(runners, machines),
             "threads": threads,
             "resources": resources or {},
-            "memory_limit_bytes": _memory(memory_limit),
+            "memory_limit_bytes": memory(memory_limit),
             "sys_path": [path or str(Path.cwd()) for path in sys.path],
             "cwd": str(Path.cwd()),
             "check": bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
@@ -177,9 +177,14 @@ class LocalCluster:
         )
 
 
-def _shape(
+def shape(
     n_workers: int | None, threads: int | None, processes: bool
 ) -> tuple[int, int]:
+    """Return how many runners, and how many threads in each.
+
+    Raises:
+        UsageError: a number makes no sense.
+    """
     for label, value in (("n_workers", n_workers), ("threads_per_worker", threads)):
         if value is not None and value < 1:
             raise UsageError(f"{label}= takes a whole number from 1 up, not {value!r}")
@@ -198,7 +203,8 @@ def _split(runners: int, machines: int) -> list[int]:
     ]
 
 
-def _memory(limit: float | str | None) -> int:
+def memory(limit: float | str | None) -> int:
+    """Return a memory limit in bytes; ``None`` and ``"auto"`` mean all there is."""
     import psutil
 
     total = int(psutil.virtual_memory().total)

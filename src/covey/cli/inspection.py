@@ -1,0 +1,155 @@
+"""Commands that look at a cluster, or at this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from covey.units import format_bytes
+
+if TYPE_CHECKING:
+    from covey.client.client import Client
+
+
+def _client(address: str | None) -> Client:
+    from covey.client.client import Client
+    from covey.errors import UsageError
+    from covey.net.connection_file import known_connections
+
+    if address is None:
+        found = [connection for _, connection in known_connections()]
+        if len(found) != 1:
+            places = ", ".join(str(connection.address) for connection in found)
+            raise UsageError(
+                f"which cluster? Give its address. "
+                f"{f'There are: {places}' if places else 'None of yours is running'}"
+            )
+        address = str(found[0].address)
+    return Client(address, set_as_default=False, name="covey-command")
+
+
+@click.command()
+@click.argument("address", required=False)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def status(address: str | None, output: str) -> None:
+    """Show workers, tasks and counters of a cluster.
+
+    \b
+    covey status
+    covey status 127.0.0.1:8786 -o json
+    """
+    with _client(address) as client:
+        info = client.scheduler_info()
+    if output == "json":
+        click.echo(json.dumps(info))
+        return
+    click.echo(f"scheduler {info['address']}")
+    click.echo(f"{'worker':24} {'slots':>5} {'tasks':>7} {'stored':>10}  host")
+    for worker in info["workers"]:
+        click.echo(
+            f"{worker['name']:24.24} {worker['slots']:5} {worker['assigned']:7} "
+            f"{format_bytes(worker['stored_bytes']):>10}  {worker['host']}"
+        )
+    tasks = ", ".join(f"{n:,} {state}" for state, n in info["tasks"].items() if n)
+    click.echo(f"tasks: {tasks or 'none'}")
+
+
+@click.command()
+@click.argument("address", required=False)
+def stop(address: str | None) -> None:
+    """End a cluster, in order.
+
+    \b
+    covey stop
+    covey stop 127.0.0.1:8786
+    """
+    _client(address).shutdown()
+
+
+@click.command()
+@click.argument("address", required=False)
+def doctor(address: str | None) -> None:
+    """Check this machine, and the way to a cluster; each line says ok or what to do.
+
+    \b
+    covey doctor
+    covey doctor 127.0.0.1:8786
+    """
+    checks = [_python(), _packages(), _memory(), _directory()]
+    if address is not None:
+        checks.append(_connection(address))
+    for good, text in checks:
+        click.echo(f"{'ok  ' if good else 'fail'}  {text}")
+    if not all(good for good, _ in checks):
+        sys.exit(1)
+
+
+def _python() -> tuple[bool, str]:
+    return True, f"Python {sys.version.split()[0]} on {sys.platform}"
+
+
+def _packages() -> tuple[bool, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = ("covey", "msgspec", "cloudpickle", "psutil", "click", "uvloop")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} (not installed)")
+    return True, ", ".join(found)
+
+
+def _memory() -> tuple[bool, str]:
+    from covey.store.segments import Segment, open_segment
+
+    try:
+        segment = Segment.of([b"x" * 4096])
+        open_segment(segment.path, segment.size)
+        segment.close()
+    except OSError as error:
+        return False, f"shared memory does not work: {error}; is /proc mounted?"
+    return True, "shared memory works"
+
+
+def _directory() -> tuple[bool, str]:
+    from covey.errors import UsageError
+    from covey.net.connection_file import runtime_directory
+
+    try:
+        return True, f"sockets and connection files go to {runtime_directory()}"
+    except UsageError as error:
+        return False, str(error)
+
+
+def _connection(address: str) -> tuple[bool, str]:
+    from covey.errors import CoveyError
+
+    try:
+        with _client(address) as client:
+            answer: Any = client.submit(sum, [1, 2]).result(timeout=10)
+            return answer == 3, f"{client!r} answers, and runs a task"
+    except (CoveyError, TimeoutError) as error:
+        return False, str(error)
+
+
+@click.group()
+def config() -> None:
+    """Show settings, and where each comes from."""
+
+
+@config.command("show")
+def show() -> None:
+    """Print every setting with its value and its source.
+
+    \b
+    covey config show
+    """
+    from covey import config as settings
+
+    for origin in settings.origins():
+        click.echo(f"{origin.key} = {origin.value!r}  ({origin.source})")

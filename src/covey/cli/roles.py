@@ -1,0 +1,204 @@
+"""Commands that start something: scheduler, worker, both, or a script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from covey.errors import UsageError
+
+if TYPE_CHECKING:
+    from covey.net.connection_file import Connection
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Interface.")
+@click.option("--port", default=8786, show_default=True, help="0 takes any.")
+@click.option(
+    "--connection-file", type=click.Path(path_type=Path), help="Write it here too."
+)
+@click.option("--insecure", is_flag=True, help="Listen on a network in clear text.")
+@click.option("--print-join-string", is_flag=True, help="Print the secret, too.")
+@click.option("--no-dashboard", is_flag=True, help="Accepted; there is none yet.")
+@click.option("--dashboard-address", help="Accepted; there is none yet.")
+def scheduler(
+    host: str,
+    port: int,
+    connection_file: Path | None,
+    insecure: bool,
+    print_join_string: bool,
+    no_dashboard: bool,
+    dashboard_address: str | None,
+) -> None:
+    """Run a scheduler until it is stopped.
+
+    \b
+    covey scheduler
+    covey scheduler --port 0 --connection-file cluster.json
+    """
+    from covey.cluster import roles
+
+    del no_dashboard
+    if dashboard_address:
+        click.echo("covey: this version has no dashboard yet", err=True)
+    roles.check_host(host, port, insecure)
+
+    def announce(connection: Connection, path: Path, moved: bool) -> None:
+        if moved:
+            click.echo(f"covey: port {port} is in use, so another was taken", err=True)
+        if insecure:
+            click.echo(
+                "covey: WARNING: nothing is encrypted; use this on a network that "
+                "you trust only",
+                err=True,
+            )
+        click.echo(f"covey scheduler at {connection.address} (connection file {path})")
+        if print_join_string:
+            click.echo(connection.join_string)
+
+    roles.run(roles.serve_scheduler(host, port, connection_file, announce))
+
+
+def _resources(text: str) -> dict[str, float]:
+    amounts = {}
+    for part in text.replace(",", " ").split():
+        name, equals, amount = part.partition("=")
+        try:
+            amounts[name] = float(amount)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise UsageError(
+                f'--resources takes pairs such as "GPU=2 MEM=10e9", not {part!r}'
+            )
+    return amounts
+
+
+def _where(address: str | None, connection_file: Path | None) -> Connection:
+    """Return where the scheduler is, and its secret."""
+    from covey.client.resolve import resolve_target
+    from covey.cluster.roles import await_connection_file
+    from covey.net.connection_file import Connection
+
+    if connection_file is not None:
+        return await_connection_file(connection_file)
+    if address is not None and address.startswith("covey://"):
+        raise UsageError(
+            "a join string holds the secret, and everybody on this machine can read "
+            "a command line; put it into $COVEY_ADDRESS, or give - and type it in"
+        )
+    if address == "-":
+        address = click.prompt("join string", hide_input=True)
+    if address is None:
+        address = os.environ.get("COVEY_ADDRESS")
+        named = os.environ.get("COVEY_CONNECTION_FILE")
+        if address is None and named:
+            return await_connection_file(Path(named))
+    if address is None:
+        raise UsageError(
+            "where is the scheduler? Give HOST:PORT, --connection-file F, or set "
+            "$COVEY_ADDRESS"
+        )
+    target = resolve_target(address, None, {})
+    return Connection(target.address, target.secret)
+
+
+@click.command()
+@click.argument("address", required=False)
+@click.option(
+    "--connection-file",
+    type=click.Path(path_type=Path),
+    help="Written by covey scheduler.",
+)
+@click.option("--nworkers", type=int, help="Runner processes.  [default: one a core]")
+@click.option("--nthreads", default=1, show_default=True, help="Threads in each.")
+@click.option("--memory-limit", default="auto", show_default=True, help="Such as 4GiB.")
+@click.option("--name", help="How it is called.  [default: host and process]")
+@click.option("--resources", default="", help='Such as "GPU=2 MEM=10e9".')
+@click.option("--host", help="Interface for data.  [default: towards the scheduler]")
+def worker(
+    address: str | None,
+    connection_file: Path | None,
+    nworkers: int | None,
+    nthreads: int,
+    memory_limit: str,
+    name: str | None,
+    resources: str,
+    host: str | None,
+) -> None:
+    """Run a worker: this machine's share of a cluster.
+
+    SIGTERM lets it finish what it began and hand over its data.
+
+    \b
+    covey worker 127.0.0.1:8786
+    covey worker --connection-file cluster.json --nworkers 4
+    """
+    from covey.cluster import local, roles
+
+    connection = _where(address, connection_file)
+    runners, threads = local.shape(nworkers, nthreads, processes=True)
+    plan = {
+        "name": name or roles.default_worker_name(),
+        "runners": runners,
+        "threads": threads,
+        "memory_limit_bytes": local.memory(memory_limit),
+        "resources": _resources(resources),
+        "host": host,
+    }
+    reason = roles.run(roles.serve_worker(connection, plan))
+    if reason:
+        click.echo(f"covey worker {plan['name']}: {reason}", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@click.option(
+    "-n", "--nworkers", type=int, help="Runner processes.  [default: one a core]"
+)
+@click.option("--port", default=8786, show_default=True, help="0 takes any.")
+def start(nworkers: int | None, port: int) -> None:
+    """Run scheduler and worker on this machine, until stopped.
+
+    \b
+    covey start
+    covey start -n 4 --port 0
+    """
+    import signal
+    import threading
+
+    from covey.cluster.local import LocalCluster
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with LocalCluster(nworkers, host="127.0.0.1", port=port) as cluster:
+        click.echo(f"covey cluster at {cluster.scheduler_address}")
+        stop.wait()
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True})
+@click.option(
+    "-n", "--nworkers", type=int, help="Runner processes.  [default: one a core]"
+)
+@click.argument("script", type=click.Path(exists=True, dir_okay=False))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def run_script(nworkers: int | None, script: str, args: tuple[str, ...]) -> None:
+    """Run a script with a cluster around it; Client() in it finds the cluster.
+
+    \b
+    covey run script.py
+    covey run -n 4 script.py --its-own option
+    """
+    from covey.cluster.local import LocalCluster
+
+    with LocalCluster(nworkers, host="127.0.0.1") as cluster:
+        environment = {**os.environ, "COVEY_ADDRESS": f"{cluster.host}:{cluster.port}"}
+        command = [sys.executable, script, *args]
+        code = subprocess.run(command, env=environment, check=False).returncode
+    sys.exit(code)

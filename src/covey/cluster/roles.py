@@ -1,0 +1,254 @@
+"""One scheduler, or one worker, as a process of its own: a cluster by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from covey import clock
+from covey.errors import Disconnected, Refused, UsageError
+from covey.net.addresses import Address, host_identity, own_host_towards
+from covey.net.connect import open_link
+from covey.net.connection_file import (
+    Connection,
+    file_for,
+    read_connection_file,
+    runtime_directory,
+    write_connection_file,
+)
+from covey.net.link import Link
+from covey.net.loop import new_event_loop
+from covey.scheduler.server import SchedulerServer
+from covey.version import VERSION
+from covey.wire.handshake import Role
+from covey.wire.introductions import Reception, Refusal, Welcome, WorkerIntroduction
+from covey.wire.worker_link import ToWorker
+from covey.worker.agent import WorkerAgent
+
+T = TypeVar("T")
+
+#: How long a worker waits for the connection file of a scheduler that starts.
+FILE_SECONDS: Final = 30.0
+
+#: How long a worker that is asked to leave may take to finish and hand over.
+DRAIN_SECONDS: Final = 60.0
+
+NOT_ON_A_NETWORK: Final = """\
+covey scheduler does not listen on {host} without encryption: whoever can read the
+traffic could take the cluster over. Ways out:
+  1. Stay on 127.0.0.1 (the default) and let other machines in through ssh:
+     ssh -R {port}:127.0.0.1:{port} OTHER-MACHINE
+  2. On a network that you trust, say so: covey scheduler --host {host} --insecure
+     The secret is still asked for, but nothing is encrypted."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work* in an event loop of its own."""
+    loop = new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+def check_host(host: str, port: int, insecure: bool) -> None:
+    """Refuse to listen where strangers could listen in.
+
+    Raises:
+        UsageError: the host is not loopback, and nobody said that this is fine.
+    """
+    if not Address(host, port, "").is_local and not insecure:
+        raise UsageError(NOT_ON_A_NETWORK.format(host=host, port=port))
+
+
+async def serve_scheduler(
+    host: str,
+    port: int,
+    connection_file: Path | None,
+    announce: Callable[[Connection, Path, bool], None],
+) -> None:
+    """Run a scheduler until it is told to end.
+
+    Args:
+        host: the interface to listen on.
+        port: the port; if it is in use, another one is taken.
+        connection_file: one more place for the connection file.
+        announce: called with the connection, its file, and whether the port moved.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, end)
+    secret = secrets.token_bytes(32)
+    server = SchedulerServer(secret=secret, version=VERSION, on_closing=end)
+    listener = await server.listen(Address(host, port, ""))
+    connection = Connection(listener.address, secret)
+    files = [file_for(listener.address.port)]
+    if connection_file is not None:
+        files.append(connection_file)
+    try:
+        for path in files:
+            write_connection_file(path, connection)
+        announce(connection, files[-1], listener.moved)
+        await ended
+    finally:
+        for path in files:
+            path.unlink(missing_ok=True)
+        await server.close()
+
+
+def await_connection_file(path: Path) -> Connection:
+    """Read a connection file, waiting for it to appear.
+
+    Raises:
+        UsageError: it did not appear in time, or is none of ours.
+    """
+    deadline = clock.monotonic() + FILE_SECONDS
+    while not path.exists() and clock.monotonic() < deadline:
+        time.sleep(0.05)
+    return read_connection_file(path)
+
+
+class WorkerRole:
+    """A worker with a scheduler elsewhere."""
+
+    def __init__(self, connection: Connection, plan: dict[str, Any]) -> None:
+        self._connection = connection
+        self._plan = plan
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._welcome: asyncio.Future[None] = self._loop.create_future()
+        self._agent: WorkerAgent | None = None
+        self._leaving = False
+
+    def _end(self, reason: str = "") -> None:
+        if not self._ended.done():
+            self._ended.set_result(reason)
+
+    def _on_signal(self) -> None:
+        if self._leaving or self._agent is None:
+            self._end()
+            return
+        self._leaving = True
+        self._agent.leave()
+        self._loop.call_later(DRAIN_SECONDS, self._end)
+
+    async def serve(self) -> str:
+        """Work until the scheduler lets go; return why it ended, if not in order.
+
+        Raises:
+            ClusterError: the scheduler cannot be reached, or refuses.
+        """
+        loop = self._loop
+        loop.add_signal_handler(signal.SIGTERM, self._on_signal)
+        loop.add_signal_handler(signal.SIGINT, self._end)
+        directory = tempfile.mkdtemp(prefix="worker-", dir=runtime_directory())
+        address = self._connection.address
+        plan = self._plan
+        agent = WorkerAgent(
+            name=plan["name"],
+            runners=plan["runners"],
+            threads=plan["threads"],
+            secret=self._connection.secret,
+            version=VERSION,
+            setup={
+                "sys_path": [str(Path.cwd())],
+                "cwd": str(Path.cwd()),
+                "environ": {},
+                "address": str(address),
+                "token": self._connection.secret.hex(),
+            },
+            on_quit=self._end,
+        )
+        try:
+            starting = asyncio.ensure_future(agent.start_runners())
+            host = plan["host"] or own_host_towards(address.host)
+            places = [Address("", 0, f"{directory}/data"), Address(host, 0, "")]
+            addresses = await agent.listen(places)
+            link = await self._join(address, agent)
+            link.send(self._introduction(addresses))
+            await self._welcome
+            self._agent = agent
+            agent.attach(link)
+            await starting
+            return await self._ended
+        finally:
+            await agent.close()
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _join(self, address: Address, agent: WorkerAgent) -> Link:
+        def on_messages(link: Link, batch: list[Any]) -> None:
+            if not self._welcome.done():
+                self._on_reception(link, batch[0])
+                batch = batch[1:]
+            if batch:
+                agent.on_messages(link, batch)
+
+        return await open_link(
+            address,
+            Reception,
+            role=Role.WORKER,
+            secret=self._connection.secret,
+            version=VERSION,
+            on_messages=on_messages,
+            on_lost=self._on_lost,
+        )
+
+    def _introduction(self, addresses: tuple[str, ...]) -> WorkerIntroduction:
+        plan = self._plan
+        return WorkerIntroduction(
+            plan["name"],
+            plan["runners"] * plan["threads"],
+            plan["resources"],
+            addresses,
+            host_identity(),
+            plan["memory_limit_bytes"],
+            VERSION,
+            platform.python_version(),
+            os.getpid(),
+        )
+
+    def _on_reception(self, link: Link, message: Welcome | Refusal) -> None:
+        if isinstance(message, Refusal):
+            self._welcome.set_exception(Refused(message.reason))
+            return
+        link.decode_as(ToWorker)
+        self._welcome.set_result(None)
+
+    def _on_lost(self, link: Link, error: Exception | None) -> None:
+        del link
+        why = f" ({error})" if error is not None else ""
+        text = f"the scheduler at {self._connection.address} is gone{why}"
+        if not self._welcome.done():
+            self._welcome.set_exception(Disconnected(text))
+        self._end("" if self._leaving else text)
+
+
+async def serve_worker(connection: Connection, plan: dict[str, Any]) -> str:
+    """Run a worker; return why it ended, or nothing if it left in order.
+
+    Raises:
+        ClusterError: the scheduler cannot be reached, or refuses.
+    """
+    return await WorkerRole(connection, plan).serve()
+
+
+def default_worker_name() -> str:
+    """Return a name that tells machine and process."""
+    return f"{socket.gethostname()}-{os.getpid()}"
