@@ -26,9 +26,13 @@ MARK = "COVEY_TEST_MARK"
 
 @pytest.fixture(autouse=True)
 def _nothing_left(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:
     """Fail a ``system`` test that leaves a process, a directory or shared memory."""
+    # Made before TMPDIR changes: it must outlive this test's folder.
+    tmp_path_factory.getbasetemp()
     if request.node.get_closest_marker("system") is None:
         yield
         return
@@ -47,7 +51,13 @@ def _nothing_left(
     for process in alive:
         # The next test shall not pay for this one.
         process.kill()
-    paths = sorted(path.name for path in folder.iterdir())
+    # The runtime directory itself stays, as it does for users; it is empty.
+    kept = {folder / "covey", folder / "covey" / "clusters"}
+    paths = sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path not in kept
+    )
     paths += sorted(_shared_memory() - memory_before)
     shutil.rmtree(folder)
     assert not processes, f"left running: {processes}"

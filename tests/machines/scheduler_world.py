@@ -522,6 +522,13 @@ class SimWorker:
         """Return from a stretch of a run."""
         run = self.runs[run_number]
         first, n = run.stretch(start, length)
+        offset = first - run.message.base
+        for base, m in [
+            *((task + offset, n) for task in run.message.aligned),
+            *run.message.whole,
+        ]:
+            for task in range(base, base + m):
+                assert self.store[task] == self.world.arguments[task], f"{task:x}"
         values = [self.world.arguments[task] for task in range(first, first + n)]
         self.store.update(zip(range(first, first + n), values, strict=True))
         self._done(run_number, first, n)

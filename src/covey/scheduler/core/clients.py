@@ -137,8 +137,10 @@ def on_retry(state: SchedulerState, client: Client, message: Retry) -> None:
         span.attempts = span.losses = 0
         again.append(span)
         todo += inputs_of(state, span)
+    # All are pending before the first may fail anew.
     for span in again:
         report.reverted(state, span)
+    for span in again:
         transitions.demand(state, span)
     for span in again:
         if span.state is State.RELEASED:

@@ -32,11 +32,12 @@ TRANSITIONS: Final = frozenset(
         (State.RELEASED, State.FAILED),  # an input has failed
         (State.RELEASED, State.FORGOTTEN),  # nothing can ask for it any more
         (State.WAITING, State.READY),  # the last input arrived
+        (State.WAITING, State.DONE),  # a copy turned up
         (State.WAITING, State.FAILED),  # an input failed, or cancelled
         (State.WAITING, State.RELEASED),  # nobody needs it
         (State.READY, State.ASSIGNED),  # dealt to a worker
         (State.READY, State.WAITING),  # an input was lost
-        (State.READY, State.DONE),  # a value was put on a worker
+        (State.READY, State.DONE),  # a value was put on a worker, or turned up
         (State.READY, State.FAILED),  # cancelled, or cannot run
         (State.READY, State.RELEASED),  # nobody needs it
         (State.ASSIGNED, State.DONE),  # it returned
@@ -304,6 +305,23 @@ def add_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
     worker.stored_bytes += span.nbytes
     for leaving in state.leaving:
         leaving.moving.pop(span, None)
+
+
+def turn_up(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> None:
+    """A copy is on *worker* of a value that was thought to be nowhere.
+
+    Tasks there may count on it, so it is taken for the value, whatever is
+    being done to make it again.
+    """
+    if span.state is State.FAILED:
+        move(state, span, State.RELEASED)
+        report.reverted(state, span)
+    elif span.worker is not worker:
+        stop(state, span)
+    # What the worker itself still runs of it will be stale news.
+    finish(state, span, worker, nbytes)
+    if span.state is State.DONE:
+        report.stored(state, span)
 
 
 def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:

@@ -158,8 +158,8 @@ def _undelivered(state: SchedulerState, base: TaskId, n: int, number: int) -> bo
     """A holder did not deliver; say whether it is there and should have.
 
     Its copies count as lost, so that the next attempt goes another way.  What
-    a client placed and nobody can make again stays: it may be within the reach
-    of others.
+    a client placed and nobody can make again stays, for it may be within the
+    reach of others; and so does what tasks on the holder itself count on.
     """
     holder = state.workers.get(number)
     if holder is None:
@@ -169,7 +169,8 @@ def _undelivered(state: SchedulerState, base: TaskId, n: int, number: int) -> bo
         if holder not in source.replicas:
             continue
         held = True
-        if source.pack is not None or len(source.replicas) > 1:
+        used_there = any(d.worker is holder for d in source.dependents or ())
+        if not used_there and (source.pack is not None or len(source.replicas) > 1):
             state.send(holder.peer, Drop((source.extent,)))
             transitions.lose_replica(state, source, holder)
     return held
@@ -215,17 +216,11 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
         if at < span.base:
             state.send(worker.peer, Drop(((at, span.base - at),)))
         at = span.base + span.n
-        if span.worker is worker:
-            # To drop the copy might hit what the run puts in its place: so the
-            # copy is the value, and what the run will say is stale.
-            nbytes = message.nbytes * span.n // message.n
-            transitions.finish(state, span, worker, nbytes)
-            if span.state is State.DONE:
-                report.stored(state, span)
-        elif span.state is State.DONE:
+        if span.state is State.DONE:
             transitions.add_replica(state, span, worker)
         else:
-            state.send(worker.peer, Drop((span.extent,)))
+            nbytes = message.nbytes * span.n // message.n
+            transitions.turn_up(state, span, worker, nbytes)
     if at < end:
         state.send(worker.peer, Drop(((at, end - at),)))
 

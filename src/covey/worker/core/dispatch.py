@@ -65,7 +65,11 @@ def requeue(
     left = n
     for start, count in run.live(base, n):
         left -= count
-        enqueue(state, Piece(run, start, count, alone=alone))
+        piece = Piece(run, start, count, alone=alone)
+        if alone:
+            state.suspects.append(piece)
+        else:
+            enqueue(state, piece)
     if left:
         finish_tasks(state, run, left)
 
@@ -93,6 +97,8 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
 
 def fill(state: WorkerState) -> None:
     """Give work to every slot that has room."""
+    if state.suspects:
+        _try_suspects(state)
     dry: list[Slot] = []
     for slot in state.slots:
         if not slot.runner.ready:
@@ -103,15 +109,16 @@ def fill(state: WorkerState) -> None:
                 if not slot.flights:
                     dry.append(slot)
                 break
-            if not _may_go(slot, piece):
-                break
-            _send(state, slot, piece)
+            if piece.run.timeout_seconds and slot.flights:
+                break  # Its time starts when it is sent.
+            _send(state, slot, piece, _flight_size(state, piece))
     if dry and not state.queued:
         _call_back(state)
 
 
 def _has_room(state: WorkerState, slot: Slot) -> bool:
-    if slot.resumed or slot.retracting or slot.runner.exclusive:
+    runner = slot.runner
+    if slot.resumed or slot.retracting or runner.reserved or runner.exclusive:
         return False
     flights = slot.flights
     if not flights:
@@ -123,16 +130,29 @@ def _has_room(state: WorkerState, slot: Slot) -> bool:
     return each is not None and each < FLIGHT_SECONDS / 2 and not last.deadline
 
 
-def _may_go(slot: Slot, piece: Piece) -> bool:
-    """A task that must be alone waits for a process that has nothing else."""
-    if piece.alone:
-        return slot.runner.idle
-    return not (piece.run.timeout_seconds and slot.flights)
+def _try_suspects(state: WorkerState) -> None:
+    """Let one suspect after the other have a process to itself.
+
+    One runner is kept free for them, best one where nobody waits for others.
+    """
+    suspects = state.suspects
+    while suspects and not suspects[0].n:
+        suspects.popleft()
+    runners = [r for r in state.runners if r.ready and not r.exclusive and not r.dying]
+    chosen = next((r for r in runners if r.reserved), None)
+    if chosen is None and runners and suspects:
+        chosen = min(runners, key=lambda runner: runner.parked)
+    if chosen is None:
+        return
+    chosen.reserved = bool(suspects)
+    if suspects and chosen.idle:
+        piece = suspects[0]
+        chosen.reserved = False
+        _send(state, chosen.slots[0], piece, 1)
 
 
-def _send(state: WorkerState, slot: Slot, piece: Piece) -> None:
+def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:
     run = piece.run
-    n = 1 if piece.alone or run.timeout_seconds else _flight_size(state, piece)
     flight = Flight(piece, n, state.now)
     slot.flights.append(flight)
     if flight.deadline:
@@ -155,12 +175,16 @@ def _send(state: WorkerState, slot: Slot, piece: Piece) -> None:
     )
     piece.base += n
     piece.n -= n
+    if piece.alone:
+        return
     state.queued -= n
     if not piece.n:
         heappop(state.queue)
 
 
 def _flight_size(state: WorkerState, piece: Piece) -> int:
+    if piece.run.timeout_seconds:
+        return 1
     each = state.seconds.get(piece.run.fn)
     if each is None:
         return 1
@@ -204,7 +228,7 @@ def hand_back(state: WorkerState, count: int) -> None:
     for _, _, piece in entries:
         if count <= 0:
             break
-        if piece.run.run not in state.runs or not piece.n or piece.alone:
+        if piece.run.run not in state.runs or not piece.n:
             continue
         n = min(count, piece.n)
         piece.n -= n
@@ -212,7 +236,7 @@ def hand_back(state: WorkerState, count: int) -> None:
         count -= n
         _return(state, piece.run, piece.base + piece.n, n)
     waiting = sorted(
-        {r for _, runs in state.fetching.values() for r in runs},
+        {run for fetching in state.fetching.values() for run in fetching.runs},
         key=lambda run: run.rank,
     )
     for run in reversed(waiting):
@@ -297,7 +321,7 @@ def stop_executing(state: WorkerState, slot: Slot, flight: Flight) -> None:
     if flight.kill_at:
         return
     flight.kill_at = state.now + GRACE_SECONDS
-    state.order(Interrupt(slot.number, flight.run.run, flight.base + flight.done))
+    state.order(Interrupt(slot.number, flight.run.run, flight.at))
     wake(state, flight.kill_at)
 
 
@@ -306,10 +330,11 @@ def check_deadlines(state: WorkerState) -> None:
     for slot in state.slots:
         for flight in [*slot.flights, *slot.parked.values()]:
             if flight.kill_at:
-                if state.now >= flight.kill_at:
-                    state.order(Kill(slot.runner.number))
-                else:
+                if state.now < flight.kill_at:
                     wake(state, flight.kill_at)
+                elif not slot.runner.dying:
+                    slot.runner.dying = True
+                    state.order(Kill(slot.runner.number))
             elif flight.deadline:
                 if state.now >= flight.deadline:
                     stop_executing(state, slot, flight)

@@ -37,7 +37,7 @@ from covey.worker.core.orders import (
     Tick,
     Told,
 )
-from covey.worker.core.state import Flight, Piece, Run, Slot, WorkerState
+from covey.worker.core.state import Fetching, Flight, Piece, Run, Slot, WorkerState
 
 _Handler: TypeAlias = Callable[[WorkerState, Any], None]
 
@@ -94,14 +94,17 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
 
 
 def _fetch(state: WorkerState, extent: Extent, worker: int, run: Run | None) -> None:
-    if extent in state.copies:
+    if state.copies.covers(*extent):
         return
-    if extent not in state.fetching:
-        state.fetching[extent] = (worker, [])
+    fetching = state.fetching.get(extent)
+    if fetching is None:
+        fetching = state.fetching[extent] = Fetching(worker)
         state.order(FetchFrom(worker, extent))
-    if run is not None:
+    if run is None:
+        fetching.asked.append(worker)
+    else:
         run.missing.add(extent)
-        state.fetching[extent][1].append(run)
+        fetching.runs.append(run)
 
 
 def _on_put(state: WorkerState, message: worker_link.Put) -> None:
@@ -109,8 +112,13 @@ def _on_put(state: WorkerState, message: worker_link.Put) -> None:
 
 
 def _on_drop(state: WorkerState, message: worker_link.Drop) -> None:
-    state.copies.difference_update(message.extents)
-    state.order(DropValues(message.extents))
+    _drop(state, message.extents)
+
+
+def _drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
+    for base, n in extents:
+        state.copies.discard(base, n)
+    state.order(DropValues(extents))
 
 
 def _on_return(state: WorkerState, message: worker_link.Return) -> None:
@@ -119,12 +127,12 @@ def _on_return(state: WorkerState, message: worker_link.Return) -> None:
 
 def _on_stop(state: WorkerState, message: worker_link.Stop) -> None:
     """From now on nothing of these tasks is held here, and nothing is said of them."""
-    state.order(DropValues(((message.base, message.n),)))
+    _drop(state, ((message.base, message.n),))
     run = state.runs.get(message.run)
     if run is None:
         return
     lo, hi = message.base, message.base + message.n
-    for _, _, piece in list(state.queue):
+    for piece in [*(entry[2] for entry in state.queue), *state.suspects]:
         if piece.run is run:
             _take_out(state, piece, lo, hi)
     run.stopped.append((lo, hi))
@@ -136,9 +144,24 @@ def _on_stop(state: WorkerState, message: worker_link.Stop) -> None:
         return
     for slot in state.slots:
         for flight in [*slot.flights, *slot.parked.values()]:
-            at = flight.base + (flight.done if flight.n > 1 else 0)
-            if flight.run is run and lo <= at < hi:
+            if flight.run is run and lo <= flight.at < hi:
                 dispatch.stop_executing(state, slot, flight)
+        if not slot.retracting and slot.runner.ready and _holds_unbegun(slot, run):
+            # What it has not begun of these, it need not begin.
+            slot.retracting = True
+            state.order(Retract(slot.number))
+
+
+def _holds_unbegun(slot: Slot, run: Run) -> bool:
+    """Whether a slot has tasks in hand that were stopped before they began."""
+    begun = True
+    for flight in slot.flights:
+        if flight.run is run and flight.left > begun:
+            live = sum(n for _, n in run.live(flight.at + begun, flight.left - begun))
+            if live < flight.left - begun:
+                return True
+        begun = False
+    return False
 
 
 def _take_out(state: WorkerState, piece: Piece, lo: TaskId, hi: TaskId) -> None:
@@ -147,14 +170,12 @@ def _take_out(state: WorkerState, piece: Piece, lo: TaskId, hi: TaskId) -> None:
     cut_lo, cut_hi = max(lo, start), min(hi, end)
     if cut_lo >= cut_hi:
         return
-    state.queued -= cut_hi - cut_lo
+    if not piece.alone:
+        state.queued -= end - cut_lo
     piece.n = cut_lo - start
     if cut_hi < end:
-        # The tail goes on as a piece of its own.
-        state.queued -= end - cut_hi
-        dispatch.enqueue(
-            state, Piece(piece.run, cut_hi, end - cut_hi, alone=piece.alone)
-        )
+        # The tail goes on as a piece of its own; a suspect has none.
+        dispatch.enqueue(state, Piece(piece.run, cut_hi, end - cut_hi))
     dispatch.finish_tasks(state, piece.run, cut_hi - cut_lo)
 
 
@@ -203,6 +224,11 @@ def _land(
     slot.flushed = False
     if flight.done >= flight.n:
         slot.flights.remove(flight)
+    elif flight.kill_at:
+        # Who was to stop has ended; the next one may have to stop as well.
+        flight.kill_at = 0.0
+        if not flight.run.live(flight.at, 1):
+            dispatch.stop_executing(state, slot, flight)
     return flight.run
 
 
@@ -310,6 +336,7 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
         return
     alone = Flight(Piece(flight.run, event.task, 1), 1, state.now)
     alone.deadline = flight.deadline
+    alone.kill_at, flight.kill_at = flight.kill_at, 0.0
     slot.parked[event.run, event.task] = alone
     state.order(Tell(worker_link.Blocked(event.run, event.task)))
     flight.done += 1
@@ -331,22 +358,35 @@ def _on_slot_resumed(state: WorkerState, event: SlotResumed) -> None:
 
 
 def _on_runner_ready(state: WorkerState, event: RunnerReady) -> None:
-    state.runners[event.runner].ready = True
+    runner = state.runners[event.runner]
+    runner.ready = True
+    runner.dying = False
 
 
 def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
     """Blame what executed; what merely lay in its hands is dispatched again."""
     runner = state.runners[event.runner]
-    runner.ready = False
-    executing = set(event.executing)
+    killed, runner.dying = runner.dying, False
+    runner.ready = runner.reserved = False
+    in_hand: list[Flight] = []
     for slot in runner.slots:
-        flights = [*slot.flights, *slot.parked.values()]
+        in_hand += [*slot.flights, *slot.parked.values()]
         slot.flights = []
         slot.parked = {}
         slot.resumed = 0
-        slot.retracting = False
-        for flight in flights:
-            _take_down(state, event, flight, executing)
+        slot.retracting = slot.flushed = False
+    executing = {
+        (flight.run.run, task)
+        for flight in in_hand
+        for run, task in event.executing
+        if run == flight.run.run and flight.at <= task < flight.base + flight.n
+    }
+    if not executing and not killed:
+        # It died between two tasks, or before its first one.  That happens once;
+        # what makes it happen again is found among the next in line.
+        executing = {(flight.run.run, flight.at) for flight in in_hand}
+    for flight in in_hand:
+        _take_down(state, event, flight, executing, killed=killed)
     dispatch.maybe_return_done(state)
     state.order(Spawn(event.runner))
 
@@ -356,24 +396,31 @@ def _take_down(
     event: RunnerEnded,
     flight: Flight,
     executing: set[tuple[RunId, TaskId]],
+    *,
+    killed: bool,
 ) -> None:
+    """A flight went down with its process: who is to blame, who tries again?"""
     run = flight.run
-    start = flight.base + (flight.done if flight.n > 1 else 0)
-    end = flight.base + flight.n
-    guilty = [task for r, task in executing if r == run.run and start <= task < end]
-    for task in guilty:
-        if flight.kill_at:
-            _fail(state, run, task, _stopped(flight, event.failure))
-        elif len(executing) == 1:
-            _fail(state, run, task, event.failure)
-        else:
-            # Several executed in this process: each is tried again by itself.
-            dispatch.requeue(state, run, task, 1, alone=True)
-    at = start
-    for task in [*sorted(guilty), end]:
+    at, end = flight.at, flight.base + flight.n
+    guilty = {task for r, task in executing if r == run.run and at <= task < end}
+    if flight.kill_at:
+        guilty.add(at)
+    for task in sorted(guilty):
         if task > at:
             dispatch.requeue(state, run, at, task - at)
         at = task + 1
+        if flight.kill_at and task == flight.at:
+            _fail(state, run, task, _stopped(flight, event.failure))
+        elif killed:
+            # The process was ended on purpose, because of another task.
+            dispatch.requeue(state, run, task, 1)
+        elif flight.alone or (len(executing) == 1 and event.executing):
+            _fail(state, run, task, event.failure)
+        else:
+            # One of several: each is tried again by itself.
+            dispatch.requeue(state, run, task, 1, alone=True)
+    if at < end:
+        dispatch.requeue(state, run, at, end - at)
 
 
 def _fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
@@ -386,11 +433,11 @@ def _fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
 
 
 def _on_fetched(state: WorkerState, event: Fetched) -> None:
-    state.copies.add(event.extent)
     base, n = event.extent
+    state.copies.add(base, n)
     state.order(Tell(Holds(base, n, event.nbytes)))
-    _, waiting = state.fetching.pop(event.extent, (0, []))
-    for run in waiting:
+    fetching = state.fetching.pop(event.extent, None)
+    for run in fetching.runs if fetching is not None else ():
         if event.extent in run.missing:
             run.missing.discard(event.extent)
             if not run.missing and run.run in state.runs:
@@ -398,14 +445,17 @@ def _on_fetched(state: WorkerState, event: Fetched) -> None:
 
 
 def _on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:
-    worker, waiting = state.fetching.pop(event.extent, (event.worker, []))
+    fetching = state.fetching.pop(event.extent, None)
+    if fetching is None:
+        return
     base, n = event.extent
-    if not waiting:
+    for worker in fetching.asked:
         state.order(Tell(worker_link.Unfetched((event.extent,), worker)))
-    for run in waiting:
+    for run in fetching.runs:
         if run.run in state.runs and event.extent in run.missing:
             run.missing.clear()
-            dispatch.return_live(state, run, run.base, run.left, ((base, n, worker),))
+            lacking = ((base, n, fetching.worker),)
+            dispatch.return_live(state, run, run.base, run.left, lacking)
 
 
 def _on_tick(state: WorkerState, event: Tick) -> None:

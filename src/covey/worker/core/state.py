@@ -9,10 +9,12 @@ hand (a *flight*)::
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TypeAlias
 
 from covey.ids import RunId, TaskId
 from covey.wire.base import Extent
+from covey.worker.core.extents import Extents
 from covey.worker.core.orders import AnyOrder
 
 QueueEntry: TypeAlias = "tuple[tuple[int, ...], int, Piece]"
@@ -81,6 +83,18 @@ class Run:
         return [(start, end - start) for start, end in parts]
 
 
+class Fetching:
+    """An extent that is being fetched, and who waits for it."""
+
+    __slots__ = ("asked", "runs", "worker")
+
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+        self.runs: list[Run] = []
+        #: The holders of which the scheduler asked it for its own sake.
+        self.asked: list[int] = []
+
+
 class Piece:
     """Consecutive tasks of one run, in the queue."""
 
@@ -104,6 +118,7 @@ class Flight:
         self.run = piece.run
         self.base = piece.base
         self.n = n
+        #: Whether nothing else may execute in its process.
         self.alone = piece.alone
         #: Tasks of it whose end was reported, or that came back.
         self.done = 0
@@ -118,6 +133,11 @@ class Flight:
     def left(self) -> int:
         """How many of its tasks are still out."""
         return self.n - self.done
+
+    @property
+    def at(self) -> TaskId:
+        """The task that executes, or will next, as far as is known."""
+        return self.base + (self.done if self.n > 1 else 0)
 
 
 class Slot:
@@ -154,17 +174,26 @@ class Slot:
 class Runner:
     """A process with one or more slots."""
 
-    __slots__ = ("number", "ready", "slots")
+    __slots__ = ("dying", "number", "ready", "reserved", "slots")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.slots: list[Slot] = []
         self.ready = False
+        #: Whether we have killed it, and its end is to be heard of.
+        self.dying = False
+        #: Whether it is given nothing more, because a suspect is to go there.
+        self.reserved = False
 
     @property
     def idle(self) -> bool:
         """Whether none of its slots executes anything."""
-        return all(slot.idle and not slot.parked for slot in self.slots)
+        return all(slot.idle and not slot.retracting for slot in self.slots)
+
+    @property
+    def parked(self) -> int:
+        """How many tasks wait here for tasks of their own."""
+        return sum(len(slot.parked) for slot in self.slots)
 
     @property
     def exclusive(self) -> bool:
@@ -190,10 +219,12 @@ class WorkerState:
         self.last_entry = 0
         #: Moving average of the duration of a function's calls.
         self.seconds: dict[int, float] = {}
-        #: Where an extent is being fetched from, and the runs that wait for it.
-        self.fetching: dict[Extent, tuple[int, list[Run]]] = {}
-        #: Extents that were copied here from elsewhere.
-        self.copies: set[Extent] = set()
+        #: Tasks that must be executed alone: see ``Piece.alone``.
+        self.suspects: deque[Piece] = deque()
+        #: What is being fetched from elsewhere.
+        self.fetching: dict[Extent, Fetching] = {}
+        #: What was copied here from elsewhere.
+        self.copies = Extents()
         #: How many tasks are to be handed back as soon as slots give them up.
         self.to_return = 0
         #: Whether the scheduler waits for a ``ReturnDone``.

@@ -1,0 +1,55 @@
+"""A set of task ids, kept as stretches that do not touch.
+
+What was copied to a worker comes in extents of any cut and goes in others, so
+that the extents themselves cannot be the members of a set.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+from covey.ids import TaskId
+
+
+class Extents:
+    """Ids of tasks; adding, discarding and asking cost a bisection each."""
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self) -> None:
+        self._starts: list[TaskId] = []
+        self._ends: list[TaskId] = []
+
+    def add(self, base: TaskId, n: int) -> None:
+        """Add the tasks *base* to ``base + n - 1``."""
+        lo, hi = base, base + n
+        # All stretches that overlap or touch the new one become part of it.
+        first = bisect_left(self._ends, lo)
+        last = bisect_right(self._starts, hi)
+        if first < last:
+            lo = min(lo, self._starts[first])
+            hi = max(hi, self._ends[last - 1])
+        self._starts[first:last] = [lo]
+        self._ends[first:last] = [hi]
+
+    def discard(self, base: TaskId, n: int) -> None:
+        """Take out what is there of the tasks *base* to ``base + n - 1``."""
+        lo, hi = base, base + n
+        first = bisect_right(self._ends, lo)
+        last = bisect_left(self._starts, hi)
+        if first >= last:
+            return
+        before, after = self._starts[first], self._ends[last - 1]
+        kept = [
+            (start, end) for start, end in ((before, lo), (hi, after)) if start < end
+        ]
+        self._starts[first:last] = [start for start, _ in kept]
+        self._ends[first:last] = [end for _, end in kept]
+
+    def covers(self, base: TaskId, n: int) -> bool:
+        """Whether all of the tasks *base* to ``base + n - 1`` are there."""
+        at = bisect_right(self._starts, base) - 1
+        return at >= 0 and base + n <= self._ends[at]
+
+    def __len__(self) -> int:
+        return sum(self._ends) - sum(self._starts)

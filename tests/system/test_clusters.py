@@ -1,0 +1,295 @@
+"""Clusters coming, going and failing; each test checked for what it leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import psutil
+import pytest
+
+import covey
+from covey import AsyncClient, Client, LocalCluster, errors
+from covey.net.connection_file import (
+    Connection,
+    read_connection_file,
+    write_connection_file,
+)
+
+pytestmark = pytest.mark.system
+
+COMMAND = [sys.executable, "-m", "covey"]
+
+
+def inc(x):
+    return x + 1
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def end(process, number=signal.SIGTERM):
+    if process.poll() is None:
+        process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    return out, err
+
+
+def run_script(text, **keywords):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **keywords,
+    )
+
+
+def test_everything_goes_with_the_client():
+    client = Client(n_workers=1)
+    assert client.submit(inc, 1).result(20) == 2
+    client.close()
+    client.close()
+    with pytest.raises(errors.Closed):
+        client.submit(inc, 1)
+
+
+def test_three_machines_in_one():
+    with Client(n_workers=3, machines=3) as client:
+        client.wait_for_workers(3, timeout=20)
+        made = client.submit(np.ones, 1_000_000, workers="local-1")
+        used = client.submit(np.sum, made, workers="local-2")
+        assert used.result(20) == 1_000_000
+        small = client.map(inc, range(100), workers="local-3")
+        assert client.gather(client.map(inc, small, workers="local-1"))[-1] == 101
+        assert client.scheduler_info()["counters"]["bytes_moved"] > 0
+
+
+def test_threads_of_one_runner():
+    with Client(n_workers=1, threads_per_worker=3) as client:
+        pids = client.gather([client.submit(os.getpid) for _ in range(30)])
+        assert len(set(pids)) == 1
+        assert client.ncores() == {"local": 3}
+
+
+def test_without_processes():
+    with Client(processes=False) as client:
+        assert client.submit(os.getpid).result(20) == os.getpid()
+        assert client.gather(client.map(inc, range(100))) == list(range(1, 101))
+
+
+def test_the_async_client():
+    import asyncio
+
+    async def main():
+        async with AsyncClient(n_workers=1) as client:
+            assert await client.submit(inc, 1) == 2
+            assert await client.gather(client.map(inc, range(10))) == list(range(1, 11))
+            scattered = await client.scatter([1, 2])
+            return await client.gather(client.map(inc, scattered))
+
+    assert asyncio.run(main()) == [2, 3]
+
+
+def test_a_killed_cluster_is_an_error_and_no_hang():
+    with Client(n_workers=1) as client:
+        pid = client.scheduler_info()["workers"][0]["facts"]["pid"]
+        future = client.submit(signal.pause)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(errors.Disconnected, match="scheduler"):
+            future.result(20)
+
+
+def test_a_script_needs_no_main_guard_and_ends_silently():
+    done = run_script(
+        """
+        from covey import Client
+        class Point:
+            def __init__(self, x): self.x = x
+        def double(p): return Point(p.x * 2)
+        client = Client(n_workers=1)
+        point = client.submit(double, Point(4)).result()
+        assert type(point) is Point and point.x == 8
+        import time
+        pending = client.submit(time.sleep, 60)
+        print("ok")
+        """
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
+def test_a_fork_cannot_use_the_clients_of_its_parent():
+    done = run_script(
+        """
+        import os, sys
+        from covey import Client, errors
+        client = Client(n_workers=1)
+        if os.fork() == 0:
+            try: client.submit(abs, 1)
+            except errors.UsageError as error: print("child:", error); sys.stdout.flush()
+            os._exit(0)
+        os.wait()
+        assert client.submit(abs, -1).result() == 1
+        client.close()
+        """
+    )
+    assert "after a fork" in done.stdout
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_ctrl_c_brings_the_prompt_back():
+    script = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import time\nfrom covey import Client\nclient = Client(n_workers=1)\n"
+            "f = client.submit(time.sleep, 60)\nprint('go', flush=True)\nf.result()",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert script.stdout.readline() == "go\n"
+    os.killpg(script.pid, signal.SIGINT)
+    _, err = script.communicate(timeout=20)
+    assert err.count("Traceback") == 1
+    assert "KeyboardInterrupt" in err
+
+
+def test_nobody_at_the_address(tmp_path):
+    with pytest.raises(errors.UsageError, match="secret"):
+        Client("127.0.0.1:1")
+    path = tmp_path / "c.json"
+    from covey.net.addresses import Address
+
+    write_connection_file(path, Connection(Address("127.0.0.1", 1, ""), b"x" * 32))
+    with pytest.raises(errors.NoScheduler, match=r"127\.0\.0\.1:1.*tried.*Check"):
+        Client(path, timeout=0.2)
+
+
+def test_a_port_in_use_is_replaced():
+    with LocalCluster(1, host="127.0.0.1") as one:
+        with pytest.warns(UserWarning, match="in use"):
+            two = LocalCluster(1, host="127.0.0.1", port=one.port)
+        assert two.port != one.port
+        two.close()
+
+
+def test_nonsense_is_refused_at_the_door():
+    with pytest.raises(errors.UsageError, match="n_workers"):
+        LocalCluster(0)
+    with pytest.raises(errors.UsageError, match="machines"):
+        LocalCluster(1, machines=2)
+
+
+def test_a_cluster_by_hand(tmp_path):
+    path = tmp_path / "cluster.json"
+    scheduler = start("scheduler", "--port", "0", "--connection-file", str(path))
+    line = scheduler.stdout.readline()
+    assert line.startswith("covey scheduler at tcp://127.0.0.1:")
+    names = ["a", "b", "c", "d"]
+    workers = {
+        name: start(
+            "worker", "--connection-file", str(path), "--nworkers", "1", "--name", name
+        )
+        for name in names[:3]
+    }
+    try:
+        with Client(path) as client, Client(path, set_as_default=False) as other:
+            client.wait_for_workers(3, timeout=30)
+            kept = client.map(inc, range(100))
+            assert client.gather(kept) == list(range(1, 101))
+            futures = client.map(lambda x: sum(range(x % 7 * 1000)), range(3000))
+            theirs = other.map(inc, range(500))
+            workers["d"] = start(
+                "worker", "--connection-file", str(path), "--nworkers", "1", "--name", "d"
+            )
+            _, err = end(workers["a"])
+            assert (workers["a"].returncode, err) == (0, "")
+            workers["b"].kill()
+            expected = [sum(range(x % 7 * 1000)) for x in range(3000)]
+            assert client.gather(futures) == expected
+            assert other.gather(theirs) == list(range(1, 501))
+            assert client.gather(client.map(inc, kept)) == list(range(2, 102))
+        known = read_connection_file(path)
+        with pytest.raises(errors.AuthRefused):
+            Client(str(known.address), secret=b"y" * 32)
+        old = run_script(
+            f"""
+            from covey.wire import handshake
+            handshake.PROTOCOL_VERSION = 99
+            from covey import Client, errors
+            try: Client({str(path)!r})
+            except errors.VersionRefused as error: print(error)
+            """
+        )
+        assert "protocol 99" in old.stdout
+        assert "protocol 1" in old.stdout
+    finally:
+        end(scheduler)
+        for worker in workers.values():
+            end(worker, signal.SIGKILL)
+            for child in psutil.Process().children(recursive=True):
+                child.wait(10)
+    assert scheduler.returncode == 0
+    for leftover in (tmp_path / "covey").glob("worker-*"):
+        leftover.rmdir()
+
+
+def test_open_networks_are_refused_with_the_ways_out():
+    scheduler = start("scheduler", "--host", "0.0.0.0", "--port", "0")
+    _, err = scheduler.communicate(timeout=20)
+    assert scheduler.returncode == 2
+    assert "ssh -R" in err
+    assert "--insecure" in err
+
+
+def test_covey_run_and_status(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom covey import Client\n"
+        "print(Client().submit(abs, -3).result(), sys.argv[1])\nsys.exit(5)\n"
+    )
+    done = subprocess.run(
+        [*COMMAND, "run", "-n", "1", str(script), "word"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, "3 word\n", "")
+    with LocalCluster(1, host="127.0.0.1") as cluster:
+        for command in (["status"], ["doctor", f"127.0.0.1:{cluster.port}"]):
+            done = subprocess.run(
+                [*COMMAND, *command], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert "local" in done.stdout or "ok" in done.stdout
+
+
+def test_the_pool_of_2015():
+    from covey.dask import get
+
+    with LocalCluster(2, host="127.0.0.1") as cluster:
+        pool = covey.Pool(f"{cluster.host}:{cluster.port}")
+        arrays = pool.map(np.random.random, [1000] * 20)
+        sums = pool.map(np.sum, arrays)
+        total = pool.apply(np.sum, args=(sums,)).get()
+        assert total == pytest.approx(sum(s.get() for s in sums))
+        assert not np.array_equal(arrays[0].get(), arrays[1].get())
+        dsk = {("sum", i): (np.sum, x) for i, x in enumerate(arrays)}
+        dsk["total"] = (sum, [("sum", i) for i in range(20)])
+        assert get(cluster.host, cluster.port, dsk, "total") == pytest.approx(total)
+        covey.delete((cluster.host, cluster.port), arrays)
+        with pytest.raises(errors.Closed):
+            arrays[0].get()
+        pool.client.close()
