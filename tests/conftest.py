@@ -54,9 +54,7 @@ def _nothing_left(
     # The runtime directory itself stays, as it does for users; it is empty.
     kept = {folder / "covey", folder / "covey" / "clusters"}
     paths = sorted(
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path not in kept
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path not in kept
     )
     paths += sorted(_shared_memory() - memory_before)
     shutil.rmtree(folder)

@@ -15,7 +15,6 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 import weakref
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from covey.net.addresses import Address, parse_address
 from covey.net.connection_file import (
     Connection,
     file_for,
-    runtime_directory,
+    fresh_directory,
     write_connection_file,
 )
 from covey.units import parse_bytes
@@ -91,7 +90,7 @@ class LocalCluster:
         self.name = name
         self._closed = False
         self._pid = os.getpid()
-        directory = tempfile.mkdtemp(prefix="local-", dir=runtime_directory())
+        directory = fresh_directory("local")
         token = secrets.token_hex(32)
         plan = {
             "token": token,

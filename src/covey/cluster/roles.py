@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -22,8 +21,8 @@ from covey.net.connect import open_link
 from covey.net.connection_file import (
     Connection,
     file_for,
+    fresh_directory,
     read_connection_file,
-    runtime_directory,
     write_connection_file,
 )
 from covey.net.link import Link
@@ -158,7 +157,7 @@ class WorkerRole:
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._on_signal)
         loop.add_signal_handler(signal.SIGINT, self._end)
-        directory = tempfile.mkdtemp(prefix="worker-", dir=runtime_directory())
+        directory = fresh_directory("worker")
         address = self._connection.address
         plan = self._plan
         agent = WorkerAgent(

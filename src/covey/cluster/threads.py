@@ -107,52 +107,6 @@ def _thread(
     threading.Thread(target=run, name=f"covey-{name}", daemon=True).start()
 
 
-def start(self) -> None:
-        """Start the threads and connect their sockets."""
-        state = RunnerState(own_process=False)
-        pairs = [socket.socketpair() for _ in range(1 + len(self.slots))]
-        self.control = await self._connect(pairs[0][0], self._control_says)
-        for slot, (ours, _) in zip(self.slots, pairs[1:], strict=True):
-            self.links.append(await self._connect(ours, self._slot_says(slot)))
-        self._open = len(pairs)
-        words = memoryview(self._words).cast("Q")
-        for index, (_, theirs) in enumerate(pairs[1:]):
-            marks = words[_MARK_WORDS * index : _MARK_WORDS * (index + 1)]
-            _thread(f"slot-{index}", theirs, loop.serve_slot, marks, state, index)
-        _thread("control", pairs[0][1], control.serve_control, state)
-        self.control.tell(["setup", self._setup])
-
-    @property
-    def pid(self) -> int:
-        """There is no process."""
-        return 0
-
-    def kill(self, because: str = "") -> None:
-        """Close the sockets; a thread that executes a task ends after it."""
-        self.killed_because = self.killed_because or because
-        self._reaped = True
-        self.stop()
-
-    def executing(self) -> tuple[tuple[int, int], ...]:
-        """Threads do not die by themselves, so nothing is to blame."""
-        return ()
-
-    def failure(self, worker: str) -> Failure:
-        """Return what can be said of the end of threads."""
-        return Failure(
-            "died",
-            "RunnerDied",
-            f"the threads that ran it on {worker} were ended",
-            details={"worker": worker},
-        )
-
-
-def _thread(name: str, target: Callable[..., Any], *args: Any) -> None:
-    threading.Thread(
-        target=target, args=args, name=f"covey-{name}", daemon=True
-    ).start()
-
-
 def start(plan: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
     """Start a cluster in a thread; return where it listens, and how to end it.
 

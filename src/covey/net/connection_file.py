@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -55,6 +56,30 @@ def runtime_directory() -> Path:
     else:
         path = Path(tempfile.gettempdir()) / f"covey-{os.getuid()}"
     return private_directory(path)
+
+
+def fresh_directory(role: str) -> str:
+    """Make a private directory for the sockets of this process.
+
+    Directories of processes that are gone (a killed one cannot tidy up) are
+    removed first.
+    """
+    runtime = runtime_directory()
+    for path in runtime.glob(f"{role}-*-*"):
+        pid = path.name.split("-")[1]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{role}-{os.getpid()}-", dir=runtime)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def private_directory(path: Path) -> Path:
