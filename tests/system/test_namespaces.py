@@ -1,0 +1,117 @@
+"""Three hosts on one machine: network namespaces, a bridge, and host names of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.system
+
+BRIDGE = "coveybr0"
+HOSTS = {name: f"10.231.7.{number}" for number, name in enumerate("abc", start=1)}
+
+
+def ip(*words):
+    return subprocess.run(
+        ["ip", *words], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def up():
+    ip("link", "add", BRIDGE, "type", "bridge")
+    ip("link", "set", BRIDGE, "up")
+    for name, address in HOSTS.items():
+        space = f"covey-{name}"
+        ip("netns", "add", space)
+        ip("link", "add", f"cov{name}0", "type", "veth", "peer", "name", f"cov{name}1")
+        ip("link", "set", f"cov{name}0", "master", BRIDGE, "up")
+        ip("link", "set", f"cov{name}1", "netns", space)
+        ip("-n", space, "addr", "add", f"{address}/24", "dev", f"cov{name}1")
+        ip("-n", space, "link", "set", f"cov{name}1", "up")
+        ip("-n", space, "link", "set", "lo", "up")
+
+
+def down():
+    for name in HOSTS:
+        subprocess.run(
+            ["ip", "netns", "del", f"covey-{name}"], capture_output=True, check=False
+        )
+    subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True, check=False)
+
+
+@pytest.fixture
+def hosts():
+    if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("unshare"):
+        pytest.skip("making network namespaces takes root, iproute2 and unshare")
+    try:
+        down()
+        up()
+    except subprocess.CalledProcessError as error:
+        down()
+        pytest.skip(f"network namespaces are not permitted here: {error.stderr}")
+    yield HOSTS
+    down()
+
+
+def on(host, *command):
+    """Start a command on a host, under that host's name."""
+    script = f'hostname {host}; exec "$@"'
+    space = ["ip", "netns", "exec", f"covey-{host}"]
+    return subprocess.Popen(
+        [*space, "unshare", "-u", "sh", "-c", script, "sh", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+CLIENT = """
+import sys
+import numpy as np
+from covey import Client
+
+with Client(sys.argv[1]) as client:
+    client.wait_for_workers(2, timeout=30)
+    made = client.submit(np.arange, 2_000_000, workers="on-b")
+    used = client.submit(np.sum, made, workers="on-c")
+    assert used.result(30) == 1999999000000
+    assert np.array_equal(made.result(30), np.arange(2_000_000))
+    there = client.scatter(np.ones(1_000_000))
+    assert client.submit(np.sum, there).result(30) == 1_000_000
+    hosts = {w["name"]: w["host"] for w in client.scheduler_info()["workers"]}
+    assert hosts == {"on-b": "b", "on-c": "c"}, hosts
+    assert client.scheduler_info()["counters"]["bytes_moved"] >= 8_000_000
+    assert client.gather(client.map(abs, range(1000))) == list(range(1000))
+print("right")
+"""
+
+
+def test_three_hosts(hosts, tmp_path):
+    covey = [sys.executable, "-m", "covey"]
+    path = str(tmp_path / "cluster.json")
+    scheduler = on(
+        "a", *covey, "scheduler", "--host", hosts["a"], "--port", "8786",
+        "--connection-file", path, "--insecure",
+    )  # fmt: skip
+    processes = [scheduler]
+    try:
+        assert hosts["a"] in scheduler.stdout.readline()
+        processes += [
+            on(name, *covey, "worker", "--connection-file", path, "--nworkers", "1",
+               "--name", f"on-{name}")
+            for name in "bc"
+        ]  # fmt: skip
+        client = on("a", sys.executable, "-c", CLIENT, path)
+        out, err = client.communicate(timeout=60)
+        assert (out, err) == ("right\n", "")
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in reversed(processes):
+            process.communicate(timeout=30)
+    assert np.all([process.returncode == 0 for process in processes])
