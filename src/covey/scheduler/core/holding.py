@@ -29,5 +29,7 @@ def want(state: SchedulerState, client: Client, span: Span, task: TaskId) -> Non
     # A client that asks again has not found the value where it was said to be.
     span.delivered -= client.itself
     if span.state is State.RELEASED:
+        # Should that fail at once, the client is told so by this.
         transitions.demand(state, span)
-    report.current(state, span, client, task)
+    else:
+        report.current(state, span, client, task)

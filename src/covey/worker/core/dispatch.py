@@ -118,7 +118,9 @@ def fill(state: WorkerState) -> None:
 
 def _has_room(state: WorkerState, slot: Slot) -> bool:
     runner = slot.runner
-    if slot.resumed or slot.retracting or runner.reserved or runner.exclusive:
+    if slot.resumed or slot.retracting:
+        return False
+    if runner.reserved or runner.exclusive or runner.dying:
         return False
     flights = slot.flights
     if not flights:

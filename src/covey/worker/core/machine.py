@@ -23,6 +23,7 @@ from covey.worker.core.orders import (
     KnowPeer,
     Quit,
     Report,
+    Retract,
     RetractDone,
     RunnerEnded,
     RunnerReady,
@@ -98,7 +99,7 @@ def _fetch(state: WorkerState, extent: Extent, worker: int, run: Run | None) -> 
         return
     fetching = state.fetching.get(extent)
     if fetching is None:
-        fetching = state.fetching[extent] = Fetching(worker)
+        fetching = state.fetching[extent] = Fetching()
         state.order(FetchFrom(worker, extent))
     if run is None:
         fetching.asked.append(worker)
@@ -334,7 +335,8 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     slot, flight = _flight_of(state, event.slot, event.run, event.task)
     if flight is None:
         return
-    alone = Flight(Piece(flight.run, event.task, 1), 1, state.now)
+    piece = Piece(flight.run, event.task, 1, alone=flight.alone)
+    alone = Flight(piece, 1, state.now)
     alone.deadline = flight.deadline
     alone.kill_at, flight.kill_at = flight.kill_at, 0.0
     slot.parked[event.run, event.task] = alone
@@ -381,12 +383,13 @@ def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
         for run, task in event.executing
         if run == flight.run.run and flight.at <= task < flight.base + flight.n
     }
+    certain = len(executing) == 1
     if not executing and not killed:
         # It died between two tasks, or before its first one.  That happens once;
         # what makes it happen again is found among the next in line.
         executing = {(flight.run.run, flight.at) for flight in in_hand}
     for flight in in_hand:
-        _take_down(state, event, flight, executing, killed=killed)
+        _take_down(state, event, flight, executing, certain=certain, killed=killed)
     dispatch.maybe_return_done(state)
     state.order(Spawn(event.runner))
 
@@ -397,6 +400,7 @@ def _take_down(
     flight: Flight,
     executing: set[tuple[RunId, TaskId]],
     *,
+    certain: bool,
     killed: bool,
 ) -> None:
     """A flight went down with its process: who is to blame, who tries again?"""
@@ -414,7 +418,7 @@ def _take_down(
         elif killed:
             # The process was ended on purpose, because of another task.
             dispatch.requeue(state, run, task, 1)
-        elif flight.alone or (len(executing) == 1 and event.executing):
+        elif flight.alone or certain:
             _fail(state, run, task, event.failure)
         else:
             # One of several: each is tried again by itself.
@@ -454,7 +458,7 @@ def _on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:
     for run in fetching.runs:
         if run.run in state.runs and event.extent in run.missing:
             run.missing.clear()
-            lacking = ((base, n, fetching.worker),)
+            lacking = ((base, n, event.worker),)
             dispatch.return_live(state, run, run.base, run.left, lacking)
 
 

@@ -86,10 +86,9 @@ class Run:
 class Fetching:
     """An extent that is being fetched, and who waits for it."""
 
-    __slots__ = ("asked", "runs", "worker")
+    __slots__ = ("asked", "runs")
 
-    def __init__(self, worker: int) -> None:
-        self.worker = worker
+    def __init__(self) -> None:
         self.runs: list[Run] = []
         #: The holders of which the scheduler asked it for its own sake.
         self.asked: list[int] = []

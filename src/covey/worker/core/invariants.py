@@ -1,0 +1,76 @@
+"""What must hold after every step.  For tests: dear, and exact."""
+
+from __future__ import annotations
+
+from covey.wire.base import Extent
+from covey.worker.core.state import Run, Runner, Slot, WorkerState
+
+
+def check(state: WorkerState) -> None:
+    """Assert every invariant of the worker's tables."""
+    queued = [entry[2] for entry in state.queue]
+    assert state.queued == sum(piece.n for piece in queued), state.queued
+    assert not any(piece.alone for piece in queued)
+    assert all(piece.alone and piece.n <= 1 for piece in state.suspects)
+    places = _places(state)
+    for run in places:
+        assert state.runs.get(run.run) is run, run.run
+    for run in state.runs.values():
+        _check_run(state, run, places.get(run, []))
+    for extent, fetching in state.fetching.items():
+        for run in fetching.runs:
+            # Who has been handed back meanwhile does not wait any more.
+            assert extent in run.missing or run.run not in state.runs, run.run
+    for runner in state.runners:
+        _check_runner(state, runner)
+    for slot in state.slots:
+        _check_slot(slot)
+
+
+def _places(state: WorkerState) -> dict[Run, list[Extent]]:
+    """Return where the tasks of each run are: queued, or in some slot's hands."""
+    places: dict[Run, list[Extent]] = {}
+    for piece in [*(entry[2] for entry in state.queue), *state.suspects]:
+        if piece.n:
+            places.setdefault(piece.run, []).append((piece.base, piece.n))
+    for slot in state.slots:
+        for flight in slot.flights:
+            places.setdefault(flight.run, []).append((flight.at, flight.left))
+        for (number, task), flight in slot.parked.items():
+            assert (flight.run.run, flight.base, flight.n) == (number, task, 1)
+            places.setdefault(flight.run, []).append((task, 1))
+    return places
+
+
+def _check_run(state: WorkerState, run: Run, places: list[Extent]) -> None:
+    """Each task of a run that has not ended is in exactly one place."""
+    if run.missing:
+        assert not places, (run.run, places)
+        assert run.left > 0
+        for extent in run.missing:
+            assert run in state.fetching[extent].runs, (run.run, extent)
+        return
+    assert run.left == sum(n for _, n in places) > 0, (run.run, run.left, places)
+    end = run.base
+    for base, n in sorted(places):
+        assert base >= end, (run.run, places)
+        end = base + n
+
+
+def _check_runner(state: WorkerState, runner: Runner) -> None:
+    in_hand = [flight for slot in runner.slots for flight in slot.flights]
+    if not runner.ready:
+        assert not in_hand, runner.number
+        assert not runner.parked, runner.number
+    if any(flight.alone for flight in in_hand):
+        assert len(in_hand) == 1, runner.number
+    assert bool(runner.reserved) <= bool(state.suspects), runner.number
+
+
+def _check_slot(slot: Slot) -> None:
+    assert len(slot.flights) <= 2, slot.number
+    assert slot.resumed == sum(flight.done for flight in slot.parked.values())
+    for flight in slot.flights:
+        assert 0 <= flight.done < flight.n, (slot.number, flight.done, flight.n)
+        if flight.alone or flight.run.timeout_seconds:
+            assert flight.n == 1, slot.number
