@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -155,9 +156,18 @@ class SchedulerServer:
     def _step(self, event: Joined | Said | Left) -> None:
         if self._closed:
             return
-        self._send(self.core.step(event, clock.monotonic()))
-        if self._check:
-            invariants.check(self.core.state)
+        try:
+            self._send(self.core.step(event, clock.monotonic()))
+            if self._check:
+                invariants.check(self.core.state)
+        except RemoteProtocolError:
+            raise
+        except Exception:
+            # Better a cluster that ends, and says why, than one that hangs.
+            traceback.print_exc()
+            self._closed = True
+            self._on_closing()
+            return
         if self.core.closing:
             self._on_closing()
 

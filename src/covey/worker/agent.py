@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
@@ -168,8 +169,13 @@ class WorkerAgent:
     def _step(self, event: orders.AnyEvent) -> None:
         if self._closing:
             return
-        for order in self.core.step(event, clock.monotonic()):
-            self._EXECUTE[type(order)](self, order)
+        try:
+            for order in self.core.step(event, clock.monotonic()):
+                self._EXECUTE[type(order)](self, order)
+        except Exception as error:
+            # Better a worker that leaves, and says why, than one that hangs.
+            traceback.print_exc()
+            self._on_quit(f"the worker broke: {error!r}; please report this")
 
     def _tell(self, order: orders.Tell) -> None:
         if self._upstream is not None:
