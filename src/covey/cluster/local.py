@@ -29,6 +29,7 @@ from covey.net.connection_file import (
     Connection,
     file_for,
     fresh_directory,
+    leave_runtime_directory,
     write_connection_file,
 )
 from covey.units import parse_bytes
@@ -221,6 +222,7 @@ def _finish(stop: Callable[[], None], directory: str, port: int, pid: int) -> No
         if port:
             file_for(port).unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
+        leave_runtime_directory()
 
 
 # In a process of its own.

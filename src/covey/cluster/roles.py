@@ -22,6 +22,7 @@ from covey.net.connection_file import (
     Connection,
     file_for,
     fresh_directory,
+    leave_runtime_directory,
     read_connection_file,
     write_connection_file,
 )
@@ -110,6 +111,7 @@ async def serve_scheduler(
         for path in files:
             path.unlink(missing_ok=True)
         await server.close()
+        leave_runtime_directory()
 
 
 def await_connection_file(path: Path) -> Connection:
@@ -190,6 +192,7 @@ class WorkerRole:
         finally:
             await agent.close()
             shutil.rmtree(directory, ignore_errors=True)
+            leave_runtime_directory()
 
     async def _join(self, address: Address, agent: WorkerAgent) -> Link:
         def on_messages(link: Link, batch: list[Any]) -> None:

@@ -24,6 +24,9 @@ from typing import Any, Final, NamedTuple
 from covey.errors import UsageError
 from covey.net.addresses import Address, is_loopback, parse_address
 
+#: Two processes may tidy up and begin at the same moment, but not for long.
+_TRIES: Final = 5
+
 _SCHEME: Final = "covey://"
 
 
@@ -64,12 +67,32 @@ def fresh_directory(role: str) -> str:
     Directories of processes that are gone (a killed one cannot tidy up) are
     removed first.
     """
+    for _ in range(_TRIES):
+        runtime = runtime_directory()
+        _sweep(runtime, role)
+        try:
+            prefix = f"{role}-{os.getpid()}-"
+            return tempfile.mkdtemp(prefix=prefix, dir=runtime)
+        except FileNotFoundError:
+            continue  # Another process has just removed the empty directory.
+    raise UsageError(f"{runtime_directory()} disappears as soon as it is made")
+
+
+def leave_runtime_directory() -> None:
+    """Remove the runtime directory if nothing of anybody is in it any more."""
     runtime = runtime_directory()
+    for path in (runtime / "clusters", runtime):
+        try:
+            path.rmdir()
+        except OSError:
+            continue  # Somebody else is there, or has removed it already.
+
+
+def _sweep(runtime: Path, role: str) -> None:
     for path in runtime.glob(f"{role}-*-*"):
         pid = path.name.split("-")[1]
         if pid.isdigit() and not _is_alive(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
-    return tempfile.mkdtemp(prefix=f"{role}-{os.getpid()}-", dir=runtime)
 
 
 def _is_alive(pid: int) -> bool:
