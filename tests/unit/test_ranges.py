@@ -1,0 +1,168 @@
+"""Ranges against a plain list: what a client knows of its tasks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from covey.client.core.ranges import Range, Status, Wishes
+from covey.payload import Pack
+from covey.wire.base import Failure
+
+RAISED = Failure("raised", "ValueError", "no")
+CANCELLED = Failure("cancelled", "TaskCancelled", "by somebody")
+
+places = st.integers(0, 40)
+lengths = st.integers(1, 15)
+
+
+class RangesMachine(RuleBasedStateMachine):
+    """News of stretches that do not care where one range ends."""
+
+    @initialize(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=6))
+    def begin(self, sizes):
+        self.wishes = Wishes()
+        self.model = {}
+        self.ranges = []
+        self.ended = []
+        base = 0
+        for n in sizes:
+            wish = Range(base, n, "f", None)
+            wish.watchers.append(self._watch)
+            self.wishes.add(wish)
+            self.ranges.append(wish)
+            self.model |= dict.fromkeys(range(base, base + n), (Status.PENDING, None))
+            base += n + n % 2
+
+    def _watch(self, wish, lo, n):
+        self.ended.append((wish.base + lo, n))
+
+    def _known(self, base, n):
+        return [task for task in range(base, base + n) if task in self.model]
+
+    def _expect(self, tasks):
+        told = [t for base, n in self.ended for t in range(base, base + n)]
+        assert sorted(told) == tasks
+        self.ended.clear()
+
+    def _pending(self, base, n):
+        return all(
+            self.model[task][0] == Status.PENDING for task in self._known(base, n)
+        )
+
+    @rule(base=places, payloads=st.lists(st.binary(max_size=4), min_size=1, max_size=9))
+    def finished(self, base, payloads):
+        n = len(payloads)
+        if not self._pending(base, n):
+            return
+        self.wishes.finished(base, Pack.of(payloads))
+        for task in self._known(base, n):
+            self.model[task] = (Status.FINISHED, payloads[task - base])
+        self._expect(self._known(base, n))
+
+    @rule(base=places, n=lengths, worker=st.integers(1, 3))
+    def stored(self, base, n, worker):
+        if not self._pending(base, n):
+            return
+        self.wishes.stored(base, n, worker, 100 * n)
+        for task in self._known(base, n):
+            self.model[task] = (Status.STORED, worker)
+        self._expect(self._known(base, n))
+
+    @rule(base=places, n=lengths, failure=st.sampled_from([RAISED, CANCELLED]))
+    def failed(self, base, n, failure):
+        if not self._pending(base, n):
+            return
+        self.wishes.failed(base, n, failure)
+        status = Status.CANCELLED if failure is CANCELLED else Status.ERROR
+        for task in self._known(base, n):
+            self.model[task] = (status, failure)
+        self._expect(self._known(base, n))
+
+    @rule(base=places, n=lengths)
+    def reverted(self, base, n):
+        self.wishes.reverted(base, n)
+        for task in self._known(base, n):
+            self.model[task] = (Status.PENDING, None)
+        self._expect([])
+
+    @rule(index=st.integers(0, 5))
+    def removed(self, index):
+        if len(self.ranges) > 1:
+            wish = self.ranges.pop(index % len(self.ranges))
+            self.wishes.remove(wish)
+            self.wishes.remove(wish)
+            for task in range(wish.base, wish.base + wish.n):
+                del self.model[task]
+
+    @invariant()
+    def everything_is_as_it_was_told(self):
+        for task in range(60):
+            wish = self.wishes.find(task)
+            assert (wish is not None) == (task in self.model)
+            if wish is None:
+                continue
+            index = task - wish.base
+            status, what = self.model[task]
+            assert wish.status[index] == status
+            if status == Status.FINISHED:
+                assert bytes(wish.payload(index)) == what
+            elif status == Status.STORED:
+                lo, n, worker, _ = wish.place(index)
+                assert lo <= index < lo + n
+                assert worker == what
+            elif status in {Status.ERROR, Status.CANCELLED}:
+                assert wish.failure(index) == what
+        for wish in self.ranges:
+            assert wish.pending == wish.status.count(Status.PENDING)
+        assert self.wishes.all() == self.ranges
+
+
+TestRanges = RangesMachine.TestCase
+TestRanges.settings = settings(
+    derandomize=True, deadline=None, max_examples=80, stateful_step_count=30
+)
+
+
+def test_a_range_costs_a_byte_a_task_until_results_come():
+    wish = Range(0, 1_000_000, "f", None)
+    assert len(wish.status) == 1_000_000
+    assert not wish.values
+    assert not wish.packs()
+
+
+def test_a_pack_that_came_is_kept_packed():
+    wish = Range(100, 10, "f", None)
+    pack = Pack.of([b"%d" % i for i in range(10)])
+    wish.finish(0, pack)
+    ((lo, kept),) = wish.packs()
+    assert (lo, kept) == (0, pack)
+    assert bytes(wish.payload(7)) == b"7"
+
+
+def test_values_of_a_second_attempt_replace_those_of_the_first():
+    wish = Range(0, 6, "f", None)
+    wish.store(0, 6, 3, 600)
+    wish.revert(2, 3)
+    wish.finish(2, Pack.of([b"c", b"d", b"e"]))
+    assert wish.pending == 0
+    assert bytes(wish.payload(3)) == b"d"
+    lo, n, worker, _ = wish.place(5)
+    assert lo + n > 5
+    assert worker == 3
+
+
+def test_parts_tell_where_they_are_in_the_range_and_in_the_news():
+    wishes = Wishes()
+    first, second = Range(0, 4, "f", None), Range(10, 4, "g", None)
+    wishes.add(first)
+    wishes.add(second)
+    assert wishes.parts(2, 10) == [(first, 2, 2, 0), (second, 0, 2, 8)]
+    assert wishes.parts(20, 5) == []
+
+
+@pytest.mark.parametrize(("name", "key"), [(None, "f-1f"), ("mine", "mine")])
+def test_keys_are_the_same_everywhere(name, key):
+    assert Range(0x10, 32, "f", name).key(15) == key

@@ -1,0 +1,141 @@
+"""The shelf against a plain dict: nothing gets lost, and every byte is counted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from covey.payload import Pack
+from covey.store.segments import Segment
+from covey.store.shelf import Shelf
+
+bases = st.integers(0, 60)
+values = st.lists(st.binary(max_size=6), min_size=1, max_size=12)
+
+
+class FakeSegment:
+    """Bytes of a large value; knows whether it was closed."""
+
+    def __init__(self, size):
+        self.size = size
+        self.path = "/nowhere"
+        self.closed = 0
+
+    def close(self):
+        self.closed += 1
+
+
+class ShelfMachine(RuleBasedStateMachine):
+    """Small values and segments, put, found and dropped in any order."""
+
+    def __init__(self):
+        super().__init__()
+        self.shelf = Shelf()
+        self.model = {}
+        self.segments = []
+
+    @rule(base=bases, payloads=values)
+    def put(self, base, payloads):
+        self.shelf.put(base, Pack.of(payloads))
+        for task, payload in enumerate(payloads, base):
+            self.model.setdefault(task, payload)
+
+    @rule(task=bases, size=st.integers(1, 100))
+    def put_segment(self, task, size):
+        segment = FakeSegment(size)
+        self.segments.append(segment)
+        self.shelf.put_segment(task, segment)
+        self.model.setdefault(task, segment)
+        assert segment.closed == (self.model[task] is not segment)
+
+    @rule(base=bases, n=st.integers(1, 30))
+    def drop(self, base, n):
+        self.shelf.drop(base, n)
+        for task in range(base, base + n):
+            self.model.pop(task, None)
+
+    @rule(base=bases, n=st.sampled_from([1 << 20, 1 << 40]))
+    def drop_absurdly_much(self, base, n):
+        self.shelf.drop(base, n)
+        self.model = {t: v for t, v in self.model.items() if t < base}
+
+    @rule(base=bases, n=st.integers(1, 30))
+    def find(self, base, n):
+        found = {}
+        end = base
+        for start, count, stretch in self.shelf.find(base, n):
+            assert end <= start < start + count <= base + n
+            end = start + count
+            if stretch.segment is not None:
+                assert count == 1
+                found[start] = stretch.segment
+            else:
+                found |= enumerate(map(bytes, stretch.part(start, count)), start)
+        expected = {t: v for t, v in self.model.items() if base <= t < base + n}
+        assert found == expected
+
+    @rule()
+    def clear(self):
+        self.shelf.clear()
+        self.model.clear()
+
+    @invariant()
+    def every_byte_is_counted(self):
+        small = [v for v in self.model.values() if isinstance(v, bytes)]
+        large = [v for v in self.model.values() if not isinstance(v, bytes)]
+        assert self.shelf.small_bytes == sum(map(len, small))
+        assert self.shelf.segment_bytes == sum(s.size for s in large)
+        assert len(self.shelf) == len(self.model)
+
+    @invariant()
+    def a_segment_is_closed_once_and_only_when_it_is_gone(self):
+        kept = {id(v) for v in self.model.values()}
+        for segment in self.segments:
+            assert segment.closed == (id(segment) not in kept)
+
+
+TestShelf = ShelfMachine.TestCase
+TestShelf.settings = settings(
+    derandomize=True, deadline=None, max_examples=80, stateful_step_count=30
+)
+
+
+def test_a_stretch_that_was_cut_gives_its_parts():
+    shelf = Shelf()
+    shelf.put(10, Pack.of([b"a", b"bb", b"", b"dddd", b"e"]))
+    shelf.drop(12, 1)
+    parts = [(b, n, list(s.part(b, n))) for b, n, s in shelf.find(0, 100)]
+    assert parts == [(10, 2, [b"a", b"bb"]), (13, 2, [b"dddd", b"e"])]
+    assert [s.nbytes for _, _, s in shelf.find(0, 100)] == [3, 5]
+
+
+def test_what_is_there_stays_as_it_is():
+    shelf = Shelf()
+    shelf.put(1, Pack.of([b"first"]))
+    shelf.put(0, Pack.of([b"x", b"second", b"y"]))
+    assert [bytes(s.part(b, n).data) for b, n, s in shelf.find(0, 3)] == [
+        b"x",
+        b"first",
+        b"y",
+    ]
+
+
+def test_a_real_segment_is_closed_with_its_value():
+    shelf = Shelf()
+    segment = Segment.of([b"large"])
+    shelf.put_segment(5, segment)
+    ((_, _, stretch),) = shelf.find(5, 1)
+    assert stretch.nbytes == segment.size == shelf.segment_bytes
+    shelf.drop(5, 1)
+    assert segment.fd == -1
+    assert shelf.segment_bytes == 0
+
+
+@pytest.mark.parametrize("n", [1, 1000])
+def test_an_empty_shelf_has_nothing(n):
+    shelf = Shelf()
+    shelf.drop(0, n)
+    assert list(shelf.find(0, n)) == []
+    assert len(shelf) == 0
