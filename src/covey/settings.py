@@ -35,13 +35,11 @@ class SchedulerSettings(Section, frozen=True):
         host: the interface that ``covey scheduler`` listens on.
         port: its port; 0 takes any free one.
         events_kept: how many events its stream keeps for late readers.
-        worker_timeout_seconds: silence after which a worker counts as lost.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8786
     events_kept: Count = 100_000
-    worker_timeout_seconds: Seconds = 30.0
 
 
 class WorkerSettings(Section, frozen=True):
@@ -58,7 +56,7 @@ class WorkerSettings(Section, frozen=True):
     runners: Count | None = None
     threads_per_runner: Count = 1
     memory_limit_bytes: Bytes | None = None
-    heartbeat_seconds: Seconds = 1.0
+    heartbeat_seconds: Seconds = 2.0
 
 
 class ClientSettings(Section, frozen=True):

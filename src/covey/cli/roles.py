@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Interface.")
-@click.option("--port", default=8786, show_default=True, help="0 takes any.")
+@click.option("--host", help="Interface.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="0 takes any.  [default: 8786]")
 @click.option(
     "--connection-file", type=click.Path(path_type=Path), help="Write it here too."
 )
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option("--no-dashboard", is_flag=True, help="Accepted; there is none yet.")
 @click.option("--dashboard-address", help="Accepted; there is none yet.")
 def scheduler(
-    host: str,
-    port: int,
+    host: str | None,
+    port: int | None,
     connection_file: Path | None,
     insecure: bool,
     print_join_string: bool,
@@ -41,9 +41,13 @@ def scheduler(
     covey scheduler
     covey scheduler --port 0 --connection-file cluster.json
     """
+    from covey import config
     from covey.cluster import roles
 
     del no_dashboard
+    settings = config.get().scheduler
+    host = settings.host if host is None else host
+    port = settings.port if port is None else port
     if dashboard_address:
         click.echo("covey: this version has no dashboard yet", err=True)
     roles.check_host(host, port, insecure)
@@ -116,8 +120,8 @@ def _where(address: str | None, connection_file: Path | None) -> Connection:
     help="Written by covey scheduler.",
 )
 @click.option("--nworkers", type=int, help="Runner processes.  [default: one a core]")
-@click.option("--nthreads", default=1, show_default=True, help="Threads in each.")
-@click.option("--memory-limit", default="auto", show_default=True, help="Such as 4GiB.")
+@click.option("--nthreads", type=int, help="Threads in each.  [default: 1]")
+@click.option("--memory-limit", help="Such as 4GiB.  [default: the machine's]")
 @click.option("--name", help="How it is called.  [default: host and process]")
 @click.option("--resources", default="", help='Such as "GPU=2 MEM=10e9".')
 @click.option("--host", help="Interface for data.  [default: towards the scheduler]")
@@ -125,8 +129,8 @@ def worker(
     address: str | None,
     connection_file: Path | None,
     nworkers: int | None,
-    nthreads: int,
-    memory_limit: str,
+    nthreads: int | None,
+    memory_limit: str | None,
     name: str | None,
     resources: str,
     host: str | None,
@@ -139,15 +143,21 @@ def worker(
     covey worker 127.0.0.1:8786
     covey worker --connection-file cluster.json --nworkers 4
     """
+    from covey import config
     from covey.cluster import local, roles
 
     connection = _where(address, connection_file)
-    runners, threads = local.shape(nworkers, nthreads, processes=True)
+    settings = config.get().worker
+    runners, threads = local.shape(
+        nworkers or settings.runners,
+        nthreads or settings.threads_per_runner,
+        processes=True,
+    )
     plan = {
         "name": name or roles.default_worker_name(),
         "runners": runners,
         "threads": threads,
-        "memory_limit_bytes": local.memory(memory_limit),
+        "memory_limit_bytes": local.memory(memory_limit or settings.memory_limit_bytes),
         "resources": _resources(resources),
         "host": host,
     }

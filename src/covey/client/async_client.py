@@ -42,7 +42,7 @@ class AsyncClient(BaseClient):
         self,
         target: Any = None,
         *,
-        timeout: float = 10.0,
+        timeout: float | None = None,
         name: str | None = None,
         secret: bytes | None = None,
         **keywords: Any,

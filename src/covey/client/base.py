@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from covey import config
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.fetching import Session, extents_of
@@ -41,7 +42,7 @@ class BaseClient:
         self,
         target: Any,
         secret: bytes | None,
-        timeout: float,
+        timeout: float | None,
         name: str | None,
         keywords: dict[str, Any],
     ) -> None:
@@ -49,6 +50,8 @@ class BaseClient:
         self.name = name or f"client-{os.getpid()}-{next(_numbers)}"
         self._engine = Engine(self._target.address, self._target.secret, self.name)
         try:
+            if timeout is None:
+                timeout = config.get().client.connect_timeout_seconds
             self._engine.call(self._engine.connect(timeout))
         except BaseException:
             self._engine.close()

@@ -26,7 +26,8 @@ class Client(BaseClient):
             ``$COVEY_CONNECTION_FILE`` decides if set; else a ``LocalCluster``
             is made and is gone with this client.
         set_as_default: become the client that dask and ``get_client`` find.
-        timeout: seconds to wait for the scheduler to answer.
+        timeout: seconds to wait for the scheduler to answer; default: the setting
+            ``client.connect_timeout_seconds``.
         name: how this client is called in messages.
         secret: the cluster's secret, if it is not in a connection file.
         **keywords: of ``LocalCluster``: ``n_workers``, ``threads_per_worker``,
@@ -45,7 +46,7 @@ class Client(BaseClient):
         target: Any = None,
         *,
         set_as_default: bool = True,
-        timeout: float = 10.0,
+        timeout: float | None = None,
         name: str | None = None,
         secret: bytes | None = None,
         **keywords: Any,

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any, Final, Self
 
-from covey import clock
+from covey import clock, config
 from covey.client.future import Futures
 from covey.client.nested import futures_in
 from covey.units import format_seconds
@@ -121,4 +121,6 @@ def progress(*futures: Any, force: bool = False) -> Progress:
     Returns:
         A handle: ``.wait()`` waits for the end, ``.done`` and ``.total`` count.
     """
-    return Progress(futures, shown=force or sys.stderr.isatty())
+    when = config.get().client.progress
+    shown = when == "always" or (when == "auto" and sys.stderr.isatty())
+    return Progress(futures, shown=force or shown)

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from covey import clock
+from covey import clock, config
 from covey.errors import StartFailed, UsageError
 from covey.net.addresses import Address, parse_address
 from covey.net.connection_file import (
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from covey.client.client import Client
 
 _START_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 10.0
 
 
 class LocalCluster:
@@ -254,7 +253,7 @@ def _start_process(
         except OSError:
             pass  # The process has ended before us.
         try:
-            process.wait(_STOP_SECONDS)
+            process.wait(config.get().client.close_timeout_seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

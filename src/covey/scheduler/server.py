@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from covey import clock
+from covey import clock, config
 from covey.errors import RemoteProtocolError
 from covey.net.addresses import Address
 from covey.net.inproc import InprocLink, inproc_pair
@@ -47,7 +47,9 @@ class SchedulerServer:
         check: bool = False,
     ) -> None:
         self.cluster = secrets.token_hex(8)
-        self.core = SchedulerCore(cluster=self.cluster)
+        self.core = SchedulerCore(
+            cluster=self.cluster, events_kept=config.get().scheduler.events_kept
+        )
         self._secret = secret
         self._version = version
         self._on_closing = on_closing

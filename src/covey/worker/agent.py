@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import psutil
 
-from covey import clock
+from covey import clock, config
 from covey.errors import ClusterError, RemoteProtocolError
 from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker, Loot
@@ -47,9 +47,6 @@ from covey.worker.serving import DataServer
 
 #: Results up to about this size ride along to whoever waits for them.
 INLINE_BYTES: Final = 2048
-
-#: How often the worker tells how it is.
-STATUS_SECONDS: Final = 2.0
 
 #: A runner that ends so often before it is ready will never be.
 START_FAILURES_MAX: Final = 3
@@ -552,7 +549,9 @@ class WorkerAgent:
         if self._closing or self._upstream is None:
             return
         self._upstream.send(Status(self.facts()))
-        self._status_timer = self._loop.call_later(STATUS_SECONDS, self._send_status)
+        self._status_timer = self._loop.call_later(
+            config.get().worker.heartbeat_seconds, self._send_status
+        )
 
     #: What carries out each kind of order.
     _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {

@@ -50,8 +50,12 @@ Orders: TypeAlias = dict[int, list[Message]]
 class SchedulerCore:
     """The scheduler, without its sockets."""
 
-    def __init__(self, *, cluster: str = "", epoch: int = 1) -> None:
-        self.state = SchedulerState(cluster=cluster, epoch=epoch)
+    def __init__(
+        self, *, cluster: str = "", epoch: int = 1, events_kept: int = 100_000
+    ) -> None:
+        self.state = SchedulerState(
+            cluster=cluster, epoch=epoch, events_kept=events_kept
+        )
 
     def next_peer(self) -> int:
         """Return the number for a peer that is about to join."""

@@ -39,9 +39,6 @@ within it.  The lowest goes first."""
 
 QueueEntry: TypeAlias = "tuple[Rank, int, Span]"
 
-#: Events kept for progress bars and dashboards that look in now and then.
-EVENTS_KEPT: Final = 100_000
-
 
 class State(enum.IntEnum):
     """Where a span stands."""
@@ -333,7 +330,9 @@ DETACHED: Final = ClientId(0)
 class SchedulerState:
     """All the tables.  No behaviour: see ``transitions`` and ``placement``."""
 
-    def __init__(self, *, cluster: str = "", epoch: int = 1) -> None:
+    def __init__(
+        self, *, cluster: str = "", epoch: int = 1, events_kept: int = 100_000
+    ) -> None:
         self.cluster = cluster
         self.epoch = epoch
         self.now = 0.0
@@ -374,7 +373,7 @@ class SchedulerState:
         self.scatter_turn = 0
         self.outgoing: dict[int, list[Message]] = {}
         self.closing = False
-        self.events: Ring[tuple[object, ...]] = Ring(EVENTS_KEPT)
+        self.events: Ring[tuple[object, ...]] = Ring(events_kept)
         self.counters: dict[str, int] = {
             "tasks_submitted": 0,
             "tasks_done": 0,
