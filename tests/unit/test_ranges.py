@@ -122,7 +122,7 @@ class RangesMachine(RuleBasedStateMachine):
 
 TestRanges = RangesMachine.TestCase
 TestRanges.settings = settings(
-    derandomize=True, deadline=None, max_examples=80, stateful_step_count=30
+    derandomize=True, deadline=None, max_examples=25, stateful_step_count=20
 )
 
 

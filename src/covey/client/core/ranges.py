@@ -105,7 +105,26 @@ class Range:
         hi = lo + n
         self.pending += n - self.status.count(Status.PENDING, lo, hi)
         self.status[lo:hi] = bytes(n)
-        self._failures = [f for f in self._failures if not (lo <= f[0] < hi)]
+        self._failures = [
+            (start, end - start, failure)
+            for first, count, failure in self._failures
+            for start, end in _around(first, first + count, lo, hi)
+        ]
+        for start, pack in list(self._packs.items()):
+            if start < hi and lo < start + len(pack):
+                del self._packs[start]
+                for left, end in _around(start, start + len(pack), lo, hi):
+                    self._packs[left] = pack.cut(left - start, end - start)
+        self._los = sorted(self._packs)
+        for start, (count, worker, nbytes) in list(self._stored.items()):
+            if start < hi and lo < start + count:
+                del self._stored[start]
+                for left, end in _around(start, start + count, lo, hi):
+                    share = nbytes * (end - left) // count
+                    self._stored[left] = (end - left, worker, share)
+        self._stored_los = sorted(self._stored)
+        for index in range(lo, hi) if self.values else ():
+            self.values.pop(index, None)
 
     def _set(self, lo: int, n: int, status: Status) -> None:
         hi = lo + n
@@ -152,6 +171,12 @@ class Range:
         if self.name is not None:
             return self.name
         return f"{self.label}-{self.base + index:x}"
+
+
+def _around(start: int, end: int, lo: int, hi: int) -> list[tuple[int, int]]:
+    """Return what is left of a stretch when ``lo`` to ``hi`` is taken out."""
+    parts = [(start, min(end, lo)), (max(start, hi), end)]
+    return [(first, last) for first, last in parts if first < last]
 
 
 class Wishes:
