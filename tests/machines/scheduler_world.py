@@ -364,6 +364,16 @@ class SimRun:
             n += 1
         return first, n
 
+    def inputs(self, first, n):
+        """Return what the tasks from *first* on take."""
+        offset = first - self.message.base
+        aligned = [(task + offset, n) for task in self.message.aligned]
+        return {
+            task
+            for base, m in [*aligned, *self.message.whole]
+            for task in range(base, base + m)
+        }
+
 
 class SimWorker:
     """A worker: what it was told, in its inbox, and what it has done."""
@@ -481,6 +491,15 @@ class SimWorker:
     def _unbegun(self):
         return sum(len(run.todo) - len(run.blocked) for run in self.runs.values())
 
+    def inputs(self):
+        """Return what its runs count on finding here."""
+        return {
+            task
+            for run in self.runs.values()
+            for first in run.todo
+            for task in run.inputs(first, 1)
+        }
+
     def ready_runs(self):
         return [number for number, run in self.runs.items() if not run.missing]
 
@@ -522,13 +541,8 @@ class SimWorker:
         """Return from a stretch of a run."""
         run = self.runs[run_number]
         first, n = run.stretch(start, length)
-        offset = first - run.message.base
-        for base, m in [
-            *((task + offset, n) for task in run.message.aligned),
-            *run.message.whole,
-        ]:
-            for task in range(base, base + m):
-                assert self.store[task] == self.world.arguments[task], f"{task:x}"
+        for task in run.inputs(first, n):
+            assert self.store[task] == self.world.arguments[task], f"{task:x}"
         values = [self.world.arguments[task] for task in range(first, first + n)]
         self.store.update(zip(range(first, first + n), values, strict=True))
         self._done(run_number, first, n)

@@ -249,9 +249,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     def worker_loses_values(self, data, index):
         worker = self._worker(index)
         worker.read(len(worker.inbox))
-        if worker.peer not in self.world.workers or not worker.store:
+        if worker.peer not in self.world.workers:
             return
-        task = data.draw(st.sampled_from(sorted(worker.store)))
+        idle = sorted(worker.store.keys() - worker.inputs())
+        if not idle:
+            return
+        task = data.draw(st.sampled_from(idle))
         del worker.store[task]
         worker.say(Lacks(((task, 1),)))
 
