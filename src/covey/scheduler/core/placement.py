@@ -12,6 +12,7 @@ Nothing here is O(workers) per task.
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heappop, heappush
 from typing import Final
 
@@ -165,29 +166,47 @@ def feed(state: SchedulerState, worker: Worker) -> None:
 
 
 def plan(state: SchedulerState) -> None:
-    """Serve the workers that have room, in turn, one slice each at a time."""
+    """Serve the workers that have room: first those with idle slots."""
     if state.data_queue:
         _place_data(state)
-    hungry = state.hungry
+    turn = deque(state.hungry)
+    state.hungry.clear()
     unserved: list[Worker] = []
-    while hungry and state.ready_count:
-        worker = next(iter(hungry))
-        del hungry[worker]
+    # Else a worker would take back what it has just handed back for an idle one.
+    full = _serve(state, turn, unserved, idle=True)
+    full = _serve(state, deque(full), unserved, idle=False)
+    for worker in (*unserved, *full):
+        feed(state, worker)
+    if state.excess and state.hungry:
+        _call_back(state)
+
+
+def _serve(
+    state: SchedulerState, turn: deque[Worker], unserved: list[Worker], *, idle: bool
+) -> list[Worker]:
+    """Give workers one slice each in turn, or only those that idle.
+
+    Returns:
+        Those whose turn has not come; *unserved* gets those for whom there is
+        nothing, and those who have no room are left out.
+    """
+    later = []
+    while turn and state.ready_count:
+        worker = turn.popleft()
         if worker.leaving or worker.peer not in state.workers:
             continue
-        room = _room(worker)
-        if not room:
+        if idle and worker.count >= worker.slots:
+            later.append(worker)
+            continue
+        if not _room(worker):
             continue
         span = _choose(state, worker)
         if span is None:
             unserved.append(worker)
-            continue
-        _deal(state, worker, span)
-        hungry[worker] = None
-    for worker in unserved:
-        feed(state, worker)
-    if state.excess and hungry:
-        _call_back(state)
+        else:
+            _deal(state, worker, span)
+            turn.append(worker)
+    return [*later, *turn]
 
 
 def _room(worker: Worker) -> bool:

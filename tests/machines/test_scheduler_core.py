@@ -1,0 +1,774 @@
+"""The scheduler's core, one behaviour at a time: what the machine once found.
+
+Each test is a short story in the same world in which Hypothesis plays.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
+
+from scheduler_world import SHARED, World, pack_of
+
+from covey.errors import RemoteProtocolError
+from covey.ids import COUNTER_BITS
+from covey.scheduler.core.machine import Joined, Said
+from covey.scheduler.core.spans import covering, find, isolate
+from covey.scheduler.core.state import State
+from covey.scheduler.core.workers import LOSSES_MAX
+from covey.wire import worker_link
+from covey.wire.base import Failure, Options
+from covey.wire.client_link import (
+    Ask,
+    Cancel,
+    DefineFunction,
+    Detach,
+    Notice,
+    Placed,
+    Release,
+    Retry,
+    Scatter,
+    Stored,
+    Submit,
+    SubmitGraph,
+    Want,
+)
+from covey.wire.introductions import ClientIntroduction
+from covey.wire.worker_link import (
+    Fetch,
+    Holds,
+    Lacks,
+    Leave,
+    Leaving,
+    Ran,
+    Return,
+    Run,
+    Stop,
+)
+
+sys.path.pop(0)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def client(world):
+    return world.new_client()
+
+
+def orders_to(side, kind):
+    """Collect the messages of one kind that are sent to *side* from now on."""
+    found = []
+    before = side.world.watch
+
+    def watch(peer, message):
+        before(peer, message)
+        if peer is side and isinstance(message, kind):
+            found.append(message)
+
+    side.world.watch = watch
+    return found
+
+
+# What makes no sense is refused, and nothing is changed.
+
+
+def snapshot(state):
+    return (
+        {b: (s.n, s.state, s.wanted, s.aligned) for b, s in state.spans.items()},
+        dict(state.unused),
+        dict(state.names),
+        state.last_submission,
+        state.ready_count,
+        len(state.functions),
+    )
+
+
+OWN = 3 << COUNTER_BITS
+
+
+def submit(base=OWN + 500, n=1, fn=1, payloads=(b"x",), **more):
+    return Submit(base, n, fn, **pack_of(payloads), **more)
+
+
+def graph(needs, *, base=OWN + 500, fns=None, n=None, **more):
+    n = len(needs) if n is None else n
+    more.setdefault("wanted", ())
+    more.setdefault("order", tuple(range(len(needs))))
+    fns = (1,) * len(needs) if fns is None else fns
+    return SubmitGraph(base, fns, **pack_of([b"x"] * n), needs=tuple(needs), **more)
+
+
+@pytest.mark.parametrize(
+    ("message", "match"),
+    [
+        (submit(fn=9), "function 9 was never defined"),
+        (submit(payloads=(b"x", b"y")), "1 tasks came with 2 payloads"),
+        (Submit(OWN + 500, 1, 1, b"\5\0\0\0", b"x"), "do not add up"),
+        (Submit(OWN + 500, 1, 1, b"\5\0", b"x"), "multiple|bytes"),
+        (submit(base=5 << COUNTER_BITS), "not those of client"),
+        (
+            submit(base=(4 << COUNTER_BITS) - 1, n=2, payloads=(b"a", b"b")),
+            "not those of",
+        ),
+        (submit(base=OWN), "in use"),
+        (submit(base=OWN + 2, n=2, payloads=(b"x", b"y")), "in use"),
+        (submit(n=2, payloads=(b"x", b"y"), name="two"), "a name is for one"),
+        (submit(whole=((OWN, 0),)), "there are no 0 tasks"),
+        (submit(whole=((OWN, -5),)), "there are no -5 tasks"),
+        (submit(whole=((-1, 5),)), "there are no 5 tasks"),
+        (submit(aligned=(OWN + 500,)), "take themselves"),
+        (submit(whole=((OWN + 400, 200),)), "take themselves"),
+        (graph([()], fns=(9,)), "function 9 was never defined"),
+        (graph([()], n=2), "1 tasks came with 2 payloads"),
+        (graph([(), ()], fns=(1,), n=1), "came with 2 lists"),
+        (graph([()], order=()), "0 places in the order"),
+        (graph([()], options_of=(3,)), "options that did not come"),
+        (graph([()], options_of=(0, 0)), "not one for each task"),
+        (graph([()], options=()), "options that did not come"),
+        (graph([()], wanted=((OWN + 500, 1 << 31),)), "not part of it"),
+        (graph([()], wanted=((OWN, 1),)), "not part of it"),
+        (graph([(OWN + 500,)]), "comes before one of its inputs"),
+        (graph([(OWN + 501,), ()]), "comes before one of its inputs"),
+        (graph([()], base=OWN + 1), "in use"),
+        (Scatter(OWN, 1, **pack_of([b"x"])), "in use"),
+        (Scatter(OWN + 500, 2, **pack_of([b"x"])), "2 tasks came with 1 payloads"),
+        (Placed(OWN, 1, 8), "something else"),
+        (Placed(OWN + 2, 1, 8), "something else"),
+        (Placed(7 << COUNTER_BITS, 1, 8), "not those of client"),
+        (Release(((OWN, 0),)), "there are no 0 tasks"),
+        (Release(((OWN, 1 << 33),)), "there are no"),
+        (Cancel(((OWN, -1),)), "there are no -1 tasks"),
+        (Retry(((-5, 1),)), "there are no"),
+        (Want(((OWN, 1 << 62),)), "there are no"),
+        (Detach(((OWN, 0),)), "there are no"),
+        (Ask(1, "explain"), "does not say which"),
+        (Ask(1, "who_has", ((OWN, 0),)), "there are no"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else type(value).__name__,
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_changed(
+    world, client, message, match
+):
+    assert client.submit(5) == OWN
+    before = snapshot(world.state)
+    with pytest.raises(RemoteProtocolError, match=match):
+        client.say(message)
+    assert snapshot(world.state) == before
+    # The link would be closed now; the rest of the cluster goes on.
+    world.lose(client.peer)
+    world.check_empty()
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_client_number_that_is_taken_is_refused(world, client, number):
+    hello = ClientIntroduction(number, "again", "0", "3", "here")
+    with pytest.raises(RemoteProtocolError, match="is there already"):
+        world.step(Joined(99, hello))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Ran(1, OWN, 5, 0.1, b"\1\0\0\0", b"x"),
+        Holds(OWN, 1 << 32, 8),
+        Lacks(((OWN, 0),)),
+        worker_link.Returned(1, OWN, 5, ((OWN, -1, 2),)),
+        worker_link.Unfetched(((OWN, 0),), 2),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_a_worker_says_without_sense_is_refused(world, client, message):
+    worker = world.new_worker()
+    client.submit(5)
+    before = snapshot(world.state)
+    if isinstance(message, Holds):
+        # As large as may be: it is legal, and costs what is known.
+        worker.inbox.append(None)
+        worker.say(message)
+    else:
+        with pytest.raises(RemoteProtocolError):
+            worker.say(message)
+        assert snapshot(world.state) == before
+
+
+def test_huge_extents_cost_what_is_known_and_not_what_is_claimed(world, client):
+    """Four thousand million tasks, of which a handful exist."""
+    base = client.submit(3)
+    far = client.next_task = base + (1 << 31)
+    client.submit(1)
+    everything = (base, 1 << 32)
+    assert [s.base for s in covering(world.state, *everything)] == [base, far]
+    client.say(Cancel((everything,)))
+    assert set(client.status.values()) == {"failed"}
+    client.held.clear()
+    client.say(Release((everything,)))
+    world.check_empty()
+
+
+def test_ids_may_come_out_of_order(world, client):
+    """Threads of one client overtake each other between drawing and sending."""
+    late = client.new_ids(10)
+    client.submit(4)
+    client.next_task, after = late, client.next_task
+    client.submit(10)
+    client.next_task = after
+    client.submit(2)
+    world.new_worker(2)
+    world.settle()
+    assert set(client.status.values()) == {"finished"}
+
+
+# Cutting.
+
+
+def test_a_cut_that_cuts_a_part_of_the_same_extent(world, client):
+    """Releasing from the middle of an input on to its users, ids side by side."""
+    inputs = client.submit(11)
+    users = client.submit(3, aligned=(inputs,))
+    client.release((inputs + 2, 10))
+    assert find(world.state, users + 2) is not None
+    world.new_worker(2)
+    world.settle()
+    world.check_ends()
+    assert client.status[users + 2] == "finished"
+
+
+def test_tied_spans_with_an_edge_to_the_whole_of_each_other(world, client):
+    """c takes b one to one and all of a, and b takes a one to one."""
+    a = client.submit(10)
+    b = client.submit(10, aligned=(a,))
+    c = client.submit(10, aligned=(b,), whole=((a, 10),))
+    isolate(world.state, c + 3, 4)
+    client.release((b, 5))
+    world.new_worker(3)
+    world.settle()
+    world.check_ends()
+    assert all(client.status[c + i] == "finished" for i in range(10))
+
+
+@pytest.mark.parametrize("offset", [1, 2, 5])
+def test_a_range_tied_to_two_overlapping_stretches_of_one_input(world, client, offset):
+    """As ``map(f, xs[:-1], xs[1:])`` does."""
+    xs = client.submit(12)
+    pairs = client.submit(12 - offset, aligned=(xs, xs + offset))
+    again = client.submit(6, aligned=(pairs, xs + 1))
+    world.new_worker(2)
+    world.settle()
+    world.check_ends()
+    assert all(client.status[again + i] == "finished" for i in range(6))
+
+
+def test_inputs_that_are_known_in_part_fail_only_who_needs_the_rest(world, client):
+    xs = client.submit(4)
+    client.new_ids(100)
+    ys = client.submit(8, aligned=(xs - 2,))
+    world.new_worker(1)
+    world.settle()
+    statuses = [client.status[ys + i] for i in range(8)]
+    assert statuses == ["failed"] * 2 + ["finished"] * 4 + ["failed"] * 2
+    assert "no longer known" in client.failures[ys].message
+    client.say(Retry(((ys, 8),)))
+    world.settle()
+    assert [client.status[ys + i] for i in range(8)] == statuses
+
+
+def test_a_graph_on_top_of_the_first_task_of_a_range(world, client):
+    """The base of a longer span is its id as well."""
+    xs = client.submit(5)
+    node = client.submit_graph([[]], external=((xs,),))
+    world.new_worker(1)
+    world.settle()
+    assert client.status[node] == "finished"
+
+
+def test_a_whole_input_is_its_extent_and_not_its_neighbours(world, client):
+    xs = client.submit(100)
+    total = client.submit(1, whole=((xs + 50, 10),))
+    client.release((xs, 50), (xs + 60, 40))
+    worker = world.new_worker(1)
+    worker.read(10)
+    ran = orders_to(worker, Run)
+    world.settle()
+    assert client.status[total] == "finished"
+    assert sum(run.n for run in ran) <= 12
+
+
+# Ends, told once.
+
+
+def test_a_value_that_was_delivered_is_not_told_again(world, client):
+    """Another client's wish makes a lost value again; the first one has its own."""
+    other = world.new_client()
+    worker = world.new_worker()
+    task = client.submit()
+    world.settle()
+    world.lose(worker.peer)
+    assert client.status[task] == "finished"
+    other.want(task, world.arguments[task])
+    world.new_worker()
+    world.settle()
+    assert other.status[task] == "finished"
+
+
+def test_a_lost_value_is_made_again_with_what_it_takes(world, client):
+    first, second = world.new_worker(), None
+    base = client.submit_graph([[], [0], [1]], wanted=[2])
+    first.read(10)
+    for _ in range(2):
+        first.finish(first.ready_runs()[0])
+        first.read(10)
+    second = world.new_worker()
+    world.lose(first.peer)
+    second.do_everything()
+    world.settle()
+    assert client.status[base + 2] == "finished"
+
+
+def test_a_retry_reaches_the_failed_input(world, client):
+    worker = world.new_worker()
+    base = client.submit_graph([[], [0], [1]], wanted=[0, 1, 2])
+    worker.read(10)
+    worker.fail(worker.ready_runs()[0])
+    assert [client.status[base + i] for i in range(3)] == ["failed"] * 3
+    assert client.failures[base + 2].origin == base
+    client.say(Retry(((base + 2, 1),)))
+    world.settle()
+    assert [client.status[base + i] for i in range(3)] == ["finished"] * 3
+
+
+def test_what_was_detached_runs_to_its_end_and_goes(world, client):
+    task = client.submit(10)
+    client.say(Detach(((task, 10),)))
+    client.release_all()
+    assert world.state.spans
+    worker = world.new_worker()
+    world.settle()
+    world.check_empty()
+    assert sum(isinstance(m, Ran) for m in worker.said) >= 1
+
+
+def test_a_failed_want_is_told_once(world, client):
+    """The recipe is there, but its own input never was."""
+    other = world.new_client()
+    node = client.submit_graph([[], [0]], external=((OWN + 999,), ()), wanted=[1])
+    other.want(node, world.arguments[node])
+    assert other.status[node] == "failed"
+    other.want(node + 50, b"")
+    assert other.status[node + 50] == "failed"
+
+
+# Names.
+
+
+def test_a_shared_task_is_known_to_each_client_by_its_own_id(world, client):
+    other = world.new_client()
+    mine = client.submit(name="x", fn=3)
+    theirs = other.submit(name="x", fn=3)
+    found = orders_to(other, Stored)
+    worker = world.new_worker()
+    worker.read(10)
+    ran = orders_to(worker, Run)
+    worker.finish(worker.ready_runs()[0], stored=True)
+    assert not ran
+    assert (client.status[mine], other.status[theirs]) == ("stored", "stored")
+    # Where the value rests it has the id of the task itself.
+    assert [(m.base, m.source) for m in found] == [(theirs, mine)]
+
+
+def test_who_takes_a_shared_task_by_its_other_id(world, client):
+    """Arguments name the id that the client has chosen: a run says what it means."""
+    other = world.new_client()
+    mine = client.submit(name="x", fn=3)
+    theirs = other.submit(name="x", fn=3)
+    aligned = other.submit(aligned=(theirs,))
+    whole = other.submit(whole=((theirs, 1),))
+    node = other.submit_graph([[]], external=((theirs,),))
+    other.release((theirs, 1))
+    worker = world.new_worker(4)
+    found = orders_to(worker, Run)
+    world.settle()
+    runs = {run.base: run for run in found}
+    for task in (aligned, whole, node):
+        assert runs[task].renamed == ((theirs, mine),)
+        assert other.status[task] == "finished"
+    assert runs[aligned].aligned == (mine,)
+    assert runs[whole].whole == ((mine, 1),)
+
+
+def test_releasing_one_id_of_a_shared_task_keeps_the_other(world, client):
+    other = world.new_client()
+    mine = client.submit(name="x", fn=3)
+    again = client.submit(name="x", fn=3)
+    third = other.submit(name="x", fn=3)
+    client.release((mine, 1))
+    world.new_worker()
+    world.settle()
+    assert (client.status[again], other.status[third]) == ("finished", "finished")
+    client.release((again, 1))
+    other.release((third, 1))
+    world.settle()
+    world.check_empty()
+
+
+def test_a_name_with_other_arguments_is_a_conflict(world, client):
+    other = world.new_client()
+    client.submit(name="x", fn=3)
+    other.define(3)
+    other.hold(other.next_task, b"")
+    other.say(Submit(other.new_ids(1), 1, 3, **pack_of([b"else"]), name="x"))
+    (failure,) = other.failures.values()
+    assert failure.type_name == "KeyConflict"
+    assert "choose another key" in failure.message
+    assert SHARED != b"else"
+
+
+# Placement.
+
+
+def test_a_value_needs_a_place_and_no_slot(world, client):
+    """Tasks that fill every slot may be waiting for what is being scattered."""
+    worker = world.new_worker(1)
+    client.submit(10)
+    data = client.scatter(3)
+    assert worker.peer in {w.peer for w in find(world.state, data).replicas}
+    assert client.status[data] == "stored"
+
+
+def test_a_task_that_waits_for_others_gives_its_slot_back(world, client):
+    """Else those it waits for would wait for it, once all slots are taken."""
+    worker = world.new_worker(1)
+    found = orders_to(worker, Run)
+    for _ in range(6):
+        client.submit(1)
+        worker.read(10)
+        worker.block(worker.ready_runs()[-1], 0)
+    assert len(found) == 6
+    world.settle()
+    assert set(client.status.values()) == {"finished"}
+    assert not world.state.workers[worker.peer].blocked
+
+
+def test_resources_are_never_overcommitted(world, client):
+    worker = world.new_worker(4, {"gpu": 1.0})
+    client.submit(40, options=Options(resources={"gpu": 0.3}))
+    worker.read(100)
+    assert sum(len(run.todo) for run in worker.runs.values()) == 3
+    client.submit(4)
+    world.settle()
+    assert set(client.status.values()) == {"finished"}
+    assert world.state.workers[worker.peer].free == pytest.approx({"gpu": 1.0})
+
+
+def test_amounts_that_do_not_add_up_in_floats_block_nobody(world, client):
+    worker = world.new_worker(4, {"gpu": 1.0})
+    for amount in (0.1, 0.7, 0.2, 0.3, 0.6, 0.1):
+        client.submit(3, options=Options(resources={"gpu": amount, "none": 0.0}))
+    world.settle()
+    client.submit(1, options=Options(resources={"gpu": 1.0}))
+    world.settle()
+    assert set(client.status.values()) == {"finished"}
+    assert worker.runs == {}
+
+
+def test_a_task_that_does_not_fit_now_holds_up_no_other(world, client):
+    """The first in a worker's own queue waits for a resource that is in use."""
+    worker = world.new_worker(2, {"gpu": 1.0})
+    need = Options(resources={"gpu": 1.0})
+    data = client.scatter(1)
+    worker.read(10)
+    client.submit(1, options=need, aligned=(data,))
+    client.submit(1, options=need, aligned=(data,))
+    other = client.submit(1)
+    worker.read(10)
+    assert other in {t for run in worker.runs.values() for t in run.todo}
+
+
+def test_nobody_can_serve_it_and_somebody_is_told(world, client):
+    world.new_worker()
+    base = client.submit_graph(
+        [[], [0]], wanted=[1], options=Options(resources={"gpu": 1.0})
+    )
+    (notice,) = client.notices
+    assert "gpu=1" in notice
+    assert "no resources" in notice
+    world.new_worker(1, {"gpu": 1.0})
+    world.settle()
+    assert client.status[base + 1] == "finished"
+
+
+def test_work_that_nobody_else_can_take_is_not_asked_for_again_and_again(world, client):
+    """Only one worker may run it; another one idles; the two must not argue."""
+    world.new_worker(1, name="idler")
+    worker = world.new_worker(1)
+    returns = orders_to(worker, Return)
+    client.submit(6, options=Options(workers=("worker",)))
+    for _ in range(30):
+        worker.read(100)
+        client.say(Cancel(((OWN + 900, 1),)))
+    assert len(returns) <= 3
+    world.settle()
+    assert set(client.status.values()) == {"finished"}
+
+
+def test_a_straggler_gives_its_queue_to_an_idle_worker(world, client):
+    first = world.new_worker(1)
+    client.submit(2)
+    first.read(10)
+    assert sum(len(run.todo) for run in first.runs.values()) == 2
+    second = world.new_worker(1)
+    first.read(10)
+    second.read(10)
+    assert [sum(len(r.todo) for r in w.runs.values()) for w in (first, second)] == [
+        1,
+        1,
+    ]
+
+
+# Losing.
+
+
+def test_two_workers_that_cannot_reach_each_other_do_not_try_for_ever(world, client):
+    one = world.new_worker(1, name="one")
+    two = world.new_worker(1, name="two")
+    left = client.submit(1, options=Options(workers=("one",)))
+    right = client.submit(1, options=Options(workers=("two",)))
+    for worker in (one, two):
+        worker.do_everything()
+    both = client.submit(1, whole=((left, 1), (right, 1)))
+    for _ in range(20 * LOSSES_MAX):
+        for worker in (one, two):
+            worker.read(10)
+            for number in list(worker.runs):
+                if worker.runs[number].missing:
+                    worker.fetch(number, ok=False)
+                else:
+                    worker.finish(number)
+    assert client.status[both] == "failed"
+    assert client.failures[both].kind == "lost"
+    assert "data ports" in client.failures[both].message
+    # What it takes is as good as ever.
+    assert {client.status[left], client.status[right]} == {"finished"}
+
+
+def test_a_holder_that_does_not_deliver_loses_its_copy(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.submit(1, options=Options(workers=("one",)))
+    one.do_everything()
+    two = world.new_worker(1, name="two")
+    user = client.submit(1, aligned=(data,), options=Options(workers=("two",)))
+    two.read(10)
+    two.fetch(
+        two.ready_runs()[0] if two.ready_runs() else next(iter(two.runs)), ok=False
+    )
+    assert find(world.state, data).state is not State.DONE
+    world.settle()
+    assert client.status[user] == "finished"
+    assert data not in one.store or find(world.state, data).replicas
+
+
+def test_what_a_client_placed_is_not_given_up_for_one_failed_fetch(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = client.new_ids(1)
+    client.hold(data, b"large")
+    world.arguments[data] = one.store[data] = b"large"
+    client.say(Placed(data, one.peer, 1000))
+    user = client.submit(1, aligned=(data,), options=Options(workers=("two",)))
+    two.read(10)
+    two.fetch(next(iter(two.runs)), ok=False)
+    assert find(world.state, data).state is State.DONE
+    world.settle()
+    assert client.status[user] == "finished"
+    world.lose(one.peer)
+    world.lose(two.peer)
+    assert client.status[data] == "failed"
+    assert client.failures[data].kind == "lost"
+
+
+def test_a_task_that_goes_down_with_every_worker_fails(world, client):
+    task = client.submit(1)
+    for _ in range(LOSSES_MAX + 1):
+        assert client.status[task] == "pending"
+        world.lose(world.new_worker().peer)
+    assert client.status[task] == "failed"
+    assert client.failures[task].type_name == "RunnerDied"
+
+
+def test_a_copy_that_turns_up_is_taken_for_the_value(world, client):
+    """Its maker died while it was copied; a task at its new place counts on it."""
+    one = world.new_worker(1, name="one")
+    data = client.submit_graph([[]])
+    one.read(10)
+    one.finish(one.ready_runs()[0], stored=True)
+    two = world.new_worker(1, name="two")
+    user = client.submit(1, aligned=(data,), options=Options(workers=("two",)))
+    two.read(10)
+    (number,) = two.runs
+    two.runs[number].missing.clear()
+    two.store[data] = world.arguments[data]
+    two.inbox.append(worker_link.Drop(((OWN + 900, 1),)))
+    world.lose(one.peer)
+    assert client.status[data] == "pending"
+    stops = orders_to(two, Stop)
+    two.say(Holds(data, 1, 8))
+    assert client.status[data] == "stored"
+    assert not [stop for stop in stops if stop.run == number]
+    world.settle()
+    assert client.status[user] == "finished"
+
+
+def test_stale_news_is_dropped_in_one_line(world, client):
+    worker = world.new_worker()
+    task = client.submit(1)
+    worker.read(10)
+    (number,) = worker.runs
+    client.release((task, 1))
+    again = client.submit(1)
+    messages = orders_to(worker, object)
+    worker.finish(number)
+    assert not messages
+    world.settle()
+    assert client.status[again] == "finished"
+    client.release_all()
+    world.settle()
+    world.check_empty()
+
+
+# Leaving.
+
+
+def test_a_worker_leaves_when_its_work_is_done_and_its_data_moved(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    base = client.submit(6, options=Options(workers=("one",), allow_other_workers=True))
+    data = client.scatter(4)
+    one.read(100)
+    one.say(Leaving())
+    left = orders_to(one, Leave)
+    world.settle()
+    assert left
+    assert one.peer not in world.workers
+    assert all(client.status[base + i] == "finished" for i in range(6))
+    spans = list(covering(world.state, data, 4))
+    assert all(s.state is State.DONE for s in spans)
+    assert {w.peer for s in spans for w in s.replicas} == {two.peer}
+    assert world.state.counters["tasks_recomputed"] == 0
+
+
+def test_data_finds_another_place_when_its_new_one_vanishes(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.scatter(2)
+    one.read(10)
+    two, three = world.new_worker(1), world.new_worker(1)
+    one.say(Leaving())
+    assert sum(len(w.inbox) > 0 for w in (two, three)) == 1
+    target = two if two.inbox else three
+    fetches = orders_to(three if target is two else two, Fetch)
+    world.lose(target.peer)
+    assert fetches
+    world.settle()
+    assert one.peer not in world.workers
+    assert find(world.state, data).state is State.DONE
+
+
+def test_who_cannot_be_copied_from_leaves_nevertheless(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.scatter(1)
+    one.read(10)
+    others = [world.new_worker(1), world.new_worker(1)]
+    one.say(Leaving())
+    for _ in others:
+        for other in others:
+            other.read(10)
+            if other.fetches:
+                other.fetch_asked(ok=False)
+    one.read(10)
+    assert one.peer not in world.workers
+    world.settle()
+    # A client's bytes are their own recipe.
+    assert find(world.state, data).state is State.DONE
+
+
+def test_the_last_worker_may_leave(world, client):
+    worker = world.new_worker()
+    client.scatter(1)
+    worker.read(10)
+    worker.say(Leaving())
+    worker.read(10)
+    assert not world.workers
+    world.check_ends()
+
+
+def test_two_workers_that_leave_at_once_do_not_wait_for_each_other(world, client):
+    one, two = world.new_worker(1), world.new_worker(1)
+    client.submit(4)
+    for worker in (one, two):
+        worker.do_everything()
+    one.say(Leaving())
+    two.say(Leaving())
+    world.settle()
+    for worker in (one, two):
+        worker.read(10)
+    assert not world.workers
+
+
+# Odds and ends.
+
+
+def test_news_from_nobody_is_nothing(world):
+    world.step(Said(17, [Release(((1, 1),))]))
+
+
+def test_cancelled_tasks_are_stopped_and_fail_with_their_reason(world, client):
+    worker = world.new_worker()
+    task = client.submit(1)
+    user = client.submit(1, aligned=(task,))
+    worker.read(10)
+    stops = orders_to(worker, Stop)
+    client.say(Cancel(((task, 1),), "no more"))
+    assert [(s.base, s.n, s.kill) for s in stops] == [(task, 1, True)]
+    assert (client.status[task], client.status[user]) == ("failed", "failed")
+    assert "no more" in client.failures[user].message
+    worker.read(10)
+    assert not worker.runs
+
+
+def test_retries_are_counted_for_each_task(world, client):
+    worker = world.new_worker()
+    base = client.submit(2, options=Options(retries=1))
+    for _ in range(2):
+        worker.read(10)
+        run = next(n for n, r in worker.runs.items() if base in r.todo)
+        worker.fail(run, worker.runs[run].todo.index(base))
+    world.settle()
+    assert (client.status[base], client.status[base + 1]) == ("failed", "finished")
+
+
+def test_a_cancelled_failure_is_not_tried_again(world, client):
+    worker = world.new_worker()
+    task = client.submit(1, options=Options(retries=5))
+    worker.read(10)
+    failure = Failure("cancelled", "TaskCancelled", "it cancelled itself")
+    worker.fail(next(iter(worker.runs)), failure=failure)
+    assert client.status[task] == "failed"
+
+
+def test_equal_functions_are_one(world, client):
+    other = world.new_client()
+    other.say(DefineFunction(8, b"digest 1", "f1", b"payload"))
+    client.define(1)
+    assert len(world.state.functions) == 1
+
+
+def test_a_notice_goes_once_for_many_tasks(world, client):
+    world.new_worker()
+    notices = orders_to(client, Notice)
+    for _ in range(5):
+        client.submit(3, options=Options(resources={"tpu": 2.0}))
+    assert len(notices) == 1
