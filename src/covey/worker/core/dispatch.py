@@ -100,25 +100,25 @@ def fill(state: WorkerState) -> None:
     if state.suspects:
         _try_suspects(state)
     dry: list[Slot] = []
-    for slot in state.slots:
-        if not slot.runner.ready:
-            continue
-        while _has_room(state, slot):
+    # Every slot gets a first flight before any of them gets a second one.
+    for depth in (0, 1):
+        for slot in state.slots:
+            if len(slot.flights) != depth or not _has_room(state, slot):
+                continue
             piece = _top(state)
             if piece is None:
-                if not slot.flights:
+                if not depth:
                     dry.append(slot)
-                break
-            if piece.run.timeout_seconds and slot.flights:
-                break  # Its time starts when it is sent.
-            _send(state, slot, piece, _flight_size(state, piece))
+            elif not (depth and piece.run.timeout_seconds):
+                # The time of a task with a limit starts when it is sent.
+                _send(state, slot, piece, _flight_size(state, piece))
     if dry and not state.queued:
         _call_back(state)
 
 
 def _has_room(state: WorkerState, slot: Slot) -> bool:
     runner = slot.runner
-    if slot.resumed or slot.retracting:
+    if not runner.ready or slot.resumed or slot.retracting:
         return False
     if runner.reserved or runner.exclusive or runner.dying:
         return False
@@ -129,7 +129,10 @@ def _has_room(state: WorkerState, slot: Slot) -> bool:
         return False
     last = flights[0]
     each = state.seconds.get(last.run.fn)
-    return each is not None and each < FLIGHT_SECONDS / 2 and not last.deadline
+    if each is None or each >= FLIGHT_SECONDS / 2 or last.deadline:
+        return False
+    # Behind a task that turns out to be slow nothing shall wait.
+    return state.now - last.since < SILENCE_SECONDS
 
 
 def _try_suspects(state: WorkerState) -> None:

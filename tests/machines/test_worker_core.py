@@ -1,0 +1,492 @@
+"""The worker's core, one behaviour at a time: what the machine once found.
+
+Each test is a short story in the same world in which Hypothesis plays.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
+
+from worker_world import World
+
+from covey.wire.worker_link import (
+    Blocked,
+    Drop,
+    Holds,
+    Resumed,
+    Returned,
+    RunFailed,
+    Unfetched,
+)
+from covey.worker.core import orders
+from covey.worker.core.extents import Extents
+
+sys.path.pop(0)
+
+
+def world_of(runners=1, threads=1):
+    world = World(runners, threads)
+    for number in range(runners):
+        world.start(number)
+    return world
+
+
+@pytest.fixture
+def world():
+    return world_of()
+
+
+def told(world, kind):
+    """Collect what the scheduler is told from now on."""
+    return seen(world, orders.Tell, lambda order: isinstance(order.message, kind))
+
+
+def seen(world, kind, wanted=lambda order: True):
+    found = []
+    before = world.watch
+
+    def watch(order):
+        before(order)
+        if isinstance(order, kind) and wanted(order):
+            found.append(order.message if kind is orders.Tell else order)
+
+    world.watch = watch
+    return found
+
+
+def hear_all(world):
+    for slot in world.slots:
+        while slot.out:
+            world.hear(slot)
+
+
+def ends(world, run):
+    return [end for (number, _), end in sorted(world.ends.items()) if number == run]
+
+
+# Dispatching.
+
+
+def test_an_unknown_function_goes_one_task_at_a_time(world):
+    sent = seen(world, orders.Dispatch)
+    world.run(100)
+    assert [d.n for d in sent] == [1]
+
+
+def test_short_tasks_go_in_flights_two_deep(world):
+    sent = seen(world, orders.Dispatch)
+    world.run(10_000, base=100_000, seconds=0.00001)
+    assert len(sent) == 2
+    assert all(d.n > 100 for d in sent)
+
+
+def test_what_is_left_is_shared_by_all_slots():
+    world = world_of(2)
+    sent = seen(world, orders.Dispatch)
+    world.run(100, seconds=0.00001)
+    assert max(d.n for d in sent) <= 50
+    assert {d.slot for d in sent} == {0, 1}
+
+
+def test_a_task_with_a_time_limit_goes_alone_to_a_free_slot(world):
+    sent = seen(world, orders.Dispatch)
+    world.run(3, timeout=5.0, seconds=0.00001)
+    assert [d.n for d in sent] == [1]
+    world.settle()
+    world.check_ends()
+
+
+def test_inputs_are_named_as_the_dispatched_tasks_need_them(world):
+    world.start(0)
+    sent = seen(world, orders.Dispatch)
+    number = world.run(3, aligned=(50,), whole=((900, 5),), sources=((50, 3, 7),))
+    assert not sent
+    world.store |= set(range(900, 905))
+    world.fetched((50, 3))
+    world.settle()
+    base = world.runs[number].base
+    assert sum(d.n for d in sent) == 3
+    for dispatch in sent:
+        assert dispatch.aligned == (50 + dispatch.base - base,)
+        assert dispatch.whole == ((900, 5),)
+
+
+# Stopping.
+
+
+def test_of_stopped_tasks_nothing_is_kept_and_nothing_is_said(world):
+    number = world.run(5, seconds=0.00001)
+    base = world.runs[number].base
+    world.slots[0].run(2)
+    world.stop(number, base, 3)
+    world.settle()
+    assert ends(world, number) == ["stopped"] * 3 + ["ran"] * 2
+    assert world.store == {base + 3, base + 4}
+
+
+def test_a_stopped_task_that_is_wanted_again_runs_again(world):
+    """The first attempt still executes when the second one is asked for."""
+    first = world.run(1)
+    base = world.runs[first].base
+    world.slots[0].read()
+    world.stop(first, base, 1)
+    second = world.run(1, base=base)
+    world.settle()
+    assert ends(world, second) == ["ran"]
+    assert world.store == {base}
+
+
+def test_a_run_is_stopped_while_its_inputs_are_on_the_way(world):
+    number = world.run(6, aligned=(10,), sources=((10, 6, 7),))
+    base = world.runs[number].base
+    world.stop(number, base + 1, 3)
+    world.fetched((10, 6))
+    world.settle()
+    world.check_ends()
+    assert ends(world, number) == ["ran", *["stopped"] * 3, "ran", "ran"]
+
+
+def test_a_cancelled_task_is_interrupted_and_then_killed(world):
+    number = world.run(1)
+    world.slots[0].read()
+    world.polite = False
+    interrupts, kills = seen(world, orders.Interrupt), seen(world, orders.Kill)
+    world.stop(number, world.runs[number].base, 1, kill=True)
+    assert [i.run for i in interrupts] == [number]
+    assert not kills
+    world.tick(1.0)
+    assert len(kills) == 1
+    assert not world.runners[0].ready
+    world.settle()
+    world.check_ends()
+
+
+def test_the_next_task_is_not_killed_for_the_one_before(world):
+    """Who was to stop ended by itself; the flight goes on."""
+    number = world.run(4, seconds=0.00001)
+    base = world.runs[number].base
+    slot = world.slots[0]
+    slot.read()
+    world.polite = False
+    kills = seen(world, orders.Kill)
+    world.stop(number, base, 1, kill=True)
+    slot.run(1)
+    slot.report()
+    hear_all(world)
+    world.tick(5.0)
+    assert not kills
+    world.settle()
+    assert ends(world, number) == ["stopped", "ran", "ran", "ran"]
+
+
+def test_what_a_slot_has_not_begun_of_cancelled_tasks_it_need_not_begin(world):
+    number = world.run(50, seconds=0.00001)
+    world.slots[0].read()
+    retracts = seen(world, orders.Retract)
+    world.stop(number, world.runs[number].base, 50, kill=True)
+    assert len(retracts) == 1
+    world.hear_control(world.runners[0])
+    assert world.slots[0].batches == []
+    world.settle()
+    world.check_ends()
+
+
+# Time limits.
+
+
+def test_a_task_that_runs_too_long_fails_with_a_timeout(world):
+    number = world.run(1, timeout=1.0)
+    world.slots[0].read()
+    world.tick(1.5)
+    world.runners[0].read()
+    hear_all(world)
+    assert ends(world, number) == ["failed"]
+    (failure,) = world.failures.values()
+    assert (failure.kind, failure.type_name) == ("timeout", "TaskTimedOut")
+    assert "1 s" in failure.message
+
+
+def test_a_task_that_does_not_listen_is_killed_and_fails_with_a_timeout():
+    world = world_of(1, 2)
+    number = world.run(1, timeout=1.0)
+    beside = world.run(1)
+    for slot in world.slots:
+        slot.read()
+    world.polite = False
+    world.tick(1.5)
+    world.tick(1.0)
+    assert ends(world, number) == ["failed"]
+    (failure,) = world.failures.values()
+    assert failure.kind == "timeout"
+    # Its neighbour did nothing wrong: it runs again, and not as a suspect.
+    assert not world.state.suspects
+    world.settle()
+    assert ends(world, beside) == ["ran"]
+
+
+# Death and blame.
+
+
+def test_the_one_that_executed_is_to_blame(world):
+    number = world.run(10, seconds=0.00001)
+    world.slots[0].run(3)
+    world.die(world.runners[0])
+    base = world.runs[number].base
+    assert list(world.failures) == [(number, base + 3)]
+    world.settle()
+    assert ends(world, number).count("failed") == 1
+
+
+def test_several_that_executed_are_tried_alone():
+    world = world_of(1, 3)
+    numbers = [world.run(1) for _ in range(3)]
+    for slot in world.slots:
+        slot.read()
+    world.die(world.runners[0])
+    assert not world.failures
+    assert len(world.state.suspects) == 3
+    world.start(0)
+    for position in range(3):
+        in_hand = [slot for slot in world.slots if slot.tasks()]
+        assert len(in_hand) == 1
+        if position == 1:
+            in_hand[0].read()
+            world.die(world.runners[0])
+            world.start(0)
+        else:
+            in_hand[0].run(1)
+            in_hand[0].report()
+            hear_all(world)
+    assert sorted(ends(world, n)[0] for n in numbers) == ["failed", "ran", "ran"]
+
+
+def test_a_suspect_does_not_wait_for_those_that_wait_for_others():
+    """Parked tasks may wait for what stands behind the suspect in line."""
+    world = world_of(1, 2)
+    parents = [world.run(1), world.run(1)]
+    world.slots[0].block()
+    hear_all(world)
+    suspects = [world.run(1), world.run(1)]
+    for slot in world.slots:
+        slot.read()
+    world.die(world.runners[0])
+    world.start(0)
+    world.slots[0].block()
+    world.settle()
+    world.check_ends()
+    assert [ends(world, n) for n in (*parents, *suspects)].count(["failed"]) <= 1
+
+
+def test_a_process_that_dies_again_and_again_between_tasks_is_not_tried_for_ever(
+    world,
+):
+    """No mark names anybody: whoever is next in line becomes a suspect."""
+    number = world.run(3)
+    for _ in range(10):
+        if any(world.ends[number, t] is None for _, t in world.ends):
+            world.die(world.runners[0], marks=False)
+            world.start(0)
+    assert ends(world, number) == ["failed"] * 3
+
+
+def test_an_outcome_that_was_lost_with_the_process_is_made_again(world):
+    number = world.run(4, seconds=0.00001)
+    world.slots[0].run(2)
+    world.slots[0].report()
+    world.die(world.runners[0], lose_news=True)
+    world.settle()
+    assert ends(world, number) == ["ran", "ran", "failed", "ran"]
+
+
+def test_an_end_that_was_already_heard_of_blames_nobody(world):
+    """The mark still names a task whose outcome has come."""
+    number = world.run(2, seconds=1.0)
+    base = world.runs[number].base
+    world.slots[0].run(1)
+    world.slots[0].report()
+    hear_all(world)
+    world.slots[0].read()
+    world.slots[0].executing = (number, base)
+    world.die(world.runners[0])
+    assert not world.failures
+    world.settle()
+    assert ends(world, number) == ["ran", "ran"]
+
+
+# Waiting for others.
+
+
+def test_a_task_that_waits_gives_its_slot_to_others(world):
+    blocked, resumed = told(world, Blocked), told(world, Resumed)
+    parent = world.run(1)
+    child = world.run(1)
+    world.slots[0].block()
+    hear_all(world)
+    assert [b.run for b in blocked] == [parent]
+    world.slots[0].run(1)
+    world.slots[0].report()
+    hear_all(world)
+    assert ends(world, child) == ["ran"]
+    world.slots[0].resume()
+    hear_all(world)
+    assert [r.run for r in resumed] == [parent]
+    # It goes on beside nobody else.
+    world.run(1)
+    assert not world.slots[0].inbox
+    world.settle()
+    world.check_ends()
+
+
+def test_a_time_limit_holds_for_a_task_that_waits(world):
+    number = world.run(1, timeout=1.0)
+    world.slots[0].block()
+    hear_all(world)
+    interrupts = seen(world, orders.Interrupt)
+    world.tick(2.0)
+    assert [(i.run, i.task) for i in interrupts] == [(number, world.runs[number].base)]
+
+
+# Calling back.
+
+
+def test_a_straggler_is_called_back_when_another_slot_is_dry():
+    world = world_of(2)
+    number = world.run(20, seconds=0.0005)
+    retracts = seen(world, orders.Retract)
+    straggler, other = world.slots
+    straggler.read()
+
+    def others_run():
+        while other.inbox or other.executing or other.out:
+            other.run(100)
+            other.report()
+            hear_all(world)
+
+    others_run()
+    world.tick(0.02)
+    assert [r.slot for r in retracts] == [straggler.number]
+    world.hear_control(world.runners[0])
+    others_run()
+    assert ends(world, number).count("ran") == 19
+    world.settle()
+    world.check_ends()
+
+
+def test_the_last_in_line_go_back_first(world):
+    first = world.run(4)
+    second = world.run(4)
+    world.slots[0].read()
+    world.ask_back(5)
+    assert ends(world, second) == ["returned"] * 4
+    assert ends(world, first) == [None, None, None, "returned"]
+    assert not world.return_asked
+    world.settle()
+    world.check_ends()
+
+
+def test_what_slots_have_not_begun_goes_back_as_well(world):
+    number = world.run(10, seconds=0.00001)
+    world.slots[0].read()
+    world.ask_back(5)
+    assert world.return_asked
+    world.hear_control(world.runners[0])
+    assert not world.return_asked
+    assert ends(world, number).count("returned") == 5
+    world.settle()
+    world.check_ends()
+
+
+def test_runs_that_wait_for_their_inputs_go_back(world):
+    number = world.run(5, aligned=(10,), sources=((10, 5, 7),))
+    world.ask_back(2)
+    assert set(ends(world, number)) == {"returned"}
+    world.fetched((10, 5))
+    world.settle()
+    world.check_ends()
+
+
+# Fetching.
+
+
+def test_a_source_that_does_not_deliver_is_named(world):
+    returned = told(world, Returned)
+    number = world.run(2, aligned=(10,), sources=((10, 2, 7),))
+    world.fetched((10, 2), ok=False)
+    assert [(r.run, r.lacking) for r in returned] == [(number, ((10, 2, 7),))]
+
+
+def test_a_copy_for_the_scheduler_that_could_not_be_made_is_reported(world):
+    """A run waits for the same values: it is told apart from the order to copy."""
+    unfetched = told(world, Unfetched)
+    world.run(2, aligned=(10,), sources=((10, 2, 7),))
+    world.fetch((10, 2), 8)
+    world.fetched((10, 2), ok=False)
+    assert unfetched == [Unfetched(((10, 2),), 8)]
+
+
+def test_values_that_are_here_are_not_fetched_again(world):
+    fetches = seen(world, orders.FetchFrom)
+    holds = told(world, Holds)
+    world.run(4, aligned=(10,), sources=((10, 4, 7),))
+    world.run(4, aligned=(10,), sources=((10, 4, 7),))
+    assert len(fetches) == 1
+    world.fetched((10, 4))
+    world.run(2, aligned=(11,), sources=((11, 2, 7),))
+    assert len(fetches) == 1
+    assert len(holds) == 1
+
+
+def test_a_copy_of_which_a_part_was_dropped_is_fetched_again(world):
+    world.run(4, aligned=(10,), sources=((10, 4, 7),))
+    world.fetched((10, 4))
+    world.settle()
+    world.tell(Drop(((12, 1),)))
+    fetches = seen(world, orders.FetchFrom)
+    world.run(4, aligned=(10,), sources=((10, 4, 7),))
+    assert [f.extent for f in fetches] == [(10, 4)]
+    world.settle()
+    world.check_ends()
+
+
+def test_a_failure_is_reported_with_its_task(world):
+    failed = told(world, RunFailed)
+    number = world.run(3, seconds=0.00001)
+    world.slots[0].run(1)
+    world.slots[0].fail()
+    world.settle()
+    assert [(f.run, f.task) for f in failed] == [(number, world.runs[number].base + 1)]
+
+
+# The set of copies.
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 30), st.integers(1, 12)), max_size=20
+    ),
+    st.integers(0, 30),
+    st.integers(1, 12),
+)
+def test_extents_are_a_set_of_ids(changes, base, n):
+    extents = Extents()
+    model = set()
+    for add, lo, count in changes:
+        tasks = set(range(lo, lo + count))
+        if add:
+            extents.add(lo, count)
+            model |= tasks
+        else:
+            extents.discard(lo, count)
+            model -= tasks
+        assert len(extents) == len(model)
+    assert extents.covers(base, n) == (set(range(base, base + n)) <= model)
+    gaps = zip(extents._ends, extents._starts[1:], strict=False)
+    assert all(end < start for end, start in gaps)
