@@ -24,6 +24,13 @@ PATIENCE_SECONDS = 5.0
 MARK = "COVEY_TEST_MARK"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let golden transcripts be written anew."""
+    parser.addoption(
+        "--rewrite", action="store_true", help="write the golden transcripts anew"
+    )
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left(
     request: pytest.FixtureRequest,

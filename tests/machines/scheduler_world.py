@@ -479,13 +479,15 @@ class SimWorker:
     def _hand_back(self, count):
         for number in sorted(self.runs, reverse=True):
             run = self.runs[number]
-            while count and number in self.runs and self._unbegun() > self.slots:
-                task = run.todo[-1]
-                if task in run.blocked:
-                    break
-                count -= 1
-                self._done(number, task, 1)
-                self.say(Returned(number, task, 1))
+            n = min(count, self._unbegun() - self.slots)
+            tail = [task for task in run.todo if task not in run.blocked]
+            first = end = tail[-1] + 1 if tail else 0
+            while end - first < n and first - 1 in tail:
+                first -= 1
+            if first < end:
+                count -= end - first
+                self._done(number, first, end - first)
+                self.say(Returned(number, first, end - first))
         self.say(ReturnDone())
 
     def _unbegun(self):
