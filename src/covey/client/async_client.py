@@ -82,7 +82,7 @@ class AsyncClient(BaseClient):
         found = list(futures_in(futures))
         await self._session.wait_async(found)
         if errors == "skip":
-            found = [future for future in found if future.status == "finished"]
+            return rebuild(futures, await self._session.kept_async(found))
         values = await self._session.values_async(found, errors)
         return rebuild(futures, dict(zip(map(id, found), values, strict=True)))
 

@@ -77,7 +77,7 @@ class Client(BaseClient):
         found = list(futures_in(futures))
         self._session.wait(found, None)
         if errors == "skip":
-            return rebuild(futures, self._kept(found))
+            return rebuild(futures, self._session.kept(found))
         values = self._session.values(found, errors)
         return rebuild(futures, dict(zip(map(id, found), values, strict=True)))
 
@@ -85,11 +85,6 @@ class Client(BaseClient):
         self._session.wait([future], None)
         values = self._session.values([future], errors)
         return values[0] if values else None
-
-    def _kept(self, found: list[Future[Any]]) -> dict[int, Any]:
-        good = [f for f in found if f.status == "finished"]
-        values = self._session.values(good)
-        return dict(zip(map(id, good), values, strict=True))
 
     def scatter(
         self,

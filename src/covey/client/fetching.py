@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from covey.client.core.ranges import Range, Status, Watcher
 from covey.client.engine import Engine
@@ -245,21 +245,44 @@ class Session:
         Raises:
             Exception: of the first task that failed, unless *errors* says otherwise.
         """
-        stored = self._stored(futures)
-        if stored:
-            self.engine.check()
-            self.engine.call(self._fetch(stored))
+        self._bring(futures)
         return self._collect(futures, errors)
 
     async def values_async(
         self, futures: Sequence[Future[Any]], errors: Errors = "raise"
     ) -> list[Any]:
         """Return the values of ended tasks, fetching in the background."""
+        await self._bring_async(futures)
+        return self._collect(futures, errors)
+
+    def _bring(self, futures: Sequence[Future[Any]]) -> None:
+        stored = self._stored(futures)
+        if stored:
+            self.engine.check()
+            self.engine.call(self._fetch(stored))
+
+    async def _bring_async(self, futures: Sequence[Future[Any]]) -> None:
         stored = self._stored(futures)
         if stored:
             self.engine.check()
             await asyncio.wrap_future(self.engine.start(self._fetch(stored)))
-        return self._collect(futures, errors)
+
+    def kept(self, futures: Sequence[Future[Any]]) -> dict[int, Any]:
+        """Return the values that can be had, by the ``id`` of their futures."""
+        self._bring(futures)
+        return self._kept(futures)
+
+    async def kept_async(self, futures: Sequence[Future[Any]]) -> dict[int, Any]:
+        """Return the values that can be had, fetching in the background."""
+        await self._bring_async(futures)
+        return self._kept(futures)
+
+    def _kept(self, futures: Sequence[Future[Any]]) -> dict[int, Any]:
+        return {
+            id(future): value
+            for future in futures
+            for value in self._collect([future], "skip")
+        }
 
     async def values_here(self, futures: Sequence[Future[Any]]) -> list[Any]:
         """Return the values of ended tasks, for work inside the I/O thread."""
@@ -356,7 +379,12 @@ class Session:
         if whole is not None and (
             whole.status.count(Status.FINISHED) == whole.n and not whole.values
         ):
-            return _decode_all(whole)
+            try:
+                return _decode_all(whole)
+            except TaskUnreadable:
+                if errors == "raise":
+                    raise
+                # Some values can be read: one by one, then.
         values = []
         for future in futures:
             wish, index = future._range, future._index
@@ -366,7 +394,8 @@ class Session:
                 if not isinstance(value, _Unreadable):
                     values.append(value)
                     continue
-                error: BaseException = value.error
+                # It may have been raised before; what that left is not ours.
+                error: BaseException = value.error.with_traceback(None)
             else:
                 error = error_of(failure, future.key, self.key_of)
             if errors == "raise":
@@ -391,6 +420,12 @@ class Session:
         value = _decode(payload, wish.key(index))
         values[index] = value
         return value
+
+    def type_of(self, wish: Range, index: int) -> type[Any] | None:
+        """Return the type of a value that is here and was looked at."""
+        value = wish.values.get(index, _UNKNOWN)
+        known = not isinstance(value, _Lazy | _Unreadable)
+        return type(value) if known and value is not _UNKNOWN else None
 
     # Letting go.  Called from ``__del__``: no locks, no waiting, no errors.
 
@@ -434,6 +469,8 @@ class Session:
 
 
 _FETCH_TRIES = 5
+
+_UNKNOWN: Final = object()
 
 
 class _Lazy:

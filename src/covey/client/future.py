@@ -88,8 +88,8 @@ class Future(Generic[R]):
     @property
     def type(self) -> type[Any] | None:
         """The type of the value, if the value has been fetched."""
-        values = self._range.values
-        return type(values[self._index]) if self._index in values else None
+        session = self._session
+        return session.type_of(self._range, self._index) if session else None
 
     def done(self) -> bool:
         """Whether the task has ended, in whatever way."""

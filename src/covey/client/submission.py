@@ -344,8 +344,14 @@ class Submitter:
         try:
             return add(call)
         except (TypeError, ValueError) as error:
-            error.add_note(f"in the arguments of element {index} of the map")
-            raise
+            failed: Exception = error
+        parts = (call, {}) if isinstance(call, tuple) else (call.args, call.kwargs)
+        try:
+            _name_culprit(*parts)
+        except (TypeError, ValueError) as named:
+            failed = named
+        failed.add_note(f"in the arguments of element {index} of the map")
+        raise failed
 
     def _add_large(
         self, packer: Packer, frames: list[Buffer], wish: Range, ids: list[TaskId]

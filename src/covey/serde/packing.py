@@ -161,7 +161,8 @@ class Packer:
 
     def take_single(self) -> bytes:
         """Return the one payload that was added, and begin anew."""
-        (payload,) = self._chunks
+        # An interrupt may have kept the owner from taking what it added before.
+        payload = self._chunks[-1]
         self._chunks.clear()
         return bytes(payload)
 

@@ -1,0 +1,343 @@
+"""How tasks fail: exceptions of all kinds, crashes, timeouts, cancellation."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+from covey import errors, wait
+
+
+def inc(x):
+    return x + 1
+
+
+class WantsTwo(Exception):
+    """Its constructor takes other arguments than it passes on."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+        self.one = one
+        self.two = two
+
+
+class HoldsLock(Exception):
+    """It cannot be pickled."""
+
+    def __init__(self):
+        super().__init__("it was the lock")
+        self.lock = threading.Lock()
+
+
+class Mute(Exception):
+    """It cannot be shown."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class HomeBound:
+    """It can be unpickled in the process that pickled it only."""
+
+    def __reduce__(self):
+        return (_only_in, (os.getpid(),))
+
+
+def _only_in(pid):
+    if pid != os.getpid():
+        raise RuntimeError("not at home")
+    return "at home"
+
+
+def raise_one(make, *args):
+    raise make(*args)
+
+
+def home_bound(x=1):
+    return HomeBound() if x == 1 else x
+
+
+def interrupt_at(x, at, how):
+    if x == at:
+        sys.stderr.write("famous last words\n")
+        sys.stderr.flush()
+        how()
+    return x
+
+
+def leave():
+    os._exit(3)
+
+
+def segfault():
+    faulthandler.disable()
+    faulthandler._sigsegv()
+
+
+def spin():
+    while True:
+        pass
+
+
+def hang(path):
+    """Say that it runs, then take for ever."""
+    path.touch()
+    time.sleep(3600)
+
+
+def append(path, word):
+    with path.open("a") as file:
+        file.write(word)
+
+
+def appeared(path):
+    """Wait for a file that a task will make."""
+    for _ in range(1000):
+        if path.exists():
+            return True
+        threading.Event().wait(0.01)
+    return False
+
+
+# Exceptions.
+
+
+def test_an_exception_with_a_constructor_of_its_own(client):
+    with pytest.raises(WantsTwo, match="1 and b") as caught:
+        client.submit(raise_one, WantsTwo, 1, "b").result(20)
+    assert (caught.value.one, caught.value.two) == (1, "b")
+
+
+def test_an_exception_that_cannot_be_pickled_is_told_in_words(client):
+    with pytest.raises(errors.TaskUnreadable, match=r"it was the lock.*lock") as caught:
+        client.submit(raise_one, HoldsLock).result(20)
+    assert "HoldsLock" in str(caught.value)
+    assert "raise make(*args)" in "".join(caught.value.__notes__)
+
+
+def test_an_exception_that_cannot_be_shown_still_arrives(client):
+    future = client.submit(raise_one, Mute)
+    assert type(future.exception(20)) is Mute
+    assert "raise make(*args)" in future.traceback()
+
+
+def test_the_remote_traceback_holds_the_users_frames_only(client):
+    note = client.submit(raise_one, KeyError, "k").traceback(20)
+    assert "raise make(*args)" in note
+    assert "covey/runner" not in note
+    assert "worker local" in note
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, SystemExit])
+def test_what_would_end_a_process_ends_its_task_only(client, kind):
+    with pytest.raises(errors.TaskError):
+        client.submit(raise_one, kind).result(20)
+    assert client.submit(inc, 1).result(20) == 2
+
+
+def test_errors_pass_through_a_map_element_by_element(client):
+    first = client.map(lambda x: 10 // (x - 3), range(6))
+    second = client.map(inc, first)
+    wait(second)
+    assert [f.status for f in second].count("error") == 1
+    error = second[3].exception()
+    assert isinstance(error, ZeroDivisionError)
+    assert first[3].key in "".join(error.__notes__)
+    assert len(client.gather(second, errors="skip")) == 5
+
+
+def test_a_result_that_cannot_be_unpickled_here(client):
+    future = client.submit(home_bound)
+    with pytest.raises(errors.TaskUnreadable, match="not at home"):
+        future.result(20)
+    # The task itself went well: others on the cluster could use its value.
+    assert future.status == "finished"
+    assert client.gather([future, client.submit(inc, 1)], errors="skip") == [2]
+    many = client.map(home_bound, range(3))
+    with pytest.raises(errors.TaskUnreadable, match="not at home"):
+        client.gather(many)
+    assert client.gather(many, errors="skip") == [0, 2]
+    zero, error, two = client.gather(many, errors="return")
+    assert (zero, two) == (0, 2)
+    assert isinstance(error, errors.TaskUnreadable)
+    assert client.gather(many[2]) == 2
+
+
+def test_what_cannot_be_pickled_is_named_at_the_call(client):
+    lock = threading.Lock()
+    with pytest.raises(errors.NotPicklable, match=r"args\[1\]\['a'\]\[0\].*lock"):
+        client.submit(print, 1, {"a": [lock]})
+    with pytest.raises(errors.NotPicklable, match=r"args\[0\].*lock") as caught:
+        client.map(print, [1, 2, lock])
+    assert "element 2" in "".join(caught.value.__notes__)
+    with pytest.raises(errors.NotPicklable, match="lock"):
+        client.submit(lambda: lock)
+    with pytest.raises(errors.NotPicklable, match="lock"):
+        client.scatter([1, lock])
+    assert client.submit(inc, 1).result(20) == 2
+
+
+def test_a_module_that_the_runner_does_not_have(client, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text(
+        "def f(x):\n    return x\n\n\nclass Thing:\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here
+
+    with pytest.raises(ModuleNotFoundError, match=r"only_here.*worker local"):
+        client.submit(only_here.f, 1).result(20)
+    with pytest.raises(ModuleNotFoundError, match="only_here") as caught:
+        client.submit(repr, only_here.Thing()).result(20)
+    assert "worker local" in "".join([str(caught.value), *caught.value.__notes__])
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        client.submit(__import__, "no_such_module").result(20)
+
+
+# Crashes.
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "signal"), [(leave, 3, None), (segfault, None, "SIGSEGV")]
+)
+def test_a_crash_costs_exactly_the_task_that_crashed(client, how, code, signal):
+    futures = client.map(interrupt_at, range(200), at=77, how=how)
+    wait(futures)
+    assert [i for i, f in enumerate(futures) if f.status == "error"] == [77]
+    error = futures[77].exception()
+    assert isinstance(error, errors.RunnerDied)
+    assert (error.exit_code, error.signal, error.worker) == (code, signal, "local")
+    assert "famous last words" in str(error)
+    good = client.gather(futures, errors="skip")
+    assert good == [i for i in range(200) if i != 77]
+    assert client.gather(client.map(inc, range(10))) == list(range(1, 11))
+
+
+def test_a_crash_is_retried_if_asked_for(client, tmp_path):
+    def crash_once(path):
+        if not path.exists():
+            path.touch()
+            os._exit(4)
+        return "second time"
+
+    future = client.submit(crash_once, tmp_path / "mark", retries=1)
+    assert future.result(20) == "second time"
+
+
+def test_retries_are_counted(client, tmp_path):
+    log = tmp_path / "log"
+
+    def fail():
+        append(log, "x")
+        raise OSError("again")
+
+    with pytest.raises(OSError, match="again"):
+        client.submit(fail, retries=2).result(20)
+    assert log.read_text() == "xxx"
+
+
+def test_a_failed_task_can_be_retried_by_hand(client, tmp_path):
+    mark = tmp_path / "mark"
+
+    def need():
+        return mark.read_text()
+
+    future = client.submit(need)
+    after = client.submit(len, future)
+    with pytest.raises(FileNotFoundError):
+        after.result(20)
+    mark.write_text("four")
+    client.retry([future, after])
+    assert after.result(20) == 4
+
+
+# Time.
+
+
+@pytest.mark.parametrize("task", [spin, lambda: time.sleep(3600)])
+def test_a_timeout_stops_a_task_and_frees_its_slot(client, task):
+    futures = [client.submit(task, timeout="200ms") for _ in range(2)]
+    for future in futures:
+        with pytest.raises(errors.TaskTimedOut, match=r"0\.2 s"):
+            future.result(20)
+        assert isinstance(future.exception(), TimeoutError)
+    assert client.submit(inc, 1).result(20) == 2
+
+
+# Cancellation.
+
+
+def test_cancelled_tasks_are_really_stopped(client, tmp_path):
+    # Two slots, two tasks that never end, and one that waits behind them.
+    paths = [tmp_path / "one", tmp_path / "two"]
+    running = [client.submit(hang, path) for path in paths]
+    assert all(appeared(path) for path in paths)
+    log = tmp_path / "log"
+    queued = client.submit(append, log, "queued")
+    waiting = client.submit(append, log, queued)
+    client.cancel(queued, reason="not needed")
+    assert queued.status == "cancelled"
+    client.cancel(running)
+    # Both slots are free again, and what was cancelled was never begun.
+    assert client.gather(client.map(inc, range(50))) == list(range(1, 51))
+    with pytest.raises(errors.TaskCancelled, match="not needed"):
+        waiting.result(20)
+    assert not log.exists()
+
+
+def test_gather_of_cancelled_futures(client, tmp_path):
+    slow = client.submit(hang, tmp_path / "mark")
+    good = client.submit(inc, 1)
+    assert slow.cancel("enough")
+    for nested in (slow, [good, slow], {"a": slow}):
+        with pytest.raises(errors.TaskCancelled, match="enough"):
+            client.gather(nested)
+    assert client.gather([good, slow], errors="skip") == [2]
+    value, error = client.gather([good, slow], errors="return")
+    assert value == 2
+    assert isinstance(error, errors.TaskCancelled)
+    with pytest.raises(errors.TaskCancelled):
+        slow.exception()
+
+
+def test_what_has_ended_cannot_be_cancelled(client):
+    future = client.submit(inc, 1)
+    assert future.result(20) == 2
+    assert not future.cancel()
+    assert future.result() == 2
+
+
+def test_part_of_a_map_is_cancelled(client, tmp_path):
+    def hang_at(x, path):
+        if x == 3:
+            hang(path)
+        return x
+
+    path = tmp_path / "mark"
+    futures = client.map(hang_at, range(100), path=path)
+    assert appeared(path)
+    futures[3].cancel()
+    wait(futures)
+    assert [i for i, f in enumerate(futures) if f.cancelled()] == [3]
+    assert len(client.gather(futures, errors="skip")) == 99
+
+
+def test_a_task_may_not_hide_from_being_cancelled(client, tmp_path):
+    def stubborn(path):
+        path.touch()
+        while True:
+            try:
+                time.sleep(3600)
+            except BaseException:
+                continue
+
+    paths = [tmp_path / "one", tmp_path / "two"]
+    futures = [client.submit(stubborn, path) for path in paths]
+    assert all(appeared(path) for path in paths)
+    client.cancel(futures)
+    # With both runners in their hands, only killing those gets this one done.
+    assert client.submit(inc, 1).result(30) == 2
