@@ -46,7 +46,7 @@ def _waiting(state: SchedulerState, span: Span) -> dict[str, Any]:
         for source in missing[:_INPUTS_SHOWN]
     ]
     words = ", ".join(
-        f"{_label(s)} ({s.state.name.lower()}"
+        f"{_keys(s)} ({s.state.name.lower()}"
         + (f" on {s.worker.name})" if s.worker else ")")
         for s in missing[:_INPUTS_SHOWN]
     )
@@ -119,8 +119,11 @@ _EXPLANATIONS = {
 }
 
 
-def _label(span: Span) -> str:
-    return span.function.label if span.function is not None else "data"
+def _keys(span: Span) -> str:
+    """Name the tasks of a span as clients do, unless users named them."""
+    label = span.function.label if span.function is not None else "data"
+    others = f" and {span.n - 1} after it" if span.n > 1 else ""
+    return f"{label}-{span.base:x}{others}"
 
 
 def _worker_info(worker: Worker) -> dict[str, Any]:

@@ -169,44 +169,42 @@ def plan(state: SchedulerState) -> None:
     """Serve the workers that have room: first those with idle slots."""
     if state.data_queue:
         _place_data(state)
-    turn = deque(state.hungry)
-    state.hungry.clear()
+    hungry = state.hungry
+    full: list[Worker] = []
     unserved: list[Worker] = []
     # Else a worker would take back what it has just handed back for an idle one.
-    full = _serve(state, turn, unserved, idle=True)
-    full = _serve(state, deque(full), unserved, idle=False)
-    for worker in (*unserved, *full):
-        feed(state, worker)
-    if state.excess and state.hungry:
+    while hungry and state.ready_count:
+        worker, _ = hungry.popitem(last=False)
+        if worker.leaving or worker.peer not in state.workers:
+            continue
+        if worker.count >= worker.slots:
+            full.append(worker)
+        elif _serve(state, worker):
+            hungry[worker] = None
+        else:
+            unserved.append(worker)
+    turn = deque(full)
+    while turn and state.ready_count:
+        worker = turn.popleft()
+        if not _room(worker):
+            continue
+        if _serve(state, worker):
+            turn.append(worker)
+        else:
+            unserved.append(worker)
+    for worker in (*unserved, *turn):
+        hungry[worker] = None
+    if state.excess and hungry:
         _call_back(state)
 
 
-def _serve(
-    state: SchedulerState, turn: deque[Worker], unserved: list[Worker], *, idle: bool
-) -> list[Worker]:
-    """Give workers one slice each in turn, or only those that idle.
-
-    Returns:
-        Those whose turn has not come; *unserved* gets those for whom there is
-        nothing, and those who have no room are left out.
-    """
-    later = []
-    while turn and state.ready_count:
-        worker = turn.popleft()
-        if worker.leaving or worker.peer not in state.workers:
-            continue
-        if idle and worker.count >= worker.slots:
-            later.append(worker)
-            continue
-        if not _room(worker):
-            continue
-        span = _choose(state, worker)
-        if span is None:
-            unserved.append(worker)
-        else:
-            _deal(state, worker, span)
-            turn.append(worker)
-    return [*later, *turn]
+def _serve(state: SchedulerState, worker: Worker) -> bool:
+    """Give *worker* one slice of what it should run next, if there is any."""
+    span = _choose(state, worker)
+    if span is None:
+        return False
+    _deal(state, worker, span)
+    return True
 
 
 def _room(worker: Worker) -> bool:
@@ -242,6 +240,8 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
 
 def _fits(worker: Worker, demand: Demand) -> bool:
     """Whether *worker* has the resources free at this moment."""
+    if not demand.resources:
+        return True
     free = worker.free
     return all(
         free.get(name, 0) + AMOUNT_ERROR >= need
@@ -488,9 +488,7 @@ def put(state: SchedulerState, worker: Worker, span: Span) -> None:
 
 def _call_back(state: SchedulerState) -> None:
     """Some workers idle while others have more than they run: have it handed back."""
-    idle = sum(max(0, w.slots - w.count) for w in state.hungry if not w.leaving)
-    if not idle:
-        return
+    idle = 0
     for worker in list(state.excess):
         surplus = worker.count - worker.slots
         if surplus <= 0:
@@ -500,6 +498,10 @@ def _call_back(state: SchedulerState) -> None:
             continue
         if worker.backlog_seconds(UNKNOWN_SECONDS) < RETURN_SECONDS * worker.slots:
             continue
+        # Counted only when somebody may be asked: it is a look at all workers.
+        idle = idle or sum(max(0, w.slots - w.count) for w in state.hungry)
+        if idle <= 0:
+            return
         worker.returning = True
         state.send(worker.peer, Return(max(1, (surplus + 1) // 2)))
         idle -= surplus

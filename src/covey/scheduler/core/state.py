@@ -26,6 +26,7 @@ from it is remembered, so that lost data can be computed again.
 from __future__ import annotations
 
 import enum
+from collections import OrderedDict
 from typing import Final, TypeAlias
 
 from covey.events import Ring
@@ -358,7 +359,7 @@ class SchedulerState:
         #: READY values that clients brought: they need a place, and no slot.
         self.data_queue: list[QueueEntry] = []
         #: Workers with room, in the order in which they are served.
-        self.hungry: dict[Worker, None] = {}
+        self.hungry: OrderedDict[Worker, None] = OrderedDict()
         #: Workers with ready spans in their own queue, or with more than they run.
         self.loaded: dict[Worker, None] = {}
         self.excess: dict[Worker, None] = {}

@@ -1,0 +1,276 @@
+"""Costs that are counted, not timed: messages, spans, calls and bytes a task.
+
+The same on every machine and under any load.  The limits stand a little above
+what is true today; who breaks one has made something dearer that happens once
+for each task, and should know why.  ``pytest -rP`` shows the figures.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tracemalloc
+from collections import Counter
+
+import pytest
+
+from covey.ids import ClientId, first_task_id
+from covey.payload import Pack
+from covey.scheduler.core.machine import Joined, Said, SchedulerCore
+from covey.wire import worker_link
+from covey.wire.client_link import DefineFunction, Release, Submit, SubmitGraph
+from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
+from covey.worker.core import orders
+from covey.worker.core.machine import WorkerCore
+
+TASKS = 100_000
+NODES = 10_000
+
+
+class Cluster:
+    """A scheduler's core and workers that answer every run at once."""
+
+    def __init__(self, workers=4, slots=4, seconds=1e-4):
+        self.core = SchedulerCore()
+        self.seconds = seconds
+        self.sent = Counter()
+        self.spans_max = 0
+        self.client = self.core.next_peer()
+        number = ClientId(3)
+        self.base = first_task_id(number)
+        hello = ClientIntroduction(number, "a", "0", "3", "h")
+        self._take_in(Joined(self.client, hello))
+        self.workers = set()
+        for _ in range(workers):
+            peer = self.core.next_peer()
+            self.workers.add(peer)
+            hello = WorkerIntroduction("w", slots, {}, (), "h", 0, "0", "3", 1)
+            self._take_in(Joined(peer, hello))
+        self.say(DefineFunction(1, b"digest", "f", b"bytes"))
+
+    def say(self, *messages):
+        self._take_in(Said(self.client, messages))
+
+    def _take_in(self, event):
+        todo = [event]
+        while todo:
+            replies = {}
+            for peer, messages in self.core.step(todo.pop(), 0.0).items():
+                for message in messages:
+                    self.sent[type(message).__name__] += 1
+                    if peer in self.workers:
+                        replies.setdefault(peer, []).extend(self._answers(message))
+            self.spans_max = max(self.spans_max, len(self.core.state.spans))
+            todo += [Said(peer, said) for peer, said in replies.items() if said]
+
+    def _answers(self, message):
+        if isinstance(message, worker_link.Run):
+            self.sent["Ran"] += 1
+            seconds = self.seconds * message.n
+            sizes, data = message.sizes, message.data
+            yield worker_link.Ran(
+                message.run, message.base, message.n, seconds, sizes, data
+            )
+        elif isinstance(message, worker_link.Return):
+            yield worker_link.ReturnDone()
+
+
+def submit(base, n):
+    return Submit(base, n, 1, b"\4\0\0\0" * n, b"data" * n)
+
+
+def chain(base, n):
+    """Return a graph of which every node takes the one before and three before."""
+    needs = tuple(
+        tuple(base + i - back for back in (1, 3) if i >= back) for i in range(n)
+    )
+    pack = Pack.of([b"data"] * n)
+    return SubmitGraph(
+        base,
+        (1,) * n,
+        pack.sizes_bytes(),
+        bytes(pack.data),
+        needs,
+        tuple(range(n)),
+        ((base + n - 1, 1),),
+    )
+
+
+def calls_of(work):
+    """Return how many Python functions were called while *work* ran."""
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def bytes_of(work):
+    """Return how many bytes more are held after *work* than before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = work()
+        gc.collect()
+        current, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    del kept
+    return current
+
+
+@pytest.fixture
+def figure():
+    def show(text):
+        sys.stdout.write(text + "\n")
+
+    return show
+
+
+def test_a_map_is_few_messages_and_few_spans(figure):
+    cluster = Cluster()
+    cluster.say(submit(cluster.base, TASKS))
+    total = sum(cluster.sent.values())
+    figure(f"{TASKS:,} tasks: {total} messages, {cluster.spans_max} spans at most")
+    assert cluster.core.state.counters["tasks_done"] == TASKS
+    assert total < 400
+    assert cluster.spans_max < 150
+
+
+def test_a_map_costs_few_calls(figure):
+    cluster = Cluster()
+    calls = calls_of(lambda: cluster.say(submit(cluster.base, TASKS)))
+    figure(f"{TASKS:,} tasks: {calls:,} calls, {calls / TASKS:.3f} each")
+    assert calls < 0.1 * TASKS
+
+
+def test_letting_go_of_a_map_is_one_message_a_span(figure):
+    cluster = Cluster()
+    cluster.say(submit(cluster.base, TASKS))
+    spans = len(cluster.core.state.spans)
+    calls = calls_of(lambda: cluster.say(Release(((cluster.base, TASKS),))))
+    figure(f"{TASKS:,} tasks in {spans} spans: {calls} calls to let go")
+    assert cluster.sent["Drop"] == spans
+    assert calls < 20 * spans + 50
+    assert not cluster.core.state.spans
+
+
+def test_a_map_of_long_tasks_is_cut_no_finer_than_it_is_dealt(figure):
+    cluster = Cluster(seconds=10.0)
+    cluster.say(submit(cluster.base, 2_000))
+    figure(f"2,000 long tasks: {dict(cluster.sent)}")
+    assert cluster.sent["Run"] <= 2_000
+    assert cluster.sent["Finished"] <= cluster.sent["Run"]
+
+
+def test_a_node_of_a_graph_costs_few_calls_and_messages(figure):
+    cluster = Cluster()
+    calls = calls_of(lambda: cluster.say(chain(cluster.base, NODES)))
+    each = calls / NODES
+    figure(f"{NODES:,} nodes: {each:.0f} calls each, {dict(cluster.sent)}")
+    assert cluster.core.state.counters["tasks_done"] == NODES
+    assert cluster.sent["Run"] == NODES
+    assert cluster.sent["Finished"] == 1
+    assert each < 130
+
+
+def test_an_element_of_a_range_is_a_few_bytes(figure):
+    def waiting():
+        cluster = Cluster(workers=0)
+        cluster.say(submit(cluster.base, TASKS))
+        return cluster
+
+    def done():
+        cluster = Cluster()
+        cluster.say(submit(cluster.base, TASKS))
+        return cluster
+
+    own = 2 * 4  # Its arguments, and their size.
+    before, after = bytes_of(waiting) / TASKS, bytes_of(done) / TASKS
+    figure(f"{before:.1f} bytes a waiting task, {after:.1f} a finished one; {own} own")
+    assert before < 40
+    assert after < 40
+
+
+def test_a_node_of_a_graph_is_about_a_kilobyte(figure):
+    def waiting():
+        cluster = Cluster(workers=0)
+        cluster.say(chain(cluster.base, NODES))
+        return cluster
+
+    each = bytes_of(waiting) / NODES
+    figure(f"{each:.0f} bytes a node")
+    assert each < 1200
+
+
+def test_many_submissions_cost_the_same_each(figure):
+    """Nothing is searched through that grows with what was submitted before."""
+
+    def some(cluster, first):
+        for index in range(first, first + 500):
+            cluster.say(submit(cluster.base + 10 * index, 3))
+
+    cluster = Cluster(workers=0)
+    early = calls_of(lambda: some(cluster, 0))
+    some(cluster, 500)
+    late = calls_of(lambda: some(cluster, 1000))
+    figure(f"500 submissions: {early:,} calls at first, {late:,} later")
+    assert late <= 1.05 * early
+
+
+def test_an_idle_cluster_of_many_workers_costs_nothing_a_message(figure):
+    """What one worker says must not cost a look at all the others."""
+
+    def calls(workers):
+        cluster = Cluster(workers=workers, slots=1)
+        cluster.say(submit(cluster.base, 100))
+        return calls_of(lambda: cluster.say(submit(cluster.base + 1_000, 1)))
+
+    few, many = calls(10), calls(200)
+    figure(f"one task: {few} calls with 10 workers, {many} with 200")
+    assert many < few + 60
+
+
+# The worker.
+
+
+def test_a_run_through_the_worker_costs_few_calls(figure):
+    core = WorkerCore(4, 1)
+    for runner in range(4):
+        core.step(orders.RunnerReady(runner), 0.0)
+    n = TASKS
+    run = worker_link.Run(
+        1, 1, 1000, n, b"\1\0\0\0" * n, b"x" * n, (0, 1, 0), seconds=1e-5
+    )
+    told = Counter()
+
+    def work():
+        todo = [orders.Told([run])]
+        while todo:
+            for order in core.step(todo.pop(0), 0.0):
+                told[type(order).__name__] += 1
+                if isinstance(order, orders.Dispatch):
+                    todo.append(
+                        orders.SlotRan(
+                            order.slot,
+                            order.run,
+                            order.base,
+                            order.n,
+                            1e-5 * order.n,
+                            8 * order.n,
+                            inline=True,
+                        )
+                    )
+
+    calls = calls_of(work)
+    figure(f"{n:,} tasks: {calls:,} calls, {dict(told)}")
+    assert told["EndRun"] == 1
+    assert told["Dispatch"] < 320
+    assert calls < 0.15 * n
