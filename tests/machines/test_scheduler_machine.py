@@ -18,7 +18,7 @@ from scheduler_world import World
 
 from covey.ids import client_of
 from covey.wire.base import Options
-from covey.wire.client_link import Cancel, Detach, Retry
+from covey.wire.client_link import Cancel, Detach, Placed, Retry
 from covey.wire.worker_link import (
     Lacks,
     Leaving,
@@ -140,6 +140,23 @@ class SchedulerMachine(RuleBasedStateMachine):
     def scatters(self, index, n, broadcast):
         base = self._client(index).scatter(n, broadcast=broadcast)
         self.ranges.append((base, n))
+
+    @precondition(lambda self: self.world.clients and self.world.workers)
+    @rule(index=small, others=st.integers(0, 2), gone=st.booleans())
+    def places(self, index, others, gone):
+        """A large value goes to a worker, or to several, behind our back."""
+        client = self._client(index)
+        workers = list(self.world.workers.values())[: others + 1]
+        task = client.new_ids(1)
+        self.ranges.append((task, 1))
+        client.hold(task, b"large")
+        self.world.arguments[task] = b"large"
+        for worker in workers:
+            if gone:
+                client.say(Placed(task, 999, 100))
+            else:
+                worker.store[task] = b"large"
+                client.say(Placed(task, worker.peer, 100))
 
     @precondition(lambda self: self.world.clients and self.ranges)
     @rule(data=st.data(), index=small)
