@@ -70,6 +70,8 @@ class Engine:
         self.client_id = new_client_id()
         self.wishes = Wishes()
         self.workers: dict[int, WorkerSeen] = {}
+        #: Shared tasks whose values workers keep under another id than ours.
+        self.kept_as: dict[TaskId, TaskId] = {}
         self.cluster = ""
         self.closed = False
         self.broken: Exception | None = None
@@ -306,6 +308,8 @@ class Engine:
         self.wishes.finished(message.base, pack)
 
     def _on_stored(self, message: Stored) -> None:
+        if message.source not in {-1, message.base}:
+            self.kept_as[message.base] = message.source
         self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
 
     def _on_failed(self, message: Failed) -> None:

@@ -343,36 +343,40 @@ class Session:
         seen = self.engine.workers.get(worker)
         if seen is None:
             return False
+        # What the worker calls a shared task, and by which ids it is known here.
+        kept_as = self.engine.kept_as
+        ours: dict[TaskId, list[TaskId]] = {}
+        for task in tasks:
+            if task in kept_as:
+                ours.setdefault(kept_as[task], []).append(task)
+        wanted = [kept_as.get(task, task) for task in tasks] if ours else tasks
         try:
             loot = await self.engine.asker.get(
-                seen.addresses, extents_of(tasks), seen.host
+                seen.addresses, extents_of(wanted), seen.host
             )
         except ClusterError:
             return False
-        self._stow(loot)
+        self._stow(loot, ours)
         return not loot.lacking
 
-    def _stow(self, loot: Loot) -> None:
-        find = self.engine.wishes.find
+    def _stow(self, loot: Loot, ours: dict[TaskId, list[TaskId]]) -> None:
         for base, pack in loot.packs:
             for offset in range(len(pack)):
-                wish = find(base + offset)
-                if wish is not None:
-                    index = base + offset - wish.base
-                    wish.values[index] = _Lazy(bytes(pack[offset]))
+                self._put(base + offset, _Lazy(bytes(pack[offset])), ours)
         for task, path, nbytes in loot.lent:
-            self._put(task, _attempt(path, nbytes))
+            self._put(task, _attempt(path, nbytes), ours)
         for task, segment in loot.segments:
             try:
                 value = _attempt(segment.path, segment.size)
-                self._put(task, value)
+                self._put(task, value, ours)
             finally:
                 segment.close()
 
-    def _put(self, task: TaskId, value: Any) -> None:
-        wish = self.engine.wishes.find(task)
-        if wish is not None:
-            wish.values[task - wish.base] = value
+    def _put(self, task: TaskId, value: Any, ours: dict[TaskId, list[TaskId]]) -> None:
+        for known in (task, *ours.get(task, ())):
+            wish = self.engine.wishes.find(known)
+            if wish is not None:
+                wish.values[known - wish.base] = value
 
     def _collect(self, futures: Sequence[Future[Any]], errors: Errors) -> list[Any]:
         whole = futures.whole if isinstance(futures, Futures) else None
@@ -460,6 +464,7 @@ class Session:
             extents.append((wish.base + lo, n))
             if wish.held <= 0:
                 self.engine.wishes.remove(wish)
+                self.engine.kept_as.pop(wish.base, None)
                 wish.holds.clear()
             else:
                 for index in range(lo, lo + n) if n < 64 else ():
