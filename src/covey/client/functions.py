@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from covey.serde.functions import dumps_function, label
+from covey.serde.functions import dumps_function, goes_by_name, label
 
 #: Values of these types never change.
 _CONSTANT: Final = (
@@ -83,8 +83,8 @@ class _Watch:
             raise _Unwatchable
         entry = (function, function.__code__, function.__defaults__, None)
         self.functions.append(entry)
-        if function.__module__ != "__main__" and function.__closure__ is None:
-            return  # By reference, most likely: its bytes are its name.
+        if goes_by_name(function):
+            return  # Its bytes are its name.
         for value in function.__defaults__ or ():
             self._look_at(value, depth)
         for cell in function.__closure__ or ():

@@ -30,7 +30,7 @@ def options_of(
     Raises:
         UsageError: a value makes no sense; the message names it.
     """
-    if not (priority or retries or timeout or resources or workers):
+    if timeout is None and not (priority or retries or resources or workers):
         return DEFAULT_OPTIONS
     from covey.units import parse_seconds
 

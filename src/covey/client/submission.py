@@ -409,10 +409,29 @@ class Submitter:
         n = len(values)
         base = self._engine.new_tasks(n)
         wish = self._new_range(base, n, "data", None)
+        try:
+            self._send_values(base, values, workers, broadcast)
+        except BaseException:
+            # Nothing may be left on the cluster that nobody can ask for.
+            self._session.release(wish, 0, n)
+            raise
+        return Futures(self._session, wish)
+
+    def _send_values(
+        self,
+        base: TaskId,
+        values: list[Any],
+        workers: tuple[str, ...],
+        broadcast: bool,
+    ) -> None:
         packer = Packer()
         start = 0
         for index, value in enumerate(values):
-            frames = packer.add(value)
+            try:
+                frames = packer.add(value)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"item {index} of what was to be scattered")
+                raise
             count = index + 1 - start
             if frames is not None:
                 if count > 1:
@@ -424,9 +443,8 @@ class Submitter:
             ):
                 self._scatter_chunk(base + start, packer.take(), workers, broadcast)
                 start = index + 1
-        if start < n:
+        if start < len(values):
             self._scatter_chunk(base + start, packer.take(), workers, broadcast)
-        return Futures(self._session, wish)
 
     def _scatter_chunk(
         self, base: TaskId, pack: Pack, workers: tuple[str, ...], broadcast: bool
@@ -443,8 +461,10 @@ class Submitter:
         """Bring one large value to a worker and return a future of it."""
         base = self._engine.new_tasks(1)
         wish = self._new_range(base, 1, label, None)
+        future: Future[Any] = Future(self._session, wish, 0)
+        # If that fails, the future goes, and the task with it.
         self._place(base, frames, (), broadcast=False)
-        return Future(self._session, wish, 0)
+        return future
 
     def _place(
         self,

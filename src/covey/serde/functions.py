@@ -32,6 +32,17 @@ def dumps_function(function: Callable[..., Any]) -> bytes:
     return dumps_inline(function, name)
 
 
+def goes_by_name(function: Callable[..., Any]) -> bool:
+    """Say whether *function* travels as the name by which it can be imported."""
+    module = getattr(function, "__module__", None)
+    if module == "__main__" or _some_modules_go_by_value():
+        return False
+    found: Any = sys.modules.get(module) if isinstance(module, str) else None
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is function
+
+
 def _some_modules_go_by_value() -> bool:
     """Say whether the user called ``cloudpickle.register_pickle_by_value``.
 

@@ -134,6 +134,11 @@ class Range:
         if self.watchers:
             for watcher in list(self.watchers):
                 watcher(self, lo, n)
+            if not self.pending:
+                # All have been told.  A watcher that came just now has looked
+                # at the status after it came; keeping it, and the futures that
+                # it knows, would keep this range alive by itself.
+                self.watchers.clear()
 
     # Read by anybody.
 
