@@ -393,11 +393,13 @@ def test_released_and_collected_futures_are_forgotten(client):
     one.release()
     assert until(lambda: known_tasks(client) == 0)
     assert one.released
-    for use in (one.result, one.exception, one.explain):
+    for use in (one.result, one.exception):
         with pytest.raises(errors.Closed, match="released"):
             use()
-    with pytest.raises(errors.Closed, match="released"):
+    with pytest.raises(errors.UsageError, match=r"args\[0\].*was released"):
         client.submit(inc, one)
+    with pytest.raises(errors.UsageError, match=r"args\[0\].*was released"):
+        client.map(inc, [one])
     assert "released" in repr(one)
 
 

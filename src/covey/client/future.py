@@ -57,11 +57,14 @@ class Future(Generic[R]):
             Closed: the future was released.
         """
         if self._session is None:
-            raise Closed(
-                f"{self.key}: this future was released, and its value may be gone; "
-                f"submit the task again"
-            )
+            raise self._closed()
         return self._session
+
+    def _closed(self) -> Closed:
+        return Closed(
+            f"{self.key}: this future was released, and its value may be gone; "
+            f"submit the task again"
+        )
 
     @property
     def released(self) -> bool:
@@ -206,6 +209,8 @@ class Future(Generic[R]):
         return f"<b>Future</b>: {self.status}, key: <code>{escape(self.key)}</code>"
 
     def __reduce__(self) -> tuple[object, ...]:
+        if self._session is None:
+            raise self._closed()
         if refs.note(self.id):
             return (refs.resolve, (self.id,))
         from covey.client.current import rebind

@@ -530,6 +530,8 @@ def _first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:
             future = column[index]
             if not isinstance(future, Future) or future.id != first + index:
                 return None
+            if future.released:
+                return None  # Packing it tells what is wrong, and where.
         firsts.append(first)
     return tuple(firsts)
 
