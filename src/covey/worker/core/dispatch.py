@@ -147,10 +147,9 @@ def _try_suspects(state: WorkerState) -> None:
     chosen = next((r for r in runners if r.reserved), None)
     if chosen is None and runners and suspects:
         chosen = min(runners, key=lambda runner: runner.parked)
-    if chosen is None:
-        return
-    chosen.reserved = bool(suspects)
-    if suspects and chosen.idle:
+    for runner in state.runners:
+        runner.reserved = runner is chosen and bool(suspects)
+    if chosen is not None and suspects and chosen.idle:
         piece = suspects[0]
         chosen.reserved = False
         _send(state, chosen.slots[0], piece, 1)
