@@ -1,21 +1,27 @@
 """Asking workers for values, and bringing them some: the near end of the data plane.
 
 Clients and workers use it alike.  There is one connection per keeper; requests
-on it are answered one after the other, so raw bytes never mix with frames::
+on it are answered one after the other::
 
-    Get(extents)  ─────►
-                  ◄─────  Values | Lent | Raw + bytes ... GetDone
+    Get(extents)      ─────►
+                      ◄─────  Values | Lent | Raw + bytes ... GetDone
+    PutLarge + bytes  ─────►
+                      ◄─────  Taken
+
+Whatever way a request ends, the memory that came for it is kept by somebody or
+given back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import mmap
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from covey.errors import ClusterError, Disconnected
+from covey.errors import ClusterError, Disconnected, RemoteProtocolError
 from covey.ids import TaskId
 from covey.net.addresses import Address, host_identity, parse_address
 from covey.net.connect import open_link
@@ -37,8 +43,8 @@ from covey.wire.data_link import (
 from covey.wire.handshake import Role
 from covey.wire.introductions import AskerIntroduction
 
-#: Raw bytes are written in pieces of this size, so that other traffic gets a turn.
-CHUNK_BYTES = 4 << 20
+#: How long a worker's port is tried; its socket file answers at once or never.
+_TCP_SECONDS = 5.0
 
 
 @dataclass
@@ -57,13 +63,27 @@ class Loot:
     segments: list[tuple[TaskId, Segment]] = field(default_factory=list)
     lacking: tuple[Extent, ...] = ()
 
+    def discard(self) -> None:
+        """Give the memory back: nobody wants these values any more."""
+        for _, segment in self.segments:
+            segment.close()
+        self.segments.clear()
+
 
 class _Request:
     def __init__(self) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.loot = Loot()
 
+    def settle(self, result: Any) -> None:
+        if self.done.done():
+            # It has failed already, or whoever waited for it was cancelled.
+            self.loot.discard()
+        else:
+            self.done.set_result(result)
+
     def fail(self, error: Exception) -> None:
+        self.loot.discard()
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -74,7 +94,6 @@ class _Keeper:
     def __init__(self) -> None:
         self.link: Link | None = None
         self.requests: dict[int, _Request] = {}
-        self.writing = asyncio.Lock()
 
 
 class Asker:
@@ -99,10 +118,8 @@ class Asker:
             ClusterError: the worker cannot be reached, or the connection broke.
         """
         keeper = await self._keeper(addresses, host)
-        number, request = self._new_request(keeper)
-        same_host = host == self._host
-        assert keeper.link is not None
-        keeper.link.send(Get(number, extents, same_host))
+        number, request, link = self._new_request(keeper)
+        link.send(Get(number, extents, host == self._host))
         await request.done
         return request.loot
 
@@ -117,14 +134,13 @@ class Asker:
         keeper = await self._keeper(addresses, host)
         segment = await asyncio.to_thread(Segment.of, frames)
         try:
-            number, request = self._new_request(keeper)
-            assert keeper.link is not None
+            number, request, link = self._new_request(keeper)
             if host == self._host:
-                keeper.link.send(PutSegment(number, task, segment.path, segment.size))
+                link.send(PutSegment(number, task, segment.path, segment.size))
             else:
-                async with keeper.writing:
-                    keeper.link.send(PutLarge(number, task, segment.size))
-                    await send_segment(keeper.link, segment)
+                head = PutLarge(number, task, segment.size)
+                # The answer, or the end of the link, tells how it went.
+                _ = link.send_bulk(head, segment.map().view)
             problem = await request.done
         finally:
             segment.close()
@@ -139,10 +155,13 @@ class Asker:
                 keeper.link.close()
         self._keepers.clear()
 
-    def _new_request(self, keeper: _Keeper) -> tuple[int, _Request]:
+    def _new_request(self, keeper: _Keeper) -> tuple[int, _Request, Link]:
+        link = keeper.link
+        if link is None or link.lost:
+            raise disconnected("a worker's data plane", None)
         self._last_request += 1
         request = keeper.requests[self._last_request] = _Request()
-        return self._last_request, request
+        return self._last_request, request, link
 
     async def _keeper(self, addresses: tuple[str, ...], host: str) -> _Keeper:
         lock = self._opening.setdefault(addresses, asyncio.Lock())
@@ -166,12 +185,15 @@ class Asker:
                     version=self._version,
                     on_messages=functools.partial(_on_messages, keeper),
                     on_lost=functools.partial(_on_lost, keeper),
-                    timeout_seconds=0.0 if address.path else 5.0,
+                    timeout_seconds=0.0 if address.path else _TCP_SECONDS,
                     what="worker's data plane",
                 )
             except (OSError, ClusterError) as error:
                 problem = error
                 continue
+            if self._closed:
+                keeper.link.close()
+                break
             keeper.link.send(AskerIntroduction(self._name, self._host))
             return keeper
         raise Disconnected(
@@ -190,6 +212,8 @@ def _on_messages(keeper: _Keeper, link: Link, batch: list[Any]) -> None:
     for message in batch:
         request = keeper.requests.get(message.request)
         if isinstance(message, Raw):
+            if message is not batch[-1]:
+                raise RemoteProtocolError("raw bytes must end their batch")
             _receive_raw(link, message, request)
         elif request is None:
             continue
@@ -201,45 +225,96 @@ def _on_messages(keeper: _Keeper, link: Link, batch: list[Any]) -> None:
         elif isinstance(message, GetDone):
             request.loot.lacking = message.lacking
             del keeper.requests[message.request]
-            request.done.set_result(None)
+            request.settle(None)
         elif isinstance(message, Taken):
             del keeper.requests[message.request]
-            request.done.set_result(message.problem)
+            request.settle(message.problem)
 
 
 def _receive_raw(link: Link, message: Raw, request: _Request | None) -> None:
     def arrived(segment: Segment) -> None:
-        if request is None:
+        if request is None or request.done.done():
             segment.close()
         else:
             request.loot.segments.append((message.task, segment))
 
-    receive_segment(link, message.nbytes, arrived)
+    def failed(problem: str) -> None:
+        if request is not None:
+            request.fail(ClusterError(problem))
+
+    receive_segment(link, message.nbytes, arrived, failed)
 
 
-def receive_segment(link: Link, nbytes: int, arrived: Any) -> None:
-    """Write the raw bytes that follow into a segment; call *arrived* with it."""
-    segment = Segment.create(nbytes)
-    mapped = mmap.mmap(segment.fd, nbytes)
-    at = 0
+class _Arrival:
+    """Writes raw bytes into a segment as they come."""
 
-    def sink(data: bytes | bytearray) -> None:
-        nonlocal at
-        mapped[at : at + len(data)] = data
-        at += len(data)
-        if at == nbytes:
-            mapped.close()
-            arrived(segment)
+    def __init__(
+        self,
+        nbytes: int,
+        arrived: Callable[[Segment], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._nbytes = nbytes
+        self._left = nbytes
+        self._arrived = arrived
+        self._failed = failed
+        self._segment: Segment | None = None
+        try:
+            self._segment = Segment.create(nbytes)
+        except (OSError, OverflowError) as error:
+            self._refuse(error)
 
-    link.expect_raw(nbytes, sink)
+    def take(self, data: bytes | bytearray) -> None:
+        at = self._nbytes - self._left
+        self._left -= len(data)
+        segment = self._segment
+        if segment is None:
+            return
+        try:
+            # Writing to the file says when memory has run out; writing to a
+            # mapping of it would end this process.
+            with memoryview(data) as view:
+                done = 0
+                while done < len(view):
+                    done += os.pwrite(segment.fd, view[done:], at + done)
+        except OSError as error:
+            self._refuse(error)
+            return
+        if not self._left:
+            self._segment = None
+            self._arrived(segment)
+
+    def give_up(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def _refuse(self, error: Exception) -> None:
+        """Let go of the bytes that came, and of those that still come."""
+        self.give_up()
+        self._failed(f"a value of {self._nbytes:,} bytes cannot be held here: {error}")
 
 
-async def send_segment(link: Link, segment: Segment) -> None:
-    """Write the bytes of *segment* behind the messages sent so far."""
-    with mmap.mmap(segment.fd, segment.size, prot=mmap.PROT_READ) as mapped:
-        for start in range(0, segment.size, CHUNK_BYTES):
-            link.send_raw(mapped[start : start + CHUNK_BYTES])
-            await link.drain()
+def receive_segment(
+    link: Link,
+    nbytes: int,
+    arrived: Callable[[Segment], None],
+    failed: Callable[[str], None],
+) -> None:
+    """Write the raw bytes that follow into a segment.
+
+    Args:
+        link: where they come from.
+        nbytes: how many.
+        arrived: called with the segment when it is full.
+        failed: called with the reason when there is no room for it.
+
+    Raises:
+        RemoteProtocolError: no bytes were announced.
+    """
+    if not nbytes:
+        raise RemoteProtocolError("a value of no bytes was announced")
+    link.expect_raw(nbytes, _Arrival(nbytes, arrived, failed))
 
 
 def _on_lost(keeper: _Keeper, _: Link, error: Exception | None) -> None:

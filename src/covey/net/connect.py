@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,9 @@ CONNECT_SECONDS: Final = 10.0
 
 _FIRST_PAUSE_SECONDS: Final = 0.02
 _LONGEST_PAUSE_SECONDS: Final = 0.5
+
+#: Even somebody without patience gives an address so long to answer at all.
+_SHORTEST_TRY_SECONDS: Final = 1.0
 
 #: Trying again cannot help against these.
 _HOPELESS: Final = frozenset({errno.EACCES, errno.EPERM})
@@ -49,10 +53,15 @@ async def open_link(
     start = clock.monotonic()
     pause = _FIRST_PAUSE_SECONDS
     while True:
+        left = max(start + timeout_seconds - clock.monotonic(), _SHORTEST_TRY_SECONDS)
         try:
-            return await _open_once(
-                address, union, role, secret, version, on_messages, on_lost
-            )
+            # A firewall that swallows everything leaves the kernel trying for
+            # minutes.  A socket file answers at once, and the link has a deadline
+            # for the rest.
+            async with asyncio.timeout(None if address.path else left):
+                return await _open_once(
+                    address, union, role, secret, version, on_messages, on_lost
+                )
         except OSError as error:
             if isinstance(error, CoveyError):
                 raise
@@ -76,15 +85,20 @@ async def _open_once(
     opened: asyncio.Future[None] = loop.create_future()
 
     def lost(link: Link, error: Exception | None) -> None:
+        if opened.cancelled():
+            return  # Nobody ever got to see this link.
         if opened.done():
             on_lost(link, error)
         else:
             opened.set_exception(
                 error or ConnectionResetError("the peer closed the connection")
             )
+            # Whoever is cancelled before waiting for it need not hear of it.
+            opened.exception()
 
     def opened_now(_: Link) -> None:
-        opened.set_result(None)
+        if not opened.done():
+            opened.set_result(None)
 
     def make() -> Link:
         return Link(
@@ -99,7 +113,11 @@ async def _open_once(
         _, link = await loop.create_unix_connection(make, address.path)
     else:
         _, link = await loop.create_connection(make, address.host, address.port)
-    await opened
+    try:
+        await opened
+    except asyncio.CancelledError:
+        link.abort()
+        raise
     return link
 
 
@@ -113,7 +131,13 @@ def _explain(address: Address, error: OSError, waited: float, what: str) -> str:
             f"is `covey scheduler` running there, is {address.port} the port that it "
             f"printed, and does a firewall let you through?"
         )
-    reason = error.strerror or str(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        reason = "no answer at all"
+    elif error.errno is not None and error.errno in errno.errorcode:
+        # Event loops word it differently; the system says it best.
+        reason = os.strerror(error.errno)
+    else:
+        reason = error.strerror or str(error) or type(error).__name__
     return (
         f"no {what} answers at {address} (tried for {waited:.1f} s; last: "
         f"{reason}). Check: {check}"

@@ -4,6 +4,14 @@ An ``asyncio`` protocol without streams.  What is sent within one turn of the
 event loop leaves in one write (corked, never delayed by a timer).  The
 handshake comes first; until it is over, nothing is decoded.
 
+Raw bytes may follow a message.  They leave in pieces, as fast as the kernel takes
+them; messages that are sent meanwhile wait, so that they never get in between::
+
+    send(a)  send_bulk(head, data)  send(b)      one link, any callers
+       │            │                  │
+       ▼            ▼                  ▼
+      [a] ───── [head] data data data [b] ─────► other side: on_messages, RawSink
+
 The owner gives three callbacks: ``on_open``, ``on_messages`` with a batch, and
 ``on_lost`` with the reason.  They are called from the event loop, never again
 after ``on_lost``.
@@ -12,10 +20,12 @@ after ``on_lost``.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from covey.errors import CoveyError, Disconnected, ProtocolError, RemoteProtocolError
+from covey.net.sockets import notice_silence
 from covey.wire.base import Message
 from covey.wire.framing import FrameReader, batches, encode_frame
 from covey.wire.handshake import CallerHandshake, ListenerHandshake, Role
@@ -23,7 +33,32 @@ from covey.wire.handshake import CallerHandshake, ListenerHandshake, Role
 #: A peer that has not proved itself within this time is cut off.
 HANDSHAKE_SECONDS: Final = 5.0
 
-RawSink = Callable[[bytes | bytearray], None]
+#: Raw bytes are written in pieces of this size, so that other traffic gets a turn.
+PIECE_BYTES: Final = 4 << 20
+
+
+class RawSink(Protocol):
+    """What takes the raw bytes behind a message."""
+
+    def take(self, data: bytes | bytearray) -> None:
+        """Take the next bytes."""
+
+    def give_up(self) -> None:
+        """The connection ended before all bytes had come."""
+
+
+class _Bulk:
+    """Raw bytes on their way out, and the messages before them."""
+
+    __slots__ = ("at", "data", "done", "messages")
+
+    def __init__(
+        self, messages: list[Message], data: memoryview, done: asyncio.Future[None]
+    ) -> None:
+        self.messages = messages
+        self.data = data
+        self.at = 0
+        self.done = done
 
 
 class Link(asyncio.Protocol):
@@ -48,6 +83,8 @@ class Link(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._outbox: list[Message] = []
         self._flush_is_due = False
+        self._bulks: deque[_Bulk] = deque()
+        self._pump_is_due = False
         self._deadline: asyncio.TimerHandle | None = None
         self._raw_left = 0
         self._raw_sink: RawSink | None = None
@@ -77,24 +114,88 @@ class Link(asyncio.Protocol):
             self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what is queued."""
+        """Write what is queued, unless raw bytes are on their way."""
         self._flush_is_due = False
-        if self._handshake is not None or not self._outbox:
+        if self._handshake is not None:
             return
-        outbox, self._outbox = self._outbox, []
+        if self._bulks:
+            self._pump()
+            return
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            self._write(outbox)
+
+    def _write(self, messages: list[Message]) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        for batch in batches(outbox):
-            frame = encode_frame(batch)
-            self.bytes_sent += len(frame)
-            self._transport.write(frame)
+        try:
+            for batch in batches(messages):
+                frame = encode_frame(batch)
+                self.bytes_sent += len(frame)
+                self._transport.write(frame)
+        except CoveyError as error:
+            # What cannot be said is lost, and both sides shall know that it is.
+            self._problem = error
+            self.abort()
 
-    def send_raw(self, data: bytes | bytearray | memoryview) -> None:
-        """Write raw bytes behind the messages that were sent so far."""
-        self.flush()
-        if self._transport is not None and not self._transport.is_closing():
-            self.bytes_sent += len(data)
-            self._transport.write(data)
+    def send_bulk(self, head: Message, data: memoryview) -> asyncio.Future[None]:
+        """Send *head* and, behind it, the raw bytes of *data*.
+
+        The link keeps *data* until it is sent, whoever else lets go of it.
+
+        Returns:
+            A future that is done when the last byte was written.  It need not be
+            waited for, and cancelling it stops nothing: half a value would leave
+            the other side without a clue where the next message begins.
+        """
+        done: asyncio.Future[None] = self._loop.create_future()
+        outbox, self._outbox = self._outbox, []
+        self._bulks.append(_Bulk([*outbox, head], data, done))
+        if self.lost:
+            self._fail_bulks()
+        else:
+            self._pump_soon()
+        return done
+
+    def _pump_soon(self) -> None:
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Write the next piece of raw bytes, if the kernel takes any."""
+        self._pump_is_due = False
+        if not self._bulks or self._writable is not None:
+            return
+        transport = self._transport
+        if self._handshake is not None or transport is None or transport.is_closing():
+            return
+        bulk = self._bulks[0]
+        if bulk.messages:
+            self._write(bulk.messages)
+            bulk.messages = []
+        piece = bulk.data[bulk.at : bulk.at + PIECE_BYTES]
+        bulk.at += len(piece)
+        self.bytes_sent += len(piece)
+        transport.write(piece)
+        if bulk.at < len(bulk.data):
+            self._pump_soon()
+            return
+        self._bulks.popleft()
+        if not bulk.done.done():
+            bulk.done.set_result(None)
+        if self._bulks:
+            self._pump_soon()
+        else:
+            self.flush()
+
+    def _fail_bulks(self) -> None:
+        bulks, self._bulks = self._bulks, deque()
+        for bulk in bulks:
+            if not bulk.done.done():
+                bulk.done.set_exception(disconnected("the peer", self._problem))
+                # Whoever does not wait for it need not hear of it.
+                bulk.done.exception()
 
     async def drain(self) -> None:
         """Wait until the kernel has taken enough of what was written.
@@ -102,10 +203,10 @@ class Link(asyncio.Protocol):
         Raises:
             Disconnected: the connection ended meanwhile.
         """
+        if not self.lost and self._writable is not None:
+            await asyncio.shield(self._writable)
         if self.lost:
             raise disconnected("the peer", self._problem)
-        if self._writable is not None:
-            await asyncio.shield(self._writable)
 
     def pause_writing(self) -> None:
         """The kernel takes no more for now."""
@@ -116,6 +217,7 @@ class Link(asyncio.Protocol):
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
+        self._pump()
 
     # Receiving.
 
@@ -127,7 +229,12 @@ class Link(asyncio.Protocol):
         """Give the next *nbytes* bytes to *sink* instead of reading frames.
 
         To be called from ``on_messages`` for the last message of a batch.
+
+        Raises:
+            RemoteProtocolError: the peer announced raw bytes twice in a batch.
         """
+        if self._raw_left:
+            raise RemoteProtocolError("raw bytes must end their batch")
         self._raw_left = nbytes
         self._raw_sink = sink
 
@@ -136,6 +243,7 @@ class Link(asyncio.Protocol):
         # uvloop's transports are none of asyncio's classes, but quack like them.
         opened = cast(asyncio.Transport, transport)
         self._transport = opened
+        notice_silence(opened)
         self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, self._too_late)
         if isinstance(self._handshake, CallerHandshake):
             opened.write(self._handshake.start())
@@ -161,7 +269,7 @@ class Link(asyncio.Protocol):
             if not data:
                 return
         reader.feed(data)
-        while not self.lost:
+        while not self.lost and self._problem is None:
             batch = reader.next_batch()
             if batch is None:
                 return
@@ -179,7 +287,7 @@ class Link(asyncio.Protocol):
         sink = self._raw_sink
         if not self._raw_left:
             self._raw_sink = None
-        sink(part)
+        sink.take(part)
         return rest
 
     def _shake_hands(self, data: bytes) -> bytes | None:
@@ -220,11 +328,16 @@ class Link(asyncio.Protocol):
         self.lost = True
         if self._deadline is not None:
             self._deadline.cancel()
+        self._problem = self._problem or exc
         self.resume_writing()
-        self._on_lost(self, self._problem or exc)
+        self._fail_bulks()
+        sink, self._raw_sink = self._raw_sink, None
+        if sink is not None:
+            sink.give_up()
+        self._on_lost(self, self._problem)
 
     def close(self) -> None:
-        """Send what is queued, then close."""
+        """Send what is queued, then close; raw bytes on their way are cut off."""
         self.flush()
         if self._transport is not None:
             self._transport.close()

@@ -87,6 +87,10 @@ class Segment:
         with mmap.mmap(self.fd, self.size) as mapped, memoryview(mapped) as view:
             write_layout(view, frames)
 
+    def map(self) -> Mapped:
+        """Map it for reading; the mapping outlives ``close``."""
+        return Mapped(self.fd, self.size)
+
     def close(self) -> None:
         """Let go of it; whoever opened it in the meantime keeps it."""
         if self.fd < 0:

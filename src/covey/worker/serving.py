@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
-from covey.errors import RemoteProtocolError
+from covey.errors import Disconnected, RemoteProtocolError
 from covey.net.addresses import Address
-from covey.net.asking import receive_segment, send_segment
+from covey.net.asking import receive_segment
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.store.segments import Segment, adopt
@@ -41,6 +40,7 @@ class DataServer:
         self._links: set[Link] = set()
         self._serving: dict[Link, asyncio.Queue[Any]] = {}
         self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._closed = False
         self.bytes_sent = 0
 
     async def listen(self, address: Address) -> Address:
@@ -60,6 +60,7 @@ class DataServer:
 
     async def close(self) -> None:
         """Stop serving."""
+        self._closed = True
         for listener in self._listeners:
             await listener.close()
         for link in list(self._links):
@@ -68,6 +69,9 @@ class DataServer:
             task.cancel()
 
     def _on_open(self, link: Link) -> None:
+        if self._closed:
+            link.abort()
+            return
         self._links.add(link)
         self._serving[link] = asyncio.Queue()
         self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
@@ -86,20 +90,22 @@ class DataServer:
                 continue
             if isinstance(message, PutLarge):
                 if message is not batch[-1]:
-                    link.fail(RemoteProtocolError("raw bytes must end their batch"))
-                    return
-                receive_segment(link, message.nbytes, self._arrival(link, message))
+                    raise RemoteProtocolError("raw bytes must end their batch")
+                self._receive(link, message)
             elif isinstance(message, PutSegment):
                 link.send(self._take_over(message))
-            else:
+            elif link in self._serving:
                 self._serving[link].put_nowait(message)
 
-    def _arrival(self, link: Link, message: PutLarge) -> Callable[[Segment], None]:
+    def _receive(self, link: Link, message: PutLarge) -> None:
         def arrived(segment: Segment) -> None:
             self._shelf.put_segment(message.task, segment)
             link.send(Taken(message.request))
 
-        return arrived
+        def failed(problem: str) -> None:
+            link.send(Taken(message.request, problem))
+
+        receive_segment(link, message.nbytes, arrived, failed)
 
     def _take_over(self, message: PutSegment) -> Taken:
         try:
@@ -112,18 +118,31 @@ class DataServer:
     async def _serve(self, link: Link) -> None:
         """Answer the requests of one link, one after the other."""
         queue = self._serving[link]
-        while True:
-            message: Get = await queue.get()
-            lacking: list[Extent] = []
-            for extent in message.extents:
-                lacking += await self._send(link, message, extent)
-            link.send(GetDone(message.request, tuple(lacking)))
+        try:
+            while True:
+                message: Get = await queue.get()
+                lacking: list[Extent] = []
+                for extent in message.extents:
+                    lacking += await self._send(link, message, extent)
+                link.send(GetDone(message.request, tuple(lacking)))
+        except Disconnected:
+            return  # Whoever asked is gone.
+        except Exception:
+            # A link that is cut is an error at the other end; silence would not be.
+            link.abort()
+            raise
 
     async def _send(self, link: Link, message: Get, extent: Extent) -> list[Extent]:
         base, n = extent
-        at = base
+        at, end = base, base + n
         lacking: list[Extent] = []
-        for start, count, stretch in list(self._shelf.find(base, n)):
+        while at < end:
+            # Looked up anew each time: it may change while something is sent.
+            found = next(self._shelf.find(at, end - at), None)
+            if found is None:
+                lacking.append((at, end - at))
+                break
+            start, count, stretch = found
             if start > at:
                 lacking.append((at, start - at))
             at = start + count
@@ -134,15 +153,8 @@ class DataServer:
                 link.send(Lent(message.request, start, segment.path, segment.size))
             else:
                 self.bytes_sent += segment.size
-                link.send(Raw(message.request, start, segment.size))
-                # A second descriptor keeps the memory while it is being sent.
-                copy = adopt(segment.path, segment.size)
-                try:
-                    await send_segment(link, copy)
-                finally:
-                    copy.close()
-        if at < base + n:
-            lacking.append((at, base + n - at))
+                head = Raw(message.request, start, segment.size)
+                await link.send_bulk(head, segment.map().view)
         return lacking
 
     async def _send_small(

@@ -1,0 +1,278 @@
+"""The data plane: a worker's shelf, and those who ask it for values."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from covey.errors import ClusterError, Disconnected
+from covey.net import asking
+from covey.net.addresses import Address, host_identity
+from covey.net.asking import Asker
+from covey.net.loop import new_event_loop
+from covey.payload import Pack, read_layout
+from covey.store.segments import Segment, open_segment
+from covey.store.shelf import Shelf
+from covey.worker.serving import DataServer
+
+SECRET = b"s" * 32
+ELSEWHERE = "another machine"
+PATIENCE_SECONDS = 30
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def run(request):
+    """Run a coroutine on the loop under test; afterwards no memory may be held."""
+    loop = (
+        new_event_loop() if request.param == "uvloop" else asyncio.SelectorEventLoop()
+    )
+    if request.param == "uvloop" and "uvloop" not in type(loop).__module__:
+        pytest.skip("uvloop is not installed")
+    problems = []
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+
+    async def bounded(work):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await work
+
+    before = len(segments_open())
+    yield lambda work: loop.run_until_complete(bounded(work))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    gc.collect()
+    assert not problems
+    assert len(segments_open()) == before
+
+
+def segments_open():
+    names = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # That of the listing itself.
+            names.append(str(path.readlink()))
+    return [name for name in names if "memfd:covey" in name]
+
+
+@contextlib.asynccontextmanager
+async def keeper():
+    """Yield a shelf, its addresses, and somebody who may ask for what is on it."""
+    shelf = Shelf()
+    server = DataServer(shelf, SECRET, "1")
+    asker = Asker(SECRET, "1", "somebody")
+    with tempfile.TemporaryDirectory(prefix="cd-") as folder:
+        places = [Address("", 0, f"{folder}/d"), Address("127.0.0.1", 0, "")]
+        addresses = tuple([str(await server.listen(place)) for place in places])
+        try:
+            yield shelf, addresses, asker
+        finally:
+            asker.close()
+            await server.close()
+            shelf.clear()
+            # Both ends learn of it in the next turns.
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+
+def big(number, mebibytes):
+    return [b"head", bytes([number % 256]) * (mebibytes << 20)]
+
+
+def content(segment):
+    frames = read_layout(open_segment(segment.path, segment.size).view)
+    return [bytes(frame) for frame in frames]
+
+
+async def moved(asker, nbytes, way="bytes_received"):
+    """Wait until so many bytes have come, or gone, on the links of *asker*."""
+    while not any(  # noqa: ASYNC110  (a link tells nobody how far it is)
+        keeper.link is not None and getattr(keeper.link, way) >= nbytes
+        for keeper in asker._keepers.values()
+    ):
+        await asyncio.sleep(0)
+
+
+def small(*values):
+    return Pack.of(list(values))
+
+
+@pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
+def test_values_small_and_large(run, host):
+    async def story():
+        async with keeper() as (shelf, addresses, asker):
+            shelf.put(10, small(b"a", b"b", b"c"))
+            shelf.put_segment(20, Segment.of(big(1, 9)))
+            loot = await asker.get(addresses, ((9, 5), (20, 1), (30, 2)), host)
+            ((base, pack),) = loot.packs
+            assert (base, len(pack)) == (10, 3)
+            assert set(loot.lacking) == {(9, 1), (13, 1), (30, 2)}
+            if host == ELSEWHERE:
+                ((task, segment),) = loot.segments
+                assert content(segment) == big(1, 9)
+                assert not loot.lent
+            else:
+                ((task, path, nbytes),) = loot.lent
+                frames = read_layout(open_segment(path, nbytes).view)
+                assert [bytes(f) for f in frames] == big(1, 9)
+                assert not loot.segments
+            assert task == 20
+            loot.discard()
+
+    run(story())
+
+
+@pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
+def test_bringing_and_asking_at_once(run, host):
+    """All over one connection: values of one must not land among another's."""
+
+    async def story():
+        async with keeper() as (shelf, addresses, asker):
+            for task in range(4):
+                shelf.put_segment(task, Segment.of(big(task, 6)))
+            shelf.put(50, small(*(bytes([n]) * 100 for n in range(200))))
+
+            async def ask(task):
+                loot = await asker.get(addresses, ((task, 1), (50, 200)), host)
+                for _, segment in loot.segments:
+                    assert content(segment) == big(task, 6)
+                for _, path, nbytes in loot.lent:
+                    frames = read_layout(open_segment(path, nbytes).view)
+                    assert [bytes(f) for f in frames] == big(task, 6)
+                assert len(loot.segments) + len(loot.lent) == 1
+                loot.discard()
+
+            async def bring(task):
+                await asker.put(addresses, task, big(task, 5), host)
+                (found,) = shelf.find(task, 1)
+                assert content(found[2].segment) == big(task, 5)
+
+            await asyncio.gather(
+                *(ask(n) for n in range(4)),
+                *(bring(300 + n) for n in range(4)),
+                *(ask(n) for n in range(4)),
+            )
+
+    run(story())
+
+
+def test_a_value_that_goes_while_others_are_sent_is_lacking(run):
+    async def story():
+        async with keeper() as (shelf, addresses, asker):
+            for task in range(3):
+                shelf.put_segment(task, Segment.of(big(task, 30)))
+            asking_all = asyncio.ensure_future(
+                asker.get(addresses, ((0, 3),), ELSEWHERE)
+            )
+            await moved(asker, 1 << 20)
+            shelf.drop(2, 1)
+            # Its number is free now; another value may take it.
+            shelf.put_segment(9, Segment.of(big(9, 30)))
+            loot = await asking_all
+            assert loot.lacking == ((2, 1),)
+            assert [task for task, _ in loot.segments] == [0, 1]
+            for task, segment in loot.segments:
+                assert content(segment) == big(task, 30)
+            loot.discard()
+
+    run(story())
+
+
+def links_of(asker):
+    return [keeper.link for keeper in asker._keepers.values() if keeper.link]
+
+
+def test_a_cancelled_request_spoils_no_other(run):
+    async def story():
+        async with keeper() as (shelf, addresses, asker):
+            shelf.put_segment(1, Segment.of(big(1, 20)))
+            shelf.put_segment(2, Segment.of(big(2, 20)))
+            one = asyncio.ensure_future(asker.get(addresses, ((1, 1),), ELSEWHERE))
+            await moved(asker, 1 << 20)
+            one.cancel()
+            bringing = asyncio.ensure_future(
+                asker.put(addresses, 3, big(3, 20), ELSEWHERE)
+            )
+            await moved(asker, 1 << 20, "bytes_sent")
+            bringing.cancel()
+            loot = await asker.get(addresses, ((2, 1),), ELSEWHERE)
+            assert content(loot.segments[0][1]) == big(2, 20)
+            loot.discard()
+            for future in (one, bringing):
+                with pytest.raises(asyncio.CancelledError):
+                    await future
+
+    run(story())
+
+
+def test_a_keeper_that_goes_in_the_middle_is_an_error(run):
+    async def story():
+        async with keeper() as (shelf, addresses, asker):
+            shelf.put_segment(1, Segment.of(big(1, 60)))
+            getting = asyncio.ensure_future(asker.get(addresses, ((1, 1),), ELSEWHERE))
+            putting = asyncio.ensure_future(
+                asker.put(addresses, 2, big(2, 60), ELSEWHERE)
+            )
+            await moved(asker, 1 << 20)
+            for link in links_of(asker):
+                link.abort()
+            for future in (getting, putting):
+                with pytest.raises(Disconnected):
+                    await future
+            # A new connection is opened for who asks again.
+            loot = await asker.get(addresses, ((1, 1),), ELSEWHERE)
+            assert content(loot.segments[0][1]) == big(1, 60)
+            loot.discard()
+
+    run(story())
+
+
+def test_a_keeper_without_room_says_so(run, monkeypatch):
+    async def story():
+        async with keeper() as (shelf, addresses, asker):
+
+            def full(*_):
+                raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(os, "pwrite", full)
+            with pytest.raises(ClusterError, match="could not take.*No space"):
+                await asker.put(addresses, 1, big(1, 5), ELSEWHERE)
+            assert not len(shelf)
+            shelf.put_segment(2, Segment.of(big(2, 5)))
+            with pytest.raises(ClusterError, match="No space"):
+                await asker.get(addresses, ((2, 1),), ELSEWHERE)
+            monkeypatch.undo()
+            await asker.put(addresses, 1, big(1, 5), ELSEWHERE)
+            assert len(shelf) == 2
+
+    run(story())
+
+
+def test_a_server_that_breaks_cuts_the_link(run, monkeypatch):
+    async def story():
+        async with keeper() as (shelf, addresses, asker):
+            shelf.put_segment(1, Segment.of(big(1, 1)))
+
+            def broken(_):
+                raise OSError(24, "Too many open files")
+
+            monkeypatch.setattr(Segment, "map", broken)
+            with pytest.raises(Disconnected):
+                await asker.get(addresses, ((1, 1),), ELSEWHERE)
+
+    run(story())
+
+
+def test_nobody_there(run, monkeypatch):
+    async def story():
+        asker = Asker(SECRET, "1", "somebody")
+        addresses = ("unix:/nowhere/at/all", "tcp://127.0.0.1:1")
+        with pytest.raises(Disconnected, match="cannot be reached at any of"):
+            await asker.get(addresses, ((1, 1),), host_identity())
+        asker.close()
+
+    monkeypatch.setattr(asking, "_TCP_SECONDS", 0.0)
+    run(story())
