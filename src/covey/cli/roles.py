@@ -65,7 +65,11 @@ def scheduler(
         if print_join_string:
             click.echo(connection.join_string)
 
-    roles.run(roles.serve_scheduler(host, port, connection_file, announce))
+    serving = roles.serve_scheduler(host, port, connection_file, announce)
+    reason = roles.run(serving)
+    if reason:
+        click.echo(f"covey scheduler: {reason}", err=True)
+        sys.exit(1)
 
 
 def _resources(text: str) -> dict[str, float]:

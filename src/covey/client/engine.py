@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import os
 import platform
 import threading
@@ -43,6 +44,7 @@ from covey.wire.base import Failure, Message
 from covey.wire.client_link import (
     Answer,
     Ask,
+    Closing,
     Failed,
     Finished,
     Goodbye,
@@ -75,6 +77,9 @@ class Engine:
         self.cluster = ""
         self.closed = False
         self.broken: Exception | None = None
+        self._warned: dict[Any, int] = {}
+        #: Why the scheduler ends, once it has said so.
+        self._closing: str | None = None
         self.pid = os.getpid()
         self._next_task = first_task_id(self.client_id)
         self._ids = threading.Lock()
@@ -199,10 +204,12 @@ class Engine:
         if self.closed:
             return
         why = f" ({error})" if error is not None else ""
-        self.broken = Disconnected(
-            f"the connection to the scheduler at {self.address} broke{why}; tasks that "
-            f"had not ended are lost. Look at the scheduler's log for the reason"
-        )
+        how = f"the connection to the scheduler at {self.address} broke{why}"
+        hint = ". Look at the scheduler's log for the reason"
+        if self._closing is not None:
+            how = f"the scheduler at {self.address} has ended: {self._closing}"
+            hint = ""
+        self.broken = Disconnected(f"{how}; tasks that had not ended are lost{hint}")
         if self._welcome is not None and not self._welcome.done():
             self._welcome.set_exception(error or self.broken)
         for answer in self._answers.values():
@@ -324,7 +331,14 @@ class Engine:
             answer.set_result(message.body)
 
     def _on_notice(self, message: Notice) -> None:
-        warnings.warn(message.text, stacklevel=2)
+        # No line of ours would help the reader.
+        try:
+            warnings.warn_explicit(
+                message.text, UserWarning, "covey", 0, registry=self._warned
+            )
+        except UserWarning:
+            # Where warnings are errors, this one may not end the I/O thread.
+            logging.getLogger("covey.client").warning(message.text)
 
     def _on_worker_seen(self, message: WorkerSeen) -> None:
         self.workers[message.worker] = message
@@ -333,6 +347,9 @@ class Engine:
     def _on_worker_gone(self, message: WorkerGone) -> None:
         self.workers.pop(message.worker, None)
         self._tell_worker_watchers()
+
+    def _on_closing(self, message: Closing) -> None:
+        self._closing = message.reason
 
     # The end.
 
@@ -376,6 +393,7 @@ class Engine:
         Notice: _on_notice,
         WorkerSeen: _on_worker_seen,
         WorkerGone: _on_worker_gone,
+        Closing: _on_closing,
     }
 
 

@@ -134,10 +134,11 @@ class EmbeddedCluster:
             task.result()
 
     async def close(self) -> None:
-        """End everything, in order."""
+        """End everything, in order; clients are told why."""
+        reason = self.ended.result() if self.ended.done() else ""
         for worker in self.workers:
             await worker.close()
-        await self.server.close()
+        await self.server.close(*filter(None, [reason]))
 
 
 async def _serve(plan: dict[str, Any], answers: int) -> None:

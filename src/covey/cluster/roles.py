@@ -77,8 +77,8 @@ async def serve_scheduler(
     port: int,
     connection_file: Path | None,
     announce: Callable[[Connection, Path, bool], None],
-) -> None:
-    """Run a scheduler until it is told to end.
+) -> str:
+    """Run a scheduler until it ends; return why, or nothing if it was told to.
 
     Args:
         host: the interface to listen on.
@@ -87,11 +87,11 @@ async def serve_scheduler(
         announce: called with the connection, its file, and whether the port moved.
     """
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
+    ended: asyncio.Future[str] = loop.create_future()
 
-    def end() -> None:
+    def end(reason: str = "") -> None:
         if not ended.done():
-            ended.set_result(None)
+            ended.set_result(reason)
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
@@ -106,11 +106,12 @@ async def serve_scheduler(
         for path in files:
             write_connection_file(path, connection)
         announce(connection, files[-1], listener.moved)
-        await ended
+        return await ended
     finally:
         for path in files:
             path.unlink(missing_ok=True)
-        await server.close()
+        reason = ended.result() if ended.done() else ""
+        await server.close(*filter(None, [reason]))
         leave_runtime_directory()
 
 

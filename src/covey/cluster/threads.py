@@ -127,6 +127,10 @@ def start(plan: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
             await cluster.ended
         except (OSError, ClusterError) as error:
             started.set_exception(StartFailed(str(error)))
+        except Exception as error:
+            # Whoever waits for the start is told, whatever it is.
+            started.set_exception(error)
+            raise
         finally:
             await cluster.close()
 

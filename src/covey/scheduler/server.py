@@ -16,7 +16,7 @@ from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.scheduler.core import invariants
 from covey.scheduler.core.machine import Joined, Left, Orders, Said, SchedulerCore
-from covey.wire.client_link import FromClient
+from covey.wire.client_link import Closing, FromClient
 from covey.wire.handshake import Role
 from covey.wire.introductions import (
     ClientIntroduction,
@@ -43,7 +43,7 @@ class SchedulerServer:
         *,
         secret: bytes,
         version: str,
-        on_closing: Callable[[], None] = lambda: None,
+        on_closing: Callable[[str], None] = lambda _: None,
         check: bool = False,
     ) -> None:
         self.cluster = secrets.token_hex(8)
@@ -96,9 +96,12 @@ class SchedulerServer:
         self._step(Joined(ours.peer, introduction))
         return theirs
 
-    async def close(self) -> None:
-        """Close all links and listeners."""
+    async def close(self, reason: str = "it was told to end") -> None:
+        """Close all links and listeners; clients are told the *reason*."""
         self._closed = True
+        for link in self._links.values():
+            if isinstance(link, Link) and link.other_role is Role.CLIENT:
+                link.send(Closing(reason))
         for listener in self._listeners:
             await listener.close()
         for link in [*self._links.values(), *self._strangers]:
@@ -140,7 +143,9 @@ class SchedulerServer:
             self._step(Said(link.peer, batch))
         except RemoteProtocolError as error:
             if isinstance(link, InprocLink):
-                raise
+                # A worker of ours broke the rules: the bug is in this process.
+                self._break(error)
+                return
             # Well-formed, yet senseless: a function never defined, a bad pack.
             self.protocol_errors += 1
             link.fail(error)
@@ -164,14 +169,17 @@ class SchedulerServer:
                 invariants.check(self.core.state)
         except RemoteProtocolError:
             raise
-        except Exception:
-            # Better a cluster that ends, and says why, than one that hangs.
-            traceback.print_exc()
-            self._closed = True
-            self._on_closing()
+        except Exception as error:
+            self._break(error)
             return
         if self.core.closing:
-            self._on_closing()
+            self._on_closing("")
+
+    def _break(self, error: Exception) -> None:
+        """Better a cluster that ends, and says why, than one that hangs."""
+        traceback.print_exception(error)
+        self._closed = True
+        self._on_closing(f"the scheduler broke: {error!r}; please report this")
 
     def _send(self, orders: Orders) -> None:
         links = self._links

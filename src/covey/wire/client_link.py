@@ -206,6 +206,12 @@ class WorkerGone(Message, frozen=True, tag=27):
     worker: Id
 
 
+class Closing(Message, frozen=True, tag=28):
+    """The scheduler ends, and why; nothing comes after this."""
+
+    reason: str
+
+
 FromClient: TypeAlias = (
     DefineFunction
     | Submit
@@ -221,5 +227,13 @@ FromClient: TypeAlias = (
     | Goodbye
 )
 ToClient: TypeAlias = (
-    Finished | Stored | Failed | Reverted | Answer | Notice | WorkerSeen | WorkerGone
+    Finished
+    | Stored
+    | Failed
+    | Reverted
+    | Answer
+    | Notice
+    | WorkerSeen
+    | WorkerGone
+    | Closing
 )

@@ -102,6 +102,7 @@ class WorkerAgent:
         self._status_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closing = False
+        self._broken = False
         self._process_info = psutil.Process()
         #: Values that have come from a slot, while the core decides on them.
         self._arrived: tuple[int, Pack | Segment] | None = None
@@ -164,15 +165,21 @@ class WorkerAgent:
     # The core.
 
     def _step(self, event: orders.AnyEvent) -> None:
-        if self._closing:
+        if self._closing or self._broken:
             return
         try:
             for order in self.core.step(event, clock.monotonic()):
                 self._EXECUTE[type(order)](self, order)
         except Exception as error:
-            # Better a worker that leaves, and says why, than one that hangs.
-            traceback.print_exc()
-            self._on_quit(f"the worker broke: {error!r}; please report this")
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        """Better a worker that leaves, and says why, than one that hangs."""
+        if not self._broken:
+            self._broken = True
+            traceback.print_exception(error)
+            text = f"worker {self.name} broke: {error!r}; please report this"
+            self._on_quit(text)
 
     def _tell(self, order: orders.Tell) -> None:
         if self._upstream is not None:
@@ -520,7 +527,13 @@ class WorkerAgent:
     def _run(self, work: Any) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._closing:
+            self._break(error)
 
     # Telling how it is.
 
