@@ -183,16 +183,16 @@ def test_what_cannot_be_pickled_is_named_at_the_call(client):
 
 
 def test_a_module_that_the_runner_does_not_have(client, tmp_path, monkeypatch):
-    (tmp_path / "only_here.py").write_text(
+    (tmp_path / "not_on_runners.py").write_text(
         "def f(x):\n    return x\n\n\nclass Thing:\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import only_here
+    import not_on_runners
 
-    with pytest.raises(ModuleNotFoundError, match=r"only_here.*worker local"):
-        client.submit(only_here.f, 1).result(20)
-    with pytest.raises(ModuleNotFoundError, match="only_here") as caught:
-        client.submit(repr, only_here.Thing()).result(20)
+    with pytest.raises(ModuleNotFoundError, match=r"not_on_runners.*worker local"):
+        client.submit(not_on_runners.f, 1).result(20)
+    with pytest.raises(ModuleNotFoundError, match="not_on_runners") as caught:
+        client.submit(repr, not_on_runners.Thing()).result(20)
     assert "worker local" in "".join([str(caught.value), *caught.value.__notes__])
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         client.submit(__import__, "no_such_module").result(20)
