@@ -1,7 +1,7 @@
 """What the slots of a runner share.
 
-Functions arrive once per process and are loaded at their first call; a failure
-to load is kept, and becomes the failure of every task that calls them.  Values
+Functions arrive on every slot that calls them and are loaded once, at their first
+call; a failure to load is kept, and becomes the failure of every task that calls them.  Values
 exported in segments stay open until the agent says that it has its own hold on
 them.  Large inputs that were mapped stay decoded until the agent forgets them.
 """
@@ -67,6 +67,8 @@ class RunnerProcess:
         self.slots: dict[int, ServedSlot] = {}
         self._function_bytes: dict[int, bytes] = {}
         self._functions: dict[int, Callable[..., Any] | BaseException] = {}
+        #: Held while one thread loads a function that others may wait for.
+        self._loading = threading.RLock()
         self._mapped: dict[int, Any] = {}
         self._segments: dict[int, Segment] = {}
         self._handles = itertools.count(1)
@@ -106,8 +108,9 @@ class RunnerProcess:
 
     def add_function(self, function_id: int, data: bytes) -> None:
         """Keep the bytes of a function until it is called."""
-        self._function_bytes[function_id] = data
-        self._functions.pop(function_id, None)
+        # No lock: the control thread comes by here and must not wait for a load.
+        if function_id not in self._functions:
+            self._function_bytes.setdefault(function_id, data)
 
     def function(self, function_id: int) -> Callable[..., Any]:
         """Return a function, loading it at the first call.
@@ -117,15 +120,19 @@ class RunnerProcess:
         """
         function = self._functions.get(function_id)
         if function is None:
-            function = self._load(function_id)
-            self._functions[function_id] = function
+            with self._loading:
+                function = self._functions.get(function_id)
+                if function is None:
+                    function = self._load(function_id)
+                    self._functions[function_id] = function
+                    self._function_bytes.pop(function_id, None)
         if isinstance(function, BaseException):
             # Every task raises the same one; its traceback must not grow.
             raise function.with_traceback(None)
         return function
 
     def _load(self, function_id: int) -> Callable[..., Any] | BaseException:
-        data = self._function_bytes.pop(function_id, None)
+        data = self._function_bytes.get(function_id)
         if data is None:
             return InternalError(f"the runner was never sent function {function_id}")
         try:
@@ -141,7 +148,6 @@ class RunnerProcess:
             missing.__cause__ = error
             return missing
         except TaskInterrupted:
-            self._function_bytes[function_id] = data
             raise
         except BaseException as error:
             try:

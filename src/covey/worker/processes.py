@@ -62,7 +62,6 @@ class RunnerProcess:
         self._loop = asyncio.get_running_loop()
         self.links: list[RunnerLink] = []
         self.control: RunnerLink | None = None
-        self.functions: set[int] = set()
         self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self.ready = False
         self.killed_because = ""
