@@ -21,12 +21,12 @@ ClientId = NewType("ClientId", int)
 WorkerId = NewType("WorkerId", int)
 
 COUNTER_BITS: Final = 40
-_CLIENT_BITS: Final = 62 - COUNTER_BITS
+CLIENT_BITS: Final = 62 - COUNTER_BITS
 
 
 def new_client_id() -> ClientId:
     """Draw a client id; two clients of one cluster collide once in four million."""
-    return ClientId(secrets.randbits(_CLIENT_BITS) | 1)
+    return ClientId(secrets.randbits(CLIENT_BITS) | 1)
 
 
 def first_task_id(client: ClientId) -> TaskId:

@@ -89,7 +89,11 @@ class Engine:
         self._asker: Asker | None = None
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._last_request = 0
+        #: Done when the scheduler has taken us in.
         self._welcome: asyncio.Future[None] | None = None
+        #: Done when we know all workers that were there before us.
+        self._oriented: asyncio.Future[None] | None = None
+        self._unseen = 0
         self._parting: asyncio.Task[None] | None = None
         self._worker_watchers: list[Callable[[], None]] = []
         self.loop = new_event_loop()
@@ -160,6 +164,7 @@ class Engine:
             ClusterError: nobody answers, or we are refused.
         """
         self._welcome = self.loop.create_future()
+        self._oriented = self.loop.create_future()
         self._link = await open_link(
             self.address,
             Reception,
@@ -181,6 +186,7 @@ class Engine:
             )
         )
         await self._welcome
+        await self._oriented
         self._send_outbox()
 
     def _on_messages(self, link: Link, batch: list[Any]) -> None:
@@ -197,7 +203,14 @@ class Engine:
             return
         self.cluster = message.cluster
         link.decode_as(ToClient)
+        self._unseen = message.workers
         self._welcome.set_result(None)
+        self._orient()
+
+    def _orient(self) -> None:
+        """Let the program go on, once it will see the cluster as it is."""
+        if self._unseen <= 0 and self._oriented and not self._oriented.done():
+            self._oriented.set_result(None)
 
     def _on_lost(self, link: Link, error: Exception | None) -> None:
         del link
@@ -212,6 +225,8 @@ class Engine:
         self.broken = Disconnected(f"{how}; tasks that had not ended are lost{hint}")
         if self._welcome is not None and not self._welcome.done():
             self._welcome.set_exception(error or self.broken)
+        elif self._oriented is not None and not self._oriented.done():
+            self._oriented.set_exception(error or self.broken)
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(self.broken)
@@ -342,6 +357,8 @@ class Engine:
 
     def _on_worker_seen(self, message: WorkerSeen) -> None:
         self.workers[message.worker] = message
+        self._unseen -= 1
+        self._orient()
         self._tell_worker_watchers()
 
     def _on_worker_gone(self, message: WorkerGone) -> None:

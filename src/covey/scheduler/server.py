@@ -113,7 +113,7 @@ class SchedulerServer:
         if link.peer is not None:
             self._said(link, batch)
             return
-        first, *rest = batch
+        first, *rest = batch or [None]
         role = link.other_role
         if role is None or not isinstance(first, _INTRODUCTION_OF.get(role, ())):
             self.protocol_errors += 1
@@ -130,7 +130,8 @@ class SchedulerServer:
         link.peer = self.core.next_peer()
         self._links[link.peer] = link
         state = self.core.state
-        link.send(Welcome(link.peer, self.cluster, state.epoch, self._version))
+        workers = len(state.workers) if isinstance(first, ClientIntroduction) else 0
+        link.send(Welcome(link.peer, self.cluster, state.epoch, self._version, workers))
         # In a frame of its own: the peer reads the next one with another union.
         link.flush()
         assert isinstance(first, ClientIntroduction | WorkerIntroduction)

@@ -6,13 +6,14 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from covey.ids import CLIENT_BITS
 from covey.wire.base import Id, Message
 
 
 class ClientIntroduction(Message, frozen=True, tag=100):
     """A client presents itself; ``client`` is the number in its task ids."""
 
-    client: Id
+    client: Annotated[int, msgspec.Meta(ge=1, lt=1 << CLIENT_BITS)]
     name: str
     version: str
     python: str
@@ -44,13 +45,15 @@ class Welcome(Message, frozen=True, tag=110):
     """The scheduler (or, on the data plane, the worker) takes the peer in.
 
     ``peer`` is the number that the peer has from now on, ``epoch`` names this
-    life of the scheduler.
+    life of the scheduler, ``workers`` says how many workers a client is told of
+    right after this.
     """
 
     peer: Id
     cluster: str
     epoch: int
     version: str
+    workers: int = 0
 
 
 class Refusal(Message, frozen=True, tag=111):
