@@ -140,7 +140,10 @@ class AsyncClient(BaseClient):
 
     async def get(self, dsk: Any, keys: Any = None, **options: Any) -> Any:
         """Run a dask graph and return the values of *keys*; see ``Client.get``."""
-        futures = self._dask().futures_of_keys(self, dsk, keys, **options)
+        # In a thread: lowering a large graph takes its time.
+        futures = await asyncio.to_thread(
+            self._dask().futures_of_keys, self, dsk, keys, **options
+        )
         return await self.gather(futures)
 
     def compute(self, collections: Any, **options: Any) -> Any:

@@ -3,12 +3,14 @@
 dask asks its configuration first which scheduler to use.  While a default client
 is alive, that setting is the client.  If dask is imported already, the setting
 is made at once; if not, it is made at the moment dask has been imported: a
-finder at the front of ``sys.meta_path`` waits for that one name and then goes.
+finder at the front of ``sys.meta_path`` waits for that one name.
+
+The finder stays until dask has really been loaded: many a library only looks
+whether dask is there (``importlib.util.find_spec``) and imports nothing.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -17,9 +19,11 @@ from types import ModuleType
 from typing import Any
 
 _clients: list[Any] = []
-_before: dict[str, Any] = {}
+#: What a setting was, and what we made of it.
+_ours: dict[str, tuple[Any, Any]] = {}
 _MISSING = object()
 
+_SCHEDULER = "scheduler"
 #: Beside the scheduler itself: without dask.distributed, dask would shuffle data
 #: frames over one machine's disk, which is wrong on two.
 _SHUFFLE = "dataframe.shuffle.method"
@@ -35,14 +39,16 @@ class _WhenDaskComes(MetaPathFinder):
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         """Let the others find dask, and do our part once it is loaded."""
-        del path, target
         if fullname != "dask":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("dask")
-        if spec is not None and spec.loader is not None:
-            spec.loader = _ThenApply(spec.loader)
-        return spec
+        for finder in list(sys.meta_path):
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(fullname, path, target) if find else None
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _ThenApply(spec.loader)
+                return spec
+        return None
 
 
 class _ThenApply(Loader):
@@ -58,10 +64,11 @@ class _ThenApply(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the module, then become its default."""
-        self._loader.exec_module(module)
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        _stop_waiting()
         _apply()
 
     def __getattr__(self, name: str) -> Any:
@@ -69,6 +76,13 @@ class _ThenApply(Loader):
 
 
 _finder = _WhenDaskComes()
+
+
+def _stop_waiting() -> None:
+    try:
+        sys.meta_path.remove(_finder)
+    except ValueError:
+        return  # It was not there, or another thread was faster.
 
 
 def set_default(client: Any) -> None:
@@ -85,23 +99,33 @@ def unset_default(client: Any) -> None:
     if client not in _clients:
         return
     _clients.remove(client)
-    if not _clients and _finder in sys.meta_path:
-        sys.meta_path.remove(_finder)
+    if not _clients:
+        _stop_waiting()
     if "dask" in sys.modules:
         _apply()
 
 
 def _apply() -> None:
     """Bring dask's configuration into line with the clients that are alive."""
+    _put(_SCHEDULER, _clients[-1] if _clients else _MISSING)
+    _put(_SHUFFLE, "tasks" if _clients else _MISSING, if_unset=True)
+
+
+def _put(key: str, wanted: Any, *, if_unset: bool = False) -> None:
+    """Make a setting ours, or (without *wanted*) what it would be without us."""
     from dask import config
 
-    if _clients:
-        for key in ("scheduler", _SHUFFLE):
-            _before.setdefault(key, config.get(key, _MISSING))
-        config.set({"scheduler": _clients[-1]})
-        if _before[_SHUFFLE] in {None, _MISSING}:
-            config.set({_SHUFFLE: "tasks"})
+    now = config.get(key, _MISSING)
+    if key in _ours:
+        before, ours = _ours.pop(key)
+        if now is ours or now == ours:
+            now = before
+        elif wanted is _MISSING:
+            return  # Somebody has chosen something else since: not ours to undo.
+    elif wanted is _MISSING:
         return
-    for key, value in _before.items():
-        config.set({key: None if value is _MISSING else value})
-    _before.clear()
+    if wanted is _MISSING or (if_unset and now is not _MISSING and now is not None):
+        config.set({key: None if now is _MISSING else now})
+        return
+    _ours[key] = (now, wanted)
+    config.set({key: wanted})

@@ -1,0 +1,62 @@
+"""What a runner does with one node of a dask graph.
+
+This room is what the runners import, so it knows neither client nor wire.
+
+A node travels as a pickle stream with holes (pickle's *persistent ids*)::
+
+    Nodes(shared)                      one "function" for a whole message of nodes
+      └─ (stream, inputs, extras)      the arguments of one node
+            │        │       └─ values of refs: futures and large constants
+            │        └─ values of other nodes, by key
+            └─ holes: an even number 2i is shared[i], an odd one 2i + 1 is extras[i]
+
+``shared`` holds the functions and classes that only travel by value, those of
+``__main__`` and lambdas: pickling such a function takes as long as running a
+thousand small nodes, and a graph names the same one again and again.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+
+class _Filler(pickle.Unpickler):
+    """Reads a stream and fills its holes."""
+
+    def __init__(
+        self, stream: bytes, shared: tuple[Any, ...], extras: tuple[Any, ...]
+    ) -> None:
+        super().__init__(io.BytesIO(stream))
+        self._sources = (shared, extras)
+
+    def persistent_load(self, pid: int) -> Any:
+        return self._sources[pid & 1][pid >> 1]
+
+
+class Nodes:
+    """Runs nodes that share functions; itself the function of their tasks."""
+
+    __slots__ = ("__name__", "shared")
+
+    def __init__(self, label: str, shared: tuple[Any, ...]) -> None:
+        #: How these tasks are called in messages, and whose durations are alike.
+        self.__name__ = label
+        self.shared = shared
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Nodes, (self.__name__, self.shared))
+
+    def __call__(
+        self, written: Any, inputs: dict[Any, Any], extras: tuple[Any, ...] = ()
+    ) -> Any:
+        """Run one node, which may also have come whole, as an object."""
+        if type(written) is bytes:
+            written = _Filler(written, self.shared, extras).load()
+        try:
+            return written(inputs)
+        except Exception as error:
+            # Inner nodes are nobody's futures: only here is it known what failed.
+            error.add_note(f"in the task {written.key!r} of a dask graph")
+            raise

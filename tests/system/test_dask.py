@@ -1,0 +1,271 @@
+"""dask on a real cluster: graphs by hand, and every kind of collection."""
+
+from __future__ import annotations
+
+import gc
+import operator
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+dask = pytest.importorskip("dask")
+
+import dask.array as da  # noqa: E402  (only where dask is)
+import dask.bag as db  # noqa: E402
+import dask.dataframe as dd  # noqa: E402
+import pandas as pd  # noqa: E402
+from dask import delayed  # noqa: E402
+
+from covey import AsyncClient, errors  # noqa: E402
+from covey.dask import get  # noqa: E402
+from covey.interop import dask_graph  # noqa: E402
+
+
+def inc(x):
+    return x + 1
+
+
+def boom(x):
+    raise ValueError(f"no {x}")
+
+
+def until(condition):
+    """Wait for something that the cluster will do without telling us."""
+    for _ in range(200):
+        if condition():
+            return True
+        threading.Event().wait(0.02)
+    return False
+
+
+def tasks_known(client):
+    return sum(client.scheduler_info()["tasks"].values())
+
+
+@pytest.fixture
+def collections():
+    frame = pd.DataFrame({"a": range(100), "b": np.arange(100) % 7})
+    return {
+        "array": da.arange(1000, chunks=100),
+        "bag": db.from_sequence(range(50), npartitions=5),
+        "frame": dd.from_pandas(frame, npartitions=4),
+        "delayed": delayed(inc)(1),
+    }
+
+
+EXPECTED = {
+    "array": lambda v: (v == np.arange(1000)).all(),
+    "bag": lambda v: list(v) == list(range(50)),
+    "frame": lambda v: v.shape == (100, 2) and v.a.sum() == 4950,
+    "delayed": lambda v: v == 2,
+}
+KINDS = sorted(EXPECTED)
+
+mixed = pytest.mark.filterwarnings("ignore:Computing mixed collections:UserWarning")
+
+
+# Graphs by hand.
+
+
+def test_the_shape_of_the_keys_is_the_shape_of_the_values(client):
+    dsk = {"a": 1, ("b", 0): (inc, "a"), "c": (operator.add, "a", ("b", 0))}
+    assert client.get(dsk, "c") == 3
+    assert client.get(dsk, [["a", ("b", 0)], "c", []]) == [[1, 2], 3, []]
+    assert client.get(dsk, ["c", "c"]) == [3, 3]
+
+
+def test_other_names_and_nested_values(client):
+    dsk = {"a": 1, "b": "a", "c": "b", "l": ["a", (inc, "c"), {"k": "b"}]}
+    keys = ["a", "b", "c", "l"]
+    assert client.get(dsk, keys) == list(dask.get(dsk, keys))
+
+
+def test_results_on_the_cluster_are_inputs_of_a_graph(client):
+    one, many = client.submit(inc, 1), client.map(inc, range(5))
+    dsk = {"f": one, "g": "f", "h": (operator.add, "f", many[3]), "s": (sum, many)}
+    assert client.get(dsk, ["f", "g", "h", "s"]) == [2, 2, 6, 15]
+    assert get(client, {"x": many[4], "y": "x"}, ["x", "y"]) == [5, 5]
+
+
+def test_functions_of_the_caller_travel_with_the_graph(client):
+    offset = 10
+    dsk = {i: (lambda x, i=i: x + i + offset, 0.5) for i in range(1, 300)}
+    values = client.get(dsk, list(dsk))
+    assert values == [i + 10.5 for i in range(1, 300)]
+
+
+def test_a_graph_in_several_messages(client, monkeypatch):
+    monkeypatch.setattr(dask_graph, "CHUNK_TASKS", 7)
+    dsk = {("n", i): (inc, i + 1000) for i in range(50)}
+    dsk["sum"] = (sum, list(dsk))
+    gc.collect()
+    assert client.get(dsk, "sum") == sum(range(1001, 1051))
+    assert until(lambda: tasks_known(client) < 20), "intermediates were kept"
+
+
+def test_intermediates_go_as_soon_as_they_can(client):
+    dsk = {("n", i): (inc, i + 1000) for i in range(200)}
+    dsk["sum"] = (sum, list(dsk))
+    gc.collect()
+    future = dask_graph.futures_of_keys(client, dsk, "sum")
+    assert future.result(20) == sum(range(1001, 1201))
+    # Their recipes stay, in case the sum has to be made again.
+    assert until(lambda: client.scheduler_info()["tasks"]["done"] < 100)
+
+
+def test_a_node_that_cannot_travel_leaves_nothing_behind(client, monkeypatch):
+    monkeypatch.setattr(dask_graph, "CHUNK_TASKS", 7)
+    dsk = {("n", i): (inc, i + 1000) for i in range(50)}
+    dsk["bad"] = (operator.add, ("n", 49), threading.Lock())
+    with pytest.raises(errors.NotPicklable, match=r"bad\..*lock"):
+        client.get(dsk, ["bad", *[("n", i) for i in range(50)]])
+    gc.collect()
+    assert until(lambda: tasks_known(client) < 20)
+
+
+def test_what_is_wrong_with_a_graph_is_said(client):
+    with pytest.raises(errors.UsageError, match="cycle: 'a' -> 'b'"):
+        client.get({"a": (inc, "b"), "b": (inc, "a")}, "a")
+    with pytest.raises(errors.UsageError, match="'nowhere'"):
+        client.get({"a": 1}, "nowhere")
+    with pytest.raises(errors.UsageError, match="which keys"):
+        client.get({"a": 1})
+    with pytest.raises(errors.UsageError, match="int"):
+        client.get(5, "a")
+    with pytest.raises(errors.UsageError, match="2 arguments"):
+        get("host", {})
+    with pytest.raises(errors.UsageError, match="not int"):
+        client.persist([5])
+
+
+def test_the_failing_task_is_named(client):
+    dsk = {("bad", 3): (boom, 1), "y": (inc, ("bad", 3)), "z": (inc, "y")}
+    with pytest.raises(ValueError, match="no 1") as caught:
+        client.get(dsk, "z")
+    assert "('bad', 3)" in "".join(caught.value.__notes__)
+
+
+# Collections.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_client_is_the_default(client, collections, kind):
+    assert dask.config.get("scheduler") is client
+    before = client.scheduler_info()["counters"]["tasks_submitted"]
+    assert EXPECTED[kind](collections[kind].compute())
+    assert client.scheduler_info()["counters"]["tasks_submitted"] > before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_future_stands_for_the_whole_value(client, collections, kind):
+    future = client.compute(collections[kind])
+    assert EXPECTED[kind](future.result(30))
+    assert EXPECTED[kind](client.compute(collections[kind], sync=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_persisted_collections_mean_the_same(client, collections, kind):
+    kept = client.persist(collections[kind])
+    assert type(kept) is type(collections[kind])
+    before = client.scheduler_info()["counters"]["tasks_submitted"]
+    assert EXPECTED[kind](kept.compute())
+    again = kept.persist()
+    assert EXPECTED[kind](again.compute())
+    # Nothing was made anew: only put together, twice.
+    made = client.scheduler_info()["counters"]["tasks_submitted"] - before
+    assert made <= 4
+
+
+@mixed
+def test_several_collections_at_once(client, collections):
+    given = [*collections.values(), 5]
+    values = client.compute(given, sync=True)
+    kinds = list(collections)
+    assert all(EXPECTED[k](v) for k, v in zip(kinds, values[:-1], strict=True))
+    assert values[-1] == 5
+    kept = client.persist(list(collections.values()))
+    assert [type(k) for k in kept] == [type(c) for c in collections.values()]
+    values = dask.compute({"all": list(collections.values())})[0]["all"]
+    assert all(EXPECTED[k](v) for k, v in zip(kinds, values, strict=True))
+
+
+def test_collections_inside_lists_and_dicts(client, collections):
+    one = collections["delayed"]
+    nested = client.compute({"a": one, "b": [one, 3]}, sync=True)
+    assert nested == {"a": 2, "b": [2, 3]}
+    assert client.compute([[one, one], one], sync=True) == [[2, 2], 2]
+    assert client.compute([]) == []
+    assert client.compute(7) == 7
+
+
+def test_work_that_collections_share_is_done_once(client, tmp_path):
+    def count(path):
+        with path.open("a") as file:
+            file.write("x")
+        return 1
+
+    path = tmp_path / "count"
+    shared = delayed(count)(path)
+    assert client.compute([shared + 1, shared + 2], sync=True) == [2, 3]
+    assert path.read_text() == "x"
+
+
+def test_shuffles_go_by_tasks(client, collections):
+    frame = collections["frame"]
+    assert len(frame.shuffle("b").compute()) == 100
+    assert frame.merge(frame, on="b").a_x.count().compute() == 1430
+    assert frame.set_index("b").a.sum().compute() == 4950
+
+
+def test_a_large_array_is_brought_by_the_data_plane(client):
+    array = np.random.default_rng(1).random(400_000)
+    chunked = da.from_array(array, chunks=100_000)
+    assert chunked.sum().compute() == pytest.approx(array.sum())
+    assert np.array_equal((chunked * 2).compute(), array * 2)
+    held = {("x", i): (operator.getitem, array, i) for i in range(20)}
+    before = client.scheduler_info()["counters"]["tasks_submitted"]
+    assert client.get(held, ("x", 19)) == array[19]
+    assert client.get(held, list(held)) == list(array[:20])
+    after = client.scheduler_info()["counters"]["tasks_submitted"]
+    assert after - before <= 21 + 2
+
+
+def test_annotations_become_options(client):
+    with dask.annotate(workers="nobody-of-this-name"):
+        nowhere = delayed(inc)(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        future = client.compute(nowhere, optimize_graph=False)
+        assert "nobody-of-this-name" in future.explain()
+    future.cancel()
+    with dask.annotate(workers="nobody-of-this-name", allow_other_workers=True):
+        anywhere = delayed(inc)(2)
+    assert client.compute(anywhere, sync=True, optimize_graph=False) == 3
+    with dask.annotate(priority=lambda key: 3, retries=1):
+        total = (da.ones(10, chunks=5) + 1).sum()
+    assert total.compute(optimize_graph=False) == 20
+
+
+def test_retries_of_an_annotation(client, tmp_path):
+    def twice(path):
+        if not path.exists():
+            path.touch()
+            raise OSError("not yet")
+        return "done"
+
+    with dask.annotate(retries=2):
+        stubborn = delayed(twice)(tmp_path / "mark")
+    assert client.compute(stubborn, sync=True, optimize_graph=False) == "done"
+    other = delayed(twice)(tmp_path / "other")
+    assert client.compute(other, sync=True, retries=2) == "done"
+
+
+async def test_dask_and_the_async_client(client):
+    async with AsyncClient(client.cluster) as other:
+        assert await other.get({"a": 1, "b": (inc, "a")}, ["a", "b"]) == [1, 2]
+        total = da.ones(100, chunks=10).sum()
+        assert await other.compute(total) == 100
+        kept = other.persist(total + 1)
+        assert await other.compute(kept) == 101

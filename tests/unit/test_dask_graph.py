@@ -1,0 +1,195 @@
+"""Graphs of dask on their way out: names, circles, holes, and what goes once."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import subprocess
+import sys
+
+import cloudpickle
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey import errors
+from covey.serde import refs
+from covey.serde.packing import Packer, loads_pack
+
+dask_spec = pytest.importorskip("dask._task_spec")
+
+from covey.interop import dask_graph  # noqa: E402  (only where dask is)
+from covey.interop.dask_node import Nodes  # noqa: E402
+from covey.interop.dask_packing import (  # noqa: E402
+    TABLE_ITEMS_MAX,
+    Ref,
+    Shelf,
+    pack_node,
+)
+
+
+def inc(x):
+    return x + 1
+
+
+class BroughtFuture:
+    def __init__(self, task):
+        self.id = task
+
+
+class Bringer:
+    """Stands for the data plane: remembers what was brought."""
+
+    def __init__(self):
+        self.brought = {}
+        self.numbers = itertools.count(1000)
+
+    def __call__(self, frames, label):
+        task = next(self.numbers)
+        self.brought[task] = pickle.loads(frames[0], buffers=frames[1:])
+        return BroughtFuture(task)
+
+
+def nodes_of(graph):
+    return dask_spec.convert_legacy_graph(graph, all_keys=set(graph))
+
+
+def run(graph, key, values=None, shelf=None, bring=None):
+    """Pack a node as a client does, and run it as a runner does."""
+    bring = bring or Bringer()
+    shelf = shelf or Shelf(bring)
+    node = nodes_of(graph)[key]
+    numbers = {name: 10 + i for i, name in enumerate(sorted(node.dependencies))}
+    packer = Packer()
+    with refs.capture() as found:
+        inputs = {name: Ref(number) for name, number in numbers.items()}
+        pack_node(packer, shelf, node, inputs, str(key))
+    function = pickle.loads(cloudpickle.dumps(Nodes(str(key), tuple(shelf.table))))
+    have = {numbers[name]: (values or {})[name] for name in numbers} | bring.brought
+    assert set(found.task_ids) <= set(have)
+    with refs.inputs_as(have):
+        (arguments,) = loads_pack(packer.take())
+        return function(*arguments)
+
+
+def test_a_node_runs_with_the_values_of_others():
+    graph = {"a": 1, "b": (inc, "a"), "c": (sum, ["a", "b", (inc, "b")])}
+    assert run(graph, "b", {"a": 1}) == 2
+    assert run(graph, "c", {"a": 1, "b": 2}) == 6
+
+
+def test_lambdas_go_into_a_table_once():
+    bring = Bringer()
+    shelf = Shelf(bring)
+    double = lambda x: x * 2  # noqa: E731  (a lambda is what is meant)
+    graph = {("d", i): (double, float(i)) for i in range(10)}
+    assert [run(graph, key, shelf=shelf, bring=bring) for key in graph] == [
+        i * 2.0 for i in range(10)
+    ]
+    assert shelf.table == [double]
+
+
+def test_what_can_be_imported_needs_no_table():
+    shelf = Shelf(Bringer())
+    assert run({"a": (np.multiply, 2, 3)}, "a", shelf=shelf) == 6
+    assert shelf.table == []
+
+
+def test_a_full_table_sends_nodes_whole():
+    bring = Bringer()
+    shelf = Shelf(bring)
+    n = TABLE_ITEMS_MAX + 5
+    graph = {("n", i): (lambda i=i: i,) for i in range(n)}
+    assert [run(graph, key, shelf=shelf, bring=bring) for key in graph] == list(
+        range(n)
+    )
+    assert len(shelf.table) == TABLE_ITEMS_MAX
+
+
+def test_a_large_constant_is_brought_once():
+    bring = Bringer()
+    shelf = Shelf(bring)
+    array = np.arange(100_000)
+    graph = {("x", i): (np.ndarray.__getitem__, array, i) for i in range(5)}
+    assert [run(graph, key, shelf=shelf, bring=bring) for key in graph] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert len(bring.brought) == 1
+    assert len(shelf.holds) == 1
+
+
+def test_many_medium_constants_are_brought_together():
+    bring = Bringer()
+    texts = [str(i) * 30_000 for i in range(5)]
+    assert run({"x": (len, texts)}, "x", bring=bring) == 5
+    assert len(bring.brought) == 1
+
+
+def test_what_cannot_travel_is_named_with_its_node():
+    class Bad:
+        def __reduce__(self):
+            raise TypeError("no way")
+
+    with pytest.raises(errors.NotPicklable, match=r"bad\.args\[0\].*no way"):
+        run({"bad": (inc, Bad())}, "bad")
+
+
+def test_a_failing_node_is_named():
+    with pytest.raises(ZeroDivisionError) as caught:
+        run({("x", 3): (divmod, 1, 0)}, ("x", 3))
+    assert "('x', 3)" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        ("x", "x"),
+        (("x", 0), "x"),
+        (("sum-aggregate-0123456789abcdef", 1, 2), "sum-aggregate"),
+        ("inc-4122de2b-6d1d-4c65-b67c-346e03000000", "inc"),
+        ("read-csv-b67c346e0300", "read-csv"),
+        ("a-b", "a-b"),
+        (7, "7"),
+    ],
+)
+def test_labels_are_without_tokens(key, label):
+    assert dask_graph.label_of(key) == label
+
+
+@given(
+    st.dictionaries(
+        st.integers(0, 12), st.sets(st.integers(0, 12), max_size=4), max_size=13
+    )
+)
+def test_a_circle_is_found_if_and_only_if_there_is_one(drawn):
+    graph = {key: {d for d in needs if d in drawn} for key, needs in drawn.items()}
+    # Told apart in another way: whoever reaches itself is in a circle.
+    reach = {key: set(needs) for key, needs in graph.items()}
+    for _ in graph:
+        for key in graph:
+            reach[key] |= {far for near in reach[key] for far in reach[near]}
+    if any(key in reach[key] for key in graph):
+        with pytest.raises(errors.UsageError, match="cycle") as caught:
+            dask_graph.check_cycles(graph)
+        named = str(caught.value).rpartition(": ")[2].split(" -> ")
+        keys = [int(name) for name in named]
+        assert keys[0] == keys[-1]
+        assert all(far in graph[near] for near, far in itertools.pairwise(keys))
+    else:
+        dask_graph.check_cycles(graph)
+
+
+def test_a_runner_needs_no_client_for_dask():
+    text = (
+        "import sys, covey.interop.dask_node; "
+        "print([m for m in sys.modules if m.startswith(('covey.client', 'msgspec'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
