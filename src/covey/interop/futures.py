@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from covey import clock
 from covey.client.base import BaseClient
 from covey.client.client import Client
+from covey.client.fetching import all_done
 from covey.client.future import Future
+from covey.client.options import options_of
 from covey.errors import TaskCancelled
+from covey.wire.base import Options
 
 T = TypeVar("T")
 
@@ -29,13 +31,15 @@ class _ClusterFuture(concurrent.futures.Future[T]):
     def __init__(self, ours: Future[T]) -> None:
         super().__init__()
         self._ours = ours
+        self._first_cancel = threading.Lock()
 
     def cancel(self) -> bool:
         """Cancel the task unless it has ended; a running one is stopped."""
         if not super().cancel():
             return False
-        self._ours.cancel("the future of the executor was cancelled")
-        self.set_running_or_notify_cancel()
+        if self._first_cancel.acquire(blocking=False):
+            self._ours.cancel("the future of the executor was cancelled")
+            self.set_running_or_notify_cancel()
         return True
 
 
@@ -50,9 +54,14 @@ class ClientExecutor(concurrent.futures.Executor):
     def __init__(self, client: BaseClient, **options: Any) -> None:
         self._client = client
         self._options = options
+        self._pure = bool(options.get("pure", False))
+        self._checked = _checked(**{k: v for k, v in options.items() if k != "pure"})
         self._pending: set[_ClusterFuture[Any]] = set()
+        #: What ``map`` was asked for and is not done; each waits by itself.
+        self._maps: list[Sequence[Future[Any]]] = []
         self._lock = threading.Lock()
-        self._delivering: deque[asyncio.Task[None]] = deque(maxlen=10_000)
+        #: The loop holds its tasks weakly.
+        self._delivering: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
@@ -70,7 +79,10 @@ class ClientExecutor(concurrent.futures.Executor):
         """
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        ours: Future[T] = self._client.submit(_call, fn, args, kwargs, **self._options)
+        # Not by ``client.submit``, which would take some keywords for its own.
+        ours: Future[T] = self._client.submitter.submit(
+            fn, args, kwargs, self._checked, key=None, pure=self._pure
+        )
         theirs = _ClusterFuture(ours)
         with self._lock:
             self._pending.add(theirs)
@@ -82,7 +94,9 @@ class ClientExecutor(concurrent.futures.Executor):
         if ours.status == "finished":
             engine = ours.session.engine
             work = _deliver(ours, theirs, self._forget)
-            self._delivering.append(engine.loop.create_task(work))
+            task = engine.loop.create_task(work)
+            self._delivering.add(task)
+            task.add_done_callback(self._delivering.discard)
             return
         self._forget(theirs)
         if theirs.cancelled():
@@ -118,31 +132,64 @@ class ClientExecutor(concurrent.futures.Executor):
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else clock.monotonic() + timeout
-        futures = self._client.map(fn, *iterables, **self._options)
-
-        def results() -> Iterator[T]:
-            try:
-                for index in range(len(futures)):
-                    left = None
-                    if deadline is not None:
-                        left = max(0.0, deadline - clock.monotonic())
-                    yield futures[index].result(left)
-            finally:
-                if any(not future.done() for future in futures):
-                    self._client.cancel(futures, "nobody reads the results any more")
-
-        return results()
+        futures: Sequence[Future[T]] = self._client.map(fn, *iterables, **self._options)
+        with self._lock:
+            self._maps = [known for known in self._maps if not all_done(known)]
+            self._maps.append(futures)
+        return _results(self._client, futures, deadline)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; with *wait*, return when all have ended."""
         self._closed = True
         with self._lock:
             pending = list(self._pending)
+            maps, self._maps = self._maps, []
         if cancel_futures:
             for future in pending:
                 future.cancel()
+            for futures in maps:
+                self._client.cancel(futures, "the executor was shut down")
         if wait:
             concurrent.futures.wait(pending)
+            for futures in maps:
+                self._client.session.wait(futures, None)
+
+
+def _checked(
+    *,
+    priority: int = 0,
+    retries: int = 0,
+    timeout: float | str | None = None,
+    resources: dict[str, float] | None = None,
+    workers: str | Iterable[str] | None = None,
+    allow_other_workers: bool = False,
+) -> Options:
+    return options_of(
+        priority, retries, timeout, resources, workers, allow_other_workers
+    )
+
+
+def _results(
+    client: BaseClient, futures: Sequence[Future[T]], deadline: float | None
+) -> Iterator[T]:
+    """Yield values in order; let each go once it has been read."""
+    index = 0
+    try:
+        for index in range(len(futures)):
+            future = futures[index]
+            left = None
+            if deadline is not None:
+                left = max(0.0, deadline - clock.monotonic())
+            try:
+                value = future.result(left)
+            except TaskCancelled as error:
+                raise concurrent.futures.CancelledError(str(error)) from error
+            future.release()
+            yield value
+    finally:
+        rest = [future for future in futures[index:] if not future.done()]
+        if rest:
+            client.cancel(rest, "nobody reads the results any more")
 
 
 async def _deliver(
@@ -172,10 +219,6 @@ def _set(
         return  # It was cancelled in the meantime.
 
 
-def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-    return fn(*args, **kwargs)
-
-
 class Executor(ClientExecutor):
     """An executor that brings its own cluster, or uses one that is there.
 
@@ -194,6 +237,22 @@ class Executor(ClientExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end a cluster that was made for this executor."""
-        super().shutdown(wait, cancel_futures=cancel_futures)
-        if self._own is not None and (wait or cancel_futures):
-            self._own.close()
+        if self._own is None:
+            super().shutdown(wait, cancel_futures=cancel_futures)
+        elif wait or cancel_futures:
+            self._end(cancel_futures=cancel_futures)
+        elif not self._closed:
+            self._closed = True
+            # As the standard library does: the interpreter waits for this thread.
+            threading.Thread(target=self._end, name="covey-executor-end").start()
+
+    def _end(self, *, cancel_futures: bool = False) -> None:
+        assert self._own is not None
+        with self._lock:
+            maps = list(self._maps)
+        super().shutdown(wait=True, cancel_futures=cancel_futures)
+        if self._own.status == "running":
+            for futures in maps:
+                # They may be read when the cluster is gone.
+                self._own.session.values(futures, "return")
+        self._own.close()

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -18,29 +19,39 @@ from typing import Any, Self, overload
 
 from covey.client.client import Client
 from covey.client.future import Future
+from covey.errors import UsageError
+from covey.wire.base import DEFAULT_OPTIONS
 
-_shared: dict[str, Client] = {}
+_shared: dict[Any, Client] = {}
 _lock = threading.Lock()
 
 
 def client_at(target: Any) -> Client:
-    """Return a client of the cluster at *target*, the same one for the same address.
+    """Return a client of the cluster at *target*, the same one for the same cluster.
 
     Args:
-        target: ``"host:port"``, ``(host, port)``, a cluster, or a client.
+        target: ``"host:port"``, ``(host, port)``, the path of a connection file, a
+            cluster, or a client.
     """
     if isinstance(target, Client):
         return target
     if isinstance(target, tuple):
         host, port = target
         target = f"{host}:{port}"
-    if not isinstance(target, str):
-        return Client(target, set_as_default=False)
+    # A client keeps its cluster object, so while it is here that id is its own.
+    place = str(target) if isinstance(target, str | os.PathLike) else id(target)
     with _lock:
-        client = _shared.get(target)
-        if client is None or client.status != "running":
-            client = _shared[target] = Client(target, set_as_default=False)
-    return client
+        for known, client in list(_shared.items()):
+            if client.status != "running":
+                del _shared[known]
+        if place not in _shared:
+            _shared[place] = Client(target, set_as_default=False)
+        return _shared[place]
+
+
+if hasattr(os, "register_at_fork"):
+    # A child makes clients of its own.
+    os.register_at_fork(after_in_child=_shared.clear)
 
 
 class RemoteData:
@@ -136,8 +147,10 @@ class Pool:
         kwargs: dict[str, Any] | None = None,
     ) -> RemoteData:
         """Call *fn* once; handles among the arguments stand for their values."""
-        # As a partial, so that no keyword is taken for one of ``submit``'s own.
-        future = self.client.submit(_call, fn, args, kwargs or {})
+        # Not by ``client.submit``, which would take some keywords for its own.
+        future = self.client.submitter.submit(
+            fn, tuple(args), kwargs or {}, DEFAULT_OPTIONS, key=None, pure=False
+        )
         return RemoteData(future)
 
     def close(self) -> None:
@@ -157,10 +170,6 @@ class Pool:
         self.close()
 
 
-def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return fn(*args, **kwargs)
-
-
 def _futures(iterable: Iterable[Any]) -> Iterable[Any]:
     """Return handles as futures, which ``map`` pairs without pickling each."""
     if isinstance(iterable, RemoteList):
@@ -172,16 +181,22 @@ def _futures(iterable: Iterable[Any]) -> Iterable[Any]:
     return iterable
 
 
-def delete(target: Any, data: RemoteData | Iterable[RemoteData]) -> None:
+def delete(target: Any, data: Any) -> None:
     """Drop values from the cluster; their handles are of no use any more.
 
     Args:
         target: the cluster; kept from 2015, the handles know it themselves.
-        data: one handle, or several.
+        data: one handle, or lists of handles, nested as they like.
+
+    Raises:
+        UsageError: there is something else than handles in it.
     """
-    del target
     if isinstance(data, RemoteData):
         data.delete()
-        return
-    for item in data:
-        item.delete()
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
+        for item in data:
+            delete(target, item)
+    else:
+        raise UsageError(
+            f"delete takes RemoteData, or lists of it, not {type(data).__name__}"
+        )

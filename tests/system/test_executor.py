@@ -1,0 +1,206 @@
+"""``concurrent.futures`` over a cluster, held to what the standard library promises."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures as standard
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from covey import Executor, errors
+
+
+def inc(x):
+    return x + 1
+
+
+def boom(x):
+    raise ValueError(f"no {x}")
+
+
+def touch_and_sleep(path):
+    path.touch()
+    time.sleep(60)
+
+
+def with_keywords(*, key, priority=0):
+    return key, priority
+
+
+async def later(x):
+    return x
+
+
+@pytest.fixture
+def executor(client):
+    with client.get_executor() as made:
+        yield made
+
+
+def test_it_is_an_executor_with_true_futures(executor):
+    assert isinstance(executor, standard.Executor)
+    future = executor.submit(inc, 1)
+    assert type(future).__mro__[1] is standard.Future
+    assert future.result(20) == 2
+    assert future.done()
+    assert not future.running()
+    assert not future.cancel()
+    assert future.exception() is None
+
+
+def test_errors_are_the_users(executor):
+    future = executor.submit(boom, 1)
+    with pytest.raises(ValueError, match="no 1"):
+        future.result(20)
+    assert isinstance(future.exception(), ValueError)
+
+
+def test_every_keyword_is_the_functions(executor):
+    assert executor.submit(with_keywords, key=1, priority=2).result(20) == (1, 2)
+    assert executor.submit(later, 3).result(20) == 3
+
+
+def test_what_cannot_travel_is_named(executor):
+    with pytest.raises(errors.NotPicklable, match=r"args\[0\].*lock"):
+        executor.submit(inc, threading.Lock())
+
+
+def test_the_waits_of_the_standard_library(executor):
+    futures = [executor.submit(inc, i) for i in range(100)]
+    assert sorted(f.result() for f in standard.as_completed(futures, 20)) == list(
+        range(1, 101)
+    )
+    done, rest = standard.wait(futures, timeout=20)
+    assert (len(done), len(rest)) == (100, 0)
+    pending = executor.submit(time.sleep, 60)
+    done, rest = standard.wait(
+        [pending, futures[0]], return_when=standard.FIRST_COMPLETED
+    )
+    assert rest == {pending}
+    with pytest.raises(standard.TimeoutError):
+        pending.result(0.05)
+    pending.cancel()
+
+
+def test_callbacks(executor):
+    called = threading.Event()
+    seen = []
+
+    def callback(future):
+        seen.append(future.result())
+        called.set()
+
+    executor.submit(inc, 1).add_done_callback(callback)
+    assert called.wait(20)
+    assert seen == [2]
+
+
+def test_cancel_stops_what_runs(executor, tmp_path):
+    path = tmp_path / "mark"
+    future = executor.submit(touch_and_sleep, path)
+    while not path.exists():
+        threading.Event().wait(0.01)
+    assert future.cancel()
+    assert future.cancel()
+    assert future.cancelled()
+    with pytest.raises(standard.CancelledError):
+        future.result()
+    assert executor.submit(inc, 1).result(20) == 2
+
+
+def test_a_task_that_somebody_else_cancels(executor, client):
+    future = executor.submit(time.sleep, 60)
+    client.cancel(future._ours, "by hand")
+    with pytest.raises(standard.CancelledError):
+        future.result(20)
+    assert future.cancelled()
+
+
+def test_map_is_in_order_and_lets_read_values_go(executor):
+    assert list(executor.map(inc, range(500), chunksize=7)) == list(range(1, 501))
+    assert list(executor.map(np.add, range(3), range(3))) == [0, 2, 4]
+    assert list(executor.map(inc, [])) == []
+    results = executor.map(boom, [1, 2])
+    with pytest.raises(ValueError, match="no 1"):
+        next(results)
+
+
+def test_map_within_a_time(executor):
+    results = executor.map(time.sleep, [0, 60], timeout=0.5)
+    assert next(results) is None
+    with pytest.raises(TimeoutError):
+        next(results)
+
+
+def test_large_values(executor):
+    future = executor.submit(np.ones, 300_000)
+    assert future.result(20).sum() == 300_000
+
+
+def test_no_calls_after_shutdown(client):
+    executor = client.get_executor(priority=1, pure=True)
+    slow = [executor.submit(time.sleep, 0.01 * i) for i in range(5)]
+    results = executor.map(inc, range(3))
+    executor.shutdown()
+    assert all(future.done() for future in slow)
+    assert list(results) == [1, 2, 3]
+    with pytest.raises(RuntimeError, match="shutdown"):
+        executor.submit(inc, 1)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        executor.map(inc, [1])
+    assert client.submit(inc, 1).result(20) == 2
+
+
+def test_shutdown_can_cancel(client):
+    executor = client.get_executor()
+    futures = [executor.submit(time.sleep, 60) for _ in range(6)]
+    results = executor.map(time.sleep, [60] * 3)
+    executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+    with pytest.raises(standard.CancelledError):
+        next(results)
+
+
+async def test_in_a_running_loop(executor):
+    loop = asyncio.get_running_loop()
+    assert await loop.run_in_executor(executor, inc, 1) == 2
+    assert await asyncio.wrap_future(executor.submit(inc, 2)) == 3
+
+
+def test_options_are_checked_at_once(client):
+    with pytest.raises(errors.UsageError, match="priority"):
+        client.get_executor(priority="high")
+    assert client.get_executor()._max_workers == 2
+
+
+@pytest.mark.system
+def test_a_cluster_of_its_own_outlives_the_block_for_its_results():
+    with Executor(n_workers=1) as executor:
+        small = executor.map(inc, range(3))
+        large = executor.map(np.ones, [200_000] * 2)
+        one = executor.submit(np.ones, 200_000)
+    assert list(small) == [1, 2, 3]
+    assert [value.sum() for value in large] == [200_000] * 2
+    assert one.result().sum() == 200_000
+
+
+@pytest.mark.system
+def test_a_cluster_of_its_own_ends_by_itself():
+    executor = Executor(n_workers=1)
+    futures = [executor.submit(inc, i) for i in range(5)]
+    executor.shutdown(wait=False)
+    assert [future.result(20) for future in futures] == [1, 2, 3, 4, 5]
+    for thread in threading.enumerate():
+        if thread.name == "covey-executor-end":
+            thread.join(20)
+    assert executor._own.closed
+
+
+@pytest.mark.system
+def test_a_client_that_was_given_stays(client):
+    with Executor(client) as executor:
+        assert executor.submit(inc, 1).result(20) == 2
+    assert client.submit(inc, 1).result(20) == 2
