@@ -30,7 +30,8 @@ class Progress:
     """
 
     def __init__(self, futures: Any, *, shown: bool) -> None:
-        self._ranges: dict[Any, list[int] | None] = {}
+        #: The tasks watched of each range; ``None`` for all of them.
+        self._ranges: dict[Any, dict[int, None] | None] = {}
         self.total = 0
         for group in futures:
             self._add(group)
@@ -46,13 +47,16 @@ class Progress:
     def _add(self, group: Any) -> None:
         whole = group.whole if isinstance(group, Futures) else None
         if whole is not None:
+            # Some of them may have been given one by one before.
+            self.total += whole.n - len(self._ranges.get(whole) or ())
+            if self._ranges.get(whole, ()) is None:
+                self.total -= whole.n
             self._ranges[whole] = None
-            self.total += whole.n
             return
         for future in futures_in(group):
-            chosen = self._ranges.setdefault(future._range, [])
-            if chosen is not None:
-                chosen.append(future._index)
+            chosen = self._ranges.setdefault(future._range, {})
+            if chosen is not None and future._index not in chosen:
+                chosen[future._index] = None
                 self.total += 1
 
     @property
@@ -111,16 +115,22 @@ class Progress:
             self._stop.wait(_REDRAW_SECONDS)
 
 
-def progress(*futures: Any, force: bool = False) -> Progress:
+def progress(
+    *futures: Any, notebook: bool | None = None, force: bool = False
+) -> Progress:
     """Show a bar on stderr until the tasks have ended, and return at once.
 
     Args:
         *futures: futures, nested as they like.
-        force: draw even if stderr is no terminal.
+        notebook: whether this is a notebook, where stderr is no terminal but
+            a line can be redrawn all the same; by default found out.
+        force: draw even if stderr is neither.
 
     Returns:
         A handle: ``.wait()`` waits for the end, ``.done`` and ``.total`` count.
     """
     when = config.get().client.progress
-    shown = when == "always" or (when == "auto" and sys.stderr.isatty())
+    if notebook is None:
+        notebook = "ipykernel" in sys.modules
+    shown = when == "always" or (when == "auto" and (notebook or sys.stderr.isatty()))
     return Progress(futures, shown=force or shown)
