@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from covey import clock, config
+from covey.cluster import machine
 from covey.errors import StartFailed, UsageError
 from covey.net.addresses import Address, parse_address
 from covey.net.connection_file import (
@@ -30,6 +31,7 @@ from covey.net.connection_file import (
     file_for,
     fresh_directory,
     leave_runtime_directory,
+    remove_connection_file,
     write_connection_file,
 )
 from covey.units import parse_bytes
@@ -92,20 +94,17 @@ class LocalCluster:
         self._pid = os.getpid()
         directory = fresh_directory("local")
         token = secrets.token_hex(32)
-        plan = {
-            "token": token,
-            "directory": directory,
-            "host": host,
-            "port": port,
-            "name": name,
-            "machines": _split(runners, machines),
-            "threads": threads,
-            "resources": resources or {},
-            "memory_limit_bytes": memory(memory_limit),
-            "sys_path": [path or str(Path.cwd()) for path in sys.path],
-            "cwd": str(Path.cwd()),
-            "check": bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
-        }
+        plan = make_plan(
+            directory=directory,
+            token=token,
+            host=host,
+            port=port,
+            name=name,
+            machines=_split(runners, machines),
+            threads=threads,
+            memory_limit=memory_limit,
+            resources=resources,
+        )
         start = _start_process if processes else _start_threads
         self._stop: Callable[[], None]
         try:
@@ -124,13 +123,15 @@ class LocalCluster:
             parse_address(facts["address"]), bytes.fromhex(token)
         )
         if self.port:
-            path = file_for(self.port)
             tcp = Address(self.host, self.port, "")
-            write_connection_file(path, self.connection._replace(address=tcp))
+            told = self.connection._replace(address=tcp)
+            write_connection_file(file_for(self.port), told)
+        else:
+            told = None
         self.n_workers = runners
         self.threads_per_worker = threads
         self._finalizer = weakref.finalize(
-            self, _finish, stop, directory, self.port, os.getpid()
+            self, _finish, stop, directory, told, os.getpid()
         )
 
     @property
@@ -176,6 +177,39 @@ class LocalCluster:
         )
 
 
+def make_plan(
+    *,
+    directory: str,
+    token: str,
+    host: str | None,
+    port: int,
+    machines: list[int],
+    threads: int,
+    name: str = "local",
+    memory_limit: float | str | None = None,
+    resources: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return all that an ``EmbeddedCluster`` needs to know, in plain types.
+
+    Raises:
+        UsageError: the memory limit makes no sense.
+    """
+    return {
+        "token": token,
+        "directory": directory,
+        "host": host,
+        "port": port,
+        "name": name,
+        "machines": machines,
+        "threads": threads,
+        "resources": resources or {},
+        "memory_limit_bytes": memory(memory_limit),
+        "sys_path": [path or str(Path.cwd()) for path in sys.path],
+        "cwd": str(Path.cwd()),
+        "check": bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
+    }
+
+
 def shape(
     n_workers: int | None, threads: int | None, processes: bool
 ) -> tuple[int, int]:
@@ -187,12 +221,10 @@ def shape(
     for label, value in (("n_workers", n_workers), ("threads_per_worker", threads)):
         if value is not None and value < 1:
             raise UsageError(f"{label}= takes a whole number from 1 up, not {value!r}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    cores = cores or os.cpu_count() or 1
     if not processes:
-        return n_workers or 1, threads or cores
+        return n_workers or 1, threads or machine.cores()
     if n_workers is None:
-        n_workers = max(1, cores // (threads or 1))
+        n_workers = max(1, machine.cores() // (threads or 1))
     return n_workers, threads or 1
 
 
@@ -204,9 +236,7 @@ def _split(runners: int, machines: int) -> list[int]:
 
 def memory(limit: float | str | None) -> int:
     """Return a memory limit in bytes; ``None`` and ``"auto"`` mean all there is."""
-    import psutil
-
-    total = int(psutil.virtual_memory().total)
+    total = machine.memory_bytes()
     if limit is None or limit == "auto":
         return total
     if isinstance(limit, float) and limit <= 1:
@@ -214,12 +244,17 @@ def memory(limit: float | str | None) -> int:
     return parse_bytes(limit) if isinstance(limit, str) else int(limit)
 
 
-def _finish(stop: Callable[[], None], directory: str, port: int, pid: int) -> None:
-    """End a cluster, from the process that made it only."""
+def _finish(
+    stop: Callable[[], None], directory: str, told: Connection | None, pid: int
+) -> None:
+    """End a cluster, from the process that made it only.
+
+    *told* is what its connection file says, if it listens on a port.
+    """
     if os.getpid() == pid:
         stop()
-        if port:
-            file_for(port).unlink(missing_ok=True)
+        if told is not None:
+            remove_connection_file(file_for(told.address.port), told)
         shutil.rmtree(directory, ignore_errors=True)
         leave_runtime_directory()
 

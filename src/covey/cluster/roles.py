@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from covey import clock
 from covey.errors import Disconnected, Refused, UsageError
-from covey.net.addresses import Address, host_identity, own_host_towards
+from covey.net.addresses import Address, host_identity
 from covey.net.connect import open_link
 from covey.net.connection_file import (
     Connection,
@@ -24,6 +24,7 @@ from covey.net.connection_file import (
     fresh_directory,
     leave_runtime_directory,
     read_connection_file,
+    remove_connection_file,
     write_connection_file,
 )
 from covey.net.link import Link
@@ -109,7 +110,7 @@ async def serve_scheduler(
         return await ended
     finally:
         for path in files:
-            path.unlink(missing_ok=True)
+            remove_connection_file(path, connection)
         reason = ended.result() if ended.done() else ""
         await server.close(*filter(None, [reason]))
         leave_runtime_directory()
@@ -180,11 +181,11 @@ class WorkerRole:
         )
         try:
             starting = asyncio.ensure_future(agent.start_runners())
-            host = plan["host"] or own_host_towards(address.host)
-            places = [Address("", 0, f"{directory}/data"), Address(host, 0, "")]
-            addresses = await agent.listen(places)
             link = await self._join(address, agent)
-            link.send(self._introduction(addresses))
+            # Other workers reach this one where the scheduler sees it.
+            host = plan["host"] or link.own_host or "127.0.0.1"
+            places = [Address("", 0, f"{directory}/data"), Address(host, 0, "")]
+            link.send(self._introduction(await agent.listen(places)))
             await self._welcome
             self._agent = agent
             agent.attach(link)

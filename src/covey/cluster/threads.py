@@ -66,7 +66,7 @@ class ThreadRunner(RunnerProcess):
         words = memoryview(self._words).cast("Q")
         for index, (_, theirs) in enumerate(pairs[1:]):
             marks = words[_MARK_WORDS * index : _MARK_WORDS * (index + 1)]
-            _thread(f"slot-{index}", theirs, loop.serve_slot, marks, state, index)
+            _thread(f"slot-{index}", theirs, _serve_slot, marks, state, index)
         _thread("control", pairs[0][1], control.serve_control, state)
         self.control.tell(["setup", self._setup])
 
@@ -93,6 +93,14 @@ class ThreadRunner(RunnerProcess):
             f"the threads that ran it on {worker} were ended",
             details={"worker": worker},
         )
+
+
+def _serve_slot(
+    sock: socket.socket, marks: memoryview, state: RunnerState, index: int
+) -> None:
+    """Serve a slot until nobody does: a task may hand it to another thread."""
+    loop.serve_slot(sock, marks, state, index)
+    state.slots[index].stopped.wait()
 
 
 def _thread(

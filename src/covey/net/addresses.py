@@ -6,6 +6,7 @@ type ``host:port``, or dask's ``tcp://host:port``.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -61,7 +62,17 @@ def parse_address(text: str) -> Address:
 
 def is_loopback(host: str) -> bool:
     """Whether *host* names this machine's loopback interface."""
-    return host in {"localhost", "::1", ""} or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether *host* stands for all interfaces of this machine."""
+    return host in {"", "0.0.0.0", "::"}  # noqa: S104  (nothing is bound here)
 
 
 def host_identity() -> str:
@@ -83,12 +94,21 @@ def host_identity() -> str:
     return "/".join(parts)
 
 
-def own_host_towards(host: str) -> str:
-    """Return the address of this machine that *host* can answer to."""
-    if is_loopback(host):
-        return "127.0.0.1"
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        # Connecting a datagram socket sends nothing: it only picks a route.
-        probe.connect((host, 9))
-        return str(probe.getsockname()[0])
+#: Reserved for documentation: nobody is there, but there is a route to it.
+_FAR_AWAY: Final = "192.0.2.1"
+
+
+def own_host() -> str:
+    """Return an address of this machine that other machines can reach, if any."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Connecting a datagram socket sends nothing: it only picks a route.
+            probe.connect((_FAR_AWAY, 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            pass
+    import psutil
+
+    interfaces = psutil.net_if_addrs().values()
+    known = [a.address for i in interfaces for a in i if a.family == socket.AF_INET]
+    return next((host for host in known if not is_loopback(host)), "127.0.0.1")

@@ -7,7 +7,8 @@ clients of the same user find it by the address, so nobody types a secret::
         clusters/8786.json          a scheduler listening on port 8786
         local-x7f3/scheduler        the sockets of an embedded cluster
 
-What others could have written or read is refused.
+What others could have written or read is refused.  A file that was left behind by
+a process that was killed is told from one that counts.
 """
 
 from __future__ import annotations
@@ -21,8 +22,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from covey.errors import UsageError
-from covey.net.addresses import Address, is_loopback, parse_address
+from covey.errors import NoScheduler, UsageError
+from covey.net.addresses import (
+    Address,
+    host_identity,
+    is_loopback,
+    is_wildcard,
+    own_host,
+    parse_address,
+)
 
 #: Two processes may tidy up and begin at the same moment, but not for long.
 _TRIES: Final = 5
@@ -40,6 +48,7 @@ class Connection(NamedTuple):
     def join_string(self) -> str:
         """One line for another machine.  It holds the secret: treat it so."""
         host = self.address.host
+        host = own_host() if is_wildcard(host) else host
         host = f"[{host}]" if ":" in host else host
         return f"{_SCHEME}{self.secret.hex()}@{host}:{self.address.port}"
 
@@ -129,8 +138,17 @@ def write_connection_file(path: Path, connection: Connection) -> None:
     An older file of this user is replaced.
 
     Raises:
-        OSError: the place cannot be written.
+        UsageError: the place cannot be written.
     """
+    try:
+        _write(path, connection)
+    except OSError as error:
+        raise UsageError(
+            f"the connection file {path} cannot be written: {error.strerror}"
+        ) from error
+
+
+def _write(path: Path, connection: Connection) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     fresh.unlink(missing_ok=True)
@@ -140,6 +158,7 @@ def write_connection_file(path: Path, connection: Connection) -> None:
             "address": str(connection.address),
             "token": connection.secret.hex(),
             "pid": os.getpid(),
+            "host": host_identity(),
         }
         json.dump(fields, file)
         file.write("\n")
@@ -151,6 +170,7 @@ def read_connection_file(path: Path) -> Connection:
 
     Raises:
         UsageError: it is not there, not ours, open to others, or garbled.
+        NoScheduler: the process that wrote it has ended.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -171,9 +191,26 @@ def read_connection_file(path: Path) -> Connection:
         try:
             fields: dict[str, Any] = json.load(file)
             address = parse_address(fields["address"])
-            return Connection(address, bytes.fromhex(fields["token"]))
+            connection = Connection(address, bytes.fromhex(fields["token"]))
+            pid = int(fields["pid"])
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is no connection file: {error}") from error
+    # Process ids of another machine, or another container, tell us nothing.
+    if fields.get("host") == host_identity() and not _is_alive(pid):
+        raise NoScheduler(
+            f"the cluster that {path} tells of is gone: its process {pid} has ended "
+            f"without removing the file. Start a new one"
+        )
+    return connection
+
+
+def remove_connection_file(path: Path, connection: Connection) -> None:
+    """Remove *path*, unless another cluster's file has replaced it by now."""
+    try:
+        if read_connection_file(path) == connection:
+            path.unlink(missing_ok=True)
+    except (UsageError, NoScheduler):
+        pass  # It is not ours any more.
 
 
 def parse_join_string(text: str) -> Connection | None:
@@ -210,7 +247,7 @@ def known_connections() -> Iterator[tuple[Path, Connection]]:
     for path in sorted(folder.glob("*.json")):
         try:
             yield path, read_connection_file(path)
-        except UsageError:
+        except (UsageError, NoScheduler):
             continue
 
 
@@ -220,9 +257,8 @@ def secret_for(address: Address) -> bytes | None:
         known = connection.address
         if known.port != address.port:
             continue
-        everywhere = known.host in {"", "0.0.0.0", "::"}  # noqa: S104  (none is bound)
         same = known.host == address.host
         local = is_loopback(known.host) and is_loopback(address.host)
-        if same or local or everywhere:
+        if same or local or is_wildcard(known.host):
             return connection.secret
     return None

@@ -353,6 +353,12 @@ class Link(asyncio.Protocol):
         self.abort()
 
     @property
+    def own_host(self) -> str:
+        """The address of this machine that the peer sees; empty on a unix socket."""
+        name = self._transport and self._transport.get_extra_info("sockname")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    @property
     def unsent_bytes(self) -> int:
         """How much has been written but not yet taken by the kernel."""
         if self._transport is None or self._transport.is_closing():

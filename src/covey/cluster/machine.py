@@ -1,0 +1,54 @@
+"""What this machine has for us: cores and memory, within its container's limits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+_CGROUP: Final = Path("/sys/fs/cgroup")
+
+#: The second version of control groups has one file, the first another.
+_MEMORY_FILES: Final = ("memory.max", "memory/memory.limit_in_bytes")
+
+
+def cores(root: Path = _CGROUP) -> int:
+    """Return how many cores this process may keep busy."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota = _cpu_quota(root)
+    return max(1, min(count, int(quota))) if quota else count
+
+
+def _cpu_quota(root: Path) -> float | None:
+    """Return how many cores' worth of time the container gets, if it is limited."""
+    words = _words(root / "cpu.max")
+    if not words:
+        words = _words(root / "cpu/cpu.cfs_quota_us")
+        words += _words(root / "cpu/cpu.cfs_period_us")
+    try:
+        quota, period = map(int, words)
+    except ValueError:
+        return None  # "max", or no such file: no limit.
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def memory_bytes(root: Path = _CGROUP) -> int:
+    """Return how much memory this process may use."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    for name in _MEMORY_FILES:
+        words = _words(root / name)
+        if words and words[0].isdigit():
+            return min(total, int(words[0]))
+    return total
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text("ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
