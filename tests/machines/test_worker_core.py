@@ -213,6 +213,18 @@ def test_a_task_that_runs_too_long_fails_with_a_timeout(world):
     assert "1 s" in failure.message
 
 
+def test_an_overdue_time_limit_is_not_put_off_by_a_later_one():
+    world = world_of(2)
+    first = world.run(1, timeout=1.0)
+    world.slots[0].read()
+    interrupts = seen(world, orders.Interrupt)
+    # The loop was busy: before the tick of the first, news of a second come.
+    world.now += 1.5
+    world.run(1, timeout=3600.0)
+    world.tick()
+    assert [order.run for order in interrupts] == [first]
+
+
 def test_a_task_that_does_not_listen_is_killed_and_fails_with_a_timeout():
     world = world_of(1, 2)
     number = world.run(1, timeout=1.0)

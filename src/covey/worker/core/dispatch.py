@@ -347,7 +347,10 @@ def check_deadlines(state: WorkerState) -> None:
 
 
 def wake(state: WorkerState, time: float) -> None:
-    """Ask for a tick at *time*, unless an earlier one is due."""
-    if state.wake_at <= state.now or time < state.wake_at:
+    """Ask for a tick at *time*, unless an earlier one is coming.
+
+    One that is overdue is still coming: a later one must not take its place.
+    """
+    if not state.wake_at or time < state.wake_at:
         state.wake_at = time
         state.order(WakeAt(time))
