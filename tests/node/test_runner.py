@@ -455,6 +455,69 @@ def test_a_task_is_interrupted_in_another_thread(held, start):
     assert agent.slots[0].outcomes(1) == {200: 1}
 
 
+class LoadsOnce:
+    """A function that does not finish loading the first time."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        def load(folder):
+            mark = folder / "mark"
+            if mark.exists():
+                return abs
+            mark.touch()
+            while True:
+                pass
+
+        return by_value(load), (self.folder,)
+
+    def __call__(self):
+        raise NotImplementedError
+
+
+def test_whoever_follows_an_interrupted_one_gets_its_own_arguments(agent, tmp_path):
+    """It was interrupted before its arguments were taken."""
+    agent.run(LoadsOnce(tmp_path), [(-1,), (-2,), (-3,)])
+    while not (tmp_path / "mark").exists():
+        threading.Event().wait(0.001)
+    agent.control.send([["cancel", 0, 1, 100]])
+    found = agent.slots[0].outcomes(3)
+    assert isinstance(found.pop(100), TaskCancelled)
+    assert found == {101: 2, 102: 3}
+
+
+def test_interrupts_at_any_moment_hit_whom_they_are_meant_for(agent):
+    """Each element ends once, with its own value, or cancelled if it was asked to."""
+
+    def work(x):
+        for _ in range(x % 5 * 100_000):
+            pass
+        return x
+
+    wanted, hit = set(), 0
+    for number in range(5):
+        base, count = 1000 * (number + 1), 40
+        agent.run(by_value(work), [(base + i,) for i in range(count)], base=base, run=1)
+        task = 0
+        while task != base + count - 1:
+            # Whoever executes at this moment, or has just ended.
+            task = int.from_bytes(agent.marks[8:16], sys.byteorder)
+            if base <= task < base + count and task not in wanted:
+                agent.control.send([["cancel", 0, 1, task]])
+                wanted.add(task)
+            threading.Event().wait(0.0003)
+        found = agent.slots[0].outcomes(count)
+        assert set(found) == set(range(base, base + count))
+        wrong = {task: value for task, value in found.items() if value != task}
+        assert set(wrong) <= wanted
+        assert all(isinstance(error, TaskCancelled) for error in wrong.values())
+        hit += len(wrong)
+    assert hit
+    agent.run(abs, [(-1,)], base=200)
+    assert agent.slots[0].outcomes(1) == {200: 1}
+
+
 def test_a_late_cancel_hits_nobody(agent):
     agent.run(abs, [(-1,)])
     agent.slots[0].outcomes(1)

@@ -253,8 +253,8 @@ def test_after_ctrl_c_a_session_goes_on():
         import covey
         client = covey.Client(n_workers=2)
         futures = client.map(time.sleep, [3600] * 10)
-        print("go", flush=True)
         try:
+            print("go", flush=True)
             client.gather(futures)
         except KeyboardInterrupt:
             print("interrupted", flush=True)

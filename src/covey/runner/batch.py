@@ -104,7 +104,10 @@ class Batch:
         function_id: which function to call.
         base: the id of the first task.
         count: how many tasks there are.
+        pack: their arguments.
         inputs: what their arguments refer to, or ``None``.
+        distances: how far away the results lie that they take as arguments, if
+            that is all they take.
         arguments: decodes the arguments of one element after the other.
         begun: the first element that a loop which takes over may claim.
         claims: yields the elements that nobody has claimed yet.
@@ -117,9 +120,11 @@ class Batch:
         "begun",
         "claims",
         "count",
+        "distances",
         "function_id",
         "inputs",
         "lock",
+        "pack",
         "run",
     )
 
@@ -129,10 +134,22 @@ class Batch:
         self.base = base
         self.count = len(pack)
         self.begun = 0
+        self.pack = pack
         self.inputs: Inputs | None = None
-        self.arguments: Iterator[Any] = loads_pack(pack)
+        self.distances: tuple[int, ...] | None = None
+        self.arguments: Iterator[Any] = iter(())
+        self.rewind(0)
         self.claims: Iterator[int] = iter(range(self.count))
         self.lock = threading.Lock()
+
+    def rewind(self, index: int) -> None:
+        """Let the next arguments be those of element *index*."""
+        rest = self.count - index
+        if self.distances is None or self.inputs is None:
+            self.arguments = loads_pack(self.pack.cut(index, self.count))
+        else:
+            first = self.base + index
+            self.arguments = self.inputs.rows(first, rest, self.distances)
 
     def retract(self, count: int) -> tuple[int, int]:
         """Take back at most *count* elements from the end; -1 means all.
@@ -164,8 +181,6 @@ def read_batch(operation: list[Any], frame: Frame, mapped_value: MappedValue) ->
             else:
                 _, task_id, path, size = entry
                 batch.inputs.add_segment(task_id, path, size)
-        distances = columns_of(arguments)
-        if distances is not None:
-            rows = batch.inputs.rows(batch.base, batch.count, distances)
-            batch.arguments = rows
+        batch.distances = columns_of(arguments)
+        batch.rewind(0)
     return batch

@@ -43,15 +43,7 @@ class Setup:
 
 
 class Loop(Protocol):
-    """A thread that serves a slot, as tasks and the control thread see it.
-
-    Attributes:
-        shielded: an interrupt must not be raised now.
-        wanted: run and task that somebody wants interrupted.
-    """
-
-    shielded: bool
-    wanted: tuple[int, int] | None
+    """A thread that serves a slot, as tasks and the control thread see it."""
 
     @property
     def setup(self) -> Setup:
@@ -70,12 +62,12 @@ class Loop(Protocol):
         """Say that this task goes on."""
         ...
 
-    def interrupt(self) -> None:
-        """Raise ``TaskInterrupted`` in the loop's thread."""
+    def interrupt(self, run: int, task_id: int) -> bool:
+        """Interrupt a task if the thread executes it, and say whether it does."""
         ...
 
-    def must_stop(self) -> bool:
-        """Say whether an interrupt that arrives right now is meant for this task."""
+    def take_signal(self) -> bool:
+        """Say whether a signal that arrives right now is meant for this task."""
         ...
 
     def flush_meanwhile(self) -> None:

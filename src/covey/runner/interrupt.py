@@ -23,8 +23,7 @@ def install() -> None:
 
 def _on_signal(_number: int, _frame: FrameType | None) -> None:
     loop = here.loop
-    if loop is not None and loop.must_stop():
-        loop.wanted = None
+    if loop is not None and loop.take_signal():
         raise TaskInterrupted
 
 
@@ -38,8 +37,7 @@ def signal_main_thread() -> None:
 def raise_in_thread(thread_id: int) -> None:
     """Raise ``TaskInterrupted`` in a thread at its next bytecode.
 
-    The caller has just seen which task runs there.  Under the GIL that is still
-    so when the exception is raised, because the thread cannot have moved on.
+    By then it may have moved on: see ``loop`` for what keeps that harmless.
     """
     import ctypes
 

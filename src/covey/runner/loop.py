@@ -14,10 +14,19 @@ nothing for a while asks the control thread to send what is settled: a short tas
 must not wait behind a long one.  A stretch of small
 results becomes one ``ran``; failures and large results end a stretch.
 
-Interrupts (``TaskInterrupted``) may come at almost any bytecode.  What makes
-that safe: an interrupt is raised only while ``executing()`` names the task that
-is meant and the loop is not ``shielded``; when it arrives, ``_interrupted`` asks
-whether the element was settled already, and settles it if it was not.
+Interrupts (``TaskInterrupted``) may come at almost any bytecode, but only while
+the loop is not ``shielded``: in ``_run_elements`` and in what that calls.  In the
+main thread a signal brings them, and its handler sees for itself which task runs.
+To another thread the control thread sends them, which takes two precautions:
+
+* It decides while it holds the ``gate``.  Whoever raises the shield passes the
+  gate first, and there meets what was sent before; nothing comes behind it.
+* It writes ``wanted`` before it reads the mark; the loop writes the mark before
+  it reads ``wanted``.  So one of them notices if the loop moves on just then, and
+  what was meant for the element before is swallowed at the gate.
+
+When an interrupt arrives, ``_interrupted`` asks whether the element was settled
+already, and settles it if it was not.
 """
 
 from __future__ import annotations
@@ -60,7 +69,8 @@ class _Settling:
 
     def __enter__(self) -> None:
         loop = self._loop
-        self._before, loop.shielded = loop.shielded, True
+        self._before = loop.shielded
+        loop.shield()
         loop.booking.acquire()
 
     def __exit__(self, *_: object) -> None:
@@ -75,13 +85,17 @@ class SlotLoop:
     Attributes:
         shielded: an interrupt must not be raised now.
         wanted: run and task that somebody wants interrupted.
+        gate: held while it is decided whether to interrupt.
     """
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self.process = slot.process
-        self.shielded = False
+        self.shielded = True
         self.wanted: tuple[int, int] | None = None
+        self.gate = threading.Lock()
+        #: Whom the last interrupt was sent to.
+        self._sent: tuple[int, int] | None = None
         self._packer = Packer(slot.process.setup.inline_limit)
         self._operations: list[list[Any]] = []
         self._body: list[Buffer] = []
@@ -119,13 +133,7 @@ class SlotLoop:
         self._packer.limit_bytes = self.process.setup.inline_limit
         here.loop = self
         try:
-            while True:
-                try:
-                    self._serve()
-                    break
-                except TaskInterrupted:
-                    # It came after its task had ended.
-                    continue
+            self._serve()
         except Gone:
             self.process.gone()
         except BaseException:
@@ -175,14 +183,17 @@ class SlotLoop:
         with refs.inputs_as(batch.inputs):
             while True:
                 try:
+                    self.shielded = False
                     done = self._run_elements(batch)
-                    self._close_stretch()
-                    return done
+                    self.shield()
                 except TaskInterrupted:
                     self._interrupted(batch)
                     self._flush()
                     if self._detached_task is not None:
                         return False
+                else:
+                    self._close_stretch()
+                    return done
 
     def _run_elements(self, batch: Batch) -> bool:
         """The hot loop: true when all are done, false if the slot was given away."""
@@ -201,6 +212,8 @@ class SlotLoop:
                 # is always the one that is marked.
                 marks[1] = base + index
                 try:
+                    if self.wanted is not None:
+                        self._let_pass()
                     if function is None:
                         function = self.process.function(batch.function_id)
                         self._began = now = clock()
@@ -324,45 +337,94 @@ class SlotLoop:
 
     # Interrupts.
 
-    def interrupt(self) -> None:
-        """Raise ``TaskInterrupted`` in this loop's thread; another thread calls."""
-        main = threading.main_thread().ident
-        if self.process.own_process and self._thread_id == main:
-            interrupt.signal_main_thread()
-        else:
-            interrupt.raise_in_thread(self._thread_id)
+    def interrupt(self, run: int, task_id: int) -> bool:
+        """Interrupt a task if this thread executes it, and say whether it does.
 
-    def must_stop(self) -> bool:
-        """Say whether an interrupt that arrives right now is meant for this task."""
-        return not self.shielded and self.wanted == self.executing()
+        Another thread calls.
+        """
+        target = (run, task_id)
+        main = threading.main_thread().ident
+        by_signal = self.process.own_process and self._thread_id == main
+        with self.gate:
+            before = self.wanted
+            if not by_signal:
+                self.wanted = target
+            if self.executing() != target:
+                self.wanted = before
+                return False
+            self.wanted = target
+            if self.shielded:
+                return True  # Noticed when the task goes on, if it does.
+            if by_signal:
+                interrupt.signal_main_thread()
+            else:
+                self.wanted = None
+                if self._sent != target:
+                    self._sent = target
+                    interrupt.raise_in_thread(self._thread_id)
+            return True
+
+    def take_signal(self) -> bool:
+        """Say whether a signal that arrives right now is meant for this task."""
+        if self.shielded or self.wanted != self.executing():
+            return False
+        self._sent, self.wanted = self.wanted, None
+        return True
+
+    def shield(self) -> None:
+        """Let no interrupt in from here on; one that was sent before is raised."""
+        if not self.shielded:
+            with self.gate:
+                _bytecode()
+                self.shielded = True
+
+    def _let_pass(self) -> None:
+        """Swallow an interrupt that was meant for the element before this one."""
+        try:
+            with self.gate:
+                _bytecode()
+                if self.wanted != self.executing():
+                    self.wanted = None
+        except TaskInterrupted:
+            if self._sent == self.executing():
+                raise
 
     def _interrupted(self, batch: Batch) -> None:
         """Settle the element that was interrupted, if it is not settled yet."""
         self.shielded = True
-        self.wanted = None
+        self.wanted = self._sent = None
         _, task_id = self.executing()
         index = task_id - batch.base
         settled = self._start + len(self._packer)
-        if task_id != NOBODY and index >= settled:
+        if index >= settled:
             error = TaskCancelled("the task was cancelled while it ran")
             self._fail(index, error, self._began)
-        self.shielded = False
+        if self._detached_task is None:
+            # Nobody can say whether its arguments had been taken.
+            batch.rewind(index + 1)
 
     # Waiting for subtasks.
 
     def hand_over(self) -> None:
         """Give the slot to a new thread, because this task is going to wait."""
-        self._blocking_depth += 1
-        if self._blocking_depth > 1:
+        if self._blocking_depth:
+            self._blocking_depth += 1
             return
         with self._settling():
+            # Counted where no interrupt comes: who is interrupted in here leaves
+            # without a word to resume().
+            self._blocking_depth = 1
             successor = self._detach()
             self._operations.append(["blocked", *self.executing()])
             self._flush()
         if successor is not None:
             name = f"{threading.current_thread().name}+"
             threading.Thread(target=successor.serve, name=name, daemon=True).start()
-        self._notice_interrupt()
+        try:
+            self._notice_interrupt()
+        except TaskInterrupted:
+            self.resume()
+            raise
 
     def _detach(self) -> SlotLoop | None:
         """Let go of the slot; return who serves it next, if it was still ours."""
@@ -393,6 +455,10 @@ class SlotLoop:
         if self.wanted is not None and self.wanted == self.executing():
             self.wanted = None
             raise TaskInterrupted
+
+
+def _bytecode() -> None:
+    """Be a place where the interpreter raises what was sent to this thread."""
 
 
 def _as_failure(error: BaseException) -> BaseException:

@@ -125,10 +125,4 @@ class Slot:
 
     def cancel(self, run: int, task_id: int) -> bool:
         """Interrupt a task if it is executing now, and say whether it was."""
-        for loop in self._loops():
-            if loop.executing() == (run, task_id):
-                loop.wanted = (run, task_id)
-                if not loop.shielded:
-                    loop.interrupt()
-                return True
-        return False
+        return any(loop.interrupt(run, task_id) for loop in self._loops())
