@@ -20,9 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "machines"))
 import scheduler_world
 import worker_world
 
+from covey.client.core import invariants
+from covey.client.core.ranges import Range, Wishes
 from covey.payload import Pack
 from covey.wire import client_link, worker_link
-from covey.wire.base import Options
+from covey.wire.base import Failure, Options
 from covey.worker.core import orders
 
 sys.path.pop(0)
@@ -375,6 +377,61 @@ class WorkerStory:
         return type(message).__name__
 
 
+class ClientStory:
+    """News from the scheduler around the client's tables."""
+
+    _LETTERS = "-=o!x"
+
+    def __init__(self):
+        self.wishes = Wishes()
+        self.names = Names()
+        self.ranges = {}
+        self.lines = []
+
+    def tell(self, words):
+        self.lines = []
+        verb, name, *rest = words
+        if verb == "range":
+            base = 1000 * (len(self.ranges) + 1)
+            self.names.add(name, base, int(rest[0]))
+            wish = self.ranges[name] = Range(base, int(rest[0]), "f", None)
+            wish.watchers.append(self._watch)
+            self.wishes.add(wish)
+        elif verb == "drop":
+            self.wishes.remove(self.ranges.pop(name))
+        else:
+            base, n = self.names.extent(name)
+            if rest:
+                # News of a stretch may reach beyond what this client knows.
+                n = int(rest[0])
+            self._hear(verb, base, n)
+        invariants.check(self.wishes)
+        shown = [f"{name} {self._show(wish)}" for name, wish in self.ranges.items()]
+        return [*self.lines, *shown]
+
+    def _hear(self, verb, base, n):
+        match verb:
+            case "finished":
+                self.wishes.finished(base, Pack.of([b"v"] * n))
+            case "stored":
+                self.wishes.stored(base, n, 7, 100 * n)
+            case "failed":
+                self.wishes.failed(base, n, Failure("raised", "ValueError", "no"))
+            case "cancelled":
+                self.wishes.failed(base, n, Failure("cancelled", "TaskCancelled", ""))
+            case "reverted":
+                self.wishes.reverted(base, n)
+
+    def _watch(self, wish, lo, n):
+        self.lines.append(f"{self.names.of(wish.base + lo, n)} ended")
+
+    def _show(self, wish):
+        return "".join(self._LETTERS[status] for status in wish.status)
+
+
+STORIES = {"scheduler": SchedulerStory, "worker": WorkerStory, "client": ClientStory}
+
+
 def retell(story, text):
     """Tell the lines of *text* anew, with what each leads to below it."""
     out = []
@@ -393,7 +450,7 @@ def retell(story, text):
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_transcript(path, request):
-    story = SchedulerStory() if path.parent.name == "scheduler" else WorkerStory()
+    story = STORIES[path.parent.name]()
     text = path.read_text("utf-8")
     told = retell(story, text)
     if request.config.getoption("--rewrite"):

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from covey.client.core import invariants
 from covey.client.core.ranges import Range, Status, Wishes
 from covey.payload import Pack
 from covey.wire.base import Failure
@@ -48,38 +49,32 @@ class RangesMachine(RuleBasedStateMachine):
         self.ended.clear()
 
     def _pending(self, base, n):
-        return all(
-            self.model[task][0] == Status.PENDING for task in self._known(base, n)
-        )
+        return [t for t in self._known(base, n) if self.model[t][0] == Status.PENDING]
 
     @rule(base=places, payloads=st.lists(st.binary(max_size=4), min_size=1, max_size=9))
     def finished(self, base, payloads):
-        n = len(payloads)
-        if not self._pending(base, n):
-            return
+        pending = self._pending(base, len(payloads))
         self.wishes.finished(base, Pack.of(payloads))
-        for task in self._known(base, n):
+        for task in pending:
             self.model[task] = (Status.FINISHED, payloads[task - base])
-        self._expect(self._known(base, n))
+        self._expect(pending)
 
     @rule(base=places, n=lengths, worker=st.integers(1, 3))
     def stored(self, base, n, worker):
-        if not self._pending(base, n):
-            return
+        pending = self._pending(base, n)
         self.wishes.stored(base, n, worker, 100 * n)
-        for task in self._known(base, n):
+        for task in pending:
             self.model[task] = (Status.STORED, worker)
-        self._expect(self._known(base, n))
+        self._expect(pending)
 
     @rule(base=places, n=lengths, failure=st.sampled_from([RAISED, CANCELLED]))
     def failed(self, base, n, failure):
-        if not self._pending(base, n):
-            return
+        pending = self._pending(base, n)
         self.wishes.failed(base, n, failure)
         status = Status.CANCELLED if failure is CANCELLED else Status.ERROR
-        for task in self._known(base, n):
+        for task in pending:
             self.model[task] = (status, failure)
-        self._expect(self._known(base, n))
+        self._expect(pending)
 
     @rule(base=places, n=lengths)
     def reverted(self, base, n):
@@ -115,8 +110,7 @@ class RangesMachine(RuleBasedStateMachine):
                 assert worker == what
             elif status in {Status.ERROR, Status.CANCELLED}:
                 assert wish.failure(index) == what
-        for wish in self.ranges:
-            assert wish.pending == wish.status.count(Status.PENDING)
+        invariants.check(self.wishes)
         assert self.wishes.all() == self.ranges
 
 

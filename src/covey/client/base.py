@@ -19,7 +19,7 @@ from covey.client.options import options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.submission import Submitter
 from covey.errors import UsageError
-from covey.wire.client_link import Detach, Retry, Want
+from covey.wire.client_link import Detach, Want
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -311,11 +311,7 @@ class BaseClient:
 
     def retry(self, futures: Any) -> None:
         """Run failed tasks once more, with the failed inputs that they have."""
-        chosen = list(futures_in(futures))
-        self._engine.post(Retry(extents_of(future.id for future in chosen)))
-        for future in chosen:
-            if future.status == "error":
-                future._range.revert(future._index, 1)
+        self._session.retry(futures_in(futures))
 
     def detach(self, futures: Any) -> None:
         """Let tasks run to their end even when every future of them is gone."""

@@ -24,7 +24,7 @@ from covey.serde.mapped import read_value
 from covey.serde.packing import loads_pack
 from covey.serde.values import loads_inline
 from covey.wire.base import Extent, Failure
-from covey.wire.client_link import Cancel, Release
+from covey.wire.client_link import Cancel, Release, Retry
 
 Errors = Literal["raise", "skip", "return"]
 
@@ -222,18 +222,46 @@ class Session:
     def cancel(self, futures: Iterable[Future[Any]], reason: str) -> None:
         """Cancel unfinished tasks; their futures are cancelled at once."""
         todo = [future for future in futures if not future.done()]
-        extents = extents_of(future.id for future in todo)
-        if not extents:
+        if todo:
+            self._write(lambda: self._cancel(todo, reason))
+
+    def retry(self, futures: Iterable[Future[Any]]) -> None:
+        """Run failed tasks once more; their futures are pending at once."""
+        chosen = list(futures)
+        if chosen:
+            self._write(lambda: self._retry(chosen))
+
+    def _write(self, change: Callable[[], None]) -> None:
+        """Change ranges in the I/O thread, which alone writes into them."""
+        self.engine.check()
+        if self.engine.in_thread:
+            change()
             return
-        self.engine.post(Cancel(extents, reason))
+
+        async def there() -> None:
+            change()
+
+        self.engine.call(there())
+
+    def _cancel(self, futures: list[Future[Any]], reason: str) -> None:
+        todo = [future for future in futures if not future.done()]
+        if not todo:
+            return
+        self.engine.post(Cancel(extents_of(future.id for future in todo), reason))
         why = Failure(
             "cancelled",
             "TaskCancelled",
             f"cancelled by this client{f': {reason}' if reason else ''}",
         )
         for future in todo:
-            if not future.done():
-                future._range.fail(future._index, 1, why)
+            future._range.fail(future._index, 1, why)
+
+    def _retry(self, futures: list[Future[Any]]) -> None:
+        todo = [future for future in futures if future.status == "error"]
+        if todo:
+            self.engine.post(Retry(extents_of(future.id for future in todo)))
+        for future in todo:
+            future._range.revert(future._index, 1)
 
     # Fetching.
 

@@ -17,7 +17,6 @@ from covey.client.outcome import error_of
 from covey.errors import Closed, TaskCancelled
 from covey.ids import TaskId
 from covey.serde import refs
-from covey.wire.client_link import Retry
 
 if TYPE_CHECKING:
     from covey.client.fetching import Session
@@ -173,8 +172,7 @@ class Future(Generic[R]):
 
     def retry(self) -> None:
         """Run a failed task once more."""
-        self.session.engine.post(Retry(((self.id, 1),)))
-        self._range.revert(self._index, 1)
+        self.session.retry([self])
 
     def release(self) -> None:
         """Let go of the value now, without waiting for this handle to be collected."""

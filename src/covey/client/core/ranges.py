@@ -77,18 +77,26 @@ class Range:
         self._stored_los: list[int] = []
         self._failures: list[tuple[int, int, Failure]] = []
 
-    # Written by the I/O thread.
+    # Written by the I/O thread.  What has ended stays as it ended, until it is
+    # reverted: news that crossed a cancellation come too late.
 
     def finish(self, lo: int, pack: Pack) -> None:
         """The values of a stretch have come."""
-        n = len(pack)
+        for start, n in self._unended(lo, len(pack)):
+            self._finish(start, pack.cut(start - lo, start - lo + n))
+
+    def _finish(self, lo: int, pack: Pack) -> None:
         if lo not in self._packs:
             insort(self._los, lo)
         self._packs[lo] = pack
-        self._set(lo, n, Status.FINISHED)
+        self._set(lo, len(pack), Status.FINISHED)
 
     def store(self, lo: int, n: int, worker: int, nbytes: int) -> None:
         """The values of a stretch rest on a worker."""
+        for start, count in self._unended(lo, n):
+            self._store(start, count, worker, nbytes * count // n)
+
+    def _store(self, lo: int, n: int, worker: int, nbytes: int) -> None:
         if lo not in self._stored:
             insort(self._stored_los, lo)
         self._stored[lo] = (n, worker, nbytes)
@@ -96,9 +104,26 @@ class Range:
 
     def fail(self, lo: int, n: int, failure: Failure) -> None:
         """A stretch has failed."""
-        self._failures.append((lo, n, failure))
         cancelled = failure.kind == "cancelled"
-        self._set(lo, n, Status.CANCELLED if cancelled else Status.ERROR)
+        status = Status.CANCELLED if cancelled else Status.ERROR
+        for start, count in self._unended(lo, n):
+            self._failures.append((start, count, failure))
+            self._set(start, count, status)
+
+    def _unended(self, lo: int, n: int) -> list[tuple[int, int]]:
+        """Return the parts of a stretch that are pending."""
+        status, hi = self.status, lo + n
+        if status.count(Status.PENDING, lo, hi) == n:
+            return [(lo, n)]
+        parts = []
+        at = status.find(Status.PENDING, lo, hi)
+        while at >= 0:
+            end = at
+            while end < hi and not status[end]:
+                end += 1
+            parts.append((at, end - at))
+            at = status.find(Status.PENDING, end, hi)
+        return parts
 
     def revert(self, lo: int, n: int) -> None:
         """A stretch is pending again."""
