@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from covey import clock
-from covey.client.fetching import Countdown, Session
+from covey.client.countdown import Countdown
+from covey.client.fetching import Session
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in
 from covey.errors import UsageError

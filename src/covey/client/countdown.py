@@ -1,0 +1,100 @@
+"""Waiting until tasks have ended: what watches ranges, and what wakes a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from covey.client.core.ranges import Range, Watcher
+
+
+class Countdown:
+    """Waits until some tasks have ended; fires once."""
+
+    def __init__(self, on_done: Callable[[], None]) -> None:
+        self._on_done = on_done
+        self._lock = threading.Lock()
+        self._left = 1
+        self._watched: list[tuple[Range, Watcher]] = []
+
+    def add(self, wish: Range, indices: Sequence[int] | range) -> None:
+        """Wait for these tasks of a range, too."""
+        status = wish.status
+        if len(indices) == wish.n:
+            waiting: Any = None
+            if not wish.pending:
+                return
+        else:
+            waiting = {i for i in indices if not status[i]}
+            if not waiting:
+                return
+        with self._lock:
+            self._left += 1
+        done = False
+
+        def watcher(changed: Range, lo: int, n: int) -> None:
+            nonlocal done
+            if done:
+                return
+            if waiting is None:
+                done = not changed.pending
+            else:
+                waiting.difference_update(range(lo, lo + n))
+                done = not waiting
+            if done:
+                self._one_less()
+
+        wish.watchers.append(watcher)
+        self._watched.append((wish, watcher))
+        # It may have ended between the look and the watch.
+        if waiting is None:
+            if not wish.pending:
+                watcher(wish, 0, 0)
+        else:
+            for index in list(waiting):
+                if status[index]:
+                    watcher(wish, index, 1)
+
+    def armed(self) -> None:
+        """All have been added."""
+        self._one_less()
+
+    def _one_less(self) -> None:
+        with self._lock:
+            self._left -= 1
+            fire = self._left == 0
+        if fire:
+            self._on_done()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        for wish, watcher in self._watched:
+            try:
+                wish.watchers.remove(watcher)
+            except ValueError:
+                continue
+
+
+class Signal:
+    """Something that one thread waits for and another makes happen, once.
+
+    A bare lock: an ``Event`` costs several times as much, and every ``result()``
+    makes one of these.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def fire(self) -> None:
+        """Let the waiting thread go on."""
+        self._lock.release()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait; false if it has not happened within *timeout* seconds."""
+        if timeout is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
