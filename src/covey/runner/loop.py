@@ -52,8 +52,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-#: Outcomes wait at most this long while there is more to do.
+#: Outcomes wait at most this long while there is more to do, at first ...
 FLUSH_SECONDS: Final = 0.001
+
+#: ... and twice as long each time up to this, while a slot is kept busy: every
+#: message costs the agent and the scheduler about what a hundred results cost.
+FLUSH_MOST_SECONDS: Final = 0.008
 
 #: The task id in a mark between the start of a batch and its first element.
 NOBODY: Final = (1 << 64) - 1
@@ -108,6 +112,7 @@ class SlotLoop:
         self._began = 0.0
         #: When to send next; minus infinity once the slot was given away.
         self._deadline = 0.0
+        self._patience = FLUSH_SECONDS
         self._thread_id = 0
         #: Run and task of a loop that gave its slot away.
         self._detached_task: tuple[int, int] | None = None
@@ -157,8 +162,13 @@ class SlotLoop:
             if slot.batch is None:
                 if not queue:
                     slot.marks[0] = 0
+                    # In the middle of many, more is there already, and outcomes
+                    # can wait for their time.
+                    if self._patience > FLUSH_SECONDS and slot.look():
+                        continue
                     self._flush()
                     slot.wait()
+                    self._patience = FLUSH_SECONDS
                     self._deadline = time.perf_counter() + FLUSH_SECONDS
                     continue
                 slot.batch = queue.popleft()
@@ -321,7 +331,8 @@ class SlotLoop:
         with self._settling():
             self._send()
             if self._detached_task is None:
-                self._deadline = time.perf_counter() + FLUSH_SECONDS
+                self._deadline = time.perf_counter() + self._patience
+                self._patience = min(FLUSH_MOST_SECONDS, 2 * self._patience)
 
     def _send(self) -> None:
         if self._operations:

@@ -68,6 +68,13 @@ class Slot:
             if not self.queue:
                 self._queue_frame(self._frames.receive())
 
+    def look(self) -> bool:
+        """Queue what has arrived, without waiting, and say whether there is any."""
+        with self._reading:
+            for frame in self._frames.received():
+                self._queue_frame(frame)
+        return bool(self.queue)
+
     def _queue_frame(self, frame: Frame) -> None:
         process = self.process
         for operation in frame.operations:

@@ -25,8 +25,12 @@ from covey.worker.core.orders import (
 )
 from covey.worker.core.state import Flight, Piece, Run, Slot, WorkerState
 
-#: How long the tasks of one flight should last together.
-FLIGHT_SECONDS: Final = 0.004
+#: How long the tasks of one flight should last together: a few times as long as
+#: a runner keeps outcomes back, so that it is not the flights that make it speak.
+FLIGHT_SECONDS: Final = 0.016
+
+#: So much work in one slot's hands is worth calling back for a slot that is dry.
+WORTH_SECONDS: Final = 0.004
 
 #: A flight that is silent for so long while another slot idles is called back.
 SILENCE_SECONDS: Final = 0.01
@@ -129,7 +133,7 @@ def _has_room(state: WorkerState, slot: Slot) -> bool:
         return False
     last = flights[0]
     each = state.seconds.get(last.run.fn)
-    if each is None or each >= FLIGHT_SECONDS / 2 or last.deadline:
+    if each is None or each >= WORTH_SECONDS / 2 or last.deadline:
         return False
     # Behind a task that turns out to be slow nothing shall wait.
     return state.now - last.since < SILENCE_SECONDS
@@ -213,7 +217,7 @@ def _call_back(state: WorkerState) -> None:
         first = slot.flights[0]
         each = state.seconds.get(first.run.fn)
         silent = state.now - first.since
-        if (each is not None and unbegun * each > FLIGHT_SECONDS) or (
+        if (each is not None and unbegun * each > WORTH_SECONDS) or (
             silent >= SILENCE_SECONDS
         ):
             slot.retracting = True
