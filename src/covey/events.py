@@ -19,7 +19,7 @@ looks into none of them, and reads no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from covey.errors import UsageError
@@ -82,6 +82,11 @@ class Ring(Generic[Event]):
 
     def __len__(self) -> int:
         return len(self._slots)
+
+    def backwards(self) -> Iterator[Event]:
+        """Yield the events that are still here, the latest first."""
+        for number in range(self.next - 1, self.oldest - 1, -1):
+            yield self._slots[number % self.capacity]
 
     def since(self, number: int, limit: int | None = None) -> Excerpt[Event]:
         """Return the events from *number* on, at most *limit* of them.

@@ -60,3 +60,10 @@ def test_a_ring_is_the_end_of_an_endless_list(capacity, count, number, limit):
     assert first == min(count, max(0, number, count - capacity))
     if events:
         assert events[0] == first
+
+
+@given(st.integers(1, 5), st.integers(0, 12))
+def test_backwards_is_the_reverse_of_all_that_is_kept(capacity, count):
+    ring = Ring[int](capacity)
+    ring.extend(range(count))
+    assert list(ring.backwards()) == ring.since(0).events[::-1]

@@ -7,7 +7,14 @@ from typing import Any
 
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId
-from covey.scheduler.core import checks, explain, report, submitting, transitions
+from covey.scheduler.core import (
+    checks,
+    explain,
+    overview,
+    report,
+    submitting,
+    transitions,
+)
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import want
 from covey.scheduler.core.spans import covering, inputs_of, isolate, isolate_all
@@ -154,7 +161,7 @@ def on_retry(state: SchedulerState, client: Client, message: Retry) -> None:
 def on_ask(state: SchedulerState, client: Client, message: Ask) -> None:
     """Answer a question about the cluster with plain data."""
     checks.extents(message.extents)
-    if message.topic == "explain" and not message.extents:
+    if message.topic == "explain" and not (message.extents or message.names):
         raise RemoteProtocolError("a question about a task does not say which")
     state.send(client.peer, Answer(message.request, _answer(state, message)))
 
@@ -168,8 +175,10 @@ def _answer(state: SchedulerState, message: Ask) -> Any:
                 for span in covering(state, base, n)
             ]
         case "info":
-            return explain.cluster_info(state)
+            return overview.cluster_info(state)
         case "explain":
+            if message.names:
+                return explain.named(state, message.names[0])
             return explain.task(state, message.extents[0][0])
         case "events":
             excerpt = state.events.since(message.number, 10_000)

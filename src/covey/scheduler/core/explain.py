@@ -1,23 +1,45 @@
-"""Why a task is where it is, and what the cluster looks like: plain data."""
+"""Why a task is where it is, and what it waits for.
+
+One question at a time, and rarely, so the answer may look far: into queues,
+and back along the event stream.  It changes nothing.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from covey.ids import TaskId
 from covey.scheduler.core import placement
 from covey.scheduler.core.spans import find, inputs_of
-from covey.scheduler.core.state import SchedulerState, Span, State, Worker
+from covey.scheduler.core.state import (
+    Demand,
+    QueueEntry,
+    SchedulerState,
+    Span,
+    State,
+    Worker,
+)
+from covey.units import format_bytes, format_seconds
 
-_INPUTS_SHOWN = 5
+_INPUTS_SHOWN: Final = 5
+_WORKERS_SHOWN: Final = 8
+
+#: A queue is counted up to here, so that a question never holds up the loop.
+_COUNTED_MAX: Final = 50_000
+
+#: Less than this is no waiting worth a word.
+_WORTH_A_WORD_SECONDS: Final = 0.1
 
 
 def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
     """Say how one task stands, and what it waits for.
 
     Returns:
-        ``state`` (a word), ``text`` (a sentence for a human), and facts:
-        ``worker``, ``inputs``, ``ahead``, ``offers``, as far as they apply.
+        ``state`` (a word), ``text`` (a sentence for a human), ``label`` (the
+        function), ``seconds`` (in that state), and facts as far as they apply:
+        ``worker``, ``workers``, ``inputs``, ``ahead``, ``asks``, ``offers``,
+        ``attempts``, ``last_error``, ``expected_seconds``.
     """
     span = find(state, task_id)
     if span is None:
@@ -26,82 +48,285 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
             "text": "the scheduler does not know this task: nobody holds a future "
             "of it any more",
         }
-    answer: dict[str, Any] = {"state": span.state.name.lower()}
+    answer: dict[str, Any] = {
+        "state": span.state.name.lower(),
+        "label": _label(span),
+        "seconds": state.now - span.since,
+    }
     answer.update(_EXPLANATIONS[span.state](state, span))
     if span.attempts:
-        answer["attempts"] = span.attempts
-        answer["text"] += f"; it has failed {span.attempts} times before"
+        _tell_attempts(state, span, answer)
     return answer
+
+
+def named(state: SchedulerState, key: str) -> dict[str, Any]:
+    """Say how the task stands that a user calls *key*: see ``task``."""
+    task_id = by_key(state, key)
+    return task(state, -1 if task_id is None else task_id)
+
+
+def by_key(state: SchedulerState, key: str) -> TaskId | None:
+    """Return the task that a user calls *key*: its name, or ``label-id``."""
+    named = state.names.get(key)
+    if named is not None:
+        return named.base
+    label, _, digits = key.rpartition("-")
+    try:
+        task_id = int(digits, 16)
+    except ValueError:
+        return None
+    span = find(state, task_id)
+    if span is None or _label(span) != label:
+        return None
+    return task_id
+
+
+def key_of(state: SchedulerState, span: Span, task_id: TaskId | None = None) -> str:
+    """Return the name that users know a task by."""
+    name = state.name_of.get(span.base)
+    if name is not None:
+        return name
+    return f"{_label(span)}-{span.base if task_id is None else task_id:x}"
+
+
+def _label(span: Span) -> str:
+    return span.function.label if span.function is not None else "data"
+
+
+def _keys(state: SchedulerState, span: Span) -> str:
+    others = f" and {span.n - 1} after it" if span.n > 1 else ""
+    return key_of(state, span) + others
+
+
+def _tell_attempts(state: SchedulerState, span: Span, answer: dict[str, Any]) -> None:
+    tries = span.options.retries + 1
+    answer["attempts"] = span.attempts
+    text = f"; it has failed {span.attempts} of at most {tries} times"
+    error = _last_error(state, span)
+    if error:
+        answer["last_error"] = error
+        text += f", the last time with {error}"
+    answer["text"] += text
+
+
+def _last_error(state: SchedulerState, span: Span) -> str:
+    """Look back along the event stream for the last failure of *span*."""
+    for event in state.events.backwards():
+        if event[1] == "retried" and event[2] == span.base:
+            return str(event[-1])
+    return ""
+
+
+# Waiting for inputs.
 
 
 def _waiting(state: SchedulerState, span: Span) -> dict[str, Any]:
     missing = [s for s in inputs_of(state, span) if s.state is not State.DONE]
-    inputs = [
-        {
-            "base": source.base,
-            "n": source.n,
-            "state": source.state.name.lower(),
-            "worker": source.worker.name if source.worker else None,
-        }
-        for source in missing[:_INPUTS_SHOWN]
-    ]
-    words = ", ".join(
-        f"{_keys(s)} ({s.state.name.lower()}"
-        + (f" on {s.worker.name})" if s.worker else ")")
-        for s in missing[:_INPUTS_SHOWN]
-    )
+    inputs = [_input(state, source) for source in missing[:_INPUTS_SHOWN]]
+    words = ", ".join(f"{source['key']} ({source['text']})" for source in inputs)
     more = len(missing) - _INPUTS_SHOWN
     if more > 0:
         words += f" and {more} more"
     return {"text": f"it waits for its inputs: {words}", "inputs": inputs}
 
 
-def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
-    demand = placement.demand_of(state, span)
-    if not state.workers:
-        return {"text": "there is no worker; it runs as soon as one joins"}
-    able = [w for w in state.workers.values() if demand.admits(w)]
-    if not able:
-        return {
-            "text": f"no worker can run it: it asks for {placement.describe(demand)}; "
-            f"workers offer: {placement.offers(state)}",
-            "offers": placement.offers(state),
-        }
-    ahead = state.ready_count - span.n
+def _input(state: SchedulerState, source: Span) -> dict[str, Any]:
+    seconds = state.now - source.since
+    text = source.state.name.lower()
+    if source.worker is not None:
+        text += f" on {source.worker.name}"
+    if seconds >= _WORTH_A_WORD_SECONDS:
+        text += f" for {format_seconds(seconds)}"
+    usual = source.function.seconds if source.function is not None else None
+    if usual is not None and source.state is State.ASSIGNED:
+        text += f"; calls of {_label(source)} take {format_seconds(usual)}"
     return {
-        "text": f"it is ready, and {ahead} tasks wait with it for a free slot of "
-        f"{len(able)} workers",
-        "ahead": ahead,
+        "key": _keys(state, source),
+        "base": source.base,
+        "n": source.n,
+        "state": source.state.name.lower(),
+        "worker": source.worker.name if source.worker else None,
+        "seconds": seconds,
+        "usual_seconds": usual,
+        "text": text,
     }
 
 
+# Ready, and no slot yet.
+
+
+def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
+    if not state.workers:
+        return {"text": "there is no worker; it runs as soon as one joins"}
+    demand = placement.demand_of(state, span)
+    able = [w for w in state.workers.values() if demand.admits(w)]
+    if not able:
+        return _impossible(state, demand)
+    staying = [worker for worker in able if not worker.leaving]
+    if not staying:
+        names = _names(able)
+        return {
+            "text": f"only {names} may run it, and no new work goes there: leaving",
+            "workers": [worker.name for worker in able],
+        }
+    paused = [worker for worker in staying if worker.facts.get("paused")]
+    if len(paused) == len(staying):
+        return {
+            "text": f"all workers that may run it are paused, because memory is "
+            f"short there: {_names(paused)}",
+            "workers": [worker.name for worker in paused],
+        }
+    return _in_line(state, span, demand, staying)
+
+
+def _impossible(state: SchedulerState, demand: Demand) -> dict[str, Any]:
+    offers = placement.offers(state)
+    text = (
+        f"no worker can run it: it asks for {placement.describe(demand)}; "
+        f"workers offer: {offers}"
+    )
+    left = [
+        f"{name} left {format_seconds(state.now - state.departed[name])} ago"
+        for name in sorted(demand.workers)
+        if name in state.departed
+    ]
+    if left:
+        text += f"; {' and '.join(left)}"
+    answer: dict[str, Any] = {
+        "text": text,
+        "asks": placement.describe(demand),
+        "offers": offers,
+    }
+    if left:
+        answer["departed"] = left
+    return answer
+
+
+def _in_line(
+    state: SchedulerState, span: Span, demand: Demand, workers: list[Worker]
+) -> dict[str, Any]:
+    """It may run; say what stands between it and a slot."""
+    slots = sum(worker.slots for worker in workers)
+    higher, earlier, seconds, complete = _ahead(state, span)
+    ahead = higher + earlier
+    at_least = "" if complete else "at least "
+    where = f"{slots} slots of {_names(workers)}"
+    text = f"it is ready, and {at_least}{ahead} tasks go before it to the {where}"
+    if higher:
+        text += f" ({higher} of higher priority than its {span.options.priority})"
+    answer: dict[str, Any] = {"ahead": ahead, "ahead_higher_priority": higher}
+    running = sum(worker.backlog_seconds(0.0) for worker in workers)
+    expected = (seconds + running) / max(1, slots)
+    if expected >= _WORTH_A_WORD_SECONDS:
+        answer["expected_seconds"] = expected
+        text += f"; about {format_seconds(expected)} yet"
+    short = _short_of(workers, demand)
+    if short:
+        answer["short_of"] = short
+        text += f"; taken at the moment: {short}"
+    answer["text"] = text
+    return answer
+
+
+def _ahead(state: SchedulerState, span: Span) -> tuple[int, int, float, bool]:
+    """Count what goes before *span*: by priority, by order, and how long it takes."""
+    higher = earlier = looked = 0
+    seconds = 0.0
+    for rank, _, other in _queued(state, span):
+        looked += 1
+        if looked > _COUNTED_MAX:
+            return higher, earlier, seconds, False
+        if rank >= span.rank or other.state is not State.READY or other is span:
+            continue
+        if rank[0] < span.rank[0]:
+            higher += other.n
+        else:
+            earlier += other.n
+        function = other.function
+        if function is not None and function.seconds is not None:
+            seconds += other.n * function.seconds
+    return higher, earlier, seconds, True
+
+
+def _queued(state: SchedulerState, span: Span) -> Iterator[QueueEntry]:
+    """Yield what lies in the queues from which the workers of *span* are served."""
+    yield from state.default_demand.heap
+    for demand in state.demands.values():
+        yield from demand.heap
+    for worker in state.loaded:
+        if worker.queue is span.queue or span.queue is state.default_demand.heap:
+            yield from worker.queue
+
+
+def _short_of(workers: list[Worker], demand: Demand) -> str:
+    """Say which resources are all in use where the task could run."""
+    parts = []
+    for name, need in demand.resources.items():
+        free = [worker.free.get(name, 0.0) for worker in workers]
+        if all(amount + placement.AMOUNT_ERROR < need for amount in free):
+            whole = sum(worker.resources.get(name, 0.0) for worker in workers)
+            parts.append(f"{name} ({whole - sum(free):g} of {whole:g} in use)")
+    return ", ".join(parts)
+
+
+def _names(workers: list[Worker]) -> str:
+    shown = ", ".join(worker.name for worker in workers[:_WORKERS_SHOWN])
+    more = len(workers) - _WORKERS_SHOWN
+    return shown + (f" and {more} more" if more > 0 else "")
+
+
+# On a worker, and after.
+
+
 def _assigned(state: SchedulerState, span: Span) -> dict[str, Any]:
-    del state
     worker = span.worker
     assert worker is not None
+    seconds = state.now - span.since
+    text = (
+        f"it is on {worker.name} (run {span.run}) since {format_seconds(seconds)}, "
+        f"among {worker.count} tasks on {worker.slots} slots"
+    )
+    usual = span.function.seconds if span.function is not None else None
+    if usual is not None:
+        text += f"; calls of {_label(span)} take {format_seconds(usual)}"
+    if any(span.base <= t < span.base + span.n for _, t in worker.blocked):
+        text += "; it waits for tasks of its own"
+    if worker.facts.get("paused"):
+        text += f"; {worker.name} is paused, because memory is short there"
+    if span.options.timeout_seconds:
+        limit = format_seconds(span.options.timeout_seconds)
+        text += f"; it is stopped when it has run for {limit}"
     return {
-        "text": f"it is on {worker.name} (run {span.run}), among {worker.count} tasks "
-        f"on {worker.slots} slots",
+        "text": text,
         "worker": worker.name,
         "run": span.run,
+        "usual_seconds": usual,
     }
 
 
 def _done(state: SchedulerState, span: Span) -> dict[str, Any]:
     del state
     places = [worker.name for worker in span.replicas]
+    nbytes = span.nbytes // span.n
     return {
-        "text": f"it is done; its value ({span.nbytes // span.n:,} bytes) rests on "
+        "text": f"it is done; its value ({format_bytes(nbytes)}) rests on "
         f"{', '.join(places)}",
         "workers": places,
+        "nbytes": nbytes,
     }
 
 
 def _failed(state: SchedulerState, span: Span) -> dict[str, Any]:
-    del state
     failure = span.failure
     assert failure is not None
-    return {"text": f"it failed: {failure.type_name}: {failure.message}"}
+    text = f"it failed: {failure.type_name}: {failure.message}"
+    answer: dict[str, Any] = {"text": text, "failure": failure.kind}
+    if failure.origin >= 0 and failure.origin != span.base:
+        origin = find(state, failure.origin)
+        if origin is not None:
+            answer["origin"] = key_of(state, origin, failure.origin)
+            answer["text"] += f" (in its input {answer['origin']})"
+    return answer
 
 
 def _released(state: SchedulerState, span: Span) -> dict[str, Any]:
@@ -109,7 +334,7 @@ def _released(state: SchedulerState, span: Span) -> dict[str, Any]:
     return {"text": "its value was used and dropped; it can be computed again"}
 
 
-_EXPLANATIONS = {
+_EXPLANATIONS: Final = {
     State.WAITING: _waiting,
     State.READY: _ready,
     State.ASSIGNED: _assigned,
@@ -117,40 +342,3 @@ _EXPLANATIONS = {
     State.FAILED: _failed,
     State.RELEASED: _released,
 }
-
-
-def _keys(span: Span) -> str:
-    """Name the tasks of a span as clients do, unless users named them."""
-    label = span.function.label if span.function is not None else "data"
-    others = f" and {span.n - 1} after it" if span.n > 1 else ""
-    return f"{label}-{span.base:x}{others}"
-
-
-def _worker_info(worker: Worker) -> dict[str, Any]:
-    return {
-        "name": worker.name,
-        "host": worker.host.partition("/")[0],
-        "addresses": list(worker.addresses),
-        "slots": worker.slots,
-        "resources": worker.resources,
-        "memory_limit_bytes": worker.memory_limit_bytes,
-        "assigned": worker.count,
-        "stored_bytes": worker.stored_bytes,
-        "leaving": worker.leaving,
-        "facts": worker.facts,
-    }
-
-
-def cluster_info(state: SchedulerState) -> dict[str, Any]:
-    """Return workers, clients and counters as plain data."""
-    tasks = dict.fromkeys((s.name.lower() for s in State if s <= State.RELEASED), 0)
-    for span in state.spans.values():
-        tasks[span.state.name.lower()] += span.n
-    return {
-        "cluster": state.cluster,
-        "epoch": state.epoch,
-        "workers": [_worker_info(worker) for worker in state.workers.values()],
-        "clients": [client.name for client in state.clients.values()],
-        "tasks": tasks,
-        "counters": dict(state.counters),
-    }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from covey.ids import ClientId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core.state import Client, SchedulerState, Span, State, Worker
-from covey.wire.base import Message
+from covey.wire.base import Failure, Message
 from covey.wire.client_link import (
     Failed,
     Finished,
@@ -13,6 +15,9 @@ from covey.wire.client_link import (
     Stored,
     WorkerSeen,
 )
+
+#: Workers that left are remembered by name, for those who wait for one of them.
+_DEPARTED_MAX: Final = 1000
 
 
 def ids_for(state: SchedulerState, span: Span, client: ClientId) -> tuple[TaskId, ...]:
@@ -99,6 +104,15 @@ def failed(state: SchedulerState, span: Span) -> None:
     state.events.append((state.now, "failed", span.base, span.n, _label(span), ""))
 
 
+def retried(
+    state: SchedulerState, span: Span, worker: Worker, failure: Failure
+) -> None:
+    """*span* has failed on *worker*, and will be tried again."""
+    why = f"{failure.type_name}: {failure.message}"
+    event = (state.now, "retried", span.base, span.n, _label(span), worker.name, why)
+    state.events.append(event)
+
+
 def reverted(state: SchedulerState, span: Span) -> None:
     """The values of *span* were lost before the clients had them."""
     for number in span.wanted - span.delivered:
@@ -111,6 +125,22 @@ def ran(state: SchedulerState, span: Span, worker: Worker, seconds: float) -> No
     """Enter into the event stream that *span* ran on *worker*."""
     event = (state.now, "ran", span.base, span.n, _label(span), worker.name, seconds)
     state.events.append(event)
+
+
+def worker_joined(state: SchedulerState, worker: Worker) -> None:
+    """Enter into the event stream that *worker* is there."""
+    for name in worker.names:
+        state.departed.pop(name, None)
+    state.events.append((state.now, "worker-joined", worker.name, worker.slots))
+
+
+def worker_left(state: SchedulerState, worker: Worker) -> None:
+    """Enter that *worker* is gone, for those who wait for it as well."""
+    state.events.append((state.now, "worker-left", worker.name, worker.slots))
+    for name in worker.names:
+        state.departed[name] = state.now
+    while len(state.departed) > _DEPARTED_MAX:
+        state.departed.popitem(last=False)
 
 
 def current(state: SchedulerState, span: Span, client: Client, task: TaskId) -> None:

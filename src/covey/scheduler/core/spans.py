@@ -201,6 +201,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     )
     left.delivered = right.delivered
     left.state = right.state
+    left.since = right.since
     left.aligned = right.aligned
     left.whole = right.whole
     left.renamed = right.renamed

@@ -98,6 +98,7 @@ class Span:
         "renamed",
         "replicas",
         "run",
+        "since",
         "state",
         "wanted",
         "whole",
@@ -130,6 +131,8 @@ class Span:
         #: Those of them that have been sent the values themselves.
         self.delivered = NOBODY
         self.state = State.RELEASED
+        #: When it came to that state.
+        self.since = 0.0
         #: Task ``base + i`` takes ``aligned[j] + i``; the span there has equal n.
         self.aligned: tuple[TaskId, ...] = ()
         #: Every task takes all of these.
@@ -364,6 +367,8 @@ class SchedulerState:
         self.loaded: dict[Worker, None] = {}
         self.excess: dict[Worker, None] = {}
         self.leaving: dict[Worker, None] = {}
+        #: When workers that are gone left, by name; the latest ones only.
+        self.departed: OrderedDict[str, float] = OrderedDict()
         #: How many tasks are READY, and how many slots there are.
         self.ready_count = 0
         self.slots_count = 0

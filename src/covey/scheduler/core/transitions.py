@@ -74,6 +74,7 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
     elif before is State.FAILED:
         span.failure = None
     span.state = to
+    span.since = state.now
     if to is State.READY:
         state.ready_count += span.n
         placement.enqueue(state, span)

@@ -130,6 +130,7 @@ def on_run_failed(state: SchedulerState, worker: Worker, message: RunFailed) -> 
         _learn(span.function, message.seconds, 1)
         if failure.kind != "cancelled" and span.attempts < span.options.retries:
             span.attempts += 1
+            report.retried(state, span, worker, failure)
             transitions.requeue(state, span)
         else:
             transitions.fail(state, span, failure)
@@ -268,7 +269,7 @@ def join(state: SchedulerState, worker: Worker) -> None:
             demand.noticed = False
     for client in state.clients.values():
         report.introduce_worker(state, client, worker)
-    state.events.append((state.now, "worker-joined", worker.name, worker.slots))
+    report.worker_joined(state, worker)
     placement.feed(state, worker)
 
 
@@ -357,7 +358,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
     state.leaving.pop(worker, None)
     for other in state.leaving:
         _find_other_places(other, worker)
-    state.events.append((state.now, "worker-left", worker.name, worker.slots))
+    report.worker_left(state, worker)
     for span in list(worker.holds):
         transitions.lose_replica(state, span, worker)
     for span in list(worker.assigned):
