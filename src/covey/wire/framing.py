@@ -3,6 +3,7 @@
 ::
 
     length u32 | msgpack: [message, message, ...] | raw bytes, if a message said so
+    0xFFFFFFFF | u64: how many frames of the peer have come   (see ``session``)
 
 Sans-IO.  ``FrameReader`` takes bytes as they come and gives batches of typed
 messages.  Nothing is allocated by a length that a peer claims: memory grows
@@ -28,7 +29,12 @@ FRAME_BYTES_MAX: Final = 16 << 20
 #: never holds up the loop of its reader for long.
 BATCH_BYTES: Final = 512 << 10
 
+#: In the place of a length: this is an acknowledgement.
+_ACK: Final = 0xFFFF_FFFF
+
 _LENGTH: Final = struct.Struct("<I")
+_ACK_FRAME: Final = struct.Struct("<IQ")
+_ACK_MARK: Final = _LENGTH.pack(_ACK)
 _encoder: Final = msgspec.msgpack.Encoder()
 
 M = TypeVar("M")
@@ -51,6 +57,11 @@ def encode_frame(messages: Sequence[Message]) -> bytes:
         )
     _LENGTH.pack_into(buffer, 0, length)
     return bytes(buffer)
+
+
+def encode_ack(received: int) -> bytes:
+    """Return the frame that says how many frames have come."""
+    return _ACK_FRAME.pack(_ACK, received)
 
 
 def weight(message: Message) -> int:
@@ -91,6 +102,12 @@ class FrameReader(Generic[M]):
         self._decoder = _decoder(union)
         self._buffer = bytearray()
         self._frame_bytes_max = frame_bytes_max
+        #: What the last acknowledgement said, until somebody takes it.
+        self.ack: int | None = None
+        #: Whether the peer may acknowledge anything.
+        self.acks_allowed = False
+        #: How long the last frame was.
+        self.frame_bytes = 0
 
     def decode_as(self, union: Any) -> None:
         """Allow only messages of *union* from now on."""
@@ -111,6 +128,8 @@ class FrameReader(Generic[M]):
             return None
         (length,) = _LENGTH.unpack_from(buffer)
         if length > self._frame_bytes_max:
+            if length == _ACK and self.acks_allowed:
+                return self._after_ack()
             raise RemoteProtocolError(
                 f"the peer announced a frame of {length:,} bytes; "
                 f"the limit is {self._frame_bytes_max:,}"
@@ -121,7 +140,19 @@ class FrameReader(Generic[M]):
         with memoryview(buffer) as view:
             batch = self._decode(view[_LENGTH.size : end])
         del buffer[:end]
+        self.frame_bytes = end
         return batch
+
+    def _after_ack(self) -> list[M] | None:
+        """Take an acknowledgement out; return the batch behind it."""
+        buffer = self._buffer
+        # They seldom come two at a time, but nobody shall overrun our stack.
+        while buffer.startswith(_ACK_MARK):
+            if len(buffer) < _ACK_FRAME.size:
+                return None
+            _, self.ack = _ACK_FRAME.unpack_from(buffer)
+            del buffer[: _ACK_FRAME.size]
+        return self.next_batch()
 
     def take_raw(self, limit: int) -> bytearray:
         """Return up to *limit* buffered bytes that are not part of a frame."""
