@@ -246,6 +246,32 @@ def test_ctrl_c_is_one_traceback_and_nothing_is_left(how):
     assert err.rstrip().endswith("KeyboardInterrupt")
 
 
+def test_ctrl_c_that_meets_a_dropped_future_comes_all_the_same(monkeypatch):
+    with Client(n_workers=1, processes=False) as client:
+        future = client.submit(abs, -1)
+        assert future.result() == 1
+        task, session = future.id, future.session
+        let_go = session.let_go
+
+        def interrupted(handles):
+            monkeypatch.setattr(session, "let_go", let_go)
+            let_go(handles)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(session, "let_go", interrupted)
+
+        def drop(held):
+            held.clear()
+            threading.Event().wait(60)
+
+        held = [future]
+        del future
+        with pytest.raises(KeyboardInterrupt):
+            drop(held)
+        assert client.submit(abs, -2).result() == 2
+        assert session.engine.wishes.find(task) is None
+
+
 def test_after_ctrl_c_a_session_goes_on():
     script = program(
         """

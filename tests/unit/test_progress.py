@@ -18,10 +18,7 @@ from covey.wire.base import Failure
 class Session:
     """Stands for the session of a client, which futures tell of their end."""
 
-    def release(self, wish, index, n):
-        pass
-
-    def release_all_but(self, wish, made):
+    def let_go(self, handles):
         pass
 
 

@@ -7,8 +7,10 @@ This is what futures lean on.  It belongs to an ``Engine`` and is shared by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 from covey.client.core.ranges import Range, Status
 from covey.client.countdown import Countdown, Signal
@@ -28,13 +30,16 @@ from covey.wire.client_link import Cancel, Release, Retry
 
 Errors = Literal["raise", "skip", "return"]
 
+Handles: TypeAlias = list[tuple[Range, int, int]]
+"""Futures of one range that nobody holds any more: (range, first index, how many)."""
+
 
 class Session:
     """Everything about results that a client does on behalf of its futures."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._dropped: list[tuple[Range, int, int]] = []
+        self._dropped: list[Handles] = []
         self._drop_is_due = False
 
     # Names.
@@ -396,7 +401,11 @@ class Session:
 
     def release(self, wish: Range, index: int, n: int) -> None:
         """Nobody here holds these futures any more."""
-        self._dropped.append((wish, index, n))
+        self.let_go([(wish, index, n)])
+
+    def let_go(self, handles: Handles) -> None:
+        """Nobody here holds these futures any more; the I/O thread empties the list."""
+        self._dropped.append(handles)
         if not self._drop_is_due and not self.engine.closed:
             self._drop_is_due = True
             try:
@@ -404,21 +413,36 @@ class Session:
             except RuntimeError:
                 return  # The loop has ended; the cluster forgets us anyway.
 
-    def release_all_but(self, wish: Range, made: dict[int, Any]) -> None:
-        """The list of futures is gone; those made from it may live on."""
-        at = 0
-        for index in sorted(made):
-            if index > at:
-                self.release(wish, at, index - at)
-            at = index + 1
-        if wish.n > at:
-            self.release(wish, at, wish.n - at)
+    def let_go_after_interrupt(self, handles: Handles) -> None:
+        """Let go although Ctrl-C came in the middle of it, and bring it again.
+
+        Python prints what ``__del__`` raises and goes on as if nothing had been:
+        a program that drops futures all the time could not be interrupted.  So
+        another thread interrupts it once more, a little later.
+        """
+        # If they are in the queue already, twice is once: the list is emptied.
+        self._drop_is_due = False
+        self.let_go(handles)
+        main = threading.main_thread().ident
+        assert main is not None
+        try:
+            # A signal that comes just before a thread blocks does not wake it,
+            # and where ``__del__`` was called it may be about to.
+            self.engine.loop.call_soon_threadsafe(
+                self.engine.loop.call_later,
+                0.05,
+                signal.pthread_kill,
+                main,
+                signal.SIGINT,
+            )
+        except RuntimeError:
+            return  # The loop has ended, and with it the program's use of it.
 
     def _send_dropped(self) -> None:
         self._drop_is_due = False
         dropped, self._dropped = self._dropped, []
         extents = []
-        for wish, lo, n in dropped:
+        for wish, lo, n in _emptied(dropped):
             wish.held -= n
             if wish.n == 1 and wish.held > 0:
                 continue  # Another handle of the same task is alive.
@@ -432,6 +456,12 @@ class Session:
                     wish.values.pop(index, None)
         if extents:
             self.engine.post(Release(tuple(join_extents(extents))))
+
+
+def _emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:
+    for handles in dropped:
+        while handles:
+            yield handles.pop()
 
 
 _FETCH_TRIES = 5

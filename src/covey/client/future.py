@@ -19,7 +19,7 @@ from covey.ids import TaskId
 from covey.serde import refs
 
 if TYPE_CHECKING:
-    from covey.client.fetching import Session
+    from covey.client.fetching import Handles, Session
 
 R = TypeVar("R")
 
@@ -190,7 +190,11 @@ class Future(Generic[R]):
     def __del__(self) -> None:
         session = getattr(self, "_session", None)
         if session is not None:
-            session.release(self._range, self._index, 1)
+            handles = [(self._range, self._index, 1)]
+            try:
+                session.let_go(handles)
+            except KeyboardInterrupt:
+                session.let_go_after_interrupt(handles)
 
     def __repr__(self) -> str:
         if self._session is None:
@@ -217,6 +221,19 @@ class Future(Generic[R]):
 
 
 _MAKING: Final = threading.Lock()
+
+
+def _untouched(wish: Range, made: dict[int, Any]) -> Handles:
+    """Return the stretches of a range of which no single future was made."""
+    handles: Handles = []
+    at = 0
+    for index in sorted(made):
+        if index > at:
+            handles.append((wish, at, index - at))
+        at = index + 1
+    if wish.n > at:
+        handles.append((wish, at, wish.n - at))
+    return handles
 
 
 class Futures(MutableSequence[Future[R]]):
@@ -302,7 +319,14 @@ class Futures(MutableSequence[Future[R]]):
     def __del__(self) -> None:
         session = getattr(self, "_session", None)
         if session is not None:
-            session.release_all_but(self._range, self._made)
+            handles = None
+            try:
+                handles = _untouched(self._range, self._made)
+                session.let_go(handles)
+            except KeyboardInterrupt:
+                if handles is None:
+                    handles = _untouched(self._range, self._made)
+                session.let_go_after_interrupt(handles)
 
     def __repr__(self) -> str:
         n = len(self)
