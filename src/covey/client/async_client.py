@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from covey.client.base import BaseClient
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in, rebuild
 from covey.errors import UsageError
+
+R = TypeVar("R")
 
 
 class AsyncClient(BaseClient):
@@ -68,6 +70,14 @@ class AsyncClient(BaseClient):
             )
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
+    @overload
+    async def gather(self, futures: Future[R], errors: Errors = ...) -> R: ...
+    @overload
+    async def gather(
+        self, futures: Futures[R] | list[Future[R]], errors: Errors = ...
+    ) -> list[R]: ...
+    @overload
+    async def gather(self, futures: Any, errors: Errors = ...) -> Any: ...
     async def gather(self, futures: Any, errors: Errors = "raise") -> Any:
         """Return the values of futures, in the shape in which they came.
 

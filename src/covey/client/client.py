@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from covey.client import current
 from covey.client.base import BaseClient
@@ -58,6 +58,14 @@ class Client(BaseClient):
 
     # Results.
 
+    @overload
+    def gather(self, futures: Future[R], errors: Errors = ...) -> R: ...
+    @overload
+    def gather(
+        self, futures: Futures[R] | list[Future[R]], errors: Errors = ...
+    ) -> list[R]: ...
+    @overload
+    def gather(self, futures: Any, errors: Errors = ...) -> Any: ...
     def gather(self, futures: Any, errors: Errors = "raise") -> Any:
         """Return the values of futures, in the shape in which they came.
 

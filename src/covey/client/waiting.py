@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from covey import clock
 from covey.client.countdown import Countdown
@@ -15,6 +15,9 @@ from covey.client.future import Future, Futures
 from covey.client.nested import futures_in
 from covey.errors import UsageError
 from covey.runner import context
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 ALL_COMPLETED = "ALL_COMPLETED"
 FIRST_COMPLETED = "FIRST_COMPLETED"
@@ -97,7 +100,7 @@ def _session_of(futures: Any) -> Session:
     return session
 
 
-class as_completed:  # noqa: N801  (the name users have in their fingers)
+class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fingers)
     """Iterate over futures in the order in which they end.
 
     Args:
@@ -109,6 +112,33 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
     Works with ``for`` and with ``async for``.
     """
 
+    @overload
+    def __init__(
+        self: as_completed[Future[R]],
+        fs: Iterable[Future[R]] = ...,
+        *,
+        with_results: Literal[False] = ...,
+        raise_errors: bool = ...,
+        timeout: float | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: as_completed[tuple[Future[R], R]],
+        fs: Iterable[Future[R]] = ...,
+        *,
+        with_results: Literal[True],
+        raise_errors: bool = ...,
+        timeout: float | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: as_completed[Any],
+        fs: Any = ...,
+        *,
+        with_results: bool = ...,
+        raise_errors: bool = ...,
+        timeout: float | None = ...,
+    ) -> None: ...
     def __init__(
         self,
         fs: Any = (),
@@ -201,10 +231,10 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
 
     # Iterating.
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T:
         with self._condition:
             if not self._ready and not self._waiting:
                 raise StopIteration
@@ -214,7 +244,8 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
                         if not self._condition.wait(self._left()):
                             raise TimeoutError(self._late())
             future = self._ready.popleft()
-        return self._shape(future)
+        item: T = self._shape(future)
+        return item
 
     def _shape(self, future: Future[Any]) -> Any:
         if not self._with_results:
@@ -222,14 +253,14 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
         errors: Any = "raise" if self._raise_errors else "return"
         return future, future.session.values([future], errors)[0]
 
-    def next_batch(self, block: bool = True) -> list[Any]:
+    def next_batch(self, block: bool = True) -> list[T]:
         """Return all that can be had now; with *block*, wait for the first one."""
         batch = [next(self)] if block and not self.is_empty() else []
         while self._ready:
             batch.append(next(self))
         return batch
 
-    def batches(self) -> Iterator[list[Any]]:
+    def batches(self) -> Iterator[list[T]]:
         """Iterate over batches of what has ended together."""
         while not self.is_empty():
             yield self.next_batch()
@@ -242,7 +273,7 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
     def _late(self) -> str:
         return f"{len(self._waiting)} futures have not ended within {self._timeout:g} s"
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[T]:
         return self
 
     async def _take_async(self) -> Future[Any]:
@@ -261,13 +292,15 @@ class as_completed:  # noqa: N801  (the name users have in their fingers)
             except TimeoutError:
                 raise TimeoutError(self._late()) from None
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         future = await self._take_async()
-        if not self._with_results:
-            return future
-        errors: Any = "raise" if self._raise_errors else "return"
-        values = await future.session.values_async([future], errors)
-        return future, values[0]
+        item: Any = future
+        if self._with_results:
+            errors: Any = "raise" if self._raise_errors else "return"
+            values = await future.session.values_async([future], errors)
+            item = future, values[0]
+        ended: T = item
+        return ended
 
 
 def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Any:
