@@ -6,12 +6,13 @@
 #   make examples            every example at full size
 #   make bench               the short benchmarks; bench-full takes its time
 #   make docs                the documentation, into docs/_build/html
-#   make clean               remove what was built; the environment too
+#   make clean               remove what was built; the environments too
 #
 # PYTHON=python3.12 chooses the interpreter that makes the environment.
 
 PYTHON ?= python3
 VENV   ?= .venv
+PEERS  ?= .venv-peers
 SCALE  ?= 1
 
 BIN    := $(VENV)/bin
@@ -69,14 +70,23 @@ examples: $(VENV)/.stamp-examples
 bench: $(VENV)/.stamp-test
 	$(PY) -m benchmarks
 
-bench-full: $(VENV)/.stamp-test $(VENV)/.stamp-peers
-	$(PY) -m benchmarks --full --peers
+bench-full: $(VENV)/.stamp-test $(PEERS)/.stamp-peers
+	$(PY) -m benchmarks --full --json docs/_build/benchmarks \
+	    --peers dask,ray,futures,chunked,joblib,pool --peers-python $(PEERS)/bin/python
+
+# The peers live in an environment of their own: covey's tests must never see one
+# of them, and they must not see covey's.
+$(PEERS)/.stamp-peers: pyproject.toml
+	@test -d $(PEERS) || $(PYTHON) -m venv $(PEERS)
+	@echo "installing the peers into $(PEERS)"
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '.[peers]'
+	@touch $@
 
 docs: $(VENV)/.stamp-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(PEERS) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache .hypothesis mandelbrot.png heatmap.png mydask.png
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

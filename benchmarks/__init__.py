@@ -1,0 +1,1 @@
+"""Figures worth trusting: see ``harness`` for how they are taken."""

@@ -1,0 +1,454 @@
+"""How figures are taken, and how they are told.
+
+A *room* (``throughput``, ``latency``, ...) holds *jobs*; a *contender* is covey or
+one of its peers.  Every job runs the same lines for every contender::
+
+    room = Room(__doc__)
+
+
+    @room.job(
+        "map and gather of {n:,} inc",
+        short=20_000,
+        full=50_000,
+        unit="1/s",
+        must=200_000,
+        aim=1_000_000,
+    )
+    def map_and_gather(cluster: Contender, n: int, timed: Timed) -> None:
+        with timed(n):
+            cluster.gather(cluster.map(inc, range(n)))
+
+
+    if __name__ == "__main__":
+        room.main()
+
+Contenders take turns, round by round.  Each turn has a process of its own, so that
+nobody inherits another one's threads, imports or garbage; a peer's may be that of
+another environment (``--peers-python``).  What is printed are medians over the
+rounds, and the median of the ratios within each round: machines are noisy, and
+neighbours in time have the same weather.  Where a row counts tasks a second, dask
+and Ray do an eighth of the tasks, which does not change their rate.
+
+CPU time is less fickle than wall time.  It is given for each task and each role.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.contenders import CONTENDERS, Contender
+
+#: A turn that takes longer than this is given up, and its cells stay empty.
+TURN_SECONDS = 600.0
+
+#: Units in which less is better.
+LOW_IS_GOOD = frozenset({"s", "B", "%"})
+
+#: What is counted by the second is this many times smaller for slow contenders.
+SLOW = 8
+
+_MARK = "figures: "
+
+
+@dataclass
+class Figure:
+    """One measurement.
+
+    Attributes:
+        value: what is compared.
+        unit: ``s``, ``1/s``, ``B``, ``%`` or ``x``.
+        cpu: CPU seconds per task, by role; empty where it would say nothing.
+    """
+
+    value: float
+    unit: str
+    cpu: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Job:
+    """One row of a table, or a few rows that are measured together."""
+
+    title: str
+    work: Callable[..., Any]
+    size: dict[str, int]
+    unit: str
+    needs: frozenset[str]
+    #: What the project asks of itself; ``None`` where it asks nothing.
+    must: float | None
+    aim: float | None
+    #: Whether the contender is started before the job, outside of the clock.
+    started: bool
+
+    def name(self, full: bool) -> str:
+        """Return what stands at the head of the row."""
+        return self.title.format(n=self.size["full" if full else "short"])
+
+
+# Measuring.
+
+
+def _role_of(process: psutil.Process) -> str:
+    """Name what a process does; peers keep several roles in one process."""
+    if process.pid == os.getpid():
+        return "client"
+    try:
+        command = " ".join(process.cmdline())
+    except psutil.Error:
+        return "others"
+    for mark, role in (("covey.cluster", "cluster"), ("covey.runner", "runners")):
+        if mark in command:
+            return role
+    return "others"
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used, finer than the kernel's ticks."""
+    if sys.platform == "linux":
+        try:
+            # The clock of a process has a number that is made of its pid.
+            return time.clock_gettime((~pid << 3) | 2)
+        except OSError:
+            pass
+    try:
+        used = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return used.user + used.system
+
+
+class Timed:
+    """Hands out clocks: ``with timed(tasks): ...``, and keeps what they showed."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.figure: Figure | None = None
+
+    @contextmanager
+    def __call__(self, count: int = 1) -> Iterator[None]:
+        """Time what is inside, which does *count* tasks."""
+        me = psutil.Process()
+        roles = {p.pid: _role_of(p) for p in (me, *me.children(recursive=True))}
+        before = {pid: cpu_seconds(pid) for pid in roles}
+        started = time.perf_counter()
+        yield
+        wall = time.perf_counter() - started
+        cpu: dict[str, float] = {}
+        for pid, role in roles.items():
+            used = max(0.0, cpu_seconds(pid) - before[pid])
+            cpu[role] = cpu.get(role, 0.0) + used / count
+        value = count / max(wall, 1e-9) if self.unit == "1/s" else wall / count
+        self.figure = Figure(value, self.unit, cpu)
+
+
+def quantiles(samples: list[float]) -> tuple[float, float]:
+    """Return the median and the 99th percentile."""
+    ordered = sorted(samples)
+    return statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
+
+
+class Room:
+    """The jobs of one script, and its command line."""
+
+    def __init__(self, text: str | None, *, contenders: tuple[str, ...] = ()) -> None:
+        """Make a room.
+
+        Args:
+            text: the docstring of the script.
+            contenders: who may take part; everybody, if empty.
+        """
+        frame = inspect.stack()[1].frame
+        self.module = frame.f_globals["__spec__"].name
+        self.text = (text or "").partition("\n")[0]
+        self.contenders = contenders or tuple(CONTENDERS)
+        self.jobs: list[Job] = []
+        self.asked: dict[str, tuple[float, float]] = {}
+
+    def ask(self, row: str, *, must: float, aim: float) -> None:
+        """Say what the project asks of itself in a row that a job returns."""
+        self.asked[row] = (must, aim)
+
+    def job(
+        self,
+        title: str,
+        *,
+        short: int,
+        full: int,
+        unit: str = "s",
+        needs: str = "submit",
+        must: float | None = None,
+        aim: float | None = None,
+        started: bool = True,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Enter a function as a job; ``{n}`` in the title becomes its size.
+
+        It is called with a contender, the size and a ``Timed``.  It uses that once,
+        or returns figures of its own by row.
+        """
+
+        def enter(work: Callable[..., Any]) -> Callable[..., Any]:
+            self.jobs.append(
+                Job(
+                    title,
+                    work,
+                    {"short": short, "full": full},
+                    unit,
+                    frozenset(needs.split()),
+                    must,
+                    aim,
+                    started,
+                )
+            )
+            return work
+
+        return enter
+
+    # One turn, in a process of its own.
+
+    def take_turn(self, name: str, full: bool, only: str) -> dict[str, Figure]:
+        """Run the jobs with one contender."""
+        contender = CONTENDERS[name]()
+        figures: dict[str, Figure] = {}
+        jobs = [
+            job
+            for job in self.jobs
+            if job.needs <= contender.can and only in job.name(full)
+        ]
+        for job in [j for j in jobs if not j.started]:
+            figures |= _measure(job, contender, full)
+        jobs = [job for job in jobs if job.started]
+        if jobs:
+            contender.start()
+            try:
+                for job in jobs:
+                    figures |= _measure(job, contender, full)
+            finally:
+                contender.stop()
+        return figures
+
+    # All rounds.
+
+    def main(self) -> None:
+        """Measure, print a table in Markdown, and write JSON if asked to."""
+        arguments = self._parse()
+        if arguments.turn:
+            figures = self.take_turn(arguments.turn, arguments.full, arguments.only)
+            print(_MARK + json.dumps({k: asdict(f) for k, f in figures.items()}))
+            return
+        names = [
+            name
+            for name in ("covey", *filter(None, arguments.peers.split(",")))
+            if name in self.contenders
+        ]
+        rounds: dict[str, list[dict[str, Figure]]] = {name: [] for name in names}
+        for number in range(arguments.rounds):
+            for name in names:
+                print(f"round {number + 1}: {name}", file=sys.stderr)
+                rounds[name].append(self._turn(name, arguments))
+        result = self.result(rounds, arguments.full)
+        print(f"{result['measured']}\n\n{table(result)}")
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+    def _parse(self) -> argparse.Namespace:
+        parser = argparse.ArgumentParser(prog=self.module, description=self.text)
+        parser.add_argument("--full", action="store_true", help="sizes worth quoting")
+        parser.add_argument(
+            "--peers",
+            default="",
+            help=f"who runs as well: {','.join(n for n in CONTENDERS if n != 'covey')}",
+        )
+        parser.add_argument(
+            "--peers-python", default=sys.executable, help="the interpreter of peers"
+        )
+        parser.add_argument("--rounds", type=int, default=3, help="how often (3)")
+        parser.add_argument("--only", default="", help="jobs with this in their name")
+        parser.add_argument("--json", type=Path, help="write the figures there, too")
+        parser.add_argument("--turn", default="", help=argparse.SUPPRESS)
+        return parser.parse_args()
+
+    def _turn(self, name: str, arguments: argparse.Namespace) -> dict[str, Figure]:
+        python = sys.executable if name == "covey" else arguments.peers_python
+        command = [python, "-m", self.module, "--turn", name]
+        command += ["--only", arguments.only, *(["--full"] if arguments.full else [])]
+        try:
+            done = subprocess.run(
+                command,
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=TURN_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            print(f"{name}: not done within {TURN_SECONDS:g} s", file=sys.stderr)
+            return {}
+        lines = [x for x in done.stdout.splitlines() if x.startswith(_MARK)]
+        if not lines:
+            print(f"{name}: no figures, exit status {done.returncode}", file=sys.stderr)
+            return {}
+        found = json.loads(lines[-1].removeprefix(_MARK))
+        return {row: Figure(**figure) for row, figure in found.items()}
+
+    def result(
+        self, rounds: dict[str, list[dict[str, Figure]]], full: bool
+    ) -> dict[str, Any]:
+        """Return everything that was measured, as plain data."""
+        rows = list(
+            dict.fromkeys(r for turns in rounds.values() for t in turns for r in t)
+        )
+        asked = {job.name(full): (job.must, job.aim) for job in self.jobs}
+        asked |= self.asked
+        return {
+            "room": self.module,
+            "measured": _circumstances(),
+            "rows": [_row(row, rounds, asked.get(row, (None, None))) for row in rows],
+        }
+
+
+def _measure(job: Job, contender: Contender, full: bool) -> dict[str, Figure]:
+    timed = Timed(job.unit)
+    n = job.size["full" if full else "short"]
+    if job.unit == "1/s" and contender.slow:
+        n = max(1, n // SLOW)
+    found = job.work(contender, n, timed)
+    if timed.figure is not None:
+        found = {job.name(full): timed.figure}
+    return dict(found or {})
+
+
+def _circumstances() -> str:
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{time.strftime('%Y-%m-%d %H:%M')}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, load {load}"
+    )
+
+
+def _row(
+    row: str,
+    rounds: dict[str, list[dict[str, Figure]]],
+    asked: tuple[float | None, float | None],
+) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for name, turns in rounds.items():
+        figures = [turn[row] for turn in turns if row in turn]
+        if not figures:
+            continue
+        roles = sorted({role for figure in figures for role in figure.cpu})
+        cells[name] = {
+            "value": statistics.median(f.value for f in figures),
+            "all": [f.value for f in figures],
+            "cpu": {
+                role: statistics.median(f.cpu.get(role, 0.0) for f in figures)
+                for role in roles
+            },
+        }
+        pairs = [
+            (ours[row].value, theirs[row].value)
+            for ours, theirs in zip(rounds["covey"], turns, strict=True)
+            if row in ours and row in theirs
+        ]
+        if name != "covey" and pairs:
+            unit = figures[0].unit
+            cells[name]["times"] = statistics.median(
+                theirs / ours if unit in LOW_IS_GOOD else ours / theirs
+                for ours, theirs in pairs
+            )
+    unit = next(t[row].unit for turns in rounds.values() for t in turns if row in t)
+    return {
+        "row": row,
+        "unit": unit,
+        "must": asked[0],
+        "aim": asked[1],
+        "contenders": cells,
+    }
+
+
+# Telling.
+
+
+def shown(value: float | None, unit: str) -> str:
+    """Return a value for the table."""
+    if value is None:
+        return ""
+    if unit == "1/s":
+        return f"{value:,.0f}/s"
+    if unit == "x":
+        return f"{value:.2f}x"
+    if unit == "%":
+        return f"{value:.2f} %"
+    if unit == "B":
+        return f"{value:,.0f} B"
+    factor, name = next(
+        (factor, name)
+        for factor, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "µs"))
+        if value >= factor
+    )
+    scaled = value / (factor or 1e-6)
+    return f"{scaled:.{0 if scaled >= 100 else 1 if scaled >= 10 else 2}f} {name}"
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Say whether covey does what it asks of itself."""
+    ours = row["contenders"].get("covey")
+    if ours is None or row["must"] is None:
+        return ""
+    sign = -1.0 if row["unit"] in LOW_IS_GOOD else 1.0
+    seen = sign * ours["value"]
+    if row["aim"] is not None and seen >= sign * row["aim"]:
+        return "aim"
+    return "must" if seen >= sign * row["must"] else "**no**"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return everything as Markdown."""
+    rows = result["rows"]
+    names = list(dict.fromkeys(name for row in rows for name in row["contenders"]))
+    peers = [name for name in names if name != "covey"]
+    heads = ["must", "aim", *names, "met", *(f"times {name}" for name in peers)]
+    lines = ["| job | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
+    for row in rows:
+        cells, unit = row["contenders"], row["unit"]
+        values = [shown(cells.get(name, {}).get("value"), unit) for name in names]
+        times = [cells.get(name, {}).get("times") for name in peers]
+        asked = [shown(row["must"], unit), shown(row["aim"], unit)]
+        ratios = ["" if x is None else f"{x:.3g}" for x in times]
+        line = [row["row"], *asked, *values, verdict(row), *ratios]
+        lines.append("| " + " | ".join(line) + " |")
+    lines += _cpu_table(rows, names)
+    return "\n".join(lines)
+
+
+def _cpu_table(rows: list[dict[str, Any]], names: list[str]) -> list[str]:
+    """Return CPU microseconds per task: covey's by role, and all of each peer's."""
+    ours = [row["contenders"].get("covey", {}).get("cpu", {}) for row in rows]
+    if not any(ours):
+        return []
+    roles = sorted({role for cpu in ours for role in cpu})
+    peers = [name for name in names if name != "covey"]
+    heads = [*roles, "all of covey", *(f"all of {name}" for name in peers)]
+    lines = ["", "CPU-µs per task:", ""]
+    lines += ["| job | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
+    for row, cpu in zip(rows, ours, strict=True):
+        cells = [f"{cpu[role] * 1e6:,.1f}" if role in cpu else "" for role in roles]
+        for name in ("covey", *peers):
+            used = row["contenders"].get(name, {}).get("cpu", {})
+            cells.append(f"{sum(used.values()) * 1e6:,.1f}" if used else "")
+        if any(cells):
+            lines.append("| " + " | ".join([row["row"], *cells]) + " |")
+    return lines

@@ -1,0 +1,121 @@
+"""How many tasks a second: maps, single submissions, chains and trees.
+
+``single client tasks async`` and ``tasks and get batch`` are jobs of Ray's own
+microbenchmark, by its names, so that others can compare.
+"""
+
+from __future__ import annotations
+
+from benchmarks.contenders import Contender
+from benchmarks.harness import Room, Timed
+
+room = Room(__doc__)
+
+
+def inc(number: int) -> int:
+    """Do as little as a task can."""
+    return number + 1
+
+
+def add(left: int, right: int) -> int:
+    """Join two branches of a tree."""
+    return left + right
+
+
+def nothing() -> bytes:
+    """Return what the tasks of Ray's microbenchmark return."""
+    return b"ok"
+
+
+def warm(cluster: Contender) -> None:
+    """Let every worker see the functions before a clock runs."""
+    cluster.gather(cluster.map(inc, range(-200, -100)))
+    if "graph" in cluster.can:
+        cluster.gather(cluster.map(add, range(-200, -100), range(100)))
+
+
+@room.job(
+    "map and gather of {n:,} inc",
+    short=50_000,
+    full=50_000,
+    unit="1/s",
+    needs="map",
+    must=200_000,
+    aim=1_000_000,
+)
+def map_and_gather(cluster: Contender, n: int, timed: Timed) -> None:
+    """Map a function that does nothing, and gather."""
+    warm(cluster)
+    with timed(n):
+        values = cluster.gather(cluster.map(inc, range(n)))
+    assert values == list(range(1, n + 1))
+
+
+@room.job(
+    "{n:,} submit one by one, then gather",
+    short=10_000,
+    full=50_000,
+    unit="1/s",
+    must=30_000,
+    aim=80_000,
+)
+def submit_and_gather(cluster: Contender, n: int, timed: Timed) -> None:
+    """Submit in a loop, and gather."""
+    with timed(n):
+        handles = [cluster.submit(inc, i) for i in range(n)]
+        values = cluster.gather(handles)
+    assert values == list(range(1, n + 1))
+
+
+@room.job(
+    "chain of {n:,}, a link",
+    short=1_000,
+    full=1_000,
+    needs="graph",
+    must=150e-6,
+    aim=30e-6,
+)
+def chain(cluster: Contender, n: int, timed: Timed) -> None:
+    """Let every task wait for the one before it."""
+    with timed(n):
+        handle = cluster.submit(inc, 0)
+        for _ in range(n - 1):
+            handle = cluster.submit(inc, handle)
+        assert cluster.result(handle) == n
+
+
+@room.job(
+    "tree sum of {n:,} leaves, tasks",
+    short=1_024,
+    full=8_192,
+    unit="1/s",
+    needs="graph",
+    must=25_000,
+    aim=80_000,
+)
+def tree(cluster: Contender, n: int, timed: Timed) -> None:
+    """Sum leaves pairwise, down to one."""
+    with timed(2 * n - 1):
+        level = cluster.map(inc, range(n))
+        while len(level) > 1:
+            level = cluster.map(add, level[::2], level[1::2])
+        total = cluster.result(level[0])
+    assert total == n * (n + 1) // 2
+
+
+@room.job("single client tasks async", short=1_000, full=1_000, unit="1/s")
+def single_client_tasks_async(cluster: Contender, n: int, timed: Timed) -> None:
+    """Submit 1,000 calls without arguments, and get them all."""
+    with timed(n):
+        cluster.gather([cluster.submit(nothing) for _ in range(n)])
+
+
+@room.job("tasks and get batch", short=1_000, full=1_000, unit="1/s", needs="map")
+def tasks_and_get_batch(cluster: Contender, n: int, timed: Timed) -> None:
+    """Map over 1,000 elements, and get all results; batches a second."""
+    with timed():
+        cluster.gather(cluster.map(inc, range(n)))
+
+
+if __name__ == "__main__":
+    room.main()
