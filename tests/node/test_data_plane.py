@@ -17,11 +17,13 @@ from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
 from covey.net.loop import new_event_loop
 from covey.payload import Pack, read_layout
+from covey.secret import Secret
 from covey.store.segments import Segment, open_segment
 from covey.store.shelf import Shelf
+from covey.wire.keys import Keys
 from covey.worker.serving import DataServer
 
-SECRET = b"s" * 32
+KEYS = Keys.of_client(Secret(b"s" * 32))
 ELSEWHERE = "another machine"
 PATIENCE_SECONDS = 30
 
@@ -62,8 +64,8 @@ def segments_open():
 async def keeper():
     """Yield a shelf, its addresses, and somebody who may ask for what is on it."""
     shelf = Shelf()
-    server = DataServer(shelf, SECRET, "1")
-    asker = Asker(SECRET, "1", "somebody")
+    server = DataServer(shelf, KEYS, "1")
+    asker = Asker(KEYS, "1", "somebody")
     with tempfile.TemporaryDirectory(prefix="cd-") as folder:
         places = [Address("", 0, f"{folder}/d"), Address("127.0.0.1", 0, "")]
         addresses = tuple([str(await server.listen(place)) for place in places])
@@ -268,7 +270,7 @@ def test_a_server_that_breaks_cuts_the_link(run, monkeypatch):
 
 def test_nobody_there(run, monkeypatch):
     async def story():
-        asker = Asker(SECRET, "1", "somebody")
+        asker = Asker(KEYS, "1", "somebody")
         addresses = ("unix:/nowhere/at/all", "tcp://127.0.0.1:1")
         with pytest.raises(Disconnected, match="cannot be reached at any of"):
             await asker.get(addresses, ((1, 1),), host_identity())

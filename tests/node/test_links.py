@@ -29,13 +29,14 @@ from covey.net.inproc import inproc_pair
 from covey.net.listen import listen
 from covey.net.loop import new_event_loop
 from covey.net.sockets import SILENCE_SECONDS
+from covey.secret import Secret
 from covey.wire import handshake
 from covey.wire.data_link import FromAsker, FromKeeper, GetDone, PutLarge, Raw, Values
 from covey.wire.framing import BATCH_BYTES, FRAME_BYTES_MAX
-from covey.wire.handshake import Role
+from covey.wire.keys import Keys, Role
 
 UNION = FromAsker | FromKeeper
-SECRET = b"s" * 32
+KEYS = Keys.of_client(Secret(b"s" * 32))
 PATIENCE_SECONDS = 30
 
 
@@ -117,14 +118,14 @@ def wired(request):
 
 
 @contextlib.asynccontextmanager
-async def listening(kind, far, secret=SECRET, on_open=lambda _: None):
+async def listening(kind, far, keys=KEYS, on_open=lambda _: None):
     with tempfile.TemporaryDirectory(prefix="cl-") as folder:
         place = Address("", 0, f"{folder}/s")
         listener = await listen(
             place if kind == "unix" else Address("127.0.0.1", 0, ""),
             UNION,
             role=Role.KEEPER,
-            secret=secret,
+            keys=keys,
             version="1",
             on_open=on_open,
             on_messages=far.on_messages,
@@ -136,12 +137,12 @@ async def listening(kind, far, secret=SECRET, on_open=lambda _: None):
             await listener.close()
 
 
-async def dial(address, near, secret=SECRET, **keywords):
+async def dial(address, near, keys=KEYS, **keywords):
     near.link = await open_link(
         address,
         UNION,
         role=Role.ASKER,
-        secret=secret,
+        keys=keys,
         version="1",
         on_messages=near.on_messages,
         on_lost=near.on_lost,
@@ -498,28 +499,35 @@ class Nothing(Bytes):
 # Coming together.
 
 
-async def refused(kind, error, near_secret=SECRET, match=""):
+async def refused(kind, error, near_keys=KEYS, match=""):
     near, far = End(), End()
     async with listening(kind, far) as listener:
         with pytest.raises(error, match=match):
-            await dial(listener.address, near, near_secret)
+            await dial(listener.address, near, near_keys)
         await far.ended()
         assert not near.messages
         assert not far.messages
 
 
 def test_a_wrong_secret_is_refused(run, wired):
-    run(refused(wired, AuthRefused, b"t" * 32, "does not know the secret"))
+    run(
+        refused(
+            wired,
+            AuthRefused,
+            Keys.of_client(Secret(b"t" * 32)),
+            "does not know the secret",
+        )
+    )
 
 
 def test_another_protocol_is_refused_and_both_are_named(run, wired, monkeypatch):
     real = handshake.CallerHandshake
 
     class Newer(real):
-        def __init__(self, *arguments):
+        def __init__(self, *arguments, **keywords):
             with monkeypatch.context() as patch:
                 patch.setattr(handshake, "PROTOCOL_VERSION", 77)
-                super().__init__(*arguments)
+                super().__init__(*arguments, **keywords)
 
         def receive(self, data):
             with monkeypatch.context() as patch:
@@ -620,7 +628,7 @@ def test_a_port_in_use_is_replaced(run):
                 one.address,
                 UNION,
                 role=Role.KEEPER,
-                secret=SECRET,
+                keys=KEYS,
                 version="1",
                 on_open=print,
                 on_messages=print,

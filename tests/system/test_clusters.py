@@ -15,11 +15,14 @@ import pytest
 import covey
 from covey import AsyncClient, Client, LocalCluster, errors
 from covey.net.connection_file import (
-    Connection,
     fresh_directory,
     read_connection_file,
     write_connection_file,
 )
+from covey.net.join_string import Connection
+from covey.secret import Secret
+from covey.wire.handshake import PROTOCOL_VERSION
+from covey.wire.keys import Keys
 
 pytestmark = pytest.mark.system
 
@@ -184,7 +187,9 @@ def test_nobody_at_the_address(tmp_path):
     path = tmp_path / "c.json"
     from covey.net.addresses import Address
 
-    write_connection_file(path, Connection(Address("127.0.0.1", 1, ""), b"x" * 32))
+    write_connection_file(
+        path, Connection(Address("127.0.0.1", 1, ""), Keys.of_client(Secret.fresh()))
+    )
     with pytest.raises(errors.NoScheduler, match=r"127\.0\.0\.1:1.*tried.*Check"):
         Client(path, timeout=0.2)
 
@@ -241,7 +246,7 @@ def test_a_cluster_by_hand(tmp_path):
             assert client.gather(client.map(inc, kept)) == list(range(2, 102))
         known = read_connection_file(path)
         with pytest.raises(errors.AuthRefused):
-            Client(str(known.address), secret=b"y" * 32)
+            Client(str(known.address), secret=Secret(b"y" * 32))
         old = run_script(
             f"""
             from covey.wire import handshake
@@ -252,7 +257,7 @@ def test_a_cluster_by_hand(tmp_path):
             """
         )
         assert "protocol 99" in old.stdout
-        assert "protocol 1" in old.stdout
+        assert f"protocol {PROTOCOL_VERSION}" in old.stdout
     finally:
         end(scheduler)
         for worker in workers.values():

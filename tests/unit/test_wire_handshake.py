@@ -14,25 +14,33 @@ from covey.errors import (
     RemoteProtocolError,
     VersionRefused,
 )
+from covey.secret import Secret
 from covey.wire import handshake
-from covey.wire.handshake import CallerHandshake, ListenerHandshake, Role
+from covey.wire.handshake import CallerHandshake, ListenerHandshake, fingerprint_of
+from covey.wire.keys import Keys, Role
 
-SECRET = b"a secret of this cluster"
+CLIENT_SECRET = Secret(b"a secret of this cluster")
+KEYS = Keys.of_client(CLIENT_SECRET)
+OTHER_KEYS = Keys.of_client(Secret(b"a secret of another one"))
+CERTIFICATE = b"a certificate"
 HELLO_BYTES = 64
 PROOF_BYTES = 32
 
 fast = settings(derandomize=True, deadline=None, max_examples=80)
 
 
-def sides(*, caller=SECRET, listener=SECRET, bindings=(b"", b"")):
+def sides(*, caller=KEYS, listener=KEYS, certificate=b"", role=Role.CLIENT, number=0):
+    """Return both sides; with a certificate, under TLS."""
+    door = Role.KEEPER if role is Role.ASKER else Role.SCHEDULER
+    mark = fingerprint_of(certificate)
     return (
-        CallerHandshake(Role.CLIENT, caller, "1.2", bindings[0]),
-        ListenerHandshake(Role.SCHEDULER, listener, "1.3", bindings[1]),
+        CallerHandshake(role, caller, "1.2", number=number, fingerprint=mark),
+        ListenerHandshake(door, listener, "1.3", fingerprint=mark),
     )
 
 
-def shake(caller, listener):
-    to_listener = caller.start()
+def shake(caller, listener, certificate=b""):
+    to_listener = caller.start(certificate)
     while to_listener and not (caller.done or listener.refused):
         to_listener = caller.receive(listener.receive(to_listener))
 
@@ -68,7 +76,7 @@ def test_any_cut_of_the_stream_will_do(cuts, behind):
 
 
 def test_a_caller_without_the_secret_is_turned_away():
-    caller, listener = sides(caller=b"guessed")
+    caller, listener = sides(caller=OTHER_KEYS)
     answer = listener.receive(caller.start())
     with pytest.raises(AuthRefused, match="does not know the secret"):
         caller.receive(answer)
@@ -87,16 +95,107 @@ def test_a_caller_whose_proof_was_refused_says_what_to_do():
 
 
 def test_a_listener_without_the_secret_gets_no_proof():
-    caller, listener = sides(listener=b"an impostor")
+    caller, listener = sides(listener=OTHER_KEYS)
     answer = listener.receive(caller.start())
     with pytest.raises(AuthRefused):
         caller.receive(answer)
 
 
-def test_another_certificate_than_the_caller_saw_is_refused():
-    caller, listener = sides(bindings=(b"certificate", b"of the one in the middle"))
+def test_another_certificate_is_refused_before_a_word_is_said():
+    caller, _ = sides(certificate=CERTIFICATE)
+    with pytest.raises(AuthRefused, match="another certificate"):
+        caller.start(b"the certificate of somebody else")
+
+
+def test_a_certificate_that_is_not_shown_is_refused():
+    """Somebody answers in clear where TLS was promised, or the other way round."""
+    caller, _ = sides(certificate=CERTIFICATE)
+    with pytest.raises(AuthRefused, match="none"):
+        caller.start()
+    caller, _ = sides()
     with pytest.raises(AuthRefused):
-        shake(caller, listener)
+        caller.start(CERTIFICATE)
+
+
+def test_nobody_can_stand_between():
+    """Even a caller that trusts any certificate notices: it is part of the proof."""
+    caller, _ = sides(certificate=b"of the one in the middle")
+    _, listener = sides(certificate=CERTIFICATE)
+    with pytest.raises(AuthRefused, match="does not know the secret"):
+        shake(caller, listener, b"of the one in the middle")
+
+
+def test_under_one_certificate_both_come_together():
+    caller, listener = sides(certificate=CERTIFICATE)
+    shake(caller, listener, CERTIFICATE)
+    assert caller.done
+    assert listener.done
+
+
+# Roles.
+
+
+def test_a_workers_secret_makes_no_client():
+    worker = Keys.of_worker(KEYS.worker)
+    with pytest.raises(AuthRefused, match="does not make a client"):
+        CallerHandshake(Role.CLIENT, worker, "1.2")
+    # One who claims the role all the same cannot prove it.
+    caller, listener = sides(caller=Keys(worker.worker, worker.worker))
+    answer = listener.receive(caller.start())
+    with pytest.raises(AuthRefused):
+        caller.receive(answer)
+    assert listener.receive(bytes(PROOF_BYTES)) == b"\x00"
+    assert not listener.done
+
+
+def test_a_workers_secret_makes_a_worker():
+    worker = Keys.of_worker(KEYS.worker)
+    caller, listener = sides(caller=worker, role=Role.WORKER)
+    shake(caller, listener)
+    assert listener.done
+    assert listener.other_role is Role.WORKER
+
+
+def test_an_asker_proves_for_whom_it_asks():
+    caller, listener = sides(caller=KEYS, role=Role.ASKER, number=77)
+    shake(caller, listener)
+    assert (listener.other_role, listener.other_number) == (Role.ASKER, 77)
+    hello = bytearray(caller.start())
+    struct.pack_into("<I", hello, 12, 78)
+    caller, listener = sides(caller=KEYS, role=Role.ASKER, number=77)
+    with pytest.raises(AuthRefused):
+        caller.receive(listener.receive(bytes(hello)))
+
+
+@pytest.mark.parametrize(
+    ("role", "door"),
+    [
+        (Role.ASKER, Role.SCHEDULER),
+        (Role.CLIENT, Role.KEEPER),
+        (Role.WORKER, Role.KEEPER),
+        (Role.SCHEDULER, Role.SCHEDULER),
+        (Role.KEEPER, Role.SCHEDULER),
+    ],
+)
+def test_each_door_admits_its_own_guests_only(role, door):
+    listener = ListenerHandshake(door, KEYS, "1.3")
+    with pytest.raises(RemoteProtocolError, match="came to the door"):
+        listener.receive(CallerHandshake(role, KEYS, "1.2").start())
+    assert not listener.done
+
+
+def test_a_worker_cannot_pass_for_the_scheduler_of_a_client():
+    """It does not know what a client's scheduler must know."""
+    caller, _ = sides()
+    worker = Keys.of_worker(KEYS.worker)
+    impostor = ListenerHandshake(
+        Role.SCHEDULER, Keys(worker.worker, worker.worker), "1.3"
+    )
+    with pytest.raises(AuthRefused):
+        caller.receive(impostor.receive(caller.start()))
+
+
+# Tricks.
 
 
 def test_a_mirror_does_not_know_the_secret():
@@ -118,7 +217,7 @@ def test_a_listener_that_calls_back_gets_no_proof_to_mirror():
     _, oracle = sides()
     answer = oracle.receive(victim.start())
     # The oracle's proof is about its own nonce: it fits only its own hello.
-    forged = CallerHandshake(Role.SCHEDULER, b"none", "1.3").start()
+    forged = CallerHandshake(Role.SCHEDULER, OTHER_KEYS, "1.3").start()
     with pytest.raises(AuthRefused):
         victim.receive(forged + answer[HELLO_BYTES:])
 
@@ -160,12 +259,12 @@ def test_what_the_hello_says_cannot_be_changed_on_the_way(place):
 
 def test_another_protocol_is_refused_and_both_are_named(monkeypatch):
     caller, listener = sides()
-    monkeypatch.setattr(handshake, "PROTOCOL_VERSION", 2)
-    newer = CallerHandshake(Role.CLIENT, SECRET, "9.0")
+    monkeypatch.setattr(handshake, "PROTOCOL_VERSION", 99)
+    newer = CallerHandshake(Role.CLIENT, KEYS, "9.0")
     monkeypatch.undo()
     answer = listener.receive(newer.start())
     assert listener.refused
-    monkeypatch.setattr(handshake, "PROTOCOL_VERSION", 2)
+    monkeypatch.setattr(handshake, "PROTOCOL_VERSION", 99)
     with pytest.raises(VersionRefused, match=r"covey 9\.0 .*covey 1\.3") as caught:
         newer.receive(answer)
     assert "install the same version" in str(caught.value)
@@ -238,8 +337,17 @@ def test_nothing_grows_while_a_stranger_talks():
     assert len(listener.leftover()) == 0
 
 
+def test_whoever_does_not_wait_is_cut_off():
+    caller, listener = sides()
+    with pytest.raises(RemoteProtocolError, match="did not wait"):
+        listener.receive(caller.start() + bytes(PROOF_BYTES + 1))
+
+
 def test_secrets_of_any_length_are_hashed_not_cut():
     long = b"s" * 200
-    caller, listener = sides(caller=long, listener=long + b"t")
+    caller, listener = sides(
+        caller=Keys.of_client(Secret(long)),
+        listener=Keys.of_client(Secret(long + b"t")),
+    )
     with pytest.raises(AuthRefused):
         shake(caller, listener)

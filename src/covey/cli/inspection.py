@@ -15,20 +15,11 @@ if TYPE_CHECKING:
 
 
 def _client(address: str | None) -> Client:
+    from covey.cli.where import connection_of
     from covey.client.client import Client
-    from covey.errors import UsageError
-    from covey.net.connection_file import known_connections
 
-    if address is None:
-        found = [connection for _, connection in known_connections()]
-        if len(found) != 1:
-            places = ", ".join(str(connection.address) for connection in found)
-            raise UsageError(
-                f"which cluster? Give its address. "
-                f"{f'There are: {places}' if places else 'None of yours is running'}"
-            )
-        address = str(found[0].address)
-    return Client(address, set_as_default=False, name="covey-command")
+    found = connection_of(address)
+    return Client(found, set_as_default=False, name="covey-command")
 
 
 @click.command()

@@ -13,7 +13,7 @@ import click
 from covey.errors import UsageError
 
 if TYPE_CHECKING:
-    from covey.net.connection_file import Connection
+    from covey.net.join_string import Connection
 
 
 @click.command()
@@ -63,7 +63,7 @@ def scheduler(
             )
         click.echo(f"covey scheduler at {connection.address} (connection file {path})")
         if print_join_string:
-            click.echo(connection.join_string)
+            click.echo(connection.join_string())
 
     serving = roles.serve_scheduler(host, port, connection_file, announce)
     reason = roles.run(serving)
@@ -89,31 +89,22 @@ def _resources(text: str) -> dict[str, float]:
 
 def _where(address: str | None, connection_file: Path | None) -> Connection:
     """Return where the scheduler is, and its secret."""
+    from covey.cli import where
     from covey.client.resolve import resolve_target
     from covey.cluster.roles import await_connection_file
-    from covey.net.connection_file import Connection
 
+    address = where.chosen(address)
+    named = os.environ.get("COVEY_CONNECTION_FILE")
+    if connection_file is None and address is None and named:
+        connection_file = Path(named)
     if connection_file is not None:
         return await_connection_file(connection_file)
-    if address is not None and address.startswith("covey://"):
-        raise UsageError(
-            "a join string holds the secret, and everybody on this machine can read "
-            "a command line; put it into $COVEY_ADDRESS, or give - and type it in"
-        )
-    if address == "-":
-        address = click.prompt("join string", hide_input=True)
-    if address is None:
-        address = os.environ.get("COVEY_ADDRESS")
-        named = os.environ.get("COVEY_CONNECTION_FILE")
-        if address is None and named:
-            return await_connection_file(Path(named))
     if address is None:
         raise UsageError(
             "where is the scheduler? Give HOST:PORT, --connection-file F, or set "
             "$COVEY_ADDRESS"
         )
-    target = resolve_target(address, None, {})
-    return Connection(target.address, target.secret)
+    return resolve_target(address, None, {}).connection
 
 
 @click.command()

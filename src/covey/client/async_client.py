@@ -16,6 +16,7 @@ from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in, rebuild
 from covey.errors import UsageError
+from covey.secret import Secret
 
 R = TypeVar("R")
 
@@ -33,7 +34,8 @@ class AsyncClient(BaseClient):
         target: as for ``Client``.
         timeout: seconds to wait for the scheduler to answer.
         name: how this client is called in messages.
-        secret: the cluster's secret, if it is not in a connection file.
+        secret: the cluster's, if neither a connection file nor a join string
+            tells it: a ``covey.secret.Secret``.
         **keywords: of ``LocalCluster``.
     """
 
@@ -46,7 +48,7 @@ class AsyncClient(BaseClient):
         *,
         timeout: float | None = None,
         name: str | None = None,
-        secret: bytes | None = None,
+        secret: Secret | None = None,
         **keywords: Any,
     ) -> None:
         self._how = (target, secret, timeout, name, keywords)

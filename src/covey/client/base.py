@@ -19,6 +19,7 @@ from covey.client.options import options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.submission import Submitter
 from covey.errors import UsageError
+from covey.secret import Secret
 from covey.wire.client_link import Detach, Want
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ class BaseClient:
     def _open(
         self,
         target: Any,
-        secret: bytes | None,
+        secret: Secret | None,
         timeout: float | None,
         name: str | None,
         keywords: dict[str, Any],
     ) -> None:
         self._target = resolve_target(target, secret, keywords)
         self.name = name or f"client-{os.getpid()}-{next(_numbers)}"
-        self._engine = Engine(self._target.address, self._target.secret, self.name)
+        self._engine = Engine(self._target.address, self._target.keys, self.name)
         try:
             if timeout is None:
                 timeout = config.get().client.connect_timeout_seconds

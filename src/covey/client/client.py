@@ -12,6 +12,7 @@ from covey.client.base import BaseClient
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in, rebuild
+from covey.secret import Secret
 from covey.wire.client_link import Detach
 
 R = TypeVar("R")
@@ -29,7 +30,8 @@ class Client(BaseClient):
         timeout: seconds to wait for the scheduler to answer; default: the setting
             ``client.connect_timeout_seconds``.
         name: how this client is called in messages.
-        secret: the cluster's secret, if it is not in a connection file.
+        secret: the cluster's, if neither a connection file nor a join string
+            tells it: a ``covey.secret.Secret``.
         **keywords: of ``LocalCluster``: ``n_workers``, ``threads_per_worker``,
             ``memory_limit``, ``processes``, ...
 
@@ -48,7 +50,7 @@ class Client(BaseClient):
         set_as_default: bool = True,
         timeout: float | None = None,
         name: str | None = None,
-        secret: bytes | None = None,
+        secret: Secret | None = None,
         **keywords: Any,
     ) -> None:
         self._open(target, secret, timeout, name, keywords)

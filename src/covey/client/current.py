@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from covey.errors import UsageError
 from covey.runner import context
+from covey.secret import Secret
 
 if TYPE_CHECKING:
     from covey.client.client import Client
@@ -86,10 +87,15 @@ def _client_of_runner(task: context.TaskContext) -> Client:
     with _lock:
         client = _in_task.get(address)
         if client is None or client.closed:
-            secret = bytes.fromhex(task.token or "")
+            if not task.token:
+                raise UsageError(
+                    f"tasks on {task.worker} cannot be clients: this worker has joined "
+                    f"with a worker's secret. Start it with the connection file, or "
+                    f"the join string, that is for clients"
+                )
             client = Client(
                 address,
-                secret=secret,
+                secret=Secret.of_digits(task.token),
                 set_as_default=False,
                 name=f"task-on-{task.worker}",
             )

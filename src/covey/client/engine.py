@@ -56,8 +56,8 @@ from covey.wire.client_link import (
     WorkerGone,
     WorkerSeen,
 )
-from covey.wire.handshake import Role
 from covey.wire.introductions import ClientIntroduction, Reception, Refusal, Welcome
+from covey.wire.keys import Keys, Role
 
 T = TypeVar("T")
 
@@ -65,9 +65,9 @@ T = TypeVar("T")
 class Engine:
     """One connection to a cluster, and all that was wished over it."""
 
-    def __init__(self, address: Address, secret: bytes, name: str) -> None:
+    def __init__(self, address: Address, keys: Keys, name: str) -> None:
         self.address = address
-        self.secret = secret
+        self.keys = keys
         self.name = name
         self.client_id = new_client_id()
         self.wishes = Wishes()
@@ -169,13 +169,13 @@ class Engine:
             self.address,
             Reception,
             role=Role.CLIENT,
-            secret=self.secret,
+            keys=self.keys,
             version=VERSION,
             on_messages=self._on_messages,
             on_lost=self._on_lost,
             timeout_seconds=timeout_seconds,
         )
-        self._asker = Asker(self.secret, VERSION, self.name)
+        self._asker = Asker(self.keys, VERSION, self.name, self.client_id)
         self._link.send(
             ClientIntroduction(
                 self.client_id,

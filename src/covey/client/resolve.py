@@ -1,4 +1,4 @@
-"""From what a user passes to ``Client(...)`` to an address and a secret."""
+"""From what a user passes to ``Client(...)`` to an address and its keys."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from covey.errors import UsageError
-from covey.net.addresses import Address, parse_address
-from covey.net.connection_file import (
-    parse_join_string,
-    read_connection_file,
-    secret_for,
-)
+from covey.net.addresses import parse_address
+from covey.net.connection_file import connection_for, read_connection_file
+from covey.net.join_string import Connection, is_join_string, parse_join_string
+from covey.secret import Secret
+from covey.wire.keys import Keys
 
 
 class Target:
     """Where to connect, and what to close in the end."""
 
     def __init__(
-        self, address: Address, secret: bytes, cluster: Any = None, *, owned: bool
+        self, found: Connection, cluster: Any = None, *, owned: bool = False
     ) -> None:
-        self.address = address
-        self.secret = secret
+        self.connection = found
+        self.address = found.address
+        self.keys = found.keys
         self.cluster = cluster
         self._owned = owned
 
@@ -39,7 +39,7 @@ class Target:
 
 
 def resolve_target(
-    target: Any, secret: bytes | None, keywords: dict[str, Any]
+    target: Any, secret: Secret | None, keywords: dict[str, Any]
 ) -> Target:
     """Return where to connect to.
 
@@ -61,11 +61,12 @@ def resolve_target(
         )
     if isinstance(target, os.PathLike):
         return _from_file(Path(target))
+    if isinstance(target, Connection):
+        return Target(target)
     if isinstance(target, str):
         return _from_text(target, secret)
     if hasattr(target, "connection"):
-        found = target.connection
-        return Target(found.address, found.secret, target, owned=False)
+        return Target(target.connection, target)
     raise UsageError(
         f"a client connects to an address, a connection file or a cluster, not to "
         f"{type(target).__name__}"
@@ -76,25 +77,24 @@ def _own_cluster(keywords: dict[str, Any]) -> Target:
     # A surrounding of ours, one floor up: found by name, when asked for.
     local = import_module("covey.cluster.local")
     cluster = local.LocalCluster(**keywords)
-    found = cluster.connection
-    return Target(found.address, found.secret, cluster, owned=True)
+    return Target(cluster.connection, cluster, owned=True)
 
 
 def _from_file(path: Path) -> Target:
-    found = read_connection_file(path)
-    return Target(found.address, found.secret, owned=False)
+    return Target(read_connection_file(path))
 
 
-def _from_text(text: str, secret: bytes | None) -> Target:
-    joined = parse_join_string(text)
-    if joined is not None:
-        return Target(joined.address, joined.secret, owned=False)
+def _from_text(text: str, secret: Secret | None) -> Target:
+    if is_join_string(text):
+        return Target(parse_join_string(text))
     if text.endswith(".json") or (
         "/" in text and "://" not in text and not text.startswith("unix:")
     ):
         return _from_file(Path(text).expanduser())
     address = parse_address(text)
-    found = secret or secret_for(address)
+    if secret is not None:
+        return Target(Connection(address, Keys.of_client(secret)))
+    found = connection_for(address)
     if found is None:
         print_hint = "" if address.is_local else " (or the join string it printed)"
         raise UsageError(
@@ -103,4 +103,4 @@ def _from_text(text: str, secret: bytes | None) -> Target:
             f"running? On another machine, give its connection file{print_hint} in "
             f"$COVEY_CONNECTION_FILE or $COVEY_ADDRESS"
         )
-    return Target(address, found, owned=False)
+    return Target(found)

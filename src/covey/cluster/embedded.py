@@ -25,8 +25,10 @@ from covey.errors import ClusterError
 from covey.net.addresses import Address, host_identity
 from covey.net.loop import new_event_loop
 from covey.scheduler.server import SchedulerServer
+from covey.secret import Secret
 from covey.version import VERSION
 from covey.wire.introductions import WorkerIntroduction
+from covey.wire.keys import Keys
 from covey.worker.agent import WorkerAgent
 from covey.worker.processes import RunnerProcess
 
@@ -41,11 +43,11 @@ class EmbeddedCluster:
     ) -> None:
         self.plan = plan
         self._make_runner = make_runner
-        self.secret = bytes.fromhex(plan["token"])
+        self.keys = Keys.of_client(Secret.of_digits(plan["token"]))
         self.directory = Path(plan["directory"])
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.server = SchedulerServer(
-            secret=self.secret,
+            keys=self.keys,
             version=VERSION,
             on_closing=self.end,
             check=bool(plan.get("check")),
@@ -90,7 +92,7 @@ class EmbeddedCluster:
             name=name,
             runners=runners,
             threads=plan["threads"],
-            secret=self.secret,
+            keys=self.keys,
             version=VERSION,
             setup=setup,
             on_quit=self._worker_quits,

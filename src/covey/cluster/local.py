@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import select
 import shutil
 import subprocess
@@ -27,14 +26,16 @@ from covey.cluster import machine
 from covey.errors import StartFailed, UsageError
 from covey.net.addresses import Address, parse_address
 from covey.net.connection_file import (
-    Connection,
     file_for,
     fresh_directory,
     leave_runtime_directory,
     remove_connection_file,
     write_connection_file,
 )
+from covey.net.join_string import Connection
+from covey.secret import Secret
 from covey.units import parse_bytes
+from covey.wire.keys import Keys
 
 if TYPE_CHECKING:
     from covey.client.client import Client
@@ -93,10 +94,10 @@ class LocalCluster:
         self._closed = False
         self._pid = os.getpid()
         directory = fresh_directory("local")
-        token = secrets.token_hex(32)
+        secret = Secret.fresh()
         plan = make_plan(
             directory=directory,
-            token=token,
+            token=secret.reveal(),
             host=host,
             port=port,
             name=name,
@@ -120,7 +121,7 @@ class LocalCluster:
                 stacklevel=2,
             )
         self.connection = Connection(
-            parse_address(facts["address"]), bytes.fromhex(token)
+            parse_address(facts["address"]), Keys.of_client(secret)
         )
         if self.port:
             tcp = Address(self.host, self.port, "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import secrets
 import shutil
 import signal
 import socket
@@ -19,7 +18,6 @@ from covey.errors import Disconnected, Refused, UsageError
 from covey.net.addresses import Address, host_identity
 from covey.net.connect import open_link
 from covey.net.connection_file import (
-    Connection,
     file_for,
     fresh_directory,
     leave_runtime_directory,
@@ -27,12 +25,14 @@ from covey.net.connection_file import (
     remove_connection_file,
     write_connection_file,
 )
+from covey.net.join_string import Connection
 from covey.net.link import Link
 from covey.net.loop import new_event_loop
 from covey.scheduler.server import SchedulerServer
+from covey.secret import Secret
 from covey.version import VERSION
-from covey.wire.handshake import Role
 from covey.wire.introductions import Reception, Refusal, Welcome, WorkerIntroduction
+from covey.wire.keys import Keys, Role
 from covey.wire.worker_link import ToWorker
 from covey.worker.agent import WorkerAgent
 
@@ -96,10 +96,10 @@ async def serve_scheduler(
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
-    secret = secrets.token_bytes(32)
-    server = SchedulerServer(secret=secret, version=VERSION, on_closing=end)
+    keys = Keys.of_client(Secret.fresh())
+    server = SchedulerServer(keys=keys, version=VERSION, on_closing=end)
     listener = await server.listen(Address(host, port, ""))
-    connection = Connection(listener.address, secret)
+    connection = Connection(listener.address, keys)
     files = [file_for(listener.address.port)]
     if connection_file is not None:
         files.append(connection_file)
@@ -164,18 +164,20 @@ class WorkerRole:
         directory = fresh_directory("worker")
         address = self._connection.address
         plan = self._plan
+        # With it a task can be a client itself; a worker has no use for it.
+        secret = self._connection.keys.client
         agent = WorkerAgent(
             name=plan["name"],
             runners=plan["runners"],
             threads=plan["threads"],
-            secret=self._connection.secret,
+            keys=self._connection.keys,
             version=VERSION,
             setup={
                 "sys_path": [str(Path.cwd())],
                 "cwd": str(Path.cwd()),
                 "environ": {},
                 "address": str(address),
-                "token": self._connection.secret.hex(),
+                "token": secret.reveal() if secret is not None else None,
             },
             on_quit=self._end,
         )
@@ -208,7 +210,7 @@ class WorkerRole:
             address,
             Reception,
             role=Role.WORKER,
-            secret=self._connection.secret,
+            keys=self._connection.keys,
             version=VERSION,
             on_messages=on_messages,
             on_lost=self._on_lost,

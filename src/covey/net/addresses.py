@@ -1,7 +1,8 @@
 """Addresses: where a process listens, as text.
 
-Two forms: ``unix:/path/to/socket`` and ``tcp://host:port``.  Users may also
-type ``host:port``, or dask's ``tcp://host:port``.
+Three forms: ``unix:/path/to/socket``, ``tcp://host:port``, and where TLS is spoken
+``tls://host:port/sha256:FINGERPRINT``, which says the hash of the one certificate
+that is to be trusted there.  Users may also type ``host:port``.
 """
 
 from __future__ import annotations
@@ -17,18 +18,35 @@ from covey.errors import UsageError
 DEFAULT_PORT: Final = 8786
 
 
+#: What comes before the fingerprint, which has so many hexadecimal digits.
+_HASH: Final = "sha256:"
+_DIGITS: Final = 64
+
+
 class Address(NamedTuple):
-    """A place to connect to; ``path`` is empty for TCP, ``host`` for unix."""
+    """A place to connect to; ``path`` is empty for TCP, ``host`` for unix.
+
+    ``fingerprint`` is empty where there is no TLS.
+    """
 
     host: str
     port: int
     path: str
+    fingerprint: str = ""
 
     def __str__(self) -> str:
+        if self.fingerprint:
+            return f"{self.shown}/{_HASH}{self.fingerprint}"
+        return self.shown
+
+    @property
+    def shown(self) -> str:
+        """The address without its fingerprint, for people to read."""
         if self.path:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
+        scheme = "tls" if self.fingerprint else "tcp"
+        return f"{scheme}://{host}:{self.port}"
 
     @property
     def is_local(self) -> bool:
@@ -45,6 +63,9 @@ def parse_address(text: str) -> Address:
     text = text.strip()
     if text.startswith("unix:"):
         return Address("", 0, text.removeprefix("unix:").removeprefix("//"))
+    if text.startswith("tls://"):
+        text, fingerprint = _split_fingerprint(text)
+        return parse_address(text)._replace(fingerprint=fingerprint)
     rest = text.removeprefix("tcp://")
     host, colon, port = rest.rpartition(":")
     if not colon or rest.endswith("]"):
@@ -52,12 +73,28 @@ def parse_address(text: str) -> Address:
     host = host.strip("[]")
     if not host or "/" in host or "://" in rest or not port.isdigit():
         raise UsageError(
-            f"{text!r} is not an address; expected HOST:PORT, tcp://HOST:PORT or "
-            f"unix:/PATH"
+            f"{text!r} is not an address; expected HOST:PORT, tcp://HOST:PORT, "
+            f"tls://HOST:PORT/sha256:FINGERPRINT or unix:/PATH"
         )
     if not 0 <= int(port) < 1 << 16:
         raise UsageError(f"{text!r}: a port is a number from 0 to 65535")
     return Address(host, int(port), "")
+
+
+def _split_fingerprint(text: str) -> tuple[str, str]:
+    place, _, told = text.removeprefix("tls://").partition("/")
+    fingerprint = told.removeprefix(_HASH).lower()
+    if (
+        not told.startswith(_HASH)
+        or len(fingerprint) != _DIGITS
+        or not set(fingerprint) <= set("0123456789abcdef")
+    ):
+        raise UsageError(
+            f"tls://{place} says no fingerprint, by which the other side could be "
+            f"told from an impostor; take the join string or the connection file that "
+            f"`covey scheduler` wrote"
+        )
+    return place, fingerprint
 
 
 def is_loopback(host: str) -> bool:

@@ -40,8 +40,8 @@ from covey.wire.data_link import (
     Taken,
     Values,
 )
-from covey.wire.handshake import Role
 from covey.wire.introductions import AskerIntroduction
+from covey.wire.keys import Keys, Role
 
 #: How long a worker's port is tried; its socket file answers at once or never.
 _TCP_SECONDS = 5.0
@@ -97,10 +97,18 @@ class _Keeper:
 
 
 class Asker:
-    """Fetches values from workers, and brings values to them."""
+    """Fetches values from workers, and brings values to them.
 
-    def __init__(self, secret: bytes, version: str, name: str) -> None:
-        self._secret = secret
+    Args:
+        keys: what the process knows.
+        version: its version of covey.
+        name: how it is called.
+        number: the client it speaks for, or 0 for a worker.
+    """
+
+    def __init__(self, keys: Keys, version: str, name: str, number: int = 0) -> None:
+        self._keys = keys
+        self._number = number
         self._version = version
         self._name = name
         self._host = host_identity()
@@ -181,7 +189,8 @@ class Asker:
                     address,
                     FromKeeper,
                     role=Role.ASKER,
-                    secret=self._secret,
+                    keys=self._keys,
+                    number=self._number,
                     version=self._version,
                     on_messages=functools.partial(_on_messages, keeper),
                     on_lost=functools.partial(_on_lost, keeper),

@@ -13,7 +13,8 @@ from covey import clock
 from covey.errors import CoveyError, NoScheduler
 from covey.net.addresses import Address
 from covey.net.link import Link
-from covey.wire.handshake import CallerHandshake, Role
+from covey.wire.handshake import CallerHandshake
+from covey.wire.keys import Keys, Role
 
 #: How long to keep trying an address where nobody answers.
 CONNECT_SECONDS: Final = 10.0
@@ -33,10 +34,11 @@ async def open_link(
     union: Any,
     *,
     role: Role,
-    secret: bytes,
+    keys: Keys,
     version: str,
     on_messages: Callable[[Link, list[Any]], None],
     on_lost: Callable[[Link, Exception | None], None],
+    number: int = 0,
     timeout_seconds: float = CONNECT_SECONDS,
     what: str = "scheduler",
 ) -> Link:
@@ -44,6 +46,18 @@ async def open_link(
 
     A refused or unreachable address is tried again until *timeout_seconds*
     have passed, since the other side may just be starting.
+
+    Args:
+        address: where to; with a fingerprint, TLS is spoken.
+        union: the messages that may come in first.
+        role: what this side is.
+        keys: what it knows, to prove it.
+        version: its version of covey.
+        on_messages: as in ``Link``.
+        on_lost: as in ``Link``.
+        number: for an asker, the client it speaks for.
+        timeout_seconds: how long to keep trying.
+        what: how errors call the other side.
 
     Raises:
         NoScheduler: nobody answered; says where, how long, and what to check.
@@ -59,9 +73,14 @@ async def open_link(
             # minutes.  A socket file answers at once, and the link has a deadline
             # for the rest.
             async with asyncio.timeout(None if address.path else left):
-                return await _open_once(
-                    address, union, role, secret, version, on_messages, on_lost
+                shake = CallerHandshake(
+                    role,
+                    keys,
+                    version,
+                    number=number,
+                    fingerprint=bytes.fromhex(address.fingerprint),
                 )
+                return await _open_once(address, union, shake, on_messages, on_lost)
         except OSError as error:
             if isinstance(error, CoveyError):
                 raise
@@ -75,9 +94,7 @@ async def open_link(
 async def _open_once(
     address: Address,
     union: Any,
-    role: Role,
-    secret: bytes,
-    version: str,
+    handshake: CallerHandshake,
     on_messages: Callable[[Link, list[Any]], None],
     on_lost: Callable[[Link, Exception | None], None],
 ) -> Link:
@@ -103,7 +120,7 @@ async def _open_once(
     def make() -> Link:
         return Link(
             union,
-            CallerHandshake(role, secret, version),
+            handshake,
             on_open=opened_now,
             on_messages=on_messages,
             on_lost=lost,
@@ -139,6 +156,6 @@ def _explain(address: Address, error: OSError, waited: float, what: str) -> str:
     else:
         reason = error.strerror or str(error) or type(error).__name__
     return (
-        f"no {what} answers at {address} (tried for {waited:.1f} s; last: "
+        f"no {what} answers at {address.shown} (tried for {waited:.1f} s; last: "
         f"{reason}). Check: {check}"
     )

@@ -1,4 +1,4 @@
-"""Connection files: where a cluster is, and the secret that opens it.
+"""Connection files: where a cluster is, and the secrets that open it.
 
 A scheduler writes one, mode 0600, in a directory of mode 0700; workers and
 clients of the same user find it by the address, so nobody types a secret::
@@ -20,7 +20,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from covey.errors import NoScheduler, UsageError
 from covey.net.addresses import (
@@ -28,32 +28,14 @@ from covey.net.addresses import (
     host_identity,
     is_loopback,
     is_wildcard,
-    own_host,
     parse_address,
 )
+from covey.net.join_string import Connection
+from covey.secret import Secret
+from covey.wire.keys import Keys
 
 #: Two processes may tidy up and begin at the same moment, but not for long.
 _TRIES: Final = 5
-
-_SCHEME: Final = "covey://"
-
-
-class Connection(NamedTuple):
-    """What one must know to join a cluster."""
-
-    address: Address
-    secret: bytes
-
-    @property
-    def join_string(self) -> str:
-        """One line for another machine.  It holds the secret: treat it so."""
-        host = self.address.host
-        host = own_host() if is_wildcard(host) else host
-        host = f"[{host}]" if ":" in host else host
-        return f"{_SCHEME}{self.secret.hex()}@{host}:{self.address.port}"
-
-    def __repr__(self) -> str:
-        return f"<Connection {self.address}, secret withheld>"
 
 
 def runtime_directory() -> Path:
@@ -132,23 +114,33 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-def write_connection_file(path: Path, connection: Connection) -> None:
+def write_connection_file(
+    path: Path, connection: Connection, *, worker: bool = False
+) -> None:
     """Write *connection* to *path*, readable by this user only.
 
     An older file of this user is replaced.
+
+    Args:
+        path: where to.
+        connection: what to write.
+        worker: leave out what makes a client.
 
     Raises:
         UsageError: the place cannot be written.
     """
     try:
-        _write(path, connection)
+        _write(path, connection, worker)
     except OSError as error:
         raise UsageError(
             f"the connection file {path} cannot be written: {error.strerror}"
         ) from error
 
 
-def _write(path: Path, connection: Connection) -> None:
+def _write(path: Path, connection: Connection, worker: bool) -> None:
+    keys = connection.keys
+    secret = keys.worker if worker or keys.client is None else keys.client
+    only_worker = secret is keys.worker
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     fresh.unlink(missing_ok=True)
@@ -156,7 +148,8 @@ def _write(path: Path, connection: Connection) -> None:
     with os.fdopen(fd, "w") as file:
         fields = {
             "address": str(connection.address),
-            "token": connection.secret.hex(),
+            "role": "worker" if only_worker else "client",
+            "token": secret.reveal(),
             "pid": os.getpid(),
             "host": host_identity(),
         }
@@ -190,8 +183,7 @@ def read_connection_file(path: Path) -> Connection:
             )
         try:
             fields: dict[str, Any] = json.load(file)
-            address = parse_address(fields["address"])
-            connection = Connection(address, bytes.fromhex(fields["token"]))
+            connection = Connection(parse_address(fields["address"]), _keys(fields))
             pid = int(fields["pid"])
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is no connection file: {error}") from error
@@ -204,34 +196,22 @@ def read_connection_file(path: Path) -> Connection:
     return connection
 
 
+def _keys(fields: dict[str, Any]) -> Keys:
+    secret = Secret.of_digits(fields["token"])
+    if fields["role"] == "client":
+        return Keys.of_client(secret)
+    return Keys.of_worker(secret)
+
+
 def remove_connection_file(path: Path, connection: Connection) -> None:
     """Remove *path*, unless another cluster's file has replaced it by now."""
     try:
-        if read_connection_file(path) == connection:
+        found = read_connection_file(path)
+        same = found.keys.worker == connection.keys.worker
+        if same and found.address == connection.address:
             path.unlink(missing_ok=True)
     except (UsageError, NoScheduler):
         pass  # It is not ours any more.
-
-
-def parse_join_string(text: str) -> Connection | None:
-    """Read a join string; ``None`` if *text* is something else.
-
-    Raises:
-        UsageError: it begins like one but is garbled.
-    """
-    if not text.startswith(_SCHEME):
-        return None
-    token, at, address = text.removeprefix(_SCHEME).rpartition("@")
-    try:
-        secret = bytes.fromhex(token)
-    except ValueError:
-        secret = b""
-    if not at or not secret:
-        raise UsageError(
-            "this join string is garbled; copy the whole line that `covey scheduler` "
-            "printed"
-        )
-    return Connection(parse_address(address), secret)
 
 
 def file_for(port: int) -> Path:
@@ -251,8 +231,8 @@ def known_connections() -> Iterator[tuple[Path, Connection]]:
             continue
 
 
-def secret_for(address: Address) -> bytes | None:
-    """Return the secret of the cluster at *address*, if a file of ours has it."""
+def connection_for(address: Address) -> Connection | None:
+    """Return what opens the cluster at *address*, if a file of ours tells of it."""
     for _, connection in known_connections():
         known = connection.address
         if known.port != address.port:
@@ -260,5 +240,7 @@ def secret_for(address: Address) -> bytes | None:
         same = known.host == address.host
         local = is_loopback(known.host) and is_loopback(address.host)
         if same or local or is_wildcard(known.host):
-            return connection.secret
+            # By the name that the user gave it, and the certificate that we know.
+            here = address._replace(fingerprint=known.fingerprint)
+            return connection._replace(address=here)
     return None

@@ -25,10 +25,11 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from covey.errors import CoveyError, Disconnected, ProtocolError, RemoteProtocolError
-from covey.net.sockets import notice_silence
+from covey.net.sockets import notice_silence, shown_certificate
 from covey.wire.base import Message
 from covey.wire.framing import FrameReader, batches, encode_frame
-from covey.wire.handshake import CallerHandshake, ListenerHandshake, Role
+from covey.wire.handshake import CallerHandshake, ListenerHandshake
+from covey.wire.keys import Role
 
 #: A peer that has not proved itself within this time is cut off.
 HANDSHAKE_SECONDS: Final = 5.0
@@ -93,6 +94,8 @@ class Link(asyncio.Protocol):
         #: Anything the owner wants to remember about the peer.
         self.peer: Any = None
         self.other_role: Role | None = None
+        #: For an asker, the number of the client it speaks for.
+        self.other_number = 0
         self.other_version = ""
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -246,7 +249,11 @@ class Link(asyncio.Protocol):
         notice_silence(opened)
         self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, self._too_late)
         if isinstance(self._handshake, CallerHandshake):
-            opened.write(self._handshake.start())
+            try:
+                opened.write(self._handshake.start(shown_certificate(opened)))
+            except CoveyError as error:
+                self._problem = error
+                self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -306,6 +313,7 @@ class Link(asyncio.Protocol):
             self._deadline.cancel()
         left = handshake.leftover()
         self.other_role = handshake.other_role
+        self.other_number = handshake.other_number
         self.other_version = handshake.other_version
         self._handshake = None
         self._on_open(self)

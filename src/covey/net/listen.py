@@ -10,7 +10,8 @@ from typing import Any
 
 from covey.net.addresses import Address
 from covey.net.link import Link
-from covey.wire.handshake import ListenerHandshake, Role
+from covey.wire.handshake import ListenerHandshake
+from covey.wire.keys import Keys, Role
 
 
 @dataclass
@@ -32,7 +33,7 @@ async def listen(
     union: Any,
     *,
     role: Role,
-    secret: bytes,
+    keys: Keys,
     version: str,
     on_open: Callable[[Link], None],
     on_messages: Callable[[Link, list[Any]], None],
@@ -48,7 +49,7 @@ async def listen(
     def make() -> Link:
         return Link(
             union,
-            ListenerHandshake(role, secret, version),
+            ListenerHandshake(role, keys, version),
             on_open=on_open,
             on_messages=on_messages,
             on_lost=on_lost,

@@ -20,6 +20,12 @@ _OPTIONS: Final = (
 )
 
 
+def shown_certificate(transport: asyncio.Transport) -> bytes:
+    """Return the certificate, in DER, that the other side has shown; empty for none."""
+    connection = transport.get_extra_info("ssl_object")
+    return (connection.getpeercert(binary_form=True) or b"") if connection else b""
+
+
 def notice_silence(transport: asyncio.Transport) -> None:
     """Let the kernel end the connection when the other machine is gone."""
     connection = transport.get_extra_info("socket")

@@ -17,7 +17,6 @@ from covey.net.listen import Listener, listen
 from covey.scheduler.core import invariants
 from covey.scheduler.core.machine import Joined, Left, Orders, Said, SchedulerCore
 from covey.wire.client_link import Closing, FromClient
-from covey.wire.handshake import Role
 from covey.wire.introductions import (
     ClientIntroduction,
     Introduction,
@@ -25,6 +24,7 @@ from covey.wire.introductions import (
     Welcome,
     WorkerIntroduction,
 )
+from covey.wire.keys import Keys, Role
 from covey.wire.worker_link import FromWorker
 
 #: Who may speak how: the role that was proved in the handshake decides.
@@ -41,7 +41,7 @@ class SchedulerServer:
     def __init__(
         self,
         *,
-        secret: bytes,
+        keys: Keys,
         version: str,
         on_closing: Callable[[str], None] = lambda _: None,
         check: bool = False,
@@ -50,7 +50,7 @@ class SchedulerServer:
         self.core = SchedulerCore(
             cluster=self.cluster, events_kept=config.get().scheduler.events_kept
         )
-        self._secret = secret
+        self._keys = keys
         self._version = version
         self._on_closing = on_closing
         self._check = check
@@ -72,7 +72,7 @@ class SchedulerServer:
             address,
             Introduction,
             role=Role.SCHEDULER,
-            secret=self._secret,
+            keys=self._keys,
             version=self._version,
             on_open=self._strangers.add,
             on_messages=self._on_messages,

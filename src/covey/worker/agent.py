@@ -28,6 +28,7 @@ from covey.payload import Buffer, Pack
 from covey.store.segments import Segment, adopt
 from covey.store.shelf import Shelf
 from covey.wire.base import Extent, Failure, Message
+from covey.wire.keys import Keys
 from covey.wire.worker_link import Leaving, Ran, Status
 from covey.worker.core import orders
 from covey.worker.core.machine import WorkerCore
@@ -71,7 +72,7 @@ class WorkerAgent:
         name: str,
         runners: int,
         threads: int,
-        secret: bytes,
+        keys: Keys,
         version: str,
         setup: dict[str, Any],
         python: str = sys.executable,
@@ -81,8 +82,8 @@ class WorkerAgent:
         self.name = name
         self.core = WorkerCore(runners, threads)
         self.shelf = Shelf()
-        self.data = DataServer(self.shelf, secret, version)
-        self._asker = Asker(secret, version, name)
+        self.data = DataServer(self.shelf, keys, version)
+        self._asker = Asker(keys, version, name)
         self._threads = threads
         self._setup = {**setup, "worker": name, "threads": threads}
         self._python = python

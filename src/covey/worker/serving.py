@@ -25,16 +25,16 @@ from covey.wire.data_link import (
     Values,
 )
 from covey.wire.framing import BATCH_BYTES
-from covey.wire.handshake import Role
 from covey.wire.introductions import AskerIntroduction
+from covey.wire.keys import Keys, Role
 
 
 class DataServer:
     """Serves a shelf to clients and to other workers."""
 
-    def __init__(self, shelf: Shelf, secret: bytes, version: str) -> None:
+    def __init__(self, shelf: Shelf, keys: Keys, version: str) -> None:
         self._shelf = shelf
-        self._secret = secret
+        self._keys = keys
         self._version = version
         self._listeners: list[Listener] = []
         self._links: set[Link] = set()
@@ -49,7 +49,7 @@ class DataServer:
             address,
             FromAsker | AskerIntroduction,
             role=Role.KEEPER,
-            secret=self._secret,
+            keys=self._keys,
             version=self._version,
             on_open=self._on_open,
             on_messages=self._on_messages,

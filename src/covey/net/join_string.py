@@ -1,0 +1,93 @@
+"""Where a cluster is and what opens it; and how to say that in one line.
+
+A join string looks like the URLs that carry a password, so that tools which mask
+those mask it as well::
+
+    covey://client:TOKEN@HOST:PORT/sha256:FINGERPRINT
+            │                      └ of the certificate; /plain where there is no TLS
+            └ or worker: its token makes workers, and no clients
+
+It says how it ends, so that a line that was cut when it was copied is noticed.
+It is for an environment variable, a file or the clipboard.  A command line is no
+place for it: everybody on the machine can read those.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from covey.errors import UsageError
+from covey.net.addresses import Address, is_wildcard, own_host, parse_address
+from covey.secret import Secret
+from covey.wire.keys import Keys
+
+SCHEME: Final = "covey://"
+_PLAIN: Final = "/plain"
+
+
+class Connection(NamedTuple):
+    """What one must know to join a cluster."""
+
+    address: Address
+    keys: Keys
+
+    def join_string(self, *, worker: bool = False) -> str:
+        """Return one line for another machine.  It holds a secret: treat it so.
+
+        Args:
+            worker: say no more than a worker needs.
+
+        Raises:
+            UsageError: the cluster cannot be reached from other machines, or we are
+                a worker ourselves and know nothing that makes a client.
+        """
+        address = self.address
+        if address.path:
+            raise UsageError(
+                "this cluster listens on a socket of its own machine only; a cluster "
+                "for several machines is started with `covey scheduler --host`"
+            )
+        if is_wildcard(address.host):
+            address = address._replace(host=own_host())
+        secret = self.keys.worker if worker else self.keys.client
+        if secret is None:
+            raise UsageError("only the worker's secret of this cluster is known here")
+        role = "worker" if worker else "client"
+        place = str(address).partition("://")[2]
+        if not address.fingerprint:
+            place += _PLAIN
+        return f"{SCHEME}{role}:{secret.reveal()}@{place}"
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.address}, {self.keys!r}>"
+
+
+def is_join_string(text: str) -> bool:
+    """Whether *text* is meant to be a join string."""
+    return text.strip().startswith(SCHEME)
+
+
+def parse_join_string(text: str) -> Connection:
+    """Read a join string.
+
+    Raises:
+        UsageError: it is garbled; the message does not repeat it.
+    """
+    rest = text.strip().removeprefix(SCHEME)
+    login, at, place = rest.rpartition("@")
+    role, _, token = login.partition(":")
+    garbled = UsageError(
+        "this join string is garbled; copy the whole line that `covey scheduler` or "
+        "`covey token show` printed"
+    )
+    complete = at and "/" in place
+    if not complete or role not in {"client", "worker"} or not is_join_string(text):
+        raise garbled
+    try:
+        secret = Secret.of_digits(token)
+    except ValueError:
+        raise garbled from None
+    scheme = "tcp://" if place.endswith(_PLAIN) else "tls://"
+    address = parse_address(scheme + place.removesuffix(_PLAIN))
+    make = Keys.of_client if role == "client" else Keys.of_worker
+    return Connection(address, make(secret))

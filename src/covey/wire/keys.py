@@ -1,0 +1,110 @@
+"""Keys: which secret proves which role.
+
+Everything is derived from one secret, the client's, so that a cluster has one line
+to copy.  Arrows lead to what can be derived; there is no way back::
+
+    client secret ──► worker secret ──► data secret ──► asker number N
+       clients           workers           │              who asks for values
+                                           └──► token of task T of client N
+                                                  whoever shows it may hold T
+
+So whoever has the client secret may be anything, a worker may be no client, and
+the tokens can be checked by a scheduler or a worker that has just started.
+"""
+
+from __future__ import annotations
+
+import enum
+import hmac
+from typing import Final
+
+from covey.errors import AuthRefused
+from covey.ids import TaskId, client_of
+from covey.secret import Secret
+
+TOKEN_BYTES: Final = 16
+
+
+class Role(enum.IntEnum):
+    """What a side of a link is."""
+
+    CLIENT = 1
+    WORKER = 2
+    ASKER = 3
+    SCHEDULER = 4
+    KEEPER = 5
+
+
+#: Whom each kind of listener lets in, once they have proved that they are it.
+ADMITTED: Final = {
+    Role.SCHEDULER: frozenset({Role.CLIENT, Role.WORKER}),
+    Role.KEEPER: frozenset({Role.ASKER}),
+}
+
+
+class Keys:
+    """What a process knows, and so what it may be.
+
+    Attributes:
+        client: the client's secret; ``None`` for a worker that was given no more
+            than its own.
+        worker: the worker's secret.
+    """
+
+    def __init__(self, client: Secret | None, worker: Secret) -> None:
+        self.client = client
+        self.worker = worker
+        self._data = worker.derive(b"data")
+
+    @classmethod
+    def of_client(cls, secret: Secret) -> Keys:
+        """Return all keys of the cluster whose client secret this is."""
+        return cls(secret, secret.derive(b"worker"))
+
+    @classmethod
+    def of_worker(cls, secret: Secret) -> Keys:
+        """Return the keys of a worker that may be nothing else."""
+        return cls(None, secret)
+
+    def of_role(self, role: Role, number: int) -> Secret:
+        """Return the secret by which a caller proves *role*.
+
+        Args:
+            role: what the caller is.
+            number: for an asker, the number of the client it speaks for, or 0 for a
+                worker.
+
+        Raises:
+            AuthRefused: whoever has these keys is not entitled to that role.
+        """
+        if role is Role.ASKER:
+            return self._data.derive(b"asker %d" % number)
+        secret = self.client if role is Role.CLIENT else self.worker
+        if secret is None:
+            raise AuthRefused(
+                "a worker's secret does not make a client; use the connection file or "
+                "the join string that `covey scheduler` has for clients"
+            )
+        return secret
+
+    def token(self, task: TaskId) -> bytes:
+        """Return what lets others hold *task*, if its client passes it on."""
+        return self._sealer(task).proof(b"%d" % task)[:TOKEN_BYTES]
+
+    def fits(self, task: TaskId, token: bytes) -> bool:
+        """Whether *token* is that of *task*."""
+        return hmac.compare_digest(self.token(task), token)
+
+    def _sealer(self, task: TaskId) -> Secret:
+        return self._data.derive(b"tasks of client %d" % client_of(task))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Keys):
+            return NotImplemented
+        return self.client == other.client and self.worker == other.worker
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        kind = "worker" if self.client is None else "client"
+        return f"<Keys of a {kind}>"
