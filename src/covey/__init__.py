@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from covey.interop.pool import Pool as Pool
     from covey.interop.pool import RemoteData as RemoteData
     from covey.interop.pool import delete as delete
+    from covey.serde.mapped import writable as writable
 
 _HOMES = {
     "AsyncClient": "covey.client.async_client",
@@ -51,6 +52,7 @@ _HOMES = {
     "get_client": "covey.client.current",
     "progress": "covey.client.progress",
     "wait": "covey.client.waiting",
+    "writable": "covey.serde.mapped",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "get_client",
     "progress",
     "wait",
+    "writable",
 ]
 
 

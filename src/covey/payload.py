@@ -10,7 +10,10 @@ Everything outside client and runner treats a value as opaque bytes, a
   is the pickle stream, the others are the buffers that it refers to
   (PEP 574), each aligned for vector instructions::
 
-      magic u32 | count u32 | size u64 x count | pad | frame 0 | pad | frame 1 ...
+      magic u32 | count u32 | stamp u64 | size u64 x count | pad | frame 0 | pad ...
+
+  The stamp is a random number that tells this content from what lay in the same
+  memory before, or will lie there next.
 
 The standard library is all this file needs, because runners import it.
 """
@@ -32,7 +35,10 @@ ALIGNMENT: Final = 64
 MAX_FRAMES: Final = 1 << 20
 
 _MAGIC: Final = 0x59564F43
-_HEAD: Final = struct.Struct("<II")
+_HEAD: Final = struct.Struct("<IIQ")
+
+#: How long the part of a payload is that holds its stamp.
+HEAD_BYTES: Final = _HEAD.size
 
 
 class Pack:
@@ -121,16 +127,34 @@ def layout_size(sizes: Sequence[int]) -> int:
     return offset
 
 
-def write_layout(target: memoryview, frames: Sequence[Buffer]) -> None:
-    """Lay *frames* out in *target*, which has at least ``layout_size`` bytes."""
+def layout_parts(frames: Sequence[Buffer], stamp: int) -> list[Buffer]:
+    """Return what a payload consists of, in order: table, padding and *frames*."""
     views = [memoryview(frame).cast("B") for frame in frames]
-    _HEAD.pack_into(target, 0, _MAGIC, len(views))
-    struct.pack_into(f"<{len(views)}Q", target, _HEAD.size, *map(len, views))
-    offset = _HEAD.size + 8 * len(views)
+    sizes = [len(view) for view in views]
+    table = _HEAD.pack(_MAGIC, len(views), stamp)
+    table += struct.pack(f"<{len(sizes)}Q", *sizes)
+    parts: list[Buffer] = [table]
+    offset = len(table)
     for view in views:
-        offset = _aligned(offset)
-        target[offset : offset + len(view)] = view
-        offset += len(view)
+        start = _aligned(offset)
+        if start > offset:
+            parts.append(bytes(start - offset))
+        parts.append(view)
+        offset = start + len(view)
+    return parts
+
+
+def empty_head(stamp: int) -> bytes:
+    """Return the head of a payload without frames: memory that waits for one."""
+    return _HEAD.pack(_MAGIC, 0, stamp)
+
+
+def read_stamp(head: Buffer) -> int:
+    """Return the stamp of the payload that starts with *head*; 0 if it is none."""
+    if len(head) < _HEAD.size:
+        return 0
+    magic, _, stamp = _HEAD.unpack_from(head)
+    return int(stamp) if magic == _MAGIC else 0
 
 
 def read_layout(source: memoryview) -> list[memoryview]:
@@ -141,7 +165,7 @@ def read_layout(source: memoryview) -> list[memoryview]:
     """
     if len(source) < _HEAD.size:
         raise ValueError("a payload is shorter than its head")
-    magic, count = _HEAD.unpack_from(source, 0)
+    magic, count, _ = _HEAD.unpack_from(source, 0)
     if magic != _MAGIC or count > MAX_FRAMES:
         raise ValueError("these bytes are not a payload")
     if len(source) < _HEAD.size + 8 * count:

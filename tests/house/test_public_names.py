@@ -30,6 +30,7 @@ PUBLIC = {
     "get_client",
     "progress",
     "wait",
+    "writable",
 }
 
 #: What else the front page may show: every error, and the version.

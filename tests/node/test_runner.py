@@ -192,7 +192,7 @@ def test_inputs_from_packs_and_segments(agent):
     with_segment = Segment.of(dumps(numpy.ones(1000)))
     inputs = [
         ["in", 7, 2, len(pack.data)],
-        ["seg", 50, with_segment.path, with_segment.size],
+        ["seg", 50, with_segment.place, with_segment.size],
     ]
     calls = [([Ref(8), Ref(7)],), ([Ref(50)],)]
     agent.run(list, calls, inputs=inputs, extra=pack.sizes_bytes() + pack.data)

@@ -12,8 +12,8 @@ import pytest
 
 from covey import Client, errors
 from covey.scheduler.core.machine import SchedulerCore
-from covey.worker.agent import WorkerAgent
 from covey.worker.core.machine import WorkerCore
+from covey.worker.transfers import Transfers
 
 pytestmark = pytest.mark.system
 
@@ -48,7 +48,7 @@ def test_a_broken_worker_ends_the_cluster(monkeypatch, capfd):
 
 
 def test_a_bug_in_the_background_of_a_worker_is_no_hang(monkeypatch, capfd):
-    monkeypatch.setattr(WorkerAgent, "_take_in", break_down)
+    monkeypatch.setattr(Transfers, "_take_in", break_down)
     with Client(n_workers=2, machines=2, processes=False) as client:
         here = client.submit(inc, 1, workers="local-1")
         there = client.submit(inc, here, workers="local-2")

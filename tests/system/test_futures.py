@@ -419,8 +419,8 @@ def test_a_dropped_task_that_nobody_needs_does_not_run(client, tmp_path):
 
 def test_memory_of_dropped_results_comes_back(client):
     def nbytes():
-        facts = client.scheduler_info()["workers"][0]["facts"]
-        return facts["small_bytes"] + facts["segment_bytes"]
+        memory = client.scheduler_info()["workers"][0]["facts"]["memory"]
+        return memory["small"] + memory["shared"]
 
     futures = client.map(np.ones, [100, 200_000] * 5)
     wait(futures)

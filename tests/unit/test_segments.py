@@ -11,7 +11,7 @@ import pytest
 
 from covey.payload import read_layout
 from covey.store import segments
-from covey.store.segments import Segment, adopt, open_segment
+from covey.store.segments import Segment, adopt, fill, open_segment, payload_size
 
 FRAMES = [b"stream", bytearray(b"x" * 100_000), memoryview(b"")]
 
@@ -37,11 +37,12 @@ def content(path, size):
 
 def test_frames_go_in_and_out(kind):
     segment = Segment.of(FRAMES)
-    assert content(segment.path, segment.size) == [bytes(f) for f in FRAMES]
+    assert content(segment.place, segment.size) == [bytes(f) for f in FRAMES]
+    place = segment.place
     segment.close()
     segment.close()
     with pytest.raises(OSError):
-        open_segment(segment.path, segment.size)
+        open_segment(place, segment.size)
 
 
 def test_a_segment_is_private(kind):
@@ -55,7 +56,7 @@ def test_a_segment_is_private(kind):
 
 def test_a_view_outlives_everybody(kind):
     segment = Segment.of(FRAMES)
-    frame = read_layout(open_segment(segment.path, segment.size).view)[1]
+    frame = read_layout(open_segment(segment.place, segment.size).view)[1]
     segment.close()
     gc.collect()
     assert bytes(frame[-3:]) == b"xxx"
@@ -65,9 +66,9 @@ def test_a_view_outlives_everybody(kind):
 
 def test_whoever_adopts_a_segment_keeps_it(kind):
     made = Segment.of(FRAMES)
-    held = adopt(made.path, made.size)
+    held = adopt(made.place, made.size)
     made.close()
-    assert content(held.path, held.size)[0] == b"stream"
+    assert content(held.place, held.size)[0] == b"stream"
     held.close()
 
 
@@ -104,7 +105,71 @@ def test_frames_that_cannot_be_written_leave_nothing(kind, monkeypatch):
         raise OSError("full")
 
     before = open_files()
-    monkeypatch.setattr(segments, "write_layout", full)
+    monkeypatch.setattr(segments.os, "pwrite", full)
     with pytest.raises(OSError, match="full"):
         Segment.of(FRAMES)
     assert open_files() == before
+
+
+def test_late_readers_find_that_the_value_is_gone(kind):
+    segment = Segment.of(FRAMES)
+    place, size = segment.place, segment.size
+    segment.write_frames([b"another"])
+    for opening in (open_segment, adopt):
+        with pytest.raises(FileNotFoundError, match="gone"):
+            opening(place, segment.size)
+    assert content(segment.place, segment.size) == [b"another"]
+    segment.void()
+    with pytest.raises(FileNotFoundError):
+        open_segment(place, size)
+    segment.close()
+
+
+def test_what_is_offered_is_written_by_another(kind):
+    segment = Segment.create(200_000)
+    offered = segment.offer()
+    place = fill(offered, FRAMES)
+    with pytest.raises(FileNotFoundError):
+        fill(offered, FRAMES)
+    segment.filled(payload_size(FRAMES))
+    assert segment.place == place
+    assert content(place, segment.size) == [bytes(f) for f in FRAMES]
+    for size in (0, 200_001):
+        with pytest.raises(ValueError):
+            segment.filled(size)
+    with pytest.raises(ValueError):
+        fill(segment.offer(), [bytes(300_000)])
+    segment.close()
+
+
+@pytest.mark.skipif(not segments._HAS_MEMFD, reason="the kernel of Linux knows")
+def test_the_kernel_says_who_else_has_a_segment():
+    segment = Segment.of(FRAMES)
+    assert segment.unshared()
+    frame = read_layout(open_segment(segment.place, segment.size).view)[1]
+    assert not segment.unshared()
+    del frame
+    gc.collect()
+    assert segment.unshared()
+    held = adopt(segment.place, segment.size)
+    assert not segment.unshared()
+    assert not held.unshared()
+    segment.close()
+    assert held.unshared()
+    held.close()
+
+
+@pytest.mark.skipif(not segments._HAS_MEMFD, reason="the kernel of Linux knows")
+def test_whoever_opens_it_while_the_kernel_is_asked_is_not_refused():
+    """And nobody is ended by the signal that the kernel sends then."""
+    segment = Segment.of(FRAMES)
+    place, size = segment.place, segment.size
+    child = os.fork()
+    if not child:
+        for _ in range(2000):
+            open_segment(place, size)
+        os._exit(0)
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        segment.unshared()
+    assert segment.unshared()
+    segment.close()

@@ -18,7 +18,7 @@ from covey.serde import registry
 from covey.serde.call import Call
 from covey.serde.culprit import find_culprit
 from covey.serde.functions import dumps_function, label, loads_function
-from covey.serde.mapped import read_value
+from covey.serde.mapped import read_value, writable
 from covey.serde.packing import Packer, loads_pack
 from covey.serde.values import dumps, dumps_inline, loads, loads_inline
 from covey.store.segments import Segment
@@ -397,8 +397,26 @@ def test_a_long_label_is_cut():
 
 def test_a_value_read_from_a_segment_is_read_only_and_outlives_it():
     segment = Segment.of(dumps([numpy.arange(10_000), "text"]))
-    array, text = read_value(segment.path, segment.size)
+    array, text = read_value(segment.place, segment.size)
     segment.close()
     assert not array.flags.writeable
     assert array[-1] == 9999
     assert text == "text"
+
+
+def test_mapped_values_are_read_only_until_asked():
+    numpy, pandas = map(pytest.importorskip, ("numpy", "pandas"))
+    frame = pandas.DataFrame({"a": numpy.arange(10_000), "b": 1.5})
+    segment = Segment.of(
+        dumps([frame, numpy.arange(10_000), numpy.arange(3), lambda: 7])
+    )
+    value = read_value(segment.place, segment.size)
+    segment.close()
+    with pytest.raises(ValueError, match="read-only"):
+        value[1][0] = 5
+    copy = writable(value)
+    copy[1][0] = copy[2][0] = 5
+    copy[0].loc[0, "a"] = 5
+    assert copy[3]() == 7
+    assert value[1][0] == value[0]["a"][0] == 0
+    assert writable(copy) is copy

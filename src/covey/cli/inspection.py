@@ -100,7 +100,7 @@ def _memory() -> tuple[bool, str]:
 
     try:
         segment = Segment.of([b"x" * 4096])
-        open_segment(segment.path, segment.size)
+        open_segment(segment.place, segment.size)
         segment.close()
     except OSError as error:
         return False, f"shared memory does not work: {error}; is /proc mounted?"

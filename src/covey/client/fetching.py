@@ -322,21 +322,26 @@ class Session:
             )
         except ClusterError:
             return False
-        self._stow(loot, ours)
-        return not loot.lacking
+        return self._stow(loot, ours) and not loot.lacking
 
-    def _stow(self, loot: Loot, ours: dict[TaskId, list[TaskId]]) -> None:
+    def _stow(self, loot: Loot, ours: dict[TaskId, list[TaskId]]) -> bool:
+        """Keep what came; false if something was lent and has moved since."""
+        complete = True
         for base, pack in loot.packs:
             for offset in range(len(pack)):
                 self._put(base + offset, _Lazy(bytes(pack[offset])), ours)
-        for task, path, nbytes in loot.lent:
-            self._put(task, _attempt(path, nbytes), ours)
+        for task, place, nbytes in loot.lent:
+            try:
+                self._put(task, _attempt(place, nbytes), ours)
+            except FileNotFoundError:
+                complete = False
         for task, segment in loot.segments:
             try:
-                value = _attempt(segment.path, segment.size)
+                value = _attempt(segment.place, segment.size)
                 self._put(task, value, ours)
             finally:
                 segment.close()
+        return complete
 
     def _put(self, task: TaskId, value: Any, ours: dict[TaskId, list[TaskId]]) -> None:
         for known in (task, *ours.get(task, ())):
@@ -504,9 +509,11 @@ def _decode(payload: Any, key: str) -> Any:
         return _unreadable(key, error)
 
 
-def _attempt(path: str, size: int) -> Any:
+def _attempt(place: str, size: int) -> Any:
     try:
-        return read_value(path, size)
+        return read_value(place, size)
+    except FileNotFoundError:
+        raise
     except Exception as error:
         return _unreadable("value", error)
 

@@ -30,6 +30,7 @@ from covey.version import VERSION
 from covey.wire.introductions import WorkerIntroduction
 from covey.wire.keys import Keys
 from covey.worker.agent import WorkerAgent
+from covey.worker.memory import MemoryPlan
 from covey.worker.processes import RunnerProcess
 
 
@@ -81,6 +82,7 @@ class EmbeddedCluster:
     ) -> None:
         plan = self.plan
         name = plan["name"] if machines == 1 else f"{plan['name']}-{number + 1}"
+        limit = plan["memory_limit_bytes"] // machines
         setup = {
             "sys_path": plan["sys_path"],
             "cwd": plan["cwd"],
@@ -95,6 +97,7 @@ class EmbeddedCluster:
             keys=self.keys,
             version=VERSION,
             setup=setup,
+            memory=MemoryPlan(limit, 1 / machines),
             on_quit=self._worker_quits,
             make_runner=self._make_runner,
         )
@@ -102,7 +105,6 @@ class EmbeddedCluster:
         starting = asyncio.ensure_future(worker.start_runners())
         place = Address("", 0, str(self.directory / f"data-{number}"))
         addresses = await worker.listen([place])
-        limit = plan["memory_limit_bytes"] // machines
         introduction = WorkerIntroduction(
             name,
             runners * plan["threads"],

@@ -35,6 +35,7 @@ from covey.wire.introductions import Reception, Refusal, Welcome, WorkerIntroduc
 from covey.wire.keys import Keys, Role
 from covey.wire.worker_link import ToWorker
 from covey.worker.agent import WorkerAgent
+from covey.worker.memory import MemoryPlan
 
 T = TypeVar("T")
 
@@ -179,6 +180,7 @@ class WorkerRole:
                 "address": str(address),
                 "token": secret.reveal() if secret is not None else None,
             },
+            memory=MemoryPlan(plan["memory_limit_bytes"]),
             on_quit=self._end,
         )
         try:

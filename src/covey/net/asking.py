@@ -7,6 +7,10 @@ on it are answered one after the other::
                       ◄─────  Values | Lent | Raw + bytes ... GetDone
     PutLarge + bytes  ─────►
                       ◄─────  Taken
+    Borrow            ─────►                                  same host
+                      ◄─────  Borrowed
+    PutSegment        ─────►
+                      ◄─────  Taken
 
 Whatever way a request ends, the memory that came for it is kept by somebody or
 given back.
@@ -16,23 +20,25 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from covey.errors import ClusterError, Disconnected, RemoteProtocolError
 from covey.ids import TaskId
 from covey.net.addresses import Address, host_identity, parse_address
 from covey.net.connect import open_link
 from covey.net.link import Link, disconnected
-from covey.payload import Buffer, Pack
-from covey.store.segments import Segment
+from covey.payload import Buffer, Pack, layout_parts
+from covey.store.segments import Segment, fill, new_stamp, payload_size
 from covey.wire.base import Extent
 from covey.wire.data_link import (
+    Borrow,
+    Borrowed,
     FromKeeper,
     Get,
     GetDone,
+    GiveBack,
     Lent,
     PutLarge,
     PutSegment,
@@ -47,17 +53,47 @@ from covey.wire.keys import Keys, Role
 _TCP_SECONDS = 5.0
 
 
+class Memory(Protocol):
+    """Where the bytes of large values go that come in."""
+
+    def lend(self, nbytes: int) -> Segment:
+        """Return a segment to write *nbytes* bytes into.
+
+        Raises:
+            OSError: there is no room.
+        """
+        ...
+
+    def take_back(self, segment: Segment) -> None:
+        """Nobody wants what was, or was to be, written there."""
+        ...
+
+
+class FreshMemory:
+    """A new segment for each value."""
+
+    def lend(self, nbytes: int) -> Segment:
+        """Return a new segment."""
+        return Segment.create(nbytes)
+
+    def take_back(self, segment: Segment) -> None:
+        """Let go of it."""
+        segment.close()
+
+
 @dataclass
 class Loot:
     """What a request brought.
 
     Attributes:
         packs: small values, ``(base, pack)``.
-        lent: large values on this host: ``(task, path, nbytes)``.
+        lent: large values on this host: ``(task, place, nbytes)``.
         segments: large values that were sent: ``(task, segment)``.
         lacking: what the keeper did not have.
+        memory: where the segments come from.
     """
 
+    memory: Memory
     packs: list[tuple[TaskId, Pack]] = field(default_factory=list)
     lent: list[tuple[TaskId, str, int]] = field(default_factory=list)
     segments: list[tuple[TaskId, Segment]] = field(default_factory=list)
@@ -66,14 +102,14 @@ class Loot:
     def discard(self) -> None:
         """Give the memory back: nobody wants these values any more."""
         for _, segment in self.segments:
-            segment.close()
+            self.memory.take_back(segment)
         self.segments.clear()
 
 
 class _Request:
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.loot = Loot()
+        self.loot = Loot(memory)
 
     def settle(self, result: Any) -> None:
         if self.done.done():
@@ -104,13 +140,22 @@ class Asker:
         version: its version of covey.
         name: how it is called.
         number: the client it speaks for, or 0 for a worker.
+        memory: where large values go that come from another host.
     """
 
-    def __init__(self, keys: Keys, version: str, name: str, number: int = 0) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        version: str,
+        name: str,
+        number: int = 0,
+        memory: Memory | None = None,
+    ) -> None:
         self._keys = keys
         self._number = number
         self._version = version
         self._name = name
+        self._memory = memory or FreshMemory()
         self._host = host_identity()
         self._keepers: dict[tuple[str, ...], _Keeper] = {}
         self._opening: dict[tuple[str, ...], asyncio.Lock] = {}
@@ -140,20 +185,46 @@ class Asker:
             ClusterError: it cannot be reached, or could not take the value.
         """
         keeper = await self._keeper(addresses, host)
-        segment = await asyncio.to_thread(Segment.of, frames)
-        try:
-            number, request, link = self._new_request(keeper)
-            if host == self._host:
-                link.send(PutSegment(number, task, segment.path, segment.size))
-            else:
-                head = PutLarge(number, task, segment.size)
-                # The answer, or the end of the link, tells how it went.
-                _ = link.send_bulk(head, segment.map().view)
-            problem = await request.done
-        finally:
-            segment.close()
+        if host == self._host:
+            problem = await self._put_here(keeper, task, frames)
+        else:
+            problem = await self._put_there(keeper, task, frames)
         if problem:
             raise ClusterError(f"the worker could not take the value: {problem}")
+
+    async def _put_here(
+        self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
+    ) -> str:
+        """Write a value, once, into a segment of the worker."""
+        nbytes = payload_size(frames)
+        loan, request, link = self._new_request(keeper)
+        link.send(Borrow(loan, nbytes))
+        answer: Borrowed = await request.done
+        if answer.problem:
+            return answer.problem
+        try:
+            await asyncio.to_thread(fill, answer.place, frames)
+        except BaseException as error:
+            link.send(GiveBack(loan))
+            if not isinstance(error, OSError | ValueError):
+                raise
+            return f"its segment could not be written: {error}"
+        number, request, link = self._new_request(keeper)
+        link.send(PutSegment(number, task, loan, nbytes))
+        return str(await request.done)
+
+    async def _put_there(
+        self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
+    ) -> str:
+        """Send a value straight from where it lies."""
+        number, request, link = self._new_request(keeper)
+        parts = layout_parts(frames, new_stamp())
+        nbytes = sum(map(len, parts))
+        # The answer, or the end of the link, tells how it went.
+        _ = link.send_bulk(
+            PutLarge(number, task, nbytes), *(memoryview(part) for part in parts)
+        )
+        return str(await request.done)
 
     def close(self) -> None:
         """Close all connections."""
@@ -168,7 +239,7 @@ class Asker:
         if link is None or link.lost:
             raise disconnected("a worker's data plane", None)
         self._last_request += 1
-        request = keeper.requests[self._last_request] = _Request()
+        request = keeper.requests[self._last_request] = _Request(self._memory)
         return self._last_request, request, link
 
     async def _keeper(self, addresses: tuple[str, ...], host: str) -> _Keeper:
@@ -192,7 +263,7 @@ class Asker:
                     keys=self._keys,
                     number=self._number,
                     version=self._version,
-                    on_messages=functools.partial(_on_messages, keeper),
+                    on_messages=functools.partial(_on_messages, keeper, self._memory),
                     on_lost=functools.partial(_on_lost, keeper),
                     timeout_seconds=0.0 if address.path else _TCP_SECONDS,
                     what="worker's data plane",
@@ -217,20 +288,20 @@ def _reachable(addresses: tuple[str, ...], same_host: bool) -> list[Address]:
     return [a for a in known if a.path and same_host] + [a for a in known if not a.path]
 
 
-def _on_messages(keeper: _Keeper, link: Link, batch: list[Any]) -> None:
+def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) -> None:
     for message in batch:
         request = keeper.requests.get(message.request)
         if isinstance(message, Raw):
             if message is not batch[-1]:
                 raise RemoteProtocolError("raw bytes must end their batch")
-            _receive_raw(link, message, request)
+            _receive_raw(link, message, request, memory)
         elif request is None:
             continue
         elif isinstance(message, Values):
             pack = Pack.from_wire(message.sizes, message.data)
             request.loot.packs.append((message.base, pack))
         elif isinstance(message, Lent):
-            request.loot.lent.append((message.task, message.path, message.nbytes))
+            request.loot.lent.append((message.task, message.place, message.nbytes))
         elif isinstance(message, GetDone):
             request.loot.lacking = message.lacking
             del keeper.requests[message.request]
@@ -238,12 +309,17 @@ def _on_messages(keeper: _Keeper, link: Link, batch: list[Any]) -> None:
         elif isinstance(message, Taken):
             del keeper.requests[message.request]
             request.settle(message.problem)
+        elif isinstance(message, Borrowed):
+            del keeper.requests[message.request]
+            request.settle(message)
 
 
-def _receive_raw(link: Link, message: Raw, request: _Request | None) -> None:
+def _receive_raw(
+    link: Link, message: Raw, request: _Request | None, memory: Memory
+) -> None:
     def arrived(segment: Segment) -> None:
         if request is None or request.done.done():
-            segment.close()
+            memory.take_back(segment)
         else:
             request.loot.segments.append((message.task, segment))
 
@@ -251,7 +327,7 @@ def _receive_raw(link: Link, message: Raw, request: _Request | None) -> None:
         if request is not None:
             request.fail(ClusterError(problem))
 
-    receive_segment(link, message.nbytes, arrived, failed)
+    receive_segment(link, message.nbytes, memory, arrived, failed)
 
 
 class _Arrival:
@@ -260,16 +336,18 @@ class _Arrival:
     def __init__(
         self,
         nbytes: int,
+        memory: Memory,
         arrived: Callable[[Segment], None],
         failed: Callable[[str], None],
     ) -> None:
         self._nbytes = nbytes
+        self._memory = memory
         self._left = nbytes
         self._arrived = arrived
         self._failed = failed
         self._segment: Segment | None = None
         try:
-            self._segment = Segment.create(nbytes)
+            self._segment = memory.lend(nbytes)
         except (OSError, OverflowError) as error:
             self._refuse(error)
 
@@ -280,12 +358,7 @@ class _Arrival:
         if segment is None:
             return
         try:
-            # Writing to the file says when memory has run out; writing to a
-            # mapping of it would end this process.
-            with memoryview(data) as view:
-                done = 0
-                while done < len(view):
-                    done += os.pwrite(segment.fd, view[done:], at + done)
+            segment.write_at(at, data)
         except OSError as error:
             self._refuse(error)
             return
@@ -295,7 +368,7 @@ class _Arrival:
 
     def give_up(self) -> None:
         if self._segment is not None:
-            self._segment.close()
+            self._memory.take_back(self._segment)
             self._segment = None
 
     def _refuse(self, error: Exception) -> None:
@@ -307,6 +380,7 @@ class _Arrival:
 def receive_segment(
     link: Link,
     nbytes: int,
+    memory: Memory,
     arrived: Callable[[Segment], None],
     failed: Callable[[str], None],
 ) -> None:
@@ -315,6 +389,7 @@ def receive_segment(
     Args:
         link: where they come from.
         nbytes: how many.
+        memory: where segments come from.
         arrived: called with the segment when it is full.
         failed: called with the reason when there is no room for it.
 
@@ -323,7 +398,7 @@ def receive_segment(
     """
     if not nbytes:
         raise RemoteProtocolError("a value of no bytes was announced")
-    link.expect_raw(nbytes, _Arrival(nbytes, arrived, failed))
+    link.expect_raw(nbytes, _Arrival(nbytes, memory, arrived, failed))
 
 
 def _on_lost(keeper: _Keeper, _: Link, error: Exception | None) -> None:

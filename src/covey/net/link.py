@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from covey.errors import CoveyError, Disconnected, ProtocolError, RemoteProtocolError
@@ -51,15 +51,28 @@ class RawSink(Protocol):
 class _Bulk:
     """Raw bytes on their way out, and the messages before them."""
 
-    __slots__ = ("at", "data", "done", "messages")
+    __slots__ = ("at", "done", "messages", "parts")
 
     def __init__(
-        self, messages: list[Message], data: memoryview, done: asyncio.Future[None]
+        self,
+        messages: list[Message],
+        parts: Sequence[memoryview],
+        done: asyncio.Future[None],
     ) -> None:
         self.messages = messages
-        self.data = data
+        self.parts = deque(parts)
         self.at = 0
         self.done = done
+
+    def next_piece(self) -> memoryview:
+        """Return what is to be written next."""
+        part = self.parts[0]
+        piece = part[self.at : self.at + PIECE_BYTES]
+        self.at += len(piece)
+        if self.at == len(part):
+            self.parts.popleft()
+            self.at = 0
+        return piece
 
 
 class Link(asyncio.Protocol):
@@ -141,10 +154,10 @@ class Link(asyncio.Protocol):
             self._problem = error
             self.abort()
 
-    def send_bulk(self, head: Message, data: memoryview) -> asyncio.Future[None]:
-        """Send *head* and, behind it, the raw bytes of *data*.
+    def send_bulk(self, head: Message, *parts: memoryview) -> asyncio.Future[None]:
+        """Send *head* and, behind it, the raw bytes of *parts*.
 
-        The link keeps *data* until it is sent, whoever else lets go of it.
+        The link keeps them until they are sent, whoever else lets go of them.
 
         Returns:
             A future that is done when the last byte was written.  It need not be
@@ -153,7 +166,7 @@ class Link(asyncio.Protocol):
         """
         done: asyncio.Future[None] = self._loop.create_future()
         outbox, self._outbox = self._outbox, []
-        self._bulks.append(_Bulk([*outbox, head], data, done))
+        self._bulks.append(_Bulk([*outbox, head], parts, done))
         if self.lost:
             self._fail_bulks()
         else:
@@ -177,11 +190,11 @@ class Link(asyncio.Protocol):
         if bulk.messages:
             self._write(bulk.messages)
             bulk.messages = []
-        piece = bulk.data[bulk.at : bulk.at + PIECE_BYTES]
-        bulk.at += len(piece)
-        self.bytes_sent += len(piece)
-        transport.write(piece)
-        if bulk.at < len(bulk.data):
+        if bulk.parts:
+            piece = bulk.next_piece()
+            self.bytes_sent += len(piece)
+            transport.write(piece)
+        if bulk.parts:
             self._pump_soon()
             return
         self._bulks.popleft()

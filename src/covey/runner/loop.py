@@ -301,8 +301,7 @@ class SlotLoop:
 
     def _export(self, index: int, frames: list[Buffer], began: float) -> None:
         """Report a large result, in a segment."""
-        handle, segment = self.process.export(frames)
-        detail = [segment.path, segment.size, handle]
+        detail = [*self.process.export(frames)]
         with self._settling():
             self._book_one("big", index, began, detail)
 

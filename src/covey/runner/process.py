@@ -21,7 +21,7 @@ from covey.payload import Buffer
 from covey.runner.context import Setup, TaskInterrupted
 from covey.serde.functions import loads_function
 from covey.serde.mapped import read_value
-from covey.store.segments import Segment
+from covey.store.segments import Segment, fill, payload_size
 
 #: Mapped inputs kept decoded; beyond this the oldest one is dropped.
 _MAPPED_VALUES_MAX: Final = 64
@@ -72,6 +72,9 @@ class RunnerProcess:
         self._mapped: dict[int, Any] = {}
         self._segments: dict[int, Segment] = {}
         self._handles = itertools.count(1)
+        #: Segments of the agent to write results into: (capacity, place).
+        self._lent: list[tuple[int, str]] = []
+        self._lending = threading.Lock()
 
     def where(self) -> str:
         """Return the place for people: ``worker alice, runner 4711``."""
@@ -182,12 +185,44 @@ class RunnerProcess:
                 for task_id in [k for k in self._mapped if 0 <= k - base < count]:
                     self._mapped.pop(task_id, None)
 
-    def export(self, frames: Sequence[Buffer]) -> tuple[int, Segment]:
-        """Put a large result into a segment and keep it open."""
+    def lend(self, capacity: int, place: str) -> None:
+        """Remember a segment of the agent to write a result into."""
+        with self._lending:
+            self._lent = [*self._lent[-7:], (capacity, place)]
+
+    def _borrow(self, nbytes: int) -> str | None:
+        """Return the place of the smallest segment that is large enough."""
+        with self._lending:
+            fitting = [
+                entry for entry in self._lent if nbytes <= entry[0] <= 2 * nbytes
+            ]
+            if not fitting:
+                return None
+            chosen = min(fitting)
+            self._lent.remove(chosen)
+        return chosen[1]
+
+    def export(self, frames: Sequence[Buffer]) -> tuple[str, int, int]:
+        """Put a large result into a segment.
+
+        Returns:
+            Its place, its size, and a handle if the segment is ours: then it
+            stays open until the agent took it over.
+
+        Raises:
+            OSError: there is no memory left.
+        """
+        nbytes = payload_size(frames)
+        lent = self._borrow(nbytes)
+        if lent is not None:
+            try:
+                return fill(lent, frames), nbytes, 0
+            except (OSError, ValueError):
+                pass  # The agent has taken it back.
         segment = Segment.of(frames)
         handle = next(self._handles)
         self._segments[handle] = segment
-        return handle, segment
+        return segment.place, nbytes, handle
 
     def took(self, handles: Sequence[int]) -> None:
         """Close segments that the agent holds by now."""

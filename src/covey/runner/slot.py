@@ -85,6 +85,8 @@ class Slot:
                     )
                 case "fn":
                     process.add_function(operation[1], frame.take(operation[2]))
+                case "lend":
+                    process.lend(operation[1], operation[2])
                 case "took":
                     process.took(operation[1])
                 case "forget":

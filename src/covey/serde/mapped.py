@@ -6,18 +6,95 @@ read-only, and the memory stays mapped for as long as one of them is alive.
 
 from __future__ import annotations
 
-from typing import Any
+import io
+import pickle
+from typing import Any, TypeVar
 
 from covey.payload import read_layout
+from covey.serde import registry
+from covey.serde.registry import PROTOCOL
 from covey.serde.values import loads
 from covey.store.segments import open_segment
 
 
-def read_value(path: str, size: int) -> Any:
-    """Return the value in the segment at *path*.
+def read_value(place: str, size: int) -> Any:
+    """Return the value in the segment at *place*.
 
     Raises:
         OSError: the segment is gone, or belongs to somebody else.
         ValueError: what is there is no payload of that size.
     """
-    return loads(read_layout(open_segment(path, size).view))
+    return loads(read_layout(open_segment(place, size).view))
+
+
+T = TypeVar("T")
+
+
+def writable(value: T) -> T:
+    """Return *value* with arrays that can be written.
+
+    Large arguments and results are mapped from memory that other processes read,
+    too, so their arrays are read-only::
+
+        def double(x):
+            x = covey.writable(x)
+            x *= 2
+            return x
+
+    Args:
+        value: an array, or anything that holds arrays: a list of them, a data
+            frame, an object of your own.
+
+    Returns:
+        A copy; or *value* itself, if nothing in it is read-only.
+    """
+    file = io.BytesIO()
+    try:
+        pickler = _Pickler(file, PROTOCOL)
+        pickler.dispatch_table = registry.with_methods()
+        pickler.dump(value)
+    except Exception:
+        by_value = type(registry.by_value_pickler(io.BytesIO(), None))
+        file = io.BytesIO()
+        pickler = type("_Pickler", (_Apart, by_value), {})(file, PROTOCOL)
+        pickler.dump(value)
+    buffers = pickler.buffers
+    if not any(buffer.raw().readonly for buffer in buffers):
+        return value
+    file.seek(0)
+    unpickler = _Unpickler(file)
+    unpickler.copies = [bytearray(buffer.raw()) for buffer in buffers]
+    copy: T = unpickler.load()
+    return copy
+
+
+class _Apart:
+    """Leaves buffers out of what is pickled, and keeps them.
+
+    They are left out as persistent ids: pickle's own way to leave out buffers
+    makes them read-only again.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.buffers: list[pickle.PickleBuffer] = []
+
+    def persistent_id(self, item: Any) -> int | None:
+        if type(item) is not pickle.PickleBuffer:
+            return None
+        self.buffers.append(item)
+        return len(self.buffers) - 1
+
+
+class _Pickler(_Apart, pickle.Pickler):
+    pass
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts copies into the places of buffers."""
+
+    copies: list[bytearray]
+
+    def persistent_load(self, pid: Any) -> bytearray:
+        copy: bytearray = self.copies[pid]
+        return copy

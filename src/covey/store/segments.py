@@ -5,47 +5,70 @@ the last process that holds it, so nothing is left behind by a crash.  Another
 process of the same user opens it through ``/proc``::
 
     runner: Segment.create(size)         fd 7 ─┐
-            path = /proc/4711/fd/7             │ same pages,
-    agent:  adopt(path, size)     own fd 9 ────┤ no copy
+            place = /proc/4711/fd/7@5eed       │ same pages,
+    agent:  adopt(place, size)    own fd 9 ────┤ no copy
             ("took": the runner closes fd 7)   │
-    others: open_segment(/proc/<agent>/fd/9) ──┘ mapped read-only
+    others: open_segment(/proc/<agent>/fd/9@5eed, size)  mapped read-only
+
+Fresh memory is several times slower to write than memory that was written
+before, so a segment whose value is gone holds the next one.  Two things keep
+readers safe.  The *stamp* behind the ``@`` stands in the payload, too: who comes
+late finds another one and is told that the value is gone.  And a segment is only
+used again when the kernel says that nobody else has it open or mapped
+(``unshared``): a view is never written under, however long somebody keeps it.
 
 Where there is no memfd (macOS) a temporary file of mode 0600 does the same; its
-name is removed when the holder closes it.
+name is removed when the holder closes it, and it is used once.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import signal
 import stat
 import sys
 from collections.abc import Sequence
 from typing import Final
 
-from covey.payload import Buffer, layout_size, write_layout
+from covey.payload import (
+    HEAD_BYTES,
+    Buffer,
+    empty_head,
+    layout_parts,
+    layout_size,
+    read_stamp,
+)
 
 _HAS_MEMFD: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
 _PREFIX: Final = "covey-segment-"
 
+#: Bytes are written in pieces of this size; parts below it are joined first.
+_PIECE_BYTES: Final = 64 << 20
+_JOIN_BYTES: Final = 1 << 16
+
 
 class Segment:
-    """A segment that this process made and may write.
+    """A segment that this process holds and may write.
 
     Attributes:
         fd: the open file.
-        size: its length in bytes.
+        size: the length of what it holds, in bytes.
+        capacity: the length of the file.
         path: under which other processes of this machine can open it, as long
             as this process keeps it open.
     """
 
-    __slots__ = ("_named", "fd", "path", "size")
+    __slots__ = ("_named", "_stamp", "capacity", "fd", "path", "size")
 
     def __init__(self, fd: int, size: int, path: str, *, named: bool) -> None:
         self.fd = fd
         self.size = size
+        self.capacity = size
         self.path = path
         self._named = named
+        self._stamp = 0
 
     @classmethod
     def create(cls, size: int) -> Segment:
@@ -55,8 +78,8 @@ class Segment:
             OSError: there is no memory, or no file descriptor, left for it.
         """
         if sys.platform == "linux" and _HAS_MEMFD:
-            fd = os.memfd_create("covey", os.MFD_CLOEXEC)
-            path, named = f"/proc/{os.getpid()}/fd/{fd}", False
+            fd, path = _memfd()
+            named = False
         else:
             import tempfile  # it takes 10 ms, and Linux does not need it
 
@@ -73,8 +96,7 @@ class Segment:
     @classmethod
     def of(cls, frames: Sequence[Buffer]) -> Segment:
         """Make a segment that holds the payload of *frames*."""
-        size = layout_size([memoryview(frame).nbytes for frame in frames])
-        segment = cls.create(size)
+        segment = cls.create(payload_size(frames))
         try:
             segment.write_frames(frames)
         except BaseException:
@@ -82,14 +104,70 @@ class Segment:
             raise
         return segment
 
+    @property
+    def place(self) -> str:
+        """Where others find it, and what they will find there."""
+        if not self._stamp:
+            self._stamp = read_stamp(os.pread(self.fd, HEAD_BYTES, 0))
+        return f"{self.path}@{self._stamp:x}"
+
     def write_frames(self, frames: Sequence[Buffer]) -> None:
-        """Lay *frames* out in the segment."""
-        with mmap.mmap(self.fd, self.size) as mapped, memoryview(mapped) as view:
-            write_layout(view, frames)
+        """Lay *frames* out in the segment.
+
+        Raises:
+            OSError: there is no memory left; nothing can be read here then.
+        """
+        self.size = payload_size(frames)
+        self._stamp = write_frames(self.fd, frames)
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Write a part of a payload that somebody else has laid out.
+
+        Raises:
+            OSError: there is no memory left.
+        """
+        _write(self.fd, data, offset)
 
     def map(self) -> Mapped:
         """Map it for reading; the mapping outlives ``close``."""
         return Mapped(self.fd, self.size)
+
+    def offer(self) -> str:
+        """Return a place where somebody else may write a payload (``fill``)."""
+        self._stamp = new_stamp()
+        os.pwrite(self.fd, empty_head(self._stamp), 0)
+        return self.place
+
+    def filled(self, size: int) -> None:
+        """Somebody has written a payload of *size* bytes here.
+
+        Raises:
+            ValueError: it is longer than the segment.
+        """
+        if not 0 < size <= self.capacity:
+            raise ValueError(f"{self.path} has {self.capacity} bytes, not {size}")
+        self.size = size
+        self._stamp = 0
+
+    def void(self) -> None:
+        """Let nobody find in it any more what it held."""
+        os.pwrite(self.fd, bytes(HEAD_BYTES), 0)
+        self._stamp = 0
+
+    def unshared(self) -> bool:
+        """Whether nobody else has it open or mapped; false if that is unknown."""
+        if sys.platform != "linux" or self._named:
+            return False
+        try:
+            # A lease for writing is given to the only one who has a file open;
+            # a mapping counts.  Whoever opens it in the instant before it is
+            # given back makes the kernel signal us: with one that is ignored.
+            fcntl.fcntl(self.fd, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(self.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            fcntl.fcntl(self.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of it; whoever opened it in the meantime keeps it."""
@@ -121,9 +199,61 @@ class Mapped:
         self.view = memoryview(mapped)
 
 
-def _open_checked(path: str, size: int) -> int:
-    """Open a segment for reading, if it is what somebody said it is."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _memfd() -> tuple[int, str]:
+    first = os.memfd_create("covey", os.MFD_CLOEXEC)
+    try:
+        # The kernel counts who has a file open, but not the one who made a memfd.
+        fd = os.open(f"/proc/self/fd/{first}", os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.close(first)
+    return fd, f"/proc/{os.getpid()}/fd/{fd}"
+
+
+def payload_size(frames: Sequence[Buffer]) -> int:
+    """Return how many bytes the payload of *frames* takes."""
+    return layout_size([memoryview(frame).nbytes for frame in frames])
+
+
+def write_frames(fd: int, frames: Sequence[Buffer]) -> int:
+    """Lay *frames* out in a file, with a stamp of their own; return that.
+
+    Raises:
+        OSError: there is no room left.
+    """
+    # Written, not copied into a mapping: that would end the process when memory
+    # runs out, and hold the interpreter lock meanwhile.
+    stamp = new_stamp()
+    joined = bytearray()
+    offset = 0
+    for part in layout_parts(frames, stamp):
+        if len(part) < _JOIN_BYTES:
+            joined += part
+            continue
+        offset += _write(fd, joined, offset)
+        joined = bytearray()
+        offset += _write(fd, part, offset)
+    _write(fd, joined, offset)
+    return stamp
+
+
+def new_stamp() -> int:
+    """Return a number that no payload has had before."""
+    return int.from_bytes(os.urandom(8), "little") | 1
+
+
+def _write(fd: int, data: Buffer, offset: int) -> int:
+    with memoryview(data) as view:
+        done = 0
+        while done < len(view):
+            piece = view[done : done + _PIECE_BYTES]
+            done += os.pwrite(fd, piece, offset + done)
+    return done
+
+
+def _open_checked(place: str, size: int, flags: int) -> int:
+    """Open a segment, if it is what somebody said it is."""
+    path, _, stamp = place.partition("@")
+    fd = os.open(path, flags | os.O_CLOEXEC)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -134,43 +264,69 @@ def _open_checked(path: str, size: int) -> int:
             )
         if status.st_size < size or size <= 0:
             raise ValueError(f"{path} has {status.st_size} bytes, not {size}")
+        if stamp and read_stamp(os.pread(fd, HEAD_BYTES, 0)) != int(stamp, 16):
+            raise FileNotFoundError(
+                f"the value at {path} is gone; another one is there"
+            )
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def open_segment(path: str, size: int) -> Mapped:
-    """Map the segment at *path* read-only.
+def open_segment(place: str, size: int) -> Mapped:
+    """Map the segment at *place* read-only.
 
     Raises:
         OSError: it is gone, or belongs to somebody else.
         ValueError: it is shorter than *size*.
     """
-    fd = _open_checked(path, size)
+    fd = _open_checked(place, size, os.O_RDONLY)
     try:
         return Mapped(fd, size)
     finally:
         os.close(fd)
 
 
-def adopt(path: str, size: int) -> Segment:
+def fill(place: str, frames: Sequence[Buffer]) -> str:
+    """Write *frames* into a segment that somebody lends for it.
+
+    Returns:
+        The place at which readers find them.
+
+    Raises:
+        OSError: it was taken back, or there is no memory left.
+        ValueError: it is too small.
+    """
+    fd = _open_checked(place, payload_size(frames), os.O_RDWR)
+    try:
+        stamp = write_frames(fd, frames)
+    finally:
+        os.close(fd)
+    return f"{place.partition('@')[0]}@{stamp:x}"
+
+
+def adopt(place: str, size: int) -> Segment:
     """Open somebody's segment and hold it in their place.
 
-    Afterwards the maker may close it.  The holder cannot write it.
+    Afterwards the maker may close it, and must not write to it any more.
 
     Raises:
         OSError: it is gone, or belongs to somebody else.
         ValueError: it is shorter than *size*.
     """
-    fd = _open_checked(path, size)
+    fd = _open_checked(place, size, os.O_RDWR)
     if sys.platform == "linux" and _HAS_MEMFD:
-        return Segment(fd, size, f"/proc/{os.getpid()}/fd/{fd}", named=False)
-    # A temporary file is held by its name: the maker removes the old one.
-    own_path = f"{path}-{os.getpid()}"
-    try:
-        os.link(path, own_path)
-    except BaseException:
-        os.close(fd)
-        raise
-    return Segment(fd, size, own_path, named=True)
+        segment = Segment(fd, size, f"/proc/{os.getpid()}/fd/{fd}", named=False)
+    else:
+        # A temporary file is held by its name: the maker removes the old one.
+        path = place.partition("@")[0]
+        own_path = f"{path}-{os.getpid()}"
+        try:
+            os.link(path, own_path)
+        except BaseException:
+            os.close(fd)
+            raise
+        segment = Segment(fd, size, own_path, named=True)
+    segment.capacity = os.fstat(fd).st_size
+    return segment

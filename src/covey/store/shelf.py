@@ -8,7 +8,7 @@ of it is dropped.  The shelf never looks into the bytes.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from covey.ids import TaskId
 from covey.payload import Pack
@@ -49,9 +49,17 @@ class Stretch:
 
 
 class Shelf:
-    """All values of one worker."""
+    """All values of one worker.
 
-    def __init__(self) -> None:
+    Args:
+        on_drop: told of each segment whose value is dropped; closes it, or
+            keeps it for something else.
+    """
+
+    def __init__(
+        self, on_drop: Callable[[TaskId, Segment], None] | None = None
+    ) -> None:
+        self._on_drop = on_drop
         self._stretches: dict[TaskId, Stretch] = {}
         #: The bases of stretches longer than one, in order.
         self._starts: list[TaskId] = []
@@ -102,7 +110,7 @@ class Shelf:
             self._strike(stretch)
             if stretch.segment is not None:
                 self.segment_bytes -= stretch.segment.size
-                stretch.segment.close()
+                self._let_go(start, stretch.segment)
                 continue
             self.small_bytes -= stretch.part(start, count).nbytes
             before = start - stretch.base
@@ -113,8 +121,26 @@ class Shelf:
                 at = stretch.at + before + count
                 self._enter(Stretch(start + count, after, stretch.pack, at))
 
+    def segment(self, task: TaskId) -> Segment | None:
+        """Return the segment of a large value, if there is one of that task."""
+        stretch = self._stretches.get(task)
+        return stretch.segment if stretch is not None else None
+
+    def move(self, task: TaskId, segment: Segment) -> None:
+        """Keep a value that is there in another segment from now on."""
+        stretch = self._stretches[task]
+        assert stretch.segment is not None
+        self.segment_bytes += segment.size - stretch.segment.size
+        stretch.segment = segment
+
+    def _let_go(self, task: TaskId, segment: Segment) -> None:
+        if self._on_drop is None:
+            segment.close()
+        else:
+            self._on_drop(task, segment)
+
     def clear(self) -> None:
-        """Let go of everything."""
+        """Let go of everything; segments are closed."""
         for stretch in self._stretches.values():
             if stretch.segment is not None:
                 stretch.segment.close()

@@ -1,9 +1,10 @@
 """What is said on the data plane: who asks a worker for values, and who brings some.
 
 The asking side is a client or another worker.  Small values come in packs.
-A large value is either lent, as the path of a memory segment that the asker
+A large value is either lent, as the place of a memory segment that the asker
 maps, when both are on one host; or sent, as a head message followed by that
-many raw bytes on the same connection.
+many raw bytes on the same connection.  Who brings one on the same host borrows a
+segment of the worker and writes into that.
 """
 
 from __future__ import annotations
@@ -30,12 +31,25 @@ class PutLarge(Message, frozen=True, tag=81):
 
 
 class PutSegment(Message, frozen=True, tag=82):
-    """Bring one large value in a segment on the same host, to be taken over."""
+    """A large value stands in the segment that was lent; ``loan`` asked for it."""
 
     request: Id
     task: Id
-    path: str
+    loan: Id
     nbytes: Id
+
+
+class Borrow(Message, frozen=True, tag=83):
+    """Ask for a segment on the same host, to write a value into."""
+
+    request: Id
+    nbytes: Id
+
+
+class GiveBack(Message, frozen=True, tag=84):
+    """A segment that was lent is not needed after all."""
+
+    loan: Id
 
 
 class Values(Message, frozen=True, tag=90):
@@ -49,11 +63,11 @@ class Values(Message, frozen=True, tag=90):
 
 
 class Lent(Message, frozen=True, tag=91):
-    """A large value that may be mapped from this path."""
+    """A large value that may be mapped from this place."""
 
     request: Id
     task: Id
-    path: str
+    place: str
     nbytes: Id
 
 
@@ -79,5 +93,13 @@ class Taken(Message, frozen=True, tag=94):
     problem: str = ""
 
 
-FromAsker: TypeAlias = Get | PutLarge | PutSegment
-FromKeeper: TypeAlias = Values | Lent | Raw | GetDone | Taken
+class Borrowed(Message, frozen=True, tag=95):
+    """A segment to write into, at this place; or why there is none."""
+
+    request: Id
+    place: str
+    problem: str = ""
+
+
+FromAsker: TypeAlias = Get | PutLarge | PutSegment | Borrow | GiveBack
+FromKeeper: TypeAlias = Values | Lent | Raw | GetDone | Taken | Borrowed

@@ -4,7 +4,7 @@
 
     scheduler ◄── link ──► agent ◄── socketpairs ──► runners
                              │
-              shelf (bytes) ─┴─ data server ◄──► clients, other workers
+              storage (bytes) ─┴─ data server ◄──► clients, other workers
 
 The agent moves bytes and never looks into them.
 """
@@ -18,21 +18,19 @@ import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
-import psutil
-
 from covey import clock, config
 from covey.errors import ClusterError, RemoteProtocolError
 from covey.net.addresses import Address, host_identity
-from covey.net.asking import Asker, Loot
+from covey.net.asking import Asker
 from covey.payload import Buffer, Pack
-from covey.store.segments import Segment, adopt
-from covey.store.shelf import Shelf
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.keys import Keys
 from covey.wire.worker_link import Leaving, Ran, Status
 from covey.worker.core import orders
 from covey.worker.core.machine import WorkerCore
+from covey.worker.memory import Accounts, MemoryPlan, private_bytes, private_bytes_of
 from covey.worker.processes import RunnerProcess
+from covey.worker.results import Results
 from covey.worker.runner_link import (
     RunnerLink,
     SaysBig,
@@ -45,6 +43,8 @@ from covey.worker.runner_link import (
     read_pack,
 )
 from covey.worker.serving import DataServer
+from covey.worker.storage import Storage
+from covey.worker.transfers import Transfers
 
 #: Results up to about this size ride along to whoever waits for them.
 INLINE_BYTES: Final = 2048
@@ -64,7 +64,20 @@ class Upstream(Protocol):
 
 
 class WorkerAgent:
-    """One worker: its slots, its shelf, its data port."""
+    """One worker: its slots, its store, its data port.
+
+    Args:
+        name: how it is called.
+        runners: how many processes execute tasks.
+        threads: how many slots each of them has.
+        secret: what links to it prove that they know.
+        version: of covey.
+        setup: what runners are told when they start.
+        memory: how much it may use.
+        python: the interpreter of the runners.
+        on_quit: called with the reason when the worker is to end.
+        make_runner: what makes its runners.
+    """
 
     def __init__(
         self,
@@ -75,15 +88,18 @@ class WorkerAgent:
         keys: Keys,
         version: str,
         setup: dict[str, Any],
+        memory: MemoryPlan,
         python: str = sys.executable,
         on_quit: Callable[[str], None] = lambda _: None,
         make_runner: Callable[..., RunnerProcess] = RunnerProcess,
     ) -> None:
         self.name = name
         self.core = WorkerCore(runners, threads)
-        self.shelf = Shelf()
-        self.data = DataServer(self.shelf, keys, version)
-        self._asker = Asker(keys, version, name)
+        self.storage = Storage(memory.limit_bytes)
+        self.data = DataServer(self.storage, keys, version)
+        self._results = Results(self.storage)
+        self._asker = Asker(keys, version, name, memory=self.storage)
+        self._transfers = Transfers(self.storage, self._asker, self._step, self._run)
         self._threads = threads
         self._setup = {**setup, "worker": name, "threads": threads}
         self._python = python
@@ -94,8 +110,6 @@ class WorkerAgent:
         self._start_failures = 0
         self._functions: dict[int, tuple[str, bytes]] = {}
         self._arguments: dict[int, tuple[int, Pack]] = {}
-        self._peers: dict[int, tuple[tuple[str, ...], str]] = {}
-        self._fetches: dict[int, list[Extent]] = {}
         self._defined: dict[RunnerLink, set[int]] = {}
         self._mapped: dict[int, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,9 +118,7 @@ class WorkerAgent:
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._broken = False
-        self._process_info = psutil.Process()
-        #: Values that have come from a slot, while the core decides on them.
-        self._arrived: tuple[int, Pack | Segment] | None = None
+        self._memory = memory
         self._first_ready: asyncio.Future[None] = self._loop.create_future()
 
     # Life.
@@ -161,7 +173,7 @@ class WorkerAgent:
             self._upstream.close()
         self._asker.close()
         await self.data.close()
-        self.shelf.clear()
+        self.storage.close()
 
     # The core.
 
@@ -189,7 +201,7 @@ class WorkerAgent:
     def _report(self, order: orders.Report) -> None:
         assert self._upstream is not None
         seconds = order.seconds / order.n
-        for base, n, stretch in self.shelf.find(order.base, order.n):
+        for base, n, stretch in self.storage.find(order.base, order.n):
             pack = stretch.part(base, n)
             self._upstream.send(
                 Ran(
@@ -245,10 +257,10 @@ class WorkerAgent:
     ) -> None:
         """List the inputs of a dispatch: small ones as bytes, large ones by path."""
         for base, n in extents:
-            for start, count, stretch in self.shelf.find(base, n):
+            for start, count, stretch in self.storage.find(base, n):
                 segment = stretch.segment
                 if segment is not None:
-                    inputs.append(["seg", start, segment.path, segment.size])
+                    inputs.append(["seg", start, segment.place, segment.size])
                     self._mapped.setdefault(runner, set()).add(start)
                 else:
                     pack = stretch.part(start, count)
@@ -275,7 +287,7 @@ class WorkerAgent:
                 pack = read_pack(operation, body)
                 if not 0 < operation.n == len(pack):
                     raise RemoteProtocolError("a runner reported an empty stretch")
-                self._arrived = (operation.base, pack)
+                self._results.bring_pack(operation.base, pack)
                 self._step(
                     orders.SlotRan(
                         slot,
@@ -314,8 +326,9 @@ class WorkerAgent:
     def _take_big(self, slot: int, says: SaysBig) -> None:
         """Take a result over that a runner laid out in a segment of its own."""
         link = self._link_of(slot)
+        runner = slot // self._threads
         try:
-            segment = adopt(says.path, says.size)
+            self._results.bring_segment(runner, says)
         except (OSError, ValueError) as error:
             failure = Failure(
                 "lost",
@@ -328,28 +341,18 @@ class WorkerAgent:
             )
             return
         if link is not None:
-            link.tell(["took", [says.handle]])
-        self._arrived = (says.task, segment)
+            if says.handle:
+                link.tell(["took", [says.handle]])
+            self._results.lend(runner, says.size, link)
         self._step(
             orders.SlotRan(
                 slot, says.run, says.task, 1, says.seconds, says.size, inline=False
             )
         )
-        if self._arrived is not None:
-            # Nobody wants it any more.
-            segment.close()
-            self._arrived = None
+        self._results.settle()
 
     def _stow(self, order: orders.Stow) -> None:
-        """Keep what has just come from a slot, or a part of it."""
-        assert self._arrived is not None
-        base, values = self._arrived
-        if isinstance(values, Segment):
-            self._arrived = None
-            self.shelf.put_segment(base, values)
-        else:
-            lo = order.base - base
-            self.shelf.put(order.base, values.cut(lo, lo + order.n))
+        self._results.stow(order.base, order.n)
 
     def _flush(self, order: orders.Flush) -> None:
         process = self._processes[order.slot // self._threads]
@@ -417,6 +420,7 @@ class WorkerAgent:
                 self._give_up(failure.message)
                 return
         self._processes[process.number] = None
+        self._results.runner_ended(process.number)
         self._step(orders.RunnerEnded(process.number, process.executing(), failure))
 
     def _give_up(self, reason: str) -> None:
@@ -454,66 +458,23 @@ class WorkerAgent:
         self._arguments.pop(order.run, None)
 
     def _keep_values(self, order: orders.KeepValues) -> None:
-        self.shelf.put(order.base, Pack.from_wire(order.sizes, order.data))
+        self.storage.put(order.base, Pack.from_wire(order.sizes, order.data))
 
     def _drop_values(self, order: orders.DropValues) -> None:
         for base, n in order.extents:
-            self.shelf.drop(base, n)
+            self.storage.drop(base, n)
             for runner, mapped in self._mapped.items():
                 gone = [t for t in mapped if base <= t < base + n] if mapped else []
                 process = self._processes[runner]
-                if gone and process is not None and process.links:
+                if gone and process is not None and process.control is not None:
                     mapped.difference_update(gone)
-                    process.links[0].tell(["forget", [[task, 1] for task in gone]])
+                    process.control.tell(["forget", [[task, 1] for task in gone]])
 
     def _know_peer(self, order: orders.KnowPeer) -> None:
-        self._peers[order.worker] = (order.addresses, order.host)
+        self._transfers.know_peer(order)
 
     def _fetch_from(self, order: orders.FetchFrom) -> None:
-        waiting = self._fetches.get(order.worker)
-        if waiting is None:
-            self._fetches[order.worker] = [order.extent]
-            self._loop.call_soon(self._begin_fetch, order.worker)
-        else:
-            waiting.append(order.extent)
-
-    def _begin_fetch(self, worker: int) -> None:
-        self._run(self._fetch(worker, tuple(self._fetches.pop(worker))))
-
-    async def _fetch(self, worker: int, extents: tuple[Extent, ...]) -> None:
-        addresses, host = self._peers[worker]
-        try:
-            loot = await self._asker.get(addresses, extents, host)
-        except ClusterError:
-            # The scheduler is told of each; it knows what else can be done.
-            for extent in extents:
-                self._step(orders.FetchFailed(extent, worker))
-            return
-        self._take_in(loot)
-        lacking = loot.lacking
-        for base, n in extents:
-            if any(b < base + n and base < b + m for b, m in lacking):
-                self._step(orders.FetchFailed((base, n), worker))
-                continue
-            found = self.shelf.find(base, n)
-            nbytes = sum(
-                stretch.segment.size
-                if stretch.segment is not None
-                else stretch.part(start, count).nbytes
-                for start, count, stretch in found
-            )
-            self._step(orders.Fetched((base, n), nbytes))
-
-    def _take_in(self, loot: Loot) -> None:
-        for base, pack in loot.packs:
-            self.shelf.put(base, pack)
-        for task, segment in loot.segments:
-            self.shelf.put_segment(task, segment)
-        for task, path, nbytes in loot.lent:
-            try:
-                self.shelf.put_segment(task, adopt(path, nbytes))
-            except (OSError, ValueError):
-                loot.lacking += ((task, 1),)
+        self._transfers.fetch(order)
 
     def _quit(self, order: orders.Quit) -> None:
         del order
@@ -538,23 +499,29 @@ class WorkerAgent:
 
     # Telling how it is.
 
+    def accounts(self) -> Accounts:
+        """Return what this worker uses memory for."""
+        pids = [p.pid for p in self._processes if p is not None and p.pid]
+        runners = sum(private_bytes_of(pids).values())
+        storage = self.storage
+        return Accounts(
+            limit=storage.limit_bytes,
+            heap=runners + int(private_bytes("self") * self._memory.agent_share),
+            runners=runners,
+            small=storage.shelf.small_bytes,
+            shared=storage.shared_bytes,
+            in_flight=storage.lent_bytes,
+            warm=storage.pool.free_bytes,
+            spilled=0,
+        )
+
     def facts(self) -> dict[str, Any]:
         """Return plain numbers about this worker."""
-        rss = 0
-        for process in self._processes:
-            if process is not None and process.pid:
-                try:
-                    rss += psutil.Process(process.pid).memory_info().rss
-                except psutil.Error:
-                    continue
         return {
             "pid": os.getpid(),
             "host": host_identity().partition("/")[0],
             "runners": [p.pid for p in self._processes if p is not None],
-            "runner_rss_bytes": rss,
-            "agent_rss_bytes": self._process_info.memory_info().rss,
-            "small_bytes": self.shelf.small_bytes,
-            "segment_bytes": self.shelf.segment_bytes,
+            "memory": self.accounts().facts(),
             "bytes_sent": self.data.bytes_sent,
             "queued": self.core.state.queued,
         }
@@ -566,6 +533,8 @@ class WorkerAgent:
         self._status_timer = self._loop.call_later(
             config.get().worker.heartbeat_seconds, self._send_status
         )
+        self.storage.sweep()
+        self._results.revoke()
 
     #: What carries out each kind of order.
     _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {

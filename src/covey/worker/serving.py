@@ -10,13 +10,15 @@ from covey.net.addresses import Address
 from covey.net.asking import receive_segment
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
-from covey.store.segments import Segment, adopt
-from covey.store.shelf import Shelf
+from covey.store.segments import Segment
 from covey.wire.base import Extent
 from covey.wire.data_link import (
+    Borrow,
+    Borrowed,
     FromAsker,
     Get,
     GetDone,
+    GiveBack,
     Lent,
     PutLarge,
     PutSegment,
@@ -27,19 +29,22 @@ from covey.wire.data_link import (
 from covey.wire.framing import BATCH_BYTES
 from covey.wire.introductions import AskerIntroduction
 from covey.wire.keys import Keys, Role
+from covey.worker.storage import Storage
 
 
 class DataServer:
-    """Serves a shelf to clients and to other workers."""
+    """Serves a store to clients and to other workers."""
 
-    def __init__(self, shelf: Shelf, keys: Keys, version: str) -> None:
-        self._shelf = shelf
+    def __init__(self, storage: Storage, keys: Keys, version: str) -> None:
+        self._storage = storage
         self._keys = keys
         self._version = version
         self._listeners: list[Listener] = []
         self._links: set[Link] = set()
         self._serving: dict[Link, asyncio.Queue[Any]] = {}
         self._tasks: dict[Link, asyncio.Task[None]] = {}
+        #: Segments that clients write into, by the number of their request.
+        self._loans: dict[Link, dict[int, Segment]] = {}
         self._closed = False
         self.bytes_sent = 0
 
@@ -74,12 +79,16 @@ class DataServer:
             return
         self._links.add(link)
         self._serving[link] = asyncio.Queue()
+        self._loans[link] = {}
         self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
 
     def _on_lost(self, link: Link, error: Exception | None) -> None:
         del error
         self._links.discard(link)
         self._serving.pop(link, None)
+        for segment in self._loans.pop(link, {}).values():
+            # Whoever borrowed it may be writing still: it lingers until then.
+            self._storage.take_back(segment)
         task = self._tasks.pop(link, None)
         if task is not None:
             task.cancel()
@@ -92,27 +101,53 @@ class DataServer:
                 if message is not batch[-1]:
                     raise RemoteProtocolError("raw bytes must end their batch")
                 self._receive(link, message)
+            elif isinstance(message, Borrow):
+                link.send(self._lend(link, message))
             elif isinstance(message, PutSegment):
-                link.send(self._take_over(message))
+                link.send(self._take_over(link, message))
+            elif isinstance(message, GiveBack):
+                self._storage.take_back(self._loan(link, message.loan))
             elif link in self._serving:
                 self._serving[link].put_nowait(message)
 
     def _receive(self, link: Link, message: PutLarge) -> None:
         def arrived(segment: Segment) -> None:
-            self._shelf.put_segment(message.task, segment)
+            self._storage.keep(message.task, segment)
             link.send(Taken(message.request))
 
         def failed(problem: str) -> None:
             link.send(Taken(message.request, problem))
 
-        receive_segment(link, message.nbytes, arrived, failed)
+        receive_segment(link, message.nbytes, self._storage, arrived, failed)
 
-    def _take_over(self, message: PutSegment) -> Taken:
+    def _lend(self, link: Link, message: Borrow) -> Borrowed:
+        if message.request in self._loans[link]:
+            raise RemoteProtocolError("the number of a loan was used twice")
         try:
-            segment = adopt(message.path, message.nbytes)
-        except (OSError, ValueError) as error:
-            return Taken(message.request, f"its segment cannot be opened: {error}")
-        self._shelf.put_segment(message.task, segment)
+            segment, place = self._storage.offer(message.nbytes)
+        except (OSError, OverflowError) as error:
+            return Borrowed(
+                message.request,
+                "",
+                f"a value of {message.nbytes:,} bytes cannot be held here: {error}",
+            )
+        self._loans[link][message.request] = segment
+        return Borrowed(message.request, place)
+
+    def _loan(self, link: Link, number: int) -> Segment:
+        segment = self._loans[link].pop(number, None)
+        if segment is None:
+            raise RemoteProtocolError("a segment was returned that was never lent")
+        return segment
+
+    def _take_over(self, link: Link, message: PutSegment) -> Taken:
+        segment = self._loan(link, message.loan)
+        try:
+            segment.filled(message.nbytes)
+        except ValueError as error:
+            self._storage.take_back(segment)
+            return Taken(message.request, f"it does not fit what it asked for: {error}")
+        self._storage.keep(message.task, segment)
         return Taken(message.request)
 
     async def _serve(self, link: Link) -> None:
@@ -138,7 +173,7 @@ class DataServer:
         lacking: list[Extent] = []
         while at < end:
             # Looked up anew each time: it may change while something is sent.
-            found = next(self._shelf.find(at, end - at), None)
+            found = next(self._storage.find(at, end - at), None)
             if found is None:
                 lacking.append((at, end - at))
                 break
@@ -150,7 +185,7 @@ class DataServer:
             if segment is None:
                 await self._send_small(link, message.request, start, count, stretch)
             elif message.same_host:
-                link.send(Lent(message.request, start, segment.path, segment.size))
+                link.send(Lent(message.request, start, segment.place, segment.size))
             else:
                 self.bytes_sent += segment.size
                 head = Raw(message.request, start, segment.size)

@@ -1,0 +1,165 @@
+"""Segments without a value, kept warm for the next one.
+
+::
+
+    give ──► lingering ──(nobody maps it any more)──► free ──► take
+                                                       └──(unused for long)──► closed
+
+What was dropped may still be mapped by a reader: it lingers, and counts as memory,
+until the kernel says that the last reader has let go.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import Final, Protocol
+
+#: Free segments are kept for so long; other programs may want the memory.
+WARM_SECONDS: Final = 10.0
+
+#: A segment is used again for a value of at least this share of it.
+_SHARE: Final = 0.5
+
+#: Capacities are rounded up to an eighth of a power of two, and to whole pages.
+_STEPS: Final = 8
+_PAGE_BYTES: Final = 4096
+
+
+class Reusable(Protocol):
+    """What the pool needs to know of a segment."""
+
+    @property
+    def capacity(self) -> int:
+        """Its length in bytes."""
+        ...
+
+    def void(self) -> None:
+        """Let nobody find in it any more what it held."""
+        ...
+
+    def unshared(self) -> bool:
+        """Whether nobody else has it open or mapped."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+def capacity_for(nbytes: int) -> int:
+    """Return the capacity of a new segment for *nbytes* bytes."""
+    step = max(_PAGE_BYTES, (1 << max(0, nbytes - 1).bit_length()) // 2 // _STEPS)
+    return max(step, -(-nbytes // step) * step)
+
+
+class _Free:
+    """A free segment, in the order of capacities."""
+
+    __slots__ = ("segment", "since")
+
+    def __init__(self, segment: Reusable, since: float) -> None:
+        self.segment = segment
+        self.since = since
+
+
+class Pool:
+    """The warm segments of one worker.
+
+    Args:
+        bytes_max: free segments are closed beyond this.
+
+    Attributes:
+        free_bytes: what could be used again at once.
+        lingering_bytes: what readers still map.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.free_bytes = 0
+        self.lingering_bytes = 0
+        self._free: list[tuple[int, int, _Free]] = []
+        self._lingering: list[Reusable] = []
+        self._entries = 0
+
+    def __len__(self) -> int:
+        return len(self._free) + len(self._lingering)
+
+    def take(self, nbytes: int, now: float) -> Reusable | None:
+        """Return a free segment for a value of *nbytes* bytes, if there is one."""
+        at = self._find(nbytes)
+        if at is None and self._lingering:
+            self._gather(now)
+            at = self._find(nbytes)
+        if at is None:
+            return None
+        capacity, _, free = self._free.pop(at)
+        self.free_bytes -= capacity
+        return free.segment
+
+    def _find(self, nbytes: int) -> int | None:
+        """Return where the smallest free segment is that is large enough."""
+        at = bisect_left(self._free, nbytes, key=lambda entry: entry[0])
+        if at == len(self._free) or self._free[at][0] * _SHARE > nbytes:
+            return None
+        return at
+
+    def give(self, segment: Reusable, now: float) -> None:
+        """Keep a segment that holds no value any more."""
+        try:
+            segment.void()
+        except OSError:
+            # Not even its first page could be had: it is of no use to anybody.
+            segment.close()
+            return
+        if segment.unshared():
+            self._enter(segment, now)
+        else:
+            self._lingering.append(segment)
+            self.lingering_bytes += segment.capacity
+
+    def sweep(self, now: float) -> None:
+        """Find what readers have let go of, and close what is not used again."""
+        self._gather(now)
+        old = [e for e in self._free if now - e[2].since >= WARM_SECONDS]
+        for entry in old:
+            self._close(entry)
+
+    def _gather(self, now: float) -> None:
+        lingering, self._lingering = self._lingering, []
+        for segment in lingering:
+            if segment.unshared():
+                self.lingering_bytes -= segment.capacity
+                self._enter(segment, now)
+            else:
+                self._lingering.append(segment)
+
+    def shrink(self, nbytes: int) -> int:
+        """Close free segments of about *nbytes* bytes; return how many it were."""
+        before = self.free_bytes
+        for entry in sorted(self._free, key=lambda entry: entry[2].since):
+            if before - self.free_bytes >= nbytes:
+                break
+            self._close(entry)
+        return before - self.free_bytes
+
+    def clear(self) -> None:
+        """Close everything."""
+        for segment in [*(free.segment for _, _, free in self._free), *self._lingering]:
+            segment.close()
+        self._free.clear()
+        self._lingering.clear()
+        self.free_bytes = self.lingering_bytes = 0
+
+    def _enter(self, segment: Reusable, now: float) -> None:
+        if segment.capacity > self.bytes_max:
+            segment.close()
+            return
+        self._entries += 1
+        insort(self._free, (segment.capacity, self._entries, _Free(segment, now)))
+        self.free_bytes += segment.capacity
+        self.shrink(self.free_bytes - self.bytes_max)
+
+    def _close(self, entry: tuple[int, int, _Free]) -> None:
+        self._free.remove(entry)
+        self.free_bytes -= entry[0]
+        entry[2].segment.close()

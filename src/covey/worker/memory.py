@@ -1,0 +1,101 @@
+"""What the memory of a worker is used for.
+
+All that counts towards the limit is in one of these accounts::
+
+    heap        memory of runners and agent that nobody else sees;
+                the small values are in it
+    shared      large values, however many processes map them
+    in flight   segments that are being written
+    warm        segments that wait for the next value
+
+and beside them, not counted: spilled, what lies on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import psutil
+
+_HAS_STATM: Final = sys.platform == "linux"
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class MemoryPlan(msgspec.Struct, frozen=True):
+    """How much memory a worker may use.
+
+    Attributes:
+        limit_bytes: for results and runners together.
+        agent_share: the part of the agent's own memory that counts: one of several
+            workers in a process has its share of that process.
+    """
+
+    limit_bytes: int
+    agent_share: float = 1.0
+
+
+class Accounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How many bytes a worker uses for what.
+
+    Attributes:
+        limit: what it may use.
+        heap: private memory of runners and agent.
+        runners: the part of ``heap`` that is the runners'.
+        small: the part of ``heap`` that is small values of tasks.
+        shared: large values in memory, each counted once.
+        in_flight: segments that somebody writes into.
+        warm: segments without a value, for the next one.
+        spilled: values on disk.
+    """
+
+    limit: int
+    heap: int
+    runners: int
+    small: int
+    shared: int
+    in_flight: int
+    warm: int
+    spilled: int
+
+    @property
+    def unmanaged(self) -> int:
+        """The part of the heap that is no value: code, libraries, and what tasks use."""
+        return max(0, self.heap - self.small)
+
+    @property
+    def total(self) -> int:
+        """What counts towards the limit."""
+        return self.heap + self.shared + self.in_flight + self.warm
+
+    def facts(self) -> dict[str, int]:
+        """Return plain numbers, for the scheduler and for people."""
+        return {
+            **msgspec.structs.asdict(self),
+            "unmanaged": self.unmanaged,
+            "total": self.total,
+        }
+
+
+def private_bytes(pid: int | str) -> int:
+    """Return how much memory a process has to itself; 0 if it is gone."""
+    if _HAS_STATM:
+        try:
+            with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123  # pathlib is slow, and this is read often
+                _, resident, shared = map(int, file.read().split()[:3])
+        except (OSError, ValueError):
+            return 0
+        return max(0, resident - shared) * _PAGE_BYTES
+    try:
+        process = psutil.Process() if pid == "self" else psutil.Process(int(pid))
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def private_bytes_of(pids: Iterable[int]) -> dict[int, int]:
+    """Return how much memory each of these processes has to itself."""
+    return {pid: private_bytes(pid) for pid in pids}

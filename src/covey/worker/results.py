@@ -1,0 +1,117 @@
+"""What comes from slots, until it lies in the store.
+
+Small values come in packs.  A large one stands in a segment: in one that was lent
+to the runner before, and is warm, or else in one of its own, which the worker
+takes over::
+
+    agent ── lend place ──────────► runner       while warm memory is there
+          ◄── big place, size ─────              written where it was lent
+          ◄── big place, size, handle            or in a segment of the runner
+          ── took handle ─────────►
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from covey import clock
+from covey.ids import TaskId
+from covey.payload import Pack
+from covey.store.pool import WARM_SECONDS
+from covey.store.segments import Segment, adopt
+from covey.worker.runner_link import RunnerLink, SaysBig
+from covey.worker.storage import Storage
+
+#: So many segments are lent to a runner at a time.
+_LOANS_MAX: Final = 2
+
+
+class _Loan:
+    """A segment that a runner may write into."""
+
+    __slots__ = ("runner", "segment", "since")
+
+    def __init__(self, runner: int, segment: Segment) -> None:
+        self.runner = runner
+        self.segment = segment
+        self.since = clock.monotonic()
+
+
+class Results:
+    """Values on their way from slots into the store."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        #: What has just come from a slot, while the core decides on it.
+        self._arrived: tuple[TaskId, Pack | Segment] | None = None
+        #: Segments that runners may write into, by their path.
+        self._loans: dict[str, _Loan] = {}
+
+    def bring_pack(self, base: TaskId, pack: Pack) -> None:
+        """Hold small values until it is known which of them are wanted."""
+        self._arrived = (base, pack)
+
+    def bring_segment(self, runner: int, says: SaysBig) -> None:
+        """Hold a large value until it is known whether it is wanted.
+
+        Raises:
+            OSError: its segment is gone.
+            ValueError: its segment is shorter than it said.
+        """
+        loan = self._loans.get(says.path.partition("@")[0])
+        if loan is not None and loan.runner == runner:
+            loan.segment.filled(says.size)
+            del self._loans[loan.segment.path]
+            segment = loan.segment
+        else:
+            segment = self._storage.admit(adopt(says.path, says.size))
+        self._arrived = (says.task, segment)
+
+    def stow(self, base: TaskId, n: int) -> None:
+        """Keep what has just come, or a part of it."""
+        assert self._arrived is not None
+        first, values = self._arrived
+        if isinstance(values, Segment):
+            self._arrived = None
+            self._storage.keep(first, values)
+        else:
+            lo = base - first
+            self._storage.put(base, values.cut(lo, lo + n))
+
+    def settle(self) -> None:
+        """Let go of what nobody wanted."""
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None and isinstance(arrived[1], Segment):
+            self._storage.take_back(arrived[1])
+
+    # Lending.
+
+    def lend(self, runner: int, nbytes: int, link: RunnerLink) -> None:
+        """Lend warm memory to a runner that has just exported *nbytes* bytes."""
+        if sum(loan.runner == runner for loan in self._loans.values()) >= _LOANS_MAX:
+            return
+        offered = self._storage.offer_warm(nbytes)
+        if offered is not None:
+            segment, place = offered
+            self._loans[segment.path] = _Loan(runner, segment)
+            link.tell(["lend", segment.capacity, place])
+
+    def runner_ended(self, runner: int) -> None:
+        """Take back what a runner had not used."""
+        for path, loan in list(self._loans.items()):
+            if loan.runner == runner:
+                del self._loans[path]
+                self._storage.take_back(loan.segment)
+
+    def revoke(self, *, unused_seconds: float = WARM_SECONDS) -> None:
+        """Take back what runners have not used for so long."""
+        now = clock.monotonic()
+        for path, loan in list(self._loans.items()):
+            if now - loan.since < unused_seconds:
+                continue
+            # Who opens it from now on finds that it is gone; who has it open is
+            # writing, and will say so.
+            loan.segment.void()
+            if loan.segment.unshared():
+                del self._loans[path]
+                self._storage.take_back(loan.segment)

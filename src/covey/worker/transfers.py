@@ -1,0 +1,108 @@
+"""Values that come from other workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from covey.errors import ClusterError
+from covey.net.asking import Asker, Loot
+from covey.wire.base import Extent
+from covey.worker.core import orders
+from covey.worker.storage import Storage
+
+#: What was lent may have moved before it was opened: then it is asked for again.
+_TRIES: Final = 3
+
+
+class Transfers:
+    """Fetches what the core orders, and tells it what came of that.
+
+    Args:
+        storage: where the values go.
+        asker: who asks other workers.
+        step: takes events to the core.
+        run: runs a coroutine beside everything else.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        asker: Asker,
+        step: Callable[[orders.AnyEvent], None],
+        run: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._storage = storage
+        self._asker = asker
+        self._step = step
+        self._run = run
+        self._loop = asyncio.get_running_loop()
+        self._peers: dict[int, tuple[tuple[str, ...], str]] = {}
+        #: What is to be asked of each worker at the end of this turn.
+        self._due: dict[int, list[Extent]] = {}
+
+    def know_peer(self, order: orders.KnowPeer) -> None:
+        """Remember where another worker serves its data."""
+        self._peers[order.worker] = (order.addresses, order.host)
+
+    def fetch(self, order: orders.FetchFrom) -> None:
+        """Fetch values, together with what else this turn wants from that worker."""
+        due = self._due.get(order.worker)
+        if due is None:
+            self._due[order.worker] = [order.extent]
+            self._loop.call_soon(self._begin, order.worker)
+        else:
+            due.append(order.extent)
+
+    def _begin(self, worker: int) -> None:
+        self._run(self._fetch(worker, tuple(self._due.pop(worker))))
+
+    async def _fetch(self, worker: int, extents: tuple[Extent, ...]) -> None:
+        try:
+            lacking = await self._bring(worker, extents)
+        except ClusterError:
+            # The scheduler is told of each; it knows what else can be done.
+            for extent in extents:
+                self._step(orders.FetchFailed(extent, worker))
+            return
+        for base, n in extents:
+            if any(b < base + n and base < b + m for b, m in lacking):
+                self._step(orders.FetchFailed((base, n), worker))
+                continue
+            found = self._storage.find(base, n)
+            nbytes = sum(
+                stretch.segment.size
+                if stretch.segment is not None
+                else stretch.part(start, count).nbytes
+                for start, count, stretch in found
+            )
+            self._step(orders.Fetched((base, n), nbytes))
+
+    async def _bring(
+        self, worker: int, extents: tuple[Extent, ...]
+    ) -> tuple[Extent, ...]:
+        """Bring values into the store; return those that the worker lacks."""
+        addresses, host = self._peers[worker]
+        lacking: tuple[Extent, ...] = ()
+        for _ in range(_TRIES):
+            loot = await self._asker.get(addresses, extents, host)
+            lacking += loot.lacking
+            extents = self._take_in(loot)
+            if not extents:
+                break
+        return lacking + extents
+
+    def _take_in(self, loot: Loot) -> tuple[Extent, ...]:
+        """Keep what came; return what was lent and is not there any more."""
+        for base, pack in loot.packs:
+            self._storage.put(base, pack)
+        for task, segment in loot.segments:
+            self._storage.keep(task, segment)
+        moved: list[Extent] = []
+        for task, place, nbytes in loot.lent:
+            try:
+                self._storage.adopt(task, place, nbytes)
+            except (OSError, ValueError):
+                moved.append((task, 1))
+        return tuple(moved)
