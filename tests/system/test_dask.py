@@ -18,7 +18,7 @@ import dask.dataframe as dd  # noqa: E402
 import pandas as pd  # noqa: E402
 from dask import delayed  # noqa: E402
 
-from covey import AsyncClient, errors  # noqa: E402
+from covey import AsyncClient, Client, errors  # noqa: E402
 from covey.dask import get  # noqa: E402
 from covey.interop import dask_graph  # noqa: E402
 
@@ -232,6 +232,32 @@ def test_a_large_array_is_brought_by_the_data_plane(client):
     assert after - before <= 21 + 2
 
 
+@pytest.mark.parametrize("kind", ["array", "bag", "delayed"])
+def test_annotations_outlive_optimization(client, kind):
+    made = {
+        "array": lambda: (1 + da.ones(10, chunks=5))[1:] * 2,
+        "bag": lambda: db.from_sequence([1, 2]).map(inc).filter(bool),
+        "delayed": lambda: delayed(inc)(delayed(inc)(1)),
+    }
+    with dask.annotate(workers="nobody-of-this-name", priority=1):
+        nowhere = made[kind]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        future = client.compute(nowhere)
+        assert "nobody-of-this-name" in why_the_first_waits(client, future)
+        future.cancel()
+
+
+def why_the_first_waits(client, future):
+    """Return why a task waits; if it waits for others, why one of those does."""
+    task = future.id
+    while True:
+        answer = client.session.ask("explain", extents=((task, 1),))
+        if not answer.get("inputs"):
+            return answer["text"]
+        task = answer["inputs"][0]["base"]
+
+
 def test_annotations_become_options(client):
     with dask.annotate(workers="nobody-of-this-name"):
         nowhere = delayed(inc)(1)
@@ -260,6 +286,58 @@ def test_retries_of_an_annotation(client, tmp_path):
     assert client.compute(stubborn, sync=True, optimize_graph=False) == "done"
     other = delayed(twice)(tmp_path / "other")
     assert client.compute(other, sync=True, retries=2) == "done"
+
+
+def test_futures_of_elsewhere_are_refused(client):
+    class Other:
+        """What dask knows as the future of some scheduler."""
+
+        __dask_future__ = True
+        key = "x"
+
+    with pytest.raises(errors.UsageError, match="'x' is a future of another"):
+        client.get({"x": Other(), "y": (inc, "x")}, "y")
+    with Client(n_workers=1, processes=False, set_as_default=False) as elsewhere:
+        future = elsewhere.submit(inc, 1)
+        with pytest.raises(errors.UsageError, match="'x' takes inc-.*another cluster"):
+            client.get({"x": future, "y": (inc, "x")}, "y")
+        with pytest.raises(errors.UsageError, match="'y' takes inc-.*another cluster"):
+            client.get({"y": (sum, [[future]])}, "y")
+        kept = da.ones(5).persist(scheduler=elsewhere)
+        with pytest.raises(errors.UsageError, match="another cluster"):
+            kept.sum().compute()
+
+
+def test_a_collection_of_another_client_of_this_cluster(client):
+    with Client(client.cluster, set_as_default=False) as other:
+        kept = da.arange(10, chunks=5).persist(scheduler=other)
+        future = other.submit(np.arange, 7)
+        assert (kept + 1).sum().compute() == 55
+        assert (kept + 1).persist().sum().compute(scheduler=other) == 55
+        assert delayed(len)([future, 1]).compute() == 2
+        assert client.get({"x": future, "y": (np.sum, "x")}, "y") == 21
+
+
+def test_collections_are_made_of_futures(client):
+    frame = client.submit(pd.DataFrame, {"a": [1, 2, 3]})
+    array = client.submit(np.arange, 5)
+    meta = pd.DataFrame({"a": [1]})
+    assert dd.from_delayed([frame, frame], meta=meta).a.sum().compute() == 12
+    mapped = dd.from_map(inc, [frame, frame], meta=meta)
+    assert mapped.a.sum().compute() == 18
+    assert da.from_delayed(array, shape=(5,), dtype=int).sum().compute() == 10
+    items = client.submit(list, range(5))
+    assert db.from_delayed([items]).sum().compute() == 10
+    added = da.ones(5, chunks=5).map_blocks(np.add, array, dtype=float)
+    assert added.sum().compute() == 15
+    assert delayed(dict)(k=[array]).compute()["k"][0].sum() == 10
+
+
+def test_tasks_compute_collections_themselves(client):
+    def total():
+        return int(da.ones(10, chunks=5).sum().compute())
+
+    assert client.submit(total).result(60) == 10
 
 
 async def test_dask_and_the_async_client(client):

@@ -21,15 +21,16 @@ from covey.client.base import BaseClient
 from covey.client.core.ranges import Range
 from covey.client.fetching import extents_of
 from covey.client.future import Future
-from covey.client.options import options_of
 from covey.errors import UsageError
 from covey.ids import TaskId
+from covey.interop import dask_annotations
+from covey.interop.dask_annotations import Annotations, OptionsOf
 from covey.interop.dask_node import Nodes
 from covey.interop.dask_packing import Ref, Shelf, is_large, pack_node
 from covey.interop.pool import RemoteData
 from covey.serde import refs
 from covey.serde.packing import Packer
-from covey.wire.base import DEFAULT_OPTIONS, Options
+from covey.wire.base import Options
 from covey.wire.client_link import Release, SubmitGraph
 
 #: A graph with more bytes or tasks than this is sent in several messages.
@@ -40,14 +41,6 @@ CHUNK_TASKS: Final = 20_000
 LABELS_MAX: Final = 64
 #: Each of them takes a copy of the table of functions, which must be small then.
 LABELLED_TABLE_BYTES_MAX: Final = 1 << 14
-
-#: The options of ``submit`` that ``dask.annotate`` and ``compute`` may give.
-_ANNOTATIONS: Final = frozenset(
-    {"priority", "retries", "resources", "workers", "allow_other_workers"}
-)
-_OPTIONS: Final = _ANNOTATIONS | {"timeout"}
-
-Annotations = dict[str, dict[Any, Any]]
 
 
 def futures_of_keys(
@@ -78,28 +71,16 @@ def futures_of_keys(
 
 def _materialize(dsk: Any) -> tuple[dict[Any, Any], Annotations]:
     """Return a graph as a dict of keys and values, and its annotations by kind."""
-    annotations: Annotations = {}
-    if hasattr(dsk, "__dask_annotations__"):
-        annotations = dict(dsk.__dask_annotations__())
-    if hasattr(dsk, "__dask_graph__"):
-        dsk = dsk.__dask_graph__()
-    if not annotations and hasattr(dsk, "layers"):
-        annotations = _layer_annotations(dsk)
-    if not isinstance(dsk, Mapping):
-        raise UsageError(
-            f"a graph is a dict or a dask expression, not {type(dsk).__name__}"
-        )
-    return dict(dsk), annotations
-
-
-def _layer_annotations(graph: Any) -> Annotations:
-    found: Annotations = {}
-    for layer in graph.layers.values():
-        for kind, value in (layer.annotations or {}).items():
-            found.setdefault(kind, {}).update(
-                {key: value(key) if callable(value) else value for key in layer}
+    annotations = dask_annotations.of_graph(dsk)
+    with dask_annotations.kept(annotations):
+        found = dsk.__dask_graph__() if hasattr(dsk, "__dask_graph__") else dsk
+        if not isinstance(found, Mapping):
+            raise UsageError(
+                f"a graph is a dict or a dask expression, not {type(dsk).__name__}"
             )
-    return found
+        graph = dict(found)
+        dask_annotations.follow(annotations, dsk, graph)
+    return graph, annotations
 
 
 def _flatten(keys: Any) -> Iterable[Any]:
@@ -128,6 +109,26 @@ def _future_in(value: Any) -> Future[Any] | None:
     return value if isinstance(value, Future) else None
 
 
+def _refuse_others(key: Any, value: Any) -> None:
+    """Raise if a value of a graph is a future of another scheduler than covey.
+
+    dask would take it for another name of a task, which the graph then lacks.
+    """
+    from dask._task_spec import DataNode, TaskRef
+
+    if isinstance(value, DataNode):
+        value = value.value
+    kind = type(value)
+    if kind is not TaskRef and (
+        isinstance(value, TaskRef) or getattr(kind, "__dask_future__", False)
+    ):
+        raise UsageError(
+            f"{key!r} is a future of another scheduler ({kind.__module__}."
+            f"{kind.__qualname__}): its value is not here. Compute with the client it "
+            f"came from, or fetch the value first"
+        )
+
+
 class _Ingest:
     """One graph on its way to the scheduler."""
 
@@ -144,8 +145,8 @@ class _Ingest:
         self._session = client.session
         self._engine = self._session.engine
         self._submitter = client.submitter
-        self._shelf = Shelf(self._submitter.bring)
-        self._options = _OptionsOf(annotations, options)
+        self._shelf = Shelf(self._submitter.bring, self._check_ours)
+        self._options = OptionsOf(annotations, options)
         #: Keys that stand for what is on the cluster already.
         self._ids: dict[Any, TaskId] = {}
         #: Lives as long as a future of this graph; large constants join it.
@@ -154,13 +155,24 @@ class _Ingest:
         for key, value in graph.items():
             future = _future_in(value)
             if future is None:
+                _refuse_others(key, value)
                 rest[key] = value
             else:
+                self._check_ours(key, future)
                 self._ids[key] = future.id
                 self._holds.append(future)
         # Keys that a node may name: those of the graph, and those of futures.
         self._nodes: dict[Any, Any] = convert_legacy_graph(rest, all_keys=set(graph))
         self._aliases: dict[Any, Any] = {}
+
+    def _check_ours(self, key: Any, future: Future[Any]) -> None:
+        cluster = future.session.engine.cluster
+        if cluster != self._engine.cluster:
+            raise UsageError(
+                f"{key!r} takes {future.key}, a future of another cluster "
+                f"({future.session.engine.address}): its value is not here. Compute "
+                f"with the client it came from, or fetch the value and scatter it"
+            )
 
     def send(self, wanted: list[Any]) -> dict[Any, Future[Any]]:
         """Send what *wanted* needs; return the futures of the wanted keys."""
@@ -364,49 +376,6 @@ class _Messages:
         )
         self._posted += count
         self._needs.clear()
-
-
-class _OptionsOf:
-    """The options of tasks: those of the call, and above them the annotations."""
-
-    def __init__(self, annotations: Annotations, options: dict[str, Any]) -> None:
-        self._annotations = {
-            kind: values for kind, values in annotations.items() if kind in _ANNOTATIONS
-        }
-        self._given = {k: v for k, v in options.items() if k in _OPTIONS}
-        self._common = _options(self._given)
-        self._known: dict[str, Options] = {}
-
-    def of(self, key: Any) -> Options:
-        """Return how the task of *key* is to be run."""
-        if not self._annotations:
-            return self._common
-        chosen = {
-            kind: values[key]
-            for kind, values in self._annotations.items()
-            if key in values
-        }
-        if not chosen:
-            return self._common
-        # By its text: what is annotated need not be hashable.
-        text = repr(chosen)
-        known = self._known.get(text)
-        if known is None:
-            known = self._known[text] = _options({**self._given, **chosen})
-        return known
-
-
-def _options(chosen: dict[str, Any]) -> Options:
-    if not chosen:
-        return DEFAULT_OPTIONS
-    return options_of(
-        chosen.get("priority", 0),
-        chosen.get("retries", 0),
-        chosen.get("timeout"),
-        chosen.get("resources"),
-        chosen.get("workers"),
-        bool(chosen.get("allow_other_workers", False)),
-    )
 
 
 def label_of(key: Any) -> str:

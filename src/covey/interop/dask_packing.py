@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from covey.client.future import Future
-from covey.errors import NotPicklable
+from covey.errors import NotPicklable, UsageError
 from covey.ids import TaskId
 from covey.interop.pool import RemoteData
 from covey.payload import Buffer
@@ -37,6 +37,9 @@ TABLE_BYTES_MAX: Final = 1 << 18
 
 #: Brings frames to a worker, and returns the future that stands for them.
 Bring = Callable[[list[Buffer], str], Future[Any]]
+
+#: Looks whether a future that stands in the node of that label may be used.
+Check = Callable[[str, Future[Any]], None]
 
 #: What is never a hole.  Most objects are of these types, so they come first.
 _PLAIN: Final = frozenset(
@@ -62,10 +65,12 @@ class Shelf:
 
     Attributes:
         holds: the futures of large constants, to be kept while the graph is.
+        check: raises ``UsageError`` if a future inside a node is not of this cluster.
     """
 
-    def __init__(self, bring: Bring) -> None:
+    def __init__(self, bring: Bring, check: Check) -> None:
         self._bring = bring
+        self.check = check
         self.holds: list[Future[Any]] = []
         #: By ``id``; the object is kept, so that the id stays its own.
         self._constants: dict[int, tuple[Any, Future[Any]]] = {}
@@ -169,10 +174,10 @@ class _Writer(pickle.Pickler):
         elif kind is types.FunctionType or isinstance(value, type):
             place = self._shelf.place(value)
             return None if place is None else place << 1
-        elif kind is Future:
-            return self._extra(value.id)
-        elif kind is RemoteData:
-            return self._extra(value.future.id)
+        elif kind is Future or kind is RemoteData:
+            future = value if kind is Future else value.future
+            self._shelf.check(self._label, future)
+            return self._extra(future.id)
         elif not is_large(value):
             return None
         return self._extra(self._shelf.constant(value, self._label).id)
@@ -222,6 +227,8 @@ def _with_holes(
     try:
         with refs.capture() as found:
             writer.dump(node)
+    except UsageError:
+        raise
     except Exception:
         return None  # What cannot be written at all is told by the second try.
     stream = file.getvalue()

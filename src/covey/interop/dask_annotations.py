@@ -1,0 +1,127 @@
+"""What ``dask.annotate`` says of tasks, as options of covey.
+
+dask keeps annotations with the layers of a graph, and loses them where it fuses
+tasks: for arrays it need not fuse, and the annotations stay; bags are always
+fused, and what a fused task gets is what its last part was annotated with.
+Data frames have no layers, and dask itself warns that it ignores annotations there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from covey.client.options import options_of
+from covey.wire.base import DEFAULT_OPTIONS, Options
+
+#: The options of ``submit`` that ``dask.annotate`` and ``compute`` may give.
+_ANNOTATIONS: Final = frozenset(
+    {"priority", "retries", "resources", "workers", "allow_other_workers"}
+)
+_OPTIONS: Final = _ANNOTATIONS | {"timeout"}
+
+#: By kind, what each key is annotated with.
+Annotations = dict[str, dict[Any, Any]]
+
+
+def of_graph(dsk: Any) -> Annotations:
+    """Return what the layers of a graph or an expression say, before it is optimized."""
+    found: Annotations = {}
+    for graph in _graphs_in(dsk):
+        for layer in graph.layers.values():
+            for kind, value in (layer.annotations or {}).items():
+                if kind in _ANNOTATIONS:
+                    found.setdefault(kind, {}).update(
+                        {key: value(key) if callable(value) else value for key in layer}
+                    )
+    return found
+
+
+def _graphs_in(dsk: Any) -> Iterable[Any]:
+    """Yield the graphs with layers that there are in *dsk*."""
+    from dask._expr import Expr, HLGExpr
+    from dask.highlevelgraph import HighLevelGraph
+
+    if isinstance(dsk, HighLevelGraph):
+        yield dsk
+    elif isinstance(dsk, Expr):
+        yield from (part.hlg for part in dsk.walk() if isinstance(part, HLGExpr))
+
+
+def kept(annotations: Annotations) -> AbstractContextManager[Any]:
+    """Where anything is annotated, keep dask from fusing tasks if it need not."""
+    if not annotations:
+        return nullcontext()
+    import dask
+
+    kept: AbstractContextManager[Any] = dask.config.set(
+        {"optimization.fuse.active": False}
+    )
+    return kept
+
+
+def follow(annotations: Annotations, dsk: Any, graph: dict[Any, Any]) -> None:
+    """Let tasks that dask has renamed, or made one of two, keep their annotations.
+
+    Args:
+        annotations: of the layers as they were; completed.
+        dsk: what was optimized.
+        graph: what came of it.
+    """
+    if not annotations:
+        return
+    from dask._task_spec import Alias
+
+    if hasattr(dsk, "__dask_annotations__"):
+        for kind, values in dsk.__dask_annotations__().items():
+            annotations.setdefault(kind, {}).update(values)
+
+    for values in annotations.values():
+        for key in list(values):
+            node = graph.get(key)
+            if isinstance(node, Alias):
+                values.setdefault(node.target, values[key])
+
+
+class OptionsOf:
+    """The options of tasks: those of the call, and above them the annotations."""
+
+    def __init__(self, annotations: Annotations, options: dict[str, Any]) -> None:
+        self._annotations = {
+            kind: values for kind, values in annotations.items() if kind in _ANNOTATIONS
+        }
+        self._given = {k: v for k, v in options.items() if k in _OPTIONS}
+        self._common = _options(self._given)
+        self._known: dict[str, Options] = {}
+
+    def of(self, key: Any) -> Options:
+        """Return how the task of *key* is to be run."""
+        if not self._annotations:
+            return self._common
+        chosen = {
+            kind: values[key]
+            for kind, values in self._annotations.items()
+            if key in values
+        }
+        if not chosen:
+            return self._common
+        # By its text: what is annotated need not be hashable.
+        text = repr(chosen)
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = _options({**self._given, **chosen})
+        return known
+
+
+def _options(chosen: dict[str, Any]) -> Options:
+    if not chosen:
+        return DEFAULT_OPTIONS
+    return options_of(
+        chosen.get("priority", 0),
+        chosen.get("retries", 0),
+        chosen.get("timeout"),
+        chosen.get("resources"),
+        chosen.get("workers"),
+        bool(chosen.get("allow_other_workers", False)),
+    )
