@@ -316,6 +316,10 @@ def test_a_collection_of_another_client_of_this_cluster(client):
         assert (kept + 1).persist().sum().compute(scheduler=other) == 55
         assert delayed(len)([future, 1]).compute() == 2
         assert client.get({"x": future, "y": (np.sum, "x")}, "y") == 21
+        for i in range(20):
+            # Its wish may come later than ours: they go over different links.
+            early = other.submit(inc, i)
+            assert client.get({"x": early, "y": (inc, "x")}, "y") == i + 2
 
 
 def test_collections_are_made_of_futures(client):

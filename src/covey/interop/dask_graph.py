@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from covey.client.base import BaseClient
 from covey.client.core.ranges import Range
+from covey.client.engine import Engine
 from covey.client.fetching import extents_of
 from covey.client.future import Future
 from covey.errors import UsageError
@@ -147,6 +148,8 @@ class _Ingest:
         self._submitter = client.submitter
         self._shelf = Shelf(self._submitter.bring, self._check_ours)
         self._options = OptionsOf(annotations, options)
+        #: The clients whose wishes have arrived, as far as they went before this graph.
+        self._awaited: set[Engine] = {self._engine}
         #: Keys that stand for what is on the cluster already.
         self._ids: dict[Any, TaskId] = {}
         #: Lives as long as a future of this graph; large constants join it.
@@ -166,13 +169,19 @@ class _Ingest:
         self._aliases: dict[Any, Any] = {}
 
     def _check_ours(self, key: Any, future: Future[Any]) -> None:
-        cluster = future.session.engine.cluster
-        if cluster != self._engine.cluster:
+        """See to it that a future is one of this cluster, which knows it by now."""
+        engine = future.session.engine
+        if engine.cluster != self._engine.cluster:
             raise UsageError(
                 f"{key!r} takes {future.key}, a future of another cluster "
-                f"({future.session.engine.address}): its value is not here. Compute "
-                f"with the client it came from, or fetch the value and scatter it"
+                f"({engine.address}): its value is not here. Compute with the client "
+                f"it came from, or fetch the value and scatter it"
             )
+        if engine not in self._awaited and not future.done():
+            # The wish of another client goes over a link of its own, which may be the
+            # slower one.  After an answer over that link, the scheduler knows it.
+            future.session.ask("who_has", extents=((future.id, 1),))
+            self._awaited.add(engine)
 
     def send(self, wanted: list[Any]) -> dict[Any, Future[Any]]:
         """Send what *wanted* needs; return the futures of the wanted keys."""
