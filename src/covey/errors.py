@@ -12,6 +12,7 @@ remote traceback attached as a note; the classes below are for what is ours::
     │   ├── TaskCancelled          somebody cancelled it; says who and why
     │   ├── TaskTimedOut           it ran longer than its timeout=  (a TimeoutError)
     │   ├── TaskUnreadable         its value or exception could not be decoded
+    │   │   └── VersionSkew        it belongs to another version of Python
     │   ├── RunnerDied             the process that ran it ended; says how
     │   └── DataLost               its value is gone and cannot be recomputed
     ├── ClusterError               the cluster could not
@@ -90,6 +91,10 @@ class TaskTimedOut(TaskError, TimeoutError):
 
 class TaskUnreadable(TaskError):
     """A value or exception arrived, but could not be decoded here."""
+
+
+class VersionSkew(TaskUnreadable):
+    """A value holds bytecode of another minor version of Python than this one."""
 
 
 class RunnerDied(TaskError):

@@ -12,12 +12,15 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+import threading
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping
+from types import CodeType, FunctionType, ModuleType
 from typing import IO, Any, Final, TypeVar
 
 from covey.errors import TaskUnreadable
-from covey.serde import methods
+from covey.serde import methods, rebuilt
+from covey.serde.code import tagged
 
 T = TypeVar("T")
 
@@ -97,21 +100,81 @@ def with_methods(
     return ChainMap(_reducers, methods.REDUCERS, below)
 
 
-def by_value_pickler(
-    file: IO[bytes] | io.RawIOBase, take_buffer: BufferCallback | None
-) -> pickle.Pickler:
-    """Return a cloudpickle pickler that knows what is registered.
+class _Here(threading.local):
+    by_source = False
 
-    In an environment without cloudpickle it is a plain one, so that what goes
-    wrong is told about the value and not about a missing package.
+
+_here: Final = _Here()
+
+
+class by_source:  # noqa: N801  (used as a verb; a class, for ``submit`` is in a hurry)
+    """``with by_source()``: code that this thread pickles travels as source text.
+
+    That is for readers with another minor version of Python.
     """
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = _here.by_source
+        _here.by_source = True
+
+    def __exit__(self, *_: object) -> None:
+        _here.by_source = self._before
+
+
+def by_value_pickler(
+    file: IO[bytes] | io.RawIOBase,
+    take_buffer: BufferCallback | None,
+) -> pickle.Pickler:
+    """Return a pickler for what cannot be imported, which knows what is registered.
+
+    It is cloudpickle's.  In an environment without cloudpickle it is a plain one,
+    so that what goes wrong is told about the value and not about a missing package.
+    Inside ``by_source()`` it writes functions and classes as text.
+    """
+    below: type[pickle.Pickler] = pickle.Pickler
+    theirs: Any = None
     try:
-        from cloudpickle import Pickler as class_  # noqa: N813  # a class all the same
+        import cloudpickle
     except ModuleNotFoundError:
-        class_ = pickle.Pickler
-    table = with_methods(getattr(class_, "dispatch_table", None))
+        pass
+    else:
+        below = cloudpickle.Pickler
+        theirs = below.dispatch_table
     # The table has to be the class's: as an attribute of the instance it
     # would not reach the C code of the base class.
-    class_ = type("Pickler", (class_,), {"dispatch_table": table})
+    table = dict(with_methods(theirs))
+    class_ = type("Pickler", (_ByValue, below), {"dispatch_table": table})
     pickler: pickle.Pickler = class_(file, PROTOCOL, buffer_callback=take_buffer)
+    if _here.by_source:
+        from covey.serde import source
+
+        table[CodeType] = source.reduce_code
+        table[ModuleType] = source.reduce_module
+    elif CodeType in table:
+        table[CodeType] = tagged(table[CodeType])
     return pickler
+
+
+class _ByValue:
+    """What our picklers decide before cloudpickle does."""
+
+    namespaces: dict[int, dict[str, Any]] | None = None
+
+    def reducer_override(self, value: Any) -> Any:
+        """Write as text what must go as text, or was made from text here."""
+        function = type(value) is FunctionType
+        if (function or isinstance(value, type)) and (
+            _here.by_source or rebuilt.was_made(value)
+        ):
+            from covey.serde import source
+
+            if not source.importable(value):
+                if self.namespaces is None:
+                    self.namespaces = {}
+                if function:
+                    return source.reduce_function(value, self.namespaces)
+                return source.reduce_class(value, self.namespaces)
+        below = getattr(super(), "reducer_override", None)
+        return NotImplemented if below is None else below(value)
