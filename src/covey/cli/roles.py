@@ -119,6 +119,12 @@ def _where(address: str | None, connection_file: Path | None) -> Connection:
 @click.option("--memory-limit", help="Such as 4GiB.  [default: the machine's]")
 @click.option("--name", help="How it is called.  [default: host and process]")
 @click.option("--resources", default="", help='Such as "GPU=2 MEM=10e9".')
+@click.option(
+    "--python",
+    "pythons",
+    multiple=True,
+    help="A Python for the runners, such as python3.12.  [default: this one]",
+)
 @click.option("--host", help="Interface for data.  [default: towards the scheduler]")
 def worker(
     address: str | None,
@@ -128,6 +134,7 @@ def worker(
     memory_limit: str | None,
     name: str | None,
     resources: str,
+    pythons: tuple[str, ...],
     host: str | None,
 ) -> None:
     """Run a worker: this machine's share of a cluster.
@@ -155,6 +162,7 @@ def worker(
         "memory_limit_bytes": local.memory(memory_limit or settings.memory_limit_bytes),
         "resources": _resources(resources),
         "host": host,
+        "pythons": pythons,
     }
     reason = roles.run(roles.serve_worker(connection, plan))
     if reason:

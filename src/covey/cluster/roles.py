@@ -34,7 +34,9 @@ from covey.version import VERSION
 from covey.wire.introductions import Reception, Refusal, Welcome, WorkerIntroduction
 from covey.wire.keys import Keys, Role
 from covey.wire.worker_link import ToWorker
+from covey.worker import interpreters
 from covey.worker.agent import WorkerAgent
+from covey.worker.interpreters import Interpreter
 from covey.worker.memory import MemoryPlan
 
 T = TypeVar("T")
@@ -167,6 +169,11 @@ class WorkerRole:
         plan = self._plan
         # With it a task can be a client itself; a worker has no use for it.
         secret = self._connection.keys.client
+        try:
+            python = await self._python(Path(directory))
+        except UsageError:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
         agent = WorkerAgent(
             name=plan["name"],
             runners=plan["runners"],
@@ -181,6 +188,7 @@ class WorkerRole:
                 "token": secret.reveal() if secret is not None else None,
             },
             memory=MemoryPlan(plan["memory_limit_bytes"]),
+            python=python,
             on_quit=self._end,
         )
         try:
@@ -189,7 +197,7 @@ class WorkerRole:
             # Other workers reach this one where the scheduler sees it.
             host = plan["host"] or link.own_host or "127.0.0.1"
             places = [Address("", 0, f"{directory}/data"), Address(host, 0, "")]
-            link.send(self._introduction(await agent.listen(places)))
+            link.send(self._introduction(await agent.listen(places), python))
             await self._welcome
             self._agent = agent
             agent.attach(link)
@@ -218,7 +226,17 @@ class WorkerRole:
             on_lost=self._on_lost,
         )
 
-    def _introduction(self, addresses: tuple[str, ...]) -> WorkerIntroduction:
+    async def _python(self, directory: Path) -> Interpreter:
+        """Return the interpreter for the runners: the first that was named, or ours."""
+        named = self._plan["pythons"]
+        if not named:
+            return interpreters.own()
+        links = interpreters.link_folder(directory / "python")
+        return await interpreters.probe(named[0], links)
+
+    def _introduction(
+        self, addresses: tuple[str, ...], python: Interpreter
+    ) -> WorkerIntroduction:
         plan = self._plan
         return WorkerIntroduction(
             plan["name"],
@@ -230,6 +248,7 @@ class WorkerRole:
             VERSION,
             platform.python_version(),
             os.getpid(),
+            python.version,
         )
 
     def _on_reception(self, link: Link, message: Welcome | Refusal) -> None:

@@ -23,6 +23,7 @@ from covey.payload import Buffer
 from covey.runner import control, loop
 from covey.runner.process import RunnerProcess as RunnerState
 from covey.wire.base import Failure
+from covey.worker.interpreters import Interpreter
 from covey.worker.processes import RunnerProcess
 
 _MARK_WORDS = 2
@@ -38,7 +39,7 @@ class ThreadRunner(RunnerProcess):
         slots: range,
         setup: dict[str, Any],
         *,
-        python: str,
+        python: Interpreter,
         on_says: Callable[[int, list[tuple[Any, Buffer]]], None],
         on_control: Callable[[int, list[tuple[Any, Buffer]]], None],
         on_end: Callable[[RunnerProcess], None],

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
@@ -26,8 +25,10 @@ from covey.payload import Buffer, Pack
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.keys import Keys
 from covey.wire.worker_link import Leaving, Ran, Status
+from covey.worker import interpreters
 from covey.worker.core import orders
 from covey.worker.core.machine import WorkerCore
+from covey.worker.interpreters import Interpreter
 from covey.worker.memory import Accounts, MemoryPlan, private_bytes, private_bytes_of
 from covey.worker.processes import RunnerProcess
 from covey.worker.results import Results
@@ -89,7 +90,7 @@ class WorkerAgent:
         version: str,
         setup: dict[str, Any],
         memory: MemoryPlan,
-        python: str = sys.executable,
+        python: Interpreter | None = None,
         on_quit: Callable[[str], None] = lambda _: None,
         make_runner: Callable[..., RunnerProcess] = RunnerProcess,
     ) -> None:
@@ -102,7 +103,7 @@ class WorkerAgent:
         self._transfers = Transfers(self.storage, self._asker, self._step, self._run)
         self._threads = threads
         self._setup = {**setup, "worker": name, "threads": threads}
-        self._python = python
+        self._python = python or interpreters.own()
         self._on_quit = on_quit
         self._make_runner = make_runner
         self._upstream: Upstream | None = None

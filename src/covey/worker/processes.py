@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from covey.payload import Buffer
 from covey.wire.base import Failure
+from covey.worker.interpreters import Interpreter
 from covey.worker.runner_link import RunnerLink
 
 #: Lines of a runner's stderr that are kept to explain its end.
@@ -42,14 +43,14 @@ class RunnerProcess:
         slots: range,
         setup: dict[str, Any],
         *,
-        python: str,
+        python: Interpreter,
         on_says: Callable[[int, list[tuple[Any, Buffer]]], None],
         on_control: Callable[[int, list[tuple[Any, Buffer]]], None],
         on_end: Callable[[RunnerProcess], None],
     ) -> None:
         self.number = number
         self.slots = slots
-        self._setup = setup
+        self._setup = python.setup(setup)
         self._python = python
         self._on_says = on_says
         self._on_control = on_control
@@ -83,7 +84,7 @@ class RunnerProcess:
         self._marks = mmap.mmap(marks_fd, _MARK_BYTES * len(self.slots))
         fds = [end.fileno() for end in theirs]
         command = [
-            self._python,
+            self._python.executable,
             "-m",
             "covey.runner",
             "--control",
@@ -99,7 +100,7 @@ class RunnerProcess:
                 pass_fds=[*fds, marks_fd],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env=_environment(self._setup),
+                env=self._python.environment(self._setup),
             )
         finally:
             os.close(marks_fd)
@@ -237,27 +238,3 @@ def _marks_file(size: int) -> int:
     os.set_inheritable(fd, True)
     os.ftruncate(fd, size)
     return fd
-
-
-#: BLAS and OpenMP would start one thread per core in every runner.
-_THREAD_VARIABLES: Final = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-
-
-def _environment(setup: dict[str, Any]) -> dict[str, str]:
-    """Return the environment of a runner: ours, without secrets, with thread counts."""
-    environment = {
-        name: value for name, value in os.environ.items() if name != "COVEY_TOKEN"
-    }
-    for name in _THREAD_VARIABLES:
-        environment.setdefault(name, "1")
-    package = str(Path(__file__).parent.parent.parent)
-    paths = [package, environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    environment.update(setup.get("environ", {}))
-    return environment
