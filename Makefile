@@ -3,6 +3,7 @@
 #   make demo [SCALE=0.25]   the main job on an embedded cluster, at full size or less
 #   make test                lint, types, import contracts and tests (= make check)
 #   make fix                 let ruff repair what it can
+#   make matrix              clients and runners of every Python on this machine
 #   make examples            every example at full size
 #   make bench               the short benchmarks; bench-full takes its time
 #   make docs                the documentation, into docs/_build/html
@@ -22,7 +23,7 @@ SHELL  := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check fix examples bench bench-full docs clean
+.PHONY: help demo test check fix matrix examples bench bench-full docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'
@@ -62,6 +63,12 @@ test check: $(VENV)/.stamp-test
 fix: $(VENV)/.stamp-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Each Python that is here gets an environment with covey of its own.
+matrix: $(VENV)/.stamp-test
+	@for minor in 3.11 3.12 3.13; do \
+	    $(PY) -m tests.matrix.environment $$minor $(VENV)-$$minor; done
+	$(BIN)/pytest -q -m matrix tests/system/test_versions.py
 
 examples: $(VENV)/.stamp-examples
 	@set -e; for program in examples/0*.py; do \

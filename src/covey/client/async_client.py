@@ -15,6 +15,7 @@ from covey.client.base import BaseClient
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in, rebuild
+from covey.client.writing import Functions
 from covey.errors import UsageError
 from covey.secret import Secret
 
@@ -36,6 +37,7 @@ class AsyncClient(BaseClient):
         name: how this client is called in messages.
         secret: the cluster's, if neither a connection file nor a join string
             tells it: a ``covey.secret.Secret``.
+        functions: as for ``Client``.
         **keywords: of ``LocalCluster``.
     """
 
@@ -49,9 +51,10 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         name: str | None = None,
         secret: Secret | None = None,
+        functions: Functions = "auto",
         **keywords: Any,
     ) -> None:
-        self._how = (target, secret, timeout, name, keywords)
+        self._how = (target, secret, timeout, name, keywords, functions)
         self._started = False
 
     async def start(self) -> Self:

@@ -18,6 +18,7 @@ from covey.client.nested import futures_in
 from covey.client.options import options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.submission import Submitter
+from covey.client.writing import Functions, Writing
 from covey.errors import UsageError
 from covey.secret import Secret
 from covey.wire.client_link import Detach, Want
@@ -46,11 +47,13 @@ class BaseClient:
         timeout: float | None,
         name: str | None,
         keywords: dict[str, Any],
+        functions: Functions = "auto",
     ) -> None:
         self._target = resolve_target(target, secret, keywords)
         self.name = name or f"client-{os.getpid()}-{next(_numbers)}"
         self._engine = Engine(self._target.address, self._target.keys, self.name)
         try:
+            writing = Writing(self._engine, functions)
             if timeout is None:
                 timeout = config.get().client.connect_timeout_seconds
             self._engine.call(self._engine.connect(timeout))
@@ -59,7 +62,7 @@ class BaseClient:
             self._target.close_owned()
             raise
         self._session = Session(self._engine)
-        self._submitter = Submitter(self._session)
+        self._submitter = Submitter(self._session, writing)
         _alive.add(self)
 
     # For the surroundings.

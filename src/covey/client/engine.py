@@ -18,10 +18,11 @@ import concurrent.futures
 import logging
 import os
 import platform
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from covey import clock
 from covey.client.core.ranges import Wishes
@@ -61,6 +62,9 @@ from covey.wire.keys import Keys, Role
 
 T = TypeVar("T")
 
+#: How the version of a Python begins that can execute our bytecode.
+_OUR_PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}."
+
 
 class Engine:
     """One connection to a cluster, and all that was wished over it."""
@@ -74,6 +78,8 @@ class Engine:
         self.workers: dict[int, WorkerSeen] = {}
         #: Shared tasks whose values workers keep under another id than ours.
         self.kept_as: dict[TaskId, TaskId] = {}
+        #: Whether runners with another minor version of Python have been seen.
+        self.foreign_python = False
         self.cluster = ""
         self.closed = False
         self.broken: Exception | None = None
@@ -357,6 +363,8 @@ class Engine:
 
     def _on_worker_seen(self, message: WorkerSeen) -> None:
         self.workers[message.worker] = message
+        if message.python and not message.python.startswith(_OUR_PYTHON):
+            self.foreign_python = True
         self._unseen -= 1
         self._orient()
         self._tell_worker_watchers()

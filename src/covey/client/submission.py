@@ -16,9 +16,9 @@ from typing import Any, Final
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.fetching import Session
-from covey.client.functions import FunctionCache
 from covey.client.future import Future, Futures
 from covey.client.shapes import shape_of, split_needs
+from covey.client.writing import Writing
 from covey.errors import ClusterError, KeyConflict, UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
@@ -65,10 +65,10 @@ class _Large:
 class Submitter:
     """Turns calls into messages for one engine."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, writing: Writing) -> None:
         self._session = session
         self._engine: Engine = session.engine
-        self._cache = FunctionCache()
+        self.writing = writing
         self._numbers: dict[bytes, int] = {}
         self._numbers_lock = threading.Lock()
         #: Named tasks that are alive here: what they are, and their range.
@@ -86,7 +86,7 @@ class Submitter:
                 f"the first argument must be something to call, not "
                 f"{type(function).__name__} ({function!r:.80})"
             )
-        pickled = self._cache.pickled(function)
+        pickled = self.writing.function(function)
         if len(pickled.payload) > FUNCTION_BYTES_MAX:
             future = self.bring([pickled.payload], pickled.label)
             number, *_ = self._function(call_value)
@@ -125,7 +125,8 @@ class Submitter:
         fn, label, digest, by_value = self._function(function)
         if by_value is not None:
             args = (by_value, *args)
-        payload, needs, holds = self._arguments(args, kwargs)
+        with self.writing.chosen():
+            payload, needs, holds = self._arguments(args, kwargs)
         if pure and key is None:
             digest_args = hashlib.blake2b(digest + payload, digest_size=16)
             key = f"{label}-{digest_args.hexdigest()}"
@@ -263,7 +264,8 @@ class Submitter:
         if kwargs:
             calls = (Call(args, kwargs) for args in calls)
         try:
-            self._send_chunks(wish, fn, calls, options)
+            with self.writing.chosen():
+                self._send_chunks(wish, fn, calls, options)
         except BaseException:
             # Nothing may be left running that nobody can ask for.
             self._session.release(wish, 0, n)
@@ -276,7 +278,7 @@ class Submitter:
         """Keyword arguments that hold no futures go with the function, once."""
         if not kwargs:
             return None
-        with refs.capture() as found:
+        with refs.capture() as found, self.writing.chosen():
             for name, value in kwargs.items():
                 dumps(value, f"kwargs[{name!r}]")
         if found.task_ids:
@@ -410,7 +412,8 @@ class Submitter:
         base = self._engine.new_tasks(n)
         wish = self._new_range(base, n, "data", None)
         try:
-            self._send_values(base, values, workers, broadcast)
+            with self.writing.chosen():
+                self._send_values(base, values, workers, broadcast)
         except BaseException:
             # Nothing may be left on the cluster that nobody can ask for.
             self._session.release(wish, 0, n)
@@ -455,7 +458,7 @@ class Submitter:
 
     def number_of(self, function: Callable[..., Any]) -> int:
         """Return this client's number for a (small) function, defining it if need be."""
-        return self._define(self._cache.pickled(function))
+        return self._define(self.writing.function(function))
 
     def bring(self, frames: list[Buffer], label: str) -> Future[Any]:
         """Bring one large value to a worker and return a future of it."""

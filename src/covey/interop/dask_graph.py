@@ -66,7 +66,8 @@ def futures_of_keys(
         keys = dsk.__dask_keys__()
     graph, annotations = _materialize(dsk)
     ingest = _Ingest(client, graph, annotations, options)
-    futures = ingest.send(list(dict.fromkeys(_flatten(keys))))
+    with client.submitter.writing.chosen():
+        futures = ingest.send(list(dict.fromkeys(_flatten(keys))))
     return _shaped(keys, futures)
 
 

@@ -191,13 +191,17 @@ class Notice(Message, frozen=True, tag=25):
 
 
 class WorkerSeen(Message, frozen=True, tag=26):
-    """Where a worker's data can be fetched.  Sent before it is first named."""
+    """Where a worker's data can be fetched.  Sent before it is first named.
+
+    ``python`` is the version that its runners have, such as ``3.12.1``.
+    """
 
     worker: Id
     name: str
     addresses: tuple[str, ...]
     host: str
     slots: int
+    python: str = ""
 
 
 class WorkerGone(Message, frozen=True, tag=27):

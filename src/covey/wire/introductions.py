@@ -32,6 +32,8 @@ class WorkerIntroduction(Message, frozen=True, tag=101):
     version: str
     python: str
     pid: int
+    #: The Python that its runners have, unless somebody asks for another one.
+    runner_python: str = ""
 
 
 class AskerIntroduction(Message, frozen=True, tag=102):

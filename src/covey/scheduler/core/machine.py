@@ -115,6 +115,7 @@ class SchedulerCore:
                     hello.addresses,
                     hello.host,
                     hello.memory_limit_bytes,
+                    hello.runner_python or hello.python,
                 ),
             )
             return

@@ -91,6 +91,7 @@ def introduce_worker(state: SchedulerState, client: Client, worker: Worker) -> N
                 worker.addresses,
                 worker.host,
                 worker.slots,
+                worker.python,
             ),
         )
 

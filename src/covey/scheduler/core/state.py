@@ -230,6 +230,7 @@ class Worker:
         "number",
         "peer",
         "peers",
+        "python",
         "queue",
         "refused",
         "reluctant",
@@ -248,12 +249,15 @@ class Worker:
         addresses: tuple[str, ...],
         host: str,
         memory_limit_bytes: int,
+        python: str = "",
     ) -> None:
         self.peer = peer
         self.number = WorkerId(peer)
         self.name = name
         self.addresses = addresses
         self.host = host
+        #: The version of Python that its runners have.
+        self.python = python
         #: Everything a user may call it in ``workers=``.
         hosts = {a.removeprefix("tcp://").rpartition(":")[0] for a in addresses}
         self.names = frozenset({name, *addresses, *hosts} - {""})

@@ -1,0 +1,133 @@
+"""Client and runners of different Pythons: right, or refused with a reason.
+
+``make matrix`` tries all pairs of the Pythons on this machine; ``make test`` the
+Python of the tests against one other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from covey.worker.interpreters import candidates
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "tests" / "matrix" / "program.py"
+MINORS = ("3.11", "3.12", "3.13")
+OURS = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def runner_python(minor):
+    """Return a program of that version that can start at all."""
+    if minor == OURS:
+        return sys.executable
+    for program in candidates(minor):
+        done = subprocess.run([program, "-c", ""], capture_output=True, check=False)
+        if done.returncode == 0:
+            return program
+    return None
+
+
+def client_python(minor):
+    """Return the Python of an environment that has covey, if `make matrix` made it."""
+    if minor == OURS:
+        return sys.executable
+    program = ROOT / f".venv-{minor}" / "bin" / "python"
+    return str(program) if program.exists() else None
+
+
+COVEY = (sys.executable, "-m", "covey")
+
+
+def start_scheduler(file):
+    """Start a scheduler; return when its connection file is there."""
+    command = [*COVEY, "scheduler", "--port", "0", "--connection-file", str(file)]
+    scheduler = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert b"covey scheduler at" in scheduler.stdout.readline()
+    return scheduler
+
+
+def end(*processes):
+    for process in processes:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def cell(client, runner, tmp_path):
+    """Return what the program says with these two Pythons."""
+    file = tmp_path / "cluster.json"
+    scheduler = start_scheduler(file)
+    where = ["--connection-file", str(file)]
+    worker = subprocess.Popen(
+        [*COVEY, "worker", *where, "--nworkers", "1", "--python", runner]
+    )
+    try:
+        done = subprocess.run(
+            [client, str(PROGRAM), str(file)],
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+            env={**os.environ, "PYTHONWARNINGS": "error::DeprecationWarning:__main__"},
+        )
+    finally:
+        end(worker, scheduler)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check(outcomes, runner):
+    assert outcomes.pop("runner") == [int(part) for part in runner.split(".")]
+    numpy = outcomes.pop("numpy")
+    assert numpy == "right" or (
+        numpy.startswith("refused: ModuleNotFoundError") and "numpy" in numpy
+    ), numpy
+    assert set(outcomes.values()) == {"right"}, outcomes
+
+
+def test_runners_of_another_python(tmp_path):
+    minor = next((m for m in reversed(MINORS) if m != OURS and runner_python(m)), None)
+    if minor is None:
+        pytest.skip(f"no Python but {OURS} of {', '.join(MINORS)} is on this machine")
+    check(cell(sys.executable, runner_python(minor), tmp_path), minor)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("runner", MINORS)
+@pytest.mark.parametrize("client", MINORS)
+def test_matrix(client, runner, tmp_path):
+    ours, theirs = client_python(client), runner_python(runner)
+    # Where covey's own environment of that Python was made, it has NumPy too.
+    theirs = client_python(runner) or theirs
+    for minor, found in ((client, ours), (runner, theirs)):
+        if found is None:
+            pytest.skip(f"there is no Python {minor} here; `make matrix` looks for it")
+    check(cell(ours, theirs, tmp_path), runner)
+
+
+def test_a_python_that_is_too_old_is_refused(tmp_path):
+    old = tmp_path / "python3.8"
+    old.write_text("#!/bin/sh\necho 'SyntaxError: invalid syntax' >&2; exit 1\n")
+    old.chmod(0o755)
+    file = tmp_path / "cluster.json"
+    scheduler = start_scheduler(file)
+    try:
+        done = subprocess.run(
+            [*COVEY, "worker", "--connection-file", str(file), "--python", str(old)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        end(scheduler)
+    assert done.returncode == 2
+    assert "runner cannot start" in done.stderr
+    assert "need Python 3.11 or later" in done.stderr
