@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from covey.client.explaining import explain as explain
     from covey.client.future import Future as Future
     from covey.client.progress import progress as progress
+    from covey.client.recording import record as record
     from covey.client.waiting import as_completed as as_completed
     from covey.client.waiting import wait as wait
     from covey.cluster.local import LocalCluster as LocalCluster
@@ -51,6 +52,7 @@ _HOMES = {
     "fire_and_forget": "covey.client.client",
     "get_client": "covey.client.current",
     "progress": "covey.client.progress",
+    "record": "covey.client.recording",
     "wait": "covey.client.waiting",
     "writable": "covey.serde.mapped",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "fire_and_forget",
     "get_client",
     "progress",
+    "record",
     "wait",
     "writable",
 ]

@@ -29,6 +29,7 @@ PUBLIC = {
     "fire_and_forget",
     "get_client",
     "progress",
+    "record",
     "wait",
     "writable",
 }

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 )
 @click.option("--insecure", is_flag=True, help="Listen on a network in clear text.")
 @click.option("--print-join-string", is_flag=True, help="Print the secret, too.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="Write down what happens."
+)
 @click.option("--no-dashboard", is_flag=True, help="Accepted; there is none yet.")
 @click.option("--dashboard-address", help="Accepted; there is none yet.")
 def scheduler(
@@ -32,6 +35,7 @@ def scheduler(
     connection_file: Path | None,
     insecure: bool,
     print_join_string: bool,
+    record: Path | None,
     no_dashboard: bool,
     dashboard_address: str | None,
 ) -> None:
@@ -65,7 +69,7 @@ def scheduler(
         if print_join_string:
             click.echo(connection.join_string())
 
-    serving = roles.serve_scheduler(host, port, connection_file, announce)
+    serving = roles.serve_scheduler(host, port, connection_file, announce, record)
     reason = roles.run(serving)
     if reason:
         click.echo(f"covey scheduler: {reason}", err=True)

@@ -163,6 +163,31 @@ class Client(BaseClient):
         info["address"] = self.address
         return info
 
+    def explain(self, key: str) -> str:
+        """Say in a sentence how the task called *key* stands, whoever submitted it."""
+        answer = self._session.ask("explain", names=(key,))
+        return f"{key}: {answer['text']}"
+
+    def logs(self, futures: Any = None) -> list[tuple[str, str, str]]:
+        """Return what tasks have printed, the latest last, as long as it is kept.
+
+        Args:
+            futures: whose lines; without them, those of all tasks.
+
+        Returns:
+            The key of the task, the stream (``stdout`` or ``stderr``) and the text.
+        """
+        chosen = () if futures is None else list(futures_in(futures))
+        extents = extents_of(future.id for future in chosen)
+        if futures is not None and not extents:
+            return []
+        return [
+            (f"{label}-{task:x}", stream, text)
+            for _, _, task, label, _, stream, text, _ in self._session.ask(
+                "logs", extents=extents
+            )
+        ]
+
     def wait_for_workers(
         self, n_workers: int = 1, timeout: float | None = None
     ) -> None:

@@ -53,6 +53,9 @@ def error_of(
             error.exit_code = code if isinstance(code, int) else None
             error.signal = name if isinstance(name, str) else None
             error.worker = worker if isinstance(worker, str) else None
+    printed = failure.details.get("printed")
+    if printed:
+        error.add_note(f"The last lines that it printed:\n{printed}")
     if failure.origin >= 0:
         origin = key_of(failure.origin) or f"task {failure.origin:x}"
         if origin != key:

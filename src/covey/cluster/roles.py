@@ -81,6 +81,7 @@ async def serve_scheduler(
     port: int,
     connection_file: Path | None,
     announce: Callable[[Connection, Path, bool], None],
+    record: Path | None = None,
 ) -> str:
     """Run a scheduler until it ends; return why, or nothing if it was told to.
 
@@ -89,6 +90,7 @@ async def serve_scheduler(
         port: the port; if it is in use, another one is taken.
         connection_file: one more place for the connection file.
         announce: called with the connection, its file, and whether the port moved.
+        record: a file to write down in what happens.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[str] = loop.create_future()
@@ -101,6 +103,8 @@ async def serve_scheduler(
         loop.add_signal_handler(name, end)
     keys = Keys.of_client(Secret.fresh())
     server = SchedulerServer(keys=keys, version=VERSION, on_closing=end)
+    if record is not None:
+        server.record(record)
     listener = await server.listen(Address(host, port, ""))
     connection = Connection(listener.address, keys)
     files = [file_for(listener.address.port)]

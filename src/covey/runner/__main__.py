@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 
-from covey.runner import interrupt
+from covey.runner import interrupt, prints
 from covey.runner.control import serve_control
 from covey.runner.loop import serve_slot
 from covey.runner.process import RunnerProcess
@@ -43,6 +43,8 @@ def run(argv: list[str]) -> None:
     # Ctrl-C in a terminal reaches every process; what it means, the agent says.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     interrupt.install()
+
+    prints.install()
 
     process = RunnerProcess(own_process=True)
     marks = memoryview(mmap.mmap(marks_fd, 16 * len(slot_fds))).cast("Q")

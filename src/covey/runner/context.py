@@ -74,6 +74,14 @@ class Loop(Protocol):
         """Send what is settled while a task computes."""
         ...
 
+    def print(self, run: int, task_id: int, stream: str, text: str) -> None:
+        """Keep a copy of what a task prints."""
+        ...
+
+    def send_prints(self) -> None:
+        """Send what tasks have printed, at once."""
+        ...
+
 
 class _Here(threading.local):
     loop: Loop | None = None

@@ -43,6 +43,7 @@ from covey.runner import interrupt
 from covey.runner.batch import Batch
 from covey.runner.context import Setup, TaskInterrupted, here
 from covey.runner.frames import Gone
+from covey.runner.prints import Prints
 from covey.runner.process import RunnerProcess
 from covey.runner.slot import Slot
 from covey.serde import failures, refs
@@ -58,6 +59,9 @@ FLUSH_SECONDS: Final = 0.001
 #: ... and twice as long each time up to this, while a slot is kept busy: every
 #: message costs the agent and the scheduler about what a hundred results cost.
 FLUSH_MOST_SECONDS: Final = 0.008
+
+#: Characters that tasks have printed, before they are sent in any case.
+PRINTS_MAX: Final = 64_000
 
 #: The task id in a mark between the start of a batch and its first element.
 NOBODY: Final = (1 << 64) - 1
@@ -103,6 +107,7 @@ class SlotLoop:
         self._packer = Packer(slot.process.setup.inline_limit)
         self._operations: list[list[Any]] = []
         self._body: list[Buffer] = []
+        self._prints = Prints()
         #: Held while outcomes move from the packer to the socket.
         self.booking = threading.RLock()
         self._batch: Batch | None = None
@@ -334,8 +339,10 @@ class SlotLoop:
                 self._patience = min(FLUSH_MOST_SECONDS, 2 * self._patience)
 
     def _send(self) -> None:
-        if self._operations:
-            operations, self._operations = self._operations, []
+        if self._operations or self._prints.operations:
+            # What a task printed is there before it is known how the task ended.
+            operations = self._prints.take() + self._operations
+            self._operations = []
             body, self._body = self._body, []
             self.slot.send(operations, body)
 
@@ -344,6 +351,19 @@ class SlotLoop:
         with self.booking:
             self._book_stretch(None)
             self._send()
+
+    def print(self, run: int, task_id: int, stream: str, text: str) -> None:
+        """Keep a copy of what a task prints."""
+        with self._settling():
+            self._prints.add(run, task_id, stream, text)
+            if self._prints.size >= PRINTS_MAX:
+                self._send()
+
+    def send_prints(self) -> None:
+        """Send what tasks have printed, at once."""
+        with self._settling():
+            self._send()
+        self._notice_interrupt()
 
     # Interrupts.
 

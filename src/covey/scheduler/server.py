@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from covey import clock, config
@@ -14,8 +15,10 @@ from covey.net.addresses import Address
 from covey.net.inproc import InprocLink, inproc_pair
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
+from covey.recording import Writer
 from covey.scheduler.core import invariants
 from covey.scheduler.core.machine import Joined, Left, Orders, Said, SchedulerCore
+from covey.scheduler.sampling import Sampler
 from covey.wire.client_link import Closing, FromClient
 from covey.wire.introductions import (
     ClientIntroduction,
@@ -26,6 +29,9 @@ from covey.wire.introductions import (
 )
 from covey.wire.keys import Keys, Role
 from covey.wire.worker_link import FromWorker
+
+#: How often those who read the event stream are told what is new.
+TELL_SECONDS: Final = 0.1
 
 #: Who may speak how: the role that was proved in the handshake decides.
 _UNION_OF: Final[dict[Role, Any]] = {Role.CLIENT: FromClient, Role.WORKER: FromWorker}
@@ -59,6 +65,10 @@ class SchedulerServer:
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._pacing: asyncio.TimerHandle | None = None
+        self._recorder: Writer | None = None
+        self._recorded = 0
+        self._sampler = Sampler()
         #: Links that were closed because their peer broke the rules.
         self.protocol_errors = 0
 
@@ -99,6 +109,12 @@ class SchedulerServer:
     async def close(self, reason: str = "it was told to end") -> None:
         """Close all links and listeners; clients are told the *reason*."""
         self._closed = True
+        if self._pacing is not None:
+            self._pacing.cancel()
+        if self._recorder is not None:
+            self._write_down()
+            self._recorder.close()
+            self._recorder = None
         for link in self._links.values():
             if isinstance(link, Link) and link.other_role is Role.CLIENT:
                 link.send(Closing(reason))
@@ -173,8 +189,47 @@ class SchedulerServer:
         except Exception as error:
             self._break(error)
             return
+        if self._pacing is None and self.core.watched:
+            self._pace()
         if self.core.closing:
             self._on_closing("")
+
+    # Who reads the event stream along.
+
+    def _pace(self) -> None:
+        self._sampler.expect(TELL_SECONDS)
+        self._pacing = self._loop.call_later(TELL_SECONDS, self._tell_audience)
+
+    def _tell_audience(self) -> None:
+        """Let out what has happened; go on for as long as somebody looks on."""
+        self._pacing = None
+        if self._closed:
+            return
+        facts = self._sampler.facts_if_due()
+        self._send(self.core.tell_audience(clock.monotonic(), facts))
+        self._write_down()
+        if self.core.watched or self._recorder is not None:
+            self._pace()
+
+    def record(self, path: Path) -> None:
+        """Keep a recording of what happens from now on.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        self._recorder = Writer(path)
+        self._recorder.head(clock.wall(), self.core.overview(clock.monotonic()))
+        self._recorded = self.core.state.events.next
+        if self._pacing is None:
+            self._pace()
+
+    def _write_down(self) -> None:
+        if self._recorder is None:
+            return
+        while self._recorded < self.core.state.events.next:
+            first, n, dropped, data, now = self.core.batch_since(self._recorded)
+            self._recorder.batch(first, n, dropped, data, now)
+            self._recorded = first + n
 
     def _break(self, error: Exception) -> None:
         """Better a cluster that ends, and says why, than one that hangs."""

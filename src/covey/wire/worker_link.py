@@ -99,6 +99,12 @@ class Leave(Message, frozen=True, tag=48):
     """Finish nothing more; go."""
 
 
+class Watched(Message, frozen=True, tag=49):
+    """Somebody looks on: say how you are this often; 0 means as usual."""
+
+    seconds: float
+
+
 # From the worker.
 
 
@@ -111,6 +117,7 @@ class Ran(Message, frozen=True, tag=60):
     seconds: float
     sizes: bytes
     data: bytes
+    slot: int = -1
 
 
 class RanStored(Message, frozen=True, tag=61):
@@ -121,6 +128,7 @@ class RanStored(Message, frozen=True, tag=61):
     n: Count
     seconds: float
     nbytes: Id
+    slot: int = -1
 
 
 class RunFailed(Message, frozen=True, tag=62):
@@ -130,6 +138,7 @@ class RunFailed(Message, frozen=True, tag=62):
     task: Id
     seconds: float
     failure: Failure
+    slot: int = -1
 
 
 class Returned(Message, frozen=True, tag=63):
@@ -150,11 +159,17 @@ class ReturnDone(Message, frozen=True, tag=64):
 
 
 class Holds(Message, frozen=True, tag=65):
-    """The worker has come to hold copies of these."""
+    """The worker has come to hold copies of these.
+
+    ``source`` is the number of the worker they came from, and ``seconds`` how long
+    that took; 0 when they did not come from one.
+    """
 
     base: Id
     n: Count
     nbytes: Id
+    source: Id = 0
+    seconds: float = 0.0
 
 
 class Lacks(Message, frozen=True, tag=66):
@@ -167,6 +182,15 @@ class Status(Message, frozen=True, tag=67):
     """How the worker is: plain numbers, now and then."""
 
     facts: dict[str, Any]
+
+
+class Printed(Message, frozen=True, tag=72):
+    """What a task wrote to a standard stream; ``left_out`` lines were too many."""
+
+    task: Id
+    stream: str
+    text: str
+    left_out: int = 0
 
 
 class Leaving(Message, frozen=True, tag=68):
@@ -203,9 +227,12 @@ FromWorker: TypeAlias = (
     | Holds
     | Lacks
     | Status
+    | Printed
     | Leaving
     | Blocked
     | Resumed
     | Unfetched
 )
-ToWorker: TypeAlias = Define | Run | Put | Drop | Return | Stop | Peer | Fetch | Leave
+ToWorker: TypeAlias = (
+    Define | Run | Put | Drop | Return | Stop | Peer | Fetch | Leave | Watched
+)

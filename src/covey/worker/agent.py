@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
-from covey import clock, config
+from covey import clock
 from covey.errors import ClusterError, RemoteProtocolError
 from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
@@ -30,6 +30,7 @@ from covey.worker.core import orders
 from covey.worker.core.machine import WorkerCore
 from covey.worker.interpreters import Interpreter
 from covey.worker.memory import Accounts, MemoryPlan, private_bytes, private_bytes_of
+from covey.worker.printing import Printing
 from covey.worker.processes import RunnerProcess
 from covey.worker.results import Results
 from covey.worker.runner_link import (
@@ -37,6 +38,7 @@ from covey.worker.runner_link import (
     SaysBig,
     SaysBlocked,
     SaysFailed,
+    SaysPrinted,
     SaysRan,
     SaysReady,
     SaysResumed,
@@ -46,6 +48,7 @@ from covey.worker.runner_link import (
 from covey.worker.serving import DataServer
 from covey.worker.storage import Storage
 from covey.worker.transfers import Transfers
+from covey.worker.vitals import Vitals
 
 #: Results up to about this size ride along to whoever waits for them.
 INLINE_BYTES: Final = 2048
@@ -115,7 +118,8 @@ class WorkerAgent:
         self._mapped: dict[int, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._status_timer: asyncio.TimerHandle | None = None
+        self._vitals = Vitals(self._send_status)
+        self._printing = Printing()
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._broken = False
@@ -131,7 +135,7 @@ class WorkerAgent:
     def attach(self, upstream: Upstream) -> None:
         """Take *upstream* as the link to the scheduler."""
         self._upstream = upstream
-        self._send_status()
+        self._vitals.start()
 
     async def start_runners(self) -> None:
         """Start all runners, side by side."""
@@ -154,17 +158,16 @@ class WorkerAgent:
 
     def leave(self) -> None:
         """Tell the scheduler that this worker wants to go in good order."""
-        if self._upstream is not None:
-            self._upstream.send(Leaving())
+        self._say(Leaving())
 
     async def close(self) -> None:
         """End the runners, the data server and all links."""
         if self._closing:
             return
         self._closing = True
-        for timer in (self._timer, self._status_timer):
-            if timer is not None:
-                timer.cancel()
+        self._vitals.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         for process in self._processes:
@@ -195,9 +198,12 @@ class WorkerAgent:
             text = f"worker {self.name} broke: {error!r}; please report this"
             self._on_quit(text)
 
-    def _tell(self, order: orders.Tell) -> None:
+    def _say(self, message: Message) -> None:
         if self._upstream is not None:
-            self._upstream.send(order.message)
+            self._upstream.send(message)
+
+    def _tell(self, order: orders.Tell) -> None:
+        self._say(order.message)
 
     def _report(self, order: orders.Report) -> None:
         assert self._upstream is not None
@@ -212,6 +218,7 @@ class WorkerAgent:
                     seconds * n,
                     pack.sizes_bytes(),
                     bytes(pack.data),
+                    order.slot,
                 )
             )
 
@@ -308,7 +315,10 @@ class WorkerAgent:
                     operation.type_name,
                     operation.message,
                     bytes(body),
-                    details={"worker": self.name},
+                    details={
+                        "worker": self.name,
+                        **self._printing.last_lines(operation.task),
+                    },
                 )
                 self._step(
                     orders.SlotFailed(
@@ -319,6 +329,10 @@ class WorkerAgent:
                         failure,
                     )
                 )
+            elif type(operation) is SaysPrinted:
+                printed = self._printing.take(operation, clock.monotonic())
+                if printed is not None:
+                    self._say(printed)
             elif type(operation) is SaysBlocked:
                 self._step(orders.SlotBlocked(slot, operation.run, operation.task))
             elif type(operation) is SaysResumed:
@@ -518,7 +532,9 @@ class WorkerAgent:
 
     def facts(self) -> dict[str, Any]:
         """Return plain numbers about this worker."""
+        pids = [p.pid for p in self._processes if p is not None and p.pid]
         return {
+            **self._vitals.sample(pids, self.core.state, self._functions),
             "pid": os.getpid(),
             "host": host_identity().partition("/")[0],
             "runners": [p.pid for p in self._processes if p is not None],
@@ -531,11 +547,12 @@ class WorkerAgent:
         if self._closing or self._upstream is None:
             return
         self._upstream.send(Status(self.facts()))
-        self._status_timer = self._loop.call_later(
-            config.get().worker.heartbeat_seconds, self._send_status
-        )
         self.storage.sweep()
         self._results.revoke()
+
+    def _say_how(self, order: orders.SayHow) -> None:
+        if not self._closing:
+            self._vitals.at_pace(order.seconds)
 
     #: What carries out each kind of order.
     _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {
@@ -555,6 +572,7 @@ class WorkerAgent:
         orders.KeepValues: _keep_values,
         orders.DropValues: _drop_values,
         orders.KnowPeer: _know_peer,
+        orders.SayHow: _say_how,
         orders.Quit: _quit,
         orders.WakeAt: _wake_at,
     }

@@ -79,6 +79,15 @@ class SaysResumed(_Operation, frozen=True, tag="resumed"):
     task: int
 
 
+class SaysPrinted(_Operation, frozen=True, tag="printed"):
+    """A task wrote to a standard stream."""
+
+    run: int
+    task: int
+    stream: str
+    text: str
+
+
 # What the control thread reports.
 
 
@@ -109,6 +118,7 @@ Says: TypeAlias = (
     | SaysFailed
     | SaysBlocked
     | SaysResumed
+    | SaysPrinted
     | SaysReady
     | SaysReturned
     | SaysStacks

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from covey import clock
 from covey.errors import ClusterError
 from covey.net.asking import Asker, Loot
 from covey.wire.base import Extent
@@ -59,6 +60,7 @@ class Transfers:
         self._run(self._fetch(worker, tuple(self._due.pop(worker))))
 
     async def _fetch(self, worker: int, extents: tuple[Extent, ...]) -> None:
+        began = clock.monotonic()
         try:
             lacking = await self._bring(worker, extents)
         except ClusterError:
@@ -66,6 +68,7 @@ class Transfers:
             for extent in extents:
                 self._step(orders.FetchFailed(extent, worker))
             return
+        seconds = clock.monotonic() - began
         for base, n in extents:
             if any(b < base + n and base < b + m for b, m in lacking):
                 self._step(orders.FetchFailed((base, n), worker))
@@ -77,7 +80,7 @@ class Transfers:
                 else stretch.part(start, count).nbytes
                 for start, count, stretch in found
             )
-            self._step(orders.Fetched((base, n), nbytes))
+            self._step(orders.Fetched((base, n), nbytes, worker, seconds))
 
     async def _bring(
         self, worker: int, extents: tuple[Extent, ...]

@@ -14,6 +14,7 @@ from covey.scheduler.core import (
     report,
     submitting,
     transitions,
+    watching,
 )
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import want
@@ -163,6 +164,9 @@ def on_ask(state: SchedulerState, client: Client, message: Ask) -> None:
     checks.extents(message.extents)
     if message.topic == "explain" and not (message.extents or message.names):
         raise RemoteProtocolError("a question about a task does not say which")
+    if message.topic == "watch":
+        watching.ask(state, client, message.request, message.number)
+        return
     state.send(client.peer, Answer(message.request, _answer(state, message)))
 
 
@@ -176,6 +180,10 @@ def _answer(state: SchedulerState, message: Ask) -> Any:
             ]
         case "info":
             return overview.cluster_info(state)
+        case "overview":
+            return overview.overview(state)
+        case "logs":
+            return overview.logs(state, message.extents)
         case "explain":
             if message.names:
                 return explain.named(state, message.names[0])
@@ -202,6 +210,7 @@ def leave(state: SchedulerState, client: Client) -> None:
     for span in list(client.wants):
         transitions.unwant(state, span, client.number)
     state.client_numbers.pop(client.number, None)
+    watching.leave(state, client)
 
 
 handlers.must_cover(FromClient)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from covey.ids import TaskId
 from covey.scheduler.core import placement
+from covey.scheduler.core.history import label_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
     Demand,
@@ -50,7 +51,7 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
         }
     answer: dict[str, Any] = {
         "state": span.state.name.lower(),
-        "label": _label(span),
+        "label": label_of(span),
         "seconds": state.now - span.since,
     }
     answer.update(_EXPLANATIONS[span.state](state, span))
@@ -76,7 +77,7 @@ def by_key(state: SchedulerState, key: str) -> TaskId | None:
     except ValueError:
         return None
     span = find(state, task_id)
-    if span is None or _label(span) != label:
+    if span is None or label_of(span) != label:
         return None
     return task_id
 
@@ -86,11 +87,7 @@ def key_of(state: SchedulerState, span: Span, task_id: TaskId | None = None) -> 
     name = state.name_of.get(span.base)
     if name is not None:
         return name
-    return f"{_label(span)}-{span.base if task_id is None else task_id:x}"
-
-
-def _label(span: Span) -> str:
-    return span.function.label if span.function is not None else "data"
+    return f"{label_of(span)}-{span.base if task_id is None else task_id:x}"
 
 
 def _keys(state: SchedulerState, span: Span) -> str:
@@ -139,7 +136,7 @@ def _input(state: SchedulerState, source: Span) -> dict[str, Any]:
         text += f" for {format_seconds(seconds)}"
     usual = source.function.seconds if source.function is not None else None
     if usual is not None and source.state is State.ASSIGNED:
-        text += f"; calls of {_label(source)} take {format_seconds(usual)}"
+        text += f"; calls of {label_of(source)} take {format_seconds(usual)}"
     return {
         "key": _keys(state, source),
         "base": source.base,
@@ -288,7 +285,7 @@ def _assigned(state: SchedulerState, span: Span) -> dict[str, Any]:
     )
     usual = span.function.seconds if span.function is not None else None
     if usual is not None:
-        text += f"; calls of {_label(span)} take {format_seconds(usual)}"
+        text += f"; calls of {label_of(span)} take {format_seconds(usual)}"
     if any(span.base <= t < span.base + span.n for _, t in worker.blocked):
         text += "; it waits for tasks of its own"
     if worker.facts.get("paused"):

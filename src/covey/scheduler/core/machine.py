@@ -15,7 +15,14 @@ import msgspec
 
 from covey.errors import RemoteProtocolError
 from covey.ids import ClientId
-from covey.scheduler.core import clients, placement, report, workers
+from covey.scheduler.core import (
+    clients,
+    overview,
+    placement,
+    report,
+    watching,
+    workers,
+)
 from covey.scheduler.core.state import Client, SchedulerState, Worker
 from covey.wire.base import Message
 from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
@@ -83,6 +90,36 @@ class SchedulerCore:
             workers.see_off(state)
         outgoing, state.outgoing = state.outgoing, {}
         return outgoing
+
+    def tell_audience(self, now: float, facts: dict[str, Any] | None = None) -> Orders:
+        """Return what those who read the event stream are told at this moment.
+
+        Args:
+            now: the time.
+            facts: how the scheduler's process is, to be entered into the stream.
+        """
+        state = self.state
+        state.now = now
+        if facts is not None:
+            facts = {"ready": state.ready_count, **state.counters, **facts}
+            state.events.append((now, "scheduler", facts))
+        watching.answer(state)
+        outgoing, state.outgoing = state.outgoing, {}
+        return outgoing
+
+    def overview(self, now: float) -> dict[str, Any]:
+        """Return how everything stands, for one who begins to read the stream."""
+        self.state.now = now
+        return overview.overview(self.state)
+
+    def batch_since(self, number: int) -> watching.Batch:
+        """Return encoded events from *number* on, as those who look on get them."""
+        return watching.batch(self.state, number)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody reads the event stream."""
+        return bool(self.state.audience)
 
     @property
     def closing(self) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from covey.scheduler.core import explain, placement
 from covey.scheduler.core.state import SchedulerState, State, Worker
+from covey.wire.base import Extent
+
+#: So many printed stretches are returned at once.
+_LOGS_MAX: Final = 10_000
 
 
 def _worker_info(worker: Worker) -> dict[str, Any]:
@@ -20,6 +25,88 @@ def _worker_info(worker: Worker) -> dict[str, Any]:
         "leaving": worker.leaving,
         "facts": worker.facts,
     }
+
+
+def overview(state: SchedulerState) -> dict[str, Any]:
+    """Return how everything stands, for one who begins to read the event stream.
+
+    It takes a look at every worker and function, and at no task.
+    """
+    running: dict[str, int] = {}
+    for worker in state.workers.values():
+        for function, n in worker.load.items():
+            label = function.label if function is not None else "data"
+            running[label] = running.get(label, 0) + n
+    return {
+        "next": state.events.next,
+        "now": state.now,
+        "cluster": state.cluster,
+        "epoch": state.epoch,
+        "workers": [_worker_info(worker) for worker in state.workers.values()],
+        "clients": [client.name for client in state.clients.values()],
+        "functions": _functions(state),
+        "running": running,
+        "ready": state.ready_count,
+        "known": len(state.spans),
+        "slots": state.slots_count,
+        "counters": dict(state.counters),
+        "impossible": _impossible(state),
+    }
+
+
+def _functions(state: SchedulerState) -> dict[str, dict[str, Any]]:
+    """Sum up what was submitted, by label: equal labels are one line to a reader."""
+    table: dict[str, dict[str, Any]] = {}
+    for function in state.functions.values():
+        line = table.setdefault(
+            function.label, {"submitted": 0, "done": 0, "failed": 0, "seconds": None}
+        )
+        line["submitted"] += function.submitted
+        line["done"] += function.done
+        line["failed"] += function.failed
+        if function.seconds is not None:
+            line["seconds"] = function.seconds
+    return table
+
+
+def _impossible(state: SchedulerState) -> list[dict[str, Any]]:
+    """Return what is ready and no worker can run, with the reason."""
+    found = []
+    for demand in state.demands.values():
+        if not demand.heap or any(map(demand.admits, state.workers.values())):
+            continue
+        spans = [
+            entry[2]
+            for entry in demand.heap
+            if entry[2].state is State.READY and entry[2].queue is demand.heap
+        ]
+        if spans:
+            found.append(
+                {
+                    "n": sum(span.n for span in spans),
+                    "key": explain.key_of(state, spans[0]),
+                    "asks": placement.describe(demand),
+                    "offers": placement.offers(state),
+                }
+            )
+    return found
+
+
+def logs(state: SchedulerState, extents: tuple[Extent, ...]) -> list[Any]:
+    """Return what tasks printed, as far as the event stream still has it.
+
+    Args:
+        state: the scheduler's tables.
+        extents: which tasks; none means all.
+    """
+    events: list[Any] = state.events.since(0).events
+    lines = [
+        event
+        for event in events
+        if event[1] == "printed"
+        and (not extents or any(b <= event[2] < b + n for b, n in extents))
+    ]
+    return lines[-_LOGS_MAX:]
 
 
 def cluster_info(state: SchedulerState) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from covey.ids import ClientId, TaskId
 from covey.payload import Pack
+from covey.scheduler.core import history
 from covey.scheduler.core.state import Client, SchedulerState, Span, State, Worker
-from covey.wire.base import Failure, Message
+from covey.wire.base import Message
 from covey.wire.client_link import (
     Failed,
     Finished,
@@ -15,9 +14,6 @@ from covey.wire.client_link import (
     Stored,
     WorkerSeen,
 )
-
-#: Workers that left are remembered by name, for those who wait for one of them.
-_DEPARTED_MAX: Final = 1000
 
 
 def ids_for(state: SchedulerState, span: Span, client: ClientId) -> tuple[TaskId, ...]:
@@ -102,16 +98,7 @@ def failed(state: SchedulerState, span: Span) -> None:
     for number in span.wanted - span.delivered:
         for base in ids_for(state, span, number):
             _tell(state, number, Failed(base, span.n, span.failure))
-    state.events.append((state.now, "failed", span.base, span.n, _label(span), ""))
-
-
-def retried(
-    state: SchedulerState, span: Span, worker: Worker, failure: Failure
-) -> None:
-    """*span* has failed on *worker*, and will be tried again."""
-    why = f"{failure.type_name}: {failure.message}"
-    event = (state.now, "retried", span.base, span.n, _label(span), worker.name, why)
-    state.events.append(event)
+    history.failed(state, span, span.failure)
 
 
 def reverted(state: SchedulerState, span: Span) -> None:
@@ -119,29 +106,7 @@ def reverted(state: SchedulerState, span: Span) -> None:
     for number in span.wanted - span.delivered:
         for base in ids_for(state, span, number):
             _tell(state, number, Reverted(base, span.n))
-    state.events.append((state.now, "lost", span.base, span.n, _label(span), ""))
-
-
-def ran(state: SchedulerState, span: Span, worker: Worker, seconds: float) -> None:
-    """Enter into the event stream that *span* ran on *worker*."""
-    event = (state.now, "ran", span.base, span.n, _label(span), worker.name, seconds)
-    state.events.append(event)
-
-
-def worker_joined(state: SchedulerState, worker: Worker) -> None:
-    """Enter into the event stream that *worker* is there."""
-    for name in worker.names:
-        state.departed.pop(name, None)
-    state.events.append((state.now, "worker-joined", worker.name, worker.slots))
-
-
-def worker_left(state: SchedulerState, worker: Worker) -> None:
-    """Enter that *worker* is gone, for those who wait for it as well."""
-    state.events.append((state.now, "worker-left", worker.name, worker.slots))
-    for name in worker.names:
-        state.departed[name] = state.now
-    while len(state.departed) > _DEPARTED_MAX:
-        state.departed.popitem(last=False)
+    history.lost(state, span)
 
 
 def current(state: SchedulerState, span: Span, client: Client, task: TaskId) -> None:
@@ -150,7 +115,3 @@ def current(state: SchedulerState, span: Span, client: Client, task: TaskId) -> 
         _tell_stored(state, span, client, task)
     elif span.state is State.FAILED and span.failure is not None:
         state.send(client.peer, Failed(task, span.n, span.failure))
-
-
-def _label(span: Span) -> str:
-    return span.function.label if span.function is not None else "data"

@@ -63,7 +63,16 @@ UNFINISHED: Final = frozenset({State.WAITING, State.READY, State.ASSIGNED})
 class Function:
     """A function that clients submitted; one record for equal bytes."""
 
-    __slots__ = ("digest", "label", "number", "payload", "seconds")
+    __slots__ = (
+        "digest",
+        "done",
+        "failed",
+        "label",
+        "number",
+        "payload",
+        "seconds",
+        "submitted",
+    )
 
     def __init__(self, number: int, digest: bytes, label: str, payload: bytes) -> None:
         self.number = number
@@ -72,6 +81,10 @@ class Function:
         self.payload = payload
         #: Moving average of how long one call takes; ``None`` until one has returned.
         self.seconds: float | None = None
+        #: Tasks of it so far, for those who look on.
+        self.submitted = 0
+        self.done = 0
+        self.failed = 0
 
 
 class Span:
@@ -228,6 +241,7 @@ class Worker:
         "name",
         "names",
         "number",
+        "pace",
         "peer",
         "peers",
         "python",
@@ -292,7 +306,9 @@ class Worker:
         #: whether asking for more of that would lead nowhere.
         self.handed_back: set[TaskId] = set()
         self.reluctant = False
+        #: How it is, and how often it was told to say so.
         self.facts: dict[str, object] = {}
+        self.pace = 0.0
 
     def __repr__(self) -> str:
         return f"<Worker {self.name}>"
@@ -383,6 +399,9 @@ class SchedulerState:
         self.scatter_turn = 0
         self.outgoing: dict[int, list[Message]] = {}
         self.closing = False
+        #: Clients that read the event stream along, by peer: the number of their open
+        #: question, 0 if there is none, and the event it asks for.
+        self.audience: dict[int, tuple[int, int]] = {}
         self.events: Ring[tuple[object, ...]] = Ring(events_kept)
         self.counters: dict[str, int] = {
             "tasks_submitted": 0,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 from covey.ids import TaskId
 from covey.payload import Pack
-from covey.scheduler.core import checks, placement, report, transitions
+from covey.scheduler.core import checks, history, placement, report, transitions
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import want
 from covey.scheduler.core.spans import (
@@ -112,6 +113,7 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
     options = message.options
     state.last_submission += 1
     state.counters["tasks_submitted"] += message.n
+    history.submitted(state, client, message.base, message.n, function)
     rank = _rank(state, options)
     whole, renamed = _real_extents(state, message.whole)
     for base, n in whole:
@@ -272,6 +274,8 @@ def on_submit_graph(
     pack, functions = checks.graph(state, client, message)
     state.last_submission += 1
     state.counters["tasks_submitted"] += len(functions)
+    for function, n in Counter(functions).items():
+        history.submitted(state, client, message.base, n, function)
     base, end = message.base, message.base + len(functions)
     wanted = {task for start, n in message.wanted for task in range(start, start + n)}
     spans = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId
 from covey.payload import Pack
-from covey.scheduler.core import placement, report, transitions
+from covey.scheduler.core import history, placement, report, transitions, watching
 from covey.scheduler.core.checks import extent
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.spans import isolate, isolate_all
@@ -27,6 +27,7 @@ from covey.wire.worker_link import (
     Lacks,
     Leave,
     Leaving,
+    Printed,
     Ran,
     RanStored,
     Resumed,
@@ -90,7 +91,9 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
     pack = None if live == n else _pack(message)
     _learn(spans[0].function, message.seconds, n)
     for span in spans:
-        report.ran(state, span, worker, message.seconds * span.n / n)
+        share = span.n / n
+        nbytes = int(len(message.data) * share)
+        history.ran(state, span, worker, message.seconds * share, nbytes, message.slot)
     if pack is None:
         report.finished(state, spans, message.sizes, message.data)
         share = len(message.data) / n
@@ -116,8 +119,10 @@ def on_ran_stored(state: SchedulerState, worker: Worker, message: RanStored) -> 
     base, n = message.base, message.n
     for span in _current(state, worker, message.run, base, n):
         _learn(span.function, message.seconds * span.n / n, span.n)
-        report.ran(state, span, worker, message.seconds * span.n / n)
-        transitions.finish(state, span, worker, message.nbytes * span.n // n)
+        nbytes = message.nbytes * span.n // n
+        seconds = message.seconds * span.n / n
+        history.ran(state, span, worker, seconds, nbytes, message.slot)
+        transitions.finish(state, span, worker, nbytes)
         if span.state is State.DONE:
             report.stored(state, span)
 
@@ -128,9 +133,10 @@ def on_run_failed(state: SchedulerState, worker: Worker, message: RunFailed) -> 
     for span in _current(state, worker, message.run, message.task, 1):
         failure = message.failure
         _learn(span.function, message.seconds, 1)
+        history.erred(state, span, worker, message.seconds, message.slot)
         if failure.kind != "cancelled" and span.attempts < span.options.retries:
             span.attempts += 1
-            report.retried(state, span, worker, failure)
+            history.retried(state, span, worker, failure)
             transitions.requeue(state, span)
         else:
             transitions.fail(state, span, failure)
@@ -213,6 +219,10 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
     """The worker has fetched copies."""
     extent(message.base, message.n)
     at, end = message.base, message.base + message.n
+    source = state.workers.get(message.source)
+    if source is not None:
+        how = (message.nbytes, message.seconds)
+        history.moved(state, at, message.n, source, worker, *how)
     for span in isolate(state, message.base, message.n):
         if at < span.base:
             state.send(worker.peer, Drop(((at, span.base - at),)))
@@ -252,8 +262,14 @@ def on_unfetched(state: SchedulerState, worker: Worker, message: Unfetched) -> N
 @handlers.add(Status)
 def on_status(state: SchedulerState, worker: Worker, message: Status) -> None:
     """Keep the latest facts for those who ask."""
-    del state
     worker.facts = message.facts
+    history.sampled(state, worker, message.facts)
+
+
+@handlers.add(Printed)
+def on_printed(state: SchedulerState, worker: Worker, message: Printed) -> None:
+    """Enter what a task printed into the stream."""
+    history.printed(state, worker, message)
 
 
 # Coming and going.
@@ -269,7 +285,9 @@ def join(state: SchedulerState, worker: Worker) -> None:
             demand.noticed = False
     for client in state.clients.values():
         report.introduce_worker(state, client, worker)
-    report.worker_joined(state, worker)
+    history.worker_joined(state, worker)
+    if state.audience:
+        watching.tell_pace(state)
     placement.feed(state, worker)
 
 
@@ -358,7 +376,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
     state.leaving.pop(worker, None)
     for other in state.leaving:
         _find_other_places(other, worker)
-    report.worker_left(state, worker)
+    history.worker_left(state, worker)
     for span in list(worker.holds):
         transitions.lose_replica(state, span, worker)
     for span in list(worker.assigned):

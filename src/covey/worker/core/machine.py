@@ -27,6 +27,7 @@ from covey.worker.core.orders import (
     RetractDone,
     RunnerEnded,
     RunnerReady,
+    SayHow,
     SlotBlocked,
     SlotFailed,
     SlotRan,
@@ -189,6 +190,10 @@ def _on_fetch(state: WorkerState, message: worker_link.Fetch) -> None:
         _fetch(state, extent, message.worker, None)
 
 
+def _on_watched(state: WorkerState, message: worker_link.Watched) -> None:
+    state.order(SayHow(message.seconds))
+
+
 def _on_leave(state: WorkerState, message: worker_link.Leave) -> None:
     del message
     state.order(Quit())
@@ -248,12 +253,10 @@ def _on_slot_ran(state: WorkerState, event: SlotRan) -> None:
                 n,
                 event.seconds * share,
                 int(event.nbytes * share),
-                event.inline,
+                event,
             )
     else:
-        _keep(
-            state, run, event.base, event.n, event.seconds, event.nbytes, event.inline
-        )
+        _keep(state, run, event.base, event.n, event.seconds, event.nbytes, event)
     dispatch.finish_tasks(state, run, event.n)
 
 
@@ -264,14 +267,14 @@ def _keep(
     n: int,
     seconds: float,
     nbytes: int,
-    inline: bool,
+    event: SlotRan,
 ) -> None:
     """Keep values that a slot brought, and tell the scheduler of them."""
     state.order(Stow(base, n))
-    if run.reply and inline:
-        state.order(Report(run.run, base, n, seconds))
+    if run.reply and event.inline:
+        state.order(Report(run.run, base, n, seconds, event.slot))
     else:
-        state.order(Tell(RanStored(run.run, base, n, seconds, nbytes)))
+        state.order(Tell(RanStored(run.run, base, n, seconds, nbytes, event.slot)))
 
 
 def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
@@ -286,7 +289,8 @@ def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
         return
     dispatch.learn(state, run.fn, event.seconds, 1)
     if run.live(event.task, 1):
-        state.order(Tell(RunFailed(event.run, event.task, event.seconds, failure)))
+        message = RunFailed(event.run, event.task, event.seconds, failure, event.slot)
+        state.order(Tell(message))
     dispatch.finish_tasks(state, run, 1)
 
 
@@ -439,7 +443,7 @@ def _fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
 def _on_fetched(state: WorkerState, event: Fetched) -> None:
     base, n = event.extent
     state.copies.add(base, n)
-    state.order(Tell(Holds(base, n, event.nbytes)))
+    state.order(Tell(Holds(base, n, event.nbytes, event.worker, event.seconds)))
     fetching = state.fetching.pop(event.extent, None)
     for run in fetching.runs if fetching is not None else ():
         if event.extent in run.missing:
@@ -479,6 +483,7 @@ _MESSAGES: dict[type, _Handler] = {
     worker_link.Peer: _on_peer,
     worker_link.Fetch: _on_fetch,
     worker_link.Leave: _on_leave,
+    worker_link.Watched: _on_watched,
 }
 _EVENTS: dict[type, _Handler] = {
     Told: _on_told,

@@ -97,10 +97,12 @@ class RetractDone(Event, frozen=True):
 
 
 class Fetched(Event, frozen=True):
-    """Copies from another worker are in the store."""
+    """Copies from another worker are in the store, after so many seconds."""
 
     extent: Extent
     nbytes: int
+    worker: int = 0
+    seconds: float = 0.0
 
 
 class FetchFailed(Event, frozen=True):
@@ -150,6 +152,7 @@ class Report(Order, frozen=True):
     base: int
     n: int
     seconds: float
+    slot: int
 
 
 class Stow(Order, frozen=True):
@@ -257,6 +260,12 @@ class KnowPeer(Order, frozen=True):
     host: str
 
 
+class SayHow(Order, frozen=True):
+    """Say how this worker is this often; 0 means as usual."""
+
+    seconds: float
+
+
 class Quit(Order, frozen=True):
     """The scheduler lets the worker go."""
 
@@ -284,6 +293,7 @@ AnyOrder: TypeAlias = (
     | KeepValues
     | DropValues
     | KnowPeer
+    | SayHow
     | Quit
     | WakeAt
 )

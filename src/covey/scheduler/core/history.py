@@ -1,0 +1,204 @@
+"""What is entered into the event stream, and in which shape.
+
+An event is a plain tuple: the time, a word, and facts in a fixed order.  Appending one is
+all that it costs while nobody reads along.  ``covey.dashboard`` reads the same shapes, and
+so does whoever reads a recording::
+
+    submitted      base n label client
+    ran            base n label worker seconds nbytes slot
+    erred          base label worker seconds slot
+    failed         base n label worker kind type message origin
+    retried        base n label worker why
+    lost           base n label
+    moved          base n source target nbytes seconds
+    printed        task label worker stream text left_out
+    worker-joined  name slots host resources memory_limit_bytes
+    worker-left    name slots
+    sample         worker facts
+    scheduler      facts
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from covey.ids import TaskId
+from covey.scheduler.core.spans import find
+from covey.scheduler.core.state import Client, Function, SchedulerState, Span, Worker
+from covey.wire.base import Failure
+from covey.wire.worker_link import Printed
+
+#: So much of an error's message goes into the stream; all of it to who asks.
+_MESSAGE_SHOWN: Final = 2000
+
+#: Workers that left are remembered by name, for those who wait for one of them.
+_DEPARTED_MAX: Final = 1000
+
+
+def label_of(span: Span) -> str:
+    """Return the name of the function, or what stands for one."""
+    return span.function.label if span.function is not None else "data"
+
+
+# Tasks.
+
+
+def submitted(
+    state: SchedulerState, client: Client, base: TaskId, n: int, function: Function
+) -> None:
+    """*client* wishes for tasks."""
+    function.submitted += n
+    event = (state.now, "submitted", base, n, function.label, client.name)
+    state.events.append(event)
+
+
+def ran(
+    state: SchedulerState,
+    span: Span,
+    worker: Worker,
+    seconds: float,
+    nbytes: int,
+    slot: int,
+) -> None:
+    """*span* ran on *worker*; the news of it has just come."""
+    function = span.function
+    if function is None:
+        return
+    function.done += span.n
+    state.events.append(
+        (
+            state.now,
+            "ran",
+            span.base,
+            span.n,
+            function.label,
+            worker.name,
+            seconds,
+            nbytes,
+            slot,
+        )
+    )
+
+
+def failed(state: SchedulerState, span: Span, failure: Failure) -> None:
+    """*span* has failed for good."""
+    if span.function is not None:
+        span.function.failed += span.n
+    state.events.append(
+        (
+            state.now,
+            "failed",
+            span.base,
+            span.n,
+            label_of(span),
+            failure.details.get("worker") or "",
+            failure.kind,
+            failure.type_name,
+            failure.message[:_MESSAGE_SHOWN],
+            failure.origin,
+        )
+    )
+
+
+def erred(
+    state: SchedulerState, span: Span, worker: Worker, seconds: float, slot: int
+) -> None:
+    """A run of *span* ended badly on *worker*; what follows is another event."""
+    event = (
+        state.now,
+        "erred",
+        span.base,
+        label_of(span),
+        worker.name,
+        seconds,
+        slot,
+    )
+    state.events.append(event)
+
+
+def retried(
+    state: SchedulerState, span: Span, worker: Worker, failure: Failure
+) -> None:
+    """*span* has failed on *worker*, and will be tried again."""
+    why = f"{failure.type_name}: {failure.message[:_MESSAGE_SHOWN]}"
+    event = (state.now, "retried", span.base, span.n, label_of(span), worker.name, why)
+    state.events.append(event)
+
+
+def lost(state: SchedulerState, span: Span) -> None:
+    """The values of *span* are gone, and are made again."""
+    state.events.append((state.now, "lost", span.base, span.n, label_of(span)))
+
+
+def printed(state: SchedulerState, worker: Worker, message: Printed) -> None:
+    """A task wrote to a standard stream on *worker*."""
+    span = find(state, message.task)
+    state.events.append(
+        (
+            state.now,
+            "printed",
+            message.task,
+            label_of(span) if span is not None else "",
+            worker.name,
+            message.stream,
+            message.text,
+            message.left_out,
+        )
+    )
+
+
+# Workers.
+
+
+def moved(
+    state: SchedulerState,
+    base: TaskId,
+    n: int,
+    source: Worker,
+    target: Worker,
+    nbytes: int,
+    seconds: float,
+) -> None:
+    """A value was copied from worker to worker."""
+    event = (
+        state.now,
+        "moved",
+        base,
+        n,
+        source.name,
+        target.name,
+        nbytes,
+        seconds,
+    )
+    state.events.append(event)
+
+
+def sampled(state: SchedulerState, worker: Worker, facts: dict[str, Any]) -> None:
+    """*worker* said how it is."""
+    state.events.append((state.now, "sample", worker.name, facts))
+
+
+def worker_joined(state: SchedulerState, worker: Worker) -> None:
+    """*worker* is there."""
+    for name in worker.names:
+        state.departed.pop(name, None)
+    state.events.append(
+        (
+            state.now,
+            "worker-joined",
+            worker.name,
+            worker.slots,
+            worker.host.partition("/")[0],
+            worker.resources,
+            worker.memory_limit_bytes,
+        )
+    )
+
+
+def worker_left(state: SchedulerState, worker: Worker) -> None:
+    """*worker* is gone; those who wait for it want to know."""
+    state.events.append((state.now, "worker-left", worker.name, worker.slots))
+    for name in worker.names:
+        state.departed[name] = state.now
+    while len(state.departed) > _DEPARTED_MAX:
+        state.departed.popitem(last=False)

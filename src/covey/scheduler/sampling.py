@@ -1,0 +1,49 @@
+"""How the scheduler's own process is: processor time, memory, and how late its loop is."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import psutil
+
+from covey import clock
+
+#: A sample is taken this often, while somebody looks on.
+SAMPLE_SECONDS: Final = 0.5
+
+
+class Sampler:
+    """Measures this process, now and then, and its loop at every turn of a timer."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._at = 0.0
+        self._seconds = 0.0
+        self._due = 0.0
+        self._lag = 0.0
+
+    def expect(self, seconds: float) -> None:
+        """The timer is to fire after so many seconds."""
+        self._due = clock.monotonic() + seconds
+
+    def facts_if_due(self) -> dict[str, Any] | None:
+        """Return a sample if it is time for one.
+
+        Returns:
+            ``cpu`` in processors, ``rss_bytes``, and ``lag_seconds``: how late the
+            loop was at worst since the sample before.
+        """
+        now = clock.monotonic()
+        self._lag = max(self._lag, now - self._due)
+        if now - self._at < SAMPLE_SECONDS:
+            return None
+        times = self._process.cpu_times()
+        seconds = times.user + times.system
+        cpu = (seconds - self._seconds) / (now - self._at) if self._at else 0.0
+        facts = {
+            "cpu": round(cpu, 3),
+            "rss_bytes": self._process.memory_info().rss,
+            "lag_seconds": round(self._lag, 4),
+        }
+        self._at, self._seconds, self._lag = now, seconds, 0.0
+        return facts

@@ -1,0 +1,124 @@
+"""Reading the event stream along: one question, one answer, nothing silently missed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
+
+from scheduler_world import RAISED, World
+
+from covey.scheduler.core.machine import Left, Said
+from covey.wire.base import Options
+from covey.wire.client_link import Answer, Ask
+from covey.wire.worker_link import Printed, RunFailed, Watched
+
+sys.path.pop(0)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def ask(world, client, number, request=1):
+    """Ask for events from *number* on; return what the workers are told."""
+    world.state.now = world.now
+    message = Ask(request, "watch", number=number)
+    orders = world.core.step(Said(client.peer, [message]), world.now)
+    return {
+        peer: messages[0].seconds
+        for peer, messages in orders.items()
+        if messages and isinstance(messages[0], Watched)
+    }
+
+
+def answers(world):
+    """Return the bodies of all answers that are let out now, by peer."""
+    orders = world.core.tell_audience(world.now)
+    return {
+        peer: [m.body for m in messages if isinstance(m, Answer)]
+        for peer, messages in orders.items()
+    }
+
+
+def words(body):
+    return [event[1] for event in msgspec.msgpack.decode(body[3])]
+
+
+def test_a_question_waits_until_something_happens(world):
+    reader = world.new_client()
+    writer = world.new_client()
+    ask(world, reader, 0)
+    assert answers(world) == {}
+    writer.submit(3)
+    (body,) = answers(world)[reader.peer]
+    assert words(body) == ["submitted"]
+    writer.submit()
+    assert answers(world) == {}, "one question, one answer"
+    ask(world, reader, body[0] + body[1])
+    (body,) = answers(world)[reader.peer]
+    assert body[:3] == (1, 1, 0)
+
+
+def test_readers_at_one_place_share_one_encoding(world):
+    readers = [world.new_client() for _ in range(5)]
+    readers[0].submit()
+    for reader in readers:
+        ask(world, reader, 0)
+    data = [bodies[0][3] for bodies in answers(world).values()]
+    assert len(data) == 5
+    assert all(part is data[0] for part in data)
+
+
+def test_a_late_reader_is_told_what_it_missed():
+    world = World()
+    world.state.events.capacity = 4
+    reader = world.new_client()
+    for _ in range(10):
+        reader.submit()
+    ask(world, reader, 2)
+    (body,) = answers(world)[reader.peer]
+    assert body[:3] == (6, 4, 4)
+
+
+def test_workers_speak_more_often_while_somebody_looks_on(world):
+    reader = world.new_client()
+    workers = [world.new_worker() for _ in range(3)]
+    assert ask(world, reader, 0) == {worker.peer: 0.5 for worker in workers}
+    assert ask(world, reader, 0) == {}
+    orders = world.core.step(Left(reader.peer), 0.0)
+    assert {m.seconds for messages in orders.values() for m in messages} == {0.0}
+
+
+def test_a_run_that_fails_and_what_it_printed_are_in_the_stream(world):
+    client = world.new_client()
+    worker = world.new_worker(name="alice")
+    task = client.submit()
+    world.now = 4.0
+    worker.say(Printed(task, "stdout", "hello\n"))
+    worker.say(RunFailed(1, task, 1.5, RAISED, 0))
+    ask(world, client, 0)
+    (body,) = answers(world)[client.peer]
+    events = msgspec.msgpack.decode(body[3])
+    assert [4.0, "printed", task, "f1", "alice", "stdout", "hello\n", 0] in events
+    assert [4.0, "erred", task, "f1", "alice", 1.5, 0] in events
+    failed = next(event for event in events if event[1] == "failed")
+    assert failed[6:9] == ["raised", "ValueError", "as it was told to"]
+
+
+def test_an_overview_counts_by_function_and_knows_the_impossible(world):
+    client = world.new_client()
+    client.submit(3)
+    client.submit(2, options=Options(resources={"GPU": 1.0}))
+    world.new_worker(slots=2)
+    world.settle()
+    overview = world.core.overview(world.now)
+    assert overview["functions"]["f1"]["submitted"] == 5
+    assert overview["functions"]["f1"]["done"] == 3
+    (impossible,) = overview["impossible"]
+    assert (impossible["n"], impossible["asks"]) == (2, "GPU=1")

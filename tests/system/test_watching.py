@@ -1,0 +1,45 @@
+"""What tasks print, and recordings, with real processes."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import covey
+from covey.recording import Batch, read
+
+pytestmark = pytest.mark.system
+
+
+def noisy(number):
+    print("hello", number)  # noqa: T201
+    if number == 3:
+        print("not this one", file=sys.stderr)  # noqa: T201
+        raise ValueError("three")
+    return number
+
+
+def test_prints_are_kept_by_task_and_a_failure_shows_its_last_lines(client):
+    futures = client.map(noisy, range(5))
+    covey.wait(futures)
+    ((key, stream, text),) = client.logs(futures[2])
+    assert (key, stream, text) == (futures[2].key, "stdout", "hello 2\n")
+    notes = "\n".join(futures[3].exception().__notes__)
+    assert "The last lines that it printed:\nhello 3\nnot this one" in notes
+    assert client.logs([]) == []
+
+
+def test_a_recording_has_what_happened(client, tmp_path):
+    path = tmp_path / "run.covey"
+    with covey.record(path, client):
+        futures = client.map(noisy, range(5))
+        covey.wait(futures)
+    head, *batches = read(path)
+    assert head.overview["slots"] == 2
+    assert all(isinstance(batch, Batch) and not batch.dropped for batch in batches)
+    events = [event for batch in batches for event in batch.events]
+    done = sum(event[3] for event in events if event[1] == "ran")
+    assert done == 4
+    assert [e[7:9] for e in events if e[1] == "failed"] == [["ValueError", "three"]]
+    assert client.explain(futures[0].key).startswith(f"{futures[0].key}: it is done")
