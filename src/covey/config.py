@@ -27,7 +27,6 @@ import contextlib
 import difflib
 import os
 import threading
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -301,6 +300,8 @@ def _read_toml(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
+    import tomllib  # Most people have no such file, and it takes a while to import.
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

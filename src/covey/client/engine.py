@@ -65,6 +65,22 @@ T = TypeVar("T")
 #: How the version of a Python begins that can execute our bytecode.
 _OUR_PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}."
 
+#: Futures that are dropped so soon after news are let go together, with the next
+#: message or when this time is over.  It delays nothing that anybody waits for.
+LULL_SECONDS: Final = 0.002
+
+_forks = 0
+
+
+def _forked() -> None:
+    global _forks  # noqa: PLW0603  (a process has one count of its forks)
+    _forks += 1
+
+
+# Asking the system for the process id takes longer than the rest of ``check``.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
 
 class Engine:
     """One connection to a cluster, and all that was wished over it."""
@@ -87,9 +103,14 @@ class Engine:
         #: Why the scheduler ends, once it has said so.
         self._closing: str | None = None
         self.pid = os.getpid()
+        self._forks = _forks
         self._next_task = first_task_id(self.client_id)
         self._ids = threading.Lock()
         self._outbox: list[Message] = []
+        #: Posts what was put off; called before everything that is sent.
+        self.catch_up: Callable[[], None] = _nothing
+        #: Whether it will be called soon in any case.
+        self.lull_is_coming = False
         self._wake_is_due = False
         self._link: Link | None = None
         self._asker: Asker | None = None
@@ -130,7 +151,7 @@ class Engine:
             UsageError: the process is a fork of the one that made the client.
             Disconnected: the scheduler is gone.
         """
-        if os.getpid() != self.pid:
+        if self._forks != _forks:
             raise UsageError(
                 "this client belongs to the process that made it; after a fork, make "
                 "a new Client in the child"
@@ -201,6 +222,15 @@ class Engine:
             batch = batch[1:]
         for message in batch:
             self._HANDLERS[type(message)](self, message)
+        if not self.lull_is_coming:
+            # Who has a result in hand is likely to drop its future now.
+            self.lull_is_coming = True
+            self.loop.call_later(LULL_SECONDS, self._lull)
+
+    def _lull(self) -> None:
+        # Cleared first: who drops a future from now on wakes the loop for it.
+        self.lull_is_coming = False
+        self.catch_up()
 
     def _on_reception(self, link: Link, message: Welcome | Refusal) -> None:
         assert self._welcome is not None
@@ -274,6 +304,7 @@ class Engine:
                 return  # The loop has ended: there is nobody to tell.
 
     def _send_outbox(self) -> None:
+        self.catch_up()
         # Cleared first: a message posted from now on wakes the loop again.
         self._wake_is_due = False
         if self._link is None or self._link.lost:
@@ -420,6 +451,10 @@ class Engine:
         WorkerGone: _on_worker_gone,
         Closing: _on_closing,
     }
+
+
+def _nothing() -> None:
+    """Until a session sets it, there is nothing to catch up on."""
 
 
 def _setter(future: asyncio.Future[None]) -> Callable[[], None]:

@@ -41,6 +41,7 @@ class Session:
         self.engine = engine
         self._dropped: list[Handles] = []
         self._drop_is_due = False
+        engine.catch_up = self._send_dropped
 
     # Names.
 
@@ -411,6 +412,8 @@ class Session:
     def let_go(self, handles: Handles) -> None:
         """Nobody here holds these futures any more; the I/O thread empties the list."""
         self._dropped.append(handles)
+        if self.engine.lull_is_coming:
+            return
         if not self._drop_is_due and not self.engine.closed:
             self._drop_is_due = True
             try:
@@ -445,6 +448,8 @@ class Session:
 
     def _send_dropped(self) -> None:
         self._drop_is_due = False
+        if not self._dropped:
+            return
         dropped, self._dropped = self._dropped, []
         extents = []
         for wish, lo, n in _emptied(dropped):
@@ -455,7 +460,7 @@ class Session:
             if wish.held <= 0:
                 self.engine.wishes.remove(wish)
                 self.engine.kept_as.pop(wish.base, None)
-                wish.holds.clear()
+                wish.holds = ()
             else:
                 for index in range(lo, lo + n) if n < 64 else ():
                     wish.values.pop(index, None)

@@ -136,9 +136,10 @@ class Submitter:
                 return Future(self._session, known, 0)
         base = self._engine.new_tasks(1)
         wish = self._new_range(base, 1, label, key)
-        wish.holds += holds
+        if holds:
+            wish.hold(holds)
         if by_value is not None:
-            wish.holds.append(by_value)
+            wish.hold([by_value])
         if key is not None:
             self._names[key] = (digest + payload, wish)
         aligned, whole = split_needs(needs) if needs else ((), ())
@@ -259,7 +260,7 @@ class Submitter:
             return Futures(self._session, wish)
         calls: Iterator[Any] = zip(*columns, strict=False)
         if by_value is not None:
-            wish.holds.append(by_value)
+            wish.hold([by_value])
             calls = ((by_value, *args) for args in calls)
         if kwargs:
             calls = (Call(args, kwargs) for args in calls)
@@ -359,7 +360,7 @@ class Submitter:
         self, packer: Packer, frames: list[Buffer], wish: Range, ids: list[TaskId]
     ) -> None:
         future = self.bring(frames, "arguments")
-        wish.holds.append(future)
+        wish.hold([future])
         packer.add(_Large(future.id))
         del ids
 

@@ -298,6 +298,9 @@ def _start_process(
     try:
         lifeline.write(json.dumps(plan).encode() + b"\n")
         lifeline.flush()
+        # While the process comes up, we load what the first call will need.
+        import cloudpickle  # noqa: F401
+
         facts = answers.next(process)
         answers.next(process)
     except BaseException:

@@ -37,14 +37,22 @@ def _cpu_quota(root: Path) -> float | None:
 
 def memory_bytes(root: Path = _CGROUP) -> int:
     """Return how much memory this process may use."""
-    import psutil
-
-    total = int(psutil.virtual_memory().total)
+    total = _total_bytes()
     for name in _MEMORY_FILES:
         words = _words(root / name)
         if words and words[0].isdigit():
             return min(total, int(words[0]))
     return total
+
+
+def _total_bytes() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        # It takes a while to import, and every cluster would wait for it.
+        import psutil
+
+        return int(psutil.virtual_memory().total)
 
 
 def _words(path: Path) -> list[str]:

@@ -62,6 +62,11 @@ def run(argv: list[str]) -> None:
             name=f"slot-{index}",
             daemon=True,
         ).start()
+    process.configured.wait()
+    # The agent knows by now that we are ready.  The first function will want this,
+    # and loading it takes longer than many a task.
+    import cloudpickle  # noqa: F401
+
     serve_slot(sockets[0], marks[0:2], process, 0)
 
     # Here because of a stop, or because a task gave slot 0 away and has ended.

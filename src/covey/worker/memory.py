@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-import psutil
 
 _HAS_STATM: Final = sys.platform == "linux"
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -89,6 +88,8 @@ def private_bytes(pid: int | str) -> int:
         except (OSError, ValueError):
             return 0
         return max(0, resident - shared) * _PAGE_BYTES
+    import psutil  # Where nothing else tells; it takes a while to import.
+
     try:
         process = psutil.Process() if pid == "self" else psutil.Process(int(pid))
         return int(process.memory_info().rss)

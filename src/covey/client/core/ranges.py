@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_right, insort
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
@@ -37,11 +37,8 @@ class Range:
     """The tasks ``base`` to ``base + n - 1``."""
 
     __slots__ = (
-        "_failures",
-        "_los",
-        "_packs",
-        "_stored",
-        "_stored_los",
+        "_ends",
+        "_payload",
         "base",
         "held",
         "holds",
@@ -67,15 +64,19 @@ class Range:
         #: ``None`` for a range of one, where ``held`` below is all there is.
         self.held = 0
         #: Futures that must live as long as this range: large arguments.
-        self.holds: list[object] = []
+        self.holds: Sequence[object] = ()
+        #: Any thread may add to these two, which is why they are there from the start.
         self.watchers: list[Watcher] = []
         #: Decoded values, by index, once somebody asked.
         self.values: dict[int, object] = {}
-        self._packs: dict[int, Pack] = {}
-        self._los: list[int] = []
-        self._stored: dict[int, tuple[int, int, int]] = {}
-        self._stored_los: list[int] = []
-        self._failures: list[tuple[int, int, Failure]] = []
+        #: The value of a range of one, and the outcomes of any other: a future made
+        #: by ``submit`` costs no container that stays empty.
+        self._payload: Buffer | None = None
+        self._ends: _Ends | None = None
+
+    def hold(self, holds: Sequence[object]) -> None:
+        """Let futures live as long as this range does."""
+        self.holds = [*self.holds, *holds]
 
     # Written by the I/O thread.  What has ended stays as it ended, until it is
     # reverted: news that crossed a cancellation come too late.
@@ -85,10 +86,23 @@ class Range:
         for start, n in self._unended(lo, len(pack)):
             self._finish(start, pack.cut(start - lo, start - lo + n))
 
+    def finish_one(self, payload: Buffer) -> None:
+        """The value of a range of one has come."""
+        if not self.status[0]:
+            self._payload = payload
+            self._set(0, 1, Status.FINISHED)
+
+    def _outcomes(self) -> _Ends:
+        ends = self._ends
+        if ends is None:
+            ends = self._ends = _Ends()
+        return ends
+
     def _finish(self, lo: int, pack: Pack) -> None:
-        if lo not in self._packs:
-            insort(self._los, lo)
-        self._packs[lo] = pack
+        if self.n == 1:
+            self._payload = pack[0]
+        else:
+            self._outcomes().packs.put(lo, pack)
         self._set(lo, len(pack), Status.FINISHED)
 
     def store(self, lo: int, n: int, worker: int, nbytes: int) -> None:
@@ -97,9 +111,7 @@ class Range:
             self._store(start, count, worker, nbytes * count // n)
 
     def _store(self, lo: int, n: int, worker: int, nbytes: int) -> None:
-        if lo not in self._stored:
-            insort(self._stored_los, lo)
-        self._stored[lo] = (n, worker, nbytes)
+        self._outcomes().stored.put(lo, (n, worker, nbytes))
         self._set(lo, n, Status.STORED)
 
     def fail(self, lo: int, n: int, failure: Failure) -> None:
@@ -107,7 +119,7 @@ class Range:
         cancelled = failure.kind == "cancelled"
         status = Status.CANCELLED if cancelled else Status.ERROR
         for start, count in self._unended(lo, n):
-            self._failures.append((start, count, failure))
+            self._outcomes().failures.append((start, count, failure))
             self._set(start, count, status)
 
     def _unended(self, lo: int, n: int) -> list[tuple[int, int]]:
@@ -130,24 +142,10 @@ class Range:
         hi = lo + n
         self.pending += n - self.status.count(Status.PENDING, lo, hi)
         self.status[lo:hi] = bytes(n)
-        self._failures = [
-            (start, end - start, failure)
-            for first, count, failure in self._failures
-            for start, end in _around(first, first + count, lo, hi)
-        ]
-        for start, pack in list(self._packs.items()):
-            if start < hi and lo < start + len(pack):
-                del self._packs[start]
-                for left, end in _around(start, start + len(pack), lo, hi):
-                    self._packs[left] = pack.cut(left - start, end - start)
-        self._los = sorted(self._packs)
-        for start, (count, worker, nbytes) in list(self._stored.items()):
-            if start < hi and lo < start + count:
-                del self._stored[start]
-                for left, end in _around(start, start + count, lo, hi):
-                    share = nbytes * (end - left) // count
-                    self._stored[left] = (end - left, worker, share)
-        self._stored_los = sorted(self._stored)
+        self._payload = None
+        ends = self._ends
+        if ends is not None:
+            ends.revert(lo, hi)
         for index in range(lo, hi) if self.values else ():
             self.values.pop(index, None)
 
@@ -169,29 +167,31 @@ class Range:
 
     def payload(self, index: int) -> Buffer | None:
         """Return the bytes of a value that has come."""
-        at = bisect_right(self._los, index) - 1
-        if at < 0:
-            return None
-        lo = self._los[at]
-        pack = self._packs[lo]
+        if self._ends is None:
+            return self._payload if index == 0 else None
+        found = self._ends.packs.at(index)
+        if found is None:
+            return self._payload if index == 0 else None
+        lo, pack = found
         return pack[index - lo] if index - lo < len(pack) else None
 
     def packs(self) -> list[tuple[int, Pack]]:
         """Return all packs that have come, in order."""
-        return [(lo, self._packs[lo]) for lo in self._los]
+        if self._payload is not None:
+            return [(0, Pack.of([bytes(self._payload)]))]
+        return self._ends.packs.all() if self._ends is not None else []
 
     def place(self, index: int) -> tuple[int, int, int, int] | None:
         """Return where a value rests: (lo, n, worker, nbytes) of its stretch."""
-        at = bisect_right(self._stored_los, index) - 1
-        if at < 0:
+        found = self._ends.stored.at(index) if self._ends is not None else None
+        if found is None:
             return None
-        lo = self._stored_los[at]
-        n, worker, nbytes = self._stored[lo]
+        lo, (n, worker, nbytes) = found
         return (lo, n, worker, nbytes) if index - lo < n else None
 
     def failure(self, index: int) -> Failure | None:
         """Return how a task failed."""
-        for lo, n, failure in reversed(self._failures):
+        for lo, n, failure in reversed(self._ends.failures if self._ends else ()):
             if lo <= index < lo + n:
                 return failure
         return None
@@ -201,6 +201,70 @@ class Range:
         if self.name is not None:
             return self.name
         return f"{self.label}-{self.base + index:x}"
+
+
+V = TypeVar("V")
+
+
+class _Stretches(Generic[V]):
+    """Something for each of some stretches, by where the stretches begin."""
+
+    __slots__ = ("_by_lo", "_los")
+
+    def __init__(self) -> None:
+        self._by_lo: dict[int, V] = {}
+        self._los: list[int] = []
+
+    def put(self, lo: int, value: V) -> None:
+        """Enter what belongs to the stretch that begins at *lo*."""
+        known = lo in self._by_lo
+        self._by_lo[lo] = value
+        if not known:
+            insort(self._los, lo)
+
+    def at(self, index: int) -> tuple[int, V] | None:
+        """Return the last stretch that begins at or before *index*."""
+        at = bisect_right(self._los, index) - 1
+        return (self._los[at], self._by_lo[self._los[at]]) if at >= 0 else None
+
+    def all(self) -> list[tuple[int, V]]:
+        """Return all stretches, in order."""
+        return [(lo, self._by_lo[lo]) for lo in self._los]
+
+    def set_all(self, entries: dict[int, V]) -> None:
+        """Let these be the stretches."""
+        self._by_lo = entries
+        self._los = sorted(entries)
+
+
+class _Ends:
+    """How tasks of a range ended: their values, where these rest, failures."""
+
+    __slots__ = ("failures", "packs", "stored")
+
+    def __init__(self) -> None:
+        self.packs: _Stretches[Pack] = _Stretches()
+        self.stored: _Stretches[tuple[int, int, int]] = _Stretches()
+        self.failures: list[tuple[int, int, Failure]] = []
+
+    def revert(self, lo: int, hi: int) -> None:
+        """Forget all about the tasks from *lo* to *hi*."""
+        self.failures = [
+            (start, end - start, failure)
+            for first, count, failure in self.failures
+            for start, end in _around(first, first + count, lo, hi)
+        ]
+        packs = {}
+        for first, pack in self.packs.all():
+            for start, end in _around(first, first + len(pack), lo, hi):
+                packs[start] = pack.cut(start - first, end - first)
+        self.packs.set_all(packs)
+        stored = {}
+        for first, (count, worker, nbytes) in self.stored.all():
+            for start, end in _around(first, first + count, lo, hi):
+                share = nbytes * (end - start) // count
+                stored[start] = (end - start, worker, share)
+        self.stored.set_all(stored)
 
 
 def _around(start: int, end: int, lo: int, hi: int) -> list[tuple[int, int]]:
@@ -262,6 +326,20 @@ class Wishes:
 
     def finished(self, base: TaskId, pack: Pack) -> None:
         """Values have come."""
+        first = self._ranges.get(base)
+        if first is not None and first.n == 1:
+            # What was submitted one by one: each is found by its own id.
+            ranges = self._ranges
+            for offset, payload in enumerate(pack):
+                wish = ranges.get(base + offset)
+                if wish is None or wish.n > 1:
+                    self._finished(base + offset, pack.cut(offset, len(pack)))
+                    return
+                wish.finish_one(payload)
+            return
+        self._finished(base, pack)
+
+    def _finished(self, base: TaskId, pack: Pack) -> None:
         for wish, lo, n, offset in self.parts(base, len(pack)):
             wish.finish(lo, pack.cut(offset, offset + n))
 
