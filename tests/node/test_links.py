@@ -1,4 +1,4 @@
-"""One suite for all links: within a process, over unix sockets, over TCP.
+"""One suite for all links: within a process, over unix sockets, TCP and TLS.
 
 Each test runs on uvloop and on asyncio's own loop.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from covey.net.inproc import inproc_pair
 from covey.net.listen import listen
 from covey.net.loop import new_event_loop
 from covey.net.sockets import SILENCE_SECONDS
+from covey.net.tls import make_certificate
 from covey.secret import Secret
 from covey.wire import handshake
 from covey.wire.data_link import FromAsker, FromKeeper, GetDone, PutLarge, Raw, Values
@@ -106,19 +108,25 @@ def run(request):
     assert not problems
 
 
-@pytest.fixture(params=["inproc", "unix", "tcp"])
+@pytest.fixture(params=["inproc", "unix", "tcp", "tls"])
 def kind(request):
     return request.param
 
 
-@pytest.fixture(params=["unix", "tcp"])
+@pytest.fixture(params=["unix", "tcp", "tls"])
 def wired(request):
     """The kinds that go over a socket."""
     return request.param
 
 
+@functools.cache
+def certificate():
+    pytest.importorskip("cryptography")
+    return make_certificate()
+
+
 @contextlib.asynccontextmanager
-async def listening(kind, far, keys=KEYS, on_open=lambda _: None):
+async def listening(kind, far, keys=KEYS, on_open=lambda _: None, **more):
     with tempfile.TemporaryDirectory(prefix="cl-") as folder:
         place = Address("", 0, f"{folder}/s")
         listener = await listen(
@@ -127,9 +135,11 @@ async def listening(kind, far, keys=KEYS, on_open=lambda _: None):
             role=Role.KEEPER,
             keys=keys,
             version="1",
+            certificate=certificate() if kind == "tls" else None,
             on_open=on_open,
             on_messages=far.on_messages,
             on_lost=far.on_lost,
+            **more,
         )
         try:
             yield listener
@@ -560,15 +570,19 @@ def test_a_silent_caller_is_cut_off(run, wired, monkeypatch):
 
     async def story():
         far = End()
-        async with listening(wired, far) as listener:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        turned_away = asyncio.Event()
+        async with listening(wired, far, on_turned_away=turned_away.set) as listener:
             place = listener.address
             if place.path:
                 await loop.create_unix_connection(asyncio.Protocol, place.path)
             else:
                 await loop.create_connection(asyncio.Protocol, place.host, place.port)
-            await far.ended()
-            assert isinstance(far.lost[0], RemoteProtocolError)
+            await turned_away.wait()
+            if wired != "tls":
+                # Where TLS comes first, there was no link yet.
+                await far.ended()
+                assert isinstance(far.lost[0], RemoteProtocolError)
 
     run(story())
 

@@ -267,12 +267,16 @@ def test_a_cluster_by_hand(tmp_path):
     Path(fresh_directory("worker")).rmdir()
 
 
-def test_open_networks_are_refused_with_the_ways_out():
+def test_open_networks_are_refused_with_the_ways_out(tmp_path, monkeypatch):
+    (tmp_path / "cryptography.py").write_text("raise ImportError('not installed')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     scheduler = start("scheduler", "--host", "0.0.0.0", "--port", "0")
     _, err = scheduler.communicate(timeout=20)
     assert scheduler.returncode == 2
-    assert "ssh -R" in err
-    assert "--insecure" in err
+    for way_out in ("covey[tls]", "ssh -R", "--insecure"):
+        assert way_out in err
+    with pytest.raises(errors.StartFailed, match="ssh -R"):
+        LocalCluster(1, host="0.0.0.0")
 
 
 def test_covey_run_and_status(tmp_path):

@@ -11,6 +11,7 @@ import click
 
 from covey.cli.inspection import config, doctor, status, stop
 from covey.cli.roles import run_script, scheduler, start, worker
+from covey.cli.token import token
 from covey.errors import ClusterError, CoveyError, UsageError
 from covey.version import VERSION
 
@@ -26,7 +27,17 @@ def group() -> None:
     """
 
 
-for _command in (scheduler, worker, start, run_script, status, stop, doctor, config):
+for _command in (
+    scheduler,
+    worker,
+    start,
+    run_script,
+    status,
+    stop,
+    doctor,
+    config,
+    token,
+):
     group.add_command(_command)
 
 

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 @click.option(
     "--connection-file", type=click.Path(path_type=Path), help="Write it here too."
 )
-@click.option("--insecure", is_flag=True, help="Listen on a network in clear text.")
-@click.option("--print-join-string", is_flag=True, help="Print the secret, too.")
+@click.option("--insecure", is_flag=True, help="Encrypt nothing on a network.")
+@click.option(
+    "--print-join-string",
+    type=click.Choice(["client", "worker"]),
+    is_flag=False,
+    flag_value="client",
+    help="Print what lets others in: a secret.  For workers only, say worker.",
+)
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Write down what happens."
 )
@@ -34,19 +40,25 @@ def scheduler(
     port: int | None,
     connection_file: Path | None,
     insecure: bool,
-    print_join_string: bool,
+    print_join_string: str | None,
     record: Path | None,
     no_dashboard: bool,
     dashboard_address: str | None,
 ) -> None:
     """Run a scheduler until it is stopped.
 
+    Beyond this machine all traffic is encrypted (it takes covey[tls]).
+
     \b
     covey scheduler
+    covey scheduler --host 0.0.0.0 --print-join-string
     covey scheduler --port 0 --connection-file cluster.json
     """
     from covey import config
     from covey.cluster import roles
+    from covey.cluster.cover import cover
+    from covey.net.addresses import Address
+    from covey.net.tls import IN_CLEAR
 
     del no_dashboard
     settings = config.get().scheduler
@@ -54,22 +66,24 @@ def scheduler(
     port = settings.port if port is None else port
     if dashboard_address:
         click.echo("covey: this version has no dashboard yet", err=True)
-    roles.check_host(host, port, insecure)
+    address = Address(host, port, "")
+    certificate = cover(address, in_clear=insecure)
 
     def announce(connection: Connection, path: Path, moved: bool) -> None:
         if moved:
             click.echo(f"covey: port {port} is in use, so another was taken", err=True)
-        if insecure:
-            click.echo(
-                "covey: WARNING: nothing is encrypted; use this on a network that "
-                "you trust only",
-                err=True,
-            )
-        click.echo(f"covey scheduler at {connection.address} (connection file {path})")
+        if certificate is IN_CLEAR:
+            click.secho(f"covey: {roles.IN_CLEAR_WARNING}", fg="red", err=True)
+        shown = connection.address.shown
+        click.echo(f"covey scheduler at {shown} (connection file {path})")
         if print_join_string:
-            click.echo(connection.join_string())
+            click.echo(connection.join_string(worker=print_join_string == "worker"))
+        elif certificate is not None:
+            click.echo("covey token show  prints the join string for other machines")
 
-    serving = roles.serve_scheduler(host, port, connection_file, announce, record)
+    serving = roles.serve_scheduler(
+        address, certificate, connection_file, announce, record
+    )
     reason = roles.run(serving)
     if reason:
         click.echo(f"covey scheduler: {reason}", err=True)
@@ -153,6 +167,8 @@ def worker(
     from covey.cluster import local, roles
 
     connection = _where(address, connection_file)
+    if roles.is_in_clear(connection.address):
+        click.secho(f"covey: {roles.IN_CLEAR_WARNING}", fg="red", err=True)
     settings = config.get().worker
     runners, threads = local.shape(
         nworkers or settings.runners,

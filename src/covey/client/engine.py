@@ -38,7 +38,7 @@ from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
 from covey.net.connect import open_link
 from covey.net.link import Link
-from covey.net.loop import new_event_loop
+from covey.net.loop import close_event_loop, new_event_loop
 from covey.payload import Pack
 from covey.version import VERSION
 from covey.wire.base import Failure, Message
@@ -136,7 +136,7 @@ class Engine:
         try:
             self.loop.run_forever()
         finally:
-            self.loop.close()
+            close_event_loop(self.loop)
 
     @property
     def in_thread(self) -> bool:

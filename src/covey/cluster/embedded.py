@@ -21,9 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from covey.errors import ClusterError
+from covey.cluster.cover import cover
+from covey.errors import CoveyError
 from covey.net.addresses import Address, host_identity
-from covey.net.loop import new_event_loop
+from covey.net.loop import close_event_loop, new_event_loop
+from covey.net.tls import Certificate
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
 from covey.version import VERSION
@@ -54,6 +56,7 @@ class EmbeddedCluster:
             check=bool(plan.get("check")),
         )
         self.workers: list[WorkerAgent] = []
+        self._certificate: Certificate | None = None
         self._left = 0
 
     def end(self, reason: str = "") -> None:
@@ -66,12 +69,12 @@ class EmbeddedCluster:
         plan = self.plan
         unix = Address("", 0, str(self.directory / "scheduler"))
         await self.server.listen(unix)
-        facts: dict[str, Any] = {"address": str(unix), "host": "", "port": 0}
+        facts: dict[str, Any] = {"address": str(unix), "tcp": "", "moved": False}
         if plan["host"] is not None:
             wanted = Address(plan["host"], plan["port"], "")
-            listener = await self.server.listen(wanted)
-            tcp = listener.address
-            facts.update(host=tcp.host, port=tcp.port, moved=listener.moved)
+            self._certificate = cover(wanted)
+            listener = await self.server.listen(wanted, self._certificate)
+            facts.update(tcp=str(listener.address), moved=listener.moved)
         machines = plan["machines"]
         for number, runners in enumerate(machines):
             await self._start_worker(number, runners, len(machines), str(unix))
@@ -103,8 +106,10 @@ class EmbeddedCluster:
         )
         self.workers.append(worker)
         starting = asyncio.ensure_future(worker.start_runners())
-        place = Address("", 0, str(self.directory / f"data-{number}"))
-        addresses = await worker.listen([place])
+        places = [Address("", 0, str(self.directory / f"data-{number}"))]
+        if plan["host"] is not None:
+            places.append(Address(plan["host"], 0, ""))
+        addresses = await worker.listen(places, self._certificate)
         introduction = WorkerIntroduction(
             name,
             runners * plan["threads"],
@@ -163,7 +168,7 @@ async def _serve(plan: dict[str, Any], answers: int) -> None:
         gc.collect()
         gc.freeze()
         await cluster.ended
-    except ClusterError as error:
+    except CoveyError as error:
         _answer(answers, {"error": str(error)})
     finally:
         await cluster.close()
@@ -198,6 +203,7 @@ def main() -> None:
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(_serve(plan, int(sys.argv[1])))
+    close_event_loop(loop)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from covey import clock, config
 from covey.cluster import machine
 from covey.errors import StartFailed, UsageError
-from covey.net.addresses import Address, parse_address
+from covey.net.addresses import parse_address
 from covey.net.connection_file import (
     file_for,
     fresh_directory,
@@ -56,7 +56,8 @@ class LocalCluster:
             debugging and for Pythons without a GIL.
         machines: split the runners under so many workers, as if on so many
             machines.
-        host: listen on a TCP port of this interface as well.
+        host: listen on a TCP port of this interface as well.  Beyond this machine
+            all traffic is encrypted, which takes ``covey[tls]``.
         port: which one; 0 takes any free port.
         resources: amounts that each worker offers, for ``resources=``.
         name: how the worker is called.
@@ -113,8 +114,9 @@ class LocalCluster:
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        self.host: str = facts["host"]
-        self.port: int = facts["port"]
+        self._tcp = parse_address(facts["tcp"]) if facts["tcp"] else None
+        self.host = self._tcp.host if self._tcp else ""
+        self.port = self._tcp.port if self._tcp else 0
         if facts.get("moved"):
             warnings.warn(
                 f"port {port} is in use; the cluster listens on {self.port} instead",
@@ -123,9 +125,8 @@ class LocalCluster:
         self.connection = Connection(
             parse_address(facts["address"]), Keys.of_client(secret)
         )
-        if self.port:
-            tcp = Address(self.host, self.port, "")
-            told = self.connection._replace(address=tcp)
+        if self._tcp is not None:
+            told = self.connection._replace(address=self._tcp)
             write_connection_file(file_for(self.port), told)
         else:
             told = None
@@ -138,9 +139,7 @@ class LocalCluster:
     @property
     def scheduler_address(self) -> str:
         """Where the scheduler listens."""
-        if self.port:
-            return str(Address(self.host, self.port, ""))
-        return str(self.connection.address)
+        return (self._tcp or self.connection.address).shown
 
     @property
     def dashboard_link(self) -> str | None:

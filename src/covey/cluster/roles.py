@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from covey import clock
+from covey.cluster.cover import cover
 from covey.errors import Disconnected, Refused, UsageError
 from covey.net.addresses import Address, host_identity
 from covey.net.connect import open_link
@@ -27,7 +28,8 @@ from covey.net.connection_file import (
 )
 from covey.net.join_string import Connection
 from covey.net.link import Link
-from covey.net.loop import new_event_loop
+from covey.net.loop import close_event_loop, new_event_loop
+from covey.net.tls import Certificate
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
 from covey.version import VERSION
@@ -47,13 +49,10 @@ FILE_SECONDS: Final = 30.0
 #: How long a worker that is asked to leave may take to finish and hand over.
 DRAIN_SECONDS: Final = 60.0
 
-NOT_ON_A_NETWORK: Final = """\
-covey scheduler does not listen on {host} without encryption: whoever can read the
-traffic could take the cluster over. Ways out:
-  1. Stay on 127.0.0.1 (the default) and let other machines in through ssh:
-     ssh -R {port}:127.0.0.1:{port} OTHER-MACHINE
-  2. On a network that you trust, say so: covey scheduler --host {host} --insecure
-     The secret is still asked for, but nothing is encrypted."""
+IN_CLEAR_WARNING: Final = (
+    "WARNING: nothing is encrypted. Whoever can listen in on this network can read "
+    "your data, and can take the cluster over"
+)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -63,22 +62,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return loop.run_until_complete(work)
     finally:
-        loop.close()
-
-
-def check_host(host: str, port: int, insecure: bool) -> None:
-    """Refuse to listen where strangers could listen in.
-
-    Raises:
-        UsageError: the host is not loopback, and nobody said that this is fine.
-    """
-    if not Address(host, port, "").is_local and not insecure:
-        raise UsageError(NOT_ON_A_NETWORK.format(host=host, port=port))
+        close_event_loop(loop)
 
 
 async def serve_scheduler(
-    host: str,
-    port: int,
+    address: Address,
+    certificate: Certificate | None,
     connection_file: Path | None,
     announce: Callable[[Connection, Path, bool], None],
     record: Path | None = None,
@@ -86,8 +75,8 @@ async def serve_scheduler(
     """Run a scheduler until it ends; return why, or nothing if it was told to.
 
     Args:
-        host: the interface to listen on.
-        port: the port; if it is in use, another one is taken.
+        address: the interface and the port; if that is in use, another one is taken.
+        certificate: what it shows, if it is on a network.
         connection_file: one more place for the connection file.
         announce: called with the connection, its file, and whether the port moved.
         record: a file to write down in what happens.
@@ -105,7 +94,7 @@ async def serve_scheduler(
     server = SchedulerServer(keys=keys, version=VERSION, on_closing=end)
     if record is not None:
         server.record(record)
-    listener = await server.listen(Address(host, port, ""))
+    listener = await server.listen(address, certificate)
     connection = Connection(listener.address, keys)
     files = [file_for(listener.address.port)]
     if connection_file is not None:
@@ -121,6 +110,11 @@ async def serve_scheduler(
         reason = ended.result() if ended.done() else ""
         await server.close(*filter(None, [reason]))
         leave_runtime_directory()
+
+
+def is_in_clear(address: Address) -> bool:
+    """Whether a scheduler at *address* has been told not to encrypt."""
+    return not address.is_local and not address.fingerprint
 
 
 def await_connection_file(path: Path) -> Connection:
@@ -201,7 +195,9 @@ class WorkerRole:
             # Other workers reach this one where the scheduler sees it.
             host = plan["host"] or link.own_host or "127.0.0.1"
             places = [Address("", 0, f"{directory}/data"), Address(host, 0, "")]
-            link.send(self._introduction(await agent.listen(places), python))
+            certificate = cover(places[1], in_clear=is_in_clear(address))
+            places_told = await agent.listen(places, certificate)
+            link.send(self._introduction(places_told, python))
             await self._welcome
             self._agent = agent
             agent.attach(link)
@@ -265,7 +261,7 @@ class WorkerRole:
     def _on_lost(self, link: Link, error: Exception | None) -> None:
         del link
         why = f" ({error})" if error is not None else ""
-        text = f"the scheduler at {self._connection.address} is gone{why}"
+        text = f"the scheduler at {self._connection.address.shown} is gone{why}"
         if not self._welcome.done():
             self._welcome.set_exception(Disconnected(text))
         self._end("" if self._leaving else text)

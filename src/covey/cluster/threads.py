@@ -18,7 +18,7 @@ from typing import Any
 
 from covey.cluster.embedded import EmbeddedCluster
 from covey.errors import ClusterError, StartFailed
-from covey.net.loop import new_event_loop
+from covey.net.loop import close_event_loop, new_event_loop
 from covey.payload import Buffer
 from covey.runner import control, loop
 from covey.runner.process import RunnerProcess as RunnerState
@@ -148,7 +148,7 @@ def start(plan: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
         try:
             event_loop.run_until_complete(serve())
         finally:
-            event_loop.close()
+            close_event_loop(event_loop)
 
     thread = threading.Thread(target=run, name="covey-cluster", daemon=True)
     thread.start()

@@ -6,13 +6,15 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
 from covey import clock
-from covey.errors import CoveyError, NoScheduler
+from covey.errors import CoveyError, NoScheduler, RemoteProtocolError
 from covey.net.addresses import Address
-from covey.net.link import Link
+from covey.net.link import HANDSHAKE_SECONDS, Link
+from covey.net.tls import caller_context
 from covey.wire.handshake import CallerHandshake
 from covey.wire.keys import Keys, Role
 
@@ -81,6 +83,11 @@ async def open_link(
                     fingerprint=bytes.fromhex(address.fingerprint),
                 )
                 return await _open_once(address, union, shake, on_messages, on_lost)
+        except ssl.SSLError as error:
+            raise RemoteProtocolError(
+                f"{address.shown} does not speak TLS 1.3 ({error.reason}); is this "
+                f"the right port, and the join string of the cluster that runs now?"
+            ) from error
         except OSError as error:
             if isinstance(error, CoveyError):
                 raise
@@ -128,6 +135,14 @@ async def _open_once(
 
     if address.path:
         _, link = await loop.create_unix_connection(make, address.path)
+    elif address.fingerprint:
+        _, link = await loop.create_connection(
+            make,
+            address.host,
+            address.port,
+            ssl=caller_context(),
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+        )
     else:
         _, link = await loop.create_connection(make, address.host, address.port)
     try:

@@ -20,6 +20,7 @@ after ``on_lost``.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
@@ -33,6 +34,9 @@ from covey.wire.keys import Role
 
 #: A peer that has not proved itself within this time is cut off.
 HANDSHAKE_SECONDS: Final = 5.0
+
+#: How long the other side may take to agree that a connection ends.
+PARTING_SECONDS: Final = 1.0
 
 #: Raw bytes are written in pieces of this size, so that other traffic gets a turn.
 PIECE_BYTES: Final = 4 << 20
@@ -347,6 +351,9 @@ class Link(asyncio.Protocol):
         if self.lost:
             return
         self.lost = True
+        parting = _here.parting.pop(self, None)
+        if parting is not None:
+            parting.set_result(None)
         if self._deadline is not None:
             self._deadline.cancel()
         self._problem = self._problem or exc
@@ -360,7 +367,9 @@ class Link(asyncio.Protocol):
     def close(self) -> None:
         """Send what is queued, then close; raw bytes on their way are cut off."""
         self.flush()
-        if self._transport is not None:
+        if self._transport is not None and not self.lost:
+            if self not in _here.parting:
+                _here.parting[self] = self._loop.create_future()
             self._transport.close()
 
     def abort(self) -> None:
@@ -385,6 +394,28 @@ class Link(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return 0
         return self._transport.get_write_buffer_size()
+
+
+class _Here(threading.local):
+    """The links of this thread that were closed, each until it has ended."""
+
+    def __init__(self) -> None:
+        self.parting: dict[Link, asyncio.Future[None]] = {}
+
+
+_here: Final = _Here()
+
+
+async def part() -> None:
+    """Let links that were closed end, before the loop does.
+
+    Under TLS both sides have to agree on the end, and what is unsent is on its way
+    until they have.
+    """
+    if _here.parting:
+        await asyncio.wait(_here.parting.values(), timeout=PARTING_SECONDS)
+    for link in list(_here.parting):
+        link.abort()
 
 
 def disconnected(address: object, reason: Exception | None) -> Disconnected:

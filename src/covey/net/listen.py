@@ -1,31 +1,46 @@
-"""Listening: on a unix socket in a private directory, or on a TCP port."""
+"""Listening: on a unix socket in a private directory, or on a TCP port.
+
+Whatever listens where other machines can call speaks TLS, or somebody has said in so
+many words that it shall not: this is the one place that opens ports, and it insists.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
+from covey.errors import UsageError
 from covey.net.addresses import Address
+from covey.net.door import Door, Stranger
 from covey.net.link import Link
+from covey.net.tls import IN_CLEAR, Certificate, listener_context
 from covey.wire.handshake import ListenerHandshake
 from covey.wire.keys import Keys, Role
+
+#: So many callers the kernel holds until they are accepted.
+_BACKLOG: Final = 128
+
+#: A machine may know the name of a family of addresses, and have none of it.
+_NO_SUCH_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @dataclass
 class Listener:
     """An open listening socket."""
 
-    server: asyncio.AbstractServer
     address: Address
+    door: Door
     #: Whether the port asked for was taken, so that another one serves.
     moved: bool = False
 
     async def close(self) -> None:
         """Stop listening; links that are open stay open."""
-        self.server.close()
+        await self.door.close()
 
 
 async def listen(
@@ -38,33 +53,111 @@ async def listen(
     on_open: Callable[[Link], None],
     on_messages: Callable[[Link, list[Any]], None],
     on_lost: Callable[[Link, Exception | None], None],
+    on_turned_away: Callable[[], None] = lambda: None,
+    certificate: Certificate | None = None,
 ) -> Listener:
     """Listen at *address*.  A TCP port that is in use is replaced by a free one.
 
+    Args:
+        address: where.
+        union: the messages that may come in first.
+        role: what this side is, which says who may come in.
+        keys: what it knows.
+        version: its version of covey.
+        on_open: called when a peer has proved itself; the rest is as in ``Link``.
+        on_messages: called with messages.
+        on_lost: called when a link has ended, whether it was ever open or not.
+        on_turned_away: called for every caller who has not got in.
+        certificate: shown to callers, who then have to speak TLS.  ``IN_CLEAR`` says
+            that a network need not be kept from listening in.
+
     Raises:
         OSError: the address is not this machine's, or the path cannot be made.
+        UsageError: strangers could listen in, and nobody has said that this is fine.
     """
-    loop = asyncio.get_running_loop()
+    if certificate is None and not address.is_local:
+        raise UsageError(f"nothing listens on {address.shown} without TLS")
+    certificate = certificate or IN_CLEAR
 
-    def make() -> Link:
+    def make_link(stranger: Stranger) -> Link:
+        def opened(link: Link) -> None:
+            stranger.proved()
+            on_open(link)
+
+        def lost(link: Link, error: Exception | None) -> None:
+            stranger.gone()
+            on_lost(link, error)
+
+        mark = bytes.fromhex(certificate.fingerprint)
         return Link(
             union,
-            ListenerHandshake(role, keys, version),
-            on_open=on_open,
+            ListenerHandshake(role, keys, version, fingerprint=mark),
+            on_open=opened,
             on_messages=on_messages,
-            on_lost=on_lost,
+            on_lost=lost,
         )
 
-    if address.path:
-        server = await loop.create_unix_server(make, address.path)
-        return Listener(server, address)
     moved = False
     try:
-        tcp = await loop.create_server(make, address.host or None, address.port)
+        sockets = await _bind(address)
     except OSError as error:
         if error.errno != errno.EADDRINUSE or not address.port:
             raise
-        tcp = await loop.create_server(make, address.host or None, 0)
+        sockets = await _bind(address._replace(port=0))
         moved = True
-    port = tcp.sockets[0].getsockname()[1]
-    return Listener(tcp, address._replace(port=port), moved)
+    context = listener_context(certificate) if certificate.pem else None
+    door = Door(sockets, make_link, context, on_turned_away)
+    if not address.path:
+        port = sockets[0].getsockname()[1]
+        address = address._replace(port=port, fingerprint=certificate.fingerprint)
+    return Listener(address, door, moved)
+
+
+async def _bind(address: Address) -> list[socket.socket]:
+    """Return listening sockets: for a name there may be one of each family.
+
+    Raises:
+        OSError: the address is in use, or not this machine's.
+    """
+    if address.path:
+        return [_bind_path(address.path)]
+    found = await asyncio.get_running_loop().getaddrinfo(
+        address.host or None,
+        address.port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_PASSIVE,
+    )
+    sockets: list[socket.socket] = []
+    problem: OSError | None = None
+    port = address.port
+    for family, _, _, _, place in dict.fromkeys(found):
+        there = (place[0], port, *place[2:])
+        try:
+            bound = socket.create_server(there, family=family, backlog=_BACKLOG)
+        except OSError as error:
+            problem = error
+            if error.errno in _NO_SUCH_FAMILY:
+                continue
+            break
+        bound.setblocking(False)
+        sockets.append(bound)
+        # All families share the port that the first one got.
+        port = port or bound.getsockname()[1]
+    if problem is not None and (not sockets or problem.errno not in _NO_SUCH_FAMILY):
+        for bound in sockets:
+            bound.close()
+        raise problem
+    return sockets
+
+
+def _bind_path(path: str) -> socket.socket:
+    Path(path).unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.setblocking(False)
+    try:
+        listening.bind(path)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening

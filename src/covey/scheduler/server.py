@@ -15,6 +15,7 @@ from covey.net.addresses import Address
 from covey.net.inproc import InprocLink, inproc_pair
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
+from covey.net.tls import Certificate
 from covey.recording import Writer
 from covey.scheduler.core import invariants
 from covey.scheduler.core.machine import Joined, Left, Orders, Said, SchedulerCore
@@ -69,14 +70,15 @@ class SchedulerServer:
         self._recorder: Writer | None = None
         self._recorded = 0
         self._sampler = Sampler()
-        #: Links that were closed because their peer broke the rules.
-        self.protocol_errors = 0
 
-    async def listen(self, address: Address) -> Listener:
+    async def listen(
+        self, address: Address, certificate: Certificate | None = None
+    ) -> Listener:
         """Listen at one more address.
 
         Raises:
             OSError: the address cannot be bound.
+            UsageError: it is on a network, and there is no certificate.
         """
         listener = await listen(
             address,
@@ -87,6 +89,8 @@ class SchedulerServer:
             on_open=self._strangers.add,
             on_messages=self._on_messages,
             on_lost=self._on_lost,
+            on_turned_away=self._on_turned_away,
+            certificate=certificate,
         )
         self._listeners.append(listener)
         return listener
@@ -123,6 +127,9 @@ class SchedulerServer:
         for link in [*self._links.values(), *self._strangers]:
             link.close()
 
+    def _on_turned_away(self) -> None:
+        self.core.count("strangers_turned_away")
+
     # News.
 
     def _on_messages(self, link: Link, batch: list[Any]) -> None:
@@ -132,7 +139,6 @@ class SchedulerServer:
         first, *rest = batch or [None]
         role = link.other_role
         if role is None or not isinstance(first, _INTRODUCTION_OF.get(role, ())):
-            self.protocol_errors += 1
             link.fail(RemoteProtocolError("the peer did not present itself"))
             return
         if isinstance(first, ClientIntroduction) and self.core.knows_client(
@@ -164,12 +170,13 @@ class SchedulerServer:
                 self._break(error)
                 return
             # Well-formed, yet senseless: a function never defined, a bad pack.
-            self.protocol_errors += 1
             link.fail(error)
 
     def _on_lost(self, link: Link | InprocLink, error: Exception | None) -> None:
-        if isinstance(error, RemoteProtocolError):
-            self.protocol_errors += 1
+        # Who never got in counts as a stranger.
+        known = isinstance(link, Link) and link.other_role is not None
+        if known and isinstance(error, RemoteProtocolError):
+            self.core.count("protocol_errors")
         if isinstance(link, Link):
             self._strangers.discard(link)
         if link.peer is not None and self._links.pop(link.peer, None) is not None:

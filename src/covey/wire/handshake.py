@@ -45,6 +45,9 @@ _PROOF_BYTES: Final = hashlib.sha256().digest_size
 _ACCEPTED: Final = b"\x01"
 _REFUSED: Final = b"\x00"
 
+#: What comes from a listener that expected TLS.
+_TLS_ALERT: Final = b"\x15\x03"
+
 
 class _Side:
     """What caller and listener share: their hello, and reading the other's."""
@@ -164,6 +167,11 @@ class CallerHandshake(_Side):
             RemoteProtocolError: that is no covey at all.
         """
         self._buffer += data
+        if self._buffer.startswith(_TLS_ALERT):
+            raise AuthRefused(
+                "TLS is spoken there, and nobody has said whose certificate to trust; "
+                "take the join string or the connection file of the cluster"
+            )
         if not self._proved:
             if self._other_hello == b"":
                 hello = self._take(_HELLO.size)

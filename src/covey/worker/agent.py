@@ -21,6 +21,7 @@ from covey import clock
 from covey.errors import ClusterError, RemoteProtocolError
 from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
+from covey.net.tls import Certificate
 from covey.payload import Buffer, Pack
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.keys import Keys
@@ -128,9 +129,23 @@ class WorkerAgent:
 
     # Life.
 
-    async def listen(self, addresses: list[Address]) -> tuple[str, ...]:
-        """Serve data at *addresses*; return them as others should know them."""
-        return tuple([str(await self.data.listen(address)) for address in addresses])
+    async def listen(
+        self, addresses: list[Address], certificate: Certificate | None = None
+    ) -> tuple[str, ...]:
+        """Serve data at *addresses*; return them as others should know them.
+
+        What is on a network takes a *certificate*; a socket file needs none.
+        """
+        return tuple(
+            [
+                str(
+                    await self.data.listen(
+                        address, None if address.path else certificate
+                    )
+                )
+                for address in addresses
+            ]
+        )
 
     def attach(self, upstream: Upstream) -> None:
         """Take *upstream* as the link to the scheduler."""
@@ -541,6 +556,8 @@ class WorkerAgent:
             "memory": self.accounts().facts(),
             "bytes_sent": self.data.bytes_sent,
             "queued": self.core.state.queued,
+            "protocol_errors": self.data.protocol_errors,
+            "strangers_turned_away": self.data.strangers_turned_away,
         }
 
     def _send_status(self) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from covey.errors import UsageError
+from covey.net.join_string import is_join_string
 
 #: The oldest Python that a runner can have.
 OLDEST: Final = (3, 11)
@@ -57,7 +58,9 @@ class Interpreter(NamedTuple):
     def environment(self, setup: dict[str, Any]) -> dict[str, str]:
         """Return the environment of a runner: ours, without secrets."""
         environment = {
-            name: value for name, value in os.environ.items() if name != "COVEY_TOKEN"
+            name: value
+            for name, value in os.environ.items()
+            if not is_join_string(value)
         }
         for name in _THREAD_VARIABLES:
             # BLAS and OpenMP would start one thread per core in every runner.

@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 from covey.errors import Disconnected, RemoteProtocolError
-from covey.net.addresses import Address
+from covey.net.addresses import Address, is_wildcard, own_host
 from covey.net.asking import receive_segment
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
+from covey.net.tls import Certificate
 from covey.store.segments import Segment
 from covey.wire.base import Extent
 from covey.wire.data_link import (
@@ -47,9 +48,19 @@ class DataServer:
         self._loans: dict[Link, dict[int, Segment]] = {}
         self._closed = False
         self.bytes_sent = 0
+        #: Links whose peer broke the rules, and callers who never got in.
+        self.protocol_errors = 0
+        self.strangers_turned_away = 0
 
-    async def listen(self, address: Address) -> Address:
-        """Listen at one more address; return it with the port that was bound."""
+    async def listen(
+        self, address: Address, certificate: Certificate | None = None
+    ) -> Address:
+        """Listen at one more address; return it as others can reach it.
+
+        Raises:
+            OSError: the address cannot be bound.
+            UsageError: it is on a network, and there is no certificate.
+        """
         listener = await listen(
             address,
             FromAsker | AskerIntroduction,
@@ -59,9 +70,12 @@ class DataServer:
             on_open=self._on_open,
             on_messages=self._on_messages,
             on_lost=self._on_lost,
+            on_turned_away=self._on_turned_away,
+            certificate=certificate,
         )
         self._listeners.append(listener)
-        return listener.address
+        bound = listener.address
+        return bound._replace(host=own_host()) if is_wildcard(bound.host) else bound
 
     async def close(self) -> None:
         """Stop serving."""
@@ -73,6 +87,9 @@ class DataServer:
         for task in self._tasks.values():
             task.cancel()
 
+    def _on_turned_away(self) -> None:
+        self.strangers_turned_away += 1
+
     def _on_open(self, link: Link) -> None:
         if self._closed:
             link.abort()
@@ -83,7 +100,8 @@ class DataServer:
         self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
 
     def _on_lost(self, link: Link, error: Exception | None) -> None:
-        del error
+        if link in self._links and isinstance(error, RemoteProtocolError):
+            self.protocol_errors += 1
         self._links.discard(link)
         self._serving.pop(link, None)
         for segment in self._loans.pop(link, {}).values():

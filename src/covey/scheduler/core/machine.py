@@ -182,6 +182,10 @@ class SchedulerCore:
         if client is not None:
             clients.leave(state, client)
 
+    def count(self, name: str) -> None:
+        """Count something that happened to the shell."""
+        self.state.counters[name] += 1
+
     def knows_client(self, number: int) -> bool:
         """Whether a client of that number is connected."""
         return number in self.state.client_numbers

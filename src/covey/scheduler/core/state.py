@@ -410,6 +410,9 @@ class SchedulerState:
             "tasks_recomputed": 0,
             "bytes_moved": 0,
             "bytes_local": 0,
+            #: Links whose peer broke the rules, and callers who never got in.
+            "protocol_errors": 0,
+            "strangers_turned_away": 0,
         }
 
     def send(self, peer: int, message: Message) -> None:

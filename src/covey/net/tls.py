@@ -1,0 +1,114 @@
+"""TLS: one self-signed certificate per listening process, known by its fingerprint.
+
+There is no authority that signs and no name that is checked.  Whoever joins was told
+the SHA-256 of the one certificate to trust, together with the secret, and the
+handshake proves that both sides mean the same one.  Only TLS 1.3 is spoken.
+
+Making a certificate takes the ``cryptography`` package; trusting one does not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import os
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from covey.errors import UsageError
+from covey.wire.handshake import fingerprint_of
+
+#: Nobody looks at the dates, for the certificate is known by its hash.
+_DAYS: Final = 3650
+
+
+class Certificate(NamedTuple):
+    """A certificate with its key, in PEM, and its fingerprint."""
+
+    pem: bytes
+    fingerprint: str
+
+    def __repr__(self) -> str:
+        return f"<Certificate {self.fingerprint[:16] or 'none'}>"
+
+
+#: Stands for none, where somebody has said that nothing need be encrypted.
+IN_CLEAR: Final = Certificate(b"", "")
+
+
+def can_make() -> bool:
+    """Whether a certificate can be made here."""
+    try:
+        import cryptography
+    except ImportError:
+        return False
+    del cryptography
+    return True
+
+
+def make_certificate() -> Certificate:
+    """Make a key, and a certificate that it signs itself.
+
+    Raises:
+        UsageError: the ``cryptography`` package is not installed.
+    """
+    if not can_make():
+        raise UsageError(
+            "TLS needs a certificate, and making one takes the cryptography package: "
+            "pip install 'covey[tls]'"
+        )
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "covey")])
+    # Clocks of machines differ, and it shall serve at once.
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=_DAYS))
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ) + certificate.public_bytes(serialization.Encoding.PEM)
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return Certificate(pem, fingerprint_of(der).hex())
+
+
+def listener_context(certificate: Certificate) -> ssl.SSLContext:
+    """Return what a listener needs to show *certificate*."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # Nobody comes back for a shorter handshake, so nothing is kept for it.
+    context.num_tickets = 0
+    # The library reads keys from files only: one of mode 0600, for a moment.
+    fd, path = tempfile.mkstemp(prefix="covey-key-")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(certificate.pem)
+        context.load_cert_chain(path)
+    finally:
+        Path(path).unlink()
+    return context
+
+
+@functools.cache
+def caller_context() -> ssl.SSLContext:
+    """Return what a caller needs; ``CallerHandshake`` checks what is shown to it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # No authority vouches for it: its hash is compared before anything is said.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
