@@ -24,7 +24,7 @@ from covey.errors import (
 )
 from covey.net import connect, link
 from covey.net.addresses import Address
-from covey.net.asking import receive_segment
+from covey.net.asking import FreshMemory, receive_segment
 from covey.net.connect import open_link
 from covey.net.inproc import inproc_pair
 from covey.net.listen import listen
@@ -391,7 +391,11 @@ def test_a_segment_that_cannot_be_made_is_reported_and_its_bytes_pass(
             def on_message(link, message):
                 if isinstance(message, Raw):
                     receive_segment(
-                        link, message.nbytes, problems.append, problems.append
+                        link,
+                        message.nbytes,
+                        FreshMemory(),
+                        problems.append,
+                        problems.append,
                     )
 
             pair.far.on_message = on_message
@@ -425,7 +429,9 @@ def test_a_loss_in_the_middle_gives_the_memory_back(run, wired):
             arrived = []
 
             def on_message(link, message):
-                receive_segment(link, message.nbytes, arrived.append, arrived.append)
+                receive_segment(
+                    link, message.nbytes, FreshMemory(), arrived.append, arrived.append
+                )
                 pair.far.stir()
 
             pair.far.on_message = on_message
