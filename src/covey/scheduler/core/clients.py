@@ -133,13 +133,18 @@ def on_cancel(state: SchedulerState, client: Client, message: Cancel) -> None:
 @handlers.add(Retry)
 def on_retry(state: SchedulerState, client: Client, message: Retry) -> None:
     """Run failed tasks again, with the failed tasks that they take as input."""
-    del client
     checks.extents(message.extents)
     todo = list(isolate_all(state, message.extents))
     again: list[Span] = []
     while todo:
         span = todo.pop()
-        if span.state is not State.FAILED or span.pack is None:
+        if span.state is not State.FAILED:
+            continue
+        if span.pack is None:
+            # It cannot be made again: who takes it for pending now is told so.
+            if client.number in span.wanted:
+                for task in report.ids_for(state, span, client.number):
+                    report.current(state, span, client, task)
             continue
         transitions.move(state, span, State.RELEASED)
         span.attempts = span.losses = 0

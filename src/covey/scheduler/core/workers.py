@@ -355,7 +355,8 @@ def _move_data(state: SchedulerState, worker: Worker) -> bool:
         return False
     orders: dict[Worker, list[Extent]] = {}
     for span in worker.holds:
-        if len(span.replicas) == 1:
+        # A copy on another worker that leaves, or was let go, is none to count on.
+        if all(holder.leaving for holder in span.replicas):
             target = others[len(worker.moving) % len(others)]
             worker.moving[span] = target
             orders.setdefault(target, []).append(span.extent)

@@ -216,14 +216,13 @@ def _call_back(state: WorkerState) -> None:
             continue
         first = slot.flights[0]
         each = state.seconds.get(first.run.fn)
-        silent = state.now - first.since
-        if (each is not None and unbegun * each > WORTH_SECONDS) or (
-            silent >= SILENCE_SECONDS
-        ):
+        # Compared as the tick is ordered, or a tick could come a rounding error
+        # too early, over and over.
+        due = first.since + SILENCE_SECONDS
+        if (each is not None and unbegun * each > WORTH_SECONDS) or state.now >= due:
             slot.retracting = True
             state.order(Retract(slot.number))
         else:
-            due = first.since + SILENCE_SECONDS
             wait = min(wait, due) if wait else due
     if wait:
         wake(state, wait)
@@ -243,11 +242,10 @@ def hand_back(state: WorkerState, count: int) -> None:
         state.queued -= n
         count -= n
         _return(state, piece.run, piece.base + piece.n, n)
-    waiting = sorted(
-        {run for fetching in state.fetching.values() for run in fetching.runs},
-        key=lambda run: run.rank,
-    )
-    for run in reversed(waiting):
+    waiting = {
+        run.run: run for fetching in state.fetching.values() for run in fetching.runs
+    }
+    for run in sorted(waiting.values(), key=lambda r: (r.rank, r.run), reverse=True):
         if count <= 0:
             break
         if run.run in state.runs and run.missing:

@@ -392,6 +392,7 @@ def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
         # It died between two tasks, or before its first one.  That happens once;
         # what makes it happen again is found among the next in line.
         executing = {(flight.run.run, flight.at) for flight in in_hand}
+        certain = len(in_hand) == 1 and in_hand[0].alone
     for flight in in_hand:
         _take_down(state, event, flight, executing, certain=certain, killed=killed)
     dispatch.maybe_return_done(state)
@@ -422,10 +423,11 @@ def _take_down(
         elif killed:
             # The process was ended on purpose, because of another task.
             dispatch.requeue(state, run, task, 1)
-        elif flight.alone or certain:
+        elif certain:
             _fail(state, run, task, event.failure)
         else:
-            # One of several: each is tried again by itself.
+            # One of several: each is tried again by itself.  Even one that began
+            # alone may have had company, while it waited for tasks of its own.
             dispatch.requeue(state, run, task, 1, alone=True)
     if at < end:
         dispatch.requeue(state, run, at, end - at)
