@@ -4,6 +4,7 @@
 #   make test                lint, types, import contracts and tests (= make check)
 #   make fix                 let ruff repair what it can
 #   make matrix              clients and runners of every Python on this machine
+#   make sim [SEEDS=2000]    the whole of covey on virtual time; SEED=42 replays one
 #   make examples            every example at full size
 #   make bench               the short benchmarks; bench-full takes its time
 #   make docs                the documentation, into docs/_build/html
@@ -15,6 +16,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PEERS  ?= .venv-peers
 SCALE  ?= 1
+SEEDS  ?= 2000
 
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
@@ -23,7 +25,7 @@ SHELL  := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check fix matrix examples bench bench-full docs clean
+.PHONY: help demo test check fix matrix sim examples bench bench-full docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'
@@ -69,6 +71,9 @@ matrix: $(VENV)/.stamp-test
 	@for minor in 3.11 3.12 3.13; do \
 	    $(PY) -m tests.matrix.environment $$minor $(VENV)-$$minor; done
 	$(BIN)/pytest -q -m matrix tests/system/test_versions.py
+
+sim: $(VENV)/.stamp-covey
+	@$(PY) -m covey.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 examples: $(VENV)/.stamp-examples
 	@set -e; for program in examples/0*.py; do \

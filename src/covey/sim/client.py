@@ -1,0 +1,198 @@
+"""A client: its real core, in a played shell without threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from covey.client.core import invariants
+from covey.client.core.ranges import Range, Status, Wishes
+from covey.ids import ClientId, TaskId, first_task_id
+from covey.payload import Pack
+from covey.sim.network import End, Node
+from covey.sim.worker import World, ask
+from covey.wire.base import Failure, Message
+from covey.wire.client_link import (
+    Answer,
+    Cancel,
+    DefineFunction,
+    Failed,
+    Finished,
+    Notice,
+    Release,
+    Retry,
+    Reverted,
+    Stored,
+    ToClient,
+    Want,
+    WorkerGone,
+    WorkerSeen,
+)
+from covey.wire.introductions import ClientIntroduction, Reception, Refusal
+
+
+class Client(Node):
+    """One client, and how its wishes stand."""
+
+    def __init__(self, world: World, number: ClientId, name: str) -> None:
+        super().__init__(name)
+        self.world = world
+        self.number = number
+        self.wishes = Wishes()
+        self.workers: dict[int, WorkerSeen] = {}
+        #: Shared tasks whose values workers keep under another id than ours.
+        self.kept_as: dict[TaskId, TaskId] = {}
+        self.introduction = ClientIntroduction(number, name, "0", "3", name)
+        self.welcome = False
+        #: Called once when the link is lost for good.
+        self.on_broken: Callable[[Client], None] = lambda _: None
+        self.broken = False
+        self._next = first_task_id(number)
+        self._functions: set[int] = set()
+        self._outbox: list[Message] = []
+        self._fetching: set[TaskId] = set()
+        self.end = End(self, Reception, self._on_batch, self._on_lost)
+
+    # Sending.
+
+    def new_tasks(self, n: int) -> TaskId:
+        """Return the first of so many new ids."""
+        base = self._next
+        self._next += n
+        return base
+
+    def hold(self, base: TaskId, n: int, label: str, name: str | None = None) -> Range:
+        """Hold futures of new tasks."""
+        wish = Range(base, n, label, name)
+        wish.held = n
+        self.wishes.add(wish)
+        return wish
+
+    def define(self, fn: int) -> None:
+        """Make sure that the scheduler knows a function."""
+        if fn not in self._functions:
+            self._functions.add(fn)
+            self.post(DefineFunction(fn, b"%8d" % fn, f"f{fn}", b"bytes of it"))
+
+    def post(self, message: Message) -> None:
+        """Send a message, once we have been taken in."""
+        self._outbox.append(message)
+        if self.welcome and not self.broken:
+            outbox, self._outbox = self._outbox, []
+            self.end.send(outbox)
+
+    def release(self, wish: Range, lo: int, n: int) -> None:
+        """Let go of some futures of a range."""
+        wish.held -= n
+        if wish.held <= 0:
+            self.wishes.remove(wish)
+            self.kept_as.pop(wish.base, None)
+        self.post(Release(((wish.base + lo, n),)))
+
+    def cancel(self, wish: Range, lo: int, n: int) -> None:
+        """Cancel what has not ended of a stretch."""
+        for index in range(lo, lo + n):
+            if wish.status[index] == Status.PENDING:
+                self.post(Cancel(((wish.base + index, 1),), "a user"))
+                why = Failure("cancelled", "TaskCancelled", "cancelled by this client")
+                wish.fail(index, 1, why)
+
+    def retry(self, wish: Range, index: int) -> None:
+        """Have a failed task run once more."""
+        if wish.status[index] == Status.ERROR:
+            self.post(Retry(((wish.base + index, 1),)))
+            wish.revert(index, 1)
+
+    # Hearing.
+
+    def _on_batch(self, end: End, batch: list[Any]) -> None:
+        if not self.welcome:
+            (first,) = batch
+            assert not isinstance(first, Refusal), first
+            self.welcome = True
+            end.reader.decode_as(ToClient)
+            outbox, self._outbox = self._outbox, []
+            if outbox:
+                end.send(outbox)
+            return
+        for message in batch:
+            self._HANDLERS[type(message)](self, message)
+        invariants.check(self.wishes)
+
+    def _on_lost(self, end: End) -> None:
+        del end
+        self.broken = True
+        self.on_broken(self)
+
+    def _on_finished(self, message: Finished) -> None:
+        pack = Pack.from_wire(message.sizes, message.data)
+        self.wishes.finished(message.base, pack)
+
+    def _on_stored(self, message: Stored) -> None:
+        if message.source not in {-1, message.base}:
+            self.kept_as[message.base] = message.source
+        self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
+
+    def _on_failed(self, message: Failed) -> None:
+        self.wishes.failed(message.base, message.n, message.failure)
+
+    def _on_reverted(self, message: Reverted) -> None:
+        self.wishes.reverted(message.base, message.n)
+
+    def _on_worker_seen(self, message: WorkerSeen) -> None:
+        self.workers[message.worker] = message
+
+    def _on_worker_gone(self, message: WorkerGone) -> None:
+        self.workers.pop(message.worker, None)
+
+    def _ignore(self, message: Message) -> None:
+        pass
+
+    #: What handles each kind of message.
+    _HANDLERS: ClassVar[dict[type, Callable[[Client, Any], None]]] = {
+        Finished: _on_finished,
+        Stored: _on_stored,
+        Failed: _on_failed,
+        Reverted: _on_reverted,
+        WorkerSeen: _on_worker_seen,
+        WorkerGone: _on_worker_gone,
+        Answer: _ignore,
+        Notice: _ignore,
+    }
+
+    # Fetching.
+
+    def value(self, wish: Range, index: int) -> bytes | None:
+        """Return the value of a task, if it is here."""
+        if index in wish.values:
+            value = wish.values[index]
+            assert isinstance(value, bytes)
+            return value
+        payload = wish.payload(index)
+        return None if payload is None else bytes(payload)
+
+    def fetch(self, wish: Range, index: int) -> None:
+        """Bring a value that rests on a worker; ask anew if it is not there."""
+        task = wish.base + index
+        place = wish.place(index)
+        if place is None or task in self._fetching or index in wish.values:
+            return
+        self._fetching.add(task)
+        kept_as = self.kept_as.get(task, task)
+
+        def taken(found: dict[TaskId, tuple[bytes, int]] | None) -> None:
+            self._fetching.discard(task)
+            if self.wishes.find(task) is not wish or wish.place(index) is None:
+                return
+            if found is not None and kept_as in found:
+                wish.values[index] = found[kept_as][0]
+                return
+            # Somewhere else by now, or being computed again: ask.
+            wish.revert(index, 1)
+            self.post(Want(((task, 1),)))
+
+        seen = self.workers.get(place[2])
+        if seen is None:
+            taken(None)
+        else:
+            ask(self.world, self, seen.addresses[0], ((kept_as, 1),), taken)

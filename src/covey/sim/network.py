@@ -1,0 +1,322 @@
+"""A network that is late, clogged, cut and in pieces: all that a network may be.
+
+A **connection** carries bytes both ways, in order.  What it carries may wait
+behind a blocked path and come when that heals, as TCP would send it again; or
+the connection breaks, and each end has got some of the bytes that were under
+way, cut anywhere.  Nothing is lost, doubled or reordered within one connection:
+that is what TCP promises and all that it does.
+
+Paths are blocked one way at a time; a partition blocks many.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+from covey.sim.timeline import Timeline, Trace
+from covey.wire.framing import FrameReader, batches, encode_frame
+
+#: A connection over which nothing has been acknowledged for so long breaks.
+SILENCE_SECONDS: Final = 30.0
+
+
+class Node:
+    """A process: it lives, it may be paused, and it ends."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.paused = False
+        self._held: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        #: Who waits for an answer of this process, and must hear of its end.
+        self.mourners: dict[int, Callable[[], None]] = {}
+        self.last_mourner = 0
+
+    def run(self, call: Callable[..., Any], *args: Any) -> None:
+        """Let something happen to this process: later if it is paused."""
+        if self.paused:
+            self._held.append((call, args))
+        elif self.alive:
+            call(*args)
+
+    def pause(self) -> None:
+        """Stop as SIGSTOP does."""
+        self.paused = True
+
+    def die(self) -> None:
+        """End as SIGKILL does it."""
+        self.alive = False
+        self._held.clear()
+        mourners, self.mourners = self.mourners, {}
+        for mourn in mourners.values():
+            mourn()
+
+    def resume(self) -> None:
+        """Go on, with everything that has come meanwhile."""
+        self.paused = False
+        held, self._held = self._held, []
+        for call, args in held:
+            self.run(call, *args)
+
+
+class Weather:
+    """How good the network is: latencies in seconds, bandwidth in bytes a second."""
+
+    def __init__(
+        self, latency: float = 1e-4, jitter: float = 1e-4, bandwidth: float = 1e9
+    ) -> None:
+        self.latency = latency
+        self.jitter = jitter
+        self.bandwidth = bandwidth
+
+
+class _Way:
+    """One direction of a connection."""
+
+    __slots__ = ("connection", "last", "queue", "source", "stuck", "target")
+
+    def __init__(self, connection: Connection, source: End, target: End) -> None:
+        self.connection = connection
+        self.source = source
+        self.target = target
+        self.last = 0.0
+        self.queue: deque[bytes] = deque()
+        #: How many arrivals wait for the path to heal.
+        self.stuck = 0
+
+
+class End:
+    """One side of a connection: messages in, batches of messages out."""
+
+    def __init__(
+        self,
+        node: Node,
+        union: Any,
+        on_batch: Callable[[End, list[Any]], None],
+        on_lost: Callable[[End], None],
+    ) -> None:
+        self.node = node
+        self.reader: FrameReader[Any] = FrameReader(union)
+        self.on_batch = on_batch
+        self.on_lost = on_lost
+        self.lost = False
+        #: Whatever the owner wants to remember of the other side.
+        self.peer = 0
+        #: The way out.
+        self.way: _Way | None = None
+
+    def send(self, messages: list[Any]) -> None:
+        """Send a batch; it is lost if the connection is."""
+        way = self.way
+        if way is not None and not self.lost:
+            for batch in batches(messages):
+                way.connection.network.carry(way, encode_frame(batch))
+
+    def close(self) -> None:
+        """Close the connection; what was sent before still arrives."""
+        if self.way is not None and not self.lost:
+            self.lost = True
+            self.way.connection.network.finish(self.way)
+
+
+class Connection:
+    """Two ends, and a way in each direction."""
+
+    def __init__(self, network: Network, near: End, far: End) -> None:
+        self.network = network
+        self.ends = (near, far)
+        self.ways = (_Way(self, near, far), _Way(self, far, near))
+        near.way, far.way = self.ways
+        self.broken = False
+
+    def joins(self, one: str, other: str) -> bool:
+        """Whether it runs between these two, either way."""
+        return {one, other} == {end.node.name for end in self.ends}
+
+
+class Network:
+    """All connections, and which paths are blocked."""
+
+    def __init__(
+        self, timeline: Timeline, rng: Random, weather: Weather, trace: Trace
+    ) -> None:
+        self.timeline = timeline
+        self.weather = weather
+        self.trace = trace
+        self._rng = rng
+        self.connections: list[Connection] = []
+        #: Since when a path is blocked: (source, target) -> time.
+        self._blocked: dict[tuple[str, str], float] = {}
+        #: What paths are slow: (source, target) -> more seconds.
+        self._clogged: dict[tuple[str, str], float] = {}
+        self._waiting: list[tuple[tuple[str, str], Callable[[bool], None]]] = []
+
+    # Connections.
+
+    def connect(self, near: End, far: End) -> Connection:
+        """Join two ends."""
+        connection = Connection(self, near, far)
+        self.connections.append(connection)
+        return connection
+
+    def latency(self, source: str, target: str, nbytes: int = 0) -> float:
+        """Draw how long something takes on a path."""
+        weather = self.weather
+        return (
+            weather.latency
+            + weather.jitter * self._rng.random()
+            + nbytes / weather.bandwidth
+            + self._clogged.get((source, target), 0.0)
+        )
+
+    def carry(self, way: _Way, data: bytes) -> None:
+        """Send bytes on their way."""
+        if way.connection.broken:
+            return
+        source, target = way.source.node.name, way.target.node.name
+        due = self.timeline.now + self.latency(source, target, len(data))
+        way.last = max(way.last, due)
+        way.queue.append(data)
+        self.timeline.at(way.last, self._arrive, way)
+
+    def _arrive(self, way: _Way) -> None:
+        if way.connection.broken or not way.queue:
+            return
+        path = (way.source.node.name, way.target.node.name)
+        if path in self._blocked:
+            way.stuck += 1
+            return
+        self._deliver(way, way.queue.popleft())
+
+    def _deliver(self, way: _Way, data: bytes) -> None:
+        source, target = way.source.node, way.target.node
+        self.trace.note(self.timeline.now, f"{source.name} > {target.name}", data)
+        target.run(self._take, way.target, data)
+
+    def _take(self, end: End, data: bytes) -> None:
+        end.reader.feed(data)
+        while not end.lost:
+            batch = end.reader.next_batch()
+            if batch is None:
+                return
+            end.on_batch(end, batch)
+
+    def finish(self, way: _Way) -> None:
+        """One end closes: the other hears of it when all bytes have come."""
+        due = self.timeline.now + self.latency(
+            way.source.node.name, way.target.node.name
+        )
+        self.timeline.at(max(way.last, due), self._finished, way)
+
+    def _finished(self, way: _Way) -> None:
+        connection = way.connection
+        if way.queue and not connection.broken:
+            self.timeline.after(0.1, self._finished, way)
+            return
+        connection.broken = True
+        self._forget(connection)
+        self._tell_lost(way.target)
+
+    def break_(self, connection: Connection) -> None:
+        """A connection breaks: each end gets some of what was under way, or none."""
+        if connection.broken:
+            return
+        connection.broken = True
+        self._forget(connection)
+        for way in connection.ways:
+            data = b"".join(way.queue)
+            way.queue.clear()
+            path = (way.source.node.name, way.target.node.name)
+            if data and path not in self._blocked:
+                part = data[: self._rng.randrange(len(data) + 1)]
+                self._deliver(way, part)
+            self.timeline.after(self._rng.random(), self._tell_lost, way.target)
+
+    def _forget(self, connection: Connection) -> None:
+        if connection in self.connections:
+            self.connections.remove(connection)
+
+    def _tell_lost(self, end: End) -> None:
+        def tell() -> None:
+            if not end.lost:
+                end.lost = True
+                end.on_lost(end)
+
+        end.node.run(tell)
+
+    def gone(self, node: Node) -> None:
+        """A process is gone, and with it its ends of all connections."""
+        for connection in list(self.connections):
+            if any(end.node is node for end in connection.ends):
+                self.break_(connection)
+
+    # Paths.
+
+    def blocked(self, source: str, target: str) -> bool:
+        """Whether nothing gets from one to the other."""
+        return (source, target) in self._blocked
+
+    def block(self, source: str, target: str) -> None:
+        """Let nothing get from one to the other until it heals."""
+        if (source, target) not in self._blocked:
+            self._blocked[source, target] = self.timeline.now
+            self.timeline.after(
+                SILENCE_SECONDS, self._silent, source, target, self.timeline.now
+            )
+
+    def _silent(self, source: str, target: str, since: float) -> None:
+        """Without acknowledgements, both ends give a connection up at last."""
+        if self._blocked.get((source, target)) != since:
+            return
+        for connection in list(self.connections):
+            if connection.joins(source, target):
+                self.break_(connection)
+        self._settle_waiting((source, target), healed=False)
+
+    def heal(self, source: str, target: str) -> None:
+        """What was stuck on a path gets through."""
+        if self._blocked.pop((source, target), None) is None:
+            return
+        for connection in self.connections:
+            for way in connection.ways:
+                if (way.source.node.name, way.target.node.name) == (source, target):
+                    stuck, way.stuck = way.stuck, 0
+                    for _ in range(stuck):
+                        way.last = max(way.last, self.timeline.now)
+                        self.timeline.at(way.last, self._arrive, way)
+        self._settle_waiting((source, target), healed=True)
+
+    def heal_all(self) -> None:
+        """Make the whole network good."""
+        for source, target in list(self._blocked):
+            self.heal(source, target)
+        self._clogged.clear()
+
+    def clog(self, source: str, target: str, seconds: float) -> None:
+        """Make a path slower, or with 0 as fast as the others."""
+        if seconds:
+            self._clogged[source, target] = seconds
+        else:
+            self._clogged.pop((source, target), None)
+
+    def pass_path(
+        self, source: str, target: str, nbytes: int, then: Callable[[bool], None]
+    ) -> None:
+        """Get something from one to another; *then* hears whether it came."""
+
+        def arrive() -> None:
+            if (source, target) in self._blocked:
+                self._waiting.append(((source, target), then))
+            else:
+                then(True)
+
+        self.timeline.after(self.latency(source, target, nbytes), arrive)
+
+    def _settle_waiting(self, path: tuple[str, str], *, healed: bool) -> None:
+        waiting = [then for where, then in self._waiting if where == path]
+        self._waiting = [entry for entry in self._waiting if entry[0] != path]
+        for then in waiting:
+            then(healed)

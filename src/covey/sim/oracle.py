@@ -1,0 +1,205 @@
+"""What every task must come to, known beforehand.
+
+The oracle knows all recipes, so it knows all values; and it is told of everything
+that may excuse a failure.  A value that is wrong, or a failure without excuse, is
+a bug, wherever it shows first.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+from covey.ids import RunId, TaskId
+from covey.scheduler.core.workers import LOSSES_MAX
+from covey.sim.runners import Inputs
+from covey.sim.tasks import Recipe, decode, value_of
+from covey.wire.base import DEFAULT_OPTIONS, Failure, Options
+
+
+class Wrong(AssertionError):
+    """Something came out otherwise than it must."""
+
+
+#: Kinds that fail only so long as they may not be tried again.
+_PASSING: Final = {"flaky": "raised", "crashes-once": "died"}
+_LASTING: Final = {"raises": "raised", "crashes": "died"}
+
+
+class Oracle:
+    """All recipes and excuses; and what runs the tasks, for it must know them."""
+
+    def __init__(self) -> None:
+        self._recipes: dict[TaskId, Recipe] = {}
+        self._payloads: dict[TaskId, bytes] = {}
+        self._options: dict[int, Options] = {}
+        self._values: dict[TaskId, bytes] = {}
+        self._last = 0
+        #: Recipes whose tasks somebody has cancelled, and whose process was killed.
+        self.cancelled: set[int] = set()
+        self.killed: set[int] = set()
+        #: Tasks that nobody could make again, and that may have been let go of
+        #: before the question for them came.
+        self.brought: set[TaskId] = set()
+        self.unsure: set[TaskId] = set()
+        #: How many workers were lost, whether connections were, and whether data
+        #: could be out of reach.
+        self.losses = 0
+        self.cut = False
+        self.out_of_reach = False
+        #: How many attempts of each recipe have come to their end.
+        self.attempts: dict[int, int] = {}
+        self.runs = 0
+
+    def new_number(self) -> int:
+        """Return a number for a recipe."""
+        self._last += 1
+        return self._last
+
+    def know(self, task: TaskId, recipe: Recipe, payload: bytes, how: Options) -> None:
+        """A task is wished for."""
+        self._recipes[task] = recipe
+        self._payloads[task] = payload
+        self._options[recipe.number] = how
+
+    def know_data(self, task: TaskId) -> bytes:
+        """A client brings a value; return it."""
+        number = self.new_number()
+        value = blake2b(number.to_bytes(8, "little"), digest_size=16).digest()
+        self._recipes[task] = Recipe(number)
+        self._options[number] = DEFAULT_OPTIONS
+        self._values[task] = value
+        return value
+
+    def number_of(self, task: TaskId) -> int:
+        """Return the number of a task's recipe."""
+        return self._recipes[task].number
+
+    def value(self, task: TaskId) -> bytes:
+        """Return the one value that a task may have."""
+        todo = [task]
+        values = self._values
+        while todo:
+            current = todo[-1]
+            if current in values:
+                todo.pop()
+                continue
+            inputs = self._recipes[current].inputs
+            missing = [needed for needed in inputs if needed not in values]
+            if missing:
+                todo += missing
+                continue
+            payload = self._payloads[current]
+            values[current] = value_of(payload, [values[i] for i in inputs])
+            todo.pop()
+        return values[task]
+
+    # Running.
+
+    def begin(self, payload: bytes, task: TaskId) -> Recipe:
+        """A task is about to run."""
+        recipe = decode(payload)
+        if task not in self._recipes or self._payloads.get(task) != payload:
+            raise Wrong(f"task {task:x} was given the arguments of another one")
+        self.runs += 1
+        return recipe
+
+    def fails(self, recipe: Recipe) -> str:
+        """Return how this attempt at a task fails."""
+        count = self.attempts[recipe.number] = self.attempts.get(recipe.number, 0) + 1
+        match recipe.kind:
+            case "raises" | "crashes":
+                return recipe.kind
+            case "flaky":
+                return "raises" if count == 1 else ""
+            case "crashes-once":
+                return "crashes" if count == 1 else ""
+        return ""
+
+    def value_made(
+        self, payload: bytes, recipe: Recipe, task: TaskId, inputs: Inputs
+    ) -> bytes:
+        """A task computes its value, of whatever inputs it was given."""
+        given = [inputs.values[needed] for needed in recipe.inputs]
+        made = value_of(payload, given)
+        if made != self.value(task):
+            raise Wrong(f"task {task:x} ran with wrong inputs")
+        return made
+
+    # Judging.
+
+    def check_value(self, task: TaskId, value: bytes) -> None:
+        """A client was shown a value.
+
+        Raises:
+            Wrong: it is another one than it must be.
+        """
+        if value != self.value(task):
+            raise Wrong(f"task {task:x} came to a wrong value")
+
+    def check_failure(self, task: TaskId, failure: Failure) -> None:
+        """A client was told of a failure.
+
+        Raises:
+            Wrong: nothing excuses it.
+        """
+        todo, seen = [task], {task}
+        while todo:
+            current = todo.pop()
+            if self._excused(current, failure):
+                return
+            for needed in self._recipes[current].inputs:
+                if needed not in seen:
+                    seen.add(needed)
+                    todo.append(needed)
+        raise Wrong(
+            f"task {task:x} failed without reason: {failure.kind}: {failure.message}"
+        )
+
+    def _excused(self, task: TaskId, failure: Failure) -> bool:
+        recipe = self._recipes[task]
+        number = recipe.number
+        options = self._options[number]
+        kind = failure.kind
+        if _LASTING.get(recipe.kind) == kind:
+            return True
+        if _PASSING.get(recipe.kind) == kind and not options.retries:
+            return True
+        match kind:
+            case "cancelled":
+                return number in self.cancelled or task in self.unsure
+            case "timeout":
+                return options.timeout_seconds > 0
+            case "died":
+                if number in self.killed:
+                    return True
+                return self.losses > LOSSES_MAX and "was lost with" in failure.message
+            case "lost":
+                if task in self.brought and (
+                    self.losses > 0 or self.cut or self.out_of_reach
+                ):
+                    return True
+                return self.out_of_reach and "could not be brought" in failure.message
+        return False
+
+
+class OracleWork:
+    """The oracle as the runners see it."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self._oracle = oracle
+
+    def begin(self, payload: bytes, task: TaskId) -> Recipe:
+        """A task is about to run: say how."""
+        return self._oracle.begin(payload, task)
+
+    def fails(self, recipe: Recipe) -> str:
+        """Return how this attempt fails."""
+        return self._oracle.fails(recipe)
+
+    def value(
+        self, payload: bytes, recipe: Recipe, run: RunId, task: TaskId, inputs: Inputs
+    ) -> bytes:
+        """Return the value of a task that has run."""
+        del run
+        return self._oracle.value_made(payload, recipe, task, inputs)

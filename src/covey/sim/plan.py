@@ -1,0 +1,183 @@
+"""What a seed stands for: a cluster, wishes, faults; all of it drawn beforehand.
+
+The configuration itself is drawn, too ("swarm"): which kinds of fault exist in
+this run at all, how often they come, which tasks there are.  Runs with few kinds
+of fault, but many of them, find what a mix of everything hides.
+
+Wishes and faults each bring a seed of their own, so that a plan with some of
+them taken out is still the same plan otherwise: that is what makes it shrink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+import msgspec
+
+#: Faults of the simulator: what each does is told in ``faults``.
+FAULTS: Final = (
+    "crash",
+    "runner-crash",
+    "pause",
+    "partition",
+    "one-way",
+    "clog",
+    "cut",
+    "slow",
+    "swizzle",
+    "join",
+    "retire",
+    "client-gone",
+)
+
+#: What users wish for: see ``users``.
+WISHES: Final = (
+    "map",
+    "chain",
+    "reduce",
+    "graph",
+    "named",
+    "scatter",
+    "place",
+    "want",
+    "release",
+    "cancel",
+    "retry",
+    "look",
+    "detach",
+)
+
+#: How tasks may behave; plain ones are always there.
+KINDS: Final = (
+    "large",
+    "blocking",
+    "raises",
+    "flaky",
+    "crashes",
+    "crashes-once",
+    "hangs",
+)
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """Something that a user does."""
+
+    at: float
+    client: int
+    kind: str
+    seed: int
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something that goes wrong, and for how long."""
+
+    at: float
+    kind: str
+    seconds: float
+    seed: int
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """All that a seed stands for.
+
+    Attributes:
+        seed: what it was drawn from; also decides latencies and the like.
+        clients: how many there are.
+        workers: how many there are at first, each with ``runners`` processes of
+            ``threads`` slots.
+        latency: of the network, in seconds; ``jitter`` comes on top.
+        task_seconds: about how long tasks run.
+        kinds: how tasks may behave, beside plain ones.
+        odd: how many of the tasks behave otherwise than plainly.
+        tasks: about how many tasks one wish has, at most.
+        check_every: invariants are checked after so many steps of the scheduler.
+        wishes: what users do, in order of time.
+        faults: what goes wrong, in order of time.
+    """
+
+    seed: int
+    clients: int
+    workers: int
+    runners: int
+    threads: int
+    latency: float
+    jitter: float
+    task_seconds: float
+    kinds: tuple[str, ...]
+    odd: float
+    tasks: int
+    check_every: int
+    wishes: tuple[Wish, ...]
+    faults: tuple[Fault, ...]
+
+    def only(
+        self, wishes: Sequence[int] | None = None, faults: Sequence[int] | None = None
+    ) -> Plan:
+        """Return the plan with some of its wishes and faults, by their places."""
+        chosen = self
+        if wishes is not None:
+            some = tuple(self.wishes[i] for i in wishes)
+            chosen = msgspec.structs.replace(chosen, wishes=some)
+        if faults is not None:
+            few = tuple(self.faults[i] for i in faults)
+            chosen = msgspec.structs.replace(chosen, faults=few)
+        return chosen
+
+
+def _some(rng: Random, all_of: Sequence[str], share: float) -> tuple[str, ...]:
+    return tuple(one for one in all_of if rng.random() < share)
+
+
+def draw(seed: int) -> Plan:
+    """Draw the plan of a seed."""
+    rng = Random(seed)
+    span = rng.choice((0.5, 2.0, 8.0))
+    clients = rng.choice((1, 1, 2, 3))
+    # Wishes that make something come more often than those that take it away.
+    makers, others = WISHES[:7], WISHES[7:]
+    kinds_of_wish = [*_some(rng, makers, 0.7), "map"] * 3 + list(
+        _some(rng, others, 0.6)
+    )
+    wishes = sorted(
+        (
+            Wish(
+                rng.random() * span,
+                rng.randrange(clients),
+                rng.choice(kinds_of_wish),
+                rng.getrandbits(32),
+            )
+            for _ in range(rng.randrange(3, 25))
+        ),
+        key=lambda wish: wish.at,
+    )
+    kinds_of_fault = _some(rng, FAULTS, rng.choice((0.1, 0.3, 0.6)))
+    faults = sorted(
+        (
+            Fault(
+                rng.random() * span,
+                rng.choice(kinds_of_fault),
+                rng.choice((0.01, 0.1, 1.0, 5.0, 40.0)) * rng.random(),
+                rng.getrandbits(32),
+            )
+            for _ in range(rng.randrange(1, 12) if kinds_of_fault else 0)
+        ),
+        key=lambda fault: fault.at,
+    )
+    return Plan(
+        seed=seed,
+        clients=clients,
+        workers=rng.randrange(1, 6),
+        runners=rng.randrange(1, 4),
+        threads=rng.choice((1, 1, 2, 3)),
+        latency=rng.choice((1e-4, 1e-3, 0.02)),
+        jitter=rng.choice((1e-5, 1e-3, 0.05)),
+        task_seconds=rng.choice((1e-4, 0.003, 0.05, 0.5)),
+        kinds=_some(rng, KINDS, rng.choice((0.0, 0.3, 0.7))),
+        odd=rng.choice((0.02, 0.1, 0.3)),
+        tasks=rng.choice((4, 12, 40)),
+        check_every=rng.choice((1, 4, 16)),
+        wishes=tuple(wishes),
+        faults=tuple(faults),
+    )

@@ -1,0 +1,362 @@
+"""A worker: the real core in a played shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, ClassVar, Final, Protocol
+
+from covey.ids import TaskId
+from covey.payload import Pack
+from covey.sim.network import Network, Node
+from covey.sim.runners import Batch, Inputs, Runner, Work
+from covey.sim.timeline import Timeline
+from covey.wire.base import Extent, Message
+from covey.wire.introductions import WorkerIntroduction
+from covey.wire.worker_link import Leaving, Ran
+from covey.worker.core import invariants, orders
+from covey.worker.core.machine import WorkerCore
+
+#: How long a runner takes to come up.
+START_SECONDS: Final = 0.1
+
+#: Results up to about this size ride along to whoever waits for them.
+INLINE_BYTES: Final = 2048
+
+
+class World(Protocol):
+    """What a worker knows of the world."""
+
+    timeline: Timeline
+    network: Network
+    rng: Random
+    work: Work
+
+    def worker_at(self, address: str) -> Worker | None:
+        """Return the worker that serves its data at an address, if it lives."""
+
+
+class Upstream(Protocol):
+    """The link to the scheduler."""
+
+    def send(self, messages: list[Any]) -> None:
+        """Send messages."""
+
+
+class Worker(Node):
+    """One worker, with its slots, its store and its data port."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        *,
+        runners: int,
+        threads: int,
+        address: str,
+        resources: dict[str, float] | None = None,
+        check: bool = True,
+    ) -> None:
+        super().__init__(name)
+        self.world = world
+        self.timeline = world.timeline
+        self.rng = world.rng
+        self.work = world.work
+        self.slowness = 1.0
+        self.address = address
+        self.core = WorkerCore(runners, threads)
+        self.threads = threads
+        self.introduction = WorkerIntroduction(
+            name, runners * threads, resources or {}, (address,), name, 0, "0", "3", 1
+        )
+        self.upstream: Upstream | None = None
+        self.on_quit: Callable[[Worker], None] = lambda _: None
+        self.store: dict[TaskId, bytes] = {}
+        #: How large the values that do not ride along are taken to be.
+        self.sizes: dict[TaskId, int] = {}
+        self._check = check
+        self._arguments: dict[int, tuple[TaskId, Pack]] = {}
+        self._functions: set[int] = set()
+        self._peers: dict[int, str] = {}
+        self._arrived: tuple[TaskId, list[bytes], int] | None = None
+        self._outbox: list[Message] = []
+        self._wake = 0
+        self.runners: list[Runner] = []
+        for number in range(runners):
+            runner = Runner(self, number, threads)
+            self.runners.append(runner)
+            runner.start(0.0)
+
+    @property
+    def keeps_arguments(self) -> bool:
+        """Whether arguments of any run are still kept."""
+        return bool(self._arguments)
+
+    @property
+    def node(self) -> Node:
+        """The process itself."""
+        return self
+
+    # The core.
+
+    def hear_scheduler(self, batch: list[Any]) -> None:
+        """Messages have come from the scheduler."""
+        self._step(orders.Told(batch))
+
+    def hear_control(self, event: orders.AnyEvent) -> None:
+        """A runner's control socket said something."""
+        self._step(event)
+
+    def hear(self, slot: int, says: list[Any]) -> None:
+        """A slot said something."""
+        for kind, run, task, *rest in says:
+            if kind == "ran":
+                self._ran(slot, run, task, *rest)
+            elif kind == "failed":
+                seconds, failure = rest
+                self._step(orders.SlotFailed(slot, run, task, seconds, failure))
+            elif kind == "blocked":
+                self._step(orders.SlotBlocked(slot, run, task))
+            else:
+                self._step(orders.SlotResumed(slot, run, task))
+
+    def _ran(
+        self,
+        slot: int,
+        run: int,
+        base: TaskId,
+        values: list[bytes],
+        seconds: float,
+        large: bool,
+    ) -> None:
+        nbytes = 200_000 if large else sum(map(len, values))
+        self._arrived = (base, values, nbytes if large else 0)
+        inline = nbytes <= INLINE_BYTES * len(values)
+        event = orders.SlotRan(slot, run, base, len(values), seconds, nbytes, inline)
+        self._step(event)
+        self._arrived = None
+
+    def leave(self) -> None:
+        """Ask to leave in good order."""
+        self._outbox.append(Leaving())
+        self._send()
+
+    def _step(self, event: orders.AnyEvent) -> None:
+        for order in self.core.step(event, self.timeline.now):
+            self._EXECUTE[type(order)](self, order)
+        if self._check:
+            invariants.check(self.core.state)
+        self._send()
+
+    def _send(self) -> None:
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            if self.upstream is not None:
+                self.upstream.send(outbox)
+
+    def _tell(self, order: orders.Tell) -> None:
+        self._outbox.append(order.message)
+
+    def _report(self, order: orders.Report) -> None:
+        tasks = range(order.base, order.base + order.n)
+        pack = Pack.of([self.store[task] for task in tasks])
+        self._outbox.append(
+            Ran(
+                order.run,
+                order.base,
+                order.n,
+                order.seconds,
+                pack.sizes_bytes(),
+                bytes(pack.data),
+            )
+        )
+
+    # Slots.
+
+    def _dispatch(self, order: orders.Dispatch) -> None:
+        runner = self.runners[order.slot // self.threads]
+        if runner.dead:
+            return  # Its end is about to be heard of.
+        assert order.fn in self._functions
+        base, pack = self._arguments[order.run]
+        part = pack.cut(order.base - base, order.base - base + order.n)
+        values: dict[TaskId, bytes] = {}
+        if order.aligned or order.whole:
+            extents = [*((task, order.n) for task in order.aligned), *order.whole]
+            for first, n in extents:
+                for task in range(first, first + n):
+                    # A task that starts without its inputs is what must not be.
+                    values[task] = self.store[task]
+            for alias, real in order.renamed:
+                values[alias] = self.store[real]
+        slot = runner.slots[order.slot % self.threads]
+        batch = Batch(order.run, order.base, part, Inputs(values))
+        slot.inward.send(slot.take, batch)
+
+    def _stow(self, order: orders.Stow) -> None:
+        assert self._arrived is not None
+        base, values, size = self._arrived
+        for task in range(order.base, order.base + order.n):
+            # What is there already stays as it is.
+            self.store.setdefault(task, values[task - base])
+            if size:
+                self.sizes[task] = size
+
+    def _flush(self, order: orders.Flush) -> None:
+        runner = self.runners[order.slot // self.threads]
+        runner.control(runner.slots[order.slot % self.threads].flush)
+
+    def _retract(self, order: orders.Retract) -> None:
+        runner = self.runners[order.slot // self.threads]
+        runner.control(runner.retract, runner.slots[order.slot % self.threads])
+
+    def _interrupt(self, order: orders.Interrupt) -> None:
+        runner = self.runners[order.slot // self.threads]
+        slot = runner.slots[order.slot % self.threads]
+        runner.control(slot.interrupt, order.run, order.task)
+
+    def _kill(self, order: orders.Kill) -> None:
+        runner = self.runners[order.runner]
+        self.timeline.after(0.001, self.run, runner.crash, "SIGKILL")
+
+    def _spawn(self, order: orders.Spawn) -> None:
+        runner = Runner(self, order.runner, self.threads)
+        self.runners[order.runner] = runner
+        runner.start(START_SECONDS * (0.5 + self.rng.random()))
+
+    # Data.
+
+    def _keep_function(self, order: orders.KeepFunction) -> None:
+        self._functions.add(order.fn)
+
+    def _keep_arguments(self, order: orders.KeepArguments) -> None:
+        pack = Pack.from_wire(order.sizes, order.data)
+        self._arguments[order.run] = (order.base, pack)
+
+    def _end_run(self, order: orders.EndRun) -> None:
+        self._arguments.pop(order.run, None)
+
+    def _keep_values(self, order: orders.KeepValues) -> None:
+        pack = Pack.from_wire(order.sizes, order.data)
+        for task, value in enumerate(pack, order.base):
+            self.store.setdefault(task, bytes(value))
+
+    def _drop_values(self, order: orders.DropValues) -> None:
+        store = self.store
+        for base, n in order.extents:
+            for task in range(base, base + n) if n <= len(store) else list(store):
+                if base <= task < base + n:
+                    store.pop(task, None)
+                    self.sizes.pop(task, None)
+
+    def _know_peer(self, order: orders.KnowPeer) -> None:
+        self._peers[order.worker] = order.addresses[0]
+
+    def _fetch_from(self, order: orders.FetchFrom) -> None:
+        address = self._peers[order.worker]
+
+        def taken(found: dict[TaskId, tuple[bytes, int]] | None) -> None:
+            base, n = order.extent
+            if found is None or any(t not in found for t in range(base, base + n)):
+                self._step(orders.FetchFailed(order.extent, order.worker))
+                return
+            self._take_in(found)
+            nbytes = sum(size for _, size in found.values())
+            self._step(orders.Fetched(order.extent, nbytes))
+
+        ask(self.world, self, address, (order.extent,), taken)
+
+    def _take_in(self, found: dict[TaskId, tuple[bytes, int]]) -> None:
+        for task, (value, size) in found.items():
+            self.store.setdefault(task, value)
+            if size > INLINE_BYTES:
+                self.sizes[task] = size
+
+    def lend(self, extents: tuple[Extent, ...]) -> dict[TaskId, tuple[bytes, int]]:
+        """Return what there is of some tasks, and how large it is."""
+        return {
+            task: (self.store[task], self.sizes.get(task, len(self.store[task])))
+            for base, n in extents
+            for task in range(base, base + n)
+            if task in self.store
+        }
+
+    # The rest.
+
+    def _quit(self, order: orders.Quit) -> None:
+        del order
+        self.on_quit(self)
+
+    def _wake_at(self, order: orders.WakeAt) -> None:
+        self._wake += 1
+        self.timeline.at(order.time, self.run, self._tick, self._wake)
+
+    def _tick(self, wake: int) -> None:
+        if wake == self._wake:
+            self._step(orders.Tick())
+
+    #: What carries out each kind of order.
+    _EXECUTE: ClassVar[dict[type, Callable[[Worker, Any], None]]] = {
+        orders.Tell: _tell,
+        orders.Report: _report,
+        orders.Stow: _stow,
+        orders.Flush: _flush,
+        orders.Dispatch: _dispatch,
+        orders.EndRun: _end_run,
+        orders.Retract: _retract,
+        orders.Interrupt: _interrupt,
+        orders.Kill: _kill,
+        orders.Spawn: _spawn,
+        orders.FetchFrom: _fetch_from,
+        orders.KeepFunction: _keep_function,
+        orders.KeepArguments: _keep_arguments,
+        orders.KeepValues: _keep_values,
+        orders.DropValues: _drop_values,
+        orders.KnowPeer: _know_peer,
+        orders.Quit: _quit,
+        orders.WakeAt: _wake_at,
+    }
+
+
+def ask(
+    world: World,
+    asker: Node,
+    address: str,
+    extents: tuple[Extent, ...],
+    taken: Callable[[dict[TaskId, tuple[bytes, int]] | None], None],
+) -> None:
+    """Fetch values over the data plane; *taken* gets them, or ``None``.
+
+    The values are as they are when the question arrives.  Whoever asks a
+    process that is gone hears so; behind a blocked path it waits, and hears at
+    last that nothing came.
+    """
+    network = world.network
+    holder = world.worker_at(address)
+    there = holder.name if holder is not None else address
+
+    def answer(found: dict[TaskId, tuple[bytes, int]] | None) -> None:
+        def arrived(came: bool) -> None:
+            asker.run(taken, found if came else None)
+
+        nbytes = sum(size for _, size in found.values()) if found else 0
+        network.pass_path(there, asker.name, nbytes, arrived)
+
+    def asked(came: bool) -> None:
+        if not came:
+            asker.run(taken, None)
+            return
+        if holder is None or not holder.alive:
+            answer(None)
+            return
+        holder.last_mourner += 1
+        number = holder.last_mourner
+        holder.mourners[number] = lambda: answer(None)
+
+        def lend() -> None:
+            del holder.mourners[number]
+            answer(holder.lend(extents))
+
+        holder.run(lend)
+
+    network.pass_path(asker.name, there, 64, asked)

@@ -1,0 +1,264 @@
+"""One run: a plan carried out from its first wish to the last release.
+
+First things go wrong while users wish (**safety**: nothing may ever come out
+wrong).  Then the network heals and workers come back, and everything that anybody
+still waits for must come to its end (**liveness**).  At last all is let go of, and
+nothing may be left.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from covey.ids import ClientId, TaskId
+from covey.scheduler.core import invariants
+from covey.sim.client import Client
+from covey.sim.faults import DO
+from covey.sim.network import End, Network, Node, Weather
+from covey.sim.oracle import Oracle, OracleWork, Wrong
+from covey.sim.plan import Fault, Plan, Wish
+from covey.sim.runners import Work
+from covey.sim.scheduler import Scheduler
+from covey.sim.timeline import Timeline, Trace
+from covey.sim.users import User
+from covey.sim.worker import Worker
+from covey.wire.introductions import Reception, Welcome
+from covey.wire.worker_link import ToWorker
+
+#: After everything has healed, all must have ended within this time ...
+LIVENESS_SECONDS: Final = 300.0
+
+#: ... which is looked at so often.
+LOOK_SECONDS: Final = 0.5
+
+#: More calls than this in one run mean that it runs in circles.
+CALLS_MAX: Final = 400_000
+
+
+class World:
+    """A scheduler, workers, users, and what happens to them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.timeline = Timeline()
+        self.trace = Trace()
+        self.rng = Random(plan.seed ^ 0x5EED)
+        weather = Weather(plan.latency, plan.jitter, 1e8)
+        self.network = Network(
+            self.timeline, Random(plan.seed ^ 0xA1B2), weather, self.trace
+        )
+        self.oracle = Oracle()
+        self.work: Work = OracleWork(self.oracle)
+        self.scheduler = Scheduler(self.timeline, check_every=plan.check_every)
+        self.workers: dict[str, Worker] = {}
+        self.users: list[User] = []
+        self._last_client = 0
+        self._lives = 0
+        self._healed = False
+        for index in range(plan.workers):
+            self.new_worker(f"w{index}")
+        for _ in range(plan.clients):
+            self.new_user()
+
+    # Who is there.
+
+    def living_workers(self) -> list[Worker]:
+        """Return the workers that live."""
+        return [worker for worker in self.workers.values() if worker.alive]
+
+    def nodes(self) -> list[Node]:
+        """Return all processes that live."""
+        clients = [user.client for user in self.users]
+        return [self.scheduler, *self.living_workers(), *clients]
+
+    def worker_at(self, address: str) -> Worker | None:
+        """Return the worker that serves its data at an address, if it lives."""
+        for worker in self.workers.values():
+            if worker.address == address and worker.alive:
+                return worker
+        return None
+
+    # Coming and going.
+
+    def new_worker(self, name: str) -> None:
+        """A worker starts, and joins."""
+        self._lives += 1
+        plan = self.plan
+        worker = Worker(
+            self,
+            name,
+            runners=plan.runners,
+            threads=plan.threads,
+            address=f"tcp://{name}:{self._lives}",
+            resources={"gpu": 1.0},
+        )
+        self.workers[name] = worker
+        worker.on_quit = self._let_go
+        welcome = False
+
+        def on_batch(end: End, batch: list[object]) -> None:
+            nonlocal welcome
+            if welcome:
+                worker.hear_scheduler(batch)
+                return
+            (first,) = batch
+            assert isinstance(first, Welcome)
+            welcome = True
+            end.reader.decode_as(ToWorker)
+
+        end = End(worker, Reception, on_batch, lambda _: self._cut_off(worker))
+        self.network.connect(end, self.scheduler.accept())
+        worker.upstream = end
+        end.send([worker.introduction])
+
+    def _cut_off(self, worker: Worker) -> None:
+        """A worker without its scheduler has nothing to live for."""
+        self.lose_worker(worker, back_in=1.0)
+
+    def _let_go(self, worker: Worker) -> None:
+        """The scheduler lets a worker go that wanted to leave."""
+        if worker.alive:
+            state = self.scheduler.core.state
+            if all(other.leaving for other in state.workers.values()):
+                # Nobody was left who could take what only it had.
+                self.oracle.losses += 1
+            worker.die()
+            self.network.gone(worker)
+        if self._healed:
+            self._come_back(worker.name)
+
+    def lose_worker(self, worker: Worker, *, back_in: float) -> None:
+        """A worker ends as it is; one of the same name comes later."""
+        if worker.alive:
+            self.oracle.losses += 1
+            worker.die()
+            self.network.gone(worker)
+            self.timeline.after(back_in, self._come_back, worker.name)
+
+    def _come_back(self, name: str) -> None:
+        if not self.workers[name].alive:
+            self.new_worker(name)
+
+    def new_user(self) -> User:
+        """A user comes, with a client."""
+        self._last_client += 1
+        number = ClientId(2 * self._last_client + 1)
+        client = Client(self, number, f"client{self._last_client}")
+        user = User(self, client, self.plan, self.oracle, lambda: self.users)
+        client.on_broken = lambda _: self.lose_client(user)
+        self.network.connect(client.end, self.scheduler.accept())
+        client.end.send([client.introduction])
+        self.users.append(user)
+        return user
+
+    def lose_client(self, user: User) -> None:
+        """A client ends, and with it all its wishes."""
+        if user in self.users:
+            self.users.remove(user)
+            user.client.die()
+            self.network.gone(user.client)
+
+    # Running.
+
+    def run(self) -> None:
+        """Carry the plan out.
+
+        Raises:
+            AssertionError: something came out wrong, or never; or an invariant of a
+                core does not hold.
+        """
+        plan = self.plan
+        for wish in plan.wishes:
+            self.timeline.at(wish.at, self._wish, wish)
+        for fault in plan.faults:
+            self.timeline.at(fault.at, self._fault, fault)
+        times = [wish.at for wish in plan.wishes] + [fault.at for fault in plan.faults]
+        last = max(times, default=0.0)
+        self._until(last + 0.001)
+        longest = max((fault.seconds for fault in plan.faults), default=0.0)
+        self._until(last + min(longest, 45.0))
+        self._heal()
+        self._finish()
+        self._let_go_of_all()
+
+    def _until(self, time: float) -> None:
+        self.timeline.run(time, at_most=CALLS_MAX)
+
+    def _wish(self, wish: Wish) -> None:
+        while len(self.users) <= wish.client:
+            self.new_user()
+        user = self.users[wish.client]
+        user.client.run(user.do, wish)
+
+    def _fault(self, fault: Fault) -> None:
+        self.trace.note(self.timeline.now, f"fault {fault.kind}")
+        DO[fault.kind](self, fault, Random(fault.seed))
+
+    def _heal(self) -> None:
+        """From now on nothing goes wrong any more."""
+        self._healed = True
+        self.trace.note(self.timeline.now, "all heals")
+        self.network.heal_all()
+        for node in self.nodes():
+            if node.paused:
+                node.resume()
+        for worker in self.living_workers():
+            worker.slowness = 1.0
+        for name in list(self.workers):
+            self._come_back(name)
+
+    def _finish(self) -> None:
+        """Everything that somebody waits for comes to its end."""
+        deadline = self.timeline.now + LIVENESS_SECONDS
+        # A list, for all of them are to look and fetch.
+        while not all([user.look() for user in self.users]):  # noqa: C419
+            if self.timeline.now > deadline:
+                raise Wrong(f"stuck: {self._pending()}")
+            self._until(self.timeline.now + LOOK_SECONDS)
+        # Whatever is still said, read and dropped is over by then.
+        self._until(self.timeline.now + 5.0)
+        self._check_stores()
+
+    def _pending(self) -> str:
+        for user in self.users:
+            for task, (wish, index) in user.held.items():
+                if wish.failure(index) is None and (
+                    user.client.value(wish, index) is None
+                ):
+                    state = self.scheduler.core.state
+                    span = state.spans.get(task)
+                    return f"task {task:x} of {user.client.name} waits: {span}"
+        return "nothing that is held"
+
+    def _check_stores(self) -> None:
+        """What the scheduler believes that workers hold is what they hold."""
+        state = self.scheduler.core.state
+        invariants.check(state)
+        by_address = {w.addresses[0]: w for w in state.workers.values()}
+        for worker in self.living_workers():
+            record = by_address.get(worker.address)
+            believed: set[TaskId] = set()
+            for span in record.holds if record is not None else ():
+                believed |= set(range(span.base, span.base + span.n))
+            brought = self.oracle.brought
+            odd = (believed ^ set(worker.store)) - brought
+            if odd or not believed <= set(worker.store):
+                names = ", ".join(f"{task:x}" for task in sorted(odd)[:5])
+                raise Wrong(
+                    f"{worker.name} is not thought to hold what it does: {names}"
+                )
+
+    def _let_go_of_all(self) -> None:
+        """Nobody wants anything any more, so nothing may be left."""
+        for user in self.users:
+            user.release(list(user.held))
+        self._until(self.timeline.now + 20.0)
+        state = self.scheduler.core.state
+        tables = (state.spans, state.starts, state.names, state.aliases, state.ids_of)
+        if any(tables):
+            raise Wrong(f"the scheduler keeps {next(iter(state.spans.values()), '')}")
+        for worker in self.living_workers():
+            left = set(worker.store) - self.oracle.brought
+            if left or worker.core.state.runs or worker.keeps_arguments:
+                raise Wrong(f"{worker.name} keeps what nobody wants")
