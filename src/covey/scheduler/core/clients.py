@@ -31,6 +31,7 @@ from covey.wire.client_link import (
     Goodbye,
     Release,
     Retry,
+    Reverted,
     Want,
 )
 
@@ -144,6 +145,7 @@ def on_retry(state: SchedulerState, client: Client, message: Retry) -> None:
             # It cannot be made again: who takes it for pending now is told so.
             if client.number in span.wanted:
                 for task in report.ids_for(state, span, client.number):
+                    state.send(client.peer, Reverted(task, span.n))
                     report.current(state, span, client, task)
             continue
         transitions.move(state, span, State.RELEASED)
