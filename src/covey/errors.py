@@ -11,6 +11,7 @@ remote traceback attached as a note; the classes below are for what is ours::
     ├── TaskError                  how your task ended, when not by its own exception
     │   ├── TaskCancelled          somebody cancelled it; says who and why
     │   ├── TaskTimedOut           it ran longer than its timeout=  (a TimeoutError)
+    │   ├── TaskOutOfMemory        it used more memory than its worker has (a MemoryError)
     │   ├── TaskUnreadable         its value or exception could not be decoded
     │   │   └── VersionSkew        it belongs to another version of Python
     │   ├── RunnerDied             the process that ran it ended; says how
@@ -87,6 +88,20 @@ class TaskCancelled(TaskError):
 
 class TaskTimedOut(TaskError, TimeoutError):
     """The task ran longer than the ``timeout=`` it was submitted with."""
+
+
+class TaskOutOfMemory(TaskError, MemoryError):
+    """The task used more memory than its worker has, and was stopped.
+
+    Attributes:
+        task: the key of the task.
+        peak: bytes that its process used, or that its result takes.
+        limit: bytes that the worker may use.
+    """
+
+    task: str | None = None
+    peak: int | None = None
+    limit: int | None = None
 
 
 class TaskUnreadable(TaskError):

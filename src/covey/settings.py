@@ -50,12 +50,15 @@ class WorkerSettings(Section, frozen=True):
         threads_per_runner: how many tasks each of them runs at a time.
         memory_limit_bytes: memory for results and runners; none means what the
             machine or its container has.
+        spill_directory: where values go that do not fit into memory; empty means
+            ``/var/tmp``, or the system's directory for temporary files.
         heartbeat_seconds: how often it tells the scheduler how it is.
     """
 
     runners: Count | None = None
     threads_per_runner: Count = 1
     memory_limit_bytes: Bytes | None = None
+    spill_directory: str = ""
     heartbeat_seconds: Seconds = 2.0
 
 

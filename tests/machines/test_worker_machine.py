@@ -22,6 +22,7 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 from worker_world import World
 
 from covey.wire.worker_link import Drop, Put
+from covey.worker.core import orders
 
 sys.path.pop(0)
 
@@ -153,6 +154,14 @@ class WorkerMachine(RuleBasedStateMachine):
             self.world.die(runner, marks=marks, lose_news=lose)
 
     @rule(index=small)
+    def runner_grows(self, index):
+        self.world.grow(self._runner(index))
+
+    @rule(short=st.booleans(), hold=st.booleans())
+    def memory_is_short_or_not(self, short, hold):
+        self.world.step(orders.MemoryShort(short, hold))
+
+    @rule(index=small)
     def runner_comes_up(self, index):
         runner = self._runner(index)
         if not runner.ready:
@@ -170,6 +179,8 @@ class WorkerMachine(RuleBasedStateMachine):
         self.world.tick(seconds)
 
     def teardown(self):
+        # Memory that is becoming free is free in the end; it may still be short.
+        self.world.step(orders.MemoryShort(self.world.state.memory_short))
         self.world.settle()
         self.world.check_ends()
 

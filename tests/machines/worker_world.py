@@ -221,7 +221,12 @@ class World:
             base, n = event.extent
             self.store |= set(range(base, base + n))
         before = set().union(*(slot.tasks() for slot in self.slots))
-        for order in self.core.step(event, self.now):
+        short = self.state.memory_short
+        found = self.core.step(event, self.now)
+        begun = [order.n for order in found if isinstance(order, orders.Dispatch)]
+        assert not (short and self.state.memory_short) or begun in ([], [1]), begun
+        assert not self.state.memory_hold or not begun
+        for order in found:
             self.watch(order)
             self._obey(order, before)
         invariants.check(self.state)
@@ -404,6 +409,13 @@ class World:
         if runner.number in self.kills:
             self.kills.remove(runner.number)
         self.step(orders.RunnerEnded(runner.number, executing, DIED))
+
+    def grow(self, runner):
+        """A runner has come to use much memory, and executes nothing, perhaps."""
+        kills = len(self.kills)
+        busy = set().union(*(slot.tasks() for slot in runner.slots))
+        self.step(orders.RunnerGrown(runner.number))
+        assert len(self.kills) == kills or not busy
 
     def tick(self, seconds=0.0):
         self.now += seconds

@@ -60,11 +60,15 @@ def segments_open():
     return [name for name in names if "memfd:covey" in name]
 
 
+async def always_room(_):
+    return ""
+
+
 @contextlib.asynccontextmanager
 async def keeper():
     """Yield a store, its addresses, and somebody who may ask for what is on it."""
     storage = Storage(1 << 30)
-    server = DataServer(storage, KEYS, "1")
+    server = DataServer(storage, KEYS, "1", always_room)
     asker = Asker(KEYS, "1", "somebody")
     with tempfile.TemporaryDirectory(prefix="cd-") as folder:
         places = [Address("", 0, f"{folder}/d"), Address("127.0.0.1", 0, "")]
@@ -74,7 +78,7 @@ async def keeper():
         finally:
             asker.close()
             await server.close()
-            storage.close()
+            await storage.close()
             # Both ends learn of it in the next turns.
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -82,6 +86,12 @@ async def keeper():
 
 def big(number, mebibytes):
     return [b"head", bytes([number % 256]) * (mebibytes << 20)]
+
+
+def put_large(storage, task, frames):
+    made = Segment.of(frames)
+    storage.adopt(task, made.place, made.size)
+    made.close()
 
 
 def content(segment):
@@ -107,7 +117,7 @@ def test_values_small_and_large(run, host):
     async def story():
         async with keeper() as (storage, addresses, asker):
             storage.put(10, small(b"a", b"b", b"c"))
-            storage.shelf.put_segment(20, Segment.of(big(1, 9)))
+            put_large(storage, 20, big(1, 9))
             loot = await asker.get(addresses, ((9, 5), (20, 1), (30, 2)), host)
             ((base, pack),) = loot.packs
             assert (base, len(pack)) == (10, 3)
@@ -134,7 +144,7 @@ def test_bringing_and_asking_at_once(run, host):
     async def story():
         async with keeper() as (storage, addresses, asker):
             for task in range(4):
-                storage.shelf.put_segment(task, Segment.of(big(task, 6)))
+                put_large(storage, task, big(task, 6))
             storage.put(50, small(*(bytes([n]) * 100 for n in range(200))))
 
             async def ask(task):
@@ -165,14 +175,14 @@ def test_a_value_that_goes_while_others_are_sent_is_lacking(run):
     async def story():
         async with keeper() as (storage, addresses, asker):
             for task in range(3):
-                storage.shelf.put_segment(task, Segment.of(big(task, 30)))
+                put_large(storage, task, big(task, 30))
             asking_all = asyncio.ensure_future(
                 asker.get(addresses, ((0, 3),), ELSEWHERE)
             )
             await moved(asker, 1 << 20)
             storage.drop(2, 1)
             # Its number is free now; another value may take it.
-            storage.shelf.put_segment(9, Segment.of(big(9, 30)))
+            put_large(storage, 9, big(9, 30))
             loot = await asking_all
             assert loot.lacking == ((2, 1),)
             assert [task for task, _ in loot.segments] == [0, 1]
@@ -190,8 +200,8 @@ def links_of(asker):
 def test_a_cancelled_request_spoils_no_other(run):
     async def story():
         async with keeper() as (storage, addresses, asker):
-            storage.shelf.put_segment(1, Segment.of(big(1, 20)))
-            storage.shelf.put_segment(2, Segment.of(big(2, 20)))
+            put_large(storage, 1, big(1, 20))
+            put_large(storage, 2, big(2, 20))
             one = asyncio.ensure_future(asker.get(addresses, ((1, 1),), ELSEWHERE))
             await moved(asker, 1 << 20)
             one.cancel()
@@ -213,7 +223,7 @@ def test_a_cancelled_request_spoils_no_other(run):
 def test_a_keeper_that_goes_in_the_middle_is_an_error(run):
     async def story():
         async with keeper() as (storage, addresses, asker):
-            storage.shelf.put_segment(1, Segment.of(big(1, 60)))
+            put_large(storage, 1, big(1, 60))
             getting = asyncio.ensure_future(asker.get(addresses, ((1, 1),), ELSEWHERE))
             putting = asyncio.ensure_future(
                 asker.put(addresses, 2, big(2, 60), ELSEWHERE)
@@ -239,7 +249,7 @@ def test_a_keeper_without_room_says_so(run, monkeypatch):
             def full(*_):
                 raise OSError(28, "No space left on device")
 
-            storage.shelf.put_segment(2, Segment.of(big(2, 5)))
+            put_large(storage, 2, big(2, 5))
             monkeypatch.setattr(os, "pwrite", full)
             for host in (ELSEWHERE, host_identity()):
                 with pytest.raises(ClusterError, match="could not take.*No space"):
@@ -259,7 +269,7 @@ def test_a_keeper_without_room_says_so(run, monkeypatch):
 def test_a_server_that_breaks_cuts_the_link(run, monkeypatch):
     async def story():
         async with keeper() as (storage, addresses, asker):
-            storage.shelf.put_segment(1, Segment.of(big(1, 1)))
+            put_large(storage, 1, big(1, 1))
 
             def broken(_):
                 raise OSError(24, "Too many open files")

@@ -173,3 +173,23 @@ def test_whoever_opens_it_while_the_kernel_is_asked_is_not_refused():
         segment.unshared()
     assert segment.unshared()
     segment.close()
+
+
+@pytest.mark.skipif(not segments._HAS_MEMFD, reason="the kernel of Linux knows")
+def test_what_was_offered_is_withdrawn_before_it_is_written_only():
+    segment = Segment.create(200_000)
+    offered = segment.offer()
+    assert segment.withdraw()
+    with pytest.raises(FileNotFoundError):
+        fill(offered, FRAMES)
+    offered = segment.offer()
+    fill(offered, FRAMES)
+    assert not segment.withdraw()
+    segment.filled(payload_size(FRAMES))
+    assert content(segment.place, segment.size) == [bytes(f) for f in FRAMES]
+    offered = segment.offer()
+    writer = os.open(segment.path, os.O_RDWR)
+    assert not segment.withdraw()
+    os.close(writer)
+    assert segment.withdraw()
+    segment.close()

@@ -13,6 +13,7 @@ from covey.errors import (
     RunnerDied,
     TaskCancelled,
     TaskError,
+    TaskOutOfMemory,
     TaskTimedOut,
 )
 from covey.serde.failures import revive
@@ -22,6 +23,7 @@ _OURS: Final[dict[str, type[CoveyError]]] = {
     "TaskCancelled": TaskCancelled,
     "TaskTimedOut": TaskTimedOut,
     "RunnerDied": RunnerDied,
+    "TaskOutOfMemory": TaskOutOfMemory,
     "DataLost": DataLost,
     "Disconnected": Disconnected,
     "KeyConflict": KeyConflict,
@@ -53,6 +55,13 @@ def error_of(
             error.exit_code = code if isinstance(code, int) else None
             error.signal = name if isinstance(name, str) else None
             error.worker = worker if isinstance(worker, str) else None
+        if isinstance(error, TaskOutOfMemory):
+            peak, limit = (
+                failure.details.get(n) for n in ("peak_bytes", "limit_bytes")
+            )
+            error.task = key
+            error.peak = peak if isinstance(peak, int) else None
+            error.limit = limit if isinstance(limit, int) else None
     printed = failure.details.get("printed")
     if printed:
         error.add_note(f"The last lines that it printed:\n{printed}")

@@ -100,7 +100,7 @@ class EmbeddedCluster:
             keys=self.keys,
             version=VERSION,
             setup=setup,
-            memory=MemoryPlan(limit, 1 / machines),
+            memory=MemoryPlan(limit, 1 / machines, plan["spill_directory"]),
             on_quit=self._worker_quits,
             make_runner=self._make_runner,
         )

@@ -204,6 +204,7 @@ def make_plan(
         "threads": threads,
         "resources": resources or {},
         "memory_limit_bytes": memory(memory_limit),
+        "spill_directory": config.get().worker.spill_directory,
         "sys_path": [path or str(Path.cwd()) for path in sys.path],
         "cwd": str(Path.cwd()),
         "check": bool(os.environ.get("COVEY_CHECK_INVARIANTS")),

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-_CGROUP: Final = Path("/sys/fs/cgroup")
+from covey.worker import cgroup
 
-#: The second version of control groups has one file, the first another.
-_MEMORY_FILES: Final = ("memory.max", "memory/memory.limit_in_bytes")
+_CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def cores(root: Path = _CGROUP) -> int:
@@ -35,14 +34,11 @@ def _cpu_quota(root: Path) -> float | None:
     return quota / period if quota > 0 and period > 0 else None
 
 
-def memory_bytes(root: Path = _CGROUP) -> int:
+def memory_bytes() -> int:
     """Return how much memory this process may use."""
     total = _total_bytes()
-    for name in _MEMORY_FILES:
-        words = _words(root / name)
-        if words and words[0].isdigit():
-            return min(total, int(words[0]))
-    return total
+    limit = cgroup.limit_bytes()
+    return total if limit is None else min(total, limit)
 
 
 def _total_bytes() -> int:

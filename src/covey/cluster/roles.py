@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from covey import clock
+from covey import clock, config
 from covey.cluster.cover import cover
 from covey.errors import Disconnected, Refused, UsageError
 from covey.net.addresses import Address, host_identity
@@ -185,7 +185,10 @@ class WorkerRole:
                 "address": str(address),
                 "token": secret.reveal() if secret is not None else None,
             },
-            memory=MemoryPlan(plan["memory_limit_bytes"]),
+            memory=MemoryPlan(
+                plan["memory_limit_bytes"],
+                spill_directory=config.get().worker.spill_directory,
+            ),
             python=python,
             on_quit=self._end,
         )

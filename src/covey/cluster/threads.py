@@ -82,12 +82,24 @@ class ThreadRunner(RunnerProcess):
         self._reaped = True
         self.stop()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the threads are being ended."""
+        return bool(self.killed_because)
+
+    @property
+    def was_killed_by_others(self) -> bool:
+        """Nobody kills threads."""
+        return False
+
     def executing(self) -> tuple[tuple[int, int], ...]:
         """Threads do not die by themselves, so nothing is to blame."""
         return ()
 
     def failure(self, worker: str) -> Failure:
         """Return what can be said of the end of threads."""
+        if self.verdict is not None:
+            return self.verdict
         return Failure(
             "died",
             "RunnerDied",

@@ -172,6 +172,8 @@ class SlotLoop:
                     if self._patience > FLUSH_SECONDS and slot.look():
                         continue
                     self._flush()
+                    # Its inputs are mapped memory that others may want to free.
+                    self._batch = None
                     slot.wait()
                     self._patience = FLUSH_SECONDS
                     self._deadline = time.perf_counter() + FLUSH_SECONDS

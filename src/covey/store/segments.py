@@ -29,7 +29,8 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from covey.payload import (
@@ -42,11 +43,13 @@ from covey.payload import (
 )
 
 _HAS_MEMFD: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
+_HAS_LEASES: Final = sys.platform == "linux"
 _PREFIX: Final = "covey-segment-"
 
 #: Bytes are written in pieces of this size; parts below it are joined first.
 _PIECE_BYTES: Final = 64 << 20
 _JOIN_BYTES: Final = 1 << 16
+_COPY_BYTES: Final = 8 << 20
 
 
 class Segment:
@@ -58,12 +61,16 @@ class Segment:
         capacity: the length of the file.
         path: under which other processes of this machine can open it, as long
             as this process keeps it open.
+        on_disk: its pages are those of a file on disk, not memory.
     """
 
-    __slots__ = ("_named", "_stamp", "capacity", "fd", "path", "size")
+    __slots__ = ("_named", "_stamp", "capacity", "fd", "on_disk", "path", "size")
 
-    def __init__(self, fd: int, size: int, path: str, *, named: bool) -> None:
+    def __init__(
+        self, fd: int, size: int, path: str, *, named: bool, on_disk: bool = False
+    ) -> None:
         self.fd = fd
+        self.on_disk = on_disk
         self.size = size
         self.capacity = size
         self.path = path
@@ -128,9 +135,23 @@ class Segment:
         """
         _write(self.fd, data, offset)
 
+    def copy_from(self, other: Segment) -> None:
+        """Take over what *other* holds.
+
+        Raises:
+            OSError: there is no memory left.
+        """
+        self.filled(other.size)
+        copy(other.fd, self.fd, other.size)
+
     def map(self) -> Mapped:
-        """Map it for reading; the mapping outlives ``close``."""
-        return Mapped(self.fd, self.size)
+        """Map it for reading; the mapping outlives ``close``.
+
+        Raises:
+            OSError: no file descriptor is left.
+        """
+        # Opened anew, so that ``unshared`` sees that it is mapped.
+        return open_segment(self.place, self.size)
 
     def offer(self) -> str:
         """Return a place where somebody else may write a payload (``fill``)."""
@@ -156,18 +177,37 @@ class Segment:
 
     def unshared(self) -> bool:
         """Whether nobody else has it open or mapped; false if that is unknown."""
-        if sys.platform != "linux" or self._named:
+        with self._lease() as alone:
+            return alone
+
+    def withdraw(self) -> bool:
+        """Take back what was offered, unless somebody writes there, or has written."""
+        # Nobody can open it between the look and the deed.
+        with self._lease() as alone:
+            if alone and read_stamp(os.pread(self.fd, HEAD_BYTES, 0)) == self._stamp:
+                self.void()
+                return True
             return False
+
+    @contextmanager
+    def _lease(self) -> Iterator[bool]:
+        """Keep others from opening it, and say whether nobody else has it open."""
+        if not _HAS_LEASES or self._named:
+            yield False
+            return
         try:
             # A lease for writing is given to the only one who has a file open;
-            # a mapping counts.  Whoever opens it in the instant before it is
-            # given back makes the kernel signal us: with one that is ignored.
+            # a mapping counts.  Whoever opens it meanwhile waits, and the kernel
+            # signals us: with one that is ignored.
             fcntl.fcntl(self.fd, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(self.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-            fcntl.fcntl(self.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         except OSError:
-            return False
-        return True
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.fcntl(self.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
     def close(self) -> None:
         """Let go of it; whoever opened it in the meantime keeps it."""
@@ -248,6 +288,20 @@ def _write(fd: int, data: Buffer, offset: int) -> int:
             piece = view[done : done + _PIECE_BYTES]
             done += os.pwrite(fd, piece, offset + done)
     return done
+
+
+def copy(source: int, target: int, nbytes: int) -> None:
+    """Copy the first *nbytes* bytes of a file, without the interpreter lock.
+
+    Raises:
+        OSError: there is no room left.
+    """
+    done = 0
+    while done < nbytes:
+        piece = os.pread(source, min(_COPY_BYTES, nbytes - done), done)
+        if not piece:
+            raise OSError(f"a segment ends at {done:,} bytes, not at {nbytes:,}")
+        done += _write(target, piece, done)
 
 
 def _open_checked(place: str, size: int, flags: int) -> int:

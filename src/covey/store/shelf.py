@@ -84,13 +84,18 @@ class Shelf:
                 self._enter(Stretch(base + at, 1, single, 0))
                 self.small_bytes += single.nbytes
 
-    def put_segment(self, task: TaskId, segment: Segment) -> None:
-        """Keep a large value.  If it is there already, the new copy is closed."""
+    def put_segment(self, task: TaskId, segment: Segment) -> bool:
+        """Keep a large value.
+
+        Returns:
+            False if it is there already: then the new copy is closed.
+        """
         if any(self.find(task, 1)):
             segment.close()
-            return
+            return False
         self._enter(Stretch(task, 1, None, 0, segment))
         self.segment_bytes += segment.size
+        return True
 
     def find(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int, Stretch]]:
         """Yield what there is of the given tasks: (base, n, stretch), in order."""

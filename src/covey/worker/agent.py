@@ -28,9 +28,11 @@ from covey.wire.keys import Keys
 from covey.wire.worker_link import Leaving, Ran, Status
 from covey.worker import interpreters
 from covey.worker.core import orders
+from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.machine import WorkerCore
 from covey.worker.interpreters import Interpreter
-from covey.worker.memory import Accounts, MemoryPlan, private_bytes, private_bytes_of
+from covey.worker.memory import MemoryPlan
+from covey.worker.pressure import Pressure
 from covey.worker.printing import Printing
 from covey.worker.processes import RunnerProcess
 from covey.worker.results import Results
@@ -100,8 +102,7 @@ class WorkerAgent:
     ) -> None:
         self.name = name
         self.core = WorkerCore(runners, threads)
-        self.storage = Storage(memory.limit_bytes)
-        self.data = DataServer(self.storage, keys, version)
+        self.storage = Storage(memory.limit_bytes, memory.spill_directory)
         self._results = Results(self.storage)
         self._asker = Asker(keys, version, name, memory=self.storage)
         self._transfers = Transfers(self.storage, self._asker, self._step, self._run)
@@ -124,7 +125,16 @@ class WorkerAgent:
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._broken = False
-        self._memory = memory
+        self._pressure = Pressure(
+            memory,
+            self.core.state,
+            self.storage,
+            self._results,
+            self._processes,
+            self._step,
+            self._forget_mapped,
+        )
+        self.data = DataServer(self.storage, keys, version, self._pressure.room_for)
         self._first_ready: asyncio.Future[None] = self._loop.create_future()
 
     # Life.
@@ -191,8 +201,9 @@ class WorkerAgent:
         if self._upstream is not None:
             self._upstream.close()
         self._asker.close()
+        self._pressure.close()
         await self.data.close()
-        self.storage.close()
+        await self.storage.close()
 
     # The core.
 
@@ -354,31 +365,36 @@ class WorkerAgent:
                 self._step(orders.SlotResumed(slot, operation.run, operation.task))
 
     def _take_big(self, slot: int, says: SaysBig) -> None:
-        """Take a result over that a runner laid out in a segment of its own."""
+        """Take a result over that a runner laid out in a segment."""
         link = self._link_of(slot)
         runner = slot // self._threads
+        failure = self._pressure.full(says.size)
         try:
             self._results.bring_segment(runner, says)
         except (OSError, ValueError) as error:
+            process = self._processes[runner]
+            if process is None or process.is_ending:
+                # Its result went with it.  What becomes of the task is decided
+                # when the end of the process is known.
+                return
             failure = Failure(
                 "lost",
                 "DataLost",
                 f"the result could not be taken over from the runner: {error}",
                 details={"worker": self.name},
             )
-            self._step(
-                orders.SlotFailed(slot, says.run, says.task, says.seconds, failure)
-            )
-            return
         if link is not None:
             if says.handle:
                 link.tell(["took", [says.handle]])
             self._results.lend(runner, says.size, link)
-        self._step(
-            orders.SlotRan(
-                slot, says.run, says.task, 1, says.seconds, says.size, inline=False
+        run, task, seconds = says.run, says.task, says.seconds
+        if failure is None:
+            self._step(
+                orders.SlotRan(slot, run, task, 1, seconds, says.size, inline=False)
             )
-        )
+        else:
+            self._step(orders.SlotFailed(slot, run, task, seconds, failure))
+        # What nobody wanted, or what there is no room for.
         self._results.settle()
 
     def _stow(self, order: orders.Stow) -> None:
@@ -443,6 +459,7 @@ class WorkerAgent:
             self._defined.pop(link, None)
         if self._closing:
             return
+        self._pressure.explain_end(process)
         failure = process.failure(self.name)
         if not process.ready:
             self._start_failures += 1
@@ -500,6 +517,16 @@ class WorkerAgent:
                     mapped.difference_update(gone)
                     process.control.tell(["forget", [[task, 1] for task in gone]])
 
+    def _forget_mapped(self) -> None:
+        """Have runners let go of inputs that they keep for tasks to come."""
+        in_hand = inputs_in_hand(self.core.state)
+        for runner, mapped in self._mapped.items():
+            process = self._processes[runner]
+            idle = [task for task in mapped if not in_hand.covers(task, 1)]
+            if idle and process is not None and process.control is not None:
+                mapped.difference_update(idle)
+                process.control.tell(["forget", [[task, 1] for task in idle]])
+
     def _know_peer(self, order: orders.KnowPeer) -> None:
         self._transfers.know_peer(order)
 
@@ -529,22 +556,6 @@ class WorkerAgent:
 
     # Telling how it is.
 
-    def accounts(self) -> Accounts:
-        """Return what this worker uses memory for."""
-        pids = [p.pid for p in self._processes if p is not None and p.pid]
-        runners = sum(private_bytes_of(pids).values())
-        storage = self.storage
-        return Accounts(
-            limit=storage.limit_bytes,
-            heap=runners + int(private_bytes("self") * self._memory.agent_share),
-            runners=runners,
-            small=storage.shelf.small_bytes,
-            shared=storage.shared_bytes,
-            in_flight=storage.lent_bytes,
-            warm=storage.pool.free_bytes,
-            spilled=0,
-        )
-
     def facts(self) -> dict[str, Any]:
         """Return plain numbers about this worker."""
         pids = [p.pid for p in self._processes if p is not None and p.pid]
@@ -553,7 +564,10 @@ class WorkerAgent:
             "pid": os.getpid(),
             "host": host_identity().partition("/")[0],
             "runners": [p.pid for p in self._processes if p is not None],
-            "memory": self.accounts().facts(),
+            "memory": {
+                **self._pressure.accounts().facts(),
+                "paused": self._pressure.paused,
+            },
             "bytes_sent": self.data.bytes_sent,
             "queued": self.core.state.queued,
             "protocol_errors": self.data.protocol_errors,
@@ -564,8 +578,6 @@ class WorkerAgent:
         if self._closing or self._upstream is None:
             return
         self._upstream.send(Status(self.facts()))
-        self.storage.sweep()
-        self._results.revoke()
 
     def _say_how(self, order: orders.SayHow) -> None:
         if not self._closing:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -31,10 +30,12 @@ class MemoryPlan(msgspec.Struct, frozen=True):
         limit_bytes: for results and runners together.
         agent_share: the part of the agent's own memory that counts: one of several
             workers in a process has its share of that process.
+        spill_directory: where values go that do not fit; empty for the default.
     """
 
     limit_bytes: int
     agent_share: float = 1.0
+    spill_directory: str = ""
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -95,8 +96,3 @@ def private_bytes(pid: int | str) -> int:
         return int(process.memory_info().rss)
     except psutil.Error:
         return 0
-
-
-def private_bytes_of(pids: Iterable[int]) -> dict[int, int]:
-    """Return how much memory each of these processes has to itself."""
-    return {pid: private_bytes(pid) for pid in pids}

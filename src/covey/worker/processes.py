@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from covey.payload import Buffer
 from covey.wire.base import Failure
 from covey.worker.interpreters import Interpreter
@@ -66,6 +68,8 @@ class RunnerProcess:
         self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self.ready = False
         self.killed_because = ""
+        #: What its task is told, if it was ended for what that task did.
+        self.verdict: Failure | None = None
 
     @property
     def pid(self) -> int:
@@ -106,6 +110,7 @@ class RunnerProcess:
             os.close(marks_fd)
             for end in theirs:
                 end.close()
+        _offer_to_the_kernel(self._process.pid)
         self._open = len(pairs) + 1
         self.control = await self._connect(pairs[0][0], self._control_says)
         for slot, (ours, _) in zip(self.slots, pairs[1:], strict=True):
@@ -200,8 +205,30 @@ class RunnerProcess:
             pairs = [(words[2 * i], words[2 * i + 1]) for i in range(len(self.slots))]
         return tuple(pair for pair in pairs if pair[0] and pair[1] != _NOBODY)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process has ended, though we may not have been told yet."""
+        if self._process is None or self._reaped or self.killed_because:
+            return True
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return True
+
+    @property
+    def was_killed_by_others(self) -> bool:
+        """Whether SIGKILL ended it, and we did not send that."""
+        process = self._process
+        return (
+            process is not None
+            and process.returncode == -signal.SIGKILL
+            and not self.killed_because
+        )
+
     def failure(self, worker: str) -> Failure:
         """Tell how the process ended, for the task that executed then."""
+        if self.verdict is not None:
+            return self.verdict
         assert self._process is not None
         code = self._process.returncode
         details: dict[str, str | int | float | None] = {"worker": worker}
@@ -226,6 +253,14 @@ class RunnerProcess:
                 "memory use of the task"
             )
         return Failure("died", "RunnerDied", text, details=details)
+
+
+def _offer_to_the_kernel(pid: int) -> None:
+    """When memory runs out, a runner shall be ended before any agent or client."""
+    try:
+        Path(f"/proc/{pid}/oom_score_adj").write_text("500", "ascii")
+    except OSError:
+        pass  # No Linux, or it has ended already: then others say so.
 
 
 def _marks_file(size: int) -> int:

@@ -109,9 +109,6 @@ class Results:
         for path, loan in list(self._loans.items()):
             if now - loan.since < unused_seconds:
                 continue
-            # Who opens it from now on finds that it is gone; who has it open is
-            # writing, and will say so.
-            loan.segment.void()
-            if loan.segment.unshared():
+            if loan.segment.withdraw():
                 del self._loans[path]
                 self._storage.take_back(loan.segment)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from covey.errors import Disconnected, RemoteProtocolError
+from covey.ids import TaskId
 from covey.net.addresses import Address, is_wildcard, own_host
 from covey.net.asking import receive_segment
 from covey.net.link import Link
@@ -34,16 +36,31 @@ from covey.worker.storage import Storage
 
 
 class DataServer:
-    """Serves a store to clients and to other workers."""
+    """Serves a store to clients and to other workers.
 
-    def __init__(self, storage: Storage, keys: Keys, version: str) -> None:
+    Args:
+        storage: what is served, and where values go that are brought.
+        keys: what links prove that they know.
+        version: of covey.
+        room_for: waits until so many bytes fit, or tells why they never will.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        keys: Keys,
+        version: str,
+        room_for: Callable[[int], Awaitable[str]],
+    ) -> None:
         self._storage = storage
+        self._room_for = room_for
         self._keys = keys
         self._version = version
         self._listeners: list[Listener] = []
         self._links: set[Link] = set()
         self._serving: dict[Link, asyncio.Queue[Any]] = {}
         self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._lending: set[asyncio.Task[None]] = set()
         #: Segments that clients write into, by the number of their request.
         self._loans: dict[Link, dict[int, Segment]] = {}
         self._closed = False
@@ -84,7 +101,7 @@ class DataServer:
             await listener.close()
         for link in list(self._links):
             link.abort()
-        for task in self._tasks.values():
+        for task in [*self._tasks.values(), *self._lending]:
             task.cancel()
 
     def _on_turned_away(self) -> None:
@@ -120,7 +137,7 @@ class DataServer:
                     raise RemoteProtocolError("raw bytes must end their batch")
                 self._receive(link, message)
             elif isinstance(message, Borrow):
-                link.send(self._lend(link, message))
+                self._start(self._lend(link, message))
             elif isinstance(message, PutSegment):
                 link.send(self._take_over(link, message))
             elif isinstance(message, GiveBack):
@@ -138,19 +155,25 @@ class DataServer:
 
         receive_segment(link, message.nbytes, self._storage, arrived, failed)
 
-    def _lend(self, link: Link, message: Borrow) -> Borrowed:
-        if message.request in self._loans[link]:
-            raise RemoteProtocolError("the number of a loan was used twice")
-        try:
-            segment, place = self._storage.offer(message.nbytes)
-        except (OSError, OverflowError) as error:
-            return Borrowed(
-                message.request,
-                "",
-                f"a value of {message.nbytes:,} bytes cannot be held here: {error}",
-            )
-        self._loans[link][message.request] = segment
-        return Borrowed(message.request, place)
+    async def _lend(self, link: Link, message: Borrow) -> None:
+        problem = await self._room_for(message.nbytes)
+        if link.lost:
+            return
+        place = ""
+        if not problem:
+            try:
+                segment, place = self._storage.offer(message.nbytes)
+                self._loans[link][message.request] = segment
+            except (OSError, OverflowError) as error:
+                problem = (
+                    f"a value of {message.nbytes:,} bytes cannot be held here: {error}"
+                )
+        link.send(Borrowed(message.request, place, problem))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._lending.add(task)
+        task.add_done_callback(self._lending.discard)
 
     def _loan(self, link: Link, number: int) -> Segment:
         segment = self._loans[link].pop(number, None)
@@ -204,11 +227,23 @@ class DataServer:
                 await self._send_small(link, message.request, start, count, stretch)
             elif message.same_host:
                 link.send(Lent(message.request, start, segment.place, segment.size))
+            elif segment.on_disk:
+                # Mapped, it would hold up everything else while the disk is read.
+                copy = await self._storage.in_memory(segment)
+                try:
+                    await self._send_large(link, message.request, start, copy)
+                finally:
+                    self._storage.take_back(copy)
             else:
-                self.bytes_sent += segment.size
-                head = Raw(message.request, start, segment.size)
-                await link.send_bulk(head, segment.map().view)
+                await self._send_large(link, message.request, start, segment)
         return lacking
+
+    async def _send_large(
+        self, link: Link, request: int, task: TaskId, segment: Segment
+    ) -> None:
+        self.bytes_sent += segment.size
+        head = Raw(request, task, segment.size)
+        await link.send_bulk(head, segment.map().view)
 
     async def _send_small(
         self, link: Link, request: int, start: int, count: int, stretch: Any

@@ -3,46 +3,74 @@
 ::
 
                  lend ──► somebody writes ──► keep ──► shelf ──► drop
-    pool (warm) ──┘             └─ take_back ─┐                   │
-       ▲                                      ▼                   ▼
-       └──────────────────────────────────────┴───────────────────┘
+    pool (warm) ──┘             └─ take_back ─┐          │         │
+       ▲                                      ▼          ▼         ▼
+       └──────────────────────────────────────┴──────release───────┘
+                                                      │
+                                                      └──► file on disk
 
-Every byte is in one account at a time: lent, on the shelf, free, or lingering
-under a reader that still maps what was dropped.
+Every byte is in one account at a time: lent, on the shelf, free, lingering under a
+reader that still maps what was dropped, or on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, cast
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, cast
 
 from covey import clock
 from covey.ids import TaskId
 from covey.payload import Pack
+from covey.store.ledger import Ledger
 from covey.store.pool import Pool, capacity_for
 from covey.store.segments import Segment, adopt
 from covey.store.shelf import Shelf, Stretch
+from covey.store.spool import Spool
+from covey.worker.core.extents import Extents
 
 #: At most this part of the limit is kept free and warm.
 _WARM_SHARE: Final = 0.25
 
+#: Threads that write to disk, and read from it.
+_IO_THREADS: Final = 2
+
+#: A disk that was full is tried again after so long.
+_DISK_AGAIN_SECONDS: Final = 1.0
+
 
 class Storage:
-    """A shelf, and the pool that its segments come from and go back to.
+    """A shelf, and the memory and files that its values rest in.
 
     Args:
         limit_bytes: the memory of the worker, for results and runners together.
+        spill_directory: where values go that do not fit; empty for the default.
 
     Attributes:
         lent_bytes: segments that somebody is writing into.
+        on_change: called when a large value has come, gone, or moved.
+        in_hand: tells which values runners are about to open where they are.
+        disk_problem: why values could not go to disk when that was tried last.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, spill_directory: str = "") -> None:
         self.limit_bytes = limit_bytes
         self.shelf = Shelf(self._dropped)
+        self.ledger = Ledger()
         self.pool = Pool(int(limit_bytes * _WARM_SHARE))
+        self.spool = Spool(spill_directory)
         self.lent_bytes = 0
+        self.on_change: Callable[[], None] = lambda: None
+        self.disk_problem = ""
+        self._disk_again = 0.0
+        #: Values that runners are about to open where they are.
+        self.in_hand: Callable[[], Extents] = Extents
         self._lent: set[Segment] = set()
+        self._spills: set[asyncio.Task[None]] = set()
+        self._io: ThreadPoolExecutor | None = None
+        self._closed = False
 
     # Memory for values to come.
 
@@ -106,7 +134,7 @@ class Storage:
     def keep(self, task: TaskId, segment: Segment) -> None:
         """Keep the value that was written into a segment that was lent."""
         self._returned(segment)
-        self.shelf.put_segment(task, segment)
+        self._put(task, segment)
 
     def adopt(self, task: TaskId, place: str, nbytes: int) -> None:
         """Keep a value in the segment of somebody else, who lets go of it.
@@ -115,36 +143,136 @@ class Storage:
             OSError: it is gone, or belongs to another user.
             ValueError: it is shorter than *nbytes*.
         """
-        self.shelf.put_segment(task, adopt(place, nbytes))
+        self._put(task, adopt(place, nbytes))
+
+    def _put(self, task: TaskId, segment: Segment) -> None:
+        if self.shelf.put_segment(task, segment):
+            self.ledger.put(task, segment.size)
+            self.on_change()
 
     def find(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int, Stretch]]:
         """Yield what there is of the given tasks: (base, n, stretch), in order."""
-        return self.shelf.find(base, n)
+        for start, count, stretch in self.shelf.find(base, n):
+            if stretch.segment is not None:
+                self.ledger.touch(start)
+            yield start, count, stretch
 
     def drop(self, base: TaskId, n: int) -> None:
         """Let go of what there is of the given tasks."""
         self.shelf.drop(base, n)
 
     def _dropped(self, task: TaskId, segment: Segment) -> None:
-        del task
-        self.pool.give(segment, clock.monotonic())
+        self.ledger.drop(task)
+        self._reuse(segment)
+        self.on_change()
+
+    def _reuse(self, segment: Segment) -> None:
+        if segment.on_disk:
+            segment.close()
+        else:
+            self.pool.give(segment, clock.monotonic())
+
+    # From memory to disk, and back.
+
+    @property
+    def movable_bytes(self) -> int:
+        """What memory could be given back, as far as the disk takes it."""
+        if self.disk_problem:
+            return self.pool.free_bytes
+        return self.pool.free_bytes + self.ledger.memory_bytes
+
+    def release(self, nbytes: int) -> None:
+        """Begin to give back about *nbytes* bytes of memory."""
+        nbytes -= self.pool.shrink(nbytes)
+        nbytes -= self.ledger.leaving_bytes
+        if self.disk_problem and clock.monotonic() < self._disk_again:
+            return
+        in_hand = self.in_hand()
+
+        def stays(task: TaskId) -> bool:
+            segment = self.shelf.segment(task)
+            # Memory that somebody maps would not become free.
+            return segment is None or in_hand.covers(task, 1) or not segment.unshared()
+
+        for task in self.ledger.choose(nbytes, stays):
+            spill = asyncio.get_running_loop().create_task(self._spill(task))
+            self._spills.add(spill)
+            spill.add_done_callback(self._spills.discard)
+
+    async def _spill(self, task: TaskId) -> None:
+        segment = self.shelf.segment(task)
+        assert segment is not None
+        # What is dropped meanwhile is closed, and its number may soon be another's.
+        source = Segment(os.dup(segment.fd), segment.size, "", named=False)
+        file: Segment | None = None
+        try:
+            file = await self._in_thread(self.spool.write, source)
+            self.disk_problem = ""
+        except OSError as error:
+            self.disk_problem = f"{self.spool.directory}: {error.strerror or error}"
+            self._disk_again = clock.monotonic() + _DISK_AGAIN_SECONDS
+        finally:
+            source.close()
+        if self._closed or self.shelf.segment(task) is not segment:
+            if file is not None:
+                file.close()
+        elif file is None or self.in_hand().covers(task, 1):
+            # The disk would not have it, or a runner is about to open it.
+            self.ledger.stays(task)
+            if file is not None:
+                file.close()
+        else:
+            self.ledger.left(task)
+            self.shelf.move(task, file)
+            self._reuse(segment)
+        self.on_change()
+
+    async def in_memory(self, segment: Segment) -> Segment:
+        """Return what *segment* holds in a segment in memory, lent to the caller.
+
+        Raises:
+            OSError: there is no memory left, or the disk cannot be read.
+        """
+        copy = self.lend(segment.size)
+        source = Segment(os.dup(segment.fd), segment.size, "", named=False)
+        try:
+            await self._in_thread(copy.copy_from, source)
+        except BaseException:
+            self.take_back(copy)
+            raise
+        finally:
+            source.close()
+        return copy
+
+    async def _in_thread(self, work: Callable[[Segment], Any], segment: Segment) -> Any:
+        if self._io is None:
+            self._io = ThreadPoolExecutor(_IO_THREADS, "covey-io")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._io, work, segment)
 
     # The accounts.
+
+    @property
+    def shared_bytes(self) -> int:
+        """Large values in memory, those included that are only mapped any more."""
+        return self.ledger.memory_bytes + self.pool.lingering_bytes
 
     def sweep(self) -> None:
         """Find what readers have let go of, and close what is not used again."""
         self.pool.sweep(clock.monotonic())
 
-    @property
-    def shared_bytes(self) -> int:
-        """Large values in memory, those included that are only mapped any more."""
-        return self.shelf.segment_bytes + self.pool.lingering_bytes
-
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of everything."""
+        self._closed = True
+        if self._spills:
+            await asyncio.wait(self._spills)
         for segment in self._lent:
             segment.close()
         self._lent.clear()
         self.lent_bytes = 0
         self.shelf.clear()
+        self.ledger.clear()
         self.pool.clear()
+        if self._io is not None:
+            self._io.shutdown(wait=False)
+        self.spool.close()

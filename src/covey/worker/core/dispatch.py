@@ -101,8 +101,12 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
 
 def fill(state: WorkerState) -> None:
     """Give work to every slot that has room."""
+    if state.memory_short and not _may_begin_one(state):
+        return
     if state.suspects:
         _try_suspects(state)
+        if state.memory_short and not _may_begin_one(state):
+            return
     dry: list[Slot] = []
     # Every slot gets a first flight before any of them gets a second one.
     for depth in (0, 1):
@@ -116,8 +120,17 @@ def fill(state: WorkerState) -> None:
             elif not (depth and piece.run.timeout_seconds):
                 # The time of a task with a limit starts when it is sent.
                 _send(state, slot, piece, _flight_size(state, piece))
+                if state.memory_short:
+                    return
     if dry and not state.queued:
         _call_back(state)
+
+
+def _may_begin_one(state: WorkerState) -> bool:
+    """Whether nothing executes: something must, or memory would be short for ever."""
+    return not state.memory_hold and not any(
+        slot.flights or slot.resumed for slot in state.slots
+    )
 
 
 def _has_room(state: WorkerState, slot: Slot) -> bool:
@@ -191,7 +204,7 @@ def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:
 
 
 def _flight_size(state: WorkerState, piece: Piece) -> int:
-    if piece.run.timeout_seconds:
+    if piece.run.timeout_seconds or state.memory_short:
         return 1
     each = state.seconds.get(piece.run.fn)
     if each is None:

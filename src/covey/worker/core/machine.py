@@ -20,12 +20,15 @@ from covey.worker.core.orders import (
     KeepArguments,
     KeepFunction,
     KeepValues,
+    Kill,
     KnowPeer,
+    MemoryShort,
     Quit,
     Report,
     Retract,
     RetractDone,
     RunnerEnded,
+    RunnerGrown,
     RunnerReady,
     SayHow,
     SlotBlocked,
@@ -439,6 +442,22 @@ def _fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
     dispatch.finish_tasks(state, run, 1)
 
 
+# News of memory.
+
+
+def _on_memory_short(state: WorkerState, event: MemoryShort) -> None:
+    state.memory_short = event.short
+    state.memory_hold = event.short and event.hold
+
+
+def _on_runner_grown(state: WorkerState, event: RunnerGrown) -> None:
+    """Start a runner anew between two tasks; it loses nothing but its memory."""
+    runner = state.runners[event.runner]
+    if runner.ready and not runner.dying and runner.idle and not runner.parked:
+        runner.dying = True
+        state.order(Kill(runner.number))
+
+
 # News of data.
 
 
@@ -499,6 +518,8 @@ _EVENTS: dict[type, _Handler] = {
     RetractDone: _on_retract_done,
     Fetched: _on_fetched,
     FetchFailed: _on_fetch_failed,
+    MemoryShort: _on_memory_short,
+    RunnerGrown: _on_runner_grown,
     Tick: _on_tick,
 }
 

@@ -112,6 +112,23 @@ class FetchFailed(Event, frozen=True):
     worker: int
 
 
+class MemoryShort(Event, frozen=True):
+    """Memory is short, or it is not any more.
+
+    With ``hold`` nothing new shall begin, because memory is becoming free;
+    otherwise one task at a time, for that is all that can help.
+    """
+
+    short: bool
+    hold: bool = False
+
+
+class RunnerGrown(Event, frozen=True):
+    """An idle runner keeps memory that none of its tasks needs any more."""
+
+    runner: int
+
+
 class Tick(Event, frozen=True):
     """Time has passed."""
 
@@ -128,6 +145,8 @@ AnyEvent: TypeAlias = (
     | RetractDone
     | Fetched
     | FetchFailed
+    | MemoryShort
+    | RunnerGrown
     | Tick
 )
 

@@ -228,6 +228,10 @@ class WorkerState:
         self.to_return = 0
         #: Whether the scheduler waits for a ``ReturnDone``.
         self.return_asked = False
+        #: Whether memory is short: only what keeps things going is begun.
+        self.memory_short = False
+        #: And not even that, because it is about to change.
+        self.memory_hold = False
         self.orders: list[AnyOrder] = []
         self.wake_at = 0.0
 

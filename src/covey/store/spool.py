@@ -1,0 +1,86 @@
+"""Files for values that do not fit into memory.
+
+A spilled value is a file without a name: as soon as it is open, no path leads to it,
+so that the kernel takes it away with the last process that has it open.  Nothing
+is left behind, however a worker ends.  Readers open it through ``/proc`` and map
+it, exactly as they do with a segment in memory.
+
+Where a nameless file cannot be opened again (macOS), it keeps its name, in a
+directory of mode 0700, for as long as the value is there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from covey.store.segments import Segment, copy
+
+_NAMELESS: Final = sys.platform == "linux"
+_O_TMPFILE: Final = getattr(os, "O_TMPFILE", 0)
+
+
+def default_directory() -> str:
+    """Return where spilled values go: to a disk, if it can be told where one is."""
+    # /tmp is memory on many systems; /var/tmp never is.
+    known = "/var/tmp"  # noqa: S108  # what is opened there has no name, or its own directory
+    return known if os.access(known, os.W_OK) else tempfile.gettempdir()
+
+
+class Spool:
+    """The spill files of one worker.
+
+    Args:
+        directory: where they are; empty for the default.
+    """
+
+    def __init__(self, directory: str = "") -> None:
+        self.directory = directory or default_directory()
+        self._own: str | None = None
+
+    def write(self, segment: Segment) -> Segment:
+        """Copy what *segment* holds into a file.  Takes long: for an IO thread.
+
+        Raises:
+            OSError: the disk is full, or there is none.
+        """
+        fd, path = self._open()
+        file = Segment(fd, segment.size, path, named=not _NAMELESS, on_disk=True)
+        try:
+            copy(segment.fd, fd, segment.size)
+            # Only what has reached the disk can be dropped from memory.
+            os.fsync(fd)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _open(self) -> tuple[int, str]:
+        flags = os.O_RDWR | os.O_CLOEXEC
+        if _NAMELESS:
+            try:
+                fd = os.open(self.directory, flags | _O_TMPFILE, 0o600)
+            except OSError:
+                # This file system knows no nameless files.
+                fd = self._open_named()[0]
+            return fd, f"/proc/{os.getpid()}/fd/{fd}"
+        return self._open_named()
+
+    def _open_named(self) -> tuple[int, str]:
+        if self._own is None:
+            self._own = tempfile.mkdtemp(prefix="covey-spill-", dir=self.directory)
+        fd, path = tempfile.mkstemp(dir=self._own)
+        if _NAMELESS:
+            Path(path).unlink()
+        return fd, path
+
+    def close(self) -> None:
+        """Remove the directory, if one had to be made."""
+        if self._own is not None:
+            Path(self._own).rmdir()
+            self._own = None

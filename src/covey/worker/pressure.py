@@ -1,0 +1,322 @@
+"""Watches the memory of a worker, and keeps it below its limit.
+
+Looks at the processes a few times a second, more often when it gets tight or a
+runner grows, and does what ``core.pressure`` judges: has values spilled, lets
+nothing new begin, stops the task that has grown past the limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from covey.units import format_bytes
+from covey.wire.base import Failure
+from covey.worker import cgroup
+from covey.worker.core import orders
+from covey.worker.core.in_hand import inputs_in_hand
+from covey.worker.core.pressure import Judgement, RunnerMemory, judge
+from covey.worker.core.state import Runner, WorkerState
+from covey.worker.memory import Accounts, MemoryPlan, private_bytes
+from covey.worker.processes import RunnerProcess
+from covey.worker.results import Results
+from covey.worker.storage import Storage
+
+#: How often memory is looked at, and how often when it gets tight.
+_CALM_SECONDS: Final = 0.25
+_TIGHT_SECONDS: Final = 0.03
+
+#: It gets tight above this part of the limit, or when a runner grows by this one.
+_TIGHT: Final = 0.5
+_LEAP: Final = 0.02
+
+#: So much of the container's limit is left to the kernel: one part of so many.
+_MARGIN: Final = 16
+
+
+class Pressure:
+    """The memory of one worker.
+
+    Args:
+        plan: how much it may use.
+        state: what the core knows.
+        storage: its values.
+        results: what runners are bringing.
+        processes: its runners, by number.
+        step: takes events to the core.
+        forget: has runners forget inputs that they need not keep mapped.
+    """
+
+    def __init__(
+        self,
+        plan: MemoryPlan,
+        state: WorkerState,
+        storage: Storage,
+        results: Results,
+        processes: Sequence[RunnerProcess | None],
+        step: Callable[[orders.AnyEvent], None],
+        forget: Callable[[], None],
+    ) -> None:
+        self._plan = plan
+        self._state = state
+        self._storage = storage
+        self._results = results
+        self._processes = processes
+        self._step = step
+        self._forget = forget
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._agent_bytes = 0
+        self._limit_bytes = plan.limit_bytes
+        #: Private bytes of each process: when it was ready, at present, at most.
+        self._baseline: dict[int, int] = {}
+        self._now: dict[int, int] = {}
+        self._peak: dict[int, int] = {}
+        self._oom_kills = cgroup.oom_kills()
+        self.paused = False
+        self._held = False
+        self._waiting: deque[tuple[int, asyncio.Future[str]]] = deque()
+        self._judge_is_due = False
+        storage.on_change = self._storage_changed
+        storage.in_hand = lambda: inputs_in_hand(state)
+        self._look()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for _, waiter in self._waiting:
+            waiter.cancel()
+
+    @property
+    def limit_bytes(self) -> int:
+        """What may be used at present: in a container, others have their share."""
+        return self._limit_bytes
+
+    def accounts(self) -> Accounts:
+        """Return what memory is used for, as it was seen last."""
+        runners = sum(self._now.values())
+        storage = self._storage
+        return Accounts(
+            limit=self._limit_bytes,
+            heap=runners + self._agent_bytes,
+            runners=runners,
+            small=storage.shelf.small_bytes,
+            shared=storage.shared_bytes,
+            in_flight=storage.lent_bytes,
+            warm=storage.pool.free_bytes,
+            spilled=storage.ledger.disk_bytes,
+        )
+
+    # Looking.
+
+    def _look(self) -> None:
+        if self._closed:
+            return
+        before = self._now
+        self._agent_bytes = int(private_bytes("self") * self._plan.agent_share)
+        self._now = {
+            p.pid: private_bytes(p.pid) for p in self._processes if p and p.pid
+        }
+        for process in self._processes:
+            if process is not None and process.ready:
+                self._baseline.setdefault(process.pid, self._now.get(process.pid, 0))
+        for table in (self._baseline, self._peak):
+            for pid in table.keys() - self._now.keys():
+                del table[pid]
+        for pid, nbytes in self._now.items():
+            self._peak[pid] = max(nbytes, self._peak.get(pid, 0))
+        self._storage.sweep()
+        self._results.revoke()
+        self._limit_bytes = self._limit_among_others()
+        self._judge()
+        limit = self._limit_bytes
+        leap = any(
+            n - before.get(pid, n) > _LEAP * limit for pid, n in self._now.items()
+        )
+        tight = leap or self.accounts().total > _TIGHT * limit
+        delay = _TIGHT_SECONDS if tight else _CALM_SECONDS
+        self._timer = self._loop.call_later(delay, self._look)
+
+    def _limit_among_others(self) -> int:
+        """Return our limit, less what others use of that of the container."""
+        room = cgroup.room_bytes()
+        limit = self._plan.limit_bytes
+        if room is None:
+            return limit
+        # The kernel ends processes when nothing is left: it must not come to that.
+        share = int(self._plan.agent_share * (room - limit // _MARGIN))
+        return max(1, min(limit, self.accounts().total + share))
+
+    def _storage_changed(self) -> None:
+        """Perhaps there is one value too many, or room again."""
+        if not self._judge_is_due:
+            self._judge_is_due = True
+            self._loop.call_soon(self._judge)
+
+    def _judge(self) -> None:
+        self._judge_is_due = False
+        if self._closed:
+            return
+        runners = [
+            RunnerMemory(
+                process.number,
+                self._now.get(process.pid, 0),
+                self._baseline.get(process.pid, 1 << 62),
+                _is_idle(self._state.runners[process.number]),
+            )
+            for process in self._processes
+            if process is not None and process.pid
+        ]
+        accounts = self.accounts()
+        verdict = judge(
+            accounts.limit,
+            accounts.total,
+            self._storage.movable_bytes,
+            runners,
+            paused=self.paused,
+        )
+        self._carry_out(verdict, accounts)
+
+    # Acting.
+
+    def _carry_out(self, verdict: Judgement, accounts: Accounts) -> None:
+        if verdict.release > 0:
+            self._release(verdict.release)
+        hold = verdict.pause and self._storage.ledger.leaving_bytes > 0
+        if (verdict.pause, hold) != (self.paused, self._held):
+            self.paused, self._held = verdict.pause, hold
+            self._step(orders.MemoryShort(verdict.pause, hold))
+        for runner in verdict.recycle:
+            self._step(orders.RunnerGrown(runner))
+        if verdict.stop >= 0:
+            self._stop(verdict.stop, accounts)
+        self._let_in()
+
+    def _release(self, nbytes: int) -> None:
+        self._results.revoke(unused_seconds=0.0)
+        self._forget()
+        self._storage.release(nbytes)
+
+    # Letting in.
+
+    async def room_for(self, nbytes: int) -> str:
+        """Wait until a value of *nbytes* bytes fits; or return why it never will."""
+        if not self._waiting and self._fits(nbytes):
+            return ""
+        waiter: asyncio.Future[str] = self._loop.create_future()
+        self._waiting.append((nbytes, waiter))
+        self._storage_changed()
+        return await waiter
+
+    def _fits(self, nbytes: int) -> bool:
+        return self.accounts().total + nbytes <= self._limit_bytes
+
+    def _let_in(self) -> None:
+        """Let in those who wait, the first first, as far as there is room."""
+        while self._waiting:
+            nbytes, waiter = self._waiting[0]
+            problem = ""
+            if not self._fits(nbytes):
+                problem = self.refusal(nbytes)
+                if not problem:
+                    # What is missing, and a little more, is made free.
+                    limit = self._limit_bytes
+                    self._release(self.accounts().total + nbytes - limit + limit // 16)
+                    return
+            self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(problem)
+
+    def refusal(self, nbytes: int) -> str:
+        """Return why there will be no room for so many bytes; empty if there may."""
+        accounts = self.accounts()
+        if accounts.total + nbytes <= accounts.limit:
+            return ""
+        if nbytes > accounts.limit:
+            why = "that is more than all of it"
+        elif self._storage.disk_problem:
+            why = f"nothing can go to disk ({self._storage.disk_problem})"
+        elif self._storage.ledger.memory_bytes or self._is_busy():
+            return ""
+        else:
+            why = "what is there cannot go to disk, because processes still map it"
+        return (
+            f"there is no room for {format_bytes(nbytes)}: the worker uses "
+            f"{format_bytes(accounts.total)} of its {format_bytes(accounts.limit)}, and "
+            f"{why}. Let go of futures, or start the worker with a larger --memory-limit"
+        )
+
+    def full(self, nbytes: int) -> Failure | None:
+        """Return the failure of a task whose result of *nbytes* bytes has no room.
+
+        Only where nothing can be made free any more: as long as there is a disk to
+        take values, a result is kept.
+        """
+        problem = self.refusal(nbytes) if self._storage.disk_problem else ""
+        if not problem:
+            return None
+        details: dict[str, str | int | float | None] = {
+            "peak_bytes": nbytes,
+            "limit_bytes": self._limit_bytes,
+        }
+        text = f"the task returned, but its result cannot be kept: {problem}"
+        return Failure("memory", "TaskOutOfMemory", text, details=details)
+
+    def _is_busy(self) -> bool:
+        return any(not _is_idle(runner) for runner in self._state.runners)
+
+    def _stop(self, runner: int, accounts: Accounts) -> None:
+        process = self._processes[runner]
+        if process is not None and process.verdict is None:
+            peak = self._peak.get(process.pid, 0)
+            process.verdict = out_of_memory(
+                peak, self._plan, accounts, self._storage, process
+            )
+            process.kill("its task used too much memory")
+
+    def explain_end(self, process: RunnerProcess) -> None:
+        """Find out whether the kernel has ended a runner for its memory."""
+        kills = cgroup.oom_kills()
+        if kills > self._oom_kills and process.was_killed_by_others:
+            peak = self._peak.get(process.pid, 0)
+            process.verdict = out_of_memory(
+                peak, self._plan, self.accounts(), self._storage, process
+            )
+        self._oom_kills = kills
+
+
+def _is_idle(runner: Runner) -> bool:
+    return runner.idle and not runner.parked
+
+
+def out_of_memory(
+    peak: int,
+    plan: MemoryPlan,
+    accounts: Accounts,
+    storage: Storage,
+    process: RunnerProcess,
+) -> Failure:
+    """Return the failure of a task that has used too much memory."""
+    limit = plan.limit_bytes
+    text = (
+        f"the task was stopped because its process (pid {process.pid}) had grown to "
+        f"{format_bytes(peak)}, and the worker's limit is {format_bytes(limit)}, of "
+        f"which {format_bytes(accounts.shared + accounts.small)} hold values of tasks"
+    )
+    if storage.disk_problem:
+        text += f". Values could not go to disk: {storage.disk_problem}"
+    text += (
+        ". Give it smaller pieces, or start the worker with a larger --memory-limit "
+        "or fewer runners"
+    )
+    return Failure(
+        "memory",
+        "TaskOutOfMemory",
+        text,
+        details={"peak_bytes": peak, "limit_bytes": limit},
+    )

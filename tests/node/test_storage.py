@@ -1,0 +1,258 @@
+"""The store with real memory and a real disk: nothing is lost, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from covey.payload import Pack, read_layout
+from covey.store.segments import Segment, fill, open_segment, payload_size
+from covey.worker.core.extents import Extents
+from covey.worker.storage import Storage
+
+LIMIT = 4 << 20
+tasks = st.integers(0, 6)
+sizes = st.sampled_from([5_000, 70_000, 300_000])
+
+
+def open_files():
+    names = []
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            names.append(str(path.readlink()))
+        except FileNotFoundError:
+            continue  # That of the listing itself.
+    return [n for n in names if "memfd:covey" in n or "deleted" in n]
+
+
+def frames_of(number, nbytes):
+    return [b"head", bytes([number % 256]) * nbytes]
+
+
+def content(place, size):
+    return [bytes(f) for f in read_layout(open_segment(place, size).view)]
+
+
+class StorageMachine(RuleBasedStateMachine):
+    """Values brought, read, kept mapped, dropped and spilled, in any order."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = len(open_files())
+        self.loop = asyncio.new_event_loop()
+        self.storage = Storage(LIMIT)
+        self.in_hand = Extents()
+        self.storage.in_hand = lambda: self.in_hand
+        self.number = 0
+        #: What the values are; what was lent; views that readers keep.
+        self.values = {}
+        self.lent = []
+        self.views = []
+
+    async def _soon(self, work):
+        work()
+        await asyncio.sleep(0)
+
+    @rule(nbytes=sizes, warm=st.booleans())
+    def lend(self, nbytes, warm):
+        size = payload_size(frames_of(0, nbytes))
+        if warm:
+            offered = self.storage.offer_warm(size)
+            assume(offered is not None)
+        else:
+            offered = self.storage.offer(size)
+        self.lent.append((*offered, nbytes))
+
+    @rule(task=tasks, put=st.booleans())
+    def what_was_lent_comes_back(self, task, put):
+        assume(self.lent)
+        segment, place, nbytes = self.lent.pop()
+        if not put:
+            self.storage.take_back(segment)
+            return
+        self.number += 1
+        frames = frames_of(self.number, nbytes)
+        fill(place, frames)
+        segment.filled(payload_size(frames))
+        self.storage.keep(task, segment)
+        self.values.setdefault(task, frames)
+
+    @rule(task=tasks, nbytes=sizes)
+    def adopt(self, task, nbytes):
+        self.number += 1
+        made = Segment.of(frames_of(self.number, nbytes))
+        self.storage.adopt(task, made.place, made.size)
+        made.close()
+        self.values.setdefault(task, frames_of(self.number, nbytes))
+
+    @rule(task=tasks)
+    def put_small(self, task):
+        self.storage.put(100 + task, Pack.of([b"small"]))
+
+    @rule(task=tasks, keep=st.booleans())
+    def read(self, task, keep):
+        for _, _, stretch in self.storage.find(task, 1):
+            segment = stretch.segment
+            assert content(segment.place, segment.size) == self.values[task]
+            if keep:
+                frames = read_layout(open_segment(segment.place, segment.size).view)
+                self.views.append((frames, self.values[task]))
+
+    @rule()
+    def a_reader_lets_go(self):
+        if self.views:
+            self.views.pop()
+
+    @rule(task=tasks)
+    def a_runner_takes_it_in_hand(self, task):
+        self.in_hand.add(task, 1)
+
+    @rule(task=tasks)
+    def a_runner_is_done(self, task):
+        self.in_hand.discard(task, 1)
+
+    @rule(base=tasks, n=st.integers(1, 3))
+    def drop(self, base, n):
+        self.storage.drop(base, n)
+        for task in range(base, base + n):
+            self.values.pop(task, None)
+
+    @rule(nbytes=st.integers(1, LIMIT))
+    def release(self, nbytes):
+        places = self._places()
+        self.loop.run_until_complete(self._soon(lambda: self.storage.release(nbytes)))
+        self._in_hand_stay(places)
+
+    @rule()
+    def writes_end(self):
+        places = self._places()
+
+        async def wait():
+            if self.storage._spills:
+                await asyncio.wait(self.storage._spills)
+
+        self.loop.run_until_complete(wait())
+        self._in_hand_stay(places)
+
+    def _places(self):
+        segments = {t: self.storage.shelf.segment(t) for t in self.values}
+        return {t: s.place for t, s in segments.items()}
+
+    def _in_hand_stay(self, before):
+        for task, place in self._places().items():
+            if self.in_hand.covers(task, 1):
+                assert place == before[task]
+
+    @rule()
+    def sweep(self):
+        self.storage.sweep()
+
+    @rule()
+    def disk_comes_and_goes(self):
+        spool = self.storage.spool
+        there = spool.directory != "/nowhere"
+        spool.directory = "/nowhere" if there else "/var/tmp"
+        self.storage._disk_again = 0.0
+
+    @rule()
+    def crash(self):
+        self.loop.run_until_complete(self.storage.close())
+        self.values.clear()
+        self.lent.clear()
+        self.storage = Storage(LIMIT)
+        self.storage.in_hand = lambda: self.in_hand
+
+    @invariant()
+    def every_byte_is_in_one_account(self):
+        ledger, storage = self.storage.ledger, self.storage
+        held = [storage.shelf.segment(task) for task in self.values]
+        assert None not in held
+        assert ledger.memory_bytes == sum(s.size for s in held if not s.on_disk)
+        assert ledger.disk_bytes == sum(s.size for s in held if s.on_disk)
+        assert storage.lent_bytes == sum(s.capacity for s, _, _ in self.lent)
+        assert storage.shared_bytes >= ledger.memory_bytes
+
+    @invariant()
+    def a_view_never_changes(self):
+        for frames, expected in self.views:
+            assert [bytes(frame) for frame in frames] == expected
+
+    def teardown(self):
+        self.writes_end()
+        for task in list(self.values):
+            self.read(task, keep=False)
+        self.loop.run_until_complete(self.storage.close())
+        self.loop.close()
+        self.views.clear()
+        gc.collect()
+        assert len(open_files()) == self.before
+
+
+TestStorage = StorageMachine.TestCase
+TestStorage.settings = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=20,
+    stateful_step_count=40,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+async def test_a_full_disk_loses_nothing(tmp_path):
+    storage = Storage(LIMIT, str(tmp_path / "nowhere"))
+    made = Segment.of(frames_of(1, 100_000))
+    storage.adopt(1, made.place, made.size)
+    made.close()
+    changes = []
+    storage.on_change = lambda: changes.append(storage.disk_problem)
+    storage.release(1)
+    while not changes:  # noqa: ASYNC110  (the store calls back)
+        await asyncio.sleep(0)
+    assert "nowhere" in storage.disk_problem
+    assert "No such file" in storage.disk_problem
+    assert storage.ledger.memory_bytes == made.size
+    segment = storage.shelf.segment(1)
+    assert content(segment.place, segment.size) == frames_of(1, 100_000)
+    # It is not tried again at once, and is when the disk may have come back.
+    await asyncio.sleep(0)
+    storage.release(1)
+    assert not storage._spills
+    (tmp_path / "nowhere").mkdir()
+    storage._disk_again = 0.0
+    storage.release(1)
+    while len(changes) < 2:  # noqa: ASYNC110  (the same)
+        await asyncio.sleep(0)
+    assert not storage.disk_problem
+    assert storage.ledger.disk_bytes == made.size
+    segment = storage.shelf.segment(1)
+    assert content(segment.place, segment.size) == frames_of(1, 100_000)
+    assert not list((tmp_path / "nowhere").iterdir())
+    copy = await storage.in_memory(segment)
+    assert not copy.on_disk
+    assert content(copy.place, copy.size) == frames_of(1, 100_000)
+    storage.take_back(copy)
+    await storage.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_another_user_cannot_map_what_is_ours():
+    segment = Segment.of(frames_of(1, 100_000))
+    child = os.fork()
+    if not child:
+        os.setgid(65534)
+        os.setuid(65534)
+        try:
+            open_segment(segment.place, segment.size)
+        except PermissionError:
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    segment.close()

@@ -1,0 +1,227 @@
+"""Memory limits that hold: spilling, a full disk, and the one task that is too large."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from covey import Client, config, errors, wait
+
+pytestmark = pytest.mark.system
+
+MIB = 1 << 20
+LIMIT = 400 * MIB
+
+
+def until(holds, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def memory(client, worker=0):
+    return client.scheduler_info()["workers"][worker]["facts"]["memory"]
+
+
+def values(client):
+    seen = memory(client)
+    return seen["spilled"] + seen["shared"]
+
+
+def runners(client):
+    """Return the processes of the runners, as soon as they are known."""
+    return client.scheduler_info()["workers"][0]["facts"]["runners"]
+
+
+def first_runners(client, n):
+    assert until(lambda: len(runners(client)) == n)
+    return runners(client)
+
+
+def full(number):
+    return np.full(2 * MIB, float(number))  # 16 MiB
+
+
+def describe(array):
+    return float(array[0]), float(array[-1]), len(array)
+
+
+def inc(number):
+    return number + 1
+
+
+def grow(mebibytes):
+    kept = []
+    for _ in range(mebibytes):
+        kept.append(np.ones(MIB // 8))
+        time.sleep(0.001)
+    return len(kept)
+
+
+def test_values_that_do_not_fit_go_to_disk_and_come_back():
+    with Client(n_workers=2, memory_limit=LIMIT) as client:
+        pids = first_runners(client, 2)
+        futures = client.map(full, range(40))  # 640 MiB
+        wait(futures, timeout=60)
+        # What it tells is up to two seconds old.
+        assert until(lambda: values(client) >= 40 * 16 * MIB)
+        seen = memory(client)
+        assert seen["spilled"] > 200 * MIB
+        assert seen["total"] <= LIMIT
+        expected = [(float(n), float(n), 2 * MIB) for n in range(40)]
+        assert client.gather(client.map(describe, futures)) == expected
+        assert describe(futures[0].result()) == expected[0]
+        # Nothing had to be stopped, or started anew.
+        assert runners(client) == pids
+        del futures
+        gc.collect()
+        assert until(lambda: not values(client))
+
+
+def test_the_task_that_grows_past_the_limit_is_stopped_and_no_other():
+    with Client(n_workers=2, memory_limit=LIMIT) as client:
+        before = first_runners(client, 2)
+        small = client.map(inc, range(1000))
+        large = client.submit(grow, 2000, key="the-large-one")
+        more = client.map(inc, range(1000))
+        with pytest.raises(errors.TaskOutOfMemory, match="400 MiB") as caught:
+            large.result(60)
+        error = caught.value
+        assert error.task == "the-large-one"
+        assert error.peak > LIMIT // 2
+        assert error.limit == LIMIT
+        assert isinstance(error, MemoryError)
+        assert client.gather([*small, *more]) == 2 * list(range(1, 1001))
+        assert client.submit(grow, 10).result(60) == 10
+        # One runner was started anew; the worker is the same.
+        assert until(lambda: len(set(runners(client)) & set(before)) == 1)
+
+
+def test_threads_that_share_a_process_with_it_lose_nothing():
+    with Client(n_workers=1, threads_per_worker=3, memory_limit=LIMIT) as client:
+        large = client.submit(grow, 2000)
+        others = client.map(grow, [20] * 10)
+        with pytest.raises(errors.TaskOutOfMemory):
+            large.result(60)
+        assert client.gather(others) == [20] * 10
+
+
+def keep_much(mebibytes):
+    global kept  # noqa: PLW0603  (a leak, as users have them)
+    kept = np.ones(mebibytes * MIB // 8)
+    return os.getpid()
+
+
+def test_a_runner_that_keeps_memory_is_started_anew_between_tasks():
+    with Client(n_workers=1, memory_limit=LIMIT) as client:
+        pid = client.submit(keep_much, 300).result(60)
+        assert until(lambda: runners(client) not in ([pid], []))
+        assert client.submit(os.getpid).result(60) != pid
+        assert client.gather(client.map(inc, range(100))) == list(range(1, 101))
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+    """A file system of 1 MiB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if os.getuid() or subprocess.run(command, check=False).returncode:
+        pytest.skip("a file system can only be mounted by root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_an_error_that_says_so_and_loses_nothing(tmp_path):
+    with (
+        small_disk(tmp_path),
+        config.override(worker__spill_directory=str(tmp_path)),
+        Client(n_workers=2, memory_limit=LIMIT) as client,
+    ):
+        futures = client.map(full, range(40))  # 640 MiB
+        wait(futures, timeout=60)
+        kept = [f for f in futures if f.status == "finished"]
+        assert 10 < len(kept) < 30
+        for future in futures:
+            if future.status == "error":
+                with pytest.raises(errors.TaskOutOfMemory, match="No space left"):
+                    future.result()
+        with pytest.raises(errors.ClusterError, match="No space left"):
+            client.scatter(np.zeros(16 * MIB))
+        expected = [float(n) for n, f in enumerate(futures) if f in kept]
+        assert [x[0] for x in client.gather(kept)] == expected
+        # Room again: everything goes on.
+        del futures, kept, future
+        gc.collect()
+        assert until(lambda: not memory(client)["shared"])
+        assert describe(client.submit(full, 7).result(60)) == (7.0, 7.0, 2 * MIB)
+
+
+def test_a_value_larger_than_the_worker_is_refused():
+    with Client(n_workers=1, memory_limit=50 * MIB) as client:
+        with pytest.raises(
+            errors.ClusterError, match=r"76\.3 MiB.*more than all of it"
+        ):
+            client.scatter(np.ones(10_000_000))
+        assert client.submit(inc, 1).result(60) == 2
+
+
+def test_the_limit_of_a_container_holds():
+    """In a control group whose limit the kernel enforces."""
+    group = Path("/sys/fs/cgroup/memory")
+    name = f"covey-test-{os.getpid()}"
+    own = re.search(
+        r"^\d+:memory:(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE
+    )
+    if own is None or not (group / own[1].lstrip("/")).is_dir():
+        pytest.skip("there is no control group for memory of the first version")
+    group = group / own[1].lstrip("/") / name
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(LIMIT))
+    except OSError:
+        pytest.skip("no control group can be made here")
+    script = textwrap.dedent(
+        f"""
+        import os
+        open({str(group / "cgroup.procs")!r}, "w").write(str(os.getpid()))
+        from covey import Client, errors
+        from test_memory import grow, full, inc, describe
+        with Client(n_workers=2) as client:
+            assert client.scheduler_info()["workers"][0]["memory_limit_bytes"] == {LIMIT}
+            try:
+                client.submit(grow, 2000).result(60)
+            except errors.TaskOutOfMemory as error:
+                assert error.limit == {LIMIT}
+            else:
+                raise SystemExit("it was not stopped")
+            futures = client.map(full, range(40))
+            found = client.gather(client.map(describe, futures))
+            assert [n for n, _, _ in found] == list(range(40))
+        print("all right")
+        """
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.stdout == "all right\n", done.stderr
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
