@@ -23,13 +23,14 @@ from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
 from covey.net.tls import Certificate
 from covey.payload import Buffer, Pack
-from covey.wire.base import Extent, Failure, Message
+from covey.wire.base import Failure, Message
 from covey.wire.keys import Keys
 from covey.wire.worker_link import Leaving, Ran, Status
 from covey.worker import interpreters
 from covey.worker.core import orders
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.machine import WorkerCore
+from covey.worker.inputs import Inputs
 from covey.worker.interpreters import Interpreter
 from covey.worker.memory import MemoryPlan
 from covey.worker.pressure import Pressure
@@ -117,7 +118,7 @@ class WorkerAgent:
         self._functions: dict[int, tuple[str, bytes]] = {}
         self._arguments: dict[int, tuple[int, Pack]] = {}
         self._defined: dict[RunnerLink, set[int]] = {}
-        self._mapped: dict[int, set[int]] = {}
+        self._inputs = Inputs(self.storage, self._processes)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._vitals = Vitals(self._send_status)
@@ -271,49 +272,13 @@ class WorkerAgent:
         inputs: list[list[Any]] = []
         bodies: list[Buffer] = []
         if order.aligned or order.whole:
-            wanted = [(task, order.n) for task in order.aligned]
-            number = order.slot // self._threads
-            self._collect(number, [*wanted, *order.whole], inputs, bodies)
-            self._collect_renamed(number, order.renamed, inputs, bodies)
+            inputs, bodies = self._inputs.collect(order.slot // self._threads, order)
         link.tell(
             ["run", order.run, order.fn, order.base, order.n, part.nbytes, inputs, 0],
             part.sizes_bytes(),
             part.data,
             *bodies,
         )
-
-    def _collect(
-        self,
-        runner: int,
-        extents: list[Extent],
-        inputs: list[list[Any]],
-        bodies: list[Buffer],
-    ) -> None:
-        """List the inputs of a dispatch: small ones as bytes, large ones by path."""
-        for base, n in extents:
-            for start, count, stretch in self.storage.find(base, n):
-                segment = stretch.segment
-                if segment is not None:
-                    inputs.append(["seg", start, segment.place, segment.size])
-                    self._mapped.setdefault(runner, set()).add(start)
-                else:
-                    pack = stretch.part(start, count)
-                    inputs.append(["in", start, count, pack.nbytes])
-                    bodies += (pack.sizes_bytes(), pack.data)
-
-    def _collect_renamed(
-        self,
-        runner: int,
-        renamed: tuple[tuple[int, int], ...],
-        inputs: list[list[Any]],
-        bodies: list[Buffer],
-    ) -> None:
-        """List inputs under the ids by which the arguments know them."""
-        for alias, real in renamed:
-            start = len(inputs)
-            self._collect(runner, [(real, 1)], inputs, bodies)
-            for entry in inputs[start:]:
-                entry[1] = alias
 
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
         for operation, body in says:
@@ -423,7 +388,7 @@ class WorkerAgent:
             on_end=self._runner_ended,
         )
         self._processes[number] = process
-        self._mapped[number] = set()
+        self._inputs.runner_started(number)
         try:
             await process.start()
         except OSError as error:
@@ -510,22 +475,11 @@ class WorkerAgent:
     def _drop_values(self, order: orders.DropValues) -> None:
         for base, n in order.extents:
             self.storage.drop(base, n)
-            for runner, mapped in self._mapped.items():
-                gone = [t for t in mapped if base <= t < base + n] if mapped else []
-                process = self._processes[runner]
-                if gone and process is not None and process.control is not None:
-                    mapped.difference_update(gone)
-                    process.control.tell(["forget", [[task, 1] for task in gone]])
+            self._inputs.forget(base, n)
 
     def _forget_mapped(self) -> None:
-        """Have runners let go of inputs that they keep for tasks to come."""
         in_hand = inputs_in_hand(self.core.state)
-        for runner, mapped in self._mapped.items():
-            process = self._processes[runner]
-            idle = [task for task in mapped if not in_hand.covers(task, 1)]
-            if idle and process is not None and process.control is not None:
-                mapped.difference_update(idle)
-                process.control.tell(["forget", [[task, 1] for task in idle]])
+        self._inputs.forget_all_but(lambda task: in_hand.covers(task, 1))
 
     def _know_peer(self, order: orders.KnowPeer) -> None:
         self._transfers.know_peer(order)

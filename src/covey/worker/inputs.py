@@ -1,0 +1,92 @@
+"""The inputs of tasks, on their way to runners.
+
+Small values are sent along with the tasks.  Large ones are named by place; a runner
+maps them and keeps them decoded, in case that more tasks want them, until it is
+told to forget them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from covey.ids import TaskId
+from covey.payload import Buffer
+from covey.wire.base import Extent
+from covey.worker.core import orders
+from covey.worker.processes import RunnerProcess
+from covey.worker.storage import Storage
+
+
+class Inputs:
+    """What runners are given, and what they keep of it.
+
+    Args:
+        storage: where the values are.
+        processes: the runners, by number.
+    """
+
+    def __init__(
+        self, storage: Storage, processes: Sequence[RunnerProcess | None]
+    ) -> None:
+        self._storage = storage
+        self._processes = processes
+        #: What each runner keeps mapped: the id that it knows, and the real one.
+        self._mapped: dict[int, dict[TaskId, TaskId]] = {}
+
+    def collect(
+        self, runner: int, order: orders.Dispatch
+    ) -> tuple[list[list[Any]], list[Buffer]]:
+        """List the inputs of a dispatch: as operations, and bytes for small ones."""
+        inputs: list[list[Any]] = []
+        bodies: list[Buffer] = []
+        for first in order.aligned:
+            self._collect(runner, (first, order.n), inputs, bodies)
+        for extent in order.whole:
+            self._collect(runner, extent, inputs, bodies)
+        for alias, real in order.renamed:
+            start = len(inputs)
+            self._collect(runner, (real, 1), inputs, bodies)
+            for entry in inputs[start:]:
+                # The arguments know it by another id.
+                entry[1] = alias
+                if entry[0] == "seg":
+                    self._mapped[runner][alias] = real
+        return inputs, bodies
+
+    def _collect(
+        self, runner: int, extent: Extent, inputs: list[list[Any]], bodies: list[Buffer]
+    ) -> None:
+        for start, count, stretch in self._storage.find(*extent):
+            segment = stretch.segment
+            if segment is not None:
+                inputs.append(["seg", start, segment.place, segment.size])
+                self._mapped.setdefault(runner, {})[start] = start
+            else:
+                pack = stretch.part(start, count)
+                inputs.append(["in", start, count, pack.nbytes])
+                bodies += (pack.sizes_bytes(), pack.data)
+
+    # Forgetting.
+
+    def runner_started(self, runner: int) -> None:
+        """A new process has nothing mapped."""
+        self._mapped.pop(runner, None)
+
+    def forget(self, base: TaskId, n: int) -> None:
+        """Have runners let go of values that are dropped."""
+        self._forget(lambda task: base <= task < base + n)
+
+    def forget_all_but(self, in_hand: Callable[[TaskId], bool]) -> None:
+        """Have runners let go of what they keep only for tasks to come."""
+        self._forget(lambda task: not in_hand(task))
+
+    def _forget(self, is_to_go: Callable[[TaskId], bool]) -> None:
+        for runner, mapped in self._mapped.items():
+            gone = [known for known, real in mapped.items() if is_to_go(real)]
+            process = self._processes[runner]
+            if gone and process is not None and process.control is not None:
+                for known in gone:
+                    del mapped[known]
+                # A busy slot would not hear of it until its task has ended.
+                process.control.tell(["forget", [[known, 1] for known in gone]])
