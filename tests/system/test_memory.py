@@ -30,8 +30,8 @@ def until(holds, seconds=30):
     return holds()
 
 
-def memory(client, worker=0):
-    return client.scheduler_info()["workers"][worker]["facts"]["memory"]
+def memory(client):
+    return next(iter(client.memory().values()))
 
 
 def values(client):
@@ -82,6 +82,9 @@ def test_values_that_do_not_fit_go_to_disk_and_come_back():
         expected = [(float(n), float(n), 2 * MIB) for n in range(40)]
         assert client.gather(client.map(describe, futures)) == expected
         assert describe(futures[0].result()) == expected[0]
+        table = str(client.memory())
+        assert table.split()[:3] == ["worker", "total", "limit"]
+        assert "400.0 MiB" in table or "400 MiB" in table
         # Nothing had to be stopped, or started anew.
         assert runners(client) == pids
         del futures

@@ -32,6 +32,8 @@ def status(address: str | None, output: str) -> None:
     covey status
     covey status 127.0.0.1:8786 -o json
     """
+    from covey.client.memory import memory_table
+
     with _client(address) as client:
         info = client.scheduler_info()
     if output == "json":
@@ -44,6 +46,8 @@ def status(address: str | None, output: str) -> None:
             f"{worker['name']:24.24} {worker['slots']:5} {worker['assigned']:7} "
             f"{format_bytes(worker['stored_bytes']):>10}  {worker['host']}"
         )
+    if table := memory_table(info):
+        click.echo(f"memory\n{table}")
     tasks = ", ".join(f"{n:,} {state}" for state, n in info["tasks"].items() if n)
     click.echo(f"tasks: {tasks or 'none'}")
 

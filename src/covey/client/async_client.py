@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar, overload
 from covey.client.base import BaseClient
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
+from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import futures_in, rebuild
 from covey.client.writing import Functions
 from covey.errors import UsageError
@@ -132,6 +133,10 @@ class AsyncClient(BaseClient):
             for task in range(base, base + n)
         }
         return {future.key: list(by_id.get(future.id, [])) for future in chosen}
+
+    async def memory(self) -> MemoryTable:
+        """Return what each worker uses memory for, in bytes; prints as a table."""
+        return memory_table(await self.scheduler_info())
 
     async def scheduler_info(self) -> dict[str, Any]:
         """Return workers, clients, task states and counters as plain data."""

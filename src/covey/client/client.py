@@ -11,6 +11,7 @@ from covey.client import current
 from covey.client.base import BaseClient
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
+from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import futures_in, rebuild
 from covey.client.writing import Functions
 from covey.secret import Secret
@@ -156,6 +157,13 @@ class Client(BaseClient):
         for future in chosen:
             found[future.key] = list(by_id.get(future.id, []))
         return found
+
+    def memory(self) -> MemoryTable:
+        """Return what each worker uses memory for, in bytes; prints as a table.
+
+        What it tells is up to about two seconds old.
+        """
+        return memory_table(self.scheduler_info())
 
     def scheduler_info(self) -> dict[str, Any]:
         """Return workers, clients, task states and counters as plain data."""

@@ -160,6 +160,8 @@ class Asker:
         self._keepers: dict[tuple[str, ...], _Keeper] = {}
         self._opening: dict[tuple[str, ...], asyncio.Lock] = {}
         self._last_request = 0
+        #: On links that are gone.
+        self._received_before = 0
         self._closed = False
 
     async def get(
@@ -226,6 +228,19 @@ class Asker:
         )
         return str(await request.done)
 
+    @property
+    def bytes_received(self) -> int:
+        """How many bytes have come from workers."""
+        return self._received_before + sum(self.links().values())
+
+    def links(self) -> dict[str, int]:
+        """Return how many bytes have come on each open link, by the worker's address."""
+        return {
+            f"from {addresses[-1]}": keeper.link.bytes_received
+            for addresses, keeper in self._keepers.items()
+            if keeper.link is not None
+        }
+
     def close(self) -> None:
         """Close all connections."""
         self._closed = True
@@ -247,6 +262,8 @@ class Asker:
         async with lock:
             keeper = self._keepers.get(addresses)
             if keeper is None or keeper.link is None or keeper.link.lost:
+                if keeper is not None and keeper.link is not None:
+                    self._received_before += keeper.link.bytes_received
                 keeper = await self._open(addresses, host)
                 self._keepers[addresses] = keeper
         return keeper

@@ -522,7 +522,11 @@ class WorkerAgent:
                 **self._pressure.accounts().facts(),
                 "paused": self._pressure.paused,
             },
-            "bytes_sent": self.data.bytes_sent,
+            "moved": {
+                "sent": self.data.bytes_sent,
+                "received": self._asker.bytes_received,
+                "links": {**self._asker.links(), **self.data.links()},
+            },
             "queued": self.core.state.queued,
             "protocol_errors": self.data.protocol_errors,
             "strangers_turned_away": self.data.strangers_turned_away,

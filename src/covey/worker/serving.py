@@ -94,6 +94,14 @@ class DataServer:
         bound = listener.address
         return bound._replace(host=own_host()) if is_wildcard(bound.host) else bound
 
+    def links(self) -> dict[str, int]:
+        """Return how many bytes were sent on each open link, by who asks there."""
+        sent: dict[str, int] = {}
+        for link in self._links:
+            name = f"to {link.peer or 'somebody'}"
+            sent[name] = sent.get(name, 0) + link.bytes_sent
+        return sent
+
     async def close(self) -> None:
         """Stop serving."""
         self._closed = True
@@ -131,6 +139,7 @@ class DataServer:
     def _on_messages(self, link: Link, batch: list[Any]) -> None:
         for message in batch:
             if isinstance(message, AskerIntroduction):
+                link.peer = message.name
                 continue
             if isinstance(message, PutLarge):
                 if message is not batch[-1]:
