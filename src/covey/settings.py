@@ -35,11 +35,17 @@ class SchedulerSettings(Section, frozen=True):
         host: the interface that ``covey scheduler`` listens on.
         port: its port; 0 takes any free one.
         events_kept: how many events its stream keeps for late readers.
+        worker_grace_seconds: for how long a silent worker is waited for; then its
+            tasks run elsewhere.  One whose connection was closed gets a second.
+        client_grace_seconds: for how long a client that is away is waited for; then
+            what it wanted is forgotten.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8786
     events_kept: Count = 100_000
+    worker_grace_seconds: Seconds = 15.0
+    client_grace_seconds: Seconds = 60.0
 
 
 class WorkerSettings(Section, frozen=True):
@@ -53,6 +59,8 @@ class WorkerSettings(Section, frozen=True):
         spill_directory: where values go that do not fit into memory; empty means
             ``/var/tmp``, or the system's directory for temporary files.
         heartbeat_seconds: how often it tells the scheduler how it is.
+        reconnect_seconds: for how long it looks for a scheduler that it has lost,
+            while it works on.
     """
 
     runners: Count | None = None
@@ -60,6 +68,7 @@ class WorkerSettings(Section, frozen=True):
     memory_limit_bytes: Bytes | None = None
     spill_directory: str = ""
     heartbeat_seconds: Seconds = 2.0
+    reconnect_seconds: Seconds = 600.0
 
 
 class ClientSettings(Section, frozen=True):
@@ -67,11 +76,14 @@ class ClientSettings(Section, frozen=True):
 
     Attributes:
         connect_timeout_seconds: how long it tries to reach a scheduler.
+        reconnect_seconds: for how long it looks for a scheduler that it has lost;
+            its futures are pending meanwhile.
         close_timeout_seconds: how long it waits for a cluster to go in order.
         progress: when the progress bar is drawn.
     """
 
     connect_timeout_seconds: Seconds = 10.0
+    reconnect_seconds: Seconds = 120.0
     close_timeout_seconds: Seconds = 10.0
     progress: Literal["auto", "always", "never"] = "auto"
 

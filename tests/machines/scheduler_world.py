@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from covey.ids import ClientId, first_task_id
+from covey.client.core.ledger import Ledger
+from covey.client.core.ranges import Range, Wishes
+from covey.ids import ClientId, client_of, first_task_id
 from covey.payload import Pack
 from covey.scheduler.core import invariants
-from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore
+from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore, Tick
 from covey.scheduler.core.placement import demand_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import State
@@ -77,9 +79,12 @@ class World:
     """A scheduler's core with simulated clients and workers."""
 
     def __init__(self):
+        self.epoch = 1
         self.core = SchedulerCore(cluster="test")
         self.state = self.core.state
         self.now = 0.0
+        #: Peers that have lost the scheduler and not found it again.
+        self.away = []
         self.clients = {}
         self.workers = {}
         #: The arguments of every task, by its real id.
@@ -110,33 +115,54 @@ class World:
 
     def new_client(self, number=None):
         peer = self.core.next_peer()
-        client = SimClient(self, peer, number or 2 * peer + 1)
+        # Peers of another life of the scheduler have other numbers.
+        known = (peer & 0xFFFF) + 1000 * self.epoch - 1000
+        client = SimClient(self, peer, number or 2 * known + 1)
         self.clients[peer] = client
-        hello = ClientIntroduction(client.number, f"client-{peer}", "0", "3", "here")
-        self.step(Joined(peer, hello))
+        self.step(Joined(peer, client.introduction(0)))
         return client
 
     def new_worker(self, slots=1, resources=None, name="worker"):
         peer = self.core.next_peer()
-        worker = SimWorker(self, peer, slots)
+        worker = SimWorker(self, peer, slots, resources or {}, name)
         self.workers[peer] = worker
-        self.step(
-            Joined(
-                peer,
-                WorkerIntroduction(
-                    name,
-                    slots,
-                    resources or {},
-                    (f"tcp://h{peer}:1",),
-                    f"h{peer}/b",
-                    0,
-                    "0",
-                    "3",
-                    1,
-                ),
-            )
-        )
+        self.step(Joined(peer, worker.introduction(0)))
         return worker
+
+    # Another life.
+
+    def restart(self, late=()):
+        """The scheduler dies and another one takes over; *late* peers stay away."""
+        self.epoch += 1
+        self.core = SchedulerCore(cluster="test", epoch=self.epoch, now=self.now)
+        self.state = self.core.state
+        sides = [*self.clients.values(), *self.workers.values(), *self.away]
+        self.clients, self.workers, self.away = {}, {}, []
+        for side in sides:
+            # What was on its way went down with the old one.
+            side.inbox.clear()
+            self.away.append(side)
+        for side in [side for side in sides if side.peer not in late]:
+            self.come_back(side)
+
+    def come_back(self, side):
+        """A peer that is away finds the scheduler, and tells all."""
+        self.away.remove(side)
+        hello = side.introduction(self.epoch - 1)
+        side.peer = self.core.peer_for(hello)
+        table = self.workers if isinstance(side, SimWorker) else self.clients
+        table[side.peer] = side
+        self.step(Joined(side.peer, hello))
+        side.report()
+
+    def pass_time(self, seconds):
+        self.now += seconds
+        self.step(Tick())
+
+    def close_window(self):
+        """Let the core come to a decision about who is back and who is not."""
+        while self.state.window is not None:
+            self.pass_time(self.core.wake_at - self.now)
 
     def lose(self, peer):
         if self.clients.pop(peer, None) is None:
@@ -147,6 +173,7 @@ class World:
 
     def settle(self):
         """Let all workers read and answer everything."""
+        self.close_window()
         for _ in range(300):
             busy = [w for w in self.workers.values() if w.inbox or w.runs or w.fetches]
             if not busy:
@@ -179,7 +206,11 @@ class World:
     def check_empty(self):
         """Nobody wants anything, so nothing is kept."""
         state = self.state
-        assert not state.spans
+        while state.orphans:
+            self.pass_time(self.core.wake_at - self.now)
+        for worker in self.workers.values():
+            worker.read(len(worker.inbox))
+        assert not state.spans, state.spans
         assert not state.starts
         assert not state.names
         assert not state.name_of
@@ -197,6 +228,7 @@ class SimClient:
     def __init__(self, world, peer, number):
         self.world = world
         self.peer = peer
+        self.name = f"client-{peer}"
         self.number = ClientId(number)
         self.next_task = first_task_id(self.number)
         self.held = set()
@@ -207,8 +239,39 @@ class SimClient:
         self.known_workers = set()
         self.notices = []
         self.functions = set()
+        self.inbox = deque()
+        self.ledger = Ledger()
+        #: What may be told once more, since another life of the scheduler tells it.
+        self.told_before = set()
+
+    def introduction(self, epoch):
+        return ClientIntroduction(self.number, self.name, "0", "3", "here", epoch)
+
+    def report(self):
+        """Tell all that is held, and how it is made."""
+        self.known_workers.clear()
+        self.told_before = {t for t, s in self.status.items() if s == "stored"}
+        foreign = [(t, 1) for t in sorted(self.held) if client_of(t) != self.number]
+        messages = self.ledger.recall(self._wishes(), foreign)
+        self.world.step(Said(self.peer, over_the_wire(messages, FromClient)))
+
+    def _wishes(self):
+        wishes = Wishes()
+        for task in self.held:
+            wish = Range(task, 1, "f", None)
+            wishes.add(wish)
+            match self.status[task]:
+                case "finished":
+                    wish.finish(0, Pack.of([b""]))
+                case "stored":
+                    wish.store(0, 1, 1, 1)
+                case "failed":
+                    wish.fail(0, 1, self.failures[task])
+        return wishes
 
     def say(self, *messages):
+        for message in messages:
+            self.ledger.note(message)
         self.world.step(Said(self.peer, over_the_wire(messages, FromClient)))
 
     def new_ids(self, n):
@@ -343,7 +406,8 @@ class SimClient:
     def _end(self, task, status):
         assert task in self.held, f"news of {task:x}, which was let go"
         before = self.status[task]
-        assert before == "pending" or self._shared(task), (before, status)
+        again = before == status == "stored" and task in self.told_before
+        assert before == "pending" or self._shared(task) or again, (before, status)
         self.status[task] = status
 
 
@@ -378,10 +442,12 @@ class SimRun:
 class SimWorker:
     """A worker: what it was told, in its inbox, and what it has done."""
 
-    def __init__(self, world, peer, slots):
+    def __init__(self, world, peer, slots, resources, name):
         self.world = world
         self.peer = peer
         self.slots = slots
+        self.resources = resources
+        self.name = name
         self.inbox = deque()
         self.store = {}
         self.runs = {}
@@ -393,6 +459,33 @@ class SimWorker:
     def say(self, *messages):
         self.said += messages
         self.world.step(Said(self.peer, over_the_wire(messages, FromWorker)))
+
+    def introduction(self, epoch):
+        addresses = (f"tcp://h{self.peer}:1",)
+        host = f"h{self.peer}/b"
+        return WorkerIntroduction(
+            self.name,
+            self.slots,
+            self.resources,
+            addresses,
+            host,
+            0,
+            "0",
+            "3",
+            1,
+            epoch=epoch,
+            number=self.peer if epoch else 0,
+        )
+
+    def report(self):
+        """Tell all that is here and in hand."""
+        report = [Holds(task, 1, 8) for task in sorted(self.store)]
+        for number, run in self.runs.items():
+            report += [worker_link.Running(number, task, 1) for task in run.todo]
+        report.append(worker_link.Reported())
+        for number, run in self.runs.items():
+            report += [Blocked(number, task) for task in sorted(run.blocked)]
+        self.world.step(Said(self.peer, over_the_wire(report, FromWorker)))
 
     def expect(self, message):
         """Check an order at the moment it is given."""
@@ -418,11 +511,13 @@ class SimWorker:
     def check_store(self):
         if self.inbox or self.peer not in self.world.state.workers:
             return
-        believed = {
-            task
-            for span in self.world.state.workers[self.peer].holds
-            for task in range(span.base, span.base + span.n)
-        }
+        state = self.world.state
+        if state.window is not None or self.peer in state.returning:
+            return  # It has not been taken in.
+        me = state.workers[self.peer]
+        known = [span.extent for span in me.holds]
+        known += [(base, n) for base, n, _ in state.orphans.get(me, ())]
+        believed = {task for base, n in known for task in range(base, base + n)}
         assert believed == set(self.store), (self.peer, believed ^ set(self.store))
 
     # Doing.

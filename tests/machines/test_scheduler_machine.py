@@ -32,6 +32,7 @@ sys.path.pop(0)
 
 CLIENTS_MAX = 3
 WORKERS_MAX = 4
+LIVES_MAX = 4
 
 sizes = st.integers(1, 50)
 small = st.integers(0, 60)
@@ -288,6 +289,25 @@ class SchedulerMachine(RuleBasedStateMachine):
         if old:
             worker.say(data.draw(st.sampled_from(old[-8:])))
 
+    # Another life.
+
+    @precondition(lambda self: self.world.epoch < LIVES_MAX)
+    @rule(data=st.data())
+    def scheduler_dies_and_comes_back(self, data):
+        world = self.world
+        peers = [*world.clients, *world.workers]
+        late = data.draw(st.sets(st.sampled_from(peers))) if peers else set()
+        world.restart(late)
+
+    @precondition(lambda self: self.world.away)
+    @rule(index=small)
+    def late_one_comes_back(self, index):
+        self.world.come_back(self.world.away[index % len(self.world.away)])
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 70.0]))
+    def time_passes(self, seconds):
+        self.world.pass_time(seconds)
+
     @rule()
     def all_settles(self):
         self.world.settle()
@@ -295,6 +315,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def teardown(self):
         world = self.world
+        for side in list(world.away):
+            world.come_back(side)
         world.settle()
         world.check_ends()
         # Others take over, and they can run whatever nobody could.

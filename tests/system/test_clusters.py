@@ -116,15 +116,6 @@ def test_the_async_client():
     assert asyncio.run(main()) == [2, 3]
 
 
-def test_a_killed_cluster_is_an_error_and_no_hang():
-    with Client(n_workers=1) as client:
-        pid = client.scheduler_info()["workers"][0]["facts"]["pid"]
-        future = client.submit(signal.pause)
-        os.kill(pid, signal.SIGKILL)
-        with pytest.raises(errors.Disconnected, match="scheduler"):
-            future.result(20)
-
-
 def test_a_script_needs_no_main_guard_and_ends_silently():
     done = run_script(
         """

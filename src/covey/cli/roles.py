@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,24 +107,28 @@ def _resources(text: str) -> dict[str, float]:
     return amounts
 
 
-def _where(address: str | None, connection_file: Path | None) -> Connection:
-    """Return where the scheduler is, and its secret."""
+def _where(
+    address: str | None, connection_file: Path | None
+) -> Callable[[], Connection]:
+    """Return what tells where the scheduler is, and its secret, now and later."""
     from covey.cli import where
     from covey.client.resolve import resolve_target
     from covey.cluster.roles import await_connection_file
+    from covey.net.connection_file import read_connection_file
 
     address = where.chosen(address)
     named = os.environ.get("COVEY_CONNECTION_FILE")
     if connection_file is None and address is None and named:
         connection_file = Path(named)
     if connection_file is not None:
-        return await_connection_file(connection_file)
+        await_connection_file(connection_file)
+        return partial(read_connection_file, connection_file)
     if address is None:
         raise UsageError(
             "where is the scheduler? Give HOST:PORT, --connection-file F, or set "
             "$COVEY_ADDRESS"
         )
-    return resolve_target(address, None, {}).connection
+    return resolve_target(address, None, {}).find
 
 
 @click.command()
@@ -166,8 +172,8 @@ def worker(
     from covey import config
     from covey.cluster import local, roles
 
-    connection = _where(address, connection_file)
-    if roles.is_in_clear(connection.address):
+    find = _where(address, connection_file)
+    if roles.is_in_clear(find().address):
         click.secho(f"covey: {roles.IN_CLEAR_WARNING}", fg="red", err=True)
     settings = config.get().worker
     runners, threads = local.shape(
@@ -184,7 +190,7 @@ def worker(
         "host": host,
         "pythons": pythons,
     }
-    reason = roles.run(roles.serve_worker(connection, plan))
+    reason = roles.run(roles.serve_worker(find, plan))
     if reason:
         click.echo(f"covey worker {plan['name']}: {reason}", err=True)
         sys.exit(1)

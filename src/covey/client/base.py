@@ -51,7 +51,7 @@ class BaseClient:
     ) -> None:
         self._target = resolve_target(target, secret, keywords)
         self.name = name or f"client-{os.getpid()}-{next(_numbers)}"
-        self._engine = Engine(self._target.address, self._target.keys, self.name)
+        self._engine = Engine(self._target.find, self.name)
         try:
             writing = Writing(self._engine, functions)
             if timeout is None:
@@ -96,10 +96,12 @@ class BaseClient:
 
     @property
     def status(self) -> str:
-        """``"running"``, ``"closed"`` or ``"disconnected"``."""
+        """``"running"``, ``"closed"``, ``"reconnecting"`` or ``"disconnected"``."""
         if self.closed:
             return "closed"
-        return "running" if self._engine.broken is None else "disconnected"
+        if self._engine.broken is not None:
+            return "disconnected"
+        return "running" if self._engine.away_since is None else "reconnecting"
 
     @property
     def dashboard_link(self) -> str | None:

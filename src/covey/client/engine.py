@@ -24,22 +24,19 @@ import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final, TypeVar
 
-from covey import clock
+from covey import clock, config
+from covey.client.core.ledger import Ledger
 from covey.client.core.ranges import Wishes
-from covey.errors import (
-    Closed,
-    CoveyError,
-    Disconnected,
-    Refused,
-    UsageError,
-)
+from covey.errors import Closed, CoveyError, Disconnected, UsageError
 from covey.ids import TaskId, client_of, first_task_id, new_client_id
-from covey.net.addresses import Address, host_identity
+from covey.net.addresses import host_identity
 from covey.net.asking import Asker
-from covey.net.connect import open_link
-from covey.net.link import Link
+from covey.net.join_string import Connection
+from covey.net.line import Line
 from covey.net.loop import close_event_loop, new_event_loop
+from covey.net.uplink import Owner, Uplink
 from covey.payload import Pack
+from covey.units import format_seconds
 from covey.version import VERSION
 from covey.wire.base import Failure, Message
 from covey.wire.client_link import (
@@ -57,8 +54,8 @@ from covey.wire.client_link import (
     WorkerGone,
     WorkerSeen,
 )
-from covey.wire.introductions import ClientIntroduction, Reception, Refusal, Welcome
-from covey.wire.keys import Keys, Role
+from covey.wire.introductions import ClientIntroduction, Welcome
+from covey.wire.keys import Role
 
 T = TypeVar("T")
 
@@ -82,12 +79,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-class Engine:
-    """One connection to a cluster, and all that was wished over it."""
+class Engine(Owner):
+    """One client's way to its cluster, and all that was wished over it.
 
-    def __init__(self, address: Address, keys: Keys, name: str) -> None:
-        self.address = address
-        self.keys = keys
+    Args:
+        find: says where the scheduler is, at first and whenever it was lost.
+        name: how the client is called.
+    """
+
+    def __init__(self, find: Callable[[], Connection], name: str) -> None:
+        self._find = find
+        found = find()
+        self.address = found.address
+        self.keys = found.keys
         self.name = name
         self.client_id = new_client_id()
         self.wishes = Wishes()
@@ -112,12 +116,15 @@ class Engine:
         #: Whether it will be called soon in any case.
         self.lull_is_coming = False
         self._wake_is_due = False
-        self._link: Link | None = None
+        self._uplink: Uplink | None = None
+        self._line: Line | None = None
+        #: Since when the scheduler is looked for, if it is.
+        self.away_since: float | None = None
+        self._ledger = Ledger()
         self._asker: Asker | None = None
+        self._asked: dict[int, Ask] = {}
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._last_request = 0
-        #: Done when the scheduler has taken us in.
-        self._welcome: asyncio.Future[None] | None = None
         #: Done when we know all workers that were there before us.
         self._oriented: asyncio.Future[None] | None = None
         self._unseen = 0
@@ -190,36 +197,58 @@ class Engine:
         Raises:
             ClusterError: nobody answers, or we are refused.
         """
-        self._welcome = self.loop.create_future()
         self._oriented = self.loop.create_future()
-        self._link = await open_link(
-            self.address,
-            Reception,
-            role=Role.CLIENT,
-            keys=self.keys,
-            version=VERSION,
-            on_messages=self._on_messages,
-            on_lost=self._on_lost,
-            timeout_seconds=timeout_seconds,
-        )
         self._asker = Asker(self.keys, VERSION, self.name, self.client_id)
-        self._link.send(
-            ClientIntroduction(
-                self.client_id,
-                self.name,
-                VERSION,
-                platform.python_version(),
-                host_identity(),
-            )
+        self._uplink = Uplink(
+            self,
+            ToClient,
+            role=Role.CLIENT,
+            version=VERSION,
+            patience_seconds=config.get().client.reconnect_seconds,
         )
-        await self._welcome
+        await self._uplink.connect(timeout_seconds)
+        await self._uplink.greet()
         await self._oriented
         self._send_outbox()
 
-    def _on_messages(self, link: Link, batch: list[Any]) -> None:
-        if self._welcome is not None and not self._welcome.done():
-            self._on_reception(link, batch[0])
-            batch = batch[1:]
+    def find(self) -> Connection:
+        """Return where the scheduler is now; it may have moved."""
+        found = self._find()
+        self.address = found.address
+        return found
+
+    def introduce(self, epoch: int) -> Message:
+        """Return who this client is."""
+        return ClientIntroduction(
+            self.client_id,
+            self.name,
+            VERSION,
+            platform.python_version(),
+            host_identity(),
+            epoch,
+        )
+
+    def on_welcome(self, line: Line, welcome: Welcome, old: Line | None) -> None:
+        """The scheduler has taken us in; if it knows nothing of us, tell it all."""
+        self.cluster = welcome.cluster
+        self._line = line
+        self.workers.clear()
+        self._unseen = welcome.workers
+        self._orient()
+        if old is not None:
+            # Whatever was on its way is in the ledger, but for questions.
+            foreign = [
+                (wish.base, wish.n)
+                for wish in self.wishes.all()
+                if not self.owns(wish.base)
+            ]
+            line.send_all(self._ledger.recall(self.wishes, foreign))
+            line.send_all(list(self._asked.values()))
+            self.on_back()
+
+    def on_messages(self, link: Any, batch: list[Any]) -> None:
+        """The scheduler said something."""
+        del link
         for message in batch:
             self._HANDLERS[type(message)](self, message)
         if not self.lull_is_coming:
@@ -232,36 +261,53 @@ class Engine:
         self.lull_is_coming = False
         self.catch_up()
 
-    def _on_reception(self, link: Link, message: Welcome | Refusal) -> None:
-        assert self._welcome is not None
-        if isinstance(message, Refusal):
-            self._welcome.set_exception(Refused(message.reason))
-            return
-        self.cluster = message.cluster
-        link.decode_as(ToClient)
-        self._unseen = message.workers
-        self._welcome.set_result(None)
-        self._orient()
-
     def _orient(self) -> None:
         """Let the program go on, once it will see the cluster as it is."""
         if self._unseen <= 0 and self._oriented and not self._oriented.done():
             self._oriented.set_result(None)
 
-    def _on_lost(self, link: Link, error: Exception | None) -> None:
-        del link
-        if self.closed:
+    # Losing the scheduler, and finding it again.
+
+    def on_away(self, error: Exception | None) -> None:
+        """The connection broke: nothing is lost, all that is pending waits."""
+        if self._closing is not None:
+            self._break(error)
             return
+        self.away_since = clock.monotonic()
+
+    def on_back(self) -> None:
+        """All goes on."""
+        self.away_since = None
+
+    def why_away(self) -> str:
+        """Say that the scheduler is looked for; nothing if it need not be."""
+        since = self.away_since
+        if since is None:
+            return ""
+        return (
+            f"the connection to the scheduler was lost "
+            f"{format_seconds(clock.monotonic() - since)} ago and is being looked for "
+            f"(reconnecting); nothing is lost by that"
+        )
+
+    def on_end(self, error: CoveyError) -> None:
+        """The scheduler was not found again, or refuses us."""
+        self._break(error)
+
+    def _break(self, error: Exception | None) -> None:
+        """Give up, and say so to all that wait."""
+        if self.broken is not None:
+            return
+        if self._uplink is not None:
+            self._uplink.close()
         why = f" ({error})" if error is not None else ""
-        how = f"the connection to the scheduler at {self.address} broke{why}"
+        how = f"the connection to the scheduler at {self.address.shown} broke{why}"
         hint = ". Look at the scheduler's log for the reason"
         if self._closing is not None:
-            how = f"the scheduler at {self.address} has ended: {self._closing}"
+            how = f"the scheduler at {self.address.shown} has ended: {self._closing}"
             hint = ""
         self.broken = Disconnected(f"{how}; tasks that had not ended are lost{hint}")
-        if self._welcome is not None and not self._welcome.done():
-            self._welcome.set_exception(error or self.broken)
-        elif self._oriented is not None and not self._oriented.done():
+        if self._oriented is not None and not self._oriented.done():
             self._oriented.set_exception(error or self.broken)
         for answer in self._answers.values():
             if not answer.done():
@@ -307,19 +353,26 @@ class Engine:
         self.catch_up()
         # Cleared first: a message posted from now on wakes the loop again.
         self._wake_is_due = False
-        if self._link is None or self._link.lost:
+        if self._line is None:
             return
         outbox, self._outbox = self._outbox, []
         if outbox:
-            self._link.send_all(_merge(outbox))
+            messages = _merge(outbox)
+            for message in messages:
+                self._ledger.note(message)
+            self._line.send_all(messages)
 
     async def ask(self, topic: str, **fields: Any) -> Any:
         """Ask the scheduler a question and return the answer."""
         self._last_request += 1
         number = self._last_request
         answer = self._answers[number] = self.loop.create_future()
-        self.post(Ask(number, topic, **fields))
-        return await answer
+        question = self._asked[number] = Ask(number, topic, **fields)
+        self.post(question)
+        try:
+            return await answer
+        finally:
+            del self._asked[number]
 
     @property
     def asker(self) -> Asker:
@@ -410,10 +463,11 @@ class Engine:
     # The end.
 
     async def _say_goodbye(self, shutdown: bool) -> None:
-        if self._link is not None and not self._link.lost:
+        if self._uplink is not None and self.broken is None:
             self._send_outbox()
-            self._link.send(Goodbye(shutdown))
-            self._link.close()
+            if self._line is not None:
+                self._line.send(Goodbye(shutdown))
+            self._uplink.close()
         if self._asker is not None:
             self._asker.close()
 

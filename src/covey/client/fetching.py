@@ -94,7 +94,8 @@ class Session:
         count = sum(not future.done() for future in futures)
         others = f" (and {count - 1} others)" if count > 1 else ""
         try:
-            reason = self.ask("explain", 1.0, extents=((late.id, 1),))["text"]
+            reason = self.engine.why_away()
+            reason = reason or self.ask("explain", 1.0, extents=((late.id, 1),))["text"]
         except (ClusterError, TimeoutError):
             reason = "the scheduler does not answer"
         return f"{late.key}{others} has not ended within {timeout:g} s: {reason}"

@@ -184,6 +184,9 @@ class Future(Generic[R]):
         """Say in a sentence how the task stands, and what it waits for."""
         if self.done():
             return f"{self.key}: {self.status}"
+        away = self.session.engine.why_away()
+        if away:
+            return f"{self.key}: pending; {away}"
         answer = self.session.ask("explain", extents=((self.id, 1),))
         return f"{self.key}: {answer['text']}"
 

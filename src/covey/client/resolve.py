@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,30 @@ class Target:
     """Where to connect, and what to close in the end."""
 
     def __init__(
-        self, found: Connection, cluster: Any = None, *, owned: bool = False
+        self,
+        found: Connection,
+        cluster: Any = None,
+        *,
+        owned: bool = False,
+        look_again: Callable[[], Connection | None] | None = None,
     ) -> None:
         self.connection = found
         self.address = found.address
         self.keys = found.keys
         self.cluster = cluster
         self._owned = owned
+        self._look_again = look_again
+
+    def find(self) -> Connection:
+        """Return where the cluster is now: a scheduler that died may come back.
+
+        Raises:
+            UsageError: what told of it cannot be read.
+            NoScheduler: it tells of a process that has ended.
+        """
+        if self._look_again is not None:
+            return self._look_again() or self.connection
+        return self.connection
 
     def close_owned(self) -> None:
         """Close the cluster, if it was made for this client."""
@@ -66,7 +84,9 @@ def resolve_target(
     if isinstance(target, str):
         return _from_text(target, secret)
     if hasattr(target, "connection"):
-        return Target(target.connection, target)
+        return Target(
+            target.connection, target, look_again=getattr(target, "find", None)
+        )
     raise UsageError(
         f"a client connects to an address, a connection file or a cluster, not to "
         f"{type(target).__name__}"
@@ -77,11 +97,14 @@ def _own_cluster(keywords: dict[str, Any]) -> Target:
     # A surrounding of ours, one floor up: found by name, when asked for.
     local = import_module("covey.cluster.local")
     cluster = local.LocalCluster(**keywords)
-    return Target(cluster.connection, cluster, owned=True)
+    return Target(cluster.connection, cluster, owned=True, look_again=cluster.find)
 
 
 def _from_file(path: Path) -> Target:
-    return Target(read_connection_file(path))
+    def read() -> Connection:
+        return read_connection_file(path)
+
+    return Target(read(), look_again=read)
 
 
 def _from_text(text: str, secret: Secret | None) -> Target:
@@ -103,4 +126,4 @@ def _from_text(text: str, secret: Secret | None) -> Target:
             f"running? On another machine, give its connection file{print_hint} in "
             f"$COVEY_CONNECTION_FILE or $COVEY_ADDRESS"
         )
-    return Target(found)
+    return Target(found, look_again=lambda: connection_for(address))

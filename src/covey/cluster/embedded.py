@@ -52,6 +52,7 @@ class EmbeddedCluster:
         self.server = SchedulerServer(
             keys=self.keys,
             version=VERSION,
+            epoch=plan.get("epoch", 1),
             on_closing=self.end,
             check=bool(plan.get("check")),
         )

@@ -3,27 +3,26 @@
 Scheduler and worker live in one child process, started by exec, so neither the
 GIL of the user's program nor a ``__main__`` guard matters; the runners are
 children of that one.  It listens on a unix socket in a private directory.  When
-this process ends, in whatever way, everything goes.
+this process ends, in whatever way, everything goes.  When the child is killed, it
+is started again, and what was not done is done again.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import shutil
-import subprocess
 import sys
 import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from covey import clock, config
+from covey import config
 from covey.cluster import machine
-from covey.errors import StartFailed, UsageError
+from covey.cluster.keeper import Keeper
+from covey.errors import Closed, UsageError
 from covey.net.addresses import parse_address
 from covey.net.connection_file import (
     file_for,
@@ -39,8 +38,6 @@ from covey.wire.keys import Keys
 
 if TYPE_CHECKING:
     from covey.client.client import Client
-
-_START_SECONDS: Final = 60.0
 
 
 class LocalCluster:
@@ -107,10 +104,12 @@ class LocalCluster:
             memory_limit=memory_limit,
             resources=resources,
         )
-        start = _start_process if processes else _start_threads
-        self._stop: Callable[[], None]
+        self._keeper = Keeper(plan) if processes else None
         try:
-            facts, stop = start(plan)
+            if self._keeper is not None:
+                facts, stop = self._keeper.start(), self._keeper.stop
+            else:
+                facts, stop = _start_threads(plan)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
@@ -135,6 +134,19 @@ class LocalCluster:
         self._finalizer = weakref.finalize(
             self, _finish, stop, directory, told, os.getpid()
         )
+
+    def find(self) -> Connection:
+        """Return where the scheduler is, for clients that have lost it.
+
+        Raises:
+            Closed: the cluster was closed.
+            StartFailed: its process died, and could not be started again.
+        """
+        if self._closed:
+            raise Closed("this cluster has been closed; make a new one")
+        if self._keeper is not None:
+            self._keeper.check()
+        return self.connection
 
     @property
     def scheduler_address(self) -> str:
@@ -196,6 +208,7 @@ def make_plan(
     """
     return {
         "token": token,
+        "epoch": 1,
         "directory": directory,
         "host": host,
         "port": port,
@@ -258,98 +271,6 @@ def _finish(
             remove_connection_file(file_for(told.address.port), told)
         shutil.rmtree(directory, ignore_errors=True)
         leave_runtime_directory()
-
-
-# In a process of its own.
-
-
-def _start_process(
-    plan: dict[str, Any],
-) -> tuple[dict[str, Any], Callable[[], None]]:
-    reader, writer = os.pipe()
-    environment = dict(os.environ)
-    package = str(Path(__file__).parent.parent.parent)
-    paths = [package, environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "covey.cluster.embedded", str(writer)],
-            stdin=subprocess.PIPE,
-            pass_fds=[writer],
-            env=environment,
-        )
-    finally:
-        os.close(writer)
-    assert process.stdin is not None
-    lifeline = process.stdin
-
-    def stop() -> None:
-        try:
-            lifeline.close()
-        except OSError:
-            pass  # The process has ended before us.
-        try:
-            process.wait(config.get().client.close_timeout_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    answers = _Answers(reader)
-    try:
-        lifeline.write(json.dumps(plan).encode() + b"\n")
-        lifeline.flush()
-        # While the process comes up, we load what the first call will need.
-        import cloudpickle  # noqa: F401
-
-        facts = answers.next(process)
-        answers.next(process)
-    except BaseException:
-        stop()
-        raise
-    finally:
-        answers.close()
-    return facts, stop
-
-
-class _Answers:
-    """Reads the JSON lines that a starting process writes."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._buffer = b""
-        self._deadline = clock.monotonic() + _START_SECONDS
-
-    def next(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        """Return the next line.
-
-        Raises:
-            StartFailed: the process ended, said why it cannot, or took too long.
-        """
-        while b"\n" not in self._buffer:
-            left = self._deadline - clock.monotonic()
-            ready, _, _ = select.select([self._fd], [], [], max(0.0, left))
-            if not ready:
-                raise StartFailed(
-                    f"the cluster's process (pid {process.pid}) has not come up within "
-                    f"{_START_SECONDS:g} s"
-                )
-            piece = os.read(self._fd, 4096)
-            if not piece:
-                code = process.wait()
-                raise StartFailed(
-                    f"the cluster's process ended with code {code} before it was "
-                    f"ready; what it wrote to stderr tells why"
-                )
-            self._buffer += piece
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        fields: dict[str, Any] = json.loads(line)
-        if "error" in fields:
-            raise StartFailed(fields["error"])
-        return fields
-
-    def close(self) -> None:
-        """Read no more."""
-        os.close(self._fd)
 
 
 # In threads of this process.

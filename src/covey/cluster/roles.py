@@ -15,27 +15,31 @@ from typing import Any, Final, TypeVar
 
 from covey import clock, config
 from covey.cluster.cover import cover
-from covey.errors import Disconnected, Refused, UsageError
+from covey.errors import CoveyError, UsageError
 from covey.net.addresses import Address, host_identity
-from covey.net.connect import open_link
+from covey.net.connect import CONNECT_SECONDS
 from covey.net.connection_file import (
+    Life,
     file_for,
     fresh_directory,
     leave_runtime_directory,
+    left_behind,
     read_connection_file,
     remove_connection_file,
     write_connection_file,
 )
 from covey.net.join_string import Connection
-from covey.net.link import Link
+from covey.net.line import Line
+from covey.net.listen import Listener
 from covey.net.loop import close_event_loop, new_event_loop
 from covey.net.tls import Certificate
+from covey.net.uplink import Owner, Uplink
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
 from covey.version import VERSION
-from covey.wire.introductions import Reception, Refusal, Welcome, WorkerIntroduction
+from covey.wire.introductions import Welcome, WorkerIntroduction
 from covey.wire.keys import Keys, Role
-from covey.wire.worker_link import ToWorker
+from covey.wire.worker_link import FromWorker, ToWorker
 from covey.worker import interpreters
 from covey.worker.agent import WorkerAgent
 from covey.worker.interpreters import Interpreter
@@ -90,18 +94,22 @@ async def serve_scheduler(
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
-    keys = Keys.of_client(Secret.fresh())
-    server = SchedulerServer(keys=keys, version=VERSION, on_closing=end)
+    before = _left_behind(address.port, connection_file)
+    server, listener = await _listen_as(before, address, certificate, end)
+    if before is not None and connection_file is None and listener.moved:
+        # Another scheduler has the port by now: nothing to go on with.
+        await server.close()
+        server, listener = await _listen_as(None, address, certificate, end)
     if record is not None:
         server.record(record)
-    listener = await server.listen(address, certificate)
-    connection = Connection(listener.address, keys)
+    connection = Connection(listener.address, server.keys)
+    life = Life(server.cluster, server.core.state.epoch)
     files = [file_for(listener.address.port)]
     if connection_file is not None:
         files.append(connection_file)
     try:
         for path in files:
-            write_connection_file(path, connection)
+            write_connection_file(path, connection, life=life)
         announce(connection, files[-1], listener.moved)
         return await ended
     finally:
@@ -117,6 +125,32 @@ def is_in_clear(address: Address) -> bool:
     return not address.is_local and not address.fingerprint
 
 
+def _left_behind(port: int, connection_file: Path | None) -> tuple[Keys, Life] | None:
+    """Return what a scheduler left that died here, so that its peers can come back."""
+    if connection_file is not None:
+        return left_behind(connection_file)
+    return left_behind(file_for(port)) if port else None
+
+
+async def _listen_as(
+    before: tuple[Keys, Life] | None,
+    address: Address,
+    certificate: Certificate | None,
+    end: Callable[[str], None],
+) -> tuple[SchedulerServer, Listener]:
+    """Listen as the next life of a scheduler, or as a new one."""
+    keys, life = before or (Keys.of_client(Secret.fresh()), Life("", 0))
+    server = SchedulerServer(
+        keys=keys,
+        version=VERSION,
+        cluster=life.cluster,
+        epoch=life.epoch + 1,
+        on_closing=end,
+        check=bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
+    )
+    return server, await server.listen(address, certificate)
+
+
 def await_connection_file(path: Path) -> Connection:
     """Read a connection file, waiting for it to appear.
 
@@ -129,24 +163,39 @@ def await_connection_file(path: Path) -> Connection:
     return read_connection_file(path)
 
 
-class WorkerRole:
-    """A worker with a scheduler elsewhere."""
+class WorkerRole(Owner):
+    """A worker with a scheduler elsewhere.
 
-    def __init__(self, connection: Connection, plan: dict[str, Any]) -> None:
-        self._connection = connection
+    Args:
+        find: says where the scheduler is, at first and whenever it was lost.
+        plan: what the worker offers.
+    """
+
+    def __init__(self, find: Callable[[], Connection], plan: dict[str, Any]) -> None:
+        self._find = find
+        self._connection = find()
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = self._loop.create_future()
-        self._welcome: asyncio.Future[None] = self._loop.create_future()
         self._agent: WorkerAgent | None = None
+        self._addresses: tuple[str, ...] = ()
+        self._number = 0
+        self._python = ""
         self._leaving = False
+        self._uplink = Uplink(
+            self,
+            ToWorker,
+            role=Role.WORKER,
+            version=VERSION,
+            patience_seconds=config.get().worker.reconnect_seconds,
+        )
 
     def _end(self, reason: str = "") -> None:
         if not self._ended.done():
             self._ended.set_result(reason)
 
     def _on_signal(self) -> None:
-        if self._leaving or self._agent is None:
+        if self._leaving or self._agent is None or self._uplink.line is None:
             self._end()
             return
         self._leaving = True
@@ -163,16 +212,16 @@ class WorkerRole:
         loop.add_signal_handler(signal.SIGTERM, self._on_signal)
         loop.add_signal_handler(signal.SIGINT, self._end)
         directory = fresh_directory("worker")
-        address = self._connection.address
         plan = self._plan
         # With it a task can be a client itself; a worker has no use for it.
         secret = self._connection.keys.client
         try:
-            python = await self._python(Path(directory))
+            python = await self._interpreter(Path(directory))
         except UsageError:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        agent = WorkerAgent(
+        self._python = python.version
+        agent = self._agent = WorkerAgent(
             name=plan["name"],
             runners=plan["runners"],
             threads=plan["threads"],
@@ -182,7 +231,7 @@ class WorkerRole:
                 "sys_path": [str(Path.cwd())],
                 "cwd": str(Path.cwd()),
                 "environ": {},
-                "address": str(address),
+                "address": str(self._connection.address),
                 "token": secret.reveal() if secret is not None else None,
             },
             memory=MemoryPlan(
@@ -194,42 +243,30 @@ class WorkerRole:
         )
         try:
             starting = asyncio.ensure_future(agent.start_runners())
-            link = await self._join(address, agent)
+            await self._uplink.connect(CONNECT_SECONDS)
             # Other workers reach this one where the scheduler sees it.
-            host = plan["host"] or link.own_host or "127.0.0.1"
+            host = plan["host"] or self._uplink.own_host or "127.0.0.1"
             places = [Address("", 0, f"{directory}/data"), Address(host, 0, "")]
-            certificate = cover(places[1], in_clear=is_in_clear(address))
-            places_told = await agent.listen(places, certificate)
-            link.send(self._introduction(places_told, python))
-            await self._welcome
-            self._agent = agent
-            agent.attach(link)
+            certificate = cover(
+                places[1], in_clear=is_in_clear(self._connection.address)
+            )
+            self._addresses = await agent.listen(places, certificate)
+            await self._uplink.greet()
             await starting
             return await self._ended
         finally:
+            self._uplink.close()
             await agent.close()
             shutil.rmtree(directory, ignore_errors=True)
             leave_runtime_directory()
 
-    async def _join(self, address: Address, agent: WorkerAgent) -> Link:
-        def on_messages(link: Link, batch: list[Any]) -> None:
-            if not self._welcome.done():
-                self._on_reception(link, batch[0])
-                batch = batch[1:]
-            if batch:
-                agent.on_messages(link, batch)
+    # The way to the scheduler.
 
-        return await open_link(
-            address,
-            Reception,
-            role=Role.WORKER,
-            keys=self._connection.keys,
-            version=VERSION,
-            on_messages=on_messages,
-            on_lost=self._on_lost,
-        )
+    def find(self) -> Connection:
+        """Return where the scheduler is now; it may have moved."""
+        return self._find()
 
-    async def _python(self, directory: Path) -> Interpreter:
+    async def _interpreter(self, directory: Path) -> Interpreter:
         """Return the interpreter for the runners: the first that was named, or ours."""
         named = self._plan["pythons"]
         if not named:
@@ -237,46 +274,52 @@ class WorkerRole:
         links = interpreters.link_folder(directory / "python")
         return await interpreters.probe(named[0], links)
 
-    def _introduction(
-        self, addresses: tuple[str, ...], python: Interpreter
-    ) -> WorkerIntroduction:
+    def introduce(self, epoch: int) -> WorkerIntroduction:
+        """Return what this worker offers."""
         plan = self._plan
         return WorkerIntroduction(
             plan["name"],
             plan["runners"] * plan["threads"],
             plan["resources"],
-            addresses,
+            self._addresses,
             host_identity(),
             plan["memory_limit_bytes"],
             VERSION,
             platform.python_version(),
             os.getpid(),
-            python.version,
+            self._python,
+            epoch,
+            self._number,
         )
 
-    def _on_reception(self, link: Link, message: Welcome | Refusal) -> None:
-        if isinstance(message, Refusal):
-            self._welcome.set_exception(Refused(message.reason))
-            return
-        link.decode_as(ToWorker)
-        self._welcome.set_result(None)
+    def on_welcome(self, line: Line, welcome: Welcome, old: Line | None) -> None:
+        """The scheduler has taken us in; if it knows nothing of us, tell it all."""
+        assert self._agent is not None
+        self._number = welcome.peer
+        if old is None:
+            self._agent.attach(line)
+        else:
+            self._agent.report(line, old.unheard(FromWorker))
 
-    def _on_lost(self, link: Link, error: Exception | None) -> None:
-        del link
-        why = f" ({error})" if error is not None else ""
-        text = f"the scheduler at {self._connection.address.shown} is gone{why}"
-        if not self._welcome.done():
-            self._welcome.set_exception(Disconnected(text))
+    def on_messages(self, link: Any, batch: list[Any]) -> None:
+        """The scheduler said something."""
+        assert self._agent is not None
+        self._agent.on_messages(link, batch)
+
+    def on_end(self, error: CoveyError) -> None:
+        """The scheduler was not found again, or refuses us."""
+        address = self._connection.address.shown
+        text = f"the scheduler at {address} is gone ({error})"
         self._end("" if self._leaving else text)
 
 
-async def serve_worker(connection: Connection, plan: dict[str, Any]) -> str:
+async def serve_worker(find: Callable[[], Connection], plan: dict[str, Any]) -> str:
     """Run a worker; return why it ended, or nothing if it left in order.
 
     Raises:
         ClusterError: the scheduler cannot be reached, or refuses.
     """
-    return await WorkerRole(connection, plan).serve()
+    return await WorkerRole(find, plan).serve()
 
 
 def default_worker_name() -> str:

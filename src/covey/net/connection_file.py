@@ -20,7 +20,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from covey.errors import NoScheduler, UsageError
 from covey.net.addresses import (
@@ -114,8 +114,19 @@ def private_directory(path: Path) -> Path:
     return path
 
 
+class Life(NamedTuple):
+    """One life of a scheduler: of which cluster, and the how-manieth."""
+
+    cluster: str
+    epoch: int
+
+
 def write_connection_file(
-    path: Path, connection: Connection, *, worker: bool = False
+    path: Path,
+    connection: Connection,
+    *,
+    worker: bool = False,
+    life: Life | None = None,
 ) -> None:
     """Write *connection* to *path*, readable by this user only.
 
@@ -125,19 +136,20 @@ def write_connection_file(
         path: where to.
         connection: what to write.
         worker: leave out what makes a client.
+        life: what the next life of the scheduler has to know of this one.
 
     Raises:
         UsageError: the place cannot be written.
     """
     try:
-        _write(path, connection, worker)
+        _write(path, connection, worker, life)
     except OSError as error:
         raise UsageError(
             f"the connection file {path} cannot be written: {error.strerror}"
         ) from error
 
 
-def _write(path: Path, connection: Connection, worker: bool) -> None:
+def _write(path: Path, connection: Connection, worker: bool, life: Life | None) -> None:
     keys = connection.keys
     secret = keys.worker if worker or keys.client is None else keys.client
     only_worker = secret is keys.worker
@@ -146,13 +158,15 @@ def _write(path: Path, connection: Connection, worker: bool) -> None:
     fresh.unlink(missing_ok=True)
     fd = os.open(fresh, flags, 0o600)
     with os.fdopen(fd, "w") as file:
-        fields = {
+        fields: dict[str, Any] = {
             "address": str(connection.address),
             "role": "worker" if only_worker else "client",
             "token": secret.reveal(),
             "pid": os.getpid(),
             "host": host_identity(),
         }
+        if life is not None:
+            fields.update(life._asdict())
         json.dump(fields, file)
         file.write("\n")
     fresh.replace(path)
@@ -165,6 +179,37 @@ def read_connection_file(path: Path) -> Connection:
         UsageError: it is not there, not ours, open to others, or garbled.
         NoScheduler: the process that wrote it has ended.
     """
+    connection, fields = _read(path)
+    if _has_died(fields):
+        raise NoScheduler(
+            f"the cluster that {path} tells of is gone: its process {fields['pid']} "
+            f"has ended without removing the file. Start a new one"
+        )
+    return connection
+
+
+def left_behind(path: Path) -> tuple[Keys, Life] | None:
+    """Return what a scheduler left that died: the next one goes on with it.
+
+    ``None`` if there is none, or if it was told to end, or lives.
+    """
+    try:
+        connection, fields = _read(path)
+        life = Life(str(fields["cluster"]), int(fields["epoch"]))
+    except (UsageError, KeyError, ValueError):
+        return None
+    if not _has_died(fields) or connection.keys.client is None:
+        return None
+    return connection.keys, life
+
+
+def _has_died(fields: dict[str, Any]) -> bool:
+    """Whether the process that wrote a file has ended, as far as can be told."""
+    # Process ids of another machine, or another container, tell us nothing.
+    return fields.get("host") == host_identity() and not _is_alive(int(fields["pid"]))
+
+
+def _read(path: Path) -> tuple[Connection, dict[str, Any]]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
@@ -184,16 +229,10 @@ def read_connection_file(path: Path) -> Connection:
         try:
             fields: dict[str, Any] = json.load(file)
             connection = Connection(parse_address(fields["address"]), _keys(fields))
-            pid = int(fields["pid"])
+            int(fields["pid"])
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is no connection file: {error}") from error
-    # Process ids of another machine, or another container, tell us nothing.
-    if fields.get("host") == host_identity() and not _is_alive(pid):
-        raise NoScheduler(
-            f"the cluster that {path} tells of is gone: its process {pid} has ended "
-            f"without removing the file. Start a new one"
-        )
-    return connection
+    return connection, fields
 
 
 def _keys(fields: dict[str, Any]) -> Keys:

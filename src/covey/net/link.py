@@ -25,12 +25,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
-from covey.errors import CoveyError, Disconnected, ProtocolError, RemoteProtocolError
+from covey.errors import CoveyError, Disconnected, RemoteProtocolError
 from covey.net.sockets import notice_silence, shown_certificate
 from covey.wire.base import Message
 from covey.wire.framing import FrameReader, batches, encode_frame
 from covey.wire.handshake import CallerHandshake, ListenerHandshake
 from covey.wire.keys import Role
+from covey.wire.session import Session
 
 #: A peer that has not proved itself within this time is cut off.
 HANDSHAKE_SECONDS: Final = 5.0
@@ -107,6 +108,8 @@ class Link(asyncio.Protocol):
         self._raw_left = 0
         self._raw_sink: RawSink | None = None
         self._problem: Exception | None = None
+        self._session: Session | None = None
+        self._on_ack: Callable[[], None] | None = None
         self.lost = False
         #: Anything the owner wants to remember about the peer.
         self.peer: Any = None
@@ -239,6 +242,29 @@ class Link(asyncio.Protocol):
             writable.set_result(None)
         self._pump()
 
+    # Carrying a session: its owner writes frames, the link counts what comes.
+
+    def carry(self, session: Session, on_ack: Callable[[], None]) -> None:
+        """From now on all frames are those of *session*.
+
+        *on_ack* is called when the other side has told what has come there.
+        """
+        self._session = session
+        self._on_ack = on_ack
+        self._reader.acks_allowed = True
+
+    def write(self, frame: bytes) -> None:
+        """Write one encoded frame at once."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.bytes_sent += len(frame)
+            self._transport.write(frame)
+
+    def _heed_ack(self, session: Session, received: int) -> None:
+        self._reader.ack = None
+        session.on_ack(received)
+        if self._on_ack is not None:
+            self._on_ack()
+
     # Receiving.
 
     def decode_as(self, union: Any) -> None:
@@ -295,6 +321,14 @@ class Link(asyncio.Protocol):
         reader.feed(data)
         while not self.lost and self._problem is None:
             batch = reader.next_batch()
+            session = self._session
+            if session is not None:
+                if reader.ack is not None:
+                    self._heed_ack(session, reader.ack)
+                if batch is not None:
+                    session.take(reader.frame_bytes)
+                elif session.ack_is_due:
+                    self.write(session.ack())
             if batch is None:
                 return
             self._on_messages(self, batch)
@@ -377,8 +411,8 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def fail(self, error: ProtocolError) -> None:
-        """The peer broke the rules: remember why, and close."""
+    def fail(self, error: Exception) -> None:
+        """The peer broke the rules, or is silent: remember why, and close."""
         self._problem = error
         self.abort()
 

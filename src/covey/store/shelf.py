@@ -109,6 +109,11 @@ class Shelf:
             yield task, stop - task, stretch
             task = stop
 
+    def held(self) -> Iterator[tuple[TaskId, int, int]]:
+        """Yield all that is there: (base, n, bytes)."""
+        for stretch in self._stretches.values():
+            yield stretch.base, stretch.n, stretch.nbytes
+
     def drop(self, base: TaskId, n: int) -> None:
         """Let go of what there is of the given tasks."""
         for start, count, stretch in list(self.find(base, n)):

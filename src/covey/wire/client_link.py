@@ -136,6 +136,43 @@ class Goodbye(Message, frozen=True, tag=12):
     shutdown: bool = False
 
 
+# From a client that was there before: what another life of the scheduler knew.
+
+
+class Recall(Message, frozen=True, tag=13):
+    """What follows, up to ``Recalled``, was said before.
+
+    It is the definitions and submissions of all that is still held or taken by
+    something held.  ``Held`` tells which of these tasks count.
+    """
+
+
+class Held(Message, frozen=True, tag=14):
+    """Of what was recalled, the client holds these.
+
+    The results of those in ``had`` are with the client already; those in
+    ``detached`` shall run to their end, whoever leaves.
+    """
+
+    wanted: tuple[Extent, ...] = ()
+    had: tuple[Extent, ...] = ()
+    detached: tuple[Extent, ...] = ()
+
+
+class Ended(Message, frozen=True, tag=15):
+    """Tasks that the client holds, and knows to have failed for good."""
+
+    base: Id
+    n: Count
+    failure: Failure
+
+
+class Recalled(Message, frozen=True, tag=16):
+    """That was all.  The client also holds ``foreign`` tasks of other clients."""
+
+    foreign: tuple[Extent, ...] = ()
+
+
 # From the scheduler.
 
 
@@ -229,6 +266,10 @@ FromClient: TypeAlias = (
     | Detach
     | Ask
     | Goodbye
+    | Recall
+    | Held
+    | Ended
+    | Recalled
 )
 ToClient: TypeAlias = (
     Finished

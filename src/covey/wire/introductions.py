@@ -1,4 +1,23 @@
-"""The first messages on a fresh link: who is there, and the welcome."""
+"""The first messages on a fresh link: who is there, and the welcome.
+
+A peer that was there before takes up its session, or, where that is not known any
+more, presents itself again and tells what it has and wants::
+
+    edge                                    scheduler
+      | Resume(session, received)              |
+      |--------------------------------------->|
+      |                    Resumed(received)   |   both go on where they were
+      |<---------------------------------------|
+      |                    or: Gone(epoch)     |   a new life, or too late
+      |<---------------------------------------|
+      | Introduction(..., epoch)               |
+      |--------------------------------------->|
+      |                    Welcome(session)    |   then a report, in full
+      |<---------------------------------------|
+
+An **epoch** is one life of a scheduler; it only grows.  An edge never goes back to
+a lower one than it has seen, and a scheduler that meets a higher one ends.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +30,25 @@ from covey.wire.base import Id, Message
 
 
 class ClientIntroduction(Message, frozen=True, tag=100):
-    """A client presents itself; ``client`` is the number in its task ids."""
+    """A client presents itself; ``client`` is the number in its task ids.
+
+    ``epoch`` is the highest that it has seen; above 0, a report follows the welcome.
+    """
 
     client: Annotated[int, msgspec.Meta(ge=1, lt=1 << CLIENT_BITS)]
     name: str
     version: str
     python: str
     host: str
+    epoch: Id = 0
 
 
 class WorkerIntroduction(Message, frozen=True, tag=101):
-    """A worker presents itself: what it offers and where it serves data."""
+    """A worker presents itself: what it offers and where it serves data.
+
+    One that was there before says which ``number`` it had, and keeps it: others know
+    its data by it.  ``epoch`` as for a client.
+    """
 
     name: str
     slots: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
@@ -34,6 +61,15 @@ class WorkerIntroduction(Message, frozen=True, tag=101):
     pid: int
     #: The Python that its runners have, unless somebody asks for another one.
     runner_python: str = ""
+    epoch: Id = 0
+    number: Id = 0
+
+
+class Resume(Message, frozen=True, tag=103):
+    """A peer takes up its session; so many frames of it have come there."""
+
+    session: Id
+    received: Id
 
 
 class AskerIntroduction(Message, frozen=True, tag=102):
@@ -48,7 +84,8 @@ class Welcome(Message, frozen=True, tag=110):
 
     ``peer`` is the number that the peer has from now on, ``epoch`` names this
     life of the scheduler, ``workers`` says how many workers a client is told of
-    right after this.
+    right after this.  ``session`` is what the peer resumes when the connection
+    breaks; 0 on the data plane, where nothing is resumed.
     """
 
     peer: Id
@@ -56,6 +93,7 @@ class Welcome(Message, frozen=True, tag=110):
     epoch: int
     version: str
     workers: int = 0
+    session: Id = 0
 
 
 class Refusal(Message, frozen=True, tag=111):
@@ -64,5 +102,19 @@ class Refusal(Message, frozen=True, tag=111):
     reason: str
 
 
-Introduction: TypeAlias = ClientIntroduction | WorkerIntroduction | AskerIntroduction
-Reception: TypeAlias = Welcome | Refusal
+class Resumed(Message, frozen=True, tag=112):
+    """The session goes on; so many frames of the peer have come here."""
+
+    received: Id
+
+
+class Gone(Message, frozen=True, tag=113):
+    """The session is not known here; this is life ``epoch`` of the scheduler."""
+
+    epoch: Id
+
+
+Introduction: TypeAlias = (
+    ClientIntroduction | WorkerIntroduction | AskerIntroduction | Resume
+)
+Reception: TypeAlias = Welcome | Refusal | Resumed | Gone

@@ -218,6 +218,22 @@ class Unfetched(Message, frozen=True, tag=71):
     worker: Id
 
 
+class Running(Message, frozen=True, tag=76):
+    """Part of a report: these tasks of a run are here, and have not ended."""
+
+    run: Id
+    base: Id
+    n: Count
+
+
+class Reported(Message, frozen=True, tag=77):
+    """The report of a worker that was there before is complete.
+
+    It began after the welcome, with ``Holds`` for all that the worker holds and
+    ``Running`` for all that it has in hand.
+    """
+
+
 FromWorker: TypeAlias = (
     Ran
     | RanStored
@@ -232,6 +248,8 @@ FromWorker: TypeAlias = (
     | Blocked
     | Resumed
     | Unfetched
+    | Running
+    | Reported
 )
 ToWorker: TypeAlias = (
     Define | Run | Put | Drop | Return | Stop | Peer | Fetch | Leave | Watched

@@ -25,9 +25,9 @@ from covey.net.tls import Certificate
 from covey.payload import Buffer, Pack
 from covey.wire.base import Failure, Message
 from covey.wire.keys import Keys
-from covey.wire.worker_link import Leaving, Ran, Status
+from covey.wire.worker_link import Holds, Leaving, Ran, Reported, RunFailed, Status
 from covey.worker import interpreters
-from covey.worker.core import orders
+from covey.worker.core import orders, reporting
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.machine import WorkerCore
 from covey.worker.inputs import Inputs
@@ -125,6 +125,7 @@ class WorkerAgent:
         self._printing = Printing()
         self._loop = asyncio.get_running_loop()
         self._closing = False
+        self._leaving = False
         self._broken = False
         self._pressure = Pressure(
             memory,
@@ -163,6 +164,25 @@ class WorkerAgent:
         self._upstream = upstream
         self._vitals.start()
 
+    def report(self, upstream: Upstream, unheard: list[Message]) -> None:
+        """Tell a scheduler that does not know us what we hold and have in hand.
+
+        Args:
+            upstream: the link to it, from now on.
+            unheard: what was said before and may not have come there.
+        """
+        self._upstream = upstream
+        failures = [m for m in unheard if isinstance(m, RunFailed)]
+        for base, n, nbytes in self.storage.held():
+            upstream.send(Holds(base, n, nbytes))
+        for message in reporting.in_hand(self.core.state, failures):
+            upstream.send(message)
+        upstream.send(Reported())
+        for message in reporting.afterwards(self.core.state, failures):
+            upstream.send(message)
+        if self._leaving:
+            upstream.send(Leaving())
+
     async def start_runners(self) -> None:
         """Start all runners, side by side."""
         await asyncio.gather(
@@ -184,6 +204,7 @@ class WorkerAgent:
 
     def leave(self) -> None:
         """Tell the scheduler that this worker wants to go in good order."""
+        self._leaving = True
         self._say(Leaving())
 
     async def close(self) -> None:

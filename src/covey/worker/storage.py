@@ -157,6 +157,10 @@ class Storage:
                 self.ledger.touch(start)
             yield start, count, stretch
 
+    def held(self) -> Iterator[tuple[TaskId, int, int]]:
+        """Yield all that is there: (base, n, bytes)."""
+        return self.shelf.held()
+
     def drop(self, base: TaskId, n: int) -> None:
         """Let go of what there is of the given tasks."""
         self.shelf.drop(base, n)

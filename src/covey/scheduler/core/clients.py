@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from covey.errors import RemoteProtocolError
@@ -20,15 +21,19 @@ from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import want
 from covey.scheduler.core.spans import covering, inputs_of, isolate, isolate_all
 from covey.scheduler.core.state import DETACHED, Client, SchedulerState, Span, State
-from covey.wire.base import Failure
+from covey.wire.base import Failure, Message
 from covey.wire.client_link import (
     Answer,
     Ask,
     Cancel,
     Detach,
+    Ended,
     Failed,
     FromClient,
     Goodbye,
+    Held,
+    Recall,
+    Recalled,
     Release,
     Retry,
     Reverted,
@@ -47,15 +52,23 @@ def onwant(state: SchedulerState, client: Client, message: Want) -> None:
     checks.extents(message.extents)
     for base, n in message.extents:
         at = base
-        for part in isolate(state, base, n):
-            # A shared task answers to an id that lies outside of its span.
-            here = part.base if base <= part.base < base + n else None
-            if here is None:
-                here = _alias_from(state, at, part)
-            _deny(state, client, at, here - at)
+        for part, here in parts(state, base, n):
+            deny(state, client, at, here - at)
             want(state, client, part, here)
             at = here + part.n
-        _deny(state, client, at, base + n - at)
+        deny(state, client, at, base + n - at)
+
+
+def parts(state: SchedulerState, base: TaskId, n: int) -> Iterator[tuple[Span, TaskId]]:
+    """Isolate some tasks; yield the spans, and by which of these ids they are known."""
+    at = base
+    for part in isolate(state, base, n):
+        # A shared task answers to an id that lies outside of its span.
+        here = part.base if base <= part.base < base + n else None
+        if here is None:
+            here = _alias_from(state, at, part)
+        yield part, here
+        at = here + part.n
 
 
 def _alias_from(state: SchedulerState, at: TaskId, span: Span) -> TaskId:
@@ -67,7 +80,7 @@ def _alias_from(state: SchedulerState, at: TaskId, span: Span) -> TaskId:
     )
 
 
-def _deny(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
+def deny(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
     """Tell *client* that tasks are not known."""
     if n > 0:
         why = Failure(
@@ -218,6 +231,17 @@ def leave(state: SchedulerState, client: Client) -> None:
         transitions.unwant(state, span, client.number)
     state.client_numbers.pop(client.number, None)
     watching.leave(state, client)
+
+
+@handlers.add(Recall, Held, Ended, Recalled)
+def on_recall(state: SchedulerState, client: Client, message: Message) -> None:
+    """Who is new has nothing to recall; what returning clients say is in ``recovery``.
+
+    Raises:
+        RemoteProtocolError: always.
+    """
+    del state, message
+    raise RemoteProtocolError(f"client {client.name} recalls what it never told")
 
 
 handlers.must_cover(FromClient)

@@ -288,6 +288,9 @@ def _assigned(state: SchedulerState, span: Span) -> dict[str, Any]:
         text += f"; calls of {label_of(span)} take {format_seconds(usual)}"
     if any(span.base <= t < span.base + span.n for _, t in worker.blocked):
         text += "; it waits for tasks of its own"
+    if worker.away_since is not None:
+        away = format_seconds(state.now - worker.away_since)
+        text += f"; the connection to {worker.name} broke {away} ago, it is waited for"
     if worker.facts.get("paused"):
         text += f"; {worker.name} is paused, because memory is short there"
     if span.options.timeout_seconds:

@@ -22,17 +22,18 @@ class Handlers(Generic[P]):
         )
 
     def add(
-        self, message_type: type[M]
+        self, *message_types: type[M]
     ) -> Callable[
         [Callable[[SchedulerState, P, M], None]],
         Callable[[SchedulerState, P, M], None],
     ]:
-        """Register the decorated function for *message_type*."""
+        """Register the decorated function for *message_types*."""
 
         def register(
             handler: Callable[[SchedulerState, P, M], None],
         ) -> Callable[[SchedulerState, P, M], None]:
-            self.table[message_type] = handler
+            for message_type in message_types:
+                self.table[message_type] = handler
             return handler
 
         return register

@@ -14,6 +14,7 @@ so does whoever reads a recording::
     printed        task label worker stream text left_out
     worker-joined  name slots host resources memory_limit_bytes
     worker-left    name slots
+    recovered      peers
     sample         worker facts
     scheduler      facts
 """
@@ -202,3 +203,8 @@ def worker_left(state: SchedulerState, worker: Worker) -> None:
         state.departed[name] = state.now
     while len(state.departed) > _DEPARTED_MAX:
         state.departed.popitem(last=False)
+
+
+def recovered(state: SchedulerState, peers: int) -> None:
+    """Another life of the scheduler has heard so many that were there before."""
+    state.events.append((state.now, "recovered", peers))

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 from covey.ids import TaskId
 from covey.scheduler.core import report, transitions
-from covey.scheduler.core.state import DETACHED, Client, SchedulerState, Span, State
+from covey.scheduler.core.state import (
+    DETACHED,
+    KEPT,
+    Client,
+    SchedulerState,
+    Span,
+    State,
+)
 
 
 def want(state: SchedulerState, client: Client, span: Span, task: TaskId) -> None:
-    """*client* holds futures of *span*, which it knows by the id *task*."""
-    number = client.number
-    ids = state.ids_of.get(span.base)
-    if task != span.base and ids is None:
-        own = (span.base,)
-        ids = state.ids_of[span.base] = {
-            c: own for c in span.wanted if c is not DETACHED
-        }
-    if ids is not None and task not in ids.get(number, ()):
-        ids[number] = (*ids.get(number, ()), task)
-    if number not in span.wanted:
-        span.wanted = span.wanted | client.itself if span.wanted else client.itself
-        client.wants[span] = None
+    """*client* has come to hold futures of *span*, and waits for their ends."""
+    hold(state, client, span, task)
     # A client that asks again has not found the value where it was said to be.
     span.delivered -= client.itself
     if span.state is State.RELEASED:
@@ -33,3 +29,19 @@ def want(state: SchedulerState, client: Client, span: Span, task: TaskId) -> Non
         transitions.demand(state, span)
     else:
         report.current(state, span, client, task)
+
+
+def hold(state: SchedulerState, client: Client, span: Span, task: TaskId) -> None:
+    """*client* holds futures of *span*, which it knows by the id *task*."""
+    number = client.number
+    ids = state.ids_of.get(span.base)
+    if task != span.base and ids is None:
+        own = (span.base,)
+        ids = state.ids_of[span.base] = {
+            c: own for c in span.wanted if c not in {DETACHED, KEPT}
+        }
+    if ids is not None and task not in ids.get(number, ()):
+        ids[number] = (*ids.get(number, ()), task)
+    if number not in span.wanted:
+        span.wanted = span.wanted | client.itself if span.wanted else client.itself
+        client.wants[span] = None

@@ -19,6 +19,7 @@ from covey.scheduler.core import (
     clients,
     overview,
     placement,
+    recovery,
     report,
     watching,
     workers,
@@ -45,12 +46,28 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Left(msgspec.Struct, frozen=True):
-    """A peer's connection ended."""
+    """A peer is gone for good."""
 
     peer: int
 
 
-Event: TypeAlias = Joined | Said | Left
+class Away(msgspec.Struct, frozen=True):
+    """A peer's connection broke; it is waited for."""
+
+    peer: int
+
+
+class Back(msgspec.Struct, frozen=True):
+    """A peer that was away goes on, with nothing lost in between."""
+
+    peer: int
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time has passed."""
+
+
+Event: TypeAlias = Joined | Said | Left | Away | Back | Tick
 Orders: TypeAlias = dict[int, list[Message]]
 
 
@@ -58,10 +75,15 @@ class SchedulerCore:
     """The scheduler, without its sockets."""
 
     def __init__(
-        self, *, cluster: str = "", epoch: int = 1, events_kept: int = 100_000
+        self,
+        *,
+        cluster: str = "",
+        epoch: int = 1,
+        now: float = 0.0,
+        events_kept: int = 100_000,
     ) -> None:
         self.state = SchedulerState(
-            cluster=cluster, epoch=epoch, events_kept=events_kept
+            cluster=cluster, epoch=epoch, now=now, events_kept=events_kept
         )
 
     def next_peer(self) -> int:
@@ -82,12 +104,19 @@ class SchedulerCore:
             self._said(event)
         elif type(event) is Joined:
             self._joined(event)
-        else:
+        elif type(event) is Left:
             self._left(event.peer)
-        if state.ready_count or state.excess:
-            placement.plan(state)
-        if state.leaving:
-            workers.see_off(state)
+        elif type(event) is Away:
+            self._away(event.peer, state.now)
+        elif type(event) is Back:
+            self._away(event.peer, None)
+        if state.window is not None or state.orphans:
+            recovery.pass_time(state)
+        if state.window is None:
+            if state.ready_count or state.excess:
+                placement.plan(state)
+            if state.leaving:
+                workers.see_off(state)
         outgoing, state.outgoing = state.outgoing, {}
         return outgoing
 
@@ -126,8 +155,16 @@ class SchedulerCore:
         """Whether a client has asked for the whole cluster to end."""
         return self.state.closing
 
+    @property
+    def wake_at(self) -> float:
+        """When the core wants a ``Tick`` at the latest; 0 if it needs none."""
+        return recovery.wake_at(self.state)
+
     def _said(self, event: Said) -> None:
         state = self.state
+        if state.returning and event.peer in state.returning:
+            recovery.hear(state, event.peer, list(event.messages))
+            return
         worker = state.workers.get(event.peer)
         if worker is not None:
             for message in event.messages:
@@ -141,7 +178,12 @@ class SchedulerCore:
     def _joined(self, event: Joined) -> None:
         state = self.state
         hello = event.introduction
+        if hello.epoch:
+            recovery.expect(state, event.peer)
         if isinstance(hello, WorkerIntroduction):
+            known = state.workers.get(event.peer)
+            if known is not None:
+                workers.lose(state, known)
             workers.join(
                 state,
                 Worker(
@@ -156,11 +198,15 @@ class SchedulerCore:
                 ),
             )
             return
-        if not hello.client or hello.client in state.client_numbers:
+        client = state.client_numbers.get(ClientId(hello.client))
+        if client is None and hello.client:
+            client = Client(event.peer, ClientId(hello.client), hello.name)
+            state.clients[event.peer] = client
+            state.client_numbers[client.number] = client
+        elif client is None or not hello.epoch or client.peer != event.peer:
             raise RemoteProtocolError(f"client {hello.client:x} is there already")
-        client = Client(event.peer, ClientId(hello.client), hello.name)
-        state.clients[event.peer] = client
-        state.client_numbers[client.number] = client
+        client.away_since = None
+        client.workers_told.clear()
         for worker in state.workers.values():
             report.introduce_worker(state, client, worker)
 
@@ -175,6 +221,7 @@ class SchedulerCore:
 
     def _left(self, peer: int) -> None:
         state = self.state
+        state.returning.pop(peer, None)
         worker = state.workers.get(peer)
         if worker is not None:
             workers.lose(state, worker)
@@ -186,6 +233,43 @@ class SchedulerCore:
         """Count something that happened to the shell."""
         self.state.counters[name] += 1
 
+    def _away(self, peer: int, since: float | None) -> None:
+        state = self.state
+        worker = state.workers.get(peer)
+        if worker is not None:
+            worker.away_since = since
+            placement.feed(state, worker)
+        client = state.clients.get(peer)
+        if client is not None:
+            client.away_since = since
+
+    # Who is who.
+
+    def knows_peer(self, peer: int) -> bool:
+        """Whether a peer of that number is there, or waited for."""
+        return peer in self.state.clients or peer in self.state.workers
+
     def knows_client(self, number: int) -> bool:
-        """Whether a client of that number is connected."""
+        """Whether a client of that number is there, or waited for."""
         return number in self.state.client_numbers
+
+    def peer_of(self, hello: ClientIntroduction | WorkerIntroduction) -> int | None:
+        """Return the number of the peer that presents itself, if it is known."""
+        if isinstance(hello, ClientIntroduction):
+            client = self.state.client_numbers.get(ClientId(hello.client))
+            return client.peer if client is not None else None
+        return hello.number if hello.number in self.state.workers else None
+
+    def peer_for(self, hello: ClientIntroduction | WorkerIntroduction) -> int:
+        """Return the number for the peer that presents itself.
+
+        A worker keeps the one it had in another life of the scheduler, since others
+        know its data by it.
+        """
+        known = self.peer_of(hello)
+        if known is not None:
+            return known
+        if isinstance(hello, WorkerIntroduction) and hello.epoch and hello.number:
+            self.state.last_peer = max(self.state.last_peer, hello.number)
+            return hello.number
+        return self.next_peer()

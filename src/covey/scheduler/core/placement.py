@@ -16,7 +16,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import Final
 
-from covey.ids import client_of
+from covey.ids import RunId, client_of
 from covey.payload import Pack
 from covey.scheduler.core import report, transitions
 from covey.scheduler.core.spans import cut, inputs_of
@@ -177,6 +177,8 @@ def plan(state: SchedulerState) -> None:
         worker, _ = hungry.popitem(last=False)
         if worker.leaving or worker.peer not in state.workers:
             continue
+        if worker.away_since is not None or worker.peer in state.returning:
+            continue  # It is served when it is back, and has told what it has.
         if worker.count >= worker.slots:
             full.append(worker)
         elif _serve(state, worker):
@@ -261,6 +263,8 @@ def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
             continue
         if span.losses and not owner.leaving:
             continue  # Moving its inputs has failed before.
+        if owner.away_since is not None:
+            continue  # Its inputs cannot be reached; they may soon be.
         if owner.count < owner.slots and not owner.leaving and _fits(owner, demand):
             continue  # It will be served in this very round.
         moving = TRANSFER_SECONDS + _input_bytes(state, span) / BYTES_PER_SECOND
@@ -330,15 +334,8 @@ def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
     """Send *span* to *worker* as a new run."""
     function = span.function
     assert function is not None and span.pack is not None
-    transitions.move(state, span, State.ASSIGNED)
     state.last_run += 1
-    span.run = state.last_run
-    span.worker = worker
-    worker.assigned[span] = None
-    count_in(state, worker, function, span.n)
-    for name, need in span.options.resources.items():
-        if need:
-            worker.free[name] -= need * span.n
+    occupy(state, worker, span, state.last_run)
     if span.base in worker.handed_back:
         # What it handed back has come back to it: nobody else can take it.
         worker.reluctant = True
@@ -368,6 +365,18 @@ def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
             span.renamed,
         ),
     )
+
+
+def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> None:
+    """Enter *span* into the books of *worker*, as its run *run*."""
+    transitions.move(state, span, State.ASSIGNED)
+    span.run = run
+    span.worker = worker
+    worker.assigned[span] = None
+    count_in(state, worker, span.function, span.n)
+    for name, need in span.options.resources.items():
+        if need:
+            worker.free[name] -= need * span.n
 
 
 def _sources(

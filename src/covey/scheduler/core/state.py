@@ -225,6 +225,7 @@ class Worker:
     __slots__ = (
         "addresses",
         "assigned",
+        "away_since",
         "blocked",
         "count",
         "demands",
@@ -296,6 +297,8 @@ class Worker:
         self.functions: set[int] = set()
         self.peers: set[int] = set()
         self.leaving = False
+        #: When its connection broke, if it is waited for at the moment.
+        self.away_since: float | None = None
         #: Spans of a leaving worker that are on their way to another one.
         self.moving: dict[Span, Worker] = {}
         #: Workers that could not copy from it.
@@ -326,11 +329,13 @@ class Client:
     """A client, as the scheduler sees it."""
 
     __slots__ = (
+        "away_since",
         "functions",
         "itself",
         "name",
         "number",
         "peer",
+        "recalling",
         "wants",
         "workers_told",
     )
@@ -344,22 +349,77 @@ class Client:
         #: The client's own numbers for functions.
         self.functions: dict[int, Function] = {}
         self.wants: dict[Span, None] = {}
+        #: When its connection broke, if it is waited for at the moment.
+        self.away_since: float | None = None
+        #: Whether it says again what another life of the scheduler knew: that is
+        #: entered as it was, and nothing of it is wanted until it says what is.
+        self.recalling = False
         self.workers_told: set[int] = set()
+
+
+class Returning:
+    """A peer that was there before, and has not told all that it has and wants.
+
+    What it says is kept until it is complete, since only the whole makes sense: a
+    value that nobody has asked for yet is not to be thrown away, and a task whose
+    worker has not reported yet is not to be run again.
+    """
+
+    __slots__ = ("complete", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.complete = False
+
+
+class Window:
+    """The time in which a new life of the scheduler waits for peers of the last."""
+
+    __slots__ = ("closes", "quiet")
+
+    def __init__(self, now: float) -> None:
+        #: At the latest then.
+        self.closes = now + WINDOW_SECONDS
+        #: Then, if nobody else comes back and all have reported; 0: nobody has come.
+        self.quiet = 0.0
+
+
+#: How long a new life of the scheduler waits for peers of the last one, and for how
+#: long nobody may have come back when it waits no more.
+WINDOW_SECONDS: Final = 10.0
+QUIET_SECONDS: Final = 1.0
+
+#: For so long a value is kept that nobody has asked for, because whoever wants it
+#: may not have come back yet.
+ORPHAN_SECONDS: Final = 60.0
+
+#: Runs, peers and functions of one life are numbered apart from those of another.
+LIFE_BITS: Final = 32
 
 
 #: Holds what was detached: runs to its end though no client may be left.
 DETACHED: Final = ClientId(0)
+
+#: Holds what returning peers told of, until they have said what they want of it.
+#: It needs nothing: it is always among those that have the value.
+KEPT: Final = ClientId(-1)
 
 
 class SchedulerState:
     """All the tables.  No behaviour: see ``transitions`` and ``placement``."""
 
     def __init__(
-        self, *, cluster: str = "", epoch: int = 1, events_kept: int = 100_000
+        self,
+        *,
+        cluster: str = "",
+        epoch: int = 1,
+        now: float = 0.0,
+        events_kept: int = 100_000,
     ) -> None:
         self.cluster = cluster
         self.epoch = epoch
-        self.now = 0.0
+        self.now = now
+        first = (epoch - 1) << LIFE_BITS
         #: Every remembered span, by its base.
         self.spans: dict[TaskId, Span] = {}
         #: The bases of spans longer than one, per client, in order.
@@ -392,11 +452,18 @@ class SchedulerState:
         #: How many tasks are READY, and how many slots there are.
         self.ready_count = 0
         self.slots_count = 0
-        self.last_run: RunId = 0
+        self.last_run: RunId = first
+        self.last_function = first
         self.last_submission = 0
         self.last_entry = 0
-        self.last_peer = 0
+        self.last_peer = first
         self.scatter_turn = 0
+        #: Peers that were there before and have not told all yet.
+        self.returning: dict[int, Returning] = {}
+        self.window = Window(now) if epoch > 1 else None
+        #: What returning workers hold and nobody has asked for: (base, n, bytes).
+        self.orphans: dict[Worker, list[tuple[TaskId, int, int]]] = {}
+        self.orphans_until = now + ORPHAN_SECONDS if epoch > 1 else 0.0
         self.outgoing: dict[int, list[Message]] = {}
         self.closing = False
         #: Clients that read the event stream along, by peer: the number of their open

@@ -20,6 +20,7 @@ from covey.scheduler.core.spans import (
     remember,
 )
 from covey.scheduler.core.state import (
+    KEPT,
     NOBODY,
     Client,
     Function,
@@ -47,8 +48,9 @@ def on_define(state: SchedulerState, client: Client, message: DefineFunction) ->
     """Equal bytes are one function, whoever brings them."""
     function = state.functions.get(message.digest)
     if function is None:
+        state.last_function += 1
         function = Function(
-            len(state.functions) + 1, message.digest, message.label, message.payload
+            state.last_function, message.digest, message.label, message.payload
         )
         state.functions[message.digest] = function
     client.functions[message.fn] = function
@@ -73,8 +75,21 @@ def _new_span(
 ) -> Span:
     holders = client.itself if wanted else NOBODY
     span = Span(base, n, function, pack, at, options, rank, holders)
-    if wanted:
+    if client.recalling:
+        # It is wanted when the client has said that it is.
+        span.wanted = span.delivered = frozenset({KEPT})
+    elif wanted:
         client.wants[span] = None
+    remember(state, span)
+    return span
+
+
+def found_value(state: SchedulerState, base: TaskId, n: int) -> Span:
+    """Enter values that are known by nothing but their ids, to be kept for now."""
+    kept = frozenset({KEPT})
+    rank = _rank(state, DEFAULT_OPTIONS)
+    span = Span(base, n, None, None, 0, DEFAULT_OPTIONS, rank, kept)
+    span.delivered = kept
     remember(state, span)
     return span
 
@@ -358,7 +373,7 @@ def on_scatter(state: SchedulerState, client: Client, message: Scatter) -> None:
         _rank(state, options),
     )
     transitions.demand(state, span)
-    if not message.broadcast:
+    if not message.broadcast or client.recalling:
         return
     placement.plan(state)
     for part in isolate(state, message.base, message.n):
@@ -396,7 +411,7 @@ def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
         DEFAULT_OPTIONS,
         _rank(state, DEFAULT_OPTIONS),
     )
-    if worker is None:
+    if worker is None or client.recalling:
         transitions.demand(state, span)
         return
     transitions.finish(state, span, worker, message.nbytes)

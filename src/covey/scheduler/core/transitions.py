@@ -32,6 +32,7 @@ TRANSITIONS: Final = frozenset(
         (State.RELEASED, State.FAILED),  # an input has failed
         (State.RELEASED, State.FORGOTTEN),  # nothing can ask for it any more
         (State.WAITING, State.READY),  # the last input arrived
+        (State.WAITING, State.ASSIGNED),  # a worker that was there before runs it
         (State.WAITING, State.DONE),  # a copy turned up
         (State.WAITING, State.FAILED),  # an input failed, or cancelled
         (State.WAITING, State.RELEASED),  # nobody needs it

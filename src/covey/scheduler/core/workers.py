@@ -16,7 +16,7 @@ from covey.scheduler.core.state import (
     State,
     Worker,
 )
-from covey.wire.base import Extent, Failure
+from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import WorkerGone
 from covey.wire.worker_link import (
     Blocked,
@@ -30,11 +30,13 @@ from covey.wire.worker_link import (
     Printed,
     Ran,
     RanStored,
+    Reported,
     Resumed,
     Return,
     ReturnDone,
     Returned,
     RunFailed,
+    Running,
     Status,
     Unfetched,
 )
@@ -417,6 +419,17 @@ def _inputs_out_of_reach(worker: Worker) -> Failure:
         f"workers can reach each other's data ports",
         details={"worker": worker.name},
     )
+
+
+@handlers.add(Running, Reported)
+def on_report(state: SchedulerState, worker: Worker, message: Message) -> None:
+    """Who is new has nothing to report; what returning workers say is in ``recovery``.
+
+    Raises:
+        RemoteProtocolError: always.
+    """
+    del state, message
+    raise RemoteProtocolError(f"worker {worker.name} reports what it never was given")
 
 
 handlers.must_cover(FromWorker)

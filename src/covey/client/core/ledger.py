@@ -1,0 +1,290 @@
+"""The ledger: what a client has asked for and still holds, so that it can ask again.
+
+A scheduler that dies takes nothing along that its clients do not know.  The ledger
+sees every message on its way out and keeps the submissions of tasks that are held,
+or that something kept takes as input: what could be needed to make a lost value
+anew::
+
+    a = submit(f)        kept: b takes it
+    b = submit(g, a)     kept: held
+    del a                a's entry stays until b's goes
+
+Pure.  An entry is one message, however many tasks it is about.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
+
+from covey.client.core.ranges import Range, Status, Wishes
+from covey.ids import TaskId
+from covey.wire.base import Extent, Message
+from covey.wire.client_link import (
+    DefineFunction,
+    Detach,
+    Ended,
+    Held,
+    Placed,
+    Recall,
+    Recalled,
+    Release,
+    Scatter,
+    Submit,
+    SubmitGraph,
+)
+
+Making: TypeAlias = Submit | SubmitGraph | Scatter | Placed
+
+#: So many extents go into one message, at most.
+EXTENTS_MAX: Final = 4096
+
+
+class Entry:
+    """The tasks that one message has made."""
+
+    __slots__ = ("base", "detached", "flags", "held", "inputs", "message", "n", "users")
+
+    def __init__(self, message: Making, base: TaskId, n: int) -> None:
+        self.message = message
+        self.base = base
+        self.n = n
+        #: How many of the tasks are held, and which; ``None`` means all of them.
+        self.held = n
+        self.flags: bytearray | None = None
+        #: How many entries take something of this one, and what it takes itself.
+        self.users = 0
+        self.inputs: tuple[Entry, ...] = ()
+        self.detached: list[Extent] = []
+
+    def hold_only(self, extents: Iterable[Extent]) -> None:
+        """Of these tasks, only those in *extents* are held from the beginning."""
+        self.flags = bytearray(self.n)
+        for base, n in extents:
+            lo = base - self.base
+            self.flags[lo : lo + n] = b"\1" * n
+        self.held = self.flags.count(1)
+
+    def let_go(self, lo: int, n: int) -> None:
+        """The tasks *lo* to ``lo + n - 1`` are not held any more."""
+        if self.flags is None:
+            if n == self.n:
+                self.held = 0
+                self.flags = bytearray(self.n)
+                return
+            self.flags = bytearray(b"\1" * self.n)
+        self.held -= self.flags.count(1, lo, lo + n)
+        self.flags[lo : lo + n] = bytes(n)
+
+    def held_extents(self) -> Iterator[Extent]:
+        """Yield what is held."""
+        if self.flags is None:
+            yield (self.base, self.n)
+            return
+        at = self.flags.find(1)
+        while at >= 0:
+            end = self.flags.find(0, at)
+            end = self.n if end < 0 else end
+            yield (self.base + at, end - at)
+            at = self.flags.find(1, end)
+
+
+class Ledger:
+    """All entries, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self._functions: dict[int, DefineFunction] = {}
+        self._entries: dict[TaskId, Entry] = {}
+        #: The bases of entries of more than one task, in order.
+        self._starts: list[TaskId] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # Keeping it.
+
+    def note(self, message: Message) -> None:
+        """Take note of a message that is on its way to the scheduler."""
+        kind = type(message)
+        if kind is Submit:
+            assert isinstance(message, Submit)
+            entry = self._add(message, message.base, message.n)
+            if message.aligned or message.whole:
+                aligned = ((task, message.n) for task in message.aligned)
+                self._tie(entry, itertools.chain(aligned, message.whole))
+        elif kind is Release:
+            assert isinstance(message, Release)
+            self._release(message.extents)
+        elif kind is SubmitGraph:
+            assert isinstance(message, SubmitGraph)
+            self._add_graph(message)
+        elif kind is DefineFunction:
+            assert isinstance(message, DefineFunction)
+            self._functions[message.fn] = message
+        elif kind is Scatter:
+            assert isinstance(message, Scatter)
+            self._add(message, message.base, message.n)
+        elif kind is Placed:
+            assert isinstance(message, Placed)
+            if message.task not in self._entries:
+                self._add(message, message.task, 1)
+        elif kind is Detach:
+            assert isinstance(message, Detach)
+            for base, n in message.extents:
+                for owner, lo, count in self._parts(base, n):
+                    owner.detached.append((owner.base + lo, count))
+
+    def _add(self, message: Making, base: TaskId, n: int) -> Entry:
+        entry = self._entries[base] = Entry(message, base, n)
+        if n > 1:
+            starts = self._starts
+            if not starts or starts[-1] < base:
+                starts.append(base)
+            else:
+                insort(starts, base)
+        return entry
+
+    def _add_graph(self, message: SubmitGraph) -> None:
+        base, n = message.base, len(message.fns)
+        if not n:
+            return
+        entry = self._add(message, base, n)
+        entry.hold_only(message.wanted)
+        outside = {
+            need
+            for needs in message.needs
+            for need in needs
+            if not base <= need < base + n
+        }
+        self._tie(entry, ((task, 1) for task in sorted(outside)))
+        self._drop_unused(entry)
+
+    def _tie(self, entry: Entry, extents: Iterable[Extent]) -> None:
+        inputs = {
+            source: None
+            for base, n in extents
+            for source, _, _ in self._parts(base, n)
+            if source is not entry
+        }
+        entry.inputs = tuple(inputs)
+        for source in inputs:
+            source.users += 1
+
+    def _release(self, extents: Iterable[Extent]) -> None:
+        for base, n in extents:
+            for entry, lo, count in list(self._parts(base, n)):
+                entry.let_go(lo, count)
+                self._drop_unused(entry)
+
+    def _drop_unused(self, entry: Entry) -> None:
+        todo = [entry]
+        while todo:
+            current = todo.pop()
+            if current.held or current.users:
+                continue
+            if self._entries.pop(current.base, None) is None:
+                continue
+            if current.n > 1:
+                del self._starts[bisect_left(self._starts, current.base)]
+            for source in current.inputs:
+                source.users -= 1
+                todo.append(source)
+
+    def _parts(self, base: TaskId, n: int) -> Iterator[tuple[Entry, int, int]]:
+        """Yield the entries that hold any of these tasks: (entry, lo in it, n)."""
+        at, end = base, base + n
+        while at < end:
+            entry = self._find(at)
+            if entry is None:
+                at = self._next(at, end)
+                continue
+            stop = min(end, entry.base + entry.n)
+            yield entry, at - entry.base, stop - at
+            at = stop
+
+    def _next(self, task: TaskId, end: TaskId) -> TaskId:
+        """Return the first id after *task* that may be known, at most *end*."""
+        index = bisect_right(self._starts, task)
+        stop = self._starts[index] if index < len(self._starts) else end
+        stop = min(stop, end)
+        if stop - task > len(self._entries):
+            return min((t for t in self._entries if task < t < stop), default=stop)
+        return next((t for t in range(task + 1, stop) if t in self._entries), stop)
+
+    def _find(self, task: TaskId) -> Entry | None:
+        entry = self._entries.get(task)
+        if entry is not None:
+            return entry
+        index = bisect_right(self._starts, task) - 1
+        if index < 0:
+            return None
+        entry = self._entries[self._starts[index]]
+        return entry if task < entry.base + entry.n else None
+
+    # Asking again.
+
+    def recall(self, wishes: Wishes, foreign: Iterable[Extent]) -> list[Message]:
+        """Return all that a scheduler must be told that knows nothing.
+
+        Args:
+            wishes: how the tasks stand here.
+            foreign: what is held of other clients' tasks.
+        """
+        report: list[Message] = [Recall(), *self._functions.values()]
+        report += [entry.message for entry in self._entries.values()]
+        wanted: list[Extent] = []
+        had: list[Extent] = []
+        for entry in self._entries.values():
+            for base, n in entry.held_extents():
+                for wish, lo, count, _ in wishes.parts(base, n):
+                    report += _sort(wish, lo, count, wanted, had)
+        detached = [e for entry in self._entries.values() for e in entry.detached]
+        report += [Held(wanted=part) for part in _chunks(wanted)]
+        report += [Held(had=part) for part in _chunks(had)]
+        report += [Held(detached=part) for part in _chunks(detached)]
+        report.append(Recalled(tuple(foreign)))
+        return report
+
+
+def _sort(
+    wish: Range, lo: int, n: int, wanted: list[Extent], had: list[Extent]
+) -> Iterator[Ended]:
+    """Sort tasks by how they stand; yield those that have failed."""
+    at = lo
+    for kind, same in itertools.groupby(wish.status[lo : lo + n], _KINDS.__getitem__):
+        count = sum(1 for _ in same)
+        if kind is Status.ERROR:
+            yield from _failures(wish, at, count)
+        else:
+            lot = wanted if kind is Status.PENDING else had
+            lot.append((wish.base + at, count))
+        at += count
+
+
+#: A value that rests on a worker has not come here yet.
+_KINDS: Final[dict[int, Status]] = {
+    Status.PENDING: Status.PENDING,
+    Status.STORED: Status.PENDING,
+    Status.FINISHED: Status.FINISHED,
+    Status.ERROR: Status.ERROR,
+    Status.CANCELLED: Status.ERROR,
+}
+
+
+def _failures(wish: Range, lo: int, n: int) -> Iterator[Ended]:
+    at = lo
+    while at < lo + n:
+        failure = wish.failure(at)
+        end = at + 1
+        while end < lo + n and wish.failure(end) is failure:
+            end += 1
+        if failure is not None:
+            yield Ended(wish.base + at, end - at, failure)
+        at = end
+
+
+def _chunks(extents: list[Extent]) -> Iterator[tuple[Extent, ...]]:
+    for start in range(0, len(extents), EXTENTS_MAX):
+        yield tuple(extents[start : start + EXTENTS_MAX])

@@ -1,0 +1,166 @@
+"""A line: what one side of a session speaks through, whatever becomes of its links.
+
+It has the face of a ``Link`` as far as sending goes.  While there is no link, what
+is sent waits; when the next one stands, all goes on where it was::
+
+    send(a) send(b) ──► outbox ──► [session: keeps frames] ──► link 1 ✂  link 2 ──►
+
+The two ends take turns with ``beat``, once a second: it tells the other side what
+has come, and finds out whether the other side is still alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from covey.errors import CoveyError
+from covey.net.link import Link
+from covey.wire.base import Message
+from covey.wire.framing import FrameReader, batches, encode_frame
+from covey.wire.keys import Role
+from covey.wire.session import Pulse, Session
+
+#: How often each side says that it is alive, and what has come.
+BEAT_SECONDS: Final = 1.0
+
+#: A link on which so many beats bring nothing is cut.
+SILENT_BEATS: Final = 6
+
+
+class Silence(CoveyError, ConnectionError):
+    """Nothing has come from the peer for so long that the link was cut."""
+
+
+class Line:
+    """One side of a session, over one link after another."""
+
+    def __init__(
+        self,
+        session: Session,
+        role: Role,
+        on_failed: Callable[[Line, CoveyError], None],
+    ) -> None:
+        self.session = session
+        #: What the other side is.
+        self.role = role
+        #: Called when something was to be sent that cannot be said at all.
+        self._on_failed = on_failed
+        self._loop = asyncio.get_running_loop()
+        self._outbox: list[Message] = []
+        self._flush_is_due = False
+        self._abandoned = False
+        self._pulse = Pulse(SILENT_BEATS)
+        self.link: Link | None = None
+        #: Anything the owner wants to remember about the peer.
+        self.peer: Any = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a link at the moment."""
+        link: Link | None = self.link
+        return link is not None
+
+    # Lives.
+
+    def attach(self, link: Link, received: int) -> None:
+        """Go on over *link*, on whose other side *received* frames have come.
+
+        Raises:
+            RemoteProtocolError: that cannot be.
+        """
+        again = self.session.resume(received)
+        self.link = link
+        self._pulse = Pulse(SILENT_BEATS)
+        link.carry(self.session, self.flush)
+        for frame in again:
+            link.write(frame)
+        self.flush()
+
+    def detach(self) -> Link | None:
+        """The link is gone, or another one takes its place; return it."""
+        link, self.link = self.link, None
+        return link
+
+    def beat(self) -> None:
+        """Say that we are alive; cut the link if the other side is not."""
+        link = self.link
+        if link is None:
+            return
+        if self._pulse.beat(link.bytes_received):
+            link.write(self.session.ack())
+        else:
+            seconds = SILENT_BEATS * BEAT_SECONDS
+            link.fail(Silence(f"nothing was heard for {seconds:g} s"))
+
+    # Sending.
+
+    def send(self, message: Message) -> None:
+        """Queue *message*; it leaves at the end of this turn of the loop."""
+        self._outbox.append(message)
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self.flush)
+
+    def send_all(self, messages: list[Message]) -> None:
+        """Queue several messages."""
+        self._outbox += messages
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the window has room.
+
+        Without a link it is kept for the next one, within the same bounds.
+        """
+        self._flush_is_due = False
+        if self._abandoned:
+            self._outbox.clear()
+        link, session = self.link, self.session
+        if not self._outbox:
+            return
+        outbox, self._outbox = self._outbox, []
+        done = 0
+        try:
+            for batch in batches(outbox):
+                if not session.has_room:
+                    break
+                frame = encode_frame(batch)
+                session.push(frame)
+                if link is not None:
+                    link.write(frame)
+                done += len(batch)
+        except CoveyError as error:
+            # What cannot be said is lost, and both sides shall know that it is.
+            self._on_failed(self, error)
+            return
+        if done < len(outbox):
+            self._outbox = outbox[done:]
+
+    @property
+    def overflows(self) -> bool:
+        """Whether more is to be told than is kept for a peer that does not listen."""
+        return bool(self._outbox) and not self.session.has_room
+
+    def abandon(self) -> None:
+        """Tell nothing more: the session cannot be resumed."""
+        self._abandoned = True
+        self._outbox.clear()
+
+    def unheard(self, union: Any) -> list[Any]:
+        """Return all messages, of *union*, that the other side may not have."""
+        reader: FrameReader[Any] = FrameReader(union)
+        messages: list[Any] = []
+        for frame in self.session.kept():
+            reader.feed(frame)
+            messages += reader.next_batch() or ()
+        return messages + self._outbox
+
+    def close(self) -> None:
+        """Send what is queued, then close the link."""
+        self.flush()
+        link = self.detach()
+        if link is not None:
+            link.close()

@@ -1,0 +1,442 @@
+"""What peers that were there before bring back: nothing that is held is lost.
+
+A new life of the scheduler knows nothing.  Its edges know all: a client sends again
+what made the tasks that it still holds (``Recall``), a worker tells what it holds
+and has in hand (``Holds``, ``Running``).  The scheduler listens until all are back,
+at most ``WINDOW_SECONDS``, and deals nothing out meanwhile.  Then it puts the parts
+together, in this order::
+
+    submissions of all clients ─► who holds what ─► values that workers hold turn up
+        ─► what is needed and not there is demanded ─► runs that workers have are adopted
+
+So a value that is there is not made again, and a task that runs runs on.  Whoever
+comes later is taken in by the same steps, and so is a peer that this life of the
+scheduler had given up.
+
+A value that nobody asks for is an orphan: whoever wants it may still come back.  It
+is kept for ``ORPHAN_SECONDS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from covey.errors import RemoteProtocolError
+from covey.ids import TaskId, client_of
+from covey.scheduler.core import (
+    checks,
+    clients,
+    history,
+    placement,
+    submitting,
+    transitions,
+    workers,
+)
+from covey.scheduler.core.holding import hold, want
+from covey.scheduler.core.spans import covering, isolate, isolate_all
+from covey.scheduler.core.state import (
+    DETACHED,
+    KEPT,
+    QUIET_SECONDS,
+    Client,
+    Returning,
+    SchedulerState,
+    State,
+    Worker,
+)
+from covey.wire.base import Extent, Message
+from covey.wire.client_link import (
+    Closing,
+    DefineFunction,
+    Ended,
+    Held,
+    Placed,
+    Recalled,
+    Reverted,
+    Scatter,
+    Submit,
+    SubmitGraph,
+    Want,
+)
+from covey.wire.worker_link import Drop, Holds, Leave, Reported, Running, Stop
+
+# The window.
+
+
+def expect(state: SchedulerState, peer: int) -> None:
+    """A peer has joined that was there before: hear all of it before acting on it."""
+    state.returning[peer] = Returning()
+    _stir(state)
+
+
+def hear(state: SchedulerState, peer: int, messages: list[Message]) -> None:
+    """A returning peer said something; act on it when it has told all."""
+    returning = state.returning[peer]
+    returning.messages += messages
+    if not returning.complete:
+        returning.complete = any(type(m) in _LAST for m in messages)
+        _stir(state)
+    if returning.complete and state.window is None:
+        take_in(state, [peer])
+
+
+_LAST = frozenset({Recalled, Reported})
+
+
+def _stir(state: SchedulerState) -> None:
+    """Somebody is coming back: others may follow."""
+    if state.window is not None:
+        state.window.quiet = state.now + QUIET_SECONDS
+
+
+def wake_at(state: SchedulerState) -> float:
+    """Return when ``pass_time`` has something to do; 0 if never."""
+    window = state.window
+    if window is not None:
+        waits = any(not r.complete for r in state.returning.values())
+        if window.quiet and not waits:
+            return min(window.quiet, window.closes)
+        return window.closes
+    return state.orphans_until if state.orphans else 0.0
+
+
+def pass_time(state: SchedulerState) -> None:
+    """Close the window, and let orphans go, when it is time."""
+    due = wake_at(state)
+    if not due or state.now < due:
+        return
+    if state.window is not None:
+        state.window = None
+        complete = [p for p, r in state.returning.items() if r.complete]
+        history.recovered(state, len(complete))
+        take_in(state, complete)
+    else:
+        # Those that are still nobody's are dropped by this.
+        _place_orphans(state)
+
+
+# Putting the parts together.
+
+
+def take_in(state: SchedulerState, peers: list[int]) -> None:
+    """Take in all that the returning *peers* have told."""
+    told = {peer: state.returning.pop(peer).messages for peer in peers}
+    reports = {peer: _report_in(messages) for peer, messages in told.items()}
+    back = [state.clients[peer] for peer in told if peer in state.clients]
+    came = [state.workers[peer] for peer in told if peer in state.workers]
+    for client in back:
+        _keep_for_now(client)
+    for worker in came:
+        _guard(state, worker.peer, _take_values, worker, reports[worker.peer])
+    _replay(state, back, reports)
+    for client in back:
+        _guard(state, client.peer, _hold_again, client, reports[client.peer])
+    _place_orphans(state)
+    for client in back:
+        _guard(state, client.peer, _want_again, client, reports[client.peer])
+    for worker in came:
+        _guard(state, worker.peer, _take_runs, worker, reports[worker.peer])
+    for client in back:
+        last = told[client.peer][len(reports[client.peer])]
+        _guard(state, client.peer, _want_foreign, client, last)
+    for span in list(state.spans.values()):
+        transitions.unwant(state, span, KEPT)
+    for peer, messages in told.items():
+        _guard(state, peer, _go_on, peer, messages[len(reports[peer]) + 1 :])
+
+
+def _guard(
+    state: SchedulerState, peer: int, step: Callable[..., None], *args: Any
+) -> None:
+    """Take a step for *peer*; if it has told nonsense, the others shall not suffer."""
+    try:
+        step(state, *args)
+    except RemoteProtocolError as error:
+        worker, client = state.workers.get(peer), state.clients.get(peer)
+        if worker is not None:
+            state.send(peer, Leave())
+            workers.lose(state, worker)
+        if client is not None:
+            client.recalling = False
+            state.send(peer, Closing(f"it does not understand us: {error}"))
+            clients.leave(state, client)
+
+
+def _report_in(messages: list[Message]) -> list[Message]:
+    """Return the report: what was said up to its last message."""
+    end = next(i for i, m in enumerate(messages) if type(m) in _LAST)
+    return messages[:end]
+
+
+def _go_on(state: SchedulerState, peer: int, rest: list[Message]) -> None:
+    """Act on what a peer said after its report."""
+    worker = state.workers.get(peer)
+    if worker is not None:
+        placement.feed(state, worker)
+        for message in rest:
+            workers.handlers.handle(state, worker, message)
+        return
+    client = state.clients.get(peer)
+    if client is not None:
+        for message in rest:
+            clients.handlers.handle(state, client, message)
+
+
+# What clients recall.
+
+
+def _keep_for_now(client: Client) -> None:
+    """Nothing is dropped that a client held, until it has said what it holds."""
+    for span in client.wants:
+        span.wanted = span.wanted - client.itself | {KEPT}
+        span.delivered = span.delivered - client.itself | {KEPT}
+    client.wants.clear()
+    client.workers_told.clear()
+
+
+def _replay(
+    state: SchedulerState, back: list[Client], reports: dict[int, list[Message]]
+) -> None:
+    """Enter what all clients submitted before; inputs come before their users.
+
+    A task may take what another client made, so that a submission whose inputs are
+    not known yet waits for the others.
+    """
+    left = [
+        (client, [m for m in reports[client.peer] if type(m) in _MAKERS])
+        for client in back
+    ]
+    patient = True
+    while left:
+        progress = False
+        for client, made in left:
+            at = 0
+            while at < len(made):
+                if patient and _lacks_foreign(state, client, made[at]):
+                    break
+                _guard(state, client.peer, _enter, client, made[at])
+                at += 1
+            del made[:at]
+            progress = progress or at > 0
+        left = [(client, made) for client, made in left if made]
+        # What nobody brings will not come by waiting.
+        patient = progress
+
+
+_MAKERS = frozenset({DefineFunction, Submit, SubmitGraph, Scatter, Placed})
+
+
+def _foreign_inputs(client: Client, message: Message) -> list[Extent]:
+    """Return what *message* takes of other clients' tasks."""
+    taken: list[Extent] = []
+    if isinstance(message, Submit):
+        taken = [*((task, message.n) for task in message.aligned), *message.whole]
+    elif isinstance(message, SubmitGraph):
+        taken = [(task, 1) for needs in message.needs for task in needs]
+    return [(base, n) for base, n in taken if client_of(base) != client.number]
+
+
+def _lacks_foreign(state: SchedulerState, client: Client, message: Message) -> bool:
+    return any(
+        sum(span.n for span in covering(state, base, n)) < n
+        for base, n in _foreign_inputs(client, message)
+    )
+
+
+def _enter(state: SchedulerState, client: Client, message: Message) -> None:
+    """Enter one submission, unless it is known."""
+    base, n = _extent_of(message)
+    if n and any(True for _ in covering(state, base, n)):
+        return
+    for start, count in _foreign_inputs(client, message):
+        _claim_orphans(state, start, count)
+    client.recalling = True
+    submitting.handlers.handle(state, client, message)
+    client.recalling = False
+
+
+def _extent_of(message: Message) -> Extent:
+    if isinstance(message, Submit | Scatter):
+        return message.base, message.n
+    if isinstance(message, SubmitGraph):
+        return message.base, len(message.fns)
+    if isinstance(message, Placed):
+        return message.task, 1
+    return 0, 0
+
+
+def _hold_again(
+    state: SchedulerState, client: Client, report_of: list[Message]
+) -> None:
+    """The client holds what it says that it holds; for now it needs nothing of it."""
+    for message in report_of:
+        if isinstance(message, Held):
+            _hold(state, client, (*message.had, *message.wanted))
+        elif isinstance(message, Ended):
+            _hold(state, client, ((message.base, message.n),))
+            _mourn(state, client, message)
+
+
+def _hold(state: SchedulerState, client: Client, extents: Sequence[Extent]) -> None:
+    checks.extents(extents)
+    for base, n in extents:
+        for span, task in clients.parts(state, base, n):
+            hold(state, client, span, task)
+            span.delivered |= client.itself
+
+
+def _mourn(state: SchedulerState, client: Client, message: Ended) -> None:
+    """A task that the client knows to have failed has failed here, too."""
+    for span in isolate(state, message.base, message.n):
+        if span.state is State.RELEASED and client.number in span.wanted:
+            transitions.fail(state, span, message.failure)
+        # Should it be run again, its value has not come to the client.
+        span.delivered -= client.itself
+
+
+def _want_again(
+    state: SchedulerState, client: Client, report_of: list[Message]
+) -> None:
+    """What the client waits for is told to it, or made, if it is not there."""
+    for message in report_of:
+        if not isinstance(message, Held):
+            continue
+        for base, n in message.wanted:
+            at = base
+            for span, task in clients.parts(state, base, n):
+                _miss(state, client, at, task - at)
+                if span.state is not State.DONE:
+                    # It may have been, when the client last heard of it.
+                    state.send(client.peer, Reverted(task, span.n))
+                want(state, client, span, task)
+                at = task + span.n
+            _miss(state, client, at, base + n - at)
+        for span in isolate_all(state, message.detached):
+            if span.unfinished or span.state is State.RELEASED:
+                span.wanted |= {DETACHED}
+                transitions.demand(state, span)
+
+
+def _miss(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
+    """Tell *client* that nothing is known of these: nobody can make them."""
+    if n > 0:
+        state.send(client.peer, Reverted(base, n))
+        clients.deny(state, client, base, n)
+
+
+def _want_foreign(state: SchedulerState, client: Client, last: Message) -> None:
+    """The client holds what other clients have made, if they have told of it."""
+    assert isinstance(last, Recalled)
+    for base, n in last.foreign:
+        checks.extent(base, n)
+        _claim_orphans(state, base, n)
+        state.send(client.peer, Reverted(base, n))
+    clients.handlers.handle(state, client, Want(last.foreign))
+
+
+# What workers report.
+
+
+def _take_values(
+    state: SchedulerState, worker: Worker, report_of: list[Message]
+) -> None:
+    """What *worker* holds is nobody's, until all is known that is wanted."""
+    held = state.orphans.setdefault(worker, [])
+    for message in report_of:
+        if isinstance(message, Holds):
+            checks.extent(message.base, message.n)
+            held.append((message.base, message.n, message.nbytes))
+
+
+def _take_runs(state: SchedulerState, worker: Worker, report_of: list[Message]) -> None:
+    for message in report_of:
+        if isinstance(message, Running):
+            checks.extent(message.base, message.n)
+            _adopt(state, worker, message)
+
+
+def _turn_up(
+    state: SchedulerState, worker: Worker, base: TaskId, n: int, nbytes: int
+) -> None:
+    """*worker* holds these values, whoever may want them."""
+    at, end = base, base + n
+    for span in isolate(state, base, n):
+        if at < span.base:
+            _orphan(state, worker, at, span.base - at, nbytes * (span.base - at) // n)
+        at = span.base + span.n
+        if span.state is State.FAILED:
+            # It was cancelled, or failed at its client: what has ended has ended.
+            state.send(worker.peer, Drop((span.extent,)))
+        elif span.state is State.DONE:
+            transitions.add_replica(state, span, worker)
+        else:
+            transitions.turn_up(state, span, worker, nbytes * span.n // n)
+    if at < end:
+        _orphan(state, worker, at, end - at, nbytes * (end - at) // n)
+
+
+def _orphan(
+    state: SchedulerState, worker: Worker, base: TaskId, n: int, nbytes: int
+) -> None:
+    """Nobody has asked for these values yet."""
+    if state.now < state.orphans_until:
+        state.orphans.setdefault(worker, []).append((base, n, nbytes))
+    else:
+        state.send(worker.peer, Drop(((base, n),)))
+
+
+def _place_orphans(state: SchedulerState) -> None:
+    """Values that nobody had asked for are given to those who want them."""
+    orphans, state.orphans = state.orphans, {}
+    for worker, held in orphans.items():
+        for base, n, nbytes in held:
+            if any(True for _ in covering(state, base, n)):
+                _turn_up(state, worker, base, n, nbytes)
+            else:
+                _orphan(state, worker, base, n, nbytes)
+
+
+def _claim_orphans(state: SchedulerState, base: TaskId, n: int) -> None:
+    """Somebody takes values that are here, though nobody knows how they were made."""
+    for worker, held in state.orphans.items():
+        for start, count, nbytes in held:
+            lo, hi = max(base, start), min(base + n, start + count)
+            if lo < hi and not any(True for _ in covering(state, lo, hi - lo)):
+                span = submitting.found_value(state, lo, hi - lo)
+                transitions.finish(state, span, worker, nbytes * (hi - lo) // count)
+
+
+def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
+    """*worker* has these tasks in hand: they run on, if they are wanted."""
+    at, end = message.base, message.base + message.n
+    for span in isolate(state, message.base, message.n):
+        if at < span.base:
+            _stop(state, worker, message.run, at, span.base - at)
+        at = span.base + span.n
+        if span.state in {State.WAITING, State.READY}:
+            placement.occupy(state, worker, span, message.run)
+        elif span.worker is not worker or span.run != message.run:
+            # Nobody waits for what failed: it was cancelled.
+            _stop(
+                state,
+                worker,
+                message.run,
+                span.base,
+                span.n,
+                kill=span.state is State.FAILED,
+            )
+    if at < end:
+        _stop(state, worker, message.run, at, end - at)
+
+
+def _stop(
+    state: SchedulerState,
+    worker: Worker,
+    run: int,
+    base: TaskId,
+    n: int,
+    *,
+    kill: bool = False,
+) -> None:
+    state.send(worker.peer, Stop(run, base, n, kill))

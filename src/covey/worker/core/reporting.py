@@ -1,0 +1,47 @@
+"""What a worker tells a scheduler that does not know it any more."""
+
+from __future__ import annotations
+
+from covey.ids import RunId
+from covey.wire.base import Extent, Message
+from covey.wire.worker_link import Blocked, RunFailed, Running
+from covey.worker.core.state import Run, WorkerState
+
+
+def in_hand(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
+    """Return what the worker has in hand, task by task or in stretches.
+
+    Args:
+        state: the worker.
+        failures: what it has told of failed tasks, and may not have been heard.
+            To a scheduler that knows nothing these tasks run until it hears.
+    """
+    report: list[Message] = []
+    for run in state.runs.values():
+        for base, n in _places(state, run):
+            report += [Running(run.run, start, k) for start, k in run.live(base, n)]
+    report += [Running(failure.run, failure.task, 1) for failure in failures]
+    return report
+
+
+def afterwards(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
+    """Return what follows the report: news that make sense only when it is known."""
+    news: list[Message] = [*failures]
+    for slot in state.slots:
+        for run, task in slot.parked:
+            if not slot.parked[run, task].done:
+                news.append(Blocked(run, task))
+    return news
+
+
+def _places(state: WorkerState, run: Run) -> list[Extent]:
+    """Return where the tasks of *run* are that have not ended."""
+    if run.missing:
+        return [(run.base, run.left)]
+    queued = [*(entry[2] for entry in state.queue), *state.suspects]
+    found = [(p.base, p.n) for p in queued if p.run is run and p.n]
+    for slot in state.slots:
+        found += [(f.at, f.left) for f in slot.flights if f.run is run]
+        number: RunId = run.run
+        found += [(task, 1) for known, task in slot.parked if known == number]
+    return sorted(found)

@@ -1,0 +1,238 @@
+"""Links break, processes stop, schedulers die: nothing that is held is lost."""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from covey import Client, LocalCluster, config, errors
+from covey.net.addresses import Address
+from covey.net.connection_file import read_connection_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from proxy import CuttingProxy
+
+sys.path.pop(0)
+
+pytestmark = pytest.mark.system
+
+
+def covey(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "covey", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process, number=signal.SIGTERM):
+    if process.poll() is None:
+        process.send_signal(number)
+    process.communicate(timeout=30)
+
+
+def noted(x, folder, seconds=0.01):
+    """Leave a line for every execution, so that a second one is seen."""
+    fd = os.open(f"{folder}/{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(fd, f"{x}\n".encode())
+    os.close(fd)
+    time.sleep(seconds)
+    if x % 101 == 7:
+        raise ValueError(x)
+    return x + 1 if x % 10 else bytes(5000)
+
+
+def expected(x):
+    return x + 1 if x % 10 else bytes(5000)
+
+
+def executions(folder):
+    lines = [line for path in folder.iterdir() for line in path.read_text().split()]
+    return collections.Counter(map(int, lines))
+
+
+def check(results):
+    for x, result in enumerate(results):
+        if x % 101 == 7:
+            assert isinstance(result, ValueError), (x, result)
+        else:
+            assert result == expected(x), (x, result)
+
+
+def wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_scheduler_is_killed_in_the_middle_of_a_map(tmp_path):
+    path, folder = tmp_path / "cluster.json", tmp_path / "ran"
+    folder.mkdir()
+    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
+    assert scheduler.stdout.readline().startswith("covey scheduler")
+    port = str(read_connection_file(path).address.port)
+    workers = [
+        covey("worker", "--connection-file", str(path), "--nworkers", "1")
+        for _ in range(2)
+    ]
+    n = 400
+    try:
+        with Client(path) as client:
+            client.wait_for_workers(2, timeout=30)
+            futures = list(client.map(noted, range(n), folder=str(folder)))
+            total = client.submit(len, futures[1:4])
+            dropped = client.submit(noted, 1000, str(folder))
+            on_dropped = client.submit(str, dropped)
+            del dropped
+            for lives in (2, 3):
+                wait_until(lambda: sum(f.done() for f in futures) > 20)
+                scheduler.kill()
+                scheduler.communicate(timeout=10)
+                assert futures[-1].status == "pending"
+                late = client.submit(noted, 2000 + lives, str(folder), priority=1)
+                scheduler = covey(
+                    "scheduler", "--port", port, "--connection-file", str(path)
+                )
+                assert late.result(30) == 2001 + lives
+            check(client.gather(futures, errors="return"))
+            assert total.result(30) == 3
+            assert on_dropped.result(30) == str(bytes(5000))
+            ran = executions(folder)
+            assert set(ran) >= set(range(n))
+            assert [x for x, times in ran.items() if times > 1] == []
+            assert client.scheduler_info()["epoch"] == 3
+            # What nobody wants any more goes, as ever.
+            futures.clear()
+            del total, on_dropped, late
+            wait_until(lambda: not any(client.scheduler_info()["tasks"].values()))
+    finally:
+        for process in (*workers, scheduler):
+            end(process)
+    assert [process.returncode for process in (*workers, scheduler)] == [0, 0, 0]
+
+
+def test_a_killed_cluster_comes_back():
+    with Client(n_workers=1) as client:
+        kept = client.submit(str, 1)
+        assert kept.result(20) == "1"
+        pid = client.scheduler_info()["workers"][0]["facts"]["pid"]
+        future = client.submit(time.sleep, 0.3)
+        os.kill(pid, signal.SIGKILL)
+        large = client.submit(bytes, 100_000)
+        assert future.result(30) is None
+        assert large.result(30) == bytes(100_000)
+        assert client.submit(len, kept).result(30) == 1
+        assert client.status == "running"
+
+
+def test_a_cluster_that_is_killed_again_and_again_is_an_error_and_no_hang(monkeypatch):
+    monkeypatch.setattr("covey.cluster.keeper.DEATHS_MAX", 0)
+    with Client(n_workers=1) as client:
+        pid = client.scheduler_info()["workers"][0]["facts"]["pid"]
+        future = client.submit(signal.pause)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(errors.Disconnected, match="killed 1 times"):
+            future.result(20)
+
+
+def test_connections_are_cut_at_any_byte(tmp_path):
+    path, folder = tmp_path / "cluster.json", tmp_path / "ran"
+    folder.mkdir()
+    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
+    assert scheduler.stdout.readline().startswith("covey scheduler")
+    known = read_connection_file(path)
+    port = known.address.port
+    n = 3000
+    with CuttingProxy(port, 1, 12) as ours, CuttingProxy(port, 2, 12) as theirs:
+        through = [
+            known._replace(address=Address("127.0.0.1", proxy.port, ""))
+            for proxy in (ours, theirs)
+        ]
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "covey", "worker", "--nworkers", "2"],
+            env={**os.environ, "COVEY_ADDRESS": through[1].join_string()},
+        )
+        try:
+            with Client(through[0]) as client:
+                futures = client.map(noted, range(n), folder=str(folder), seconds=0)
+                check(client.gather(futures, errors="return"))
+                singles = [client.submit(abs, -i) for i in range(500)]
+                assert client.gather(singles) == list(range(500))
+            ran = executions(folder)
+            assert sum(ran.values()) == len(ran) == n
+            assert ours.cut > 1, ours.cut
+            assert theirs.cut > 1, theirs.cut
+        finally:
+            end(worker, signal.SIGTERM)
+            end(scheduler)
+
+
+def test_a_client_that_was_stopped_goes_on(tmp_path, monkeypatch):
+    # Beats of a twentieth of a second: silence is noticed after 0.3 s.
+    for room in ("scheduler.server", "net.uplink"):
+        monkeypatch.setattr(f"covey.{room}.BEAT_SECONDS", 0.05)
+    script = """
+        import sys, time
+        from covey import Client
+        with Client(sys.argv[1]) as client:
+            futures = client.map(lambda x: (time.sleep(0.005), x)[1], range(300))
+            assert futures[0].result(20) == 0
+            print("begun", flush=True)
+            assert client.gather(futures) == list(range(300))
+            info = client.scheduler_info()
+            print("all there", info["counters"]["tasks_done"], flush=True)
+    """
+    with LocalCluster(1, processes=False, host="127.0.0.1") as cluster:
+        watching = cluster.get_client()
+        client = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), cluster.scheduler_address],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert client.stdout.readline() == "begun\n"
+        client.send_signal(signal.SIGSTOP)
+        # Its connection is cut, it is waited for, and its tasks go on.
+        wait_until(lambda: watching.scheduler_info()["counters"]["tasks_done"] == 300)
+        time.sleep(0.5)
+        client.send_signal(signal.SIGCONT)
+        out, _ = client.communicate(timeout=30)
+        assert out == "all there 300\n"
+        wait_until(lambda: not any(watching.scheduler_info()["tasks"].values()))
+        watching.close()
+
+
+def test_a_client_that_vanishes_is_forgotten_after_its_grace(monkeypatch):
+    monkeypatch.setattr("covey.scheduler.server.BEAT_SECONDS", 0.05)
+    script = """
+        import os, sys
+        from covey import Client
+        client = Client(sys.argv[1])
+        futures = client.map(str, range(100))
+        client.gather(futures)
+        os.kill(os.getpid(), 9)
+    """
+    with (
+        config.override({"scheduler.client_grace_seconds": 0.5}),
+        LocalCluster(1, processes=False, host="127.0.0.1") as cluster,
+        cluster.get_client() as watching,
+    ):
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script), cluster.scheduler_address],
+            check=False,
+            timeout=30,
+        )
+        info = watching.scheduler_info()
+        assert info["tasks"]["done"] == 100
+        assert len(info["clients"]) == 2
+        wait_until(lambda: not any(watching.scheduler_info()["tasks"].values()))
+        assert len(watching.scheduler_info()["clients"]) == 1
