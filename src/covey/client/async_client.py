@@ -16,7 +16,7 @@ from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import futures_in, rebuild
-from covey.client.writing import Functions
+from covey.client.writing import Functions, Serializer
 from covey.errors import UsageError
 from covey.secret import Secret
 
@@ -38,7 +38,8 @@ class AsyncClient(BaseClient):
         name: how this client is called in messages.
         secret: the cluster's, if neither a connection file nor a join string
             tells it: a ``covey.secret.Secret``.
-        functions: as for ``Client``.
+        serializer: as for ``Client``, and so is the next one.
+        functions: how functions travel.
         **keywords: of ``LocalCluster``.
     """
 
@@ -52,10 +53,11 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         name: str | None = None,
         secret: Secret | None = None,
+        serializer: Serializer = "pickle",
         functions: Functions = "auto",
         **keywords: Any,
     ) -> None:
-        self._how = (target, secret, timeout, name, keywords, functions)
+        self._how = (target, secret, timeout, name, keywords, functions, serializer)
         self._started = False
 
     async def start(self) -> Self:

@@ -18,7 +18,7 @@ from covey.client.nested import futures_in
 from covey.client.options import options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.submission import Submitter
-from covey.client.writing import Functions, Writing
+from covey.client.writing import Functions, Serializer, Writing
 from covey.errors import UsageError
 from covey.secret import Secret
 from covey.wire.client_link import Detach, Want
@@ -48,12 +48,13 @@ class BaseClient:
         name: str | None,
         keywords: dict[str, Any],
         functions: Functions = "auto",
+        serializer: Serializer = "pickle",
     ) -> None:
         self._target = resolve_target(target, secret, keywords)
         self.name = name or f"client-{os.getpid()}-{next(_numbers)}"
         self._engine = Engine(self._target.find, self.name)
         try:
-            writing = Writing(self._engine, functions)
+            writing = Writing(self._engine, functions, serializer)
             if timeout is None:
                 timeout = config.get().client.connect_timeout_seconds
             self._engine.call(self._engine.connect(timeout))
@@ -61,7 +62,7 @@ class BaseClient:
             self._engine.close()
             self._target.close_owned()
             raise
-        self._session = Session(self._engine)
+        self._session = Session(self._engine, plain=writing.plain)
         self._submitter = Submitter(self._session, writing)
         _alive.add(self)
 
@@ -124,6 +125,7 @@ class BaseClient:
         resources: dict[str, float] | None = ...,
         workers: str | Iterable[str] | None = ...,
         allow_other_workers: bool = ...,
+        serializer: Serializer | None = ...,
         **kwargs: Any,
     ) -> Future[R]: ...
     @overload
@@ -140,6 +142,7 @@ class BaseClient:
         resources: dict[str, float] | None = ...,
         workers: str | Iterable[str] | None = ...,
         allow_other_workers: bool = ...,
+        serializer: Serializer | None = ...,
         **kwargs: Any,
     ) -> Future[R]: ...
     def submit(
@@ -155,6 +158,7 @@ class BaseClient:
         resources: dict[str, float] | None = None,
         workers: str | Iterable[str] | None = None,
         allow_other_workers: bool = False,
+        serializer: Serializer | None = None,
         **kwargs: Any,
     ) -> Future[Any]:
         """Run ``fn(*args, **kwargs)`` on the cluster.
@@ -174,6 +178,8 @@ class BaseClient:
                 ``covey worker --resources``.
             workers: names or addresses of workers it may run on.
             allow_other_workers: take ``workers`` as a wish only.
+            serializer: the family in which arguments and result travel; default:
+                that of the client.
             **kwargs: further arguments of *fn*.
 
         Returns:
@@ -187,7 +193,9 @@ class BaseClient:
         options = options_of(
             priority, retries, timeout, resources, workers, allow_other_workers
         )
-        return self._submitter.submit(fn, args, kwargs, options, key=key, pure=pure)
+        return self._submitter.submit(
+            fn, args, kwargs, options, key=key, pure=pure, serializer=serializer
+        )
 
     @overload
     def map(
@@ -203,6 +211,7 @@ class BaseClient:
         resources: dict[str, float] | None = ...,
         workers: str | Iterable[str] | None = ...,
         allow_other_workers: bool = ...,
+        serializer: Serializer | None = ...,
         **kwargs: Any,
     ) -> Futures[R]: ...
     @overload
@@ -219,6 +228,7 @@ class BaseClient:
         resources: dict[str, float] | None = ...,
         workers: str | Iterable[str] | None = ...,
         allow_other_workers: bool = ...,
+        serializer: Serializer | None = ...,
         **kwargs: Any,
     ) -> Futures[R]: ...
     def map(
@@ -234,6 +244,7 @@ class BaseClient:
         resources: dict[str, float] | None = None,
         workers: str | Iterable[str] | None = None,
         allow_other_workers: bool = False,
+        serializer: Serializer | None = None,
         **kwargs: Any,
     ) -> Any:
         """Run ``fn`` once for each element of the iterables, as ``map`` does.
@@ -253,6 +264,8 @@ class BaseClient:
             resources: amounts that each element holds while it runs.
             workers: names or addresses of workers.
             allow_other_workers: take ``workers`` as a wish only.
+            serializer: the family in which arguments and result travel; default:
+                that of the client.
             **kwargs: further arguments, the same for every task.
 
         Returns:
@@ -265,11 +278,13 @@ class BaseClient:
             priority, retries, timeout, resources, workers, allow_other_workers
         )
         if key is None and not pure:
-            return self._submitter.map(fn, iterables, kwargs, options)
+            return self._submitter.map(fn, iterables, kwargs, options, serializer)
         calls = list(zip(*iterables, strict=False))
         names: Sequence[str | None] = _names(key, len(calls))
         return [
-            self._submitter.submit(fn, args, kwargs, options, key=name, pure=pure)
+            self._submitter.submit(
+                fn, args, kwargs, options, key=name, pure=pure, serializer=serializer
+            )
             for name, args in zip(names, calls, strict=True)
         ]
 
@@ -371,6 +386,7 @@ class BaseClient:
         return executor
 
     def _dask(self) -> Any:
+        self._submitter.writing.demand_pickle("dask")
         from importlib import import_module
 
         return import_module("covey.interop.dask")

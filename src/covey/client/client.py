@@ -13,7 +13,7 @@ from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import futures_in, rebuild
-from covey.client.writing import Functions
+from covey.client.writing import Functions, Serializer
 from covey.secret import Secret
 from covey.wire.client_link import Detach
 
@@ -34,10 +34,14 @@ class Client(BaseClient):
         name: how this client is called in messages.
         secret: the cluster's, if neither a connection file nor a join string
             tells it: a ``covey.secret.Secret``.
+        serializer: how arguments and results travel: ``"pickle"``, or as plain
+            data: ``"msgpack"``, ``"json"``, ``"arrow"``.
         functions: how functions and classes travel that cannot be imported on the
             other side: ``"value"`` (as bytecode, for the same minor version of
             Python), ``"source"`` (as text, for any), or ``"auto"``: by source as
             soon as a worker has another minor version than this process.
+            ``"import"`` sends names only; with a serializer of plain data, no
+            pickle is read anywhere then.
         **keywords: of ``LocalCluster``: ``n_workers``, ``threads_per_worker``,
             ``memory_limit``, ``processes``, ...
 
@@ -57,10 +61,11 @@ class Client(BaseClient):
         timeout: float | None = None,
         name: str | None = None,
         secret: Secret | None = None,
+        serializer: Serializer = "pickle",
         functions: Functions = "auto",
         **keywords: Any,
     ) -> None:
-        self._open(target, secret, timeout, name, keywords, functions)
+        self._open(target, secret, timeout, name, keywords, functions, serializer)
         if set_as_default:
             current.set_default(self)
             _dask_default().set_default(self)

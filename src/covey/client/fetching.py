@@ -24,7 +24,7 @@ from covey.payload import Pack
 from covey.runner import context
 from covey.serde.mapped import read_value
 from covey.serde.packing import loads_pack
-from covey.serde.values import loads_inline
+from covey.serde.values import loads_inline, refuse_pickle
 from covey.wire.base import Extent, Failure
 from covey.wire.client_link import Cancel, Release, Retry
 
@@ -37,8 +37,10 @@ Handles: TypeAlias = list[tuple[Range, int, int]]
 class Session:
     """Everything about results that a client does on behalf of its futures."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, plain: bool = False) -> None:
         self.engine = engine
+        #: Whether to refuse values and exceptions that pickle wrote.
+        self.plain = plain
         self._dropped: list[Handles] = []
         self._drop_is_due = False
         engine.catch_up = self._send_dropped
@@ -334,12 +336,12 @@ class Session:
                 self._put(base + offset, _Lazy(bytes(pack[offset])), ours)
         for task, place, nbytes in loot.lent:
             try:
-                self._put(task, _attempt(place, nbytes), ours)
+                self._put(task, _attempt(place, nbytes, self.plain), ours)
             except FileNotFoundError:
                 complete = False
         for task, segment in loot.segments:
             try:
-                value = _attempt(segment.place, segment.size)
+                value = _attempt(segment.place, segment.size, self.plain)
                 self._put(task, value, ours)
             finally:
                 segment.close()
@@ -357,7 +359,7 @@ class Session:
             whole.status.count(Status.FINISHED) == whole.n and not whole.values
         ):
             try:
-                return _decode_all(whole)
+                return _decode_all(whole, self.plain)
             except TaskUnreadable:
                 if errors == "raise":
                     raise
@@ -374,7 +376,7 @@ class Session:
                 # It may have been raised before; what that left is not ours.
                 error: BaseException = value.error.with_traceback(None)
             else:
-                error = error_of(failure, future.key, self.key_of)
+                error = error_of(failure, future.key, self.key_of, plain=self.plain)
             if errors == "raise":
                 raise error
             if errors == "return":
@@ -386,7 +388,9 @@ class Session:
         if index in values:
             value = values[index]
             if isinstance(value, _Lazy):
-                value = values[index] = _decode(value.payload, wish.key(index))
+                value = values[index] = _decode(
+                    value.payload, wish.key(index), self.plain
+                )
             return value
         payload = wish.payload(index)
         if payload is None:
@@ -394,7 +398,7 @@ class Session:
                 f"{wish.key(index)}: its value could not be fetched from any worker"
             )
             return _Unreadable(lost)
-        value = _decode(payload, wish.key(index))
+        value = _decode(payload, wish.key(index), self.plain)
         values[index] = value
         return value
 
@@ -508,31 +512,34 @@ def _unreadable(key: str, error: BaseException) -> _Unreadable:
     )
 
 
-def _decode(payload: Any, key: str) -> Any:
+def _decode(payload: Any, key: str, plain: bool) -> Any:
     try:
+        if plain:
+            refuse_pickle(payload)
         return loads_inline(payload)
     except Exception as error:
         return _unreadable(key, error)
 
 
-def _attempt(place: str, size: int) -> Any:
+def _attempt(place: str, size: int, plain: bool) -> Any:
     try:
-        return read_value(place, size)
+        return read_value(place, size, plain=plain)
     except FileNotFoundError:
         raise
     except Exception as error:
         return _unreadable("value", error)
 
 
-def _decode_all(wish: Range) -> list[Any]:
+def _decode_all(wish: Range, plain: bool) -> list[Any]:
     """Decode a whole range, pack by pack."""
     values: list[Any] = []
     for lo, pack in wish.packs():
         try:
-            decoded = list(loads_pack(pack))
+            decoded = list(loads_pack(pack, plain=plain))
         except Exception:
             decoded = [
-                _decode(payload, wish.key(lo + i)) for i, payload in enumerate(pack)
+                _decode(payload, wish.key(lo + i), plain)
+                for i, payload in enumerate(pack)
             ]
             for value in decoded:
                 if isinstance(value, _Unreadable):

@@ -45,6 +45,11 @@ class Pickled(NamedTuple):
     payload: bytes
 
 
+def digest_of(payload: bytes) -> bytes:
+    """Return the name of a function: the hash of its bytes."""
+    return hashlib.blake2b(payload, digest_size=16).digest()
+
+
 class _Unwatchable(Exception):
     """The function refers to something that may change inside."""
 
@@ -140,8 +145,7 @@ class FunctionCache:
                 return known[2]
         watchable, watch = _watch(function)
         payload = dumps_function(function)
-        digest = hashlib.blake2b(payload, digest_size=16).digest()
-        pickled = Pickled(label(function), digest, payload)
+        pickled = Pickled(label(function), digest_of(payload), payload)
         if watchable:
             if len(self._known) >= _CACHE_MAX:
                 self._known.clear()

@@ -32,7 +32,7 @@ _WORDS: Final = {
 }
 
 
-class Future(Generic[R]):
+class Future(refs.Reference, Generic[R]):
     """The result of one task, now or later.
 
     Made by ``Client.submit`` and ``Client.map``.  Pass it as an argument of
@@ -133,7 +133,9 @@ class Future(Generic[R]):
         failure = self._range.failure(self._index)
         if failure is None:
             return None
-        error = error_of(failure, self.key, self.session.key_of)
+        error = error_of(
+            failure, self.key, self.session.key_of, plain=self.session.plain
+        )
         if isinstance(error, TaskCancelled):
             raise error
         return error
@@ -213,6 +215,13 @@ class Future(Generic[R]):
 
         return f"<b>Future</b>: {self.status}, key: <code>{escape(self.key)}</code>"
 
+    def refer(self) -> int:
+        """Return the id of the task, and have it recorded as an input."""
+        if self._session is None:
+            raise self._closed()
+        refs.note(self.id)
+        return self.id
+
     def __reduce__(self) -> tuple[object, ...]:
         if self._session is None:
             raise self._closed()
@@ -239,7 +248,7 @@ def _untouched(wish: Range, made: dict[int, Any]) -> Handles:
     return handles
 
 
-class Futures(MutableSequence[Future[R]]):
+class Futures(MutableSequence[Future[R]], refs.References):
     """The futures of one ``map``: a list whose items are made when touched."""
 
     __slots__ = ("__weakref__", "_items", "_made", "_range", "_session")

@@ -31,7 +31,11 @@ _OURS: Final[dict[str, type[CoveyError]]] = {
 
 
 def error_of(
-    failure: Failure, key: str, key_of: Callable[[int], str | None]
+    failure: Failure,
+    key: str,
+    key_of: Callable[[int], str | None],
+    *,
+    plain: bool = False,
 ) -> BaseException:
     """Return the exception that tells of *failure*.
 
@@ -39,9 +43,10 @@ def error_of(
         failure: what was reported for the task.
         key: the key of the task that was asked for.
         key_of: tells the key of another task by its id, for inherited failures.
+        plain: read no pickle.
     """
     if failure.payload:
-        error: BaseException = revive(failure.payload)
+        error: BaseException = revive(failure.payload, plain=plain)
     else:
         cls = _OURS.get(failure.type_name, TaskError)
         error = cls(f"{key}: {failure.message}")

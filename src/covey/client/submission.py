@@ -25,6 +25,8 @@ from covey.payload import Buffer, Pack
 from covey.serde import refs
 from covey.serde.call import Call, call_value
 from covey.serde.columns import columns_payload
+from covey.serde.formats import PICKLE, Format
+from covey.serde.functions import split_head
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.values import dumps
 from covey.wire.base import Options
@@ -42,14 +44,22 @@ FUNCTION_BYTES_MAX: Final = 1 << 20
 
 
 class _Here(threading.local):
+    """The packers of one thread, by the family of serializers."""
+
     def __init__(self) -> None:
-        self.packer = Packer()
+        self.packers: dict[str, Packer] = {}
+
+    def packer(self, form: Format) -> Packer:
+        packer = self.packers.get(form.name)
+        if packer is None:
+            packer = self.packers[form.name] = form.packer()
+        return packer
 
 
 _here: Final = _Here()
 
 
-class _Large:
+class _Large(refs.Reference):
     """Stands in a pack for arguments that were brought to a worker by themselves."""
 
     __slots__ = ("task",)
@@ -57,9 +67,13 @@ class _Large:
     def __init__(self, task: TaskId) -> None:
         self.task = task
 
-    def __reduce__(self) -> tuple[object, ...]:
+    def refer(self) -> int:
+        """Return the id of the task, and have it recorded as an input."""
         refs.note(self.task)
-        return (refs.resolve, (self.task,))
+        return self.task
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (refs.resolve, (self.refer(),))
 
 
 class Submitter:
@@ -78,7 +92,7 @@ class Submitter:
     # Functions.
 
     def _function(
-        self, function: Callable[..., Any]
+        self, function: Callable[..., Any], form: Format
     ) -> tuple[int, str, bytes, Future[Any] | None]:
         """Return number, label, digest, and a future if it travels as a value."""
         if not callable(function):
@@ -86,10 +100,11 @@ class Submitter:
                 f"the first argument must be something to call, not "
                 f"{type(function).__name__} ({function!r:.80})"
             )
-        pickled = self.writing.function(function)
+        pickled = self.writing.function(function, form)
         if len(pickled.payload) > FUNCTION_BYTES_MAX:
-            future = self.bring([pickled.payload], pickled.label)
-            number, *_ = self._function(call_value)
+            _, payload = split_head(pickled.payload)
+            future = self.bring([payload], pickled.label)
+            number, *_ = self._function(call_value, form)
             return number, pickled.label, pickled.digest, future
         return self._define(pickled), pickled.label, pickled.digest, None
 
@@ -119,14 +134,16 @@ class Submitter:
         *,
         key: str | None,
         pure: bool,
+        serializer: str | None = None,
     ) -> Future[Any]:
         """Wish for one call."""
         self._engine.check()
-        fn, label, digest, by_value = self._function(function)
+        form = self.writing.form(serializer)
+        fn, label, digest, by_value = self._function(function, form)
         if by_value is not None:
             args = (by_value, *args)
         with self.writing.chosen():
-            payload, needs, holds = self._arguments(args, kwargs)
+            payload, needs, holds = self._arguments(args, kwargs, form)
         if pure and key is None:
             digest_args = hashlib.blake2b(digest + payload, digest_size=16)
             key = f"{label}-{digest_args.hexdigest()}"
@@ -173,19 +190,19 @@ class Submitter:
         return wish
 
     def _arguments(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
     ) -> tuple[bytes, list[TaskId], list[object]]:
         """Return payload, ids of the futures inside, and futures to be kept."""
-        packer = _here.packer
+        packer = _here.packer(form)
         value: Any = Call(args, kwargs) if kwargs else args
         with refs.capture() as found:
-            frames = self._add(packer, value, args, kwargs)
+            frames = self._add(packer, value, args, kwargs, form)
             if frames is None:
                 return packer.take_single(), found.task_ids, []
-        args, kwargs, holds = self._lift(args, kwargs)
+        args, kwargs, holds = self._lift(args, kwargs, form)
         value = Call(args, kwargs) if kwargs else args
         with refs.capture() as found:
-            frames = self._add(packer, value, args, kwargs)
+            frames = self._add(packer, value, args, kwargs, form)
             if frames is None:
                 return packer.take_single(), found.task_ids, holds
         # Many medium ones: the arguments as a whole become one large value.
@@ -201,15 +218,16 @@ class Submitter:
         value: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        form: Format,
     ) -> list[Buffer] | None:
         try:
             return packer.add(value)
         except (TypeError, ValueError):
-            _name_culprit(args, kwargs)
+            _name_culprit(args, kwargs, form)
             raise
 
     def _lift(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
     ) -> tuple[tuple[Any, ...], dict[str, Any], list[object]]:
         """Bring each large argument to a worker; put futures in their places."""
         holds: list[object] = []
@@ -218,7 +236,7 @@ class Submitter:
             if isinstance(value, Future | int | float | complex | bool | type(None)):
                 return value
             with refs.capture() as found:
-                frames = dumps(value)
+                frames = form.dumps(value)
             if found.task_ids or sum(memoryview(f).nbytes for f in frames) <= (
                 LIMIT_BYTES // 2
             ):
@@ -239,17 +257,21 @@ class Submitter:
         iterables: tuple[Iterable[Any], ...],
         kwargs: dict[str, Any],
         options: Options,
+        serializer: str | None = None,
     ) -> Futures[Any] | list[Future[Any]]:
         """Wish for one call per element."""
         self._engine.check()
+        form = self.writing.form(serializer)
         if not iterables:
             raise UsageError("map needs at least one iterable of arguments")
         columns = [c if isinstance(c, Sized) else list(c) for c in iterables]
         n = min(len(column) for column in columns)
-        shared = self._shared_keywords(function, kwargs)
+        shared = None
+        if self.writing.pickles(form):
+            shared = self._shared_keywords(function, kwargs)
         if shared is not None:
             function, kwargs = shared, {}
-        fn, label, _, by_value = self._function(function)
+        fn, label, _, by_value = self._function(function, form)
         if n == 0:
             return []
         base = self._engine.new_tasks(n)
@@ -266,7 +288,7 @@ class Submitter:
             calls = (Call(args, kwargs) for args in calls)
         try:
             with self.writing.chosen():
-                self._send_chunks(wish, fn, calls, options)
+                self._send_chunks(wish, fn, calls, options, form)
         except BaseException:
             # Nothing may be left running that nobody can ask for.
             self._session.release(wish, 0, n)
@@ -309,9 +331,14 @@ class Submitter:
             count = min(CHUNK_TASKS, wish.n - start)
 
     def _send_chunks(
-        self, wish: Range, fn: int, calls: Iterator[Any], options: Options
+        self,
+        wish: Range,
+        fn: int,
+        calls: Iterator[Any],
+        options: Options,
+        form: Format,
     ) -> None:
-        packer = Packer()
+        packer = form.packer()
         base = wish.base
         start, limit = 0, FIRST_CHUNK_TASKS
         with refs.capture() as found:
@@ -321,7 +348,7 @@ class Submitter:
             nbytes = 0
             index = -1
             for index, call in enumerate(calls):
-                frames = self._add_call(add, call, index)
+                frames = self._add_call(add, call, index, form)
                 if frames is not None:
                     self._add_large(packer, frames, wish, ids)
                 if ids:
@@ -342,15 +369,21 @@ class Submitter:
                 self._send_chunk(base + start, fn, packer.take(), ids, marks, options)
 
     def _add_call(
-        self, add: Callable[[Any], list[Buffer] | None], call: Any, index: int
+        self,
+        add: Callable[[Any], list[Buffer] | None],
+        call: Any,
+        index: int,
+        form: Format,
     ) -> list[Buffer] | None:
         try:
             return add(call)
         except (TypeError, ValueError) as error:
             failed: Exception = error
-        parts = (call, {}) if isinstance(call, tuple) else (call.args, call.kwargs)
+        args, kwargs = call, {}
+        if not isinstance(call, tuple):
+            args, kwargs = call.args, call.kwargs
         try:
-            _name_culprit(*parts)
+            _name_culprit(args, kwargs, form)
         except (TypeError, ValueError) as named:
             failed = named
         failed.add_note(f"in the arguments of element {index} of the map")
@@ -428,7 +461,7 @@ class Submitter:
         workers: tuple[str, ...],
         broadcast: bool,
     ) -> None:
-        packer = Packer()
+        packer = self.writing.form(None).packer()
         start = 0
         for index, value in enumerate(values):
             try:
@@ -459,7 +492,7 @@ class Submitter:
 
     def number_of(self, function: Callable[..., Any]) -> int:
         """Return this client's number for a (small) function, defining it if need be."""
-        return self._define(self.writing.function(function))
+        return self._define(self.writing.function(function, PICKLE))
 
     def bring(self, frames: list[Buffer], label: str) -> Future[Any]:
         """Bring one large value to a worker and return a future of it."""
@@ -540,9 +573,9 @@ def _first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:
     return tuple(firsts)
 
 
-def _name_culprit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _name_culprit(args: tuple[Any, ...], kwargs: dict[str, Any], form: Format) -> None:
     """Raise the error of the one argument that cannot be pickled, by its name."""
     for index, value in enumerate(args):
-        dumps(value, f"args[{index}]")
+        form.dumps(value, f"args[{index}]")
     for name, value in kwargs.items():
-        dumps(value, f"kwargs[{name!r}]")
+        form.dumps(value, f"kwargs[{name!r}]")

@@ -5,6 +5,9 @@ there are two ways, and the client takes the one that its readers can follow::
 
     all runners have our minor version of Python  ──►  by value: bytecode, exact
     some have another one                         ──►  by source: text, checked
+
+``functions="import"`` allows nothing but names; with a serializer other than
+``"pickle"``, no pickle is written or read anywhere on behalf of the client.
 """
 
 from __future__ import annotations
@@ -13,14 +16,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, TypeAlias
 
+from covey import plugins
 from covey.client.engine import Engine
-from covey.client.functions import FunctionCache, Pickled
+from covey.client.functions import FunctionCache, Pickled, digest_of
 from covey.errors import UsageError
 from covey.serde import registry
+from covey.serde.formats import PICKLE, Format, format_named
+from covey.serde.functions import dumps_name, label, with_head
 
-Functions: TypeAlias = Literal["auto", "value", "source"]
+Functions: TypeAlias = Literal["auto", "import", "value", "source"]
+Serializer: TypeAlias = Literal["pickle", "msgpack", "json", "arrow"]
 
-_WAYS: Final = ("auto", "value", "source")
+_WAYS: Final = ("auto", "import", "value", "source")
 _AS_USUAL: Final = nullcontext()
 
 
@@ -31,21 +38,52 @@ class Writing:
         engine: knows which Pythons there are on the cluster.
         functions: how functions go that cannot be imported: ``"value"``,
             ``"source"``, or ``"auto"``: by source as soon as a worker is known
-            whose runners have another minor version of Python.
+            whose runners have another minor version of Python.  ``"import"``:
+            they do not go at all.
+        serializer: the family in which values go, if a call does not say.
 
     Raises:
-        UsageError: there is no such way.
+        UsageError: there is no such way, or no such family.
     """
 
-    def __init__(self, engine: Engine, functions: str = "auto") -> None:
+    def __init__(
+        self, engine: Engine, functions: str = "auto", serializer: str = "pickle"
+    ) -> None:
         if functions not in _WAYS:
             raise UsageError(
                 f"functions= takes {', '.join(map(repr, _WAYS))}, not {functions!r}"
             )
+        registry.load_plugins(plugins.serializers())
         self._engine = engine
         self._functions = functions
+        self._form = format_named(serializer)
+        #: Whether nothing may be read that pickle wrote.
+        self.plain = functions == "import" and serializer != "pickle"
         self._by_value = FunctionCache()
         self._by_source = FunctionCache()
+        #: Functions with something before their bytes, by digest and family.
+        self._headed: dict[tuple[bytes, str], Pickled] = {}
+
+    def form(self, serializer: str | None) -> Format:
+        """Return how values go in a call that asks for *serializer*."""
+        return self._form if serializer is None else format_named(serializer)
+
+    def pickles(self, form: Format) -> bool:
+        """Say whether functions and values both go as pickle has them."""
+        return form is PICKLE and self._functions != "import"
+
+    def demand_pickle(self, what: str) -> None:
+        """Raise unless this client may pickle.
+
+        Raises:
+            UsageError: it may not; *what* needs it.
+        """
+        if not self.pickles(self._form):
+            raise UsageError(
+                f"{what} needs pickle, and this client was made with "
+                f"serializer={self._form.name!r} and functions={self._functions!r}; "
+                f"make another Client for it"
+            )
 
     @property
     def by_source(self) -> bool:
@@ -58,13 +96,25 @@ class Writing:
         """Inside ``with``, what this thread pickles is written as was chosen."""
         return registry.by_source() if self.by_source else _AS_USUAL
 
-    def function(self, function: Callable[..., Any]) -> Pickled:
-        """Return a function as bytes.
+    def function(self, function: Callable[..., Any], form: Format) -> Pickled:
+        """Return a function as bytes, which say how its results are written.
 
         Raises:
             NotPicklable: it cannot travel; the message names the culprit.
         """
+        if self._functions == "import":
+            payload = dumps_name(function, form.name)
+            return Pickled(label(function), digest_of(payload), payload)
         if self.by_source:
             with registry.by_source():
-                return self._by_source.pickled(function)
-        return self._by_value.pickled(function)
+                pickled = self._by_source.pickled(function)
+        else:
+            pickled = self._by_value.pickled(function)
+        if form is PICKLE:
+            return pickled
+        headed = self._headed.get((pickled.digest, form.name))
+        if headed is None:
+            payload = with_head(pickled.payload, {"serializer": form.name})
+            headed = Pickled(pickled.label, digest_of(payload), payload)
+            self._headed[pickled.digest, form.name] = headed
+        return headed

@@ -159,7 +159,7 @@ class _Writer(pickle.Pickler):
 
     def __init__(self, file: io.BytesIO, shelf: Shelf, label: str) -> None:
         super().__init__(file, PROTOCOL)
-        self.dispatch_table = registry.with_methods()
+        self.dispatch_table = registry.dispatch_table()
         self.extras: list[Ref] = []
         self._shelf = shelf
         self._label = label

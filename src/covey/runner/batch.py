@@ -24,19 +24,29 @@ from covey.runner.frames import Frame
 from covey.serde.columns import columns_of
 from covey.serde.packing import loads_pack
 from covey.serde.refs import MissingInput
-from covey.serde.values import loads_inline
+from covey.serde.values import loads_inline, refuse_pickle
 
-#: Returns the value of a task that rests in a segment: id, path, size.
-MappedValue = Callable[[int, str, int], Any]
+#: Returns the value of a task that rests in a segment: id, path, size, and
+#: whether to refuse what pickle wrote.
+MappedValue = Callable[[int, str, int, bool], Any]
 
 
 class Inputs:
     """The values that the tasks of one batch refer to, decoded when asked for."""
 
-    __slots__ = ("_bases", "_mapped_value", "_packs", "_segments", "_values")
+    __slots__ = (
+        "_bases",
+        "_mapped_value",
+        "_packs",
+        "_plain",
+        "_segments",
+        "_values",
+    )
 
-    def __init__(self, mapped_value: MappedValue) -> None:
+    def __init__(self, mapped_value: MappedValue, *, plain: bool = False) -> None:
         self._mapped_value = mapped_value
+        #: Whether to refuse what pickle wrote.
+        self._plain = plain
         self._packs: list[tuple[int, Pack]] = []
         self._bases: list[int] | None = None
         self._segments: dict[int, tuple[str, int]] = {}
@@ -64,7 +74,8 @@ class Inputs:
         """
         for base, pack in self._packs:
             if base <= first and first + count <= base + len(pack):
-                return loads_pack(pack.cut(first - base, first - base + count))
+                pack = pack.cut(first - base, first - base + count)
+                return loads_pack(pack, plain=self._plain)
         return map(self.__getitem__, range(first, first + count))
 
     def rows(self, first: int, count: int, distances: tuple[int, ...]) -> Iterator[Any]:
@@ -81,7 +92,7 @@ class Inputs:
     def _decode(self, task_id: int) -> Any:
         place = self._segments.get(task_id)
         if place is not None:
-            return self._mapped_value(task_id, *place)
+            return self._mapped_value(task_id, *place, self._plain)
         if self._bases is None:
             self._packs.sort(key=lambda entry: entry[0])
             self._bases = [base for base, _ in self._packs]
@@ -89,7 +100,10 @@ class Inputs:
         if at >= 0:
             base, pack = self._packs[at]
             if task_id - base < len(pack):
-                return loads_inline(pack[task_id - base])
+                payload = pack[task_id - base]
+                if self._plain:
+                    refuse_pickle(payload)
+                return loads_inline(payload)
         raise MissingInput(
             f"the arguments of a task refer to task {task_id}, whose value did not "
             "come along"
@@ -105,6 +119,7 @@ class Batch:
         base: the id of the first task.
         count: how many tasks there are.
         pack: their arguments.
+        serializer: the family in which arguments and results are written.
         inputs: what their arguments refer to, or ``None``.
         distances: how far away the results lie that they take as arguments, if
             that is all they take.
@@ -126,15 +141,24 @@ class Batch:
         "lock",
         "pack",
         "run",
+        "serializer",
     )
 
-    def __init__(self, run: int, function_id: int, base: int, pack: Pack) -> None:
+    def __init__(
+        self,
+        run: int,
+        function_id: int,
+        base: int,
+        pack: Pack,
+        serializer: str = "pickle",
+    ) -> None:
         self.run = run
         self.function_id = function_id
         self.base = base
         self.count = len(pack)
         self.begun = 0
         self.pack = pack
+        self.serializer = serializer
         self.inputs: Inputs | None = None
         self.distances: tuple[int, ...] | None = None
         self.arguments: Iterator[Any] = iter(())
@@ -146,7 +170,8 @@ class Batch:
         """Let the next arguments be those of element *index*."""
         rest = self.count - index
         if self.distances is None or self.inputs is None:
-            self.arguments = loads_pack(self.pack.cut(index, self.count))
+            pack = self.pack.cut(index, self.count)
+            self.arguments = loads_pack(pack, plain=self.serializer != "pickle")
         else:
             first = self.base + index
             self.arguments = self.inputs.rows(first, rest, self.distances)
@@ -166,13 +191,18 @@ class Batch:
         return (self.base + rest[0], len(rest)) if rest else (self.base, 0)
 
 
-def read_batch(operation: list[Any], frame: Frame, mapped_value: MappedValue) -> Batch:
+def read_batch(
+    operation: list[Any],
+    frame: Frame,
+    mapped_value: MappedValue,
+    serializer: str = "pickle",
+) -> Batch:
     """Make a batch of a ``run`` operation, taking its bytes from the frame."""
     _, run, function_id, base, count, data_size, inputs, _flags = operation
     arguments = Pack.from_wire(frame.take(4 * count), frame.take(data_size))
-    batch = Batch(run, function_id, base, arguments)
+    batch = Batch(run, function_id, base, arguments, serializer)
     if inputs:
-        batch.inputs = Inputs(mapped_value)
+        batch.inputs = Inputs(mapped_value, plain=serializer != "pickle")
         for entry in inputs:
             if entry[0] == "in":
                 _, base, count, data_size = entry

@@ -47,6 +47,7 @@ from covey.runner.prints import Prints
 from covey.runner.process import RunnerProcess
 from covey.runner.slot import Slot
 from covey.serde import failures, refs
+from covey.serde.formats import packer_of
 from covey.serde.packing import Packer
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class SlotLoop:
         #: Whom the last interrupt was sent to.
         self._sent: tuple[int, int] | None = None
         self._packer = Packer(slot.process.setup.inline_limit)
+        #: One for each family of serializers that was asked for.
+        self._packers = {"pickle": self._packer}
         self._operations: list[list[Any]] = []
         self._body: list[Buffer] = []
         self._prints = Prints()
@@ -197,6 +200,7 @@ class SlotLoop:
         with self._settling():
             self._batch = batch
             self._start = batch.begun
+            self._packer = self._packer_of(batch.serializer)
         with refs.inputs_as(batch.inputs):
             while True:
                 try:
@@ -211,6 +215,13 @@ class SlotLoop:
                 else:
                     self._close_stretch()
                     return done
+
+    def _packer_of(self, serializer: str) -> Packer:
+        packer = self._packers.get(serializer)
+        if packer is None:
+            limit = self.process.setup.inline_limit
+            packer = self._packers[serializer] = packer_of(serializer, limit)
+        return packer
 
     def _run_elements(self, batch: Batch) -> bool:
         """The hot loop: true when all are done, false if the slot was given away."""
@@ -316,7 +327,9 @@ class SlotLoop:
         """Report that a task raised."""
         with self._settling():
             where = self.process.where()
-            payload = failures.describe(_as_failure(error), where=where)
+            batch = self._batch
+            plain = batch is not None and batch.serializer != "pickle"
+            payload = failures.describe(_as_failure(error), where=where, plain=plain)
             detail = [*failures.summary(payload), len(payload)]
             self._book_one("failed", index, began, detail)
             self._body.append(payload)

@@ -19,7 +19,8 @@ from typing import Any, Final, Protocol
 from covey.errors import InternalError
 from covey.payload import Buffer
 from covey.runner.context import Setup, TaskInterrupted
-from covey.serde.functions import loads_function
+from covey.serde import registry
+from covey.serde.functions import loads_function, split_head
 from covey.serde.mapped import read_value
 from covey.store.segments import Segment, fill, payload_size
 
@@ -67,6 +68,8 @@ class RunnerProcess:
         self.slots: dict[int, ServedSlot] = {}
         self._function_bytes: dict[int, bytes] = {}
         self._functions: dict[int, Callable[..., Any] | BaseException] = {}
+        #: How results are written, of functions for which it was said.
+        self._serializers: dict[int, str] = {}
         #: Held while one thread loads a function that others may wait for.
         self._loading = threading.RLock()
         self._mapped: dict[int, Any] = {}
@@ -93,6 +96,7 @@ class RunnerProcess:
                     print(f"cannot enter {cwd}: {error}", file=sys.stderr)  # noqa: T201  # standard error is where an agent looks
             missing = [p for p in fields.get("sys_path") or () if p not in sys.path]
             sys.path[:0] = missing
+            registry.load_plugins(fields.get("serializers") or ())
         self.configured.set()
 
     def gone(self) -> None:
@@ -114,6 +118,13 @@ class RunnerProcess:
         # No lock: the control thread comes by here and must not wait for a load.
         if function_id not in self._functions:
             self._function_bytes.setdefault(function_id, data)
+            head, _ = split_head(data)
+            if "serializer" in head:
+                self._serializers[function_id] = head["serializer"]
+
+    def serializer(self, function_id: int) -> str:
+        """Return the family of serializers in which a function's values are written."""
+        return self._serializers.get(function_id, "pickle")
 
     def function(self, function_id: int) -> Callable[..., Any]:
         """Return a function, loading it at the first call.
@@ -163,13 +174,20 @@ class RunnerProcess:
 
     # Large values.
 
-    def mapped_value(self, task_id: int, path: str, size: int) -> Any:
-        """Return the value in a segment, decoded at most once."""
+    def mapped_value(self, task_id: int, path: str, size: int, plain: bool) -> Any:
+        """Return the value in a segment, decoded at most once.
+
+        Args:
+            task_id: whose value it is.
+            path: where the segment is.
+            size: how many bytes it has.
+            plain: refuse what pickle wrote.
+        """
         try:
             return self._mapped[task_id]
         except KeyError:
             pass
-        value = read_value(path, size)
+        value = read_value(path, size, plain=plain)
         if len(self._mapped) >= _MAPPED_VALUES_MAX:
             self._mapped.pop(next(iter(self._mapped), task_id), None)
         self._mapped[task_id] = value

@@ -80,8 +80,9 @@ class Slot:
         for operation in frame.operations:
             match operation[0]:
                 case "run":
+                    serializer = process.serializer(operation[2])
                     self.queue.append(
-                        read_batch(operation, frame, process.mapped_value)
+                        read_batch(operation, frame, process.mapped_value, serializer)
                     )
                 case "fn":
                     process.add_function(operation[1], frame.take(operation[2]))

@@ -9,3 +9,7 @@ payload is opaque.
 The standard library is all that is needed; cloudpickle is imported at the first
 value that cannot be pickled by reference.  Runners start fast because of it.
 """
+
+from covey.serde.registry import register, unregister
+
+__all__ = ["register", "unregister"]

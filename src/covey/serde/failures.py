@@ -27,6 +27,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 import traceback
 from typing import Any, Final
 
@@ -50,20 +51,26 @@ _OWN_FOLDERS: Final = tuple(
 )
 
 
-def describe(error: BaseException, *, where: str) -> bytes:
+def describe(error: BaseException, *, where: str, plain: bool = False) -> bytes:
     """Return the failure payload of *error*; never raises.
 
     Args:
         error: what the task raised.
         where: the place, for people: ``"worker alice, runner 4711"``.
+        plain: do not pickle it: its reader wants no pickle.
     """
-    header = {
+    header: dict[str, Any] = {
         "type": _type_text(error),
         "message": _shorten(_message(error), _MESSAGE_LIMIT),
         "traceback": _shorten(_traceback_text(error), TEXT_LIMIT),
         "where": where,
     }
-    pickled, problem = _pickle(error)
+    pickled, problem = b"", ""
+    if plain:
+        header["plain"] = _plain(error)
+        problem = "the serializer of the task sends plain data only"
+    else:
+        pickled, problem = _pickle(error)
     if problem:
         header["problem"] = _shorten(problem, _MESSAGE_LIMIT)
     text = json.dumps(header).encode()
@@ -78,17 +85,30 @@ def summary(payload: bytes) -> tuple[str, str]:
 
 def traceback_text(payload: bytes) -> str:
     """Return the remote traceback as text."""
-    return _split(payload)[0]["traceback"]
+    text: str = _split(payload)[0]["traceback"]
+    return text
 
 
-def revive(payload: bytes) -> BaseException:
-    """Return the exception to raise for a failure payload; never raises."""
+def revive(payload: bytes, *, plain: bool = False) -> BaseException:
+    """Return the exception to raise for a failure payload; never raises.
+
+    Args:
+        payload: what ``describe`` returned.
+        plain: read no pickle.
+    """
     try:
         header, pickled = _split(payload)
     except (ValueError, KeyError, TypeError, struct.error) as error:
         return TaskUnreadable(
             f"the task failed, and the description of its failure is garbled: {error}"
         )
+    if header.get("plain"):
+        named = _of_plain(header["plain"])
+        if named is not None:
+            _add_note(named, header)
+            return named
+    if pickled and plain:
+        pickled, header["problem"] = b"", "this client reads no pickle"
     if not pickled:
         return _unreadable(header, "could not be pickled there", header.get("problem"))
     try:
@@ -102,7 +122,7 @@ def revive(payload: bytes) -> BaseException:
     return revived
 
 
-def _unreadable(header: dict[str, str], what: str, why: str | None) -> TaskUnreadable:
+def _unreadable(header: dict[str, Any], what: str, why: str | None) -> TaskUnreadable:
     error = TaskUnreadable(
         f"the task raised {header['type']}: {header['message']} "
         f"[this exception {what}: {why or 'no reason is known'}]"
@@ -111,7 +131,7 @@ def _unreadable(header: dict[str, str], what: str, why: str | None) -> TaskUnrea
     return error
 
 
-def _add_note(error: BaseException, header: dict[str, str]) -> None:
+def _add_note(error: BaseException, header: dict[str, Any]) -> None:
     try:
         error.add_note(
             f"\nRemote traceback ({header['where']}):\n{header['traceback'].rstrip()}"
@@ -121,7 +141,7 @@ def _add_note(error: BaseException, header: dict[str, str]) -> None:
         return
 
 
-def _split(payload: bytes) -> tuple[dict[str, str], bytes]:
+def _split(payload: bytes) -> tuple[dict[str, Any], bytes]:
     payload = bytes(payload)
     (size,) = _HEAD.unpack_from(payload, 0)
     header = json.loads(payload[_HEAD.size : _HEAD.size + size])
@@ -177,6 +197,35 @@ def _shorten(text: str, limit: int) -> str:
     half = limit // 2
     left_out = len(text) - 2 * half
     return f"{text[:half]}\n... {left_out} characters left out ...\n{text[-half:]}"
+
+
+# As plain data: a class that everybody knows, and plain arguments.
+
+
+def _plain(error: BaseException) -> list[Any] | None:
+    """Return the class and the arguments of a well-known exception."""
+    class_ = type(error)
+    if class_.__module__ not in ("builtins", "covey.errors"):
+        return None
+    args = list(error.args)
+    if not all(type(arg) in (str, int, float, bool, type(None)) for arg in args):
+        return None
+    return [class_.__module__, class_.__name__, args]
+
+
+def _of_plain(described: Any) -> BaseException | None:
+    """Make a well-known exception again, if it is one."""
+    try:
+        module, name, args = described
+        if module not in ("builtins", "covey.errors"):
+            return None
+        class_ = getattr(sys.modules[module], name)
+        if not (isinstance(class_, type) and issubclass(class_, Exception)):
+            return None
+        made: BaseException = class_(*args)
+    except Exception:
+        return None
+    return made
 
 
 # To pickle, if it survives that.

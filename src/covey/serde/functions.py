@@ -8,9 +8,12 @@ a notebook, and modules that the user registered for it.
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable
 from typing import Any, Final
 
+from covey.errors import NotPicklable
+from covey.serde import methods
 from covey.serde.culprit import cannot_pickle
 from covey.serde.values import dumps_inline, loads_inline, pickle_by_value
 
@@ -62,7 +65,76 @@ def loads_function(data: bytes) -> Callable[..., Any]:
             "here" is adds that to the error.
         Exception: whatever the import of its module raises.
     """
+    head, data = split_head(data)
+    if "import" in head:
+        return _imported(head["import"])
     function: Callable[..., Any] = loads_inline(data)
+    return function
+
+
+# With a head: for functions that are to be imported, and for results that are
+# not to be pickled.  A pickle never starts with this byte.
+
+HEAD_CODEC: Final = 0x02
+
+
+def with_head(payload: bytes, head: dict[str, str]) -> bytes:
+    """Put *head* before the bytes of a function."""
+    import json
+
+    text = json.dumps(head, sort_keys=True).encode()
+    return bytes((HEAD_CODEC,)) + len(text).to_bytes(2, "little") + text + payload
+
+
+def split_head(data: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the head of a function, which may be empty, and the rest."""
+    if not data or data[0] != HEAD_CODEC:
+        return {}, data
+    import json
+
+    end = 3 + int.from_bytes(data[1:3], "little")
+    head: dict[str, str] = json.loads(bytes(data[3:end]))
+    return head, data[end:]
+
+
+def dumps_name(function: Callable[..., Any], serializer: str) -> bytes:
+    """Return *function* as the name by which it is imported, without any pickle.
+
+    Raises:
+        NotPicklable: it has no such name; says why.
+    """
+    owner = getattr(function, "__self__", None)
+    module = getattr(function, "__module__", None)
+    if module is None and owner is not None:
+        module = methods.place_of(function)
+    name = getattr(function, "__qualname__", None) or label(function)
+    if owner is not None and not isinstance(owner, type | types.ModuleType):
+        name = function.__name__
+    found: Any = sys.modules.get(module) if isinstance(module, str) else None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if (found is not function and found != function) or module == "__main__":
+        where = (
+            "__main__, which no other process can import"
+            if module == "__main__"
+            else module
+        )
+        raise NotPicklable(
+            f"{label(function)} cannot travel by name, which is all that "
+            f'functions="import" allows: it is not what importing {name!r} from {where} '
+            f"gives. Put it at the top of a module that both sides can import"
+        )
+    return with_head(b"", {"import": f"{module}:{name}", "serializer": serializer})
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    from importlib import import_module
+
+    module, _, path = name.partition(":")
+    found: Any = import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    function: Callable[..., Any] = found
     return function
 
 

@@ -13,18 +13,26 @@ from typing import Any, TypeVar
 from covey.payload import read_layout
 from covey.serde import registry
 from covey.serde.registry import PROTOCOL
-from covey.serde.values import loads
+from covey.serde.values import loads, refuse_pickle
 from covey.store.segments import open_segment
 
 
-def read_value(place: str, size: int) -> Any:
+def read_value(place: str, size: int, *, plain: bool = False) -> Any:
     """Return the value in the segment at *place*.
+
+    Args:
+        place: where the segment is.
+        size: how many bytes it has.
+        plain: refuse what pickle wrote.
 
     Raises:
         OSError: the segment is gone, or belongs to somebody else.
         ValueError: what is there is no payload of that size.
     """
-    return loads(read_layout(open_segment(place, size).view))
+    frames = read_layout(open_segment(place, size).view)
+    if plain:
+        refuse_pickle(frames[0])
+    return loads(frames)
 
 
 T = TypeVar("T")
@@ -51,7 +59,7 @@ def writable(value: T) -> T:
     file = io.BytesIO()
     try:
         pickler = _Pickler(file, PROTOCOL)
-        pickler.dispatch_table = registry.with_methods()
+        pickler.dispatch_table = registry.dispatch_table()
         pickler.dump(value)
     except Exception:
         by_value = type(registry.by_value_pickler(io.BytesIO(), None))

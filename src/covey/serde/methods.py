@@ -25,15 +25,24 @@ def offered(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _reduce(method: Any) -> str | tuple[Any, ...]:
+def place_of(method: Any) -> str | None:
+    """Return the module that offers *method* as its function, if one does."""
     owner, name = method.__self__, method.__name__
-    if owner is not None and not isinstance(owner, types.ModuleType | type):
-        place = type(owner).__module__
-        while place:
-            module: Any = sys.modules.get(place)
-            if getattr(module, name, None) is method:
-                return (offered, (place, name))
-            place = place.rpartition(".")[0]
+    if owner is None or isinstance(owner, types.ModuleType | type):
+        return None
+    place: str = type(owner).__module__
+    while place:
+        module: Any = sys.modules.get(place)
+        if getattr(module, name, None) is method:
+            return place
+        place = place.rpartition(".")[0]
+    return None
+
+
+def _reduce(method: Any) -> str | tuple[Any, ...]:
+    place = place_of(method)
+    if place is not None:
+        return (offered, (place, method.__name__))
     reduced: str | tuple[Any, ...] = method.__reduce__()
     return reduced
 

@@ -26,12 +26,13 @@ from covey.serde import methods, registry
 from covey.serde.culprit import cannot_pickle
 from covey.serde.registry import PROTOCOL
 from covey.serde.values import (
-    CODECS,
+    PICKLE_CODEC,
     dumps,
     loads_inline,
     mentions_main,
     pickle_by_reference,
     pickle_by_value,
+    refuse_pickle,
 )
 
 # A name in this module is found faster than an attribute of another one.
@@ -40,6 +41,8 @@ _dumps = pickle.dumps
 #: A stream shorter than this has no room for a reference into ``__main__``:
 #: header, frame, two short strings and the opcodes between them take 29 bytes.
 _SHORTEST_GLOBAL: Final = 24
+
+_PICKLED: Final = bytes((PICKLE_CODEC,))
 
 #: The largest value that stays in a pack, unless the caller says otherwise.
 LIMIT_BYTES: Final = 1 << 16
@@ -66,6 +69,15 @@ class _Sieve:
         return large
 
 
+def _needs_table(stream: bytes) -> bool:
+    """Say whether a pickle that was made without our table must be made with it."""
+    return (
+        registry.in_use()
+        or methods.may_hold_methods(stream)
+        or registry.may_hold_tables(stream)
+    )
+
+
 class Packer:
     """Pickles one small value after the other.  For one thread at a time.
 
@@ -73,13 +85,15 @@ class Packer:
         limit_bytes: a value whose payload is larger is not packed.
     """
 
-    __slots__ = ("_chunks", "_keep", "_sieve", "_take_buffer")
+    __slots__ = ("_by_table", "_chunks", "_keep", "_sieve", "_take_buffer")
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._chunks: list[bytes] = []
         # Bound methods that a million calls need not look up again.
         self._keep = self._chunks.append
         self._sieve = _Sieve(limit_bytes)
+        #: Whether to begin with our table of reducers.
+        self._by_table = False
         self._take_buffer = self._sieve.take
 
     @property
@@ -118,6 +132,8 @@ class Packer:
         Raises:
             NotPicklable: it cannot be pickled; the pack is as it was before.
         """
+        if self._by_table:
+            return self._settle(value, name, None)
         try:
             stream = _dumps(value, PROTOCOL, buffer_callback=self._take_buffer)
         except Exception:
@@ -127,15 +143,19 @@ class Packer:
             return None
         return self._settle(value, name, stream)
 
-    def _settle(self, value: Any, name: str, stream: bytes) -> list[Buffer] | None:
+    def _settle(
+        self, value: Any, name: str, stream: bytes | None
+    ) -> list[Buffer] | None:
         """Look twice at a value that is not tiny."""
-        if registry.in_use() or methods.may_hold_methods(stream):
-            # The fast way knew nothing of our table of reducers.
+        if stream is None or _needs_table(stream):
+            # The fast way knows nothing of our table of reducers.
             self._sieve.found_large()
             try:
                 stream = pickle_by_reference(value, self._take_buffer)
             except Exception:
                 return self._add_by_value(value, name)
+            # What needed it once is followed by more of its kind.
+            self._by_table = registry.used_table(stream)
         if self._sieve.found_large():
             return dumps(value, name)
         if mentions_main(stream):
@@ -177,8 +197,12 @@ class Packer:
         return Pack(array("I", map(len, chunks)), b"".join(chunks))
 
 
-def loads_pack(pack: Pack) -> Iterator[Any]:
+def loads_pack(pack: Pack, *, plain: bool = False) -> Iterator[Any]:
     """Decode the values of *pack*, one by one, as they are asked for.
+
+    Args:
+        pack: what a packer took.
+        plain: refuse what pickle wrote.
 
     The iterator stays usable after an element that could not be decoded: the
     next call goes on with the next element.
@@ -187,5 +211,9 @@ def loads_pack(pack: Pack) -> Iterator[Any]:
     # between the elements.  One unpickler for all of them would be faster
     # still, but its memo cannot be cleared.
     read = io.BytesIO(pack.data).read
-    decode: Callable[[Any], Any] = loads_inline if len(CODECS) > 1 else pickle.loads
+    # A pack is written by one packer, so the first byte tells for all of it.
+    pickled = pack.data[:1] == _PICKLED
+    decode: Callable[[Any], Any] = pickle.loads if pickled else loads_inline
+    if plain and pickled:
+        decode = refuse_pickle
     return map(decode, map(read, pack.sizes))

@@ -32,6 +32,22 @@ class MissingInput(InternalError, LookupError):
     """Arguments name an input that did not come along with them."""
 
 
+class Reference:
+    """What stands for the result of another task, inside of arguments."""
+
+    __slots__ = ()
+
+    def refer(self) -> int:
+        """Return the id of the task, and have it recorded as an input."""
+        raise NotImplementedError
+
+
+class References:
+    """A sequence of nothing but references."""
+
+    __slots__ = ()
+
+
 class Capture:
     """The ids of the futures met since the capture began.
 

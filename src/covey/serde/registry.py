@@ -12,9 +12,9 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+import sys
 import threading
-from collections import ChainMap
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, Iterable
 from types import CodeType, FunctionType, ModuleType
 from typing import IO, Any, Final, TypeVar
 
@@ -29,6 +29,10 @@ PROTOCOL: Final = 5
 BufferCallback = Callable[[pickle.PickleBuffer], Any]
 
 _reducers: dict[type, Callable[[Any], Any]] = {}
+_writers: dict[type, tuple[str, Callable[[Any], bytes]]] = {}
+_changes = 0
+#: Plugins that have been asked already.
+_loaded: set[str] = set()
 _loaders: dict[str, Callable[[bytes], Any]] = {}
 
 
@@ -52,13 +56,46 @@ def register(
     def reduce(value: T) -> tuple[object, ...]:
         return (load_registered, (label, dumps(value)))
 
+    global _changes  # noqa: PLW0603  # as the tables are the process's own
+    _changes += 1
     _loaders[label] = loads
+    _writers[type_] = (label, dumps)
     _reducers[type_] = reduce
+
+
+def load_plugins(names: Iterable[str]) -> None:
+    """Let other packages register their serializers: ``plugins.serializers()``.
+
+    One that cannot be loaded is told of, and values of its types fail by name.
+    """
+    from importlib import import_module
+
+    for name in names:
+        if name in _loaded:
+            continue
+        _loaded.add(name)
+        module, _, attribute = name.partition(":")
+        try:
+            getattr(import_module(module), attribute)()
+        except Exception as error:
+            print(  # noqa: T201  # a runner's standard error is where its agent looks
+                f"covey: the serializers of {name} cannot be loaded: {error!r}",
+                file=sys.stderr,
+            )
 
 
 def unregister(type_: type) -> None:
     """Forget the writer of *type_*.  What was written before stays readable."""
+    global _changes  # noqa: PLW0603  # as the tables are the process's own
+    _changes += 1
     _reducers.pop(type_, None)
+    _writers.pop(type_, None)
+
+
+def written(value: Any) -> tuple[str, bytes] | None:
+    """Return name and bytes of *value*, if its type has a serializer of its own."""
+    writer = _writers.get(type(value))
+    return None if writer is None else (writer[0], writer[1](value))
 
 
 def load_registered(name: str, data: bytes) -> Any:
@@ -83,21 +120,51 @@ def in_use() -> bool:
     return bool(_reducers)
 
 
-def dispatch_table(
-    below: MutableMapping[Any, Any] | None = None,
-) -> MutableMapping[Any, Any] | None:
-    """Return what a pickler needs to know, or ``None`` if nothing is registered."""
-    if not _reducers:
-        return None
-    return with_methods(below)
+#: Libraries whose arrays and tables are written in a form of ours.
+_LIBRARIES: Final = frozenset({"numpy", "pyarrow", "pandas"})
+
+#: The table that was made last, and what it was made for.
+_made: tuple[Any, dict[Any, Any]] = (None, {})
 
 
-def with_methods(
-    below: MutableMapping[Any, Any] | None = None,
-) -> MutableMapping[Any, Any]:
-    """Return what is registered, and how functions of modules are written."""
-    below = copyreg.dispatch_table if below is None else below
-    return ChainMap(_reducers, methods.REDUCERS, below)
+def dispatch_table() -> dict[Any, Any]:
+    """Return reducers by type: what is registered, and our own.
+
+    Our own are for functions that modules offer, and for arrays and tables.
+    """
+    global _made  # noqa: PLW0603  # one table serves the whole process
+    # One flat dict, made again when something has changed: the C pickler looks into it
+    # for every object that is not built in.
+    modules = sys.modules
+    present = () if _LIBRARIES.isdisjoint(modules) else _LIBRARIES & modules.keys()
+    version = (len(copyreg.dispatch_table), len(_reducers), _changes, present)
+    if _made[0] != version:
+        _made = (version, {**copyreg.dispatch_table, **_ours(present), **_reducers})
+    return _made[1]
+
+
+def _ours(present: Collection[str]) -> dict[Any, Any]:
+    if not present:
+        return methods.REDUCERS
+    from covey.serde import tables
+
+    return {**tables.reducers(present), **methods.REDUCERS}
+
+
+def used_table(stream: bytes) -> bool:
+    """Say whether a pickle holds something that our table of reducers wrote."""
+    return stream.find(b"covey.serde") >= 0
+
+
+def may_hold_tables(stream: bytes) -> bool:
+    """Say whether a pickle may hold arrays or tables in a form of their version."""
+    # What the libraries call inside of it.  One line each: this is asked often.
+    return (
+        stream.find(b"_frombuffer") >= 0
+        or stream.find(b"_reconstruct") >= 0
+        or stream.find(b"pyarrow") >= 0
+        or stream.find(b"pandas") >= 0
+    )
 
 
 class _Here(threading.local):
@@ -134,7 +201,7 @@ def by_value_pickler(
     Inside ``by_source()`` it writes functions and classes as text.
     """
     below: type[pickle.Pickler] = pickle.Pickler
-    theirs: Any = None
+    theirs: Any = {}
     try:
         import cloudpickle
     except ModuleNotFoundError:
@@ -144,7 +211,7 @@ def by_value_pickler(
         theirs = below.dispatch_table
     # The table has to be the class's: as an attribute of the instance it
     # would not reach the C code of the base class.
-    table = dict(with_methods(theirs))
+    table = {**theirs, **dispatch_table()}
     class_ = type("Pickler", (_ByValue, below), {"dispatch_table": table})
     pickler: pickle.Pickler = class_(file, PROTOCOL, buffer_callback=take_buffer)
     if _here.by_source:

@@ -46,8 +46,19 @@ def _load_pickle(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
     return pickle.loads(stream, buffers=buffers)
 
 
+def _load_plain(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
+    from covey.serde import plain
+
+    return plain.loads(stream, buffers)
+
+
 #: What reads a frame 0 that starts with this byte.
-CODECS: Final[dict[int, Loader]] = {PICKLE_CODEC: _load_pickle}
+CODECS: Final[dict[int, Loader]] = {
+    PICKLE_CODEC: _load_pickle,
+    0x10: _load_plain,  # MessagePack
+    0x11: _load_plain,  # JSON
+    0x12: _load_plain,  # Arrow
+}
 
 
 class _OutOfBand:
@@ -66,7 +77,7 @@ def pickle_by_reference(value: Any, take_buffer: BufferCallback | None) -> bytes
     """Pickle *value* with the C pickler, by our own table of reducers."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=take_buffer)
-    pickler.dispatch_table = registry.with_methods()
+    pickler.dispatch_table = registry.dispatch_table()
     pickler.dump(value)
     return file.getvalue()
 
@@ -161,6 +172,19 @@ def loads(frames: Sequence[Buffer]) -> Any:
             "not know; do both sides run the same version of covey?"
         )
     return loader(stream, frames[1:])
+
+
+def refuse_pickle(stream: Buffer) -> None:
+    """Refuse what pickle wrote, where the user wants none to be read.
+
+    Raises:
+        TaskUnreadable: pickle wrote it.
+    """
+    if len(stream) and stream[0] == PICKLE_CODEC:
+        raise TaskUnreadable(
+            "a value was written by pickle, and this client or task was told to read "
+            "none (serializer=); write it with the same serializer"
+        )
 
 
 def loads_inline(data: Buffer) -> Any:

@@ -24,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from covey import plugins
 from covey.errors import UsageError
 from covey.net.join_string import is_join_string
 
@@ -36,7 +37,8 @@ _PROBE_SECONDS: Final = 30.0
 _PROBE: Final = """\
 import json, platform, sys
 import covey.runner.loop
-print(json.dumps([platform.python_version(), sys.executable]))
+from covey.plugins import serializers
+print(json.dumps([platform.python_version(), sys.executable, serializers()]))
 """
 
 
@@ -48,12 +50,14 @@ class Interpreter(NamedTuple):
         version: such as ``3.12.1``.
         path: the folder where it finds covey.
         own: whether it is the one that the agent itself runs in.
+        serializers: what packages that are installed for it offer.
     """
 
     executable: str
     version: str
     path: str
     own: bool = False
+    serializers: tuple[str, ...] = ()
 
     def environment(self, setup: dict[str, Any]) -> dict[str, str]:
         """Return the environment of a runner: ours, without secrets."""
@@ -76,10 +80,10 @@ class Interpreter(NamedTuple):
 
     def setup(self, setup: dict[str, Any]) -> dict[str, Any]:
         """Return what a runner is told first, without paths that are not for it."""
-        if self.own:
-            return setup
-        entries = setup.get("sys_path") or ()
-        return {**setup, "sys_path": [p for p in entries if not _is_ours(p)]}
+        paths = setup.get("sys_path") or ()
+        if not self.own:
+            paths = [path for path in paths if not _is_ours(path)]
+        return {**setup, "sys_path": paths, "serializers": self.serializers}
 
 
 _THREAD_VARIABLES: Final = (
@@ -95,7 +99,8 @@ def own() -> Interpreter:
     """Return the interpreter that this process runs in."""
     package = str(Path(__file__).parent.parent.parent)
     version = ".".join(map(str, sys.version_info[:3]))
-    return Interpreter(sys.executable, version, package, own=True)
+    offered = plugins.serializers()
+    return Interpreter(sys.executable, version, package, own=True, serializers=offered)
 
 
 def _is_ours(entry: str) -> bool:
@@ -213,7 +218,7 @@ async def probe(executable: str, links: Path) -> Interpreter:
             f"{executable} has not told its version within {_PROBE_SECONDS:g} s"
         ) from None
     try:
-        version, executable = json.loads(out.splitlines()[-1])
+        version, executable, offered = json.loads(out.splitlines()[-1])
     except (ValueError, IndexError):
         last = err.decode(errors="replace").strip().splitlines()[-1:] or [
             "it is silent"
@@ -222,4 +227,4 @@ async def probe(executable: str, links: Path) -> Interpreter:
             f"a runner cannot start in {executable}: {last[0]}. Runners need Python "
             f"{OLDEST[0]}.{OLDEST[1]} or later"
         ) from None
-    return Interpreter(executable, version, str(links))
+    return Interpreter(executable, version, str(links), serializers=tuple(offered))

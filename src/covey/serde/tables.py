@@ -1,0 +1,375 @@
+"""Arrays and tables in a form that other versions of their libraries read.
+
+Pickles of NumPy, pandas and pyarrow objects name functions and classes inside of these
+libraries, which move from version to version.  Here they become a head of plain data
+and raw buffers, without a copy:
+
+* a NumPy array is its data type, as an ``.npy`` file writes it, its shape and its bytes;
+* an Arrow array is its type, its length and its buffers, as Arrow's own format
+  for memory has them; a table is its schema and the arrays of its columns;
+* a pandas frame or series is an Arrow table with pandas' own metadata.
+
+What cannot be written in this way faithfully returns ``None``: objects in a NumPy array,
+a pandas frame that comes back from Arrow as something else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from pickle import PickleBuffer
+from typing import Any, Final
+
+from covey.payload import Buffer
+
+Parts = tuple[list[Any], list[Any]]
+
+#: Whose arrays and tables may be written here.
+PACKAGES: Final = ("numpy", "pyarrow", "pandas")
+
+_EMPTY: Final = b""
+
+
+def parts_of(value: Any) -> Parts | None:
+    """Return the head and the buffers of an array or table; ``None`` if it is none."""
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    if package == "numpy" and kind.__name__ == "ndarray":
+        return array_parts(value)
+    if package == "pyarrow":
+        return _arrow_parts(value)
+    if package == "pandas" and kind.__name__ in ("DataFrame", "Series"):
+        return _pandas_parts(value)
+    return None
+
+
+def value_of(head: Sequence[Any], buffers: Sequence[Buffer]) -> Any:
+    """Return what ``parts_of`` took apart."""
+    kind, *rest = head
+    return _MAKERS[kind](rest, list(buffers))
+
+
+# NumPy.
+
+
+def array_parts(array: Any) -> Parts | None:
+    """Return the parts of a NumPy array, or ``None`` if it holds objects."""
+    numpy = sys.modules["numpy"]
+    kind = array.dtype
+    if kind.hasobject or kind.metadata or kind.char == "T":
+        return None
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    flat = array.T if order == "F" else numpy.ascontiguousarray(array)
+    raw = flat.reshape(-1).view("u1") if flat.size and kind.itemsize else _EMPTY
+    return ["numpy", kind_text(kind), list(array.shape), order], [raw]
+
+
+def kind_text(kind: Any) -> Any:
+    """Return a data type as an ``.npy`` file writes it: text, or a list of fields."""
+    import numpy.lib.format as form
+
+    if kind.names is None and kind.subdtype is None:
+        return kind.str
+    described: Any = form.dtype_to_descr(kind)
+    return _listed(described)
+
+
+def _listed(fields: Any) -> Any:
+    if isinstance(fields, list | tuple):
+        return [_listed(part) for part in fields]
+    return fields
+
+
+def _described(text: Any) -> Any:
+    if isinstance(text, str):
+        return text
+    # Fields are tuples: name (or title and name), type, and perhaps a shape.
+    fields = []
+    for name, kind, *shape in text:
+        title = tuple(name) if isinstance(name, list) else name
+        fields.append((title, _described(kind), *(tuple(part) for part in shape)))
+    return fields
+
+
+def make_array(head: Sequence[Any], buffers: Sequence[Buffer]) -> Any:
+    """Return a NumPy array over a buffer, without a copy."""
+    import numpy as np
+    import numpy.lib.format as form
+
+    text, shape, order = head
+    kind = form.descr_to_dtype(_described(text))
+    if not memoryview(buffers[0]):
+        return np.empty(shape, kind, order=order)
+    flat = np.frombuffer(buffers[0], dtype=kind)
+    return flat.reshape(shape, order=order)
+
+
+# Arrow.
+
+
+def _arrow_parts(value: Any) -> Parts | None:
+    import pyarrow as pa
+
+    buffers: list[Any] = []
+    if isinstance(value, pa.Table | pa.RecordBatch):
+        columns = [_column(column, buffers) for column in value.columns]
+        if None in columns:
+            return None
+        kind = "table" if isinstance(value, pa.Table) else "batch"
+        schema = value.schema.serialize().to_pybytes()
+        return ["arrow", kind, schema, columns, value.num_rows], buffers
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        column = _column(value, buffers)
+        if column is None:
+            return None
+        schema = pa.schema([pa.field("", value.type)]).serialize().to_pybytes()
+        kind = "chunks" if isinstance(value, pa.ChunkedArray) else "array"
+        return ["arrow", kind, schema, [column], len(value)], buffers
+    return None
+
+
+def _column(column: Any, buffers: list[Any]) -> list[Any] | None:
+    chunks = []
+    for chunk in getattr(column, "chunks", [column]):
+        described = _array(chunk, buffers)
+        if described is None:
+            return None
+        chunks.append(described)
+    return chunks
+
+
+def _array(array: Any, buffers: list[Any]) -> list[Any] | None:
+    """Describe one array: length, nulls, offset, which buffers, dictionary, children."""
+    import pyarrow as pa
+
+    kind = array.type
+    if isinstance(kind, pa.DictionaryType):
+        inside = [_array(array.indices, buffers), _array(array.dictionary, buffers)]
+        return None if None in inside else ["dictionary", inside]
+    if kind.num_fields or isinstance(kind, pa.BaseExtensionType):
+        return _by_stream(array, buffers)
+    own = []
+    for buffer in array.buffers():
+        if buffer is None:
+            own.append(-1)
+        else:
+            own.append(len(buffers))
+            buffers.append(buffer)
+    return ["plain", len(array), array.null_count, array.offset, own]
+
+
+def _by_stream(array: Any, buffers: list[Any]) -> list[Any]:
+    """Write an array of nested or extended type as an Arrow stream: with a copy."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    batch = pa.record_batch([array], names=[""])
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    buffers.append(sink.getvalue())
+    return ["stream", len(buffers) - 1]
+
+
+def _make_arrow(head: Sequence[Any], buffers: Sequence[Buffer]) -> Any:
+    import pyarrow as pa
+
+    kind, schema_bytes, columns, rows = head
+    schema = pa.ipc.read_schema(pa.py_buffer(schema_bytes))
+    made = [
+        [_make(chunk, field.type, buffers) for chunk in column]
+        for field, column in zip(schema, columns, strict=True)
+    ]
+    if kind == "table":
+        arrays = [
+            pa.chunked_array(chunks, type=field.type)
+            for field, chunks in zip(schema, made, strict=True)
+        ]
+        if not arrays:
+            return pa.table({"": pa.nulls(rows)}).drop_columns([""])
+        return pa.Table.from_arrays(arrays, schema=schema)
+    if kind == "batch":
+        return pa.RecordBatch.from_arrays([c[0] for c in made], schema=schema)
+    if kind == "chunks":
+        return pa.chunked_array(made[0], type=schema.field(0).type)
+    return made[0][0]
+
+
+def _make(described: Sequence[Any], kind: Any, buffers: Sequence[Buffer]) -> Any:
+    import pyarrow as pa
+
+    form, *rest = described
+    if form == "dictionary":
+        indices, dictionary = rest[0]
+        return pa.DictionaryArray.from_arrays(
+            _make(indices, kind.index_type, buffers),
+            _make(dictionary, kind.value_type, buffers),
+            ordered=kind.ordered,
+        )
+    if form == "stream":
+        with pa.ipc.open_stream(pa.py_buffer(buffers[rest[0]])) as reader:
+            return reader.read_next_batch().column(0)
+    length, nulls, offset, own = rest
+    parts = [None if n < 0 else pa.py_buffer(buffers[n]) for n in own]
+    return pa.Array.from_buffers(kind, length, parts, nulls, offset)
+
+
+# pandas.
+
+
+def _pandas_parts(value: Any) -> Parts | None:
+    """Return a frame or series as an Arrow table, if it comes back as it was."""
+    try:
+        import pyarrow as pa
+    except ModuleNotFoundError:
+        return None
+    frame = value.to_frame("") if type(value).__name__ == "Series" else value
+    if frame.attrs or not frame.columns.is_unique:
+        return None
+    try:
+        table = pa.Table.from_pandas(frame)
+        empty = table.slice(0, 0).to_pandas()
+    except (pa.ArrowException, TypeError, ValueError):
+        return None
+    if list(empty.dtypes) != list(frame.dtypes) or not _same_axes(empty, frame):
+        return None
+    parts = _arrow_parts(table)
+    if parts is None:
+        return None
+    extra = [type(value).__name__, _series_name(value), _range(frame.columns)]
+    return ["pandas", *extra, *parts[0][1:]], parts[1]
+
+
+def _range(index: Any) -> list[int] | None:
+    """Return the numbers of a range index: Arrow writes one of columns as any other."""
+    if type(index).__name__ != "RangeIndex" or index.name is not None:
+        return None
+    return [index.start, index.stop, index.step]
+
+
+def _series_name(value: Any) -> Any:
+    return value.name if type(value).__name__ == "Series" else None
+
+
+def _same_axes(one: Any, other: Any) -> bool:
+    return (
+        (one.columns.equals(other.columns) or not len(other.columns))
+        and (one.columns.dtype == other.columns.dtype or not len(other.columns))
+        and one.columns.names == other.columns.names
+        and (
+            type(one.columns) is type(other.columns)
+            or _range(other.columns) is not None
+        )
+        and type(one.index) is type(other.index)
+        and one.index.names == other.index.names
+        and getattr(one.index, "freq", None) == getattr(other.index, "freq", None)
+    )
+
+
+def _make_pandas(head: Sequence[Any], buffers: Sequence[Buffer]) -> Any:
+    kind, name, columns, *arrow = head
+    frame = _make_arrow(arrow, buffers).to_pandas()
+    if columns is not None:
+        import pandas as pd
+
+        frame.columns = pd.RangeIndex(*columns)
+    if kind == "Series":
+        series = frame.iloc[:, 0]
+        series.name = name
+        return series
+    return frame
+
+
+_MAKERS: Final = {"numpy": make_array, "arrow": _make_arrow, "pandas": _make_pandas}
+
+
+# For picklers: the same forms, as what a reducer returns.
+
+
+def reducers(present: Collection[str]) -> dict[type, Any]:
+    """Return reducers for those libraries among ``PACKAGES`` that are *present*."""
+    found: dict[type, Any] = {}
+    homes: dict[str, dict[str, Any]] = {
+        "numpy": {"ndarray": _reduce_array},
+        "pyarrow": {"Table": _reduce_table, "RecordBatch": _reduce_table},
+        "pandas": {"DataFrame": _reduce_frame},
+    }
+    for package in present:
+        for name, reduce in homes[package].items():
+            # While it is being imported, it may not have the name yet.
+            class_ = getattr(sys.modules[package], name, None)
+            if class_ is not None:
+                found[class_] = reduce
+    return found
+
+
+def _reduce_array(array: Any) -> Any:
+    kind = array.dtype
+    if kind.kind in _NUMBER_KINDS and array.flags.c_contiguous and array.size:
+        return (_numbers_of, (kind.str, array.shape, PickleBuffer(array)))
+    parts = array_parts(array)
+    if parts is None:
+        return array.__reduce_ex__(5)
+    (_, *head), (raw,) = parts
+    return (_array_of, (tuple(head), PickleBuffer(raw)))
+
+
+#: Kinds of NumPy arrays that give away their own memory.
+_NUMBER_KINDS: Final = frozenset("biufc")
+
+
+def _numbers_of(kind: str, shape: tuple[int, ...], raw: Buffer) -> Any:
+    # The usual case, in as few calls as can be.
+    import numpy as np
+
+    flat = np.frombuffer(raw, kind)
+    return flat if len(shape) == 1 else flat.reshape(shape)
+
+
+def _array_of(head: Sequence[Any], raw: Buffer) -> Any:
+    return make_array(head, [raw])
+
+
+def _reduce_table(table: Any) -> Any:
+    parts = _arrow_parts(table)
+    if parts is None:
+        return table.__reduce_ex__(5)
+    head, buffers = parts
+    return (value_of, (head, [PickleBuffer(buffer) for buffer in buffers]))
+
+
+#: Kinds of NumPy columns that a frame gives away as they are.
+_COLUMN_KINDS: Final = frozenset("biufcmMO")
+
+
+def _reduce_frame(frame: Any) -> Any:
+    """Take a frame apart into its columns, if all of them are NumPy's."""
+    import numpy as np
+
+    if not all(
+        isinstance(kind, np.dtype) and kind.kind in _COLUMN_KINDS
+        for kind in frame.dtypes
+    ):
+        return frame.__reduce_ex__(5)
+    columns = [_of_column(frame.iloc[:, n]) for n in range(frame.shape[1])]
+    axes = (frame.columns, frame.index)
+    return (_frame_of, (*axes, columns, frame.attrs))
+
+
+def _of_column(series: Any) -> Any:
+    """Return the array of a column, as writable as the frame has it."""
+    array = series.to_numpy()
+    try:
+        # pandas protects what it gives away; this only goes into a pickle.
+        array.flags.writeable = True
+    except ValueError:
+        pass  # It lies in memory that others read, too.
+    return array
+
+
+def _frame_of(columns: Any, index: Any, arrays: list[Any], attrs: Any) -> Any:
+    import pandas as pd
+
+    frame = pd.DataFrame(dict(enumerate(arrays)), index=index, copy=False)
+    frame.columns = columns
+    frame.attrs.update(attrs)
+    return frame

@@ -1,0 +1,310 @@
+"""Plain data: what it takes, what it refuses and where, and that it comes back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import fractions
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.errors import NotPicklable, TaskUnreadable, UsageError
+from covey.serde import plain, refs, registry
+from covey.serde.call import Call
+from covey.serde.formats import format_named
+from covey.serde.packing import Packer, loads_pack
+from covey.serde.values import dumps, loads, refuse_pickle
+
+FAMILIES = ("msgpack", "json", "arrow")
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats(allow_nan=False)
+    | st.text()
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text().filter(lambda k: not k.startswith("$covey")), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@given(value=values)
+def test_plain_data_comes_back(family, value):
+    assert loads(format_named(family).dumps(value)) == value
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_arguments_come_back_as_arguments(family):
+    packer = format_named(family).packer()
+    packer.add((1, [2, (3,)]))
+    packer.add(Call((1,), {"k": "v"}))
+    packer.add("plain")
+    first, second, third = loads_pack(packer.take(), plain=True)
+    assert first == (1, [2, [3]])
+    assert (second.args, second.kwargs) == ((1,), {"k": "v"})
+    assert third == "plain"
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ([1, {"a": {2}}], r"value\[1\]\['a'\] \(set\)"),
+        ({"when": dt.date(2026, 1, 1)}, r"value\['when'\] \(datetime.date\)"),
+        ([Colour.RED], r"value\[0\] \(.*Colour\)"),
+        ({(1, 2): 3}, r"value key \(1, 2\) \(tuple\)"),
+        ([len], r"value\[0\] \(builtin_function_or_method\)"),
+    ],
+)
+def test_the_rest_is_refused_by_path(family, value, path):
+    with pytest.raises(NotPicklable, match=path + " is not plain data"):
+        format_named(family).dumps(value)
+
+
+def test_what_one_family_cannot_hold():
+    with pytest.raises(NotPicklable, match=r"value\[0\] \(bytes\)"):
+        format_named("json").dumps([b"raw"])
+    with pytest.raises(NotPicklable, match="more than 64 bits"):
+        format_named("msgpack").dumps([1 << 64])
+    assert loads(format_named("json").dumps([1 << 64])) == [1 << 64]
+    with pytest.raises(NotPicklable, match="it is reserved"):
+        format_named("json").dumps({"$covey1": ""})
+    with pytest.raises(NotPicklable, match="numpy.ndarray"):
+        format_named("msgpack").dumps(np.ones(3))
+    with pytest.raises(UsageError, match="'pickle', 'msgpack', 'json', 'arrow'"):
+        format_named("yaml")
+
+
+def test_a_list_that_contains_itself_is_refused():
+    knot = []
+    knot.append(knot)
+    with pytest.raises(NotPicklable, match="nested too deeply"):
+        format_named("json").dumps(knot)
+
+
+class Stand(refs.Reference):
+    def __init__(self, task):
+        self.task = task
+
+    def refer(self):
+        refs.note(self.task)
+        return self.task
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_futures_become_inputs(family):
+    packer = format_named(family).packer()
+    with refs.capture() as found:
+        packer.add((Stand(7), {"deep": [Stand(8)]}))
+    assert found.task_ids == [7, 8]
+    with refs.inputs_as({7: "seven", 8: "eight"}):
+        assert next(loads_pack(packer.take())) == ("seven", {"deep": ["eight"]})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_types_may_bring_their_own_serializer(family):
+    registry.register(
+        fractions.Fraction,
+        lambda f: str(f).encode(),
+        lambda data: fractions.Fraction(data.decode()),
+    )
+    try:
+        half = fractions.Fraction(1, 2)
+        frames = format_named(family).dumps({"half": half})
+        assert loads(frames) == {"half": half}
+    finally:
+        registry.unregister(fractions.Fraction)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@given(data=st.binary(max_size=200))
+def test_garbage_is_refused_and_runs_nothing(family, data):
+    codec = {"msgpack": 0x10, "json": 0x11, "arrow": 0x12}[family]
+    try:
+        loads([bytes((codec, 0)) + data])
+    except (TaskUnreadable, refs.MissingInput):
+        pass
+
+
+def test_pickles_are_told_by_their_first_byte():
+    refuse_pickle(format_named("json").dumps(1)[0])
+    with pytest.raises(TaskUnreadable, match="written by pickle"):
+        refuse_pickle(format_named("pickle").dumps(1)[0])
+
+
+# Arrays and tables.
+
+ARRAYS = [
+    np.arange(12.0).reshape(3, 4),
+    np.asfortranarray(np.arange(6).reshape(2, 3)),
+    np.arange(20)[::3],
+    np.array(["a", "bc"]),
+    np.array(["2026-01-01", "NaT"], dtype="datetime64[ms]"),
+    np.zeros(0, dtype="f4"),
+    np.zeros((0, 3)),
+    np.array(5.0).reshape(()),
+    np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", ">f8")]),
+    np.array([([1, 2],)], dtype=[("a", "i4", (2,))]),
+    np.array([True, False]),
+    np.ones(100_000),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
+def test_arrays_come_back(array):
+    back = loads(format_named("arrow").dumps({"a": array}))["a"]
+    assert back.dtype == array.dtype
+    assert back.shape == array.shape
+    assert np.array_equal(back, array, equal_nan=array.dtype.kind in "fM")
+    assert back.flags.f_contiguous == array.flags.f_contiguous or array.ndim < 2
+
+
+def test_large_arrays_are_not_copied():
+    array = np.ones(100_000)
+    frames = format_named("arrow").dumps(array)
+    assert np.shares_memory(np.frombuffer(frames[1]), array)
+    assert np.shares_memory(loads(frames), array)
+
+
+def test_objects_in_an_array_are_refused():
+    with pytest.raises(NotPicklable, match=r"value\[0\] \(numpy.ndarray\)"):
+        format_named("arrow").dumps([np.array([object()])])
+
+
+TABLES = [
+    pa.table({"a": [1, None, 3], "b": ["x", "y", None]}),
+    pa.table({"a": pa.array([1, 2, 3])}).slice(1),
+    pa.table({"d": pa.array(["u", "v", "u"]).dictionary_encode()}),
+    pa.table({"l": [[1, 2], None, [3]], "s": [{"x": 1}, None, {"x": 2}]}),
+    pa.table({"t": pa.array([0, 1], pa.timestamp("us", tz="UTC"))}),
+    pa.table({"a": pa.chunked_array([[1], [2, 3]])}),
+    pa.table({}),
+]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: str(t.schema.names))
+def test_tables_come_back(table):
+    back = loads(format_named("arrow").dumps([table]))[0]
+    assert back.schema.equals(table.schema, check_metadata=True)
+    assert back.equals(table)
+
+
+def test_arrow_arrays_come_back_without_a_copy():
+    array = pa.array(range(10_000))
+    frames = format_named("arrow").dumps(array)
+    back = loads(frames)
+    assert back.equals(array)
+    assert back.buffers()[1].address == array.buffers()[1].address
+    batch = pa.record_batch({"a": array})
+    assert loads(format_named("arrow").dumps(batch)).equals(batch)
+
+
+FRAMES = [
+    pd.DataFrame({"a": [1, 2], "b": [0.5, None], "c": ["x", "y"]}),
+    pd.DataFrame({"a": [1, 2]}, index=pd.Index(["r", "s"], name="row")),
+    pd.DataFrame({"k": pd.Categorical(["a", "b", "a"])}),
+    pd.DataFrame({"t": pd.date_range("2026-01-01", periods=2, tz="UTC")}),
+    pd.DataFrame({("a", 1): [1], ("b", 2): [2]}),
+    pd.DataFrame(),
+]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda f: str(list(f.columns)))
+def test_frames_come_back(frame):
+    back = loads(format_named("arrow").dumps([frame]))[0]
+    pd.testing.assert_frame_equal(back, frame)
+
+
+def test_a_series_comes_back():
+    series = pd.Series([1.0, 2.0], name="s", index=[3, 4])
+    back = loads(format_named("arrow").dumps(series))
+    pd.testing.assert_series_equal(back, series)
+
+
+def test_a_frame_that_arrow_would_change_is_refused():
+    frame = pd.DataFrame({"mixed": [1, "x", object()]})
+    with pytest.raises(NotPicklable, match="DataFrame"):
+        format_named("arrow").dumps(frame)
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(plain, "import_module", missing)
+    with pytest.raises(UsageError, match="needs the package 'msgspec'"):
+        format_named("msgpack")
+
+
+# The same forms inside of pickles.
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
+def test_pickled_arrays_name_nothing_inside_of_numpy(array):
+    packer = Packer(limit_bytes=10_000_000)
+    packer.add(({"a": array},))
+    packer.add((array, 1))
+    pack = packer.take()
+    assert b"numpy._core" not in pack.data
+    for back in (next(loads_pack(pack))[0]["a"], loads(dumps({"a": array}))["a"]):
+        assert back.dtype == array.dtype
+        assert back.shape == array.shape
+        assert np.array_equal(back, array, equal_nan=array.dtype.kind in "fM")
+        assert not back.size or back.flags.writeable
+
+
+def test_pickled_arrays_are_not_copied():
+    array = np.ones(100_000)
+    frames = dumps([array])
+    assert np.shares_memory(np.frombuffer(frames[1]), array)
+    assert np.shares_memory(loads(frames)[0], array)
+
+
+def test_objects_in_arrays_are_pickled_as_ever():
+    array = np.array([{1}, "x"], dtype=object)
+    assert loads(dumps(array)).tolist() == [{1}, "x"]
+    masked = np.ma.masked_array([1, 2], mask=[0, 1])
+    assert type(loads(dumps(masked))) is type(masked)
+    assert type(loads(dumps(np.float64(1)))) is np.float64
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: str(t.schema.names))
+def test_pickled_tables_come_back(table):
+    back = loads(dumps((table, 1)))[0]
+    assert back.schema.equals(table.schema, check_metadata=True)
+    assert back.equals(table)
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda f: str(list(f.columns)))
+def test_pickled_frames_come_back(frame):
+    frame.attrs["unit"] = "m"
+    back = loads(dumps([frame]))[0]
+    pd.testing.assert_frame_equal(back, frame)
+    assert back.attrs == frame.attrs
+
+
+def test_pickled_frames_of_numbers_name_nothing_inside_of_pandas():
+    frame = pd.DataFrame(np.ones((1000, 3)), columns=[1, 2, 3])
+    frames = dumps(frame)
+    assert b"internals" not in frames[0]
+    assert len(frames) == 4
+    back = loads(frames)
+    assert np.shares_memory(back[1].to_numpy(), frame[1].to_numpy())
