@@ -306,8 +306,13 @@ class BaseClient:
 
     # Handles.
 
-    def future_of(self, task_id: int, label: str, name: str | None) -> Future[Any]:
-        """Return a future of a task that another client, or this one, made."""
+    def future_of(
+        self, task_id: int, label: str, name: str | None, token: bytes = b""
+    ) -> Future[Any]:
+        """Return a future of a task that another client, or this one, made.
+
+        *token* came along with the future of another client, and lets us hold it.
+        """
         known = self._engine.wishes.find(task_id)
         if known is not None and known.n == 1:
             known.held += 1
@@ -319,7 +324,8 @@ class BaseClient:
         wish = Range(task_id, 1, label, name)
         wish.held = 1
         self._engine.wishes.add(wish)
-        self._engine.post(Want(((task_id, 1),)))
+        self._engine.tokens[task_id] = token
+        self._engine.post(Want(((task_id, 1),), (token,)))
         return Future(self._session, wish, 0)
 
     def cancel(self, futures: Any, reason: str = "") -> None:

@@ -103,6 +103,6 @@ def _client_of_runner(task: context.TaskContext) -> Client:
     return client
 
 
-def rebind(task_id: int, label: str, name: str | None) -> Any:
+def rebind(task_id: int, label: str, name: str | None, token: bytes = b"") -> Any:
     """Return a future that was pickled as itself, bound to the client of this place."""
-    return get_client().future_of(task_id, label, name)
+    return get_client().future_of(task_id, label, name, token)

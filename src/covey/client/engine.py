@@ -21,7 +21,7 @@ import platform
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 from covey import clock, config
@@ -38,7 +38,7 @@ from covey.net.uplink import Owner, Uplink
 from covey.payload import Pack
 from covey.units import format_seconds
 from covey.version import VERSION
-from covey.wire.base import Failure, Message
+from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import (
     Answer,
     Ask,
@@ -96,8 +96,11 @@ class Engine(Owner):
         self.client_id = new_client_id()
         self.wishes = Wishes()
         self.workers: dict[int, WorkerSeen] = {}
-        #: Shared tasks whose values workers keep under another id than ours.
-        self.kept_as: dict[TaskId, TaskId] = {}
+        #: Shared tasks whose values workers keep under another id than ours, and
+        #: what lets us fetch those.
+        self.kept_as: dict[TaskId, tuple[TaskId, bytes]] = {}
+        #: What lets us hold and fetch futures that other clients have passed on.
+        self.tokens: dict[TaskId, bytes] = {}
         #: Whether runners with another minor version of Python have been seen.
         self.foreign_python = False
         self.cluster = ""
@@ -237,12 +240,15 @@ class Engine(Owner):
         self._orient()
         if old is not None:
             # Whatever was on its way is in the ledger, but for questions.
-            foreign = [
-                (wish.base, wish.n)
-                for wish in self.wishes.all()
-                if not self.owns(wish.base)
-            ]
-            line.send_all(self._ledger.recall(self.wishes, foreign))
+            foreign = tuple(
+                [
+                    (wish.base, wish.n)
+                    for wish in self.wishes.all()
+                    if not self.owns(wish.base)
+                ]
+            )
+            tokens = self.tokens_for(foreign, {})
+            line.send_all(self._ledger.recall(self.wishes, foreign, tokens))
             line.send_all(list(self._asked.values()))
             self.on_back()
 
@@ -336,6 +342,28 @@ class Engine(Owner):
         """Whether *task* was made by this client."""
         return client_of(task) == self.client_id
 
+    def token_of(self, task: TaskId) -> bytes:
+        """Return what lets whoever shows it hold *task*, which we hold."""
+        if self.owns(task):
+            return self.keys.token(task)
+        return self.tokens.get(task, b"")
+
+    def tokens_for(
+        self, extents: Sequence[Extent], shared: dict[TaskId, bytes]
+    ) -> tuple[bytes, ...]:
+        """Return, in turn, the tokens of those tasks that others have made.
+
+        *shared* are those of tasks that are known here by another id.
+        """
+        return tuple(
+            [
+                shared.get(task) or self.token_of(task)
+                for base, n in extents
+                if not (self.owns(base) and self.owns(base + n - 1))
+                for task in range(base, base + n)
+            ]
+        )
+
     def post(self, message: Message) -> None:
         """Send *message* with whatever else is posted in the meantime."""
         self._outbox.append(message)
@@ -421,7 +449,7 @@ class Engine(Owner):
 
     def _on_stored(self, message: Stored) -> None:
         if message.source not in {-1, message.base}:
-            self.kept_as[message.base] = message.source
+            self.kept_as[message.base] = (message.source, message.token)
         self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
 
     def _on_failed(self, message: Failed) -> None:

@@ -316,13 +316,20 @@ class Session:
         # What the worker calls a shared task, and by which ids it is known here.
         kept_as = self.engine.kept_as
         ours: dict[TaskId, list[TaskId]] = {}
+        shared: dict[TaskId, bytes] = {}
         for task in tasks:
             if task in kept_as:
-                ours.setdefault(kept_as[task], []).append(task)
-        wanted = [kept_as.get(task, task) for task in tasks] if ours else tasks
+                source, token = kept_as[task]
+                ours.setdefault(source, []).append(task)
+                shared[source] = token
+        wanted = tasks
+        if ours:
+            wanted = [kept_as[task][0] if task in kept_as else task for task in tasks]
         try:
+            extents = extents_of(wanted)
+            tokens = self.engine.tokens_for(extents, shared)
             loot = await self.engine.asker.get(
-                seen.addresses, extents_of(wanted), seen.host
+                seen.addresses, extents, seen.host, tokens
             )
         except ClusterError:
             return False
@@ -465,6 +472,7 @@ class Session:
             if wish.held <= 0:
                 self.engine.wishes.remove(wish)
                 self.engine.kept_as.pop(wish.base, None)
+                self.engine.tokens.pop(wish.base, None)
                 wish.holds = ()
             else:
                 for index in range(lo, lo + n) if n < 64 else ():

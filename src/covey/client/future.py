@@ -229,7 +229,8 @@ class Future(refs.Reference, Generic[R]):
             return (refs.resolve, (self.id,))
         from covey.client.current import rebind
 
-        return (rebind, (self.id, self._range.label, self._range.name))
+        token = self._session.engine.token_of(self.id)
+        return (rebind, (self.id, self._range.label, self._range.name, token))
 
 
 _MAKING: Final = threading.Lock()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from covey.errors import (
+    AuthRefused,
     CoveyError,
     DataLost,
     Disconnected,
@@ -27,6 +28,7 @@ _OURS: Final[dict[str, type[CoveyError]]] = {
     "DataLost": DataLost,
     "Disconnected": Disconnected,
     "KeyConflict": KeyConflict,
+    "AuthRefused": AuthRefused,
 }
 
 

@@ -165,16 +165,22 @@ class Asker:
         self._closed = False
 
     async def get(
-        self, addresses: tuple[str, ...], extents: tuple[Extent, ...], host: str
+        self,
+        addresses: tuple[str, ...],
+        extents: tuple[Extent, ...],
+        host: str,
+        tokens: tuple[bytes, ...] = (),
     ) -> Loot:
         """Fetch values from the worker at *addresses*, on *host*.
+
+        A client shows *tokens* for those that it has not made itself.
 
         Raises:
             ClusterError: the worker cannot be reached, or the connection broke.
         """
         keeper = await self._keeper(addresses, host)
         number, request, link = self._new_request(keeper)
-        link.send(Get(number, extents, host == self._host))
+        link.send(Get(number, extents, host == self._host, tokens))
         await request.done
         return request.loot
 

@@ -98,6 +98,7 @@ class SchedulerServer:
             epoch=epoch,
             now=clock.monotonic(),
             events_kept=config.get().scheduler.events_kept,
+            keys=keys,
         )
         self.keys = keys
         self._version = version

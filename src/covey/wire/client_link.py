@@ -109,9 +109,14 @@ class Retry(Message, frozen=True, tag=8):
 
 
 class Want(Message, frozen=True, tag=9):
-    """The client has come to hold futures that another client made."""
+    """The client has come to hold futures that another client made.
+
+    ``tokens``, one for each task in turn, are what came along with the futures; none
+    is needed for tasks that the client made itself, or holds already.
+    """
 
     extents: tuple[Extent, ...]
+    tokens: tuple[bytes, ...] = ()
 
 
 class Detach(Message, frozen=True, tag=10):
@@ -168,9 +173,13 @@ class Ended(Message, frozen=True, tag=15):
 
 
 class Recalled(Message, frozen=True, tag=16):
-    """That was all.  The client also holds ``foreign`` tasks of other clients."""
+    """That was all.  The client also holds ``foreign`` tasks of other clients.
+
+    ``tokens`` are theirs, as in ``Want``.
+    """
 
     foreign: tuple[Extent, ...] = ()
+    tokens: tuple[bytes, ...] = ()
 
 
 # From the scheduler.
@@ -189,7 +198,8 @@ class Stored(Message, frozen=True, tag=21):
     """Tasks are done; their results rest on a worker.
 
     ``source`` is the id under which the worker keeps the first of them: another
-    one than ``base`` when the task is shared under a name.
+    one than ``base`` when the task is shared under a name; ``token`` lets the client
+    fetch that.
     """
 
     base: Id
@@ -197,6 +207,7 @@ class Stored(Message, frozen=True, tag=21):
     worker: Id
     nbytes: Id
     source: int = -1
+    token: bytes = b""
 
 
 class Failed(Message, frozen=True, tag=22):

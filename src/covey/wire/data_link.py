@@ -15,11 +15,15 @@ from covey.wire.base import Count, Extent, Id, Message
 
 
 class Get(Message, frozen=True, tag=80):
-    """Ask for values.  ``same_host`` lets the worker lend segments by path."""
+    """Ask for values.  ``same_host`` lets the worker lend segments by path.
+
+    A client shows ``tokens``, in turn, for those that it has not made itself.
+    """
 
     request: Id
     extents: tuple[Extent, ...]
     same_host: bool = False
+    tokens: tuple[bytes, ...] = ()
 
 
 class PutLarge(Message, frozen=True, tag=81):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from covey.errors import Disconnected, RemoteProtocolError
-from covey.ids import TaskId
+from covey.ids import TaskId, client_of
 from covey.net.addresses import Address, is_wildcard, own_host
 from covey.net.asking import receive_segment
 from covey.net.link import Link
@@ -152,9 +152,32 @@ class DataServer:
             elif isinstance(message, GiveBack):
                 self._storage.take_back(self._loan(link, message.loan))
             elif link in self._serving:
+                self._check_tokens(link, message)
                 self._serving[link].put_nowait(message)
 
+    def _check_tokens(self, link: Link, message: Get) -> None:
+        """A client may have what it made, and what it shows the tokens of."""
+        number = link.other_number
+        if not number:
+            return  # It is a worker, which may have to run anybody's tasks.
+        tokens = iter(message.tokens)
+        for base, n in message.extents:
+            if client_of(base) == number == client_of(base + n - 1):
+                continue
+            for task in range(base, base + n):
+                if not self._keys.fits(task, next(tokens, b"")):
+                    raise RemoteProtocolError(
+                        "a client asked for the values of another one"
+                    )
+
+    def _check_own(self, link: Link, task: TaskId) -> None:
+        """A client may bring values of its own only."""
+        if link.other_number and client_of(task) != link.other_number:
+            raise RemoteProtocolError("a client brought the value of another one")
+
     def _receive(self, link: Link, message: PutLarge) -> None:
+        self._check_own(link, message.task)
+
         def arrived(segment: Segment) -> None:
             self._storage.keep(message.task, segment)
             link.send(Taken(message.request))
@@ -191,6 +214,7 @@ class DataServer:
         return segment
 
     def _take_over(self, link: Link, message: PutSegment) -> Taken:
+        self._check_own(link, message.task)
         segment = self._loan(link, message.loan)
         try:
             segment.filled(message.nbytes)

@@ -225,12 +225,18 @@ class Ledger:
 
     # Asking again.
 
-    def recall(self, wishes: Wishes, foreign: Iterable[Extent]) -> list[Message]:
+    def recall(
+        self,
+        wishes: Wishes,
+        foreign: Iterable[Extent],
+        tokens: Iterable[bytes] = (),
+    ) -> list[Message]:
         """Return all that a scheduler must be told that knows nothing.
 
         Args:
             wishes: how the tasks stand here.
             foreign: what is held of other clients' tasks.
+            tokens: what lets us hold them, in turn.
         """
         report: list[Message] = [Recall(), *self._functions.values()]
         report += [entry.message for entry in self._entries.values()]
@@ -244,7 +250,7 @@ class Ledger:
         report += [Held(wanted=part) for part in _chunks(wanted)]
         report += [Held(had=part) for part in _chunks(had)]
         report += [Held(detached=part) for part in _chunks(detached)]
-        report.append(Recalled(tuple(foreign)))
+        report.append(Recalled(tuple(foreign), tuple(tokens)))
         return report
 
 

@@ -7,7 +7,7 @@ message, however many tasks it names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from covey.errors import RemoteProtocolError
@@ -16,7 +16,7 @@ from covey.payload import Pack
 from covey.scheduler.core.spans import covering, find
 from covey.scheduler.core.state import Client, Function, SchedulerState, Span
 from covey.wire.base import Extent
-from covey.wire.client_link import Placed, Scatter, Submit, SubmitGraph
+from covey.wire.client_link import Placed, Scatter, Submit, SubmitGraph, Want
 
 #: No extent names more tasks than one call may have.
 _EXTENT_MAX: Final = 1 << 32
@@ -101,11 +101,64 @@ def placed(state: SchedulerState, client: Client, message: Placed) -> Span | Non
     span = find(state, message.task)
     if span is None:
         _fresh(state, client, message.task, 1)
+    elif client_of(message.task) != client.number:
+        raise RemoteProtocolError("a value was placed as the task of another client")
     elif span.base != message.task or span.function is not None or span.pack:
         raise RemoteProtocolError(
             f"a value was placed as task {message.task:x}, which is something else"
         )
     return span
+
+
+def may(client: Client, span: Span) -> bool:
+    """Whether *client* has made these tasks, or holds futures of them.
+
+    What a client recalls was checked when it said it first.
+    """
+    return (
+        client_of(span.base) == client.number
+        or client.number in span.wanted
+        or client.recalling
+    )
+
+
+def shown(
+    state: SchedulerState, client: Client, message: Want
+) -> Callable[[Span, TaskId], bool]:
+    """Return what tells whether *client* may come to hold a span, known as a task.
+
+    It may if it could before, or shows the token of every task in it.
+    """
+    named = (t for base, n in message.extents for t in range(base, base + n))
+    tokens = dict(zip(named, message.tokens, strict=False))
+    keys = state.keys
+
+    def shares(span: Span, here: TaskId) -> bool:
+        return (
+            keys is None
+            or may(client, span)
+            or all(
+                keys.fits(task, tokens.get(task, b""))
+                for task in range(here, here + span.n)
+            )
+        )
+
+    return shares
+
+
+def own(client: Client, named: Iterable[Extent]) -> None:
+    """Check that extents name tasks that *client* has made, or calls by ids of its own.
+
+    Raises:
+        RemoteProtocolError: one does not.
+    """
+    for base, n in named:
+        extent(base, n)
+        if not client_of(base) == client.number == client_of(base + n - 1):
+            raise RemoteProtocolError(
+                f"the ids {base:x} to {base + n - 1:x} are not those of client "
+                f"{client.number:x}"
+            )
 
 
 def extents(named: Iterable[Extent]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId
@@ -50,11 +50,15 @@ handlers: Handlers[Client] = Handlers(submitting.handlers)
 def onwant(state: SchedulerState, client: Client, message: Want) -> None:
     """A client has come to hold futures that another one made."""
     checks.extents(message.extents)
+    shares = checks.shown(state, client, message)
     for base, n in message.extents:
         at = base
         for part, here in parts(state, base, n):
             deny(state, client, at, here - at)
-            want(state, client, part, here)
+            if shares(part, here):
+                want(state, client, part, here)
+            else:
+                state.send(client.peer, Failed(here, part.n, _NOT_SHARED))
             at = here + part.n
         deny(state, client, at, base + n - at)
 
@@ -78,6 +82,14 @@ def _alias_from(state: SchedulerState, at: TaskId, span: Span) -> TaskId:
         for task in itertools.chain(*state.ids_of[span.base].values())
         if task >= at and task != span.base
     )
+
+
+_NOT_SHARED: Final = Failure(
+    "refused",
+    "AuthRefused",
+    "the task is another client's, who has not passed this future on; share tasks by "
+    "name (key=), or send the future itself",
+)
 
 
 def deny(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
@@ -122,10 +134,9 @@ def _release_shared(
 @handlers.add(Detach)
 def on_detach(state: SchedulerState, client: Client, message: Detach) -> None:
     """These shall run to their end, whoever leaves."""
-    del client
     checks.extents(message.extents)
     for span in isolate_all(state, message.extents):
-        if span.unfinished:
+        if span.unfinished and checks.may(client, span):
             span.wanted = span.wanted | {DETACHED}
 
 
@@ -135,7 +146,7 @@ def on_cancel(state: SchedulerState, client: Client, message: Cancel) -> None:
     checks.extents(message.extents)
     reason = f": {message.reason}" if message.reason else ""
     for span in isolate_all(state, message.extents):
-        if not span.unfinished:
+        if not span.unfinished or not checks.may(client, span):
             continue
         transitions.stop(state, span, kill=True)
         why = Failure(
@@ -148,7 +159,8 @@ def on_cancel(state: SchedulerState, client: Client, message: Cancel) -> None:
 def on_retry(state: SchedulerState, client: Client, message: Retry) -> None:
     """Run failed tasks again, with the failed tasks that they take as input."""
     checks.extents(message.extents)
-    todo = list(isolate_all(state, message.extents))
+    named = isolate_all(state, message.extents)
+    todo = [span for span in named if checks.may(client, span)]
     again: list[Span] = []
     while todo:
         span = todo.pop()

@@ -27,6 +27,7 @@ from covey.scheduler.core import (
 from covey.scheduler.core.state import Client, SchedulerState, Worker
 from covey.wire.base import Message
 from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
+from covey.wire.keys import Keys
 
 # Events: what may happen.
 
@@ -81,10 +82,12 @@ class SchedulerCore:
         epoch: int = 1,
         now: float = 0.0,
         events_kept: int = 100_000,
+        keys: Keys | None = None,
     ) -> None:
         self.state = SchedulerState(
             cluster=cluster, epoch=epoch, now=now, events_kept=events_kept
         )
+        self.state.keys = keys
 
     def next_peer(self) -> int:
         """Return the number for a peer that is about to join."""

@@ -279,7 +279,7 @@ def _hold_again(
 
 
 def _hold(state: SchedulerState, client: Client, extents: Sequence[Extent]) -> None:
-    checks.extents(extents)
+    checks.own(client, extents)
     for base, n in extents:
         for span, task in clients.parts(state, base, n):
             hold(state, client, span, task)
@@ -302,6 +302,7 @@ def _want_again(
     for message in report_of:
         if not isinstance(message, Held):
             continue
+        checks.own(client, (*message.wanted, *message.detached))
         for base, n in message.wanted:
             at = base
             for span, task in clients.parts(state, base, n):
@@ -332,7 +333,7 @@ def _want_foreign(state: SchedulerState, client: Client, last: Message) -> None:
         checks.extent(base, n)
         _claim_orphans(state, base, n)
         state.send(client.peer, Reverted(base, n))
-    clients.handlers.handle(state, client, Want(last.foreign))
+    clients.handlers.handle(state, client, Want(last.foreign, last.tokens))
 
 
 # What workers report.

@@ -71,7 +71,10 @@ def _tell_stored(
 ) -> None:
     worker = span.replicas[0]
     introduce_worker(state, client, worker)
-    message = Stored(task, span.n, worker.number, span.nbytes, span.base)
+    token = b""
+    if task != span.base and state.keys is not None:
+        token = state.keys.token(span.base)
+    message = Stored(task, span.n, worker.number, span.nbytes, span.base, token)
     state.send(client.peer, message)
 
 

@@ -33,6 +33,7 @@ from covey.events import Ring
 from covey.ids import ClientId, RunId, TaskId, WorkerId
 from covey.payload import Pack
 from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure, Message, Options
+from covey.wire.keys import Keys
 
 Rank: TypeAlias = tuple[int, int, int]
 """What runs first: minus the priority, the number of the submission, the order
@@ -424,6 +425,8 @@ class SchedulerState:
         self.spans: dict[TaskId, Span] = {}
         #: The bases of spans longer than one, per client, in order.
         self.starts: dict[ClientId, list[TaskId]] = {}
+        #: What tokens are checked with; a simulated cluster has none.
+        self.keys: Keys | None = None
         #: Shareable tasks by name.
         self.names: dict[str, Span] = {}
         self.name_of: dict[TaskId, str] = {}

@@ -109,11 +109,13 @@ def _tie(state: SchedulerState, span: Span) -> None:
             source.dependents.setdefault(span, False)
 
 
-def _unknown(state: SchedulerState, base: TaskId, n: int) -> TaskId | None:
-    """Return the first of these tasks that is not known."""
+def _unknown(
+    state: SchedulerState, client: Client, base: TaskId, n: int
+) -> TaskId | None:
+    """Return the first of these tasks that is not known, or not to *client*."""
     at = base
     for source in covering(state, base, n):
-        if source.base > at:
+        if source.base > at or not checks.may(client, source):
             break
         at = source.base + source.n
     return at if at < base + n else None
@@ -152,7 +154,7 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
             others = {task: real(state, task) for task in aligned}
             aligned = list(others.values())
             span.renamed = (*renamed, *((k, v) for k, v in others.items() if k != v))
-        _begin(state, span, aligned, whole)
+        _begin(state, client, span, aligned, whole)
     if message.name is not None:
         state.names[message.name] = state.spans[message.base]
         state.name_of[message.base] = message.name
@@ -160,13 +162,14 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
 
 def _begin(
     state: SchedulerState,
+    client: Client,
     span: Span,
     aligned: Sequence[TaskId],
     whole: tuple[Extent, ...],
 ) -> None:
     """Tie a new span to its inputs and have it made; or fail it, if one is unknown."""
     for base, n in [*((task, 1) for task in aligned), *whole]:
-        unknown = _unknown(state, base, n)
+        unknown = _unknown(state, client, base, n)
         if unknown is not None:
             # Without a recipe, so that a retry cannot run it with inputs missing.
             span.pack = None
@@ -313,7 +316,7 @@ def on_submit_graph(
         )
         spans.append(span)
         if needs:
-            _tie_node(state, span, needs, base, end)
+            _tie_node(state, client, span, needs, base, end)
     for span in spans:
         if span.wanted:
             transitions.demand(state, span)
@@ -325,6 +328,7 @@ def on_submit_graph(
 
 def _tie_node(
     state: SchedulerState,
+    client: Client,
     span: Span,
     needs: Sequence[TaskId],
     base: TaskId,
@@ -338,7 +342,8 @@ def _tie_node(
             aligned[task] = None
             continue
         found = real(state, task)
-        if not isolate(state, found, 1):
+        known = isolate(state, found, 1)
+        if not known or not checks.may(client, known[0]):
             # Without a recipe: it fails as soon as somebody demands it.
             span.pack = None
             return
