@@ -55,6 +55,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.values = {}
         self.lent = []
         self.views = []
+        self.others = []
 
     async def _soon(self, work):
         work()
@@ -91,6 +92,20 @@ class StorageMachine(RuleBasedStateMachine):
         self.storage.adopt(task, made.place, made.size)
         made.close()
         self.values.setdefault(task, frames_of(self.number, nbytes))
+
+    @rule(task=tasks, nbytes=sizes)
+    def adopt_from_another_worker(self, task, nbytes):
+        """Who goes on to hold it."""
+        self.number += 1
+        made = Segment.of(frames_of(self.number, nbytes))
+        self.storage.adopt(task, made.place, made.size)
+        self.others.append((made, frames_of(self.number, nbytes)))
+        self.values.setdefault(task, frames_of(self.number, nbytes))
+
+    @rule()
+    def another_worker_lets_go(self):
+        if self.others:
+            self.others.pop()[0].close()
 
     @rule(task=tasks)
     def put_small(self, task):
@@ -129,6 +144,16 @@ class StorageMachine(RuleBasedStateMachine):
         places = self._places()
         self.loop.run_until_complete(self._soon(lambda: self.storage.release(nbytes)))
         self._in_hand_stay(places)
+
+    @rule(task=tasks, again=st.booleans())
+    def release_and_drop_at_once(self, task, again):
+        async def both():
+            self.storage.release(LIMIT)
+            self.drop(task, 1)
+            if again:
+                self.adopt(task, 5_000)
+
+        self.loop.run_until_complete(both())
 
     @rule()
     def writes_end(self):
@@ -184,7 +209,14 @@ class StorageMachine(RuleBasedStateMachine):
         for frames, expected in self.views:
             assert [bytes(frame) for frame in frames] == expected
 
+    @invariant()
+    def what_another_worker_holds_is_as_it_was(self):
+        for segment, expected in self.others:
+            assert content(segment.place, segment.size) == expected
+
     def teardown(self):
+        while self.others:
+            self.another_worker_lets_go()
         self.writes_end()
         for task in list(self.values):
             self.read(task, keep=False)

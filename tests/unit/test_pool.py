@@ -20,14 +20,16 @@ class FakeSegment:
         self.readers = 0
         self.closed = 0
         self.valid = True
+        self.reusable = capacity % 11 != 0
 
-    def void(self):
+    def reclaim(self):
+        assert self.reusable and not self.closed
+        if self.readers:
+            return False
         if self.capacity % 13 == 0:
             raise OSError(28, "No space left on device")
         self.valid = False
-
-    def unshared(self):
-        return not self.readers
+        return True
 
     def close(self):
         self.closed += 1
@@ -54,6 +56,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def _give(self, segment, readers):
         segment.readers = readers
+        segment.valid = True
         self.inside.append(segment)
         self.pool.give(segment, self.now)
 
@@ -100,6 +103,8 @@ class PoolMachine(RuleBasedStateMachine):
         assert len(self.pool) == len(self.inside)
         assert 0 <= self.pool.free_bytes <= BYTES_MAX
         assert not any(s.closed for s in self.taken)
+        # What somebody else may still open holds what it held.
+        assert all(s.valid for s in self.inside if s.readers)
 
 
 TestPool = PoolMachine.TestCase

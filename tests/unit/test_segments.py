@@ -152,10 +152,14 @@ def test_the_kernel_says_who_else_has_a_segment():
     gc.collect()
     assert segment.unshared()
     held = adopt(segment.place, segment.size)
-    assert not segment.unshared()
-    assert not held.unshared()
+    assert not segment.reclaim()
+    assert not held.reclaim()
+    # What another process holds is not touched.
+    assert content(held.place, held.size) == [bytes(f) for f in FRAMES]
     segment.close()
-    assert held.unshared()
+    assert held.reclaim()
+    with pytest.raises(ValueError):
+        content(held.path, held.size)
     held.close()
 
 

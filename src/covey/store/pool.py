@@ -33,12 +33,13 @@ class Reusable(Protocol):
         """Its length in bytes."""
         ...
 
-    def void(self) -> None:
-        """Let nobody find in it any more what it held."""
+    @property
+    def reusable(self) -> bool:
+        """Whether ``reclaim`` can ever succeed."""
         ...
 
-    def unshared(self) -> bool:
-        """Whether nobody else has it open or mapped."""
+    def reclaim(self) -> bool:
+        """Let nobody find in it what it held, if nobody else has it open or mapped."""
         ...
 
     def close(self) -> None:
@@ -105,17 +106,12 @@ class Pool:
 
     def give(self, segment: Reusable, now: float) -> None:
         """Keep a segment that holds no value any more."""
-        try:
-            segment.void()
-        except OSError:
-            # Not even its first page could be had: it is of no use to anybody.
+        if not segment.reusable:
             segment.close()
             return
-        if segment.unshared():
-            self._enter(segment, now)
-        else:
-            self._lingering.append(segment)
-            self.lingering_bytes += segment.capacity
+        self._lingering.append(segment)
+        self.lingering_bytes += segment.capacity
+        self._gather_one(segment, now)
 
     def sweep(self, now: float) -> None:
         """Find what readers have let go of, and close what is not used again."""
@@ -125,13 +121,24 @@ class Pool:
             self._close(entry)
 
     def _gather(self, now: float) -> None:
-        lingering, self._lingering = self._lingering, []
-        for segment in lingering:
-            if segment.unshared():
-                self.lingering_bytes -= segment.capacity
-                self._enter(segment, now)
-            else:
-                self._lingering.append(segment)
+        for segment in list(self._lingering):
+            self._gather_one(segment, now)
+
+    def _gather_one(self, segment: Reusable, now: float) -> None:
+        """Enter a lingering segment among the free ones, if nobody maps it."""
+        useful = True
+        try:
+            if not segment.reclaim():
+                return
+        except OSError:
+            # Not even its first page could be had: it is of no use to anybody.
+            useful = False
+        self._lingering.remove(segment)
+        self.lingering_bytes -= segment.capacity
+        if useful:
+            self._enter(segment, now)
+        else:
+            segment.close()
 
     def shrink(self, nbytes: int) -> int:
         """Close free segments of about *nbytes* bytes; return how many it were."""

@@ -175,14 +175,30 @@ class Segment:
         os.pwrite(self.fd, bytes(HEAD_BYTES), 0)
         self._stamp = 0
 
+    @property
+    def reusable(self) -> bool:
+        """Whether it can be found out that nobody else has it any more."""
+        return _HAS_LEASES and not self._named
+
     def unshared(self) -> bool:
         """Whether nobody else has it open or mapped; false if that is unknown."""
         with self._lease() as alone:
             return alone
 
+    def reclaim(self) -> bool:
+        """Void it, if nobody else has it open or mapped; say whether that was so.
+
+        Raises:
+            OSError: there is no memory for its first page.
+        """
+        # Nobody can open it between the look and the deed.
+        with self._lease() as alone:
+            if alone:
+                self.void()
+            return alone
+
     def withdraw(self) -> bool:
         """Take back what was offered, unless somebody writes there, or has written."""
-        # Nobody can open it between the look and the deed.
         with self._lease() as alone:
             if alone and read_stamp(os.pread(self.fd, HEAD_BYTES, 0)) == self._stamp:
                 self.void()
@@ -192,7 +208,7 @@ class Segment:
     @contextmanager
     def _lease(self) -> Iterator[bool]:
         """Keep others from opening it, and say whether nobody else has it open."""
-        if not _HAS_LEASES or self._named:
+        if not self.reusable:
             yield False
             return
         try:

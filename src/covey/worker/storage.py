@@ -199,15 +199,17 @@ class Storage:
             return segment is None or in_hand.covers(task, 1) or not segment.unshared()
 
         for task in self.ledger.choose(nbytes, stays):
-            spill = asyncio.get_running_loop().create_task(self._spill(task))
+            segment = self.shelf.segment(task)
+            assert segment is not None
+            # What is dropped meanwhile is closed, and its number soon another's.
+            source = Segment(os.dup(segment.fd), segment.size, "", named=False)
+            spill = asyncio.get_running_loop().create_task(
+                self._spill(task, segment, source)
+            )
             self._spills.add(spill)
             spill.add_done_callback(self._spills.discard)
 
-    async def _spill(self, task: TaskId) -> None:
-        segment = self.shelf.segment(task)
-        assert segment is not None
-        # What is dropped meanwhile is closed, and its number may soon be another's.
-        source = Segment(os.dup(segment.fd), segment.size, "", named=False)
+    async def _spill(self, task: TaskId, segment: Segment, source: Segment) -> None:
         file: Segment | None = None
         try:
             file = await self._in_thread(self.spool.write, source)
