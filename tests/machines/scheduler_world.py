@@ -497,9 +497,18 @@ class SimWorker:
         pack = Pack.from_wire(message.sizes, message.data)
         for task, arguments in enumerate(pack, message.base):
             assert bytes(arguments) == self.world.arguments[task]
+        for task in message.awaits:
+            source = find(state, task)
+            assert source.state is State.ASSIGNED and source.worker is me, message
+            assert any(
+                run.message.base <= task < run.message.base + run.message.n
+                for run in self.coming_runs()
+            ), (message, task)
         extents = [*((task, message.n) for task in message.aligned), *message.whole]
         for base, n in extents:
             for task in range(base, base + n):
+                if task in message.awaits:
+                    continue
                 source = find(state, task)
                 assert source is not None and source.replicas, (message, task)
                 if me not in source.replicas:
@@ -507,6 +516,11 @@ class SimWorker:
                         b <= task < b + m and state.workers[w] in source.replicas
                         for b, m, w in message.sources
                     ), (message, task)
+
+    def coming_runs(self):
+        """Return the runs that it has, and those in its inbox."""
+        coming = [SimRun(m) for m in self.inbox if isinstance(m, worker_link.Run)]
+        return [*self.runs.values(), *coming]
 
     def check_store(self):
         if self.inbox or self.peer not in self.world.state.workers:
@@ -598,7 +612,12 @@ class SimWorker:
         }
 
     def ready_runs(self):
-        return [number for number, run in self.runs.items() if not run.missing]
+        return [number for number in self.runs if self.is_ready(number)]
+
+    def is_ready(self, number):
+        """Whether the inputs of a run are here, those that were awaited as well."""
+        run = self.runs[number]
+        return not run.missing and all(t in self.store for t in run.message.awaits)
 
     def fetch(self, run_number, *, ok):
         """Bring, or fail to bring, one missing input of a run."""
@@ -679,5 +698,5 @@ class SimWorker:
         for number in list(self.runs):
             while number in self.runs and self.runs[number].missing:
                 self.fetch(number, ok=True)
-            while number in self.runs:
+            while number in self.runs and self.is_ready(number):
                 self.finish(number)

@@ -63,6 +63,37 @@ class WorkerMachine(RuleBasedStateMachine):
             n, aligned=(lo,), whole=(whole,), sources=((lo, n, 7), (*whole, 8))
         )
 
+    @rule(
+        data=st.data(),
+        length=st.integers(1, 4),
+        seconds=st.sampled_from([0.0, 0.00001, 1.0]),
+        inputs=st.integers(1, 2),
+        reply=st.booleans(),
+    )
+    def runs_ahead(self, data, length, seconds, inputs, reply):
+        """Tasks that take each other's results are sent before there are any."""
+        world = self.world
+        single = [r for r, m in world.runs.items() if m.n == 1]
+        coming = [world.runs[r].base for r in single if self._is_coming(r)]
+        if not coming:
+            coming = [world.runs[world.run(1, seconds=seconds)].base]
+        for _ in range(length):
+            awaits = {data.draw(st.sampled_from(coming)) for _ in range(inputs)}
+            number = world.run(
+                1,
+                aligned=tuple(awaits),
+                awaits=tuple(awaits),
+                reply=reply,
+                seconds=seconds,
+            )
+            coming.append(world.runs[number].base)
+
+    def _is_coming(self, run):
+        """Whether the result of a run is here, or still to be made."""
+        task = self.world.runs[run].base
+        end = self.world.ends[run, task]
+        return end is None or (end == "ran" and task in self.world.store)
+
     @precondition(lambda self: self.world.runs)
     @rule(data=st.data(), kill=st.booleans())
     def stops(self, data, kill):

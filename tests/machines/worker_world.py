@@ -37,6 +37,8 @@ class Slot:
         #: Stretches that ended and were not reported: [run, base, n].
         self.settled = []
         self.executing = None
+        #: Tasks that ended here and were to be kept for what follows.
+        self.kept = set()
         #: The batch begun last, and whether the task before was of it, too.
         self.begun = None
         self.same_batch = False
@@ -51,7 +53,7 @@ class Slot:
             found.add(self.executing)
         for dispatch in self.inbox:
             found |= {(dispatch.run, dispatch.base + i) for i in range(dispatch.n)}
-        for run, base, end in self.batches:
+        for run, base, end, *_ in self.batches:
             found |= {(run, task) for task in range(base, end)}
         for run, base, n in self.settled:
             found |= {(run, task) for task in range(base, base + n)}
@@ -59,19 +61,36 @@ class Slot:
             match event:
                 case orders.SlotRan(_, run, base, n):
                     found |= {(run, base + i) for i in range(n)}
-                case orders.SlotFailed(_, run, task):
+                case orders.SlotFailed(_, run, task) | orders.SlotReturned(
+                    _, run, task
+                ):
                     found.add((run, task))
         return found
+
+    def promised(self):
+        """Return what it was told to keep, and is to have when it comes to that."""
+        coming = [*self.inbox, *(batch[3] for batch in self.batches)]
+        if self.begun:
+            coming.append(self.begun[3])
+        return {m.base for m in coming if m.keep} | self.kept
 
     def read(self):
         while self.inbox:
             message = self.inbox.popleft()
             base, n = message.base, message.n
-            self.batches.append([message.run, base, base + n])
+            self.batches.append([message.run, base, base + n, message])
         self._begin()
 
     def _begin(self):
-        if self.executing is None and self.batches:
+        while self.executing is None and self.batches:
+            batch = self.batches[0]
+            run, base = batch[:2]
+            if not set(batch[3].owns) <= self.kept:
+                # What was to be made here before it is not here.
+                self.batches.pop(0)
+                self.report()
+                self.out.append(orders.SlotReturned(self.number, run, base, 1))
+                continue
             batch = self.batches[0]
             self.same_batch = batch is self.begun
             self.begun = batch
@@ -92,6 +111,8 @@ class Slot:
             else:
                 self.settled.append([run, task, 1])
             self.executing = None
+            if self.begun[3].keep:
+                self.kept.add(task)
             self._begin()
             count -= 1
 
@@ -145,7 +166,7 @@ class Slot:
         """Give back what has not begun, the last first."""
         self.read()
         back = []
-        for run, base, end in reversed(self.batches):
+        for run, base, end, _ in reversed(self.batches):
             if base < end:
                 back.append(orders.SlotReturned(self.number, run, base, end - base))
         self.batches = []
@@ -210,6 +231,8 @@ class World:
         #: Whether what comes back is just being dispatched again.
         self.comes_back = False
         self.watch = lambda order: None
+        #: Runs that were sent ahead of a task, by the task.
+        self.followers = {}
 
     # Steps.
 
@@ -230,6 +253,19 @@ class World:
             self.watch(order)
             self._obey(order, before)
         invariants.check(self.state)
+        self._recall()
+
+    def _recall(self):
+        """What was sent ahead is stopped when an input does not come after all."""
+        for task, followers in list(self.followers.items()):
+            known = [end for (_, t), end in self.ends.items() if t == task]
+            if known and known[-1] in {None, "ran"}:
+                continue
+            self.followers.pop(task, None)
+            for run in followers:
+                base = self.runs[run].base
+                if self.ends[run, base] is None:
+                    self.stop(run, base, 1)
 
     def tell(self, *messages):
         self.step(orders.Told(messages))
@@ -289,9 +325,11 @@ class World:
             if not self.comes_back:
                 assert (order.run, task) not in in_hand, (order.run, task)
         assert order.run not in self.ended_runs
+        ahead = self.slots[order.slot].promised()
+        assert set(order.owns) <= ahead, (order, ahead)
         for first, mine in zip(order.aligned, message.aligned, strict=True):
             assert first - order.base == mine - message.base
-            assert set(range(first, first + order.n)) <= self.store
+            assert set(range(first, first + order.n)) <= self.store | set(order.owns)
         for base, n in order.whole:
             assert set(range(base, base + n)) <= self.store
 
@@ -350,15 +388,28 @@ class World:
         self.runs[self.last_run] = message
         for task in range(base, base + n):
             self.ends[self.last_run, task] = None
+        for task in message.awaits:
+            self.followers.setdefault(task, []).append(self.last_run)
         self.tell(message)
         return self.last_run
 
     def stop(self, run, base, n, *, kill=False):
-        for task in range(base, base + n):
-            if self.ends.get((run, task), "") is None:
-                self.ends[run, task] = "stopped"
-        self.tell(worker_link.Stop(run, base, n, kill))
-        assert not self.store & set(range(base, base + n))
+        """Stop tasks, and what was sent ahead of them: all at once, as one does."""
+        messages = []
+        todo = [(run, base, n, kill)]
+        for number, first, count, hard in todo:
+            messages.append(worker_link.Stop(number, first, count, hard))
+            for task in range(first, first + count):
+                if self.ends.get((number, task), "") is None:
+                    self.ends[number, task] = "stopped"
+                for follower in self.followers.pop(task, ()):
+                    start = self.runs[follower].base
+                    if self.ends[follower, start] is None:
+                        todo.append((follower, start, 1, False))
+        self.tell(*messages)
+        for message in messages:
+            end = message.base + message.n
+            assert not self.store & set(range(message.base, end))
 
     def ask_back(self, count):
         if not self.return_asked:

@@ -145,6 +145,9 @@ class SchedulerStory:
         extents = [*((task, run.n) for task in run.aligned), *run.whole]
         if extents:
             text += f", takes {self.names.all(extents)}"
+        if run.awaits:
+            awaited = [(task, 1) for task in run.awaits]
+            text += f", awaits {self.names.all(awaited)}"
         for base, n, worker in run.sources:
             text += f", {of(base, n)} from {self._place(worker)}"
         for other, real in run.renamed:
@@ -275,7 +278,9 @@ class WorkerStory:
 
     def _run(self, plain, options):
         name, n = plain[0], int(plain[1])
-        aligned, sources = (), ()
+        aligned, sources, awaits = (), (), ()
+        if "after" in options:
+            awaits = aligned = (self.names.extent(options["after"])[0],)
         if "each" in options:
             base = 10 + 20 * self.world.last_run
             self.names.add(options["each"], base, n)
@@ -285,6 +290,7 @@ class WorkerStory:
             n,
             aligned=aligned,
             sources=sources,
+            awaits=awaits,
             seconds=float(options.get("seconds", "0")),
             timeout=float(options.get("timeout", "0")),
         )
@@ -325,8 +331,11 @@ class WorkerStory:
     def _describe(self, order):
         of = self.names.of
         match order:
-            case orders.Dispatch(slot, run, _, base, n):
-                return f"slot {slot} <- {of(base, n)} of run {run}"
+            case orders.Dispatch(slot, run, _, base, n, owns=owns):
+                text = f"slot {slot} <- {of(base, n)} of run {run}"
+                if owns:
+                    text += f", on its own {self.names.all([(t, 1) for t in owns])}"
+                return text
             case orders.Report(run, base, n):
                 return f"scheduler <- ran {of(base, n)} of run {run}, with values"
             case orders.Retract(slot):

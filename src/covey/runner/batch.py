@@ -17,14 +17,17 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
-from covey.payload import Pack
+from covey.payload import Buffer, Pack
 from covey.runner.frames import Frame
 from covey.serde.columns import columns_of
 from covey.serde.packing import loads_pack
 from covey.serde.refs import MissingInput
 from covey.serde.values import loads_inline, refuse_pickle
+
+#: A flag of a run: its value is wanted by one that follows on the same slot.
+KEEP: Final = 1
 
 #: Returns the value of a task that rests in a segment: id, path, size, and
 #: whether to refuse what pickle wrote.
@@ -37,6 +40,7 @@ class Inputs:
     __slots__ = (
         "_bases",
         "_mapped_value",
+        "_own",
         "_packs",
         "_plain",
         "_segments",
@@ -51,6 +55,11 @@ class Inputs:
         self._bases: list[int] | None = None
         self._segments: dict[int, tuple[str, int]] = {}
         self._values: dict[int, Any] = {}
+        self._own: dict[int, bytes] = {}
+
+    def add_own(self, task_id: int, payload: bytes) -> None:
+        """Add a small value that was made on this very slot."""
+        self._own[task_id] = payload
 
     def add_pack(self, base: int, pack: Pack) -> None:
         """Add small values, those of the tasks from *base* on."""
@@ -89,10 +98,18 @@ class Inputs:
         # A map, unlike a generator, goes on after a row that cannot be decoded.
         return map(row, range(first, first + count))
 
+    def _decoded(self, payload: Buffer) -> Any:
+        if self._plain:
+            refuse_pickle(payload)
+        return loads_inline(payload)
+
     def _decode(self, task_id: int) -> Any:
         place = self._segments.get(task_id)
         if place is not None:
             return self._mapped_value(task_id, *place, self._plain)
+        own = self._own.get(task_id)
+        if own is not None:
+            return self._decoded(own)
         if self._bases is None:
             self._packs.sort(key=lambda entry: entry[0])
             self._bases = [base for base, _ in self._packs]
@@ -100,10 +117,7 @@ class Inputs:
         if at >= 0:
             base, pack = self._packs[at]
             if task_id - base < len(pack):
-                payload = pack[task_id - base]
-                if self._plain:
-                    refuse_pickle(payload)
-                return loads_inline(payload)
+                return self._decoded(pack[task_id - base])
         raise MissingInput(
             f"the arguments of a task refer to task {task_id}, whose value did not "
             "come along"
@@ -123,6 +137,8 @@ class Batch:
         inputs: what their arguments refer to, or ``None``.
         distances: how far away the results lie that they take as arguments, if
             that is all they take.
+        owns: inputs that were to be made on this slot before: (id, id there).
+        keep: whether what follows on this slot takes the values.
         arguments: decodes the arguments of one element after the other.
         begun: the first element that a loop which takes over may claim.
         claims: yields the elements that nobody has claimed yet.
@@ -138,7 +154,9 @@ class Batch:
         "distances",
         "function_id",
         "inputs",
+        "keep",
         "lock",
+        "owns",
         "pack",
         "run",
         "serializer",
@@ -161,6 +179,8 @@ class Batch:
         self.serializer = serializer
         self.inputs: Inputs | None = None
         self.distances: tuple[int, ...] | None = None
+        self.owns: list[tuple[int, int]] = []
+        self.keep = False
         self.arguments: Iterator[Any] = iter(())
         self.rewind(0)
         self.claims: Iterator[int] = iter(range(self.count))
@@ -198,9 +218,10 @@ def read_batch(
     serializer: str = "pickle",
 ) -> Batch:
     """Make a batch of a ``run`` operation, taking its bytes from the frame."""
-    _, run, function_id, base, count, data_size, inputs, _flags = operation
+    _, run, function_id, base, count, data_size, inputs, flags = operation
     arguments = Pack.from_wire(frame.take(4 * count), frame.take(data_size))
     batch = Batch(run, function_id, base, arguments, serializer)
+    batch.keep = bool(flags & KEEP)
     if inputs:
         batch.inputs = Inputs(mapped_value, plain=serializer != "pickle")
         for entry in inputs:
@@ -208,6 +229,9 @@ def read_batch(
                 _, base, count, data_size = entry
                 pack = Pack.from_wire(frame.take(4 * count), frame.take(data_size))
                 batch.inputs.add_pack(base, pack)
+            elif entry[0] == "own":
+                _, task_id, kept_as = entry
+                batch.owns.append((task_id, kept_as))
             else:
                 _, task_id, path, size = entry
                 batch.inputs.add_segment(task_id, path, size)

@@ -64,6 +64,9 @@ FLUSH_MOST_SECONDS: Final = 0.008
 #: Characters that tasks have printed, before they are sent in any case.
 PRINTS_MAX: Final = 64_000
 
+#: So many values are kept for what follows; the oldest goes first.
+KEPT_MAX: Final = 256
+
 #: The task id in a mark between the start of a batch and its first element.
 NOBODY: Final = (1 << 64) - 1
 
@@ -201,6 +204,8 @@ class SlotLoop:
             self._batch = batch
             self._start = batch.begun
             self._packer = self._packer_of(batch.serializer)
+        if batch.owns and not self._take_own(batch):
+            return True
         with refs.inputs_as(batch.inputs):
             while True:
                 try:
@@ -223,6 +228,27 @@ class SlotLoop:
             packer = self._packers[serializer] = packer_of(serializer, limit)
         return packer
 
+    def _take_own(self, batch: Batch) -> bool:
+        """Give a batch the values that were made here for it; or hand it back.
+
+        The task before it may have failed, given its slot away, or made something
+        large.
+        """
+        kept = self.slot.kept
+        found = [(task, kept.get(kept_as)) for task, kept_as in batch.owns]
+        if all(payload is not None for _, payload in found):
+            assert batch.inputs is not None
+            for task, payload in found:
+                batch.inputs.add_own(task, payload or b"")
+            return True
+        base, n = batch.retract(-1)
+        if n:
+            with self._settling():
+                self._operations.append(
+                    ["returned", self.slot.index, batch.run, base, n]
+                )
+        return False
+
     def _run_elements(self, batch: Batch) -> bool:
         """The hot loop: true when all are done, false if the slot was given away."""
         marks = self.slot.marks
@@ -230,6 +256,7 @@ class SlotLoop:
         add = self._packer.add
         arguments = batch.arguments
         base = batch.base
+        keep = batch.keep
         function: Callable[..., Any] | None = None
         self._began = now = clock()
         while True:
@@ -253,9 +280,9 @@ class SlotLoop:
                     if type(value) is CoroutineType:
                         value = self._run_coroutine(value)
                     frames = add(value, "result")
-                    if frames is not None:
+                    if frames is not None or keep:
                         value = call = None
-                        self._export(index, frames, now)
+                        self._set_aside(index, frames, now)
                         frames = None
                 except TaskInterrupted:
                     raise
@@ -316,6 +343,21 @@ class SlotLoop:
         self._body += (pack.sizes_bytes(), pack.data)
         self._start += len(pack)
         self._began = now
+
+    def _set_aside(self, index: int, frames: list[Buffer] | None, began: float) -> None:
+        """Report a large result; keep a small one for what follows on this slot."""
+        if frames is not None:
+            self._export(index, frames, began)
+            return
+        # The control thread may have taken it already; then it is not kept.
+        with self.booking:
+            payload = self._packer.last()
+        batch = self._batch
+        if payload is not None and batch is not None:
+            kept = self.slot.kept
+            if len(kept) >= KEPT_MAX:
+                del kept[next(iter(kept))]
+            kept[batch.base + index] = payload
 
     def _export(self, index: int, frames: list[Buffer], began: float) -> None:
         """Report a large result, in a segment."""

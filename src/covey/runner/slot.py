@@ -31,6 +31,7 @@ class Slot:
         batch: the batch that was begun last.
         owner: the loop that serves the slot now, once there is one.
         detached: loops whose task gave the slot away and still runs.
+        kept: small values of tasks that ran here, which what follows may take.
         stopped: set when nobody serves the slot any more.
     """
 
@@ -48,6 +49,7 @@ class Slot:
         self.batch: Batch | None = None
         self.owner: Loop | None = None
         self.detached: list[Loop] = []
+        self.kept: dict[int, bytes] = {}
         self.stopped = threading.Event()
         self._frames = FrameSocket(sock)
         self._reading = threading.Lock()

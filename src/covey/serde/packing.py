@@ -179,6 +179,10 @@ class Packer:
         self._keep(stream)
         return None
 
+    def last(self) -> bytes | None:
+        """Return the payload that was added last, unless it was taken."""
+        return bytes(self._chunks[-1]) if self._chunks else None
+
     def take_single(self) -> bytes:
         """Return the one payload that was added, and begin anew."""
         # An interrupt may have kept the owner from taking what it added before.

@@ -27,7 +27,8 @@ class Run(Message, frozen=True, tag=41):
     ``aligned`` and ``whole`` name the inputs, as in ``Submit``.  ``sources``
     says where inputs that this worker may lack can be fetched: extents and
     the number of a worker that holds them.  ``renamed`` lists inputs that the
-    arguments know by another id: (that id, the real one).
+    arguments know by another id: (that id, the real one).  ``awaits`` are inputs
+    that are not there yet, and will be: results of runs that this worker was given.
     """
 
     run: Id
@@ -44,6 +45,7 @@ class Run(Message, frozen=True, tag=41):
     seconds: float = 0.0
     reply: bool = True
     renamed: tuple[tuple[int, int], ...] = ()
+    awaits: tuple[int, ...] = ()
 
 
 class Put(Message, frozen=True, tag=42):

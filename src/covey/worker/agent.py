@@ -38,6 +38,7 @@ from covey.worker.printing import Printing
 from covey.worker.processes import RunnerProcess
 from covey.worker.results import Results
 from covey.worker.runner_link import (
+    KEEP,
     RunnerLink,
     SaysBig,
     SaysBlocked,
@@ -107,6 +108,8 @@ class WorkerAgent:
         self._results = Results(self.storage)
         self._asker = Asker(keys, version, name, memory=self.storage)
         self._transfers = Transfers(self.storage, self._asker, self._step, self._run)
+        #: Whether the event at hand is one of several that came together.
+        self._more_follows = False
         self._threads = threads
         self._setup = {**setup, "worker": name, "threads": threads}
         self._python = python or interpreters.own()
@@ -233,7 +236,8 @@ class WorkerAgent:
         if self._closing or self._broken:
             return
         try:
-            for order in self.core.step(event, clock.monotonic()):
+            more = self._more_follows
+            for order in self.core.step(event, clock.monotonic(), more=more):
                 self._EXECUTE[type(order)](self, order)
         except Exception as error:
             self._break(error)
@@ -294,61 +298,71 @@ class WorkerAgent:
         bodies: list[Buffer] = []
         if order.aligned or order.whole:
             inputs, bodies = self._inputs.collect(order.slot // self._threads, order)
+        flags = KEEP if order.keep else 0
+        nbytes = part.nbytes
         link.tell(
-            ["run", order.run, order.fn, order.base, order.n, part.nbytes, inputs, 0],
+            ["run", order.run, order.fn, order.base, order.n, nbytes, inputs, flags],
             part.sizes_bytes(),
             part.data,
             *bodies,
         )
 
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
-        for operation, body in says:
-            if type(operation) is SaysRan:
-                pack = read_pack(operation, body)
-                if not 0 < operation.n == len(pack):
-                    raise RemoteProtocolError("a runner reported an empty stretch")
-                self._results.bring_pack(operation.base, pack)
-                self._step(
-                    orders.SlotRan(
-                        slot,
-                        operation.run,
-                        operation.base,
-                        operation.n,
-                        operation.seconds,
-                        pack.nbytes,
-                        pack.nbytes <= INLINE_BYTES * operation.n,
-                    )
+        last = len(says) - 1
+        for index, (operation, body) in enumerate(says):
+            self._more_follows = index < last
+            self._slot_reports(slot, operation, body)
+
+    def _slot_reports(self, slot: int, operation: Any, body: Buffer) -> None:
+        if type(operation) is SaysRan:
+            pack = read_pack(operation, body)
+            if not 0 < operation.n == len(pack):
+                raise RemoteProtocolError("a runner reported an empty stretch")
+            self._results.bring_pack(operation.base, pack)
+            self._step(
+                orders.SlotRan(
+                    slot,
+                    operation.run,
+                    operation.base,
+                    operation.n,
+                    operation.seconds,
+                    pack.nbytes,
+                    pack.nbytes <= INLINE_BYTES * operation.n,
                 )
-            elif type(operation) is SaysBig:
-                self._take_big(slot, operation)
-            elif type(operation) is SaysFailed:
-                failure = Failure(
-                    "raised",
-                    operation.type_name,
-                    operation.message,
-                    bytes(body),
-                    details={
-                        "worker": self.name,
-                        **self._printing.last_lines(operation.task),
-                    },
+            )
+        elif type(operation) is SaysBig:
+            self._take_big(slot, operation)
+        elif type(operation) is SaysFailed:
+            failure = Failure(
+                "raised",
+                operation.type_name,
+                operation.message,
+                bytes(body),
+                details={
+                    "worker": self.name,
+                    **self._printing.last_lines(operation.task),
+                },
+            )
+            self._step(
+                orders.SlotFailed(
+                    slot,
+                    operation.run,
+                    operation.task,
+                    operation.seconds,
+                    failure,
                 )
-                self._step(
-                    orders.SlotFailed(
-                        slot,
-                        operation.run,
-                        operation.task,
-                        operation.seconds,
-                        failure,
-                    )
-                )
-            elif type(operation) is SaysPrinted:
-                printed = self._printing.take(operation, clock.monotonic())
-                if printed is not None:
-                    self._say(printed)
-            elif type(operation) is SaysBlocked:
-                self._step(orders.SlotBlocked(slot, operation.run, operation.task))
-            elif type(operation) is SaysResumed:
-                self._step(orders.SlotResumed(slot, operation.run, operation.task))
+            )
+        elif type(operation) is SaysPrinted:
+            printed = self._printing.take(operation, clock.monotonic())
+            if printed is not None:
+                self._say(printed)
+        elif type(operation) is SaysReturned:
+            run, base, n = operation.run, operation.base, operation.n
+            self._step(orders.SlotReturned(slot, run, base, n))
+        elif type(operation) is SaysBlocked:
+            self._step(orders.SlotBlocked(slot, operation.run, operation.task))
+        elif type(operation) is SaysResumed:
+            self._step(orders.SlotResumed(slot, operation.run, operation.task))
 
     def _take_big(self, slot: int, says: SaysBig) -> None:
         """Take a result over that a runner laid out in a segment."""

@@ -40,11 +40,17 @@ class Inputs:
         """List the inputs of a dispatch: as operations, and bytes for small ones."""
         inputs: list[list[Any]] = []
         bodies: list[Buffer] = []
+        owns = order.owns
+        inputs += [["own", task, task] for task in owns]
         for first in order.aligned:
-            self._collect(runner, (first, order.n), inputs, bodies)
+            if first not in owns:
+                self._collect(runner, (first, order.n), inputs, bodies)
         for extent in order.whole:
             self._collect(runner, extent, inputs, bodies)
         for alias, real in order.renamed:
+            if real in owns:
+                inputs.append(["own", alias, real])
+                continue
             start = len(inputs)
             self._collect(runner, (real, 1), inputs, bodies)
             for entry in inputs[start:]:

@@ -26,6 +26,9 @@ _HEAD: Final = struct.Struct("<IQ")
 _HEADER_BYTES_MAX: Final = 64 << 20
 _BODY_BYTES_MAX: Final = 1 << 32
 
+#: A flag of a run: its value is wanted by one that follows on the same slot.
+KEEP: Final = 1
+
 # What a slot reports.
 
 
@@ -98,7 +101,11 @@ class SaysReady(_Operation, frozen=True, tag="ready"):
 
 
 class SaysReturned(_Operation, frozen=True, tag="returned"):
-    """A slot had not begun these; ``n`` of 0 says that there was nothing."""
+    """A slot had not begun these; ``n`` of 0 says that there was nothing.
+
+    The control thread says so when it was asked; a slot by itself, when what a
+    task was to find there is not there.
+    """
 
     slot: int
     run: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -70,7 +71,7 @@ def _running(
     now = clock.monotonic()
     found = []
     for slot in state.slots:
-        for flight in (*slot.flights[:1], *slot.parked.values()):
+        for flight in (*itertools.islice(slot.flights, 1), *slot.parked.values()):
             seconds = now - flight.since
             if seconds >= RUNNING_SECONDS:
                 label, _ = functions.get(flight.run.fn, ("", b""))

@@ -278,6 +278,10 @@ def _names(workers: list[Worker]) -> str:
 def _assigned(state: SchedulerState, span: Span) -> dict[str, Any]:
     worker = span.worker
     assert worker is not None
+    if span.ahead:
+        answer = _waiting(state, span)
+        answer["text"] += f"; it lies ready on {worker.name}, to begin right after them"
+        return {**answer, "worker": worker.name, "run": span.run}
     seconds = state.now - span.since
     text = (
         f"it is on {worker.name} (run {span.run}) since {format_seconds(seconds)}, "

@@ -104,8 +104,11 @@ def _check_span(state: SchedulerState, span: Span) -> None:
     if span.state is State.RELEASED:
         # A value that is needed is being made, unless its maker has failed.
         assert not span.needed, span
-    if not span.unfinished:
-        return
+    if span.unfinished:
+        _check_inputs(state, span)
+
+
+def _check_inputs(state: SchedulerState, span: Span) -> None:
     sources = inputs_of(state, span)
     for source in sources:
         assert source.dependents is not None and span in source.dependents, span
@@ -114,6 +117,11 @@ def _check_span(state: SchedulerState, span: Span) -> None:
         assert span.missing == missing > 0, (span, span.missing, missing)
     elif span.state is State.READY:
         assert missing == 0, span
+    elif span.ahead:
+        assert span.missing == missing and span.n == 1, (span, span.missing, missing)
+        for source in sources:
+            if source.state is not State.DONE:
+                assert source.worker is span.worker, (span, source)
     for task in span.aligned:
         assert state.spans[find(state, task).base].n == span.n  # type: ignore[union-attr]
 

@@ -16,7 +16,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import Final
 
-from covey.ids import RunId, client_of
+from covey.ids import RunId, TaskId, client_of
 from covey.payload import Pack
 from covey.scheduler.core import report, transitions
 from covey.scheduler.core.spans import cut, inputs_of
@@ -43,6 +43,9 @@ UNKNOWN_SECONDS: Final = 0.5
 #: What moving data is taken to cost, for the choice between waiting and moving.
 BYTES_PER_SECOND: Final = 500e6
 TRANSFER_SECONDS: Final = 0.001
+
+#: A task with more inputs than this is not sent ahead of them.
+AHEAD_INPUTS: Final = 8
 
 #: Arguments sent with one run, at most.
 RUN_BYTES: Final = 1 << 20
@@ -331,7 +334,53 @@ def _cap_by_bytes(span: Span, k: int) -> int:
 
 
 def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
-    """Send *span* to *worker* as a new run."""
+    """Send *span* to *worker* as a new run, and what can follow it there."""
+    span.missing = 0
+    _send(state, worker, span)
+    if span.dependents:
+        _send_followers(state, worker, span)
+
+
+def try_ahead(state: SchedulerState, span: Span) -> None:
+    """*span* waits: send it ahead if one worker is to make all that it lacks."""
+    for task in span.aligned[:AHEAD_INPUTS]:
+        source = state.spans.get(task)
+        if source is not None and source.worker is not None:
+            if _may_go_ahead(state, source.worker, span):
+                _send(state, source.worker, span)
+            return
+
+
+def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
+    """Send the tasks ahead that wait for nothing but what *worker* is to make.
+
+    So a chain runs without a round trip for every link.
+    """
+    todo = [span]
+    for source in todo:
+        for dependent in source.dependents or ():
+            if _may_go_ahead(state, worker, dependent):
+                _send(state, worker, dependent)
+                todo.append(dependent)
+
+
+def _may_go_ahead(state: SchedulerState, worker: Worker, span: Span) -> bool:
+    """Whether all inputs of *span* are on *worker*, or are being made there."""
+    if span.state is not State.WAITING or span.n > 1 or span.whole:
+        return False
+    if len(span.aligned) > AHEAD_INPUTS or span.options.resources:
+        return False  # It would take long to look at, or hold amounts while it waits.
+    if worker.leaving or span.pack is None or not _room(worker):
+        return False
+    for task in span.aligned:
+        source = state.spans[task]
+        if source.worker is not worker and worker not in source.replicas:
+            return False
+    demand = demand_of(state, span)
+    return demand is state.default_demand or demand.admits(worker)
+
+
+def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     function = span.function
     assert function is not None and span.pack is not None
     state.last_run += 1
@@ -363,6 +412,7 @@ def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
             function.seconds or 0.0,
             bool(span.wanted),
             span.renamed,
+            _awaited(state, span) if span.missing else (),
         ),
     )
 
@@ -377,6 +427,15 @@ def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> Non
     for name, need in span.options.resources.items():
         if need:
             worker.free[name] -= need * span.n
+
+
+def _awaited(state: SchedulerState, span: Span) -> tuple[TaskId, ...]:
+    """Return the inputs of *span* that are still to be made."""
+    return tuple(
+        source.base
+        for source in inputs_of(state, span)
+        if source.state is not State.DONE
+    )
 
 
 def _sources(

@@ -153,7 +153,8 @@ class Span:
         self.whole: tuple[Extent, ...] = ()
         #: Inputs that the arguments know by another id: (that id, the real one).
         self.renamed: tuple[tuple[TaskId, TaskId], ...] = ()
-        #: How many input spans are not done.  Meaningful while WAITING.
+        #: How many input spans are not done.  Meaningful while WAITING, and while
+        #: ASSIGNED: what is above 0 then was sent ahead, and its worker makes those.
         self.missing = 0
         #: Remembered spans that take this one; the value tells "aligned".
         self.dependents: dict[Span, bool] | None = None
@@ -178,6 +179,11 @@ class Span:
     def extent(self) -> Extent:
         """The tasks of this span, as the wire writes them."""
         return (self.base, self.n)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether these tasks were sent to a worker that is still to make their inputs."""
+        return self.missing > 0 and self.state is State.ASSIGNED
 
     @property
     def unfinished(self) -> bool:

@@ -32,7 +32,8 @@ TRANSITIONS: Final = frozenset(
         (State.RELEASED, State.FAILED),  # an input has failed
         (State.RELEASED, State.FORGOTTEN),  # nothing can ask for it any more
         (State.WAITING, State.READY),  # the last input arrived
-        (State.WAITING, State.ASSIGNED),  # a worker that was there before runs it
+        (State.WAITING, State.ASSIGNED),  # sent ahead, to where its inputs are made;
+        # or a worker that was there before runs it
         (State.WAITING, State.DONE),  # a copy turned up
         (State.WAITING, State.FAILED),  # an input failed, or cancelled
         (State.WAITING, State.RELEASED),  # nobody needs it
@@ -43,7 +44,7 @@ TRANSITIONS: Final = frozenset(
         (State.READY, State.RELEASED),  # nobody needs it
         (State.ASSIGNED, State.DONE),  # it returned
         (State.ASSIGNED, State.READY),  # handed back, lost, or to be retried
-        (State.ASSIGNED, State.WAITING),  # handed back, for an input was lost
+        (State.ASSIGNED, State.WAITING),  # handed back, for an input was lost; recalled
         (State.ASSIGNED, State.FAILED),  # it failed for good
         (State.ASSIGNED, State.RELEASED),  # nobody needs it
         (State.DONE, State.RELEASED),  # not needed any more, or lost
@@ -111,7 +112,10 @@ def demand(state: SchedulerState, span: Span) -> None:
         missing = sum(source.state is not State.DONE for source in sources)
         current.missing = missing
         move(state, current, State.WAITING if missing else State.READY)
-        todo += [source for source in sources if source.state is State.RELEASED]
+        released = [source for source in sources if source.state is State.RELEASED]
+        if missing and not released:
+            placement.try_ahead(state, current)
+        todo += released
 
 
 # Ending well.
@@ -131,6 +135,11 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
                 dependent.missing -= 1
                 if not dependent.missing:
                     move(state, dependent, State.READY)
+            elif dependent.ahead:
+                dependent.missing -= 1
+                if dependent.worker is not worker:
+                    _recall(state, dependent)
+                    requeue(state, dependent)
     if DETACHED in span.wanted:
         span.wanted -= {DETACHED}
         span.delivered -= {DETACHED}
@@ -187,7 +196,7 @@ def fail(state: SchedulerState, span: Span, failure: Failure) -> None:
     """*span* has failed for good, and with it all that still waits for it.
 
     A dependent that has been dealt to a worker may have the value already; if
-    not, the worker hands it back, and it fails then.
+    not, the worker hands it back, and it fails then.  What was sent ahead has not.
     """
     todo = [(span, failure)]
     while todo:
@@ -195,6 +204,8 @@ def fail(state: SchedulerState, span: Span, failure: Failure) -> None:
         if current.state not in _MAY_FAIL:
             continue
         sources = inputs_of(state, current)
+        if current.ahead:
+            stop(state, current)
         move(state, current, State.FAILED)
         current.failure = why
         state.counters["tasks_failed"] += current.n
@@ -205,7 +216,7 @@ def fail(state: SchedulerState, span: Span, failure: Failure) -> None:
         todo += [
             (dependent, passed_on)
             for dependent in (current.dependents or ())
-            if dependent.state is State.WAITING
+            if dependent.state is State.WAITING or dependent.ahead
         ]
         for source in sources:
             let_go(state, source)
@@ -343,14 +354,44 @@ def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
         elif dependent.state is State.READY:
             dependent.missing = 1
             move(state, dependent, State.WAITING)
+        elif dependent.ahead:
+            dependent.missing += 1
+            _recall(state, dependent)
+            move(state, dependent, State.WAITING)
     if span.needed:
         state.counters["tasks_recomputed"] += span.n
         report.reverted(state, span)
         demand(state, span)
 
 
+def _recall(state: SchedulerState, span: Span) -> None:
+    """What was sent ahead is stopped, since an input does not come after all.
+
+    What was sent ahead of *span* in turn waits again; where *span* itself goes
+    is for the caller to say.
+    """
+    if span.worker is not None and span.worker.peer in state.workers:
+        stop(state, span)
+    recall_dependents(state, span)
+
+
+def recall_dependents(state: SchedulerState, span: Span) -> None:
+    """*span* does not come where it was to: what was sent ahead of it waits again."""
+    todo = [span]
+    while todo:
+        for dependent in todo.pop().dependents or ():
+            if dependent.ahead:
+                if dependent.worker is not None and (
+                    dependent.worker.peer in state.workers
+                ):
+                    stop(state, dependent)
+                move(state, dependent, State.WAITING)
+                todo.append(dependent)
+
+
 def requeue(state: SchedulerState, span: Span) -> None:
     """An assigned span must be placed anew, for whatever reason."""
+    recall_dependents(state, span)
     missing = [s for s in inputs_of(state, span) if s.state is not State.DONE]
     if not missing:
         move(state, span, State.READY)

@@ -383,8 +383,8 @@ def lose(state: SchedulerState, worker: Worker) -> None:
     for span in list(worker.holds):
         transitions.lose_replica(state, span, worker)
     for span in list(worker.assigned):
-        if span.state is not State.ASSIGNED:
-            continue
+        if span.state is not State.ASSIGNED or span.ahead:
+            continue  # What was sent ahead waits again as soon as its inputs do.
         span.losses += 1
         if span.losses > LOSSES_MAX:
             transitions.fail(state, span, _lost_too_often(worker, span.losses))

@@ -4,6 +4,12 @@ A slot is sent so many tasks at once that they last about a round trip, and a
 second such flight when tasks are that short; a long task goes alone.  When a
 slot runs dry while another has unbegun tasks in hand, these are called back:
 a slow task holds up nobody but itself.
+
+A short task whose missing inputs are all in one slot's hands *rides*: it is sent
+there at once, to run right behind them on values that have not left the process.
+So a chain runs as fast as its calls.  If it does not find them there (the task
+before it failed, gave its slot away, or made something large), the slot hands it
+back, and it waits for them like any other.
 """
 
 from __future__ import annotations
@@ -69,6 +75,8 @@ def requeue(
     left = n
     for start, count in run.live(base, n):
         left -= count
+        if run.missing:
+            continue  # It waits for what it was to run right behind.
         piece = Piece(run, start, count, alone=alone)
         if alone:
             state.suspects.append(piece)
@@ -94,6 +102,12 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
     run.left -= n
     if run.left <= 0 and state.runs.pop(run.run, None) is not None:
         state.order(EndRun(run.run))
+        for task in run.awaits:
+            waiting = state.awaited.get(task)
+            if waiting is not None and run in waiting:
+                waiting.remove(run)
+                if not waiting:
+                    del state.awaited[task]
 
 
 # Filling slots.
@@ -101,55 +115,83 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
 
 def fill(state: WorkerState) -> None:
     """Give work to every slot that has room."""
-    if state.memory_short and not _may_begin_one(state):
+    if state.memory_short:
+        _begin_one(state)
         return
     if state.suspects:
         _try_suspects(state)
-        if state.memory_short and not _may_begin_one(state):
-            return
-    dry: list[Slot] = []
-    # Every slot gets a first flight before any of them gets a second one.
-    for depth in (0, 1):
+    piece = _top(state)
+    if piece is not None:
+        # Every slot gets a first flight before any of them gets another one.
         for slot in state.slots:
-            if len(slot.flights) != depth or not _has_room(state, slot):
-                continue
-            piece = _top(state)
             if piece is None:
-                if not depth:
-                    dry.append(slot)
-            elif not (depth and piece.run.timeout_seconds):
-                # The time of a task with a limit starts when it is sent.
+                break
+            if not slot.flights and _takes_more(slot):
                 _send(state, slot, piece, _flight_size(state, piece))
-                if state.memory_short:
-                    return
-    if dry and not state.queued:
+                piece = _top(state)
+        if piece is not None:
+            _stock_up(state)
+    if not state.queued and any(
+        not slot.flights and _takes_more(slot) for slot in state.slots
+    ):
         _call_back(state)
 
 
+def _stock_up(state: WorkerState) -> None:
+    """Give busy slots what they run next, in turns, as long as any has room."""
+    before = -1
+    while state.queued != before:
+        before = state.queued
+        for slot in state.slots:
+            piece = _top(state)
+            if piece is None:
+                return
+            # The time of a task with a limit starts when it is sent.
+            if not piece.run.timeout_seconds and _has_room(state, slot):
+                _send(state, slot, piece, _flight_size(state, piece))
+
+
+def _begin_one(state: WorkerState) -> None:
+    """Memory is short: begin one task if nothing executes, or it would stay short."""
+    if not _may_begin_one(state):
+        return
+    if state.suspects:
+        _try_suspects(state)
+        if not _may_begin_one(state):
+            return
+    piece = _top(state)
+    for slot in state.slots if piece is not None else ():
+        if piece is not None and not slot.flights and _takes_more(slot):
+            _send(state, slot, piece, _flight_size(state, piece))
+            return
+
+
 def _may_begin_one(state: WorkerState) -> bool:
-    """Whether nothing executes: something must, or memory would be short for ever."""
     return not state.memory_hold and not any(
         slot.flights or slot.resumed for slot in state.slots
     )
 
 
-def _has_room(state: WorkerState, slot: Slot) -> bool:
+def _takes_more(slot: Slot) -> bool:
+    """Whether a slot is served, and may be sent anything at all."""
     runner = slot.runner
     if not runner.ready or slot.resumed or slot.retracting:
         return False
-    if runner.reserved or runner.exclusive or runner.dying:
-        return False
+    return not (runner.reserved or runner.dying or runner.exclusive)
+
+
+def _has_room(state: WorkerState, slot: Slot) -> bool:
+    """Whether a slot that is busy should get more, for when it has ended that."""
     flights = slot.flights
-    if not flights:
-        return True
-    if len(flights) > 1:
+    if not flights or not _takes_more(slot):
         return False
-    last = flights[0]
-    each = state.seconds.get(last.run.fn)
-    if each is None or each >= WORTH_SECONDS / 2 or last.deadline:
+    if len(flights) > 1 and slot.seconds >= FLIGHT_SECONDS:
+        return False
+    last = flights[-1]
+    if last.each is None or last.each >= WORTH_SECONDS / 2 or last.deadline:
         return False
     # Behind a task that turns out to be slow nothing shall wait.
-    return state.now - last.since < SILENCE_SECONDS
+    return state.now - flights[0].since < SILENCE_SECONDS
 
 
 def _try_suspects(state: WorkerState) -> None:
@@ -173,40 +215,127 @@ def _try_suspects(state: WorkerState) -> None:
 
 
 def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:
-    run = piece.run
-    flight = Flight(piece, n, state.now)
-    slot.flights.append(flight)
+    """Send the first *n* tasks of a piece, and what can run right behind them."""
+    base = piece.base
+    piece.base += n
+    piece.n -= n
+    if not piece.alone:
+        state.queued -= n
+        if not piece.n:
+            heappop(state.queue)
+    keep = n == 1 and base in state.awaited
+    if piece.alone or state.memory_short:
+        keep = False
+    _dispatch(state, slot, Flight(piece, n, state.now, _each(state, piece)), base, keep)
+    if keep:
+        _send_riders(state, slot, base)
+
+
+def _each(state: WorkerState, piece: Piece) -> float | None:
+    return state.seconds.get(piece.run.fn)
+
+
+def _dispatch(
+    state: WorkerState,
+    slot: Slot,
+    flight: Flight,
+    base: TaskId,
+    keep: bool,
+    owns: tuple[TaskId, ...] = (),
+) -> None:
+    run, n = flight.run, flight.n
+    flight.base = base
+    slot.take(flight)
+    if keep:
+        state.makers[base] = slot
     if flight.deadline:
         wake(state, flight.deadline)
-    if n > 1 or len(slot.flights) > 1:
+    if slot.count > 1:
         # A long task may hide the outcomes of short ones before it.
         wake(state, state.now + SILENCE_SECONDS)
-    offset = piece.base - run.base
+    offset = base - run.base
     state.order(
         Dispatch(
             slot.number,
             run.run,
             run.fn,
-            piece.base,
+            base,
             n,
             tuple(task + offset for task in run.aligned),
             run.whole,
             run.renamed,
+            keep,
+            owns,
         )
     )
-    piece.base += n
-    piece.n -= n
-    if piece.alone:
+
+
+def _send_riders(state: WorkerState, slot: Slot, task: TaskId) -> None:
+    """Send what lacks nothing but what this slot has been sent already."""
+    makers = state.makers
+    todo = [task]
+    for made in todo:
+        for run in state.awaited[made]:
+            if run.rides is not None or run.timeout_seconds or run.stopped:
+                continue
+            each = state.seconds.get(run.fn)
+            if each is None or each >= WORTH_SECONDS / 2:
+                continue
+            if not all(n == 1 and makers.get(t) is slot for t, n in run.missing):
+                continue
+            flight = Flight(Piece(run, run.base, 1), 1, state.now, each)
+            run.rides = slot
+            slot.riders += 1
+            keep = run.base in state.awaited
+            owns = tuple(base for base, _ in run.missing)
+            _dispatch(state, slot, flight, run.base, keep, owns)
+            if keep:
+                todo.append(run.base)
+
+
+def arrived(state: WorkerState, base: TaskId, n: int) -> None:
+    """Values are in the store that others may wait for."""
+    awaited = state.awaited
+    if not awaited:
         return
-    state.queued -= n
-    if not piece.n:
-        heappop(state.queue)
+    if n <= len(awaited):
+        tasks = [task for task in range(base, base + n) if task in awaited]
+    else:
+        tasks = [task for task in awaited if base <= task < base + n]
+    for task in tasks:
+        for run in awaited.pop(task):
+            run.missing.discard((task, 1))
+            if run.missing:
+                continue
+            if run.rides is not None:
+                dismount(run)
+            elif run.run in state.runs:
+                requeue(state, run, run.base, run.left)
+
+
+def dismount(run: Run) -> None:
+    """What a run rode behind is there, or it has come back: it is as any other."""
+    if run.rides is not None:
+        run.rides.riders -= 1
+        run.rides = None
+
+
+def end_flight(state: WorkerState, slot: Slot, flight: Flight) -> None:
+    """Nothing of a flight is in its slot's hands any more."""
+    slot.drop(flight)
+    forget_flight(state, flight)
+
+
+def forget_flight(state: WorkerState, flight: Flight) -> None:
+    """Nobody can ride behind a flight any more, and it rides no more itself."""
+    state.makers.pop(flight.base, None)
+    dismount(flight.run)
 
 
 def _flight_size(state: WorkerState, piece: Piece) -> int:
     if piece.run.timeout_seconds or state.memory_short:
         return 1
-    each = state.seconds.get(piece.run.fn)
+    each = _each(state, piece)
     if each is None:
         return 1
     size = int(FLIGHT_SECONDS / max(each, 1e-7))
@@ -224,8 +353,8 @@ def _call_back(state: WorkerState) -> None:
     for slot in state.slots:
         if slot.retracting or not slot.runner.ready:
             continue
-        unbegun = sum(flight.left for flight in slot.flights) - 1
-        if unbegun <= 0:
+        unbegun = slot.unbegun
+        if not unbegun:
             continue
         first = slot.flights[0]
         each = state.seconds.get(first.run.fn)
@@ -267,8 +396,8 @@ def hand_back(state: WorkerState, count: int) -> None:
             return_live(state, run, run.base, run.left)
     if count > 0:
         for slot in state.slots:
-            unbegun = sum(flight.left for flight in slot.flights) - 1
-            if unbegun > 0 and not slot.retracting and slot.runner.ready:
+            unbegun = slot.unbegun
+            if unbegun and not slot.retracting and slot.runner.ready:
                 slot.retracting = True
                 state.order(Retract(slot.number))
                 state.to_return += min(count, unbegun)
@@ -322,7 +451,7 @@ def ask_for_news(state: WorkerState) -> None:
     for slot in state.slots:
         if slot.flushed or not slot.flights or not slot.runner.ready:
             continue
-        if sum(flight.left for flight in slot.flights) < 2:
+        if slot.count < 2:
             continue
         due = slot.flights[0].since + SILENCE_SECONDS
         if state.now >= due:

@@ -21,6 +21,11 @@ def check(state: WorkerState) -> None:
         for run in fetching.runs:
             # Who has been handed back meanwhile does not wait any more.
             assert extent in run.missing or run.run not in state.runs, run.run
+    for task, waiting in state.awaited.items():
+        for run in waiting:
+            assert (task, 1) in run.missing and run.run in state.runs, run.run
+    for task, slot in state.makers.items():
+        assert any(f.base == task and f.n == 1 for f in slot.flights), task
     for runner in state.runners:
         _check_runner(state, runner)
     for slot in state.slots:
@@ -44,11 +49,16 @@ def _places(state: WorkerState) -> dict[Run, list[Extent]]:
 
 def _check_run(state: WorkerState, run: Run, places: list[Extent]) -> None:
     """Each task of a run that has not ended is in exactly one place."""
-    if run.missing:
+    for extent in run.missing:
+        waiting = state.awaited.get(extent[0], [])
+        if extent in state.fetching:
+            waiting = [*waiting, *state.fetching[extent].runs]
+        assert run in waiting, (run.run, extent)
+    if run.rides is not None:
+        assert run.missing and any(f.run is run for f in run.rides.flights), run.run
+    elif run.missing:
         assert not places, (run.run, places)
         assert run.left > 0
-        for extent in run.missing:
-            assert run in state.fetching[extent].runs, (run.run, extent)
         return
     assert run.left == sum(n for _, n in places) > 0, (run.run, run.left, places)
     end = run.base
@@ -68,7 +78,11 @@ def _check_runner(state: WorkerState, runner: Runner) -> None:
 
 
 def _check_slot(slot: Slot) -> None:
-    assert len(slot.flights) <= 2, slot.number
+    assert slot.count == sum(flight.left for flight in slot.flights), slot.number
+    riders = [flight for flight in slot.flights if flight.run.rides is slot]
+    assert slot.riders == len(riders), slot.number
+    seconds = sum(flight.left * (flight.each or 0.0) for flight in slot.flights)
+    assert abs(slot.seconds - seconds) < 1e-6, slot.number
     assert slot.resumed == sum(flight.done for flight in slot.parked.values())
     for flight in slot.flights:
         assert 0 <= flight.done < flight.n, (slot.number, flight.done, flight.n)

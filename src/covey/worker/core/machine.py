@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeAlias, get_args
 
@@ -53,12 +54,19 @@ class WorkerCore:
     def __init__(self, runners: int, threads: int) -> None:
         self.state = WorkerState(runners, threads)
 
-    def step(self, event: AnyEvent, now: float) -> list[AnyOrder]:
-        """Take in one event; return what must be done."""
+    def step(
+        self, event: AnyEvent, now: float, *, more: bool = False
+    ) -> list[AnyOrder]:
+        """Take in one event; return what must be done.
+
+        With *more*, another event of the same moment follows: nothing is sent to
+        slots before that is taken in, too.
+        """
         state = self.state
         state.now = now
         _EVENTS[type(event)](state, event)
-        dispatch.fill(state)
+        if not more:
+            dispatch.fill(state)
         orders, state.orders = state.orders, []
         return orders
 
@@ -94,6 +102,11 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
     state.order(KeepArguments(run.run, message.base, message.sizes, message.data))
     for base, n, worker in message.sources:
         _fetch(state, (base, n), worker, run)
+    run.awaits = message.awaits
+    for task in message.awaits:
+        if not (state.made.covers(task, 1) or state.copies.covers(task, 1)):
+            run.missing.add((task, 1))
+            state.awaited.setdefault(task, []).append(run)
     if not run.missing:
         dispatch.enqueue(state, Piece(run, message.base, message.n))
 
@@ -114,6 +127,8 @@ def _fetch(state: WorkerState, extent: Extent, worker: int, run: Run | None) -> 
 
 def _on_put(state: WorkerState, message: worker_link.Put) -> None:
     state.order(KeepValues(message.base, message.n, message.sizes, message.data))
+    state.made.add(message.base, message.n)
+    dispatch.arrived(state, message.base, message.n)
 
 
 def _on_drop(state: WorkerState, message: worker_link.Drop) -> None:
@@ -123,6 +138,7 @@ def _on_drop(state: WorkerState, message: worker_link.Drop) -> None:
 def _drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
     for base, n in extents:
         state.copies.discard(base, n)
+        state.made.discard(base, n)
     state.order(DropValues(extents))
 
 
@@ -141,7 +157,7 @@ def _on_stop(state: WorkerState, message: worker_link.Stop) -> None:
         if piece.run is run:
             _take_out(state, piece, lo, hi)
     run.stopped.append((lo, hi))
-    if run.missing and not run.live(run.base, run.left):
+    if run.missing and run.rides is None and not run.live(run.base, run.left):
         run.missing.clear()
         dispatch.finish_tasks(state, run, run.left)
         return
@@ -209,7 +225,13 @@ def _flight_of(
     state: WorkerState, slot_number: int, run: RunId, task: TaskId
 ) -> tuple[Slot, Flight | None]:
     slot = state.slots[slot_number]
-    for flight in slot.flights:
+    flights = slot.flights
+    if flights:
+        # What ends is mostly the first, and what comes back the last.
+        for flight in (flights[0], flights[-1]):
+            if flight.run.run == run and flight.base <= task < flight.base + flight.n:
+                return slot, flight
+    for flight in flights:
         if flight.run.run == run and flight.base <= task < flight.base + flight.n:
             return slot, flight
     return slot, None
@@ -229,10 +251,13 @@ def _land(
     if flight is None:
         return None
     flight.done += n
+    slot.less(flight, n)
     flight.since = state.now
     slot.flushed = False
     if flight.done >= flight.n:
-        slot.flights.remove(flight)
+        dispatch.end_flight(state, slot, flight)
+        if slot.flights:
+            slot.flights[0].since = state.now
     elif flight.kill_at:
         # Who was to stop has ended; the next one may have to stop as well.
         flight.kill_at = 0.0
@@ -274,6 +299,8 @@ def _keep(
 ) -> None:
     """Keep values that a slot brought, and tell the scheduler of them."""
     state.order(Stow(base, n))
+    state.made.add(base, n)
+    dispatch.arrived(state, base, n)
     if run.reply and event.inline:
         state.order(Report(run.run, base, n, seconds, event.slot))
     else:
@@ -318,8 +345,9 @@ def _on_slot_returned(state: WorkerState, event: SlotReturned) -> None:
         return
     # What comes back is always the end of a flight: it becomes shorter.
     flight.n -= event.n
+    slot.less(flight, event.n)
     if flight.done >= flight.n:
-        slot.flights.remove(flight)
+        dispatch.end_flight(state, slot, flight)
     dispatch.take_back(state, flight.run, event.base, event.n)
 
 
@@ -343,14 +371,15 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     if flight is None:
         return
     piece = Piece(flight.run, event.task, 1, alone=flight.alone)
-    alone = Flight(piece, 1, state.now)
+    alone = Flight(piece, 1, state.now, flight.each)
     alone.deadline = flight.deadline
     alone.kill_at, flight.kill_at = flight.kill_at, 0.0
     slot.parked[event.run, event.task] = alone
     state.order(Tell(worker_link.Blocked(event.run, event.task)))
     flight.done += 1
+    slot.less(flight, 1)
     if flight.done >= flight.n:
-        slot.flights.remove(flight)
+        dispatch.end_flight(state, slot, flight)
 
 
 def _on_slot_resumed(state: WorkerState, event: SlotResumed) -> None:
@@ -378,12 +407,13 @@ def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
     killed, runner.dying = runner.dying, False
     runner.ready = runner.reserved = False
     in_hand: list[Flight] = []
+    next_in_line: list[Flight] = []
     for slot in runner.slots:
         in_hand += [*slot.flights, *slot.parked.values()]
-        slot.flights = []
-        slot.parked = {}
-        slot.resumed = 0
-        slot.retracting = slot.flushed = False
+        next_in_line += [*itertools.islice(slot.flights, 2), *slot.parked.values()]
+        for flight in slot.flights:
+            dispatch.forget_flight(state, flight)
+        slot.clear()
     executing = {
         (flight.run.run, task)
         for flight in in_hand
@@ -394,7 +424,7 @@ def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
     if not executing and not killed:
         # It died between two tasks, or before its first one.  That happens once;
         # what makes it happen again is found among the next in line.
-        executing = {(flight.run.run, flight.at) for flight in in_hand}
+        executing = {(flight.run.run, flight.at) for flight in next_in_line}
         certain = len(in_hand) == 1 and in_hand[0].alone
     for flight in in_hand:
         _take_down(state, event, flight, executing, certain=certain, killed=killed)
@@ -471,6 +501,7 @@ def _on_fetched(state: WorkerState, event: Fetched) -> None:
             run.missing.discard(event.extent)
             if not run.missing and run.run in state.runs:
                 dispatch.requeue(state, run, run.base, run.left)
+    dispatch.arrived(state, base, n)
 
 
 def _on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:

@@ -188,7 +188,11 @@ class Flush(Order, frozen=True):
 
 
 class Dispatch(Order, frozen=True):
-    """Send tasks of a run to a slot, with the inputs that they take."""
+    """Send tasks of a run to a slot, with the inputs that they take.
+
+    With ``keep``, the slot keeps the value for what follows; ``owns`` are inputs
+    that it was told to keep before.
+    """
 
     slot: int
     run: int
@@ -198,6 +202,8 @@ class Dispatch(Order, frozen=True):
     aligned: tuple[int, ...]
     whole: tuple[Extent, ...]
     renamed: tuple[tuple[int, int], ...]
+    keep: bool = False
+    owns: tuple[int, ...] = ()
 
 
 class EndRun(Order, frozen=True):

@@ -25,6 +25,7 @@ class Run:
 
     __slots__ = (
         "aligned",
+        "awaits",
         "base",
         "fn",
         "left",
@@ -32,6 +33,7 @@ class Run:
         "rank",
         "renamed",
         "reply",
+        "rides",
         "run",
         "stopped",
         "timeout_seconds",
@@ -65,8 +67,13 @@ class Run:
         self.reply = reply
         #: Inputs that the arguments know by another id: (that id, the real one).
         self.renamed = renamed
-        #: Inputs that are still being fetched.
+        #: Inputs that other runs here are to make.
+        self.awaits: tuple[TaskId, ...] = ()
+        #: Inputs that are still being fetched, or made.
         self.missing: set[Extent] = set()
+        #: The slot that makes all that is missing, if this was sent there already to
+        #: run right behind it.
+        self.rides: Slot | None = None
         #: Tasks that nobody wants to hear of any more: (first, end).
         self.stopped: list[tuple[TaskId, TaskId]] = []
 
@@ -111,14 +118,26 @@ class Piece:
 class Flight:
     """Consecutive tasks of one run that a slot has in hand."""
 
-    __slots__ = ("alone", "base", "deadline", "done", "kill_at", "n", "run", "since")
+    __slots__ = (
+        "alone",
+        "base",
+        "deadline",
+        "done",
+        "each",
+        "kill_at",
+        "n",
+        "run",
+        "since",
+    )
 
-    def __init__(self, piece: Piece, n: int, now: float) -> None:
+    def __init__(self, piece: Piece, n: int, now: float, each: float | None) -> None:
         self.run = piece.run
         self.base = piece.base
         self.n = n
         #: Whether nothing else may execute in its process.
         self.alone = piece.alone
+        #: How long one of its tasks should take, if that is known.
+        self.each = each
         #: Tasks of it whose end was reported, or that came back.
         self.done = 0
         #: When it was sent, or the last news of it.
@@ -143,19 +162,28 @@ class Slot:
     """A thread of a runner: room for one executing task."""
 
     __slots__ = (
+        "count",
         "flights",
         "flushed",
         "number",
         "parked",
         "resumed",
         "retracting",
+        "riders",
         "runner",
+        "seconds",
     )
 
     def __init__(self, number: int, runner: Runner) -> None:
         self.number = number
         self.runner = runner
-        self.flights: list[Flight] = []
+        #: What it has in hand, in order.
+        self.flights: deque[Flight] = deque()
+        #: How many tasks these are, how many of them ride (see ``Run.rides``), and
+        #: how long those should take of which that is known.
+        self.count = 0
+        self.riders = 0
+        self.seconds = 0.0
         #: Tasks that gave the slot back while they wait for others: (run, task).
         self.parked: dict[tuple[RunId, TaskId], Flight] = {}
         #: How many of those go on at the moment, beside the slot's own work.
@@ -163,6 +191,42 @@ class Slot:
         self.retracting = False
         #: Whether it was asked for what it has settled, since its last news.
         self.flushed = False
+
+    def take(self, flight: Flight) -> None:
+        """One more flight is on its way here."""
+        self.flights.append(flight)
+        self.count += flight.n
+        self.seconds += flight.n * (flight.each or 0.0)
+
+    def less(self, flight: Flight, n: int) -> None:
+        """*n* tasks of a flight are in hand no more."""
+        self.count -= n
+        self.seconds -= n * (flight.each or 0.0)
+
+    def drop(self, flight: Flight) -> None:
+        """Nothing is left of a flight, which is mostly the first or the last."""
+        flights = self.flights
+        if flights[0] is flight:
+            flights.popleft()
+        elif flights[-1] is flight:
+            flights.pop()
+        else:
+            flights.remove(flight)
+        if not flights:
+            self.seconds = 0.0  # Without what adding and subtracting has left over.
+
+    def clear(self) -> None:
+        """The process is gone, with all that was here."""
+        self.flights.clear()
+        self.parked = {}
+        self.count = self.riders = self.resumed = 0
+        self.seconds = 0.0
+        self.retracting = self.flushed = False
+
+    @property
+    def unbegun(self) -> int:
+        """How many tasks it has in hand that another slot could begin."""
+        return max(0, self.count - self.riders - 1)
 
     @property
     def idle(self) -> bool:
@@ -222,8 +286,13 @@ class WorkerState:
         self.suspects: deque[Piece] = deque()
         #: What is being fetched from elsewhere.
         self.fetching: dict[Extent, Fetching] = {}
-        #: What was copied here from elsewhere.
+        #: What was copied here from elsewhere, and what was made here.
         self.copies = Extents()
+        self.made = Extents()
+        #: Who waits for a task that is to be made here, and in which slot's hands
+        #: such a task is, if it was sent there with the order to keep the value.
+        self.awaited: dict[TaskId, list[Run]] = {}
+        self.makers: dict[TaskId, Slot] = {}
         #: How many tasks are to be handed back as soon as slots give them up.
         self.to_return = 0
         #: Whether the scheduler waits for a ``ReturnDone``.
