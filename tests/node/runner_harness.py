@@ -152,8 +152,21 @@ class Agent:
     def mark(self, index=0):
         return struct.unpack_from("QQ", self.marks, 16 * index)
 
-    def run(self, function, calls, *, slot=0, run=1, base=100, inputs=(), extra=b""):
+    def run(
+        self,
+        function,
+        calls,
+        *,
+        slot=0,
+        run=1,
+        base=100,
+        inputs=(),
+        extra=b"",
+        own=(),
+        flags=0,
+    ):
         """Send a function (once) and one run of it."""
+        inputs = [*inputs, *(["own", task, task] for task in own)]
         operations, body = [], b""
         data = dumps_function(function)
         if data not in self.function_ids:
@@ -172,8 +185,8 @@ class Agent:
                 base,
                 len(pack),
                 len(pack.data),
-                list(inputs),
-                0,
+                inputs,
+                flags,
             ]
         )
         body += pack.sizes_bytes() + pack.data + extra

@@ -209,6 +209,30 @@ def test_inputs_from_packs_and_segments(agent):
     assert isinstance(agent.slots[0].outcomes(1)[300], FileNotFoundError)
 
 
+def test_what_a_slot_made_serves_what_follows_there(agent):
+    agent.run(list, [("ab",)], flags=1)
+    agent.run(lambda made: made.append("c") or made, [(Ref(100),)], base=200, own=[100])
+    agent.run(len, [(Ref(100),)], base=300, own=[100])
+    # Each gets a value of its own: what one does to it, the next does not see.
+    assert agent.slots[0].outcomes(3) == {100: ["a", "b"], 200: [*"abc"], 300: 2}
+
+
+def test_what_a_slot_has_not_made_sends_the_next_one_back(agent):
+    agent.run(int, [("no number",)], flags=1)
+    agent.run(abs, [(Ref(100),)], base=200, own=[100], flags=1)
+    agent.run(abs, [(Ref(200),)], base=300, own=[200])
+    agent.run(abs, [(-1,)], base=400)
+    slot = agent.slots[0]
+    operations = [slot.next()[0] for _ in range(4)]
+    assert [operation[0] for operation in operations] == [
+        "failed",
+        "returned",
+        "returned",
+        "ran",
+    ]
+    assert [operation[3:] for operation in operations[1:3]] == [[200, 1], [300, 1]]
+
+
 def test_an_input_that_did_not_come_along(agent):
     agent.run(len, [(Ref(8),)])
     error = agent.slots[0].outcomes(1)[100]

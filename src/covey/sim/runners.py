@@ -57,9 +57,13 @@ class Inputs:
 
 
 class Batch:
-    """Consecutive tasks of one run, as they were sent to a slot."""
+    """Consecutive tasks of one run, as they were sent to a slot.
 
-    __slots__ = ("at", "base", "end", "inputs", "pack", "run")
+    ``owns`` are inputs that were to be made on the slot before: (the id that the
+    arguments know, the real one); with ``keep``, the value is one for others.
+    """
+
+    __slots__ = ("at", "base", "end", "inputs", "keep", "owns", "pack", "run")
 
     def __init__(self, run: RunId, base: TaskId, pack: Pack, inputs: Inputs) -> None:
         self.run = run
@@ -68,6 +72,8 @@ class Batch:
         self.end = base + len(pack)
         self.pack = pack
         self.inputs = inputs
+        self.keep = False
+        self.owns: list[tuple[TaskId, TaskId]] = []
 
 
 class Doing:
@@ -110,6 +116,8 @@ class Slot:
         self.number = number
         self.doing: Doing | None = None
         self.parked: list[Doing] = []
+        #: Small values that what follows may take.
+        self._kept: dict[TaskId, bytes] = {}
         self._batches: deque[Batch] = deque()
         #: Settled and not told yet: run, first task, values, seconds.
         self._settled: tuple[RunId, TaskId, list[bytes], float] | None = None
@@ -138,13 +146,15 @@ class Slot:
     def _next(self) -> None:
         """Begin what is next, or tell all if there is nothing."""
         self.doing = None
-        while self._batches and self._batches[0].at >= self._batches[0].end:
+        while self._batches and not self._can_begin(self._batches[0]):
             self._batches.popleft()
             self._close()
         if not self._batches:
             self._tell()
             return
         batch = self._batches[0]
+        for known_as, kept_as in batch.owns:
+            batch.inputs.values[known_as] = self._kept[kept_as]
         task = batch.at
         batch.at += 1
         shell = self.runner.shell
@@ -157,6 +167,16 @@ class Slot:
             self.runner.later(seconds / 2, self._blocks, doing)
         else:
             self.runner.later(seconds, self._ends, doing)
+
+    def _can_begin(self, batch: Batch) -> bool:
+        """Whether anything is left of a batch; what lacks its inputs goes back."""
+        if batch.at >= batch.end:
+            return False
+        if any(kept_as not in self._kept for _, kept_as in batch.owns):
+            self._close()
+            self._says.append(("returned", batch.run, batch.base, 1))
+            return False
+        return True
 
     # How tasks end.
 
@@ -192,6 +212,8 @@ class Slot:
             self._close()
             self._says.append(("ran", batch.run, doing.task, [value], seconds, True))
             return
+        if batch.keep:
+            self._kept[doing.task] = value
         settled = self._settled
         if (
             settled

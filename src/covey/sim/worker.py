@@ -115,6 +115,8 @@ class Worker(Node):
             elif kind == "failed":
                 seconds, failure = rest
                 self._step(orders.SlotFailed(slot, run, task, seconds, failure))
+            elif kind == "returned":
+                self._step(orders.SlotReturned(slot, run, task, *rest))
             elif kind == "blocked":
                 self._step(orders.SlotBlocked(slot, run, task))
             else:
@@ -185,12 +187,18 @@ class Worker(Node):
             extents = [*((task, order.n) for task in order.aligned), *order.whole]
             for first, n in extents:
                 for task in range(first, first + n):
+                    if task in order.owns:
+                        continue
                     # A task that starts without its inputs is what must not be.
                     values[task] = self.store[task]
             for alias, real in order.renamed:
-                values[alias] = self.store[real]
+                if real not in order.owns:
+                    values[alias] = self.store[real]
         slot = runner.slots[order.slot % self.threads]
         batch = Batch(order.run, order.base, part, Inputs(values))
+        batch.keep = order.keep
+        batch.owns = [(task, task) for task in order.owns]
+        batch.owns += [(a, real) for a, real in order.renamed if real in order.owns]
         slot.inward.send(slot.take, batch)
 
     def _stow(self, order: orders.Stow) -> None:
