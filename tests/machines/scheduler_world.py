@@ -481,7 +481,10 @@ class SimWorker:
         """Tell all that is here and in hand."""
         report = [Holds(task, 1, 8) for task in sorted(self.store)]
         for number, run in self.runs.items():
-            report += [worker_link.Running(number, task, 1) for task in run.todo]
+            awaits = tuple(t for t in run.message.awaits if t not in self.store)
+            report += [
+                worker_link.Running(number, task, 1, awaits) for task in run.todo
+            ]
         report.append(worker_link.Reported())
         for number, run in self.runs.items():
             report += [Blocked(number, task) for task in sorted(run.blocked)]

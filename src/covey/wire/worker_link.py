@@ -221,11 +221,15 @@ class Unfetched(Message, frozen=True, tag=71):
 
 
 class Running(Message, frozen=True, tag=76):
-    """Part of a report: these tasks of a run are here, and have not ended."""
+    """Part of a report: these tasks of a run are here, and have not ended.
+
+    ``awaits`` are those of their inputs that are still to be made here.
+    """
 
     run: Id
     base: Id
     n: Count
+    awaits: tuple[int, ...] = ()
 
 
 class Reported(Message, frozen=True, tag=77):

@@ -34,7 +34,13 @@ from covey.scheduler.core import (
     workers,
 )
 from covey.scheduler.core.holding import hold, want
-from covey.scheduler.core.spans import covering, isolate, isolate_all
+from covey.scheduler.core.spans import (
+    covering,
+    find,
+    inputs_of,
+    isolate,
+    isolate_all,
+)
 from covey.scheduler.core.state import (
     DETACHED,
     KEPT,
@@ -42,6 +48,7 @@ from covey.scheduler.core.state import (
     Client,
     Returning,
     SchedulerState,
+    Span,
     State,
     Worker,
 )
@@ -415,8 +422,12 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
         if at < span.base:
             _stop(state, worker, message.run, at, span.base - at)
         at = span.base + span.n
-        if span.state in {State.WAITING, State.READY}:
+        if span.state in {State.WAITING, State.READY} and (
+            not message.awaits or _comes_there(state, worker, span, message.awaits)
+        ):
             placement.occupy(state, worker, span, message.run)
+            if not message.awaits:
+                span.missing = 0
         elif span.worker is not worker or span.run != message.run:
             # Nobody waits for what failed: it was cancelled.
             _stop(
@@ -429,6 +440,22 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
             )
     if at < end:
         _stop(state, worker, message.run, at, end - at)
+
+
+def _comes_there(
+    state: SchedulerState, worker: Worker, span: Span, awaits: Sequence[TaskId]
+) -> bool:
+    """Whether *worker* is to make, or holds, all that *span* lacks: it was sent ahead."""
+    if span.n > 1 or not all(
+        source.state is State.DONE or source.worker is worker
+        for source in inputs_of(state, span)
+    ):
+        return False
+    sources = [find(state, task) for task in awaits]
+    return all(
+        source is not None and (source.worker is worker or worker in source.replicas)
+        for source in sources
+    )
 
 
 def _stop(

@@ -18,8 +18,10 @@ def in_hand(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
     """
     report: list[Message] = []
     for run in state.runs.values():
+        awaits = tuple(task for task in run.awaits if (task, 1) in run.missing)
         for base, n in _places(state, run):
-            report += [Running(run.run, start, k) for start, k in run.live(base, n)]
+            live = run.live(base, n)
+            report += [Running(run.run, start, k, awaits) for start, k in live]
     report += [Running(failure.run, failure.task, 1) for failure in failures]
     return report
 
