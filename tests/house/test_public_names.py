@@ -78,7 +78,7 @@ def test_importing_covey_loads_nothing_heavy():
 CLIENT_METHODS = """
     submit map gather scatter get compute persist cancel run who_has
     wait_for_workers scheduler_info ncores dashboard_link close shutdown
-    get_executor
+    get_executor retire_workers
 """.split()
 
 FUTURE_METHODS = """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from covey import Client, LocalCluster, config, errors
+from covey import Client, LocalCluster, config, errors, fire_and_forget, wait
 from covey.net.addresses import Address
 from covey.net.connection_file import read_connection_file
 
@@ -85,7 +85,7 @@ def test_the_scheduler_is_killed_in_the_middle_of_a_map(tmp_path):
         covey("worker", "--connection-file", str(path), "--nworkers", "1")
         for _ in range(2)
     ]
-    n = 400
+    n = 300
     try:
         with Client(path) as client:
             client.wait_for_workers(2, timeout=30)
@@ -94,23 +94,25 @@ def test_the_scheduler_is_killed_in_the_middle_of_a_map(tmp_path):
             dropped = client.submit(noted, 1000, str(folder))
             on_dropped = client.submit(str, dropped)
             del dropped
-            for lives in (2, 3):
-                wait_until(lambda: sum(f.done() for f in futures) > 20)
-                scheduler.kill()
-                scheduler.communicate(timeout=10)
-                assert futures[-1].status == "pending"
-                late = client.submit(noted, 2000 + lives, str(folder), priority=1)
-                scheduler = covey(
-                    "scheduler", "--port", port, "--connection-file", str(path)
-                )
-                assert late.result(30) == 2001 + lives
+            fire_and_forget(client.submit(noted, 3001, str(folder)))
+            wait_until(lambda: sum(f.done() for f in futures) > 20)
+            scheduler.kill()
+            scheduler.communicate(timeout=10)
+            assert futures[-1].status == "pending"
+            wait_until(lambda: client.status == "reconnecting")
+            assert "nothing is lost" in futures[-1].explain()
+            late = client.submit(noted, 2001, str(folder))
+            scheduler = covey(
+                "scheduler", "--port", port, "--connection-file", str(path)
+            )
+            assert late.result(30) == 2002
             check(client.gather(futures, errors="return"))
             assert total.result(30) == 3
             assert on_dropped.result(30) == str(bytes(5000))
             ran = executions(folder)
-            assert set(ran) >= set(range(n))
+            assert set(ran) == {*range(n), 1000, 2001, 3001}
             assert [x for x, times in ran.items() if times > 1] == []
-            assert client.scheduler_info()["epoch"] == 3
+            assert client.scheduler_info()["epoch"] == 2
             # What nobody wants any more goes, as ever.
             futures.clear()
             del total, on_dropped, late
@@ -175,6 +177,24 @@ def test_connections_are_cut_at_any_byte(tmp_path):
         finally:
             end(worker, signal.SIGTERM)
             end(scheduler)
+
+
+def test_workers_retire_under_load_and_nothing_is_done_twice(tmp_path):
+    with LocalCluster(3, machines=3, processes=False) as cluster:
+        with cluster.get_client() as client:
+            futures = client.map(noted, range(300), folder=str(tmp_path))
+            futures[0].result(20)
+            large = client.submit(bytes, 200_000, workers="local-1", priority=1)
+            wait([large])
+            assert client.retire_workers("local-1", timeout=30) == ["local-1"]
+            assert client.retire_workers(["local-2"], timeout=30) == ["local-2"]
+            assert list(client.ncores()) == ["local-3"]
+            check(client.gather(futures, errors="return"))
+            assert large.result(20) == bytes(200_000)
+            with pytest.raises(errors.UsageError, match="there are: local-3"):
+                client.retire_workers(["local-3", "nobody"])
+        ran = executions(tmp_path)
+        assert sum(ran.values()) == len(ran) == 300
 
 
 def test_a_client_that_was_stopped_goes_on(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import futures_in, rebuild
+from covey.client.options import names_of
 from covey.client.writing import Functions, Serializer
 from covey.errors import UsageError
 from covey.secret import Secret
@@ -123,6 +124,13 @@ class AsyncClient(BaseClient):
         """Wait until *n_workers* workers have joined; see ``Client``."""
         work = self._engine.wait_for_workers(n_workers, timeout)
         await asyncio.wrap_future(self._engine.start(work))
+
+    async def retire_workers(
+        self, workers: str | Iterable[str], timeout: float | None = None
+    ) -> list[str]:
+        """Let workers leave in good order; see ``Client``."""
+        work = self._engine.retire_workers(names_of(workers), timeout)
+        return await asyncio.wrap_future(self._engine.start(work))
 
     async def who_has(self, futures: Any) -> dict[str, list[str]]:
         """Return the names of the workers that hold each value, by key."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from covey import config
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
-from covey.client.fetching import Session, extents_of
+from covey.client.fetching import Session
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in
 from covey.client.options import options_of
@@ -21,7 +21,7 @@ from covey.client.submission import Submitter
 from covey.client.writing import Functions, Serializer, Writing
 from covey.errors import UsageError
 from covey.secret import Secret
-from covey.wire.client_link import Detach, Want
+from covey.wire.client_link import Want
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -342,9 +342,7 @@ class BaseClient:
 
     def detach(self, futures: Any) -> None:
         """Let tasks run to their end even when every future of them is gone."""
-        chosen = list(futures_in(futures))
-        if chosen:
-            self._engine.post(Detach(extents_of(future.id for future in chosen)))
+        self._session.detach(list(futures_in(futures)))
 
     def release(self, futures: Any) -> None:
         """Let go of futures without waiting for them to be collected."""

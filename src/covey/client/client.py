@@ -13,9 +13,9 @@ from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import futures_in, rebuild
+from covey.client.options import names_of
 from covey.client.writing import Functions, Serializer
 from covey.secret import Secret
-from covey.wire.client_link import Detach
 
 R = TypeVar("R")
 
@@ -212,6 +212,29 @@ class Client(BaseClient):
         self._engine.check()
         self._engine.call(self._engine.wait_for_workers(n_workers, timeout))
 
+    def retire_workers(
+        self, workers: str | Iterable[str], timeout: float | None = None
+    ) -> list[str]:
+        """Let workers leave in good order, and wait until they are gone.
+
+        They are given nothing more, finish what they have begun, and hand over the
+        data that only they have: nothing has to be computed again.
+
+        Args:
+            workers: a name or address, or several.
+            timeout: for how many seconds to wait; they go on leaving after that.
+
+        Returns:
+            The names of those that have left.
+
+        Raises:
+            UsageError: there is no such worker.
+            TimeoutError: they have not gone within *timeout* seconds.
+        """
+        self._engine.check()
+        names = names_of(workers)
+        return self._engine.call(self._engine.retire_workers(names, timeout))
+
     def events(self, since: int = 0) -> tuple[int, list[tuple[Any, ...]], int]:
         """Return what happened on the cluster since event number *since*.
 
@@ -283,4 +306,4 @@ def _dask_default() -> Any:
 def fire_and_forget(futures: Any) -> None:
     """Let tasks run to their end though nobody keeps their futures."""
     for future in futures_in(futures):
-        future.session.engine.post(Detach(((future.id, 1),)))
+        future.session.detach([future])

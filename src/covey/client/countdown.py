@@ -69,7 +69,8 @@ class Countdown:
 
     def stop(self) -> None:
         """Watch no longer."""
-        for wish, watcher in self._watched:
+        watched, self._watched = self._watched, []
+        for wish, watcher in watched:
             try:
                 wish.watchers.remove(watcher)
             except ValueError:

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from covey import clock, config
 from covey.client.core.ledger import Ledger
 from covey.client.core.ranges import Wishes
+from covey.client.merging import merge
 from covey.errors import Closed, CoveyError, Disconnected, UsageError
 from covey.ids import TaskId, client_of, first_task_id, new_client_id
 from covey.net.addresses import host_identity
@@ -49,7 +50,6 @@ from covey.wire.client_link import (
     Notice,
     Reverted,
     Stored,
-    Submit,
     ToClient,
     WorkerGone,
     WorkerSeen,
@@ -385,7 +385,7 @@ class Engine(Owner):
             return
         outbox, self._outbox = self._outbox, []
         if outbox:
-            messages = _merge(outbox)
+            messages = merge(outbox)
             for message in messages:
                 self._ledger.note(message)
             self._line.send_all(messages)
@@ -416,26 +416,58 @@ class Engine(Owner):
         Raises:
             TimeoutError: they did not come in time.
         """
-        deadline = None
-        if timeout_seconds is not None:
-            deadline = clock.monotonic() + timeout_seconds
-        while len(self.workers) < count:
-            if self.broken is not None:
-                raise self.broken
-            changed = self.loop.create_future()
-            watcher = _setter(changed)
-            self._worker_watchers.append(watcher)
-            try:
-                left = None if deadline is None else deadline - clock.monotonic()
-                async with asyncio.timeout(left):
+        try:
+            await self._workers_until(
+                lambda: len(self.workers) >= count, timeout_seconds
+            )
+        except TimeoutError:
+            raise TimeoutError(
+                f"{len(self.workers)} of {count} workers have joined within "
+                f"{timeout_seconds:g} s; the cluster is {self.address.shown}"
+            ) from None
+
+    async def retire_workers(
+        self, names: tuple[str, ...], timeout_seconds: float | None
+    ) -> list[str]:
+        """Let workers leave in good order; return their names when they are gone.
+
+        Raises:
+            UsageError: one of *names* is no worker's.
+            TimeoutError: they have not gone in time; they go on leaving.
+        """
+        retired, unknown = await self.ask("retire", names=names)
+        if unknown:
+            there = ", ".join(seen.name for seen in self.workers.values()) or "none"
+            raise UsageError(
+                f"there is no worker {', '.join(unknown)}; there are: {there}. None was "
+                f"asked to leave"
+            )
+        try:
+            await self._workers_until(
+                lambda: not set(retired) & {w.name for w in self.workers.values()},
+                timeout_seconds,
+            )
+        except TimeoutError:
+            raise TimeoutError(
+                f"{', '.join(retired)}: not all have gone within {timeout_seconds:g} s; "
+                f"they finish what they began, and their data is being moved"
+            ) from None
+        return list(retired)
+
+    async def _workers_until(
+        self, condition: Callable[[], bool], timeout_seconds: float | None
+    ) -> None:
+        async with asyncio.timeout(timeout_seconds):
+            while not condition():
+                if self.broken is not None:
+                    raise self.broken
+                changed = self.loop.create_future()
+                watcher = _setter(changed)
+                self._worker_watchers.append(watcher)
+                try:
                     await changed
-            except TimeoutError:
-                raise TimeoutError(
-                    f"{len(self.workers)} of {count} workers have joined within "
-                    f"{timeout_seconds:g} s; the cluster is {self.address}"
-                ) from None
-            finally:
-                self._worker_watchers.remove(watcher)
+                finally:
+                    self._worker_watchers.remove(watcher)
 
     def _tell_worker_watchers(self) -> None:
         for watcher in list(self._worker_watchers):
@@ -545,54 +577,3 @@ def _setter(future: asyncio.Future[None]) -> Callable[[], None]:
             future.set_result(None)
 
     return done
-
-
-def _merge(outbox: list[Message]) -> list[Message]:
-    """Join single submissions of one function, made one by one, into ranges.
-
-    A loop over ``submit`` then costs the scheduler what a ``map`` costs it.
-    """
-    merged: list[Message] = []
-    run: list[Submit] = []
-    for message in outbox:
-        if (
-            type(message) is Submit
-            and message.n == 1
-            and message.name is None
-            and not message.aligned
-            and not message.whole
-        ):
-            if run and not (
-                message.base == run[-1].base + 1
-                and message.fn == run[0].fn
-                and message.options == run[0].options
-                and len(run) < _MERGED_MAX
-            ):
-                merged.append(_join(run))
-                run = []
-            run.append(message)
-            continue
-        if run:
-            merged.append(_join(run))
-            run = []
-        merged.append(message)
-    if run:
-        merged.append(_join(run))
-    return merged
-
-
-_MERGED_MAX = 1024
-
-
-def _join(run: list[Submit]) -> Submit:
-    if len(run) == 1:
-        return run[0]
-    first = run[0]
-    return Submit(
-        first.base,
-        len(run),
-        first.fn,
-        b"".join(message.sizes for message in run),
-        b"".join(message.data for message in run),
-        first.options,
-    )

@@ -26,7 +26,7 @@ from covey.serde.mapped import read_value
 from covey.serde.packing import loads_pack
 from covey.serde.values import loads_inline, refuse_pickle
 from covey.wire.base import Extent, Failure
-from covey.wire.client_link import Cancel, Release, Retry
+from covey.wire.client_link import Cancel, Detach, Release, Retry
 
 Errors = Literal["raise", "skip", "return"]
 
@@ -150,9 +150,22 @@ class Session:
         def on_done() -> None:
             call()
             if countdown:
-                countdown[0].stop()
+                # Taken out, so that nothing goes on to hold the future.
+                countdown.pop().stop()
 
         countdown.append(self.countdown([future], on_done))
+
+    def detach(self, futures: Sequence[Future[Any]]) -> None:
+        """Let tasks run to their end, whoever leaves.
+
+        While this client lives it keeps them itself, so that they survive the
+        scheduler, too.
+        """
+        if futures:
+            self.engine.post(Detach(extents_of(future.id for future in futures)))
+        for future in futures:
+            if not future.done():
+                self.watch(future, _keep_until_done)
 
     # Asking.
 
@@ -485,6 +498,10 @@ def _emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:
     for handles in dropped:
         while handles:
             yield handles.pop()
+
+
+def _keep_until_done(future: Future[Any]) -> None:
+    """What is watched is kept; there is nothing else to do."""
 
 
 _FETCH_TRIES = 5

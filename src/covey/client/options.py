@@ -59,3 +59,8 @@ def options_of(
     return Options(
         priority, retries, float(seconds), amounts, names, allow_other_workers
     )
+
+
+def names_of(workers: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of workers, of which a user gave one or several."""
+    return (workers,) if isinstance(workers, str) else tuple(workers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -59,6 +60,7 @@ class EmbeddedCluster:
         self.workers: list[WorkerAgent] = []
         self._certificate: Certificate | None = None
         self._left = 0
+        self._closing: set[asyncio.Future[None]] = set()
 
     def end(self, reason: str = "") -> None:
         """Let the cluster end."""
@@ -102,7 +104,7 @@ class EmbeddedCluster:
             version=VERSION,
             setup=setup,
             memory=MemoryPlan(limit, 1 / machines, plan["spill_directory"]),
-            on_quit=self._worker_quits,
+            on_quit=functools.partial(self._worker_quits, number),
             make_runner=self._make_runner,
         )
         self.workers.append(worker)
@@ -125,10 +127,15 @@ class EmbeddedCluster:
         worker.attach(self.server.attach_worker(introduction, worker.on_messages))
         await starting
 
-    def _worker_quits(self, reason: str) -> None:
+    def _worker_quits(self, number: int, reason: str) -> None:
         self._left += 1
         if reason or self._left == len(self.workers):
             self.end(reason)
+            return
+        # It has left in good order; the others go on.
+        closing = asyncio.ensure_future(self.workers[number].close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def first_runner(self) -> None:
         """Wait until some runner is ready.

@@ -16,6 +16,7 @@ from covey.scheduler.core import (
     submitting,
     transitions,
     watching,
+    workers,
 )
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import want
@@ -216,6 +217,8 @@ def _answer(state: SchedulerState, message: Ask) -> Any:
             return overview.overview(state)
         case "logs":
             return overview.logs(state, message.extents)
+        case "retire":
+            return workers.retire_named(state, message.names)
         case "explain":
             if message.names:
                 return explain.named(state, message.names[0])

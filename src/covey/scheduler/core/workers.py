@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId
 from covey.payload import Pack
@@ -317,6 +319,24 @@ def retire(state: SchedulerState, worker: Worker) -> None:
     if surplus > 0 and not worker.returning:
         worker.returning = True
         state.send(worker.peer, Return(surplus))
+
+
+def retire_named(
+    state: SchedulerState, names: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Let the workers of these names or addresses leave; all of them, or none.
+
+    Returns:
+        The names of those that leave, and what names nobody.
+    """
+    chosen = {n: [w for w in state.workers.values() if n in w.names] for n in names}
+    unknown = [name for name, found in chosen.items() if not found]
+    leaving = [worker for found in chosen.values() for worker in found]
+    if unknown:
+        return [], unknown
+    for worker in leaving:
+        retire(state, worker)
+    return [worker.name for worker in leaving], []
 
 
 def _requeue_elsewhere(state: SchedulerState, worker: Worker) -> None:
