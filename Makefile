@@ -94,6 +94,19 @@ $(PEERS)/.stamp-peers: pyproject.toml
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '.[peers]'
 	@touch $@
 
+WEB := src/covey/dashboard/web
+
+web:
+	@command -v npm > /dev/null || { \
+	    echo "The page is built with Node 20 or newer, and there is none here." >&2; exit 1; }
+	cd $(WEB) && npm ci --no-audit --no-fund && npm run build
+
+browser: $(VENV)/.stamp-test $(VENV)/.stamp-browser
+	$(BIN)/pytest -q -m browser tests/browser
+
+screenshots: $(VENV)/.stamp-test $(VENV)/.stamp-browser
+	$(PY) tests/browser/screenshots.py docs/images
+
 docs: $(VENV)/.stamp-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"

@@ -12,6 +12,15 @@ import click
 from covey.cli.inspection import config, doctor, status, stop
 from covey.cli.roles import run_script, scheduler, start, worker
 from covey.cli.token import token
+from covey.cli.watching import (
+    dashboard,
+    export,
+    logs,
+    report,
+    tasks,
+    trace,
+    workers,
+)
 from covey.errors import ClusterError, CoveyError, UsageError
 from covey.version import VERSION
 
@@ -28,15 +37,8 @@ def group() -> None:
 
 
 for _command in (
-    scheduler,
-    worker,
-    start,
-    run_script,
-    status,
-    stop,
-    doctor,
-    config,
-    token,
+    *(scheduler, worker, start, run_script, status, stop, doctor, config, token),
+    *(dashboard, tasks, workers, logs, report, trace, export),
 ):
     group.add_command(_command)
 

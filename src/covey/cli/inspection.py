@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
     from covey.client.client import Client
 
 
-def _client(address: str | None) -> Client:
+def client_of(address: str | None) -> Client:
+    """Return a client of the cluster at *address*, or of the only one there is.
+
+    Raises:
+        UsageError: there is none, or several.
+    """
     from covey.cli.where import connection_of
     from covey.client.client import Client
 
@@ -25,31 +31,43 @@ def _client(address: str | None) -> Client:
 @click.command()
 @click.argument("address", required=False)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
-def status(address: str | None, output: str) -> None:
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+def status(address: str | None, output: str, watch: bool) -> None:
     """Show workers, tasks and counters of a cluster.
 
     \b
     covey status
     covey status 127.0.0.1:8786 -o json
+    covey status --watch
     """
+    with client_of(address) as client:
+        while True:
+            info = client.scheduler_info()
+            if watch and sys.stdout.isatty():
+                click.clear()
+            click.echo(json.dumps(info) if output == "json" else _status_text(info))
+            if not watch:
+                return
+            time.sleep(1.0)
+
+
+def _status_text(info: dict[str, Any]) -> str:
     from covey.client.memory import memory_table
 
-    with _client(address) as client:
-        info = client.scheduler_info()
-    if output == "json":
-        click.echo(json.dumps(info))
-        return
-    click.echo(f"scheduler {info['address']}")
-    click.echo(f"{'worker':24} {'slots':>5} {'tasks':>7} {'stored':>10}  host")
-    for worker in info["workers"]:
-        click.echo(
-            f"{worker['name']:24.24} {worker['slots']:5} {worker['assigned']:7} "
-            f"{format_bytes(worker['stored_bytes']):>10}  {worker['host']}"
-        )
+    lines = [f"scheduler {info['address']}"]
+    if info["dashboard"]:
+        lines.append("dashboard: `covey dashboard` prints a link")
+    lines.append(f"{'worker':24} {'slots':>5} {'tasks':>7} {'stored':>10}  host")
+    lines += [
+        f"{worker['name']:24.24} {worker['slots']:5} {worker['assigned']:7} "
+        f"{format_bytes(worker['stored_bytes']):>10}  {worker['host']}"
+        for worker in info["workers"]
+    ]
     if table := memory_table(info):
-        click.echo(f"memory\n{table}")
+        lines.append(f"memory\n{table}")
     tasks = ", ".join(f"{n:,} {state}" for state, n in info["tasks"].items() if n)
-    click.echo(f"tasks: {tasks or 'none'}")
+    lines.append(f"tasks: {tasks or 'none'}")
+    return "\n".join(lines)
 
 
 @click.command()
@@ -61,7 +79,7 @@ def stop(address: str | None) -> None:
     covey stop
     covey stop 127.0.0.1:8786
     """
-    _client(address).shutdown()
+    client_of(address).shutdown()
 
 
 @click.command()
@@ -125,7 +143,7 @@ def _connection(address: str) -> tuple[bool, str]:
     from covey.errors import CoveyError
 
     try:
-        with _client(address) as client:
+        with client_of(address) as client:
             answer: Any = client.submit(sum, [1, 2]).result(timeout=10)
             return answer == 3, f"{client!r} answers, and runs a task"
     except (CoveyError, TimeoutError) as error:

@@ -35,8 +35,13 @@ if TYPE_CHECKING:
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Write down what happens."
 )
-@click.option("--no-dashboard", is_flag=True, help="Accepted; there is none yet.")
-@click.option("--dashboard-address", help="Accepted; there is none yet.")
+@click.option("--no-dashboard", is_flag=True, help="Let nobody watch by browser.")
+@click.option(
+    "--dashboard-address",
+    default=":8787",
+    show_default=True,
+    help="Where the dashboard listens, on loopback.",
+)
 def scheduler(
     host: str | None,
     port: int | None,
@@ -45,7 +50,7 @@ def scheduler(
     print_join_string: str | None,
     record: Path | None,
     no_dashboard: bool,
-    dashboard_address: str | None,
+    dashboard_address: str,
 ) -> None:
     """Run a scheduler until it is stopped.
 
@@ -62,12 +67,9 @@ def scheduler(
     from covey.net.addresses import Address
     from covey.net.tls import IN_CLEAR
 
-    del no_dashboard
     settings = config.get().scheduler
     host = settings.host if host is None else host
     port = settings.port if port is None else port
-    if dashboard_address:
-        click.echo("covey: this version has no dashboard yet", err=True)
     address = Address(host, port, "")
     certificate = cover(address, in_clear=insecure)
 
@@ -83,8 +85,20 @@ def scheduler(
         elif certificate is not None:
             click.echo("covey token show  prints the join string for other machines")
 
+    def announce_dashboard(link: str, problem: str) -> None:
+        if problem:
+            click.echo(f"covey: {problem}", err=True)
+        else:
+            click.echo(f"dashboard at {link}")
+
     serving = roles.serve_scheduler(
-        address, certificate, connection_file, announce, record
+        address,
+        certificate,
+        connection_file,
+        announce,
+        record,
+        None if no_dashboard else dashboard_address,
+        announce_dashboard,
     )
     reason = roles.run(serving)
     if reason:

@@ -20,6 +20,7 @@ from covey.client.resolve import Target, resolve_target
 from covey.client.submission import Submitter
 from covey.client.writing import Functions, Serializer, Writing
 from covey.errors import UsageError
+from covey.net.join_string import Connection
 from covey.secret import Secret
 from covey.wire.client_link import Want
 
@@ -91,6 +92,11 @@ class BaseClient:
         return str(self._engine.address)
 
     @property
+    def connection(self) -> Connection:
+        """The scheduler's address and the keys that it was reached with."""
+        return self._target.connection
+
+    @property
     def cluster(self) -> Any:
         """The cluster object this client was made with or made itself, if any."""
         return self._target.cluster
@@ -106,8 +112,23 @@ class BaseClient:
 
     @property
     def dashboard_link(self) -> str | None:
-        """The address of the dashboard, if one was started."""
-        return getattr(self._target.cluster, "dashboard_link", None)
+        """A link to the dashboard, good for one visit; ``None`` if there is none.
+
+        A local cluster starts its dashboard when it is asked for.
+        """
+        if self._target.cluster is not None:
+            link: str | None = getattr(self._target.cluster, "dashboard_link", None)
+            return link
+        secret = self._target.keys.client
+        place = self._session.ask("info").get("dashboard")
+        if not place or secret is None:
+            return None
+        from importlib import import_module
+
+        # A surrounding of ours, one floor up: found by name, when asked for.
+        launch = import_module("covey.dashboard.launch")
+        made: str = launch.link(secret, place)
+        return made
 
     # Submitting.
 

@@ -176,6 +176,11 @@ class Client(BaseClient):
         info["address"] = self.address
         return info
 
+    def overview(self) -> dict[str, Any]:
+        """Return workers, functions and counters: cheap, however many tasks there are."""
+        view: dict[str, Any] = self._session.ask("overview")
+        return view
+
     def explain(self, key: str) -> str:
         """Say in a sentence how the task called *key* stands, whoever submitted it."""
         answer = self._session.ask("explain", names=(key,))

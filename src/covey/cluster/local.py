@@ -38,6 +38,7 @@ from covey.wire.keys import Keys
 
 if TYPE_CHECKING:
     from covey.client.client import Client
+    from covey.dashboard.launch import Dashboard
 
 
 class LocalCluster:
@@ -57,6 +58,8 @@ class LocalCluster:
             all traffic is encrypted, which takes ``covey[tls]``.
         port: which one; 0 takes any free port.
         resources: amounts that each worker offers, for ``resources=``.
+        dashboard_address: where ``dashboard_link`` starts the dashboard; ``None`` means
+            that there is none.
         name: how the worker is called.
 
     Attributes:
@@ -79,9 +82,10 @@ class LocalCluster:
         port: int = 0,
         resources: dict[str, float] | None = None,
         name: str = "local",
-        dashboard_address: str | None = None,
+        dashboard_address: str | None = ":8787",
     ) -> None:
-        del dashboard_address
+        self._dashboard_address = dashboard_address
+        self._dashboard: Dashboard | None = None
         runners, threads = shape(n_workers, threads_per_worker, processes)
         if not 1 <= machines <= runners:
             raise UsageError(
@@ -155,8 +159,25 @@ class LocalCluster:
 
     @property
     def dashboard_link(self) -> str | None:
-        """The address of the dashboard; none is started."""
-        return None
+        """A link to the dashboard, good for one visit; it is started when asked for.
+
+        ``None`` when ``dashboard_address=None`` said that there shall be none.
+
+        Raises:
+            StartFailed: it cannot be started, and why.
+            UsageError: nothing can listen at that address.
+        """
+        if self._dashboard_address is None or self._closed:
+            return None
+        if self._dashboard is None or not self._dashboard.alive:
+            from covey.dashboard.launch import Dashboard
+
+            dashboard = Dashboard(self.connection, self._dashboard_address)
+            weakref.finalize(self, dashboard.close)
+            dashboard.start()
+            dashboard.wait()
+            self._dashboard = dashboard
+        return self._dashboard.link()
 
     def get_client(self) -> Client:
         """Return a new client of this cluster."""
@@ -168,6 +189,8 @@ class LocalCluster:
         """End all processes of the cluster.  Idempotent."""
         del timeout
         self._closed = True
+        if self._dashboard is not None:
+            self._dashboard.close()
         self._finalizer()
 
     def __enter__(self) -> Self:

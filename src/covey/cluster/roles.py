@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from covey import clock, config
 from covey.cluster.cover import cover
+from covey.cluster.door import Door, open_door
 from covey.errors import CoveyError, UsageError
 from covey.net.addresses import Address, host_identity
 from covey.net.connect import CONNECT_SECONDS
@@ -75,6 +76,8 @@ async def serve_scheduler(
     connection_file: Path | None,
     announce: Callable[[Connection, Path, bool], None],
     record: Path | None = None,
+    dashboard: str | None = None,
+    announce_dashboard: Callable[[str, str], None] = lambda _, __: None,
 ) -> str:
     """Run a scheduler until it ends; return why, or nothing if it was told to.
 
@@ -84,6 +87,8 @@ async def serve_scheduler(
         connection_file: one more place for the connection file.
         announce: called with the connection, its file, and whether the port moved.
         record: a file to write down in what happens.
+        dashboard: where the dashboard listens, if there shall be one.
+        announce_dashboard: called with a link to it, or with why there is none.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[str] = loop.create_future()
@@ -107,12 +112,21 @@ async def serve_scheduler(
     files = [file_for(listener.address.port)]
     if connection_file is not None:
         files.append(connection_file)
+    door: Door | None = None
     try:
         for path in files:
             write_connection_file(path, connection, life=life)
         announce(connection, files[-1], listener.moved)
+        door, problem = open_door(connection, dashboard)
+        if door is not None:
+            server.core.state.dashboard = door.dashboard.place
+            announce_dashboard(door.dashboard.link(), "")
+        elif problem:
+            announce_dashboard("", problem)
         return await ended
     finally:
+        if door is not None:
+            door.close()
         for path in files:
             remove_connection_file(path, connection)
         reason = ended.result() if ended.done() else ""

@@ -11,6 +11,7 @@ from covey.ids import TaskId
 from covey.scheduler.core import (
     checks,
     explain,
+    graph,
     overview,
     report,
     submitting,
@@ -215,6 +216,8 @@ def _answer(state: SchedulerState, message: Ask) -> Any:
             return overview.cluster_info(state)
         case "overview":
             return overview.overview(state)
+        case "graph":
+            return graph.graph(state)
         case "logs":
             return overview.logs(state, message.extents)
         case "retire":

@@ -37,7 +37,7 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
     """Say how one task stands, and what it waits for.
 
     Returns:
-        ``state`` (a word), ``text`` (a sentence for a human), ``label`` (the
+        ``task`` (its id), ``state`` (a word), ``text`` (a sentence for a human), ``label`` (the
         function), ``seconds`` (in that state), and facts as far as they apply:
         ``worker``, ``workers``, ``inputs``, ``ahead``, ``asks``, ``offers``,
         ``attempts``, ``last_error``, ``expected_seconds``.
@@ -50,6 +50,7 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
             "of it any more",
         }
     answer: dict[str, Any] = {
+        "task": task_id,
         "state": span.state.name.lower(),
         "label": label_of(span),
         "seconds": state.now - span.since,

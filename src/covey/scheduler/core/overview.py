@@ -117,6 +117,7 @@ def cluster_info(state: SchedulerState) -> dict[str, Any]:
     return {
         "cluster": state.cluster,
         "epoch": state.epoch,
+        "dashboard": state.dashboard,
         "workers": [_worker_info(worker) for worker in state.workers.values()],
         "clients": [client.name for client in state.clients.values()],
         "tasks": tasks,

@@ -475,6 +475,8 @@ class SchedulerState:
         self.orphans_until = now + ORPHAN_SECONDS if epoch > 1 else 0.0
         self.outgoing: dict[int, list[Message]] = {}
         self.closing = False
+        #: Where the dashboard listens, for those who ask.
+        self.dashboard = ""
         #: Clients that read the event stream along, by peer: the number of their open
         #: question, 0 if there is none, and the event it asks for.
         self.audience: dict[int, tuple[int, int]] = {}

@@ -1,0 +1,169 @@
+"""Where the model's news comes from: a cluster, or a recording."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from covey import clock
+from covey.client.client import Client
+from covey.dashboard.model import Model
+from covey.errors import CoveyError, UsageError
+from covey.net.join_string import Connection
+from covey.recording import Batch, Head, read
+from covey.wire.base import Message
+from covey.wire.client_link import Cancel, Retry
+
+Status = Literal["live", "reconnecting", "replay"]
+
+#: How often everything is looked at that no event tells.
+REFRESH_SECONDS: Final = 1.0
+
+#: A scheduler that is gone is tried again this often.
+RETRY_SECONDS: Final = 1.0
+
+
+class Feed:
+    """What all feeds have: a model, and what may be asked beyond it."""
+
+    def __init__(self) -> None:
+        self.model = Model()
+        self.status: Status = "reconnecting"
+        self.problem = ""
+
+    async def follow(self, on_news: Callable[[], None]) -> None:
+        """Take in what happens, and call *on_news* after each batch."""
+
+    async def ask(self, topic: str, **fields: Any) -> Any:
+        """Ask the scheduler a question.
+
+        Raises:
+            UsageError: there is nobody to ask.
+        """
+        del topic, fields
+        raise UsageError("this is a recording: nobody can be asked")
+
+    def tell(self, message: Message) -> None:
+        """Tell the scheduler something.
+
+        Raises:
+            UsageError: there is nobody to tell.
+        """
+        del message
+        raise UsageError("this is a recording: nothing can be changed")
+
+    def cancel(self, task: int, reason: str) -> None:
+        """Cancel a task, for everybody."""
+        self.tell(Cancel(((task, 1),), reason))
+
+    def retry(self, task: int) -> None:
+        """Run a failed task once more."""
+        self.tell(Retry(((task, 1),)))
+
+    def close(self) -> None:
+        """Follow no more."""
+
+
+class LiveFeed(Feed):
+    """Follows a cluster; when its scheduler is gone, waits for it to come back."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+        self._client: Client | None = None
+        self._closed = False
+
+    async def follow(self, on_news: Callable[[], None]) -> None:
+        """Take in what happens until ``close`` is called."""
+        while not self._closed:
+            try:
+                self._client = await asyncio.to_thread(self._connect)
+                await self._follow(on_news)
+            except CoveyError as error:
+                self.status, self.problem = "reconnecting", str(error)
+                on_news()
+            finally:
+                self._leave()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _connect(self) -> Client:
+        return Client(
+            self._connection, set_as_default=False, name="dashboard", timeout=2.0
+        )
+
+    async def _follow(self, on_news: Callable[[], None]) -> None:
+        view = await self.ask("overview")
+        if self.model.cluster not in {"", view["cluster"]}:
+            self.model = Model()
+        self.model.begin(Head(clock.wall(), view))
+        self.status, self.problem = "live", ""
+        on_news()
+        refreshing = asyncio.ensure_future(self._refresh())
+        try:
+            while True:
+                first, _, dropped, data, now = await self.ask(
+                    "watch", number=self.model.next_event
+                )
+                events = msgspec.msgpack.decode(data)
+                self.model.take(Batch(first, dropped, now, events))
+                on_news()
+        finally:
+            refreshing.cancel()
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            self.model.refresh(await self.ask("overview"))
+
+    async def ask(self, topic: str, **fields: Any) -> Any:
+        """Ask the scheduler a question."""
+        client = self._client
+        if client is None:
+            raise UsageError(f"the scheduler is not there: {self.problem}")
+        engine = client.session.engine
+        engine.check()
+        return await asyncio.wrap_future(engine.start(engine.ask(topic, **fields)))
+
+    def tell(self, message: Message) -> None:
+        """Tell the scheduler something."""
+        if self._client is None:
+            raise UsageError(f"the scheduler is not there: {self.problem}")
+        self._client.session.engine.post(message)
+
+    def _leave(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._closed = True
+        self._leave()
+
+
+class ReplayFeed(Feed):
+    """Shows a recording, as it stood at its end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.status = "replay"
+        self.model = replay(path)
+
+
+def replay(path: str | Path) -> Model:
+    """Return the model after everything in a recording.
+
+    Raises:
+        UsageError: it is no recording.
+    """
+    model = Model()
+    for record in read(path):
+        if isinstance(record, Head):
+            model.begin(record)
+        else:
+            model.take(record)
+    return model

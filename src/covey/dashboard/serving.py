@@ -1,0 +1,67 @@
+"""Serving the site, in a process of its own or in that of a command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from covey.dashboard.access import Gate
+from covey.dashboard.feed import Feed
+from covey.dashboard.site import Site
+from covey.secret import Secret
+
+
+def serve(
+    feed: Feed,
+    secret: Secret,
+    listening: socket.socket,
+    on_start: Callable[[], None],
+    *,
+    lifeline: bool = False,
+) -> None:
+    """Serve until the process is told to end.
+
+    Args:
+        feed: what is shown.
+        secret: the cluster's, from which codes and cookies are made.
+        listening: a bound socket.
+        on_start: called when the site is served.
+        lifeline: end when the standard input does.
+    """
+
+    async def run() -> None:
+        site = Site(feed, Gate(secret), listening.getsockname()[1])
+        server = uvicorn.Server(
+            uvicorn.Config(
+                site.app,
+                log_level="error",
+                access_log=False,
+                ws_max_size=1 << 16,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+        def end() -> None:
+            server.should_exit = True
+
+        if lifeline:
+            await _watch_lifeline(end)
+        on_start()
+        await server.serve(sockets=[listening])
+
+    asyncio.run(run())
+
+
+async def _watch_lifeline(end: Callable[[], None]) -> None:
+    class Lifeline(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            del exc
+            end()
+
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(Lifeline, os.fdopen(0, "rb", closefd=False))

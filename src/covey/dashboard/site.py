@@ -1,0 +1,305 @@
+"""The site: pages, frames, questions, and the two things that change something.
+
+Everybody is sent the same bytes: a frame is made once for all pages that stand at the
+same place.  Each request passes ``_check`` first: whose Host, which cookie, which right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+)
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from covey.dashboard import bundle, metrics
+from covey.dashboard.access import Gate, Right, host_is_ours, same_origin
+from covey.dashboard.feed import Feed
+from covey.dashboard.trace import trace
+from covey.errors import CoveyError, UsageError
+
+#: Pages are sent what is new at most this often.
+FRAME_SECONDS: Final = 0.2
+
+#: A long poll is answered after so long, even when nothing is new.
+POLL_SECONDS: Final = 10.0
+
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+_REFUSED: Final = """<!doctype html><meta charset=utf-8><title>covey</title>
+<h1>This dashboard does not know you</h1>
+<p>A link is good for one visit. Get a new one: <code>covey dashboard</code> in a shell, or
+<code>client.dashboard_link</code> in Python.</p>"""
+
+#: Not a redirect: the cookie is kept from a visit that another site began, and a page of
+#: our own begins the next one.
+_LET_IN: Final = """<!doctype html><meta charset=utf-8><title>covey</title>
+<meta http-equiv=refresh content="0; url=status"><a href=status>Go on</a>"""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Site:
+    """The web site of one feed.
+
+    Args:
+        feed: what is shown.
+        gate: who is let in.
+        port: where it listens: cookies of several dashboards must not meet.
+        names: further names under which this host is reached.
+    """
+
+    def __init__(
+        self, feed: Feed, gate: Gate, port: int, names: frozenset[str] = frozenset()
+    ) -> None:
+        self.feed = feed
+        self._gate = gate
+        self._cookie = f"covey-{port}"
+        self._names = names
+        self._news = asyncio.Event()
+        self._frames: dict[str, tuple[int, bytes]] = {}
+        self._following: asyncio.Task[None] | None = None
+        self.app = Starlette(
+            routes=[
+                Route("/", self._guard(self._page)),
+                Route("/status", self._guard(self._page)),
+                Route("/app.js", self._guard(self._asset)),
+                Route("/app.css", self._guard(self._asset)),
+                Route("/health", _health),
+                Route("/metrics", self._guard(self._metrics)),
+                Route("/api/frame", self._guard(self._frame)),
+                Route("/api/search", self._guard(self._search)),
+                Route("/api/task", self._guard(self._task)),
+                Route("/api/graph", self._guard(self._graph)),
+                Route("/api/trace", self._guard(self._trace)),
+                Route("/api/report", self._guard(self._report)),
+                Route("/api/cancel", self._guard(self._cancel), methods=["POST"]),
+                Route("/api/retry", self._guard(self._retry), methods=["POST"]),
+                WebSocketRoute("/api/stream", self._stream),
+            ],
+            lifespan=self._life,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _life(self, app: Any) -> AsyncIterator[None]:
+        del app
+        self._following = asyncio.ensure_future(self.feed.follow(self._on_news))
+        try:
+            yield
+        finally:
+            self._following.cancel()
+            await asyncio.to_thread(self.feed.close)
+
+    def _on_news(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    # Who may.
+
+    def _right(self, connection: HTTPConnection) -> Right | None:
+        return self._gate.right_of(connection.cookies.get(self._cookie, ""))
+
+    def _host_is_ours(self, connection: HTTPConnection) -> bool:
+        return host_is_ours(connection.headers.get("host", ""), self._names)
+
+    def _guard(self, handler: _Handler) -> _Handler:
+        async def guarded(request: Request) -> Response:
+            response = self._check(request)
+            if response is None:
+                try:
+                    response = await handler(request)
+                except CoveyError as error:
+                    response = JSONResponse({"error": str(error)}, 409)
+            response.headers.update(_HEADERS)
+            return response
+
+        return guarded
+
+    def _check(self, request: Request) -> Response | None:
+        """Return the answer to a request that goes no further."""
+        if not self._host_is_ours(request):
+            return PlainTextResponse("not the name of this host", 403)
+        right = self._right(request)
+        code = request.query_params.get("code")
+        if code is not None and right is None:
+            right = self._gate.admit(code)
+            if right is not None:
+                response = HTMLResponse(_LET_IN)
+                response.set_cookie(
+                    self._cookie,
+                    self._gate.cookie(right),
+                    httponly=True,
+                    samesite="strict",
+                )
+                return response
+        if right is None:
+            return HTMLResponse(_REFUSED, 401)
+        if code is not None:
+            return HTMLResponse(_LET_IN)
+        if request.method == "POST":
+            own = same_origin(
+                request.headers.get("origin"), request.headers.get("host", "")
+            )
+            # No form of another site can set a header.
+            if not own or request.headers.get("x-covey") != "act":
+                return PlainTextResponse("not from this page", 403)
+            if right != "act":
+                return JSONResponse({"error": "this link may look, not act"}, 403)
+        return None
+
+    # Pages.
+
+    async def _page(self, request: Request) -> Response:
+        del request
+        try:
+            html = bundle.page().read_text(encoding="utf-8")
+        except UsageError as error:
+            return PlainTextResponse(f"covey: {error}\n", 503)
+        return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
+
+    async def _asset(self, request: Request) -> Response:
+        name = request.url.path.rpartition("/")[2]
+        return FileResponse(bundle.STATIC / name, headers={"Cache-Control": "no-cache"})
+
+    async def _metrics(self, request: Request) -> Response:
+        del request
+        return PlainTextResponse(metrics.text(self.feed.model))
+
+    # Frames.
+
+    def frame(self, cursor: str) -> bytes:
+        """Return what is new since *cursor*, made once for all who stand there."""
+        model = self.feed.model
+        known = self._frames.get(cursor)
+        if known is not None and known[0] == model.version:
+            return known[1]
+        frame = {**model.frame(cursor), "status": self.feed.status}
+        if self.feed.problem:
+            frame["problem"] = self.feed.problem
+        data = _encode(frame)
+        if known is None and len(self._frames) > 32:
+            self._frames.clear()
+        self._frames[cursor] = (model.version, data)
+        return data
+
+    async def _frame(self, request: Request) -> Response:
+        """Answer a long poll."""
+        cursor = request.query_params.get("since", "")
+        if cursor:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._news.wait()
+            await asyncio.sleep(FRAME_SECONDS)
+        return Response(self.frame(cursor), media_type="application/json")
+
+    async def _stream(self, socket: WebSocket) -> None:
+        """Send frames as they come; each goes out when the one before was taken in."""
+        own = same_origin(socket.headers.get("origin"), socket.headers.get("host", ""))
+        if not own or not self._host_is_ours(socket) or self._right(socket) is None:
+            await socket.close()
+            return
+        await socket.accept()
+        try:
+            while True:
+                # The page asks for the next frame by telling where it stands, so a
+                # hidden or slow one is never behind by more than one.
+                cursor = await socket.receive_text()
+                if cursor:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self._news.wait()
+                await socket.send_text(self.frame(cursor).decode())
+                await asyncio.sleep(FRAME_SECONDS)
+        except WebSocketDisconnect:
+            return
+
+    # Questions.
+
+    async def _search(self, request: Request) -> Response:
+        text = request.query_params.get("q", "")[:200]
+        return JSONResponse(self.feed.model.search(text))
+
+    async def _task(self, request: Request) -> Response:
+        key = request.query_params.get("key", "")
+        answer = await self.feed.ask("explain", names=(key,))
+        found: dict[str, Any] = {"key": key, **answer}
+        found["logs"] = [
+            entry for entry in self.feed.model.logs.since(0).events if entry[1] == key
+        ]
+        found["runs"] = self.feed.model.search(key, 50)
+        if "task" in found:
+            found["task"] = f"{found['task']:x}"
+        for source in found.get("inputs", ()):
+            source.pop("base")
+        return Response(_encode(found), media_type="application/json")
+
+    async def _graph(self, request: Request) -> Response:
+        del request
+        answer = await self.feed.ask("graph")
+        return Response(_encode(answer), media_type="application/json")
+
+    async def _trace(self, request: Request) -> Response:
+        del request
+        return Response(
+            json.dumps(trace(self.feed.model)),
+            media_type="application/json",
+            headers={"Content-Disposition": 'attachment; filename="covey-trace.json"'},
+        )
+
+    async def _report(self, request: Request) -> Response:
+        del request
+        frame = {**self.feed.model.frame(""), "status": "replay"}
+        return HTMLResponse(
+            bundle.report(frame, "covey report"),
+            headers={"Content-Disposition": 'attachment; filename="covey-report.html"'},
+        )
+
+    # Acting.
+
+    async def _cancel(self, request: Request) -> Response:
+        task = await self._named(request)
+        self.feed.cancel(task, "from the dashboard")
+        return JSONResponse({"ok": True})
+
+    async def _retry(self, request: Request) -> Response:
+        task = await self._named(request)
+        self.feed.retry(task)
+        return JSONResponse({"ok": True})
+
+    async def _named(self, request: Request) -> int:
+        """Return the task whose key the body of a request gives."""
+        try:
+            body = await request.json()
+            key = str(body["key"])
+        except (ValueError, KeyError, TypeError):
+            raise UsageError("the request does not name a task") from None
+        answer = await self.feed.ask("explain", names=(key,))
+        if "task" not in answer:
+            raise UsageError(f"{key}: {answer['text']}")
+        return int(answer["task"])
+
+
+async def _health(request: Request) -> Response:
+    del request
+    return PlainTextResponse("ok\n")

@@ -1,0 +1,36 @@
+import { useState } from "preact/hooks";
+import * as format from "../format";
+import { Key, Panel } from "../parts";
+import { store } from "../store";
+import type { Log } from "../types";
+
+export function Lines({ logs, empty }: { logs: Log[]; empty: string }) {
+  if (!logs.length) return <p class="empty">{empty}</p>;
+  return (
+    <div class="lines" role="log">
+      {logs.map(([at, key, worker, stream, text, leftOut], index) => (
+        // biome-ignore lint: the place in the list is what a line is known by
+        <div class={`line ${stream}`} key={`${at}${index}`}>
+          <time>{format.timeOfDay(at, store.now, store.wall)}</time>
+          <Key name={key} />
+          <small>{worker}</small>
+          <pre>{text.replace(/\n$/, "")}</pre>
+          {leftOut > 0 && <em>{format.count(leftOut)} lines before it were too many</em>}
+        </div>
+      ))}
+    </div>
+  );
+}
+
+export function Logs() {
+  const [text, setText] = useState("");
+  const wanted = text.toLowerCase();
+  const found = store.logs.filter((log) => !wanted || log.slice(1, 5).some((part) => String(part).toLowerCase().includes(wanted)));
+  return (
+    <div class="page">
+      <Panel title="Prints and logs of tasks" extra={<input id="search" type="search" placeholder="filter  ( / )" aria-label="filter logs" value={text} onInput={(event) => setText((event.target as HTMLInputElement).value)} />}>
+        <Lines logs={found.slice(-500).reverse()} empty="No task has printed anything." />
+      </Panel>
+    </div>
+  );
+}
