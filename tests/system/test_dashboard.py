@@ -56,7 +56,8 @@ class Browser:
         return self.ask("GET", path, **headers)
 
     def frame(self):
-        answer, text = self.get("/api/frame")
+        # As one who has seen nothing, and waits for news.
+        answer, text = self.get("/api/frame?since=0.0.0.0.0")
         assert answer.status == 200, text
         return json.loads(text)
 
@@ -105,6 +106,8 @@ def test_it_shows_counts_errors_prints_and_tasks(client, browser):
 
 def test_acting_needs_its_right(client, browser):
     impossible = client.submit(abs, 1, workers=["nobody"], allow_other_workers=False)
+    # From here on the scheduler knows it.
+    assert "nobody" in impossible.explain()
     view = Browser(client.dashboard_link.replace("code=act", "code=view"))
     assert view.visited[0].status == 401, "a right cannot be changed"
     key = impossible.key
@@ -175,8 +178,11 @@ def test_a_killed_dashboard_is_started_again(client):
     os.kill(client.cluster._dashboard.pid, signal.SIGKILL)
     client.cluster._dashboard._process.wait(20)
     assert client.submit(abs, -1).result(20) == 1
-    assert Browser(client.dashboard_link).frame()["totals"]["workers"] == 1
-    client.cluster._dashboard.close()
+    try:
+        again = Browser(client.dashboard_link)
+        assert again.until(lambda f: f["totals"]["workers"] == 1)
+    finally:
+        client.cluster._dashboard.close()
 
 
 def test_the_scheduler_opens_its_door_to_the_first_visitor(tmp_path):
