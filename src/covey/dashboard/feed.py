@@ -11,12 +11,11 @@ import msgspec
 
 from covey import clock
 from covey.client.client import Client
+from covey.client.future import Future
 from covey.dashboard.model import Model
 from covey.errors import CoveyError, UsageError
 from covey.net.join_string import Connection
 from covey.recording import Batch, Head, read
-from covey.wire.base import Message
-from covey.wire.client_link import Cancel, Retry
 
 Status = Literal["live", "reconnecting", "replay"]
 
@@ -47,22 +46,14 @@ class Feed:
         del topic, fields
         raise UsageError("this is a recording: nobody can be asked")
 
-    def tell(self, message: Message) -> None:
-        """Tell the scheduler something.
+    def act(self, task: int, do: Callable[[Future[Any]], object]) -> None:
+        """Do something with a task.
 
         Raises:
-            UsageError: there is nobody to tell.
+            UsageError: there is no scheduler that could be told.
         """
-        del message
+        del task, do
         raise UsageError("this is a recording: nothing can be changed")
-
-    def cancel(self, task: int, reason: str) -> None:
-        """Cancel a task, for everybody."""
-        self.tell(Cancel(((task, 1),), reason))
-
-    def retry(self, task: int) -> None:
-        """Run a failed task once more."""
-        self.tell(Retry(((task, 1),)))
 
     def close(self) -> None:
         """Follow no more."""
@@ -128,11 +119,17 @@ class LiveFeed(Feed):
         engine.check()
         return await asyncio.wrap_future(engine.start(engine.ask(topic, **fields)))
 
-    def tell(self, message: Message) -> None:
-        """Tell the scheduler something."""
-        if self._client is None:
+    def act(self, task: int, do: Callable[[Future[Any]], object]) -> None:
+        """Do something with a task, whoever submitted it."""
+        client = self._client
+        if client is None:
             raise UsageError(f"the scheduler is not there: {self.problem}")
-        self._client.session.engine.post(message)
+        # A client may do as it likes with what it holds, and we have the secret that
+        # makes us hold anything.
+        token = self._connection.keys.token(task)
+        future = client.future_of(task, "task", None, token)
+        do(future)
+        future.release()
 
     def _leave(self) -> None:
         client, self._client = self._client, None

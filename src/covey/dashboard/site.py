@@ -279,12 +279,12 @@ class Site:
 
     async def _cancel(self, request: Request) -> Response:
         task = await self._named(request)
-        self.feed.cancel(task, "from the dashboard")
+        self.feed.act(task, lambda future: future.cancel("from the dashboard"))
         return JSONResponse({"ok": True})
 
     async def _retry(self, request: Request) -> Response:
         task = await self._named(request)
-        self.feed.retry(task)
+        self.feed.act(task, lambda future: future.retry())
         return JSONResponse({"ok": True})
 
     async def _named(self, request: Request) -> int:
