@@ -232,6 +232,8 @@ class SimClient:
         self.number = ClientId(number)
         self.next_task = first_task_id(self.number)
         self.held = set()
+        #: What later messages of a graph may take.
+        self.coming = set()
         self.status = {}
         #: The value that each id must have.
         self.values = {}
@@ -311,7 +313,9 @@ class SimClient:
         )
         return base
 
-    def submit_graph(self, needs, *, fn=1, wanted=None, external=(), options=None):
+    def submit_graph(
+        self, needs, *, fn=1, wanted=None, coming=(), external=(), options=None
+    ):
         """Wish for a graph: *needs* are indices, *external* more ids for each."""
         self.define(fn)
         n = len(needs)
@@ -335,8 +339,10 @@ class SimClient:
                 order=tuple(range(n)),
                 wanted=tuple((base + index, 1) for index in wanted),
                 options=(options or DEFAULT_OPTIONS,),
+                coming=tuple((base + index, 1) for index in coming),
             )
         )
+        self.coming.update(base + index for index in coming)
         return base
 
     def scatter(self, n, *, workers=(), broadcast=False):
@@ -357,11 +363,12 @@ class SimClient:
     def release(self, *extents):
         for base, n in extents:
             self.held.difference_update(range(base, base + n))
+            self.coming.difference_update(range(base, base + n))
         self.say(Release(tuple(extents)))
 
     def release_all(self):
-        if self.held:
-            self.release(*((task, 1) for task in sorted(self.held)))
+        if self.held or self.coming:
+            self.release(*((task, 1) for task in sorted(self.held | self.coming)))
 
     # Hearing.
 

@@ -16,7 +16,7 @@ from scheduler_world import SHARED, World, pack_of
 
 from covey.errors import RemoteProtocolError
 from covey.ids import COUNTER_BITS
-from covey.scheduler.core.machine import Joined, Said
+from covey.scheduler.core.machine import Joined, Left, Said
 from covey.scheduler.core.spans import covering, find, isolate
 from covey.scheduler.core.state import State
 from covey.scheduler.core.workers import LOSSES_MAX
@@ -353,6 +353,32 @@ def test_what_was_detached_runs_to_its_end_and_goes(world, client):
     world.settle()
     world.check_empty()
     assert sum(isinstance(m, Ran) for m in worker.said) >= 1
+
+
+def test_what_a_later_message_takes_is_made_and_kept_until_it_came(world, client):
+    first = client.submit_graph([[], []], wanted=[], coming=[0, 1])
+    world.new_worker()
+    world.settle()
+    made = [world.state.spans[first + i] for i in (0, 1)]
+    assert all(span.state is State.DONE for span in made), "work begins at once"
+    assert not client.notices and first not in client.status, "nobody is told"
+    last = client.submit_graph([[]], external=((first,),))
+    client.release((first, 2))
+    assert first + 1 not in world.state.spans, "nobody takes it: it goes"
+    world.settle()
+    assert client.status[last] == "finished"
+    assert made[0].state is State.RELEASED
+    client.release_all()
+    world.settle()
+    world.check_empty()
+
+
+def test_a_client_that_leaves_amid_a_graph_leaves_nothing(world, client):
+    client.submit_graph([[], [0]], wanted=[], coming=[0, 1])
+    world.new_worker()
+    world.settle()
+    world.step(Left(client.peer))
+    assert not world.state.spans
 
 
 def test_a_failed_want_is_told_once(world, client):

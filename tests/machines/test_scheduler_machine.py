@@ -124,8 +124,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         if self.ranges and data.draw(st.booleans()):
             external[data.draw(st.integers(0, n - 1))] = (self._extent(data, 1)[0],)
         wanted = data.draw(st.sets(st.integers(0, n - 1)))
+        coming = data.draw(st.sets(st.integers(0, n - 1))) - wanted
         base = self._client(index).submit_graph(
-            needs, wanted=wanted, external=tuple(external)
+            needs, wanted=wanted, coming=coming, external=tuple(external)
         )
         self.ranges.append((base, n))
 

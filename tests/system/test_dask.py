@@ -20,7 +20,7 @@ from dask import delayed  # noqa: E402
 
 from covey import AsyncClient, Client, errors  # noqa: E402
 from covey.dask import get  # noqa: E402
-from covey.interop import dask_graph  # noqa: E402
+from covey.interop import dask_graph, dask_messages  # noqa: E402
 
 
 def inc(x):
@@ -97,7 +97,7 @@ def test_functions_of_the_caller_travel_with_the_graph(client):
 
 
 def test_a_graph_in_several_messages(client, monkeypatch):
-    monkeypatch.setattr(dask_graph, "CHUNK_TASKS", 7)
+    monkeypatch.setattr(dask_messages, "CHUNK_TASKS", 7)
     dsk = {("n", i): (inc, i + 1000) for i in range(50)}
     dsk["sum"] = (sum, list(dsk))
     gc.collect()
@@ -116,7 +116,7 @@ def test_intermediates_go_as_soon_as_they_can(client):
 
 
 def test_a_node_that_cannot_travel_leaves_nothing_behind(client, monkeypatch):
-    monkeypatch.setattr(dask_graph, "CHUNK_TASKS", 7)
+    monkeypatch.setattr(dask_messages, "CHUNK_TASKS", 7)
     dsk = {("n", i): (inc, i + 1000) for i in range(50)}
     dsk["bad"] = (operator.add, ("n", 49), threading.Lock())
     with pytest.raises(errors.NotPicklable, match=r"bad\..*lock"):

@@ -10,8 +10,6 @@ import sys
 import cloudpickle
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from covey import errors
 from covey.serde import refs
@@ -163,29 +161,6 @@ def test_a_failing_node_is_named():
 )
 def test_labels_are_without_tokens(key, label):
     assert dask_graph.label_of(key) == label
-
-
-@given(
-    st.dictionaries(
-        st.integers(0, 12), st.sets(st.integers(0, 12), max_size=4), max_size=13
-    )
-)
-def test_a_circle_is_found_if_and_only_if_there_is_one(drawn):
-    graph = {key: {d for d in needs if d in drawn} for key, needs in drawn.items()}
-    # Told apart in another way: whoever reaches itself is in a circle.
-    reach = {key: set(needs) for key, needs in graph.items()}
-    for _ in graph:
-        for key in graph:
-            reach[key] |= {far for near in reach[key] for far in reach[near]}
-    if any(key in reach[key] for key in graph):
-        with pytest.raises(errors.UsageError, match="cycle") as caught:
-            dask_graph.check_cycles(graph)
-        named = str(caught.value).rpartition(": ")[2].split(" -> ")
-        keys = [int(name) for name in named]
-        assert keys[0] == keys[-1]
-        assert all(far in graph[near] for near, far in itertools.pairwise(keys))
-    else:
-        dask_graph.check_cycles(graph)
 
 
 def test_a_runner_needs_no_client_for_dask():

@@ -85,27 +85,31 @@ def follow(annotations: Annotations, dsk: Any, graph: dict[Any, Any]) -> None:
 
 
 class OptionsOf:
-    """The options of tasks: those of the call, and above them the annotations."""
+    """The options of tasks: those of the call, and above them the annotations.
+
+    Attributes:
+        common: of a task that is not annotated.
+        differ: whether there is any other.
+    """
 
     def __init__(self, annotations: Annotations, options: dict[str, Any]) -> None:
         self._annotations = {
             kind: values for kind, values in annotations.items() if kind in _ANNOTATIONS
         }
         self._given = {k: v for k, v in options.items() if k in _OPTIONS}
-        self._common = _options(self._given)
+        self.common = _options(self._given)
+        self.differ = bool(self._annotations)
         self._known: dict[str, Options] = {}
 
     def of(self, key: Any) -> Options:
         """Return how the task of *key* is to be run."""
-        if not self._annotations:
-            return self._common
         chosen = {
             kind: values[key]
             for kind, values in self._annotations.items()
             if key in values
         }
         if not chosen:
-            return self._common
+            return self.common
         # By its text: what is annotated need not be hashable.
         text = repr(chosen)
         known = self._known.get(text)

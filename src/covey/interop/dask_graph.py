@@ -2,46 +2,50 @@
 
 ::
 
-    expression, layers or dict ──materialize──► nodes by key, annotations
-        ──cull, order──► keys, inputs before their users
-        ──number──► task ids          (an alias has the id of what it names)
-        ──pack──► SubmitGraph ...     one message, or several for a large graph
+    expression, layers or dict ──materialize──► values by key, annotations
+        ──lower──► calls, and nodes of dask      (``dask_lowering``)
+        ──cull, order──► keys, inputs before their users      (``dask_order``)
+        ──number──► task ids      (an alias has the id of what it names)
+        ──pack──► SubmitGraph ...      one message, or many for a large graph
 
 Intermediates are wanted by nobody, so each goes as soon as its last user has
-run.  Of a graph in several messages all tasks are wanted until the last message
-has left, for the scheduler forgets what nobody wants or needs.
+run (``dask_messages`` tells how that holds for a graph in many messages).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import gc
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from covey.client.base import BaseClient
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
-from covey.client.fetching import extents_of
 from covey.client.future import Future
 from covey.errors import UsageError
 from covey.ids import TaskId
 from covey.interop import dask_annotations
 from covey.interop.dask_annotations import Annotations, OptionsOf
-from covey.interop.dask_node import Nodes
-from covey.interop.dask_packing import Ref, Shelf, is_large, pack_node
+from covey.interop.dask_lowering import Lowering, Plain
+from covey.interop.dask_messages import Messages
+from covey.interop.dask_node import Named, Nodes
+from covey.interop.dask_order import order
+from covey.interop.dask_packing import Ref, Shelf, is_large, pack_call, pack_node
 from covey.interop.pool import RemoteData
 from covey.serde import refs
 from covey.serde.packing import Packer
-from covey.wire.base import Options
-from covey.wire.client_link import Release, SubmitGraph
+from covey.wire.base import Message
 
-#: A graph with more bytes or tasks than this is sent in several messages.
-CHUNK_BYTES: Final = 4 << 20
-CHUNK_TASKS: Final = 20_000
+#: So many kinds of tasks are told apart by their names.
+LABELS_MAX: Final = 512
+#: The same for tasks of one message that share a table of functions, which each
+#: of these kinds takes a copy of; and how long the table may be for that.
+TABLE_LABELS_MAX: Final = 64
+TABLE_BYTES_MAX: Final = 1 << 14
 
-#: So many kinds of tasks in one message are told apart by their names.
-LABELS_MAX: Final = 64
-#: Each of them takes a copy of the table of functions, which must be small then.
-LABELLED_TABLE_BYTES_MAX: Final = 1 << 14
+#: From so many tasks on, the garbage collector rests while a graph is sent.
+MANY_TASKS: Final = 10_000
 
 
 def futures_of_keys(
@@ -66,9 +70,25 @@ def futures_of_keys(
         keys = dsk.__dask_keys__()
     graph, annotations = _materialize(dsk)
     ingest = _Ingest(client, graph, annotations, options)
-    with client.submitter.writing.chosen():
+    with client.submitter.writing.chosen(), _collector_at_rest(len(graph)):
         futures = ingest.send(list(dict.fromkeys(_flatten(keys))))
     return _shaped(keys, futures)
+
+
+@contextlib.contextmanager
+def _collector_at_rest(tasks: int) -> Iterator[None]:
+    """Spare a large graph the garbage collector, which would go through all of it.
+
+    Without that, a quarter of the time for 50,000 tasks is the collector's.
+    """
+    if tasks < MANY_TASKS or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _materialize(dsk: Any) -> tuple[dict[Any, Any], Annotations]:
@@ -141,33 +161,23 @@ class _Ingest:
         annotations: Annotations,
         options: dict[str, Any],
     ) -> None:
-        from dask._task_spec import convert_legacy_graph
-
         self._client = client
         self._session = client.session
         self._engine = self._session.engine
         self._submitter = client.submitter
         self._shelf = Shelf(self._submitter.bring, self._check_ours)
-        self._options = OptionsOf(annotations, options)
+        self.options = OptionsOf(annotations, options)
         #: The clients whose wishes have arrived, as far as they went before this graph.
         self._awaited: set[Engine] = {self._engine}
-        #: Keys that stand for what is on the cluster already.
+        #: The number of the task that makes the value of a key.
         self._ids: dict[Any, TaskId] = {}
         #: Lives as long as a future of this graph; large constants join it.
         self._holds: list[object] = [self._shelf.holds]
-        rest = {}
-        for key, value in graph.items():
-            future = _future_in(value)
-            if future is None:
-                _refuse_others(key, value)
-                rest[key] = value
-            else:
-                self._check_ours(key, future)
-                self._ids[key] = future.id
-                self._holds.append(future)
-        # Keys that a node may name: those of the graph, and those of futures.
-        self._nodes: dict[Any, Any] = convert_legacy_graph(rest, all_keys=set(graph))
-        self._aliases: dict[Any, Any] = {}
+        self._graph = graph
+        self._lowering = Lowering(graph, self._shelf)
+        self._nodes: dict[Any, Any] = {}
+        self._labels: dict[str, str] = {}
+        self._functions: dict[tuple[int, str], int] = {}
 
     def _check_ours(self, key: Any, future: Future[Any]) -> None:
         """See to it that a future is one of this cluster, which knows it by now."""
@@ -186,81 +196,71 @@ class _Ingest:
 
     def send(self, wanted: list[Any]) -> dict[Any, Future[Any]]:
         """Send what *wanted* needs; return the futures of the wanted keys."""
-        order = self._order(wanted)
-        self._resolve(order)
-        tasks = [key for key in order if key in self._nodes]
-        base = self._engine.new_tasks(max(1, len(tasks)))
-        for index, key in enumerate(tasks):
-            self._ids[key] = base + index
+        ordered = order(wanted, self._needs)
+        names = self._resolve(ordered.keys)
+        places = [at for at, key in enumerate(ordered.keys) if key in self._nodes]
+        base = self._engine.new_tasks(max(1, len(places)))
+        ids, keys = self._ids, ordered.keys
+        for index, at in enumerate(places):
+            ids[keys[at]] = base + index
+        for key, target in names.items():
+            ids[key] = ids[target]
+        for key, ref in self._lowering.refs.items():
+            ref.task = ids.get(key, -1)
         chosen: set[TaskId] = set()
         futures = {key: self._future(key, chosen) for key in wanted}
-        if tasks:
-            message = _Messages(self, tasks, base, chosen)
-            message.send({key: rank for rank, key in enumerate(order)})
+        if places:
+            Messages(self, ordered, places, base, chosen, set(names)).send()
         return futures
 
-    # Order.
+    # What a key needs.
 
-    def _order(self, wanted: list[Any]) -> list[Any]:
-        """Return the keys that are needed, inputs first, in the best order to run."""
-        from dask.order import order
+    def _needs(self, key: Any) -> Iterable[Any]:
+        """Look up what stands for *key*, and return the keys that it takes."""
+        try:
+            value = self._graph[key]
+        except KeyError:
+            raise UsageError(
+                f"the graph has no key {key!r}, but it is asked for, or a task "
+                f"depends on it"
+            ) from None
+        if type(value) is not tuple:
+            future = _future_in(value)
+            if future is not None:
+                self._check_ours(key, future)
+                self._ids[key] = future.id
+                self._holds.append(future)
+                return ()
+            _refuse_others(key, value)
+        node = self._nodes[key] = self._lowering.node(key, value)
+        needs: Iterable[Any] = node.dependencies
+        return needs
 
-        needed = self._cull(wanted)
-        nodes = {key: self._nodes[key] for key in needed if key in self._nodes}
-        if not nodes:
-            return []
-        known = self._ids.keys()
-        dependencies = {
-            key: {d for d in node.dependencies if d not in known}
-            for key, node in nodes.items()
-        }
-        check_cycles(dependencies)
-        ranks = order(nodes, dependencies)
-        return sorted(nodes, key=ranks.__getitem__)
+    def _resolve(self, keys: list[Any]) -> dict[Any, Any]:
+        """Take out what needs no task of its own: other names, and large data.
 
-    def _cull(self, wanted: list[Any]) -> dict[Any, None]:
-        needed: dict[Any, None] = {}
-        todo = list(reversed(wanted))
-        nodes = self._nodes
-        while todo:
-            key = todo.pop()
-            if key in needed:
-                continue
-            needed[key] = None
-            node = nodes.get(key)
-            if node is not None:
-                todo += node.dependencies
-            elif key not in self._ids:
-                raise UsageError(
-                    f"the graph has no key {key!r}, but it is asked for, or a task "
-                    f"depends on it"
-                )
-        return needed
-
-    # Numbers.
-
-    def _resolve(self, order: list[Any]) -> None:
-        """Take out what needs no task of its own: other names, and large data."""
+        Returns:
+            For each other name, what it names, in the order of *keys*.
+        """
         from dask._task_spec import Alias, DataNode
 
-        for key in order:
-            node = self._nodes[key]
+        names: dict[Any, Any] = {}
+        nodes = self._nodes
+        for key in keys:
+            node = nodes.get(key)
+            if type(node) is Plain or node is None:
+                continue
             if isinstance(node, Alias):
-                self._aliases[key] = node.target
+                names[key] = node.target
             elif isinstance(node, DataNode) and is_large(node.value):
                 self._ids[key] = self._shelf.constant(node.value, label_of(key)).id
             else:
                 continue
-            del self._nodes[key]
-
-    def id_of(self, key: Any) -> TaskId:
-        """Return the number of the task that makes the value of *key*."""
-        while key in self._aliases:
-            key = self._aliases[key]
-        return self._ids[key]
+            del nodes[key]
+        return names
 
     def _future(self, key: Any, chosen: set[TaskId]) -> Future[Any]:
-        task = self.id_of(key)
+        task = self._ids[key]
         wish = self._engine.wishes.find(task)
         if wish is not None:
             # On the cluster already, or wanted by another key as well.
@@ -281,111 +281,74 @@ class _Ingest:
 
     # For the messages.
 
-    def pack(self, packer: Packer, key: Any) -> tuple[TaskId, ...]:
-        """Pack the arguments of one task; return what it needs."""
+    def pack(self, packer: Packer, key: Any) -> tuple[tuple[TaskId, ...], int | str]:
+        """Pack the arguments of one task.
+
+        Returns:
+            What it needs, and what runs it: a function by number, or ``Nodes`` with
+            the table of its message, to be shown under this label.
+        """
         node = self._nodes[key]
-        inputs = {name: Ref(self.id_of(name)) for name in node.dependencies}
+        label = self._label(key)
+        if type(node) is Plain:
+            ids = self._ids
+            needs = [ids[name] for name in node.inputs]
+            if node.extras:
+                needs = list(dict.fromkeys([*needs, *node.extras]))
+            more = pack_call(packer, self._shelf, key, node.args, node.kwargs, label)
+            if more is not None:
+                needs.append(more)
+            return tuple(needs), self._function(node, label)
+        inputs = {name: Ref(self._ids[name]) for name in node.dependencies}
         with refs.capture() as found:
-            pack_node(packer, self._shelf, node, inputs, label_of(key))
-        return tuple(dict.fromkeys(found.task_ids))
+            pack_node(packer, self._shelf, node, inputs, label)
+        return tuple(dict.fromkeys(found.task_ids)), label
 
-    def options_of(self, key: Any) -> Options:
-        """Return how one task is to be run."""
-        return self._options.of(key)
+    def _label(self, key: Any) -> str:
+        head = key[0] if type(key) is tuple and key else key
+        if type(head) is not str:
+            return label_of(key)
+        label = self._labels.get(head)
+        if label is None:
+            label = self._labels[head] = label_of(head)
+        return label
 
-    def take_functions(self, labels: list[str]) -> tuple[int, ...]:
-        """Return the numbers of functions that run the nodes packed so far."""
+    def _function(self, plain: Plain, label: str) -> int:
+        function = plain.function
+        number = self._functions.get((id(function), label))
+        if number is None:
+            if len(self._functions) >= LABELS_MAX:
+                label = getattr(function, "__name__", "dask")
+            number = self._functions.get((id(function), label))
+        if number is None:
+            number = self._submitter.number_of(Named(label, function))
+            self._functions[id(function), label] = number
+        return number
+
+    def take_functions(self, chosen: list[int | str]) -> tuple[int, ...]:
+        """Return the numbers of functions that run the tasks packed so far."""
         shelf = self._shelf
-        different = set(labels)
-        if len(different) > LABELS_MAX or (
-            shelf.table_bytes > LABELLED_TABLE_BYTES_MAX and len(different) > 1
-        ):
-            labels = ["dask"] * len(labels)
-            different = {"dask"}
+        labels = {label for label in chosen if type(label) is str}
+        if not labels:
+            return tuple(chosen)  # type: ignore[arg-type]  # there are no labels
+        shared = len(labels) > TABLE_LABELS_MAX or (
+            shelf.table_bytes > TABLE_BYTES_MAX and len(labels) > 1
+        )
         table = tuple(shelf.table)
         shelf.begin_table()
-        number_of: Callable[[Any], int] = self._submitter.number_of
-        numbers = {label: number_of(Nodes(label, table)) for label in different}
-        return tuple([numbers[label] for label in labels])
+        numbers: dict[int | str, int] = {}
+        for label in {"dask"} if shared else labels:
+            numbers[label] = self._submitter.number_of(Nodes(str(label), table))
+        return tuple(
+            [
+                fn if type(fn) is int else numbers["dask" if shared else fn]
+                for fn in chosen
+            ]
+        )
 
-    def post(self, message: SubmitGraph | Release) -> None:
+    def post(self, message: Message) -> None:
         """Hand a message to the I/O thread."""
         self._engine.post(message)
-
-
-class _Messages:
-    """The messages of one graph."""
-
-    def __init__(
-        self,
-        ingest: _Ingest,
-        tasks: list[Any],
-        base: TaskId,
-        chosen: set[TaskId],
-    ) -> None:
-        self._ingest = ingest
-        self._tasks = tasks
-        self._base = base
-        self._chosen = chosen
-        self._several = len(tasks) > CHUNK_TASKS
-        self._packer = Packer()
-        self._needs: list[tuple[TaskId, ...]] = []
-        self._posted = 0
-
-    def send(self, ranks: dict[Any, int]) -> None:
-        """Pack and post all of them."""
-        last = len(self._tasks) - 1
-        needs, packer = self._needs, self._packer
-        try:
-            for index, key in enumerate(self._tasks):
-                needs.append(self._ingest.pack(packer, key))
-                full = len(needs) >= CHUNK_TASKS or (
-                    not len(needs) & 255 and packer.nbytes > CHUNK_BYTES
-                )
-                if full or index == last:
-                    self._several = self._several or index != last
-                    self._post(ranks)
-        finally:
-            # Also when a node cannot be packed: then nobody uses the others.
-            if self._several and self._posted:
-                sent = range(self._base, self._base + self._posted)
-                spare = [task for task in sent if task not in self._chosen]
-                self._ingest.post(Release(extents_of(spare)))
-
-    def _post(self, ranks: dict[Any, int]) -> None:
-        start, count = self._posted, len(self._needs)
-        tasks = self._tasks[start : start + count]
-        functions = self._ingest.take_functions([label_of(key) for key in tasks])
-        pack = self._packer.take()
-        kinds: list[Options] = []
-        choice: list[int] = []
-        for key in tasks:
-            options = self._ingest.options_of(key)
-            if not kinds or options is not kinds[choice[-1]]:
-                if options not in kinds:
-                    kinds.append(options)
-                choice.append(kinds.index(options))
-            else:
-                choice.append(choice[-1])
-        here = range(self._base + start, self._base + start + count)
-        wanted: Iterable[TaskId] = here
-        if not self._several:
-            wanted = [task for task in here if task in self._chosen]
-        self._ingest.post(
-            SubmitGraph(
-                here[0],
-                functions,
-                pack.sizes_bytes(),
-                bytes(pack.data),
-                tuple(self._needs),
-                tuple([ranks[key] for key in tasks]),
-                extents_of(wanted),
-                tuple(kinds),
-                tuple(choice) if len(kinds) > 1 else (),
-            )
-        )
-        self._posted += count
-        self._needs.clear()
 
 
 def label_of(key: Any) -> str:
@@ -396,35 +359,3 @@ def label_of(key: Any) -> str:
     if len(tail) == 12 and text.count("-") >= 5:
         head = text.rsplit("-", 5)[0]
     return head if head and len(tail) >= 8 else text[:80]
-
-
-def check_cycles(dependencies: dict[Any, set[Any]]) -> None:
-    """Raise if the graph goes round in a circle.
-
-    Raises:
-        UsageError: it does; names the keys of one circle.
-    """
-    left = {key: len(sources) for key, sources in dependencies.items()}
-    users: dict[Any, list[Any]] = {}
-    for key, sources in dependencies.items():
-        for source in sources:
-            users.setdefault(source, []).append(key)
-    ready = [key for key, count in left.items() if not count]
-    seen = 0
-    while ready:
-        key = ready.pop()
-        seen += 1
-        for user in users.get(key, ()):
-            left[user] -= 1
-            if not left[user]:
-                ready.append(user)
-    if seen == len(dependencies):
-        return
-    at = next(key for key, count in left.items() if count)
-    path: dict[Any, None] = {}
-    while at not in path:
-        path[at] = None
-        at = next(source for source in dependencies[at] if left[source])
-    circle = list(path)
-    names = [repr(key) for key in [*circle[circle.index(at) :], at]]
-    raise UsageError(f"the graph has a cycle: {' -> '.join(names)}")

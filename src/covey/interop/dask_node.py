@@ -2,7 +2,12 @@
 
 This room is what the runners import, so it knows neither client nor wire.
 
-A node travels as a pickle stream with holes (pickle's *persistent ids*)::
+Most nodes are plain calls (``dask_lowering``)::
+
+    Named(label, function)             the function of all tasks that call it
+      └─ (key, args, kwargs)           the arguments of one task
+
+Another node travels as a pickle stream with holes (pickle's *persistent ids*)::
 
     Nodes(shared)                      one "function" for a whole message of nodes
       └─ (stream, inputs, extras)      the arguments of one node
@@ -19,7 +24,32 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any
+
+
+class Named:
+    """Calls a function, and tells the key of the node where that fails."""
+
+    __slots__ = ("__name__", "function")
+
+    def __init__(self, label: str, function: Callable[..., Any]) -> None:
+        #: How these tasks are called in messages, and whose durations are alike.
+        self.__name__ = label
+        self.function = function
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Named, (self.__name__, self.function))
+
+    def __call__(
+        self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Make the call of the node *key*."""
+        try:
+            return self.function(*args, **kwargs) if kwargs else self.function(*args)
+        except Exception as error:
+            error.add_note(f"in the task {key!r} of a dask graph")
+            raise
 
 
 class _Filler(pickle.Unpickler):

@@ -35,11 +35,15 @@ from covey.serde.values import dumps, mentions_main
 TABLE_ITEMS_MAX: Final = 256
 TABLE_BYTES_MAX: Final = 1 << 18
 
+#: So many functions of one graph are defined by themselves, if none is longer.
+FUNCTIONS_MAX: Final = 256
+FUNCTION_BYTES_MAX: Final = 1 << 16
+
 #: Brings frames to a worker, and returns the future that stands for them.
 Bring = Callable[[list[Buffer], str], Future[Any]]
 
-#: Looks whether a future that stands in the node of that label may be used.
-Check = Callable[[str, Future[Any]], None]
+#: Looks whether a future that stands in that node, by key or label, may be used.
+Check = Callable[[Any, Future[Any]], None]
 
 #: What is never a hole.  Most objects are of these types, so they come first.
 _PLAIN: Final = frozenset(
@@ -75,6 +79,7 @@ class Shelf:
         #: By ``id``; the object is kept, so that the id stays its own.
         self._constants: dict[int, tuple[Any, Future[Any]]] = {}
         self._by_value: dict[int, tuple[Any, int]] = {}
+        self._fitting: dict[int, tuple[Any, bool]] = {}
         self.begin_table()
 
     # The table of functions.
@@ -103,6 +108,10 @@ class Shelf:
         self.table.append(value)
         return place
 
+    def importable(self, value: Any) -> bool:
+        """Say whether a function or class is one that runners can import."""
+        return not self._bytes_by_value(value)
+
     def _bytes_by_value(self, value: Any) -> int:
         """Return how long a function or class is by value; 0 if it can be imported."""
         known = self._by_value.get(id(value))
@@ -117,6 +126,24 @@ class Shelf:
                 nbytes = TABLE_BYTES_MAX + 1
         self._by_value[id(value)] = (value, nbytes)
         return nbytes
+
+    def fits(self, function: Any) -> bool:
+        """Say whether *function* can be defined by itself, for all tasks that call it.
+
+        It cannot if it is large or holds futures, nor if a graph has very many: the
+        scheduler and the runners keep every function for good.
+        """
+        known = self._fitting.get(id(function))
+        if known is not None:
+            return known[1]
+        fits = len(self._fitting) < FUNCTIONS_MAX
+        if fits:
+            try:
+                fits = self._bytes_by_value(function) <= FUNCTION_BYTES_MAX
+            except NotPicklable:
+                fits = False  # The node will be written whole, and tell where it is.
+            self._fitting[id(function)] = (function, fits)
+        return fits
 
     # Constants.
 
@@ -195,6 +222,31 @@ def is_large(value: Any) -> bool:
         and kind.__module__ == "numpy"
         and value.nbytes > LIMIT_BYTES
     )
+
+
+def pack_call(
+    packer: Packer, shelf: Shelf, key: Any, args: Any, kwargs: Any, label: str
+) -> int | None:
+    """Pack what ``Named`` takes to make one call.
+
+    Returns:
+        The id of one more input, if the arguments are too large for a message.
+
+    Raises:
+        NotPicklable: an argument cannot travel; names it.
+    """
+    value = (key, args, kwargs) if kwargs else (key, args)
+    try:
+        frames = packer.add(value, label)
+    except NotPicklable:
+        dumps(args, f"{label}.args")
+        dumps(kwargs, f"{label}.kwargs")
+        raise
+    if frames is None:
+        return None
+    task = shelf.whole(frames, label).id
+    packer.add(Ref(task))
+    return task
 
 
 def pack_node(

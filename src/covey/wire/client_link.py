@@ -56,7 +56,9 @@ class SubmitGraph(Message, frozen=True, tag=3):
 
     Task ``base + i`` calls ``fns[i]``, needs the ids ``needs[i]``, and is
     better run early when ``order[i]`` is low.  Only the tasks in ``wanted``
-    (extents) are kept for the client; the others go when they were used.
+    (extents) are kept for the client; the others go when they were used.  Those in
+    ``coming`` are used by tasks of later messages as well: they are made and kept,
+    though nobody is told of them, until the client releases them.
     """
 
     base: Id
@@ -68,6 +70,7 @@ class SubmitGraph(Message, frozen=True, tag=3):
     wanted: tuple[Extent, ...]
     options: tuple[Options, ...] = (DEFAULT_OPTIONS,)
     options_of: tuple[int, ...] = ()
+    coming: tuple[Extent, ...] = ()
 
 
 class Scatter(Message, frozen=True, tag=4):

@@ -151,7 +151,9 @@ class Ledger:
         if not n:
             return
         entry = self._add(message, base, n)
-        entry.hold_only(message.wanted)
+        # What later messages take is held like what the user holds, until it is
+        # released; by then those who take it are entries, too.
+        entry.hold_only((*message.wanted, *message.coming))
         outside = {
             need
             for needs in message.needs
@@ -244,8 +246,15 @@ class Ledger:
         had: list[Extent] = []
         for entry in self._entries.values():
             for base, n in entry.held_extents():
-                for wish, lo, count, _ in wishes.parts(base, n):
+                at = base
+                for wish, lo, count, offset in wishes.parts(base, n):
+                    if at < base + offset:
+                        wanted.append((at, base + offset - at))
+                    at = base + offset + count
                     report += _sort(wish, lo, count, wanted, had)
+                if at < base + n:
+                    # Nobody has a future of it: a later message will take it.
+                    wanted.append((at, base + n - at))
         detached = [e for entry in self._entries.values() for e in entry.detached]
         report += [Held(wanted=part) for part in _chunks(wanted)]
         report += [Held(had=part) for part in _chunks(had)]

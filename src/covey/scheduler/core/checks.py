@@ -70,6 +70,7 @@ def graph(
         raise RemoteProtocolError("a task of a graph has options that did not come")
     base = message.base
     _within(message.wanted, base, base + n)
+    _within(message.coming, base, base + n)
     for task, needs in enumerate(message.needs, base):
         # So no circle can come in, which would wait for itself for ever.
         if needs and any(task <= need < base + n for need in needs):

@@ -22,7 +22,14 @@ from covey.scheduler.core import (
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import want
 from covey.scheduler.core.spans import covering, inputs_of, isolate, isolate_all
-from covey.scheduler.core.state import DETACHED, Client, SchedulerState, Span, State
+from covey.scheduler.core.state import (
+    COMING,
+    DETACHED,
+    Client,
+    SchedulerState,
+    Span,
+    State,
+)
 from covey.wire.base import Failure, Message
 from covey.wire.client_link import (
     Answer,
@@ -113,10 +120,19 @@ def on_release(state: SchedulerState, client: Client, message: Release) -> None:
     checks.extents(message.extents)
     for base, n in message.extents:
         for span in isolate(state, base, n):
-            if span.base in state.ids_of and client.number in span.wanted:
+            if span in client.coming:
+                _release_coming(state, client, span)
+            elif span.base in state.ids_of and client.number in span.wanted:
                 _release_shared(state, client, span, base, n)
             else:
                 transitions.unwant(state, span, client.number)
+
+
+def _release_coming(state: SchedulerState, client: Client, span: Span) -> None:
+    """All messages have come whose tasks use *span*."""
+    del client.coming[span]
+    for holder in COMING:
+        transitions.unwant(state, span, holder)
 
 
 def _release_shared(
@@ -247,6 +263,8 @@ def leave(state: SchedulerState, client: Client) -> None:
         return
     for span in list(client.wants):
         transitions.unwant(state, span, client.number)
+    for span in list(client.coming):
+        _release_coming(state, client, span)
     state.client_numbers.pop(client.number, None)
     watching.leave(state, client)
 

@@ -337,6 +337,7 @@ class Client:
 
     __slots__ = (
         "away_since",
+        "coming",
         "functions",
         "itself",
         "name",
@@ -361,6 +362,8 @@ class Client:
         #: Whether it says again what another life of the scheduler knew: that is
         #: entered as it was, and nothing of it is wanted until it says what is.
         self.recalling = False
+        #: Tasks that later messages of a graph will use: spans of one.
+        self.coming: dict[Span, None] = {}
         self.workers_told: set[int] = set()
 
 
@@ -406,6 +409,8 @@ LIFE_BITS: Final = 32
 
 #: Holds what was detached: runs to its end though no client may be left.
 DETACHED: Final = ClientId(0)
+#: Holds what a later message of the same graph will use; nobody is told of it.
+COMING: Final = frozenset({ClientId(1)})
 
 #: Holds what returning peers told of, until they have said what they want of it.
 #: It needs nothing: it is always among those that have the value.

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-from covey.ids import TaskId
+from covey.ids import ClientId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core import checks, history, placement, report, transitions
 from covey.scheduler.core.handlers import Handlers
@@ -20,6 +20,7 @@ from covey.scheduler.core.spans import (
     remember,
 )
 from covey.scheduler.core.state import (
+    COMING,
     KEPT,
     NOBODY,
     Client,
@@ -70,16 +71,19 @@ def _new_span(
     at: int,
     options: Options,
     rank: Rank,
-    *,
-    wanted: bool = True,
+    holders: frozenset[ClientId] | None = None,
 ) -> Span:
-    holders = client.itself if wanted else NOBODY
+    """Enter new tasks, held by their client if nothing else is said."""
+    if holders is None:
+        holders = client.itself
     span = Span(base, n, function, pack, at, options, rank, holders)
     if client.recalling:
         # It is wanted when the client has said that it is.
         span.wanted = span.delivered = frozenset({KEPT})
-    elif wanted:
+    elif holders is client.itself:
         client.wants[span] = None
+    elif holders is COMING:
+        client.coming[span] = None
     remember(state, span)
     return span
 
@@ -295,7 +299,15 @@ def on_submit_graph(
     for function, n in Counter(functions).items():
         history.submitted(state, client, message.base, n, function)
     base, end = message.base, message.base + len(functions)
-    wanted = {task for start, n in message.wanted for task in range(start, start + n)}
+    holders_of = {
+        task: holders
+        for holders, extents in (
+            (COMING, message.coming),
+            (client.itself, message.wanted),
+        )
+        for start, n in extents
+        for task in range(start, start + n)
+    }
     spans = []
     options_of = message.options_of or (0,) * len(functions)
     for index, (function, needs, order, choice) in enumerate(
@@ -312,7 +324,7 @@ def on_submit_graph(
             index,
             options,
             _rank(state, options, order),
-            wanted=base + index in wanted,
+            holders_of.get(base + index, NOBODY),
         )
         spans.append(span)
         if needs:

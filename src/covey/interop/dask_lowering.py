@@ -1,0 +1,203 @@
+"""Nodes of a dask graph that are nothing but a call, and most of them are.
+
+A node such as ``(add, "x", 1)`` or ``Task("y", add, TaskRef("x"), 1)`` needs
+nothing of dask in the runner: it travels as a function, sent once, and a tuple
+of arguments in which inputs are refs.  What dask wraps lists of inputs in
+becomes plain lists here.  A node with anything else inside (tasks within tasks,
+objects of the user, functions that travel by value) stays a node.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Container
+from typing import Any, Final
+
+from covey.client.future import Future
+from covey.interop.dask_packing import Ref, Shelf, is_large
+from covey.interop.pool import RemoteData
+from covey.serde.packing import LIMIT_BYTES
+
+#: Values of these types are pickled as they are.
+_ATOMS: Final = frozenset({type(None), complex, slice, type(Ellipsis), range})
+#: And so are these; in a graph by hand, one may be the key of another node.
+_MAYBE_KEYS: Final = frozenset({str, int, float, bool, bytes})
+_FUNCTIONS: Final = (types.FunctionType, types.BuiltinFunctionType, type)
+_CONTAINERS: Final = {"List": list, "Tuple": tuple, "Set": set}
+
+
+class Plain:
+    """A call: what ``Named`` takes in the runner.
+
+    Attributes:
+        function: what is called.
+        args: its arguments, with a ``Ref`` for each input.
+        kwargs: the named ones.
+        inputs: the keys of other nodes that it takes.
+        extras: ids of futures and large constants that it takes.
+    """
+
+    __slots__ = ("args", "extras", "function", "inputs", "kwargs")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.inputs: dict[Any, None] = {}
+        self.extras: list[int] = []
+
+    @property
+    def dependencies(self) -> dict[Any, None]:
+        """The keys that it takes, by the name that nodes of dask have for them."""
+        return self.inputs
+
+
+class _NotPlain(Exception):
+    """There is something in a node that only dask understands."""
+
+
+class Lowering:
+    """Turns the nodes of one graph into calls, where that is all they are.
+
+    Args:
+        all_keys: what a text or number in a graph by hand may be the key of.
+        shelf: keeps large constants.
+    """
+
+    def __init__(self, all_keys: Container[Any], shelf: Shelf) -> None:
+        from dask import _task_spec
+
+        self._spec = _task_spec
+        self._all_keys = all_keys
+        self._shelf = shelf
+        self._key: Any = None
+        #: What stands for the value of a key; its number is filled in later.
+        self.refs: dict[Any, Ref] = {}
+
+    def node(self, key: Any, value: Any) -> Any:
+        """Return what a value of a graph is: a ``Plain`` call, or a node of dask."""
+        spec = self._spec
+        self._key = key
+        try:
+            if type(value) is tuple and value and callable(value[0]):
+                return self._by_hand(value)
+            if type(value) is spec.Task and self._shelf.fits(value.func):
+                return self._of_dask(value)
+        except _NotPlain:
+            pass
+        if isinstance(value, spec.GraphNode):
+            return value
+        node = spec.convert_legacy_task(key, value, self._all_keys)
+        if isinstance(node, spec.GraphNode):
+            return node
+        return spec.DataNode(key, node)
+
+    # Graphs by hand.
+
+    def _by_hand(self, value: tuple[Any, ...]) -> Plain:
+        if not self._shelf.fits(value[0]):
+            raise _NotPlain
+        plain = Plain(value[0])
+        plain.args = tuple([self._hand_made(plain, arg) for arg in value[1:]])
+        return plain
+
+    def _hand_made(self, plain: Plain, value: Any) -> Any:
+        """Return an argument; as dask reads it, a key stands for its value."""
+        kind = type(value)
+        if kind is tuple:
+            if value and callable(value[0]):
+                raise _NotPlain
+            if self._is_key(value):
+                return self._input(plain, value)
+            return tuple([self._hand_made(plain, item) for item in value])
+        if kind in _MAYBE_KEYS:
+            if value in self._all_keys:
+                return self._input(plain, value)
+            return self._sized(plain, value)
+        if kind is list:
+            return [self._hand_made(plain, item) for item in value]
+        return self._other(plain, value)
+
+    def _is_key(self, value: tuple[Any, ...]) -> bool:
+        try:
+            return value in self._all_keys
+        except TypeError:
+            return False  # What cannot be hashed is no key.
+
+    # Graphs of collections.
+
+    def _of_dask(self, task: Any) -> Plain:
+        plain = Plain(task.func)
+        plain.args = tuple([self._argument(plain, arg) for arg in task.args])
+        if task.kwargs:
+            plain.kwargs = {
+                name: self._argument(plain, arg) for name, arg in task.kwargs.items()
+            }
+        return plain
+
+    def _argument(self, plain: Plain, value: Any) -> Any:
+        spec = self._spec
+        kind = type(value)
+        if kind is spec.TaskRef:
+            return self._input(plain, value.key)
+        if kind is spec.Alias:
+            return self._input(plain, value.target)
+        if kind is spec.DataNode:
+            return self._data(plain, value.value)
+        if isinstance(value, spec.Task):
+            container = _CONTAINERS.get(kind.__name__)
+            if container is None and getattr(value.func, "__name__", "") == (
+                "_identity_cast"
+            ):
+                container = value.kwargs.get("typ")
+            if container is not list and container is not tuple:
+                raise _NotPlain
+            return container([self._argument(plain, item) for item in value.args])
+        return self._data(plain, value)
+
+    def _data(self, plain: Plain, value: Any) -> Any:
+        """Return an argument as it is: dask looks for no tasks in it."""
+        kind = type(value)
+        if kind in _MAYBE_KEYS:
+            return self._sized(plain, value)
+        if kind is tuple or kind is list:
+            return kind([self._data(plain, item) for item in value])
+        if kind is dict:
+            return {name: self._data(plain, item) for name, item in value.items()}
+        return self._other(plain, value)
+
+    # Both.
+
+    def _input(self, plain: Plain, key: Any) -> Ref:
+        plain.inputs[key] = None
+        ref = self.refs.get(key)
+        if ref is None:
+            ref = self.refs[key] = Ref(-1)
+        return ref
+
+    def _sized(self, plain: Plain, value: Any) -> Any:
+        if type(value) in {str, bytes} and len(value) > LIMIT_BYTES:
+            return self._constant(plain, value)
+        return value
+
+    def _constant(self, plain: Plain, value: Any) -> Ref:
+        task = self._shelf.constant(value, "constant").id
+        plain.extras.append(task)
+        return Ref(task)
+
+    def _other(self, plain: Plain, value: Any) -> Any:
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if isinstance(value, _FUNCTIONS):
+            if not self._shelf.importable(value):
+                raise _NotPlain
+            return value
+        if kind is Future or kind is RemoteData:
+            future = value if kind is Future else value.future
+            self._shelf.check(self._key, future)
+            plain.extras.append(future.id)
+            return Ref(future.id)
+        if kind.__module__ == "numpy":
+            return self._constant(plain, value) if is_large(value) else value
+        raise _NotPlain

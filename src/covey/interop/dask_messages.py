@@ -1,0 +1,173 @@
+"""A large graph in many messages: work begins with the first of them.
+
+Tasks leave in the order in which they had best run.  The scheduler forgets what
+nobody wants or needs, and who needs a task may come in a later message: so each
+message names the tasks that are still to be used (``coming``), and as soon as
+the last user of such a task has left as well, the task is released::
+
+    SubmitGraph(a b c)   coming: a            a is used by c and by e
+    SubmitGraph(d e f)   Release(a)
+
+So an intermediate of a large graph goes as early as that of a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from covey.client.fetching import extents_of
+from covey.ids import TaskId
+from covey.interop.dask_annotations import OptionsOf
+from covey.interop.dask_order import Order
+from covey.serde.packing import Packer
+from covey.wire.base import Message, Options
+from covey.wire.client_link import Release, SubmitGraph
+
+#: A graph with more tasks or bytes than this leaves in several messages.  The
+#: scheduler takes one in without a pause, and shall not stall meanwhile.
+CHUNK_TASKS: Final = 2048
+CHUNK_BYTES: Final = 1 << 20
+
+
+class Ingest(Protocol):
+    """What packs the tasks of a graph, and sends messages."""
+
+    options: OptionsOf
+
+    def pack(self, packer: Packer, key: Any) -> tuple[tuple[TaskId, ...], int | str]:
+        """Pack one task; return what it needs and what runs it."""
+
+    def take_functions(self, chosen: list[int | str]) -> tuple[int, ...]:
+        """Return the numbers of functions for what was packed."""
+
+    def post(self, message: Message) -> None:
+        """Send a message."""
+
+
+class Messages:
+    """The messages of one graph.
+
+    Args:
+        ingest: packs and sends.
+        ordered: the keys of the graph in order, and which take which.
+        places: where in that order the tasks are; the rest needs no task.
+        base: the number of the first task; the others follow.
+        chosen: the tasks that somebody holds futures of.
+        names: the keys that are other names of what they take.
+    """
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        ordered: Order,
+        places: Sequence[int],
+        base: TaskId,
+        chosen: set[TaskId],
+        names: set[Any],
+    ) -> None:
+        self._ingest = ingest
+        self._keys = ordered.keys
+        self._places = places
+        self._base = base
+        self._chosen = chosen
+        self._last = (
+            _last_uses(ordered, names) if len(places) > 1 else [0] * len(ordered.keys)
+        )
+        #: Tasks that left as ``coming``, each with the place of its last user.
+        self._coming: list[tuple[int, TaskId]] = []
+        self._packer = Packer()
+        self._needs: list[tuple[TaskId, ...]] = []
+        self._functions: list[int | str] = []
+        self._posted = 0
+
+    def send(self) -> None:
+        """Pack and post all of them."""
+        needs, functions, packer = self._needs, self._functions, self._packer
+        keys, places = self._keys, self._places
+        pack = self._ingest.pack
+        try:
+            for at in places:
+                taken, function = pack(packer, keys[at])
+                needs.append(taken)
+                functions.append(function)
+                count = len(needs)
+                if count >= CHUNK_TASKS or (
+                    not count & 63 and packer.nbytes > CHUNK_BYTES
+                ):
+                    self._post()
+            if needs:
+                self._post()
+        finally:
+            # Also when a node cannot be packed: then nobody uses the others.
+            self._release(len(keys))
+
+    def _post(self) -> None:
+        start, count = self._posted, len(self._needs)
+        places = self._places[start : start + count]
+        pack = self._packer.take()
+        kinds, choice = self._options(places)
+        first, end = self._base + start, places[-1]
+        chosen, last = self._chosen, self._last
+        coming = [
+            (last[at], task)
+            for task, at in enumerate(places, first)
+            if last[at] > end and task not in chosen
+        ]
+        self._ingest.post(
+            SubmitGraph(
+                first,
+                self._ingest.take_functions(self._functions),
+                pack.sizes_bytes(),
+                bytes(pack.data),
+                tuple(self._needs),
+                tuple(range(count)),
+                extents_of([t for t in range(first, first + count) if t in chosen]),
+                kinds,
+                choice,
+                extents_of([task for _, task in coming]),
+            )
+        )
+        self._posted += count
+        self._needs.clear()
+        self._functions.clear()
+        self._coming += coming
+        self._release(end)
+
+    def _options(
+        self, places: Sequence[int]
+    ) -> tuple[tuple[Options, ...], tuple[int, ...]]:
+        """Return the options there are, and which of them each task has."""
+        options = self._ingest.options
+        if not options.differ:
+            return (options.common,), ()
+        kinds: list[Options] = []
+        choice: list[int] = []
+        for at in places:
+            mine = options.of(self._keys[at])
+            if mine not in kinds:
+                kinds.append(mine)
+            choice.append(kinds.index(mine))
+        return tuple(kinds), tuple(choice)
+
+    def _release(self, end: int) -> None:
+        """Release what was to come, once all users up to *end* have left."""
+        over = [task for last, task in self._coming if last <= end]
+        if over:
+            self._coming = [entry for entry in self._coming if entry[0] > end]
+            self._ingest.post(Release(extents_of(over)))
+
+
+def _last_uses(ordered: Order, names: set[Any]) -> list[int]:
+    """Return, for each place in the order, that of its last user."""
+    last = [0] * len(ordered.keys)
+    for at, sources in enumerate(ordered.inputs):
+        for source in sources:
+            last[source] = at
+    if names:
+        for at in range(len(last) - 1, -1, -1):
+            if ordered.keys[at] in names:
+                # Who takes the other name takes what it names.
+                for source in ordered.inputs[at]:
+                    last[source] = max(last[source], last[at])
+    return last

@@ -1,0 +1,190 @@
+"""In which order the tasks of a graph had best run, so that little is in memory.
+
+Depth first: what one result needs is made before anything for the next one is.
+Where a task takes several inputs, the one that needs most room while it is made
+comes first.  Beyond that, two rules for values that several tasks take:
+
+* when all but one of its users have run, the last one goes at once, if it can
+  (``x.mean()`` and ``x.std()`` take turns on the chunks of ``x``);
+* what was computed and is only taken apart is taken apart at once (the parts of
+  a shuffle), and need not be kept whole.
+
+Every step is linear in the number of tasks and inputs, for a graph may have a
+million of them; ``dask.order`` looks further ahead and takes its time for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from covey.errors import UsageError
+
+#: What takes more inputs than this is not looked at closely: it would take long.
+_NEAR_INPUTS: Final = 8
+
+
+class Order:
+    """Tasks by number, inputs before their users.
+
+    Attributes:
+        keys: the keys, in a good order to run.
+        inputs: for each of them, the places in *keys* of what it takes.
+    """
+
+    __slots__ = ("inputs", "keys")
+
+    def __init__(self, keys: list[Any], inputs: list[list[int]]) -> None:
+        self.keys = keys
+        self.inputs = inputs
+
+
+def order(wanted: Iterable[Any], needs: Callable[[Any], Iterable[Any]]) -> Order:
+    """Return what *wanted* leads to, in the order in which to run it.
+
+    Args:
+        wanted: keys; what comes first is made first.
+        needs: returns the keys that a key takes.
+
+    Raises:
+        UsageError: the graph goes round in a circle; names its keys.
+    """
+    wanted = list(wanted)
+    keys, number, inputs = _numbered(wanted, needs)
+    sequence = _Sequencer(inputs).run([number[key] for key in wanted])
+    place = [0] * len(keys)
+    for at, index in enumerate(sequence):
+        place[index] = at
+    return Order(
+        [keys[index] for index in sequence],
+        [[place[i] for i in inputs[index]] for index in sequence],
+    )
+
+
+def _numbered(
+    wanted: list[Any], needs: Callable[[Any], Iterable[Any]]
+) -> tuple[list[Any], dict[Any, int], list[list[int]]]:
+    """Number what is needed, inputs before their users."""
+    keys: list[Any] = []
+    inputs: list[list[int]] = []
+    #: A key that is still being looked into has no number yet: -1.
+    number: dict[Any, int] = {}
+    for root in wanted:
+        if root in number:
+            continue
+        number[root] = -1
+        taken = list(needs(root))
+        todo = [(root, taken, iter(taken))]
+        while todo:
+            key, taken, rest = todo[-1]
+            for source in rest:
+                known = number.get(source)
+                if known is None:
+                    number[source] = -1
+                    below = list(needs(source))
+                    todo.append((source, below, iter(below)))
+                    break
+                if known < 0:
+                    raise _circle([step[0] for step in todo], source)
+            else:
+                todo.pop()
+                number[key] = len(keys)
+                keys.append(key)
+                inputs.append([number[source] for source in taken])
+    return keys, number, inputs
+
+
+def _circle(path: list[Any], key: Any) -> UsageError:
+    names = [repr(step) for step in [*path[path.index(key) :], key]]
+    return UsageError(f"the graph has a cycle: {' -> '.join(names)}")
+
+
+def _by_room(inputs: list[list[int]]) -> list[int]:
+    """Put of each task's inputs the one first that needs most room; return the rooms.
+
+    The room for a task is counted as if no input had another user: with the
+    results of some inputs at hand, the next one is made.
+    """
+    room = [1] * len(inputs)
+    for index, sources in enumerate(inputs):
+        if len(sources) == 1:
+            room[index] = room[sources[0]]
+        elif sources:
+            sources.sort(key=room.__getitem__, reverse=True)
+            # As many as there are, at the end; more while the first ones are made.
+            most = len(sources)
+            for at, source in enumerate(sources):
+                if room[source] == 1:
+                    break
+                most = max(most, room[source] + at)
+            room[index] = most
+    return room
+
+
+class _Sequencer:
+    """Brings numbered tasks into the order in which to run them."""
+
+    def __init__(self, inputs: list[list[int]]) -> None:
+        self._inputs = inputs
+        self._room = _by_room(inputs)
+        self._users: list[list[int]] = [[] for _ in inputs]
+        for index, sources in enumerate(inputs):
+            for source in sources:
+                self._users[source].append(index)
+        self._missing = [len(sources) for sources in inputs]
+        #: How many users of each have yet to run, and the sum of their numbers: when
+        #: one is left, that is its number.
+        self._left = [len(users) for users in self._users]
+        self._rest = [sum(users) for users in self._users]
+        self._done = bytearray(len(inputs))
+
+    def run(self, wanted: list[int]) -> list[int]:
+        """Return the order, which begins with what the first of *wanted* needs."""
+        sequence: list[int] = []
+        inputs, missing, done = self._inputs, self._missing, self._done
+        for root in wanted:
+            todo = [root]
+            while todo:
+                index = todo[-1]
+                if done[index]:
+                    todo.pop()
+                elif missing[index]:
+                    todo += [s for s in reversed(inputs[index]) if not done[s]]
+                else:
+                    todo.pop()
+                    done[index] = 1
+                    sequence.append(index)
+                    self._go_on(index, todo)
+        return sequence
+
+    def _go_on(self, index: int, todo: list[int]) -> None:
+        """*index* has run: add to *todo* what should follow before anything else."""
+        missing, left, rest = self._missing, self._left, self._rest
+        sources, users = self._inputs[index], self._users[index]
+        for user in users:
+            missing[user] -= 1
+        for source in sources:
+            left[source] -= 1
+            rest[source] -= index
+            if left[source] == 1 and self._is_near(rest[source]):
+                todo.append(rest[source])
+        if len(users) == 1:
+            if not missing[users[0]]:
+                todo.append(users[0])
+        elif sources and not any(missing[user] for user in users):
+            todo += reversed(users)
+        else:
+            todo += [user for user in users if not missing[user] and self._frees(user)]
+
+    def _is_near(self, index: int) -> bool:
+        """Whether a task can run, or lacks only what takes next to no room."""
+        if not self._missing[index]:
+            return True
+        inputs = self._inputs[index]
+        return len(inputs) <= _NEAR_INPUTS and all(
+            self._done[source] or self._room[source] == 1 for source in inputs
+        )
+
+    def _frees(self, index: int) -> bool:
+        """Whether some input goes when this task has run."""
+        return any(self._left[source] == 1 for source in self._inputs[index])

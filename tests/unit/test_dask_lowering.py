@@ -1,0 +1,117 @@
+"""Nodes of dask as plain calls: the same values as dask gives them."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+dask = pytest.importorskip("dask")
+
+from dask import _task_spec as spec  # noqa: E402  (only where dask is)
+
+from covey.interop.dask_lowering import Lowering, Plain  # noqa: E402
+from covey.interop.dask_packing import Shelf  # noqa: E402
+from covey.serde import refs  # noqa: E402
+from covey.serde.packing import Packer, loads_pack  # noqa: E402
+
+
+class Brought:
+    id = 99
+
+
+def shelf():
+    return Shelf(lambda frames, label: Brought(), lambda key, future: None)
+
+
+def lowered(graph, key):
+    return Lowering(graph, shelf()).node(key, graph[key])
+
+
+def run(graph):
+    """Run all nodes of a graph, those that became calls as a runner does."""
+    lowering = Lowering(graph, shelf())
+    values = {}
+    for key in dask.order.order(spec.convert_legacy_graph(graph)):
+        node = lowering.node(key, graph[key])
+        if type(node) is not Plain:
+            values[key] = node({name: values[name] for name in node.dependencies})
+            continue
+        for number, name in enumerate(node.inputs):
+            lowering.refs[name].task = number
+        packer = Packer()
+        packer.add((node.args, node.kwargs))
+        with refs.inputs_as([values[name] for name in node.inputs]):
+            args, kwargs = next(loads_pack(packer.take()))
+        values[key] = node.function(*args, **kwargs)
+    return values
+
+
+def gather(*args):
+    return args
+
+
+keys = st.one_of(st.integers(0, 5), st.sampled_from("abc"), st.just(("t", 1)))
+arguments = st.recursive(
+    st.one_of(keys, st.floats(allow_nan=False), st.none(), st.just(slice(1, 2))),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.tuples(inner, inner)),
+    max_leaves=6,
+)
+
+
+@given(st.lists(st.tuples(keys, st.lists(arguments, max_size=3)), max_size=6))
+def test_the_values_are_those_of_dask(drawn):
+    graph = {}
+    for key, args in drawn:
+        # What a node takes must be there before: no circles.
+        if key not in graph:
+            graph[key] = 7 if not args else (gather, *args)
+            try:
+                spec_graph = spec.convert_legacy_graph(graph)
+                dask.core.toposort(spec_graph)
+            except (RuntimeError, TypeError):
+                del graph[key]
+    expected = dict(zip(graph, dask.get(graph, list(graph)), strict=True))
+    assert run(graph) == expected
+
+
+def test_calls_by_hand_are_plain():
+    graph = {"x": 1, ("y", 0): 2, "z": (operator.add, "x", ("y", 0))}
+    node = lowered(graph, "z")
+    assert type(node) is Plain
+    assert list(node.inputs) == ["x", ("y", 0)]
+
+
+def test_tasks_of_collections_are_plain():
+    task = spec.Task(
+        "t", gather, spec.TaskRef("x"), spec.List(spec.TaskRef("y"), 1), {"a": [1]}
+    )
+    node = lowered({"t": task}, "t")
+    assert type(node) is Plain
+    assert list(node.inputs) == ["x", "y"]
+    assert node.args[1][1:] == [1] and node.args[2] == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (gather, (gather, 1)),
+        (gather, {"a": "x"}),
+        (gather, object()),
+        (gather, lambda: 1),
+        spec.Task("t", gather, spec.Task(None, gather, spec.TaskRef("x"))),
+        spec.Task("t", gather, {"a": spec.TaskRef("x")}),
+    ],
+)
+def test_what_only_dask_understands_stays_a_node(value):
+    graph = {"x": 1, "t": value}
+    assert isinstance(lowered(graph, "t"), spec.GraphNode)
+
+
+def test_a_large_constant_becomes_an_input():
+    big = np.zeros(100_000)
+    node = lowered({"t": (gather, big, "x" * 100_000, np.zeros(3))}, "t")
+    assert node.extras == [99, 99]
