@@ -165,10 +165,10 @@ class _Ingest:
         self._session = client.session
         self._engine = self._session.engine
         self._submitter = client.submitter
-        self._shelf = Shelf(self._submitter.bring, self._check_ours)
+        self._shelf = Shelf(self._submitter.bring, self._ours)
         self.options = OptionsOf(annotations, options)
         #: The clients whose wishes have arrived, as far as they went before this graph.
-        self._awaited: set[Engine] = {self._engine}
+        self._awaited: set[Engine] = set()
         #: The number of the task that makes the value of a key.
         self._ids: dict[Any, TaskId] = {}
         #: Lives as long as a future of this graph; large constants join it.
@@ -179,9 +179,15 @@ class _Ingest:
         self._labels: dict[str, str] = {}
         self._functions: dict[tuple[int, str], int] = {}
 
-    def _check_ours(self, key: Any, future: Future[Any]) -> None:
-        """See to it that a future is one of this cluster, which knows it by now."""
+    def _ours(self, key: Any, future: Future[Any]) -> Future[Any]:
+        """Return a future that this client holds, of the same task.
+
+        Raises:
+            UsageError: the future is one of another cluster.
+        """
         engine = future.session.engine
+        if engine is self._engine:
+            return future
         if engine.cluster != self._engine.cluster:
             raise UsageError(
                 f"{key!r} takes {future.key}, a future of another cluster "
@@ -193,6 +199,10 @@ class _Ingest:
             # slower one.  After an answer over that link, the scheduler knows it.
             future.session.ask("who_has", extents=((future.id, 1),))
             self._awaited.add(engine)
+        token = engine.token_of(future.id)
+        ours = self._client.future_of(future.id, label_of(key), None, token)
+        self._holds.append(ours)
+        return ours
 
     def send(self, wanted: list[Any]) -> dict[Any, Future[Any]]:
         """Send what *wanted* needs; return the futures of the wanted keys."""
@@ -227,9 +237,9 @@ class _Ingest:
         if type(value) is not tuple:
             future = _future_in(value)
             if future is not None:
-                self._check_ours(key, future)
-                self._ids[key] = future.id
-                self._holds.append(future)
+                ours = self._ours(key, future)
+                self._ids[key] = ours.id
+                self._holds.append(ours)
                 return ()
             _refuse_others(key, value)
         node = self._nodes[key] = self._lowering.node(key, value)

@@ -195,9 +195,9 @@ class Lowering:
             return value
         if kind is Future or kind is RemoteData:
             future = value if kind is Future else value.future
-            self._shelf.check(self._key, future)
-            plain.extras.append(future.id)
-            return Ref(future.id)
+            task = self._shelf.ours(self._key, future).id
+            plain.extras.append(task)
+            return Ref(task)
         if kind.__module__ == "numpy":
             return self._constant(plain, value) if is_large(value) else value
         raise _NotPlain

@@ -42,8 +42,8 @@ FUNCTION_BYTES_MAX: Final = 1 << 16
 #: Brings frames to a worker, and returns the future that stands for them.
 Bring = Callable[[list[Buffer], str], Future[Any]]
 
-#: Looks whether a future that stands in that node, by key or label, may be used.
-Check = Callable[[Any, Future[Any]], None]
+#: Returns a future that stands in a node, by key or label, as one of this client.
+Adopt = Callable[[Any, Future[Any]], Future[Any]]
 
 #: What is never a hole.  Most objects are of these types, so they come first.
 _PLAIN: Final = frozenset(
@@ -69,12 +69,13 @@ class Shelf:
 
     Attributes:
         holds: the futures of large constants, to be kept while the graph is.
-        check: raises ``UsageError`` if a future inside a node is not of this cluster.
+        ours: returns a future inside a node as one that this client holds; raises
+            ``UsageError`` if it is not of this cluster.
     """
 
-    def __init__(self, bring: Bring, check: Check) -> None:
+    def __init__(self, bring: Bring, ours: Adopt) -> None:
         self._bring = bring
-        self.check = check
+        self.ours = ours
         self.holds: list[Future[Any]] = []
         #: By ``id``; the object is kept, so that the id stays its own.
         self._constants: dict[int, tuple[Any, Future[Any]]] = {}
@@ -203,8 +204,7 @@ class _Writer(pickle.Pickler):
             return None if place is None else place << 1
         elif kind is Future or kind is RemoteData:
             future = value if kind is Future else value.future
-            self._shelf.check(self._label, future)
-            return self._extra(future.id)
+            return self._extra(self._shelf.ours(self._label, future).id)
         elif not is_large(value):
             return None
         return self._extra(self._shelf.constant(value, self._label).id)
