@@ -20,6 +20,7 @@ from covey.payload import Pack, read_layout
 from covey.secret import Secret
 from covey.store.segments import Segment, open_segment
 from covey.wire.keys import Keys
+from covey.worker import serving
 from covey.worker.serving import DataServer
 from covey.worker.storage import Storage
 
@@ -65,10 +66,10 @@ async def always_room(_):
 
 
 @contextlib.asynccontextmanager
-async def keeper():
+async def keeper(room_for=always_room, on_orphans=lambda _: None):
     """Yield a store, its addresses, and somebody who may ask for what is on it."""
     storage = Storage(1 << 30)
-    server = DataServer(storage, KEYS, "1", always_room)
+    server = DataServer(storage, KEYS, "1", room_for, on_orphans)
     asker = Asker(KEYS, "1", "somebody")
     with tempfile.TemporaryDirectory(prefix="cd-") as folder:
         places = [Address("", 0, f"{folder}/d"), Address("127.0.0.1", 0, "")]
@@ -290,4 +291,71 @@ def test_nobody_there(run, monkeypatch):
         asker.close()
 
     monkeypatch.setattr(asking, "_TCP_SECONDS", 0.0)
+    run(story())
+
+
+def test_no_more_comes_at_once_than_there_is_room_for(run):
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            for task in range(5):
+                put_large(storage, task, big(task, 2))
+            storage.put(50, small(b"a", b"b"))
+            wanted = ((0, 5), (7, 1), (50, 2))
+            rounds = []
+            while wanted:
+                loot = await asker.get(addresses, wanted, ELSEWHERE, budget=3 << 20)
+                rounds.append([task for task, _ in loot.segments])
+                for task, segment in loot.segments:
+                    assert content(segment) == big(task, 2)
+                assert loot.lacking == (((7, 1),) if len(rounds) == 3 else ())
+                wanted = loot.rest
+                loot.discard()
+            assert rounds == [[0, 1], [2, 3], [4]]
+            # What is lent takes no room.
+            loot = await asker.get(addresses, ((0, 5),), host_identity(), budget=1)
+            assert len(loot.lent) == 5
+            assert not loot.rest
+
+    run(story())
+
+
+def test_who_brings_a_value_waits_for_room_or_is_told_why_not(run):
+    async def story():
+        answers = asyncio.Queue()
+
+        async def room_for(nbytes):
+            assert nbytes > 5 << 20
+            return await answers.get()
+
+        async with keeper(room_for) as (storage, addresses, asker):
+            here = host_identity()
+            first, second = (
+                asyncio.ensure_future(asker.put(addresses, n, big(n, 5), here))
+                for n in range(2)
+            )
+            answers.put_nowait("")
+            await first
+            assert not second.done()
+            assert len(storage.shelf) == 1
+            answers.put_nowait("it is full")
+            with pytest.raises(ClusterError, match="could not take.*it is full"):
+                await second
+            assert storage.lent_bytes == 0
+
+    run(story())
+
+
+def test_what_was_brought_by_somebody_who_is_gone_is_asked_about(run, monkeypatch):
+    monkeypatch.setattr(serving, "ORPHAN_SECONDS", 0.01)
+
+    async def story():
+        orphans = asyncio.Queue()
+        async with keeper(on_orphans=orphans.put_nowait) as (_, addresses, asker):
+            await asker.put(addresses, 1, big(1, 1), host_identity())
+            await asker.put(addresses, 2, big(2, 1), ELSEWHERE)
+            assert orphans.empty()
+            for link in links_of(asker):
+                link.abort()
+            assert await orphans.get() == {1, 2}
+
     run(story())

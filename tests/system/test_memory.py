@@ -228,3 +228,24 @@ def test_the_limit_of_a_container_holds():
     finally:
         until(lambda: not (group / "cgroup.procs").read_text())
         group.rmdir()
+
+
+def test_a_scatter_waits_while_memory_becomes_free():
+    with Client(n_workers=1, memory_limit=LIMIT) as client:
+        array = np.ones(5 * MIB)  # 40 MiB
+        futures = [client.scatter(array * n) for n in range(15)]  # 600 MiB
+        assert [float(f.result()[-1]) for f in futures] == list(range(15))
+
+
+def test_a_scatter_that_nothing_can_make_room_for_is_refused():
+    with Client(n_workers=1, memory_limit=LIMIT) as client:
+        array = np.ones(5 * MIB)
+        kept = []
+        with pytest.raises(errors.ClusterError, match="processes still map it"):
+            # What this process maps cannot go to disk.
+            kept.extend(client.scatter(array).result() for _ in range(15))
+        assert len(kept) > 4
+        assert client.submit(inc, 1).result(60) == 2
+        kept.clear()
+        gc.collect()
+        assert float(client.scatter(array).result()[0]) == 1.0

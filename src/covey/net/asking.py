@@ -90,6 +90,7 @@ class Loot:
         lent: large values on this host: ``(task, place, nbytes)``.
         segments: large values that were sent: ``(task, segment)``.
         lacking: what the keeper did not have.
+        rest: what did not fit into the budget.
         memory: where the segments come from.
     """
 
@@ -98,6 +99,7 @@ class Loot:
     lent: list[tuple[TaskId, str, int]] = field(default_factory=list)
     segments: list[tuple[TaskId, Segment]] = field(default_factory=list)
     lacking: tuple[Extent, ...] = ()
+    rest: tuple[Extent, ...] = ()
 
     def discard(self) -> None:
         """Give the memory back: nobody wants these values any more."""
@@ -170,17 +172,20 @@ class Asker:
         extents: tuple[Extent, ...],
         host: str,
         tokens: tuple[bytes, ...] = (),
+        budget: int = 0,
     ) -> Loot:
         """Fetch values from the worker at *addresses*, on *host*.
 
-        A client shows *tokens* for those that it has not made itself.
+        A client shows *tokens* for those that it has not made itself.  Large values
+        come up to *budget* bytes, the last one beyond it; the others are the
+        ``rest``.  0 brings all.
 
         Raises:
             ClusterError: the worker cannot be reached, or the connection broke.
         """
         keeper = await self._keeper(addresses, host)
         number, request, link = self._new_request(keeper)
-        link.send(Get(number, extents, host == self._host, tokens))
+        link.send(Get(number, extents, host == self._host, tokens, budget))
         await request.done
         return request.loot
 
@@ -327,6 +332,7 @@ def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) 
             request.loot.lent.append((message.task, message.place, message.nbytes))
         elif isinstance(message, GetDone):
             request.loot.lacking = message.lacking
+            request.loot.rest = message.rest
             del keeper.requests[message.request]
             request.settle(None)
         elif isinstance(message, Taken):

@@ -18,12 +18,16 @@ class Get(Message, frozen=True, tag=80):
     """Ask for values.  ``same_host`` lets the worker lend segments by path.
 
     A client shows ``tokens``, in turn, for those that it has not made itself.
+
+    When large values of ``budget`` bytes have been sent, the rest is to be asked for
+    again; one value is always sent.  0 means that there is room for all.
     """
 
     request: Id
     extents: tuple[Extent, ...]
     same_host: bool = False
     tokens: tuple[bytes, ...] = ()
+    budget: Id = 0
 
 
 class PutLarge(Message, frozen=True, tag=81):
@@ -84,10 +88,14 @@ class Raw(Message, frozen=True, tag=92):
 
 
 class GetDone(Message, frozen=True, tag=93):
-    """Everything asked for has been sent, but for ``lacking``."""
+    """Everything asked for has been sent, but for ``lacking``, and ``rest``.
+
+    ``lacking`` is not there; ``rest`` went beyond the budget.
+    """
 
     request: Id
     lacking: tuple[Extent, ...] = ()
+    rest: tuple[Extent, ...] = ()
 
 
 class Taken(Message, frozen=True, tag=94):

@@ -105,9 +105,8 @@ class WorkerAgent:
         self.name = name
         self.core = WorkerCore(runners, threads)
         self.storage = Storage(memory.limit_bytes, memory.spill_directory)
-        self._results = Results(self.storage)
+        self._results = Results(self.storage, name)
         self._asker = Asker(keys, version, name, memory=self.storage)
-        self._transfers = Transfers(self.storage, self._asker, self._step, self._run)
         #: Whether the event at hand is one of several that came together.
         self._more_follows = False
         self._threads = threads
@@ -139,7 +138,14 @@ class WorkerAgent:
             self._step,
             self._forget_mapped,
         )
-        self.data = DataServer(self.storage, keys, version, self._pressure.room_for)
+        self._results.full = self._pressure.full
+        room_for = self._pressure.room_for
+        self.data = DataServer(
+            self.storage, keys, version, room_for, self._ask_about_orphans
+        )
+        self._transfers = Transfers(
+            self.storage, self._asker, self._step, self._run, room_for
+        )
         self._first_ready: asyncio.Future[None] = self._loop.create_future()
 
     # Life.
@@ -366,34 +372,10 @@ class WorkerAgent:
 
     def _take_big(self, slot: int, says: SaysBig) -> None:
         """Take a result over that a runner laid out in a segment."""
-        link = self._link_of(slot)
-        runner = slot // self._threads
-        failure = self._pressure.full(says.size)
-        try:
-            self._results.bring_segment(runner, says)
-        except (OSError, ValueError) as error:
-            process = self._processes[runner]
-            if process is None or process.is_ending:
-                # Its result went with it.  What becomes of the task is decided
-                # when the end of the process is known.
-                return
-            failure = Failure(
-                "lost",
-                "DataLost",
-                f"the result could not be taken over from the runner: {error}",
-                details={"worker": self.name},
-            )
-        if link is not None:
-            if says.handle:
-                link.tell(["took", [says.handle]])
-            self._results.lend(runner, says.size, link)
-        run, task, seconds = says.run, says.task, says.seconds
-        if failure is None:
-            self._step(
-                orders.SlotRan(slot, run, task, 1, seconds, says.size, inline=False)
-            )
-        else:
-            self._step(orders.SlotFailed(slot, run, task, seconds, failure))
+        process = self._processes[slot // self._threads]
+        event = self._results.take_big(slot, says, process, self._link_of(slot))
+        if event is not None:
+            self._step(event)
         # What nobody wanted, or what there is no room for.
         self._results.settle()
 
@@ -515,6 +497,13 @@ class WorkerAgent:
     def _forget_mapped(self) -> None:
         in_hand = inputs_in_hand(self.core.state)
         self._inputs.forget_all_but(lambda task: in_hand.covers(task, 1))
+
+    def _ask_about_orphans(self, tasks: set[int]) -> None:
+        """Tell the scheduler what we hold: it has us drop what it does not know."""
+        for task in tasks:
+            segment = self.storage.shelf.segment(task)
+            if segment is not None:
+                self._say(Holds(task, 1, segment.size))
 
     def _know_peer(self, order: orders.KnowPeer) -> None:
         self._transfers.know_peer(order)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from covey import clock
 from covey.units import format_bytes
 from covey.wire.base import Failure
 from covey.worker import cgroup
@@ -32,8 +33,24 @@ _TIGHT_SECONDS: Final = 0.03
 _TIGHT: Final = 0.5
 _LEAP: Final = 0.02
 
+#: Who waits for room is told that there is none when so long nothing makes any.
+_STUCK_SECONDS: Final = 2.0
+_STILL_MAPPED: Final = "what is there cannot go to disk, because processes still map it"
+
 #: So much of the container's limit is left to the kernel: one part of so many.
 _MARGIN: Final = 16
+
+
+class _Waiter:
+    """Somebody who waits for room."""
+
+    __slots__ = ("answer", "nbytes", "since")
+
+    def __init__(self, nbytes: int, answer: asyncio.Future[str]) -> None:
+        self.nbytes = nbytes
+        self.answer = answer
+        #: Since when nothing happens that could make room.
+        self.since = clock.monotonic()
 
 
 class Pressure:
@@ -78,7 +95,7 @@ class Pressure:
         self._oom_kills = cgroup.oom_kills()
         self.paused = False
         self._held = False
-        self._waiting: deque[tuple[int, asyncio.Future[str]]] = deque()
+        self._waiting: deque[_Waiter] = deque()
         self._judge_is_due = False
         storage.on_change = self._storage_changed
         storage.in_hand = lambda: inputs_in_hand(state)
@@ -89,8 +106,8 @@ class Pressure:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for _, waiter in self._waiting:
-            waiter.cancel()
+        for waiter in self._waiting:
+            waiter.answer.cancel()
 
     @property
     def limit_bytes(self) -> int:
@@ -205,46 +222,60 @@ class Pressure:
     # Letting in.
 
     async def room_for(self, nbytes: int) -> str:
-        """Wait until a value of *nbytes* bytes fits; or return why it never will."""
+        """Wait until a value of *nbytes* bytes fits; or return why it will not."""
         if not self._waiting and self._fits(nbytes):
             return ""
-        waiter: asyncio.Future[str] = self._loop.create_future()
-        self._waiting.append((nbytes, waiter))
+        waiter = _Waiter(nbytes, self._loop.create_future())
+        self._waiting.append(waiter)
         self._storage_changed()
-        return await waiter
+        return await waiter.answer
 
     def _fits(self, nbytes: int) -> bool:
         return self.accounts().total + nbytes <= self._limit_bytes
 
     def _let_in(self) -> None:
         """Let in those who wait, the first first, as far as there is room."""
+        now = clock.monotonic()
         while self._waiting:
-            nbytes, waiter = self._waiting[0]
+            waiter = self._waiting[0]
             problem = ""
-            if not self._fits(nbytes):
-                problem = self.refusal(nbytes)
+            if not self._fits(waiter.nbytes):
+                problem = self.refusal(waiter.nbytes)
                 if not problem:
-                    # What is missing, and a little more, is made free.
-                    limit = self._limit_bytes
-                    self._release(self.accounts().total + nbytes - limit + limit // 16)
-                    return
+                    self._release_for(waiter.nbytes)
+                    if self._may_change():
+                        waiter.since = now
+                    if now - waiter.since < _STUCK_SECONDS:
+                        return
+                    problem = self._no_room(waiter.nbytes, _STILL_MAPPED)
             self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(problem)
+            if not waiter.answer.done():
+                waiter.answer.set_result(problem)
+
+    def _release_for(self, nbytes: int) -> None:
+        """Have what is missing, and a little more, made free."""
+        limit = self._limit_bytes
+        self._release(self.accounts().total + nbytes - limit + limit // 16)
+
+    def _may_change(self) -> bool:
+        """Whether memory may become free without anybody letting go of futures."""
+        storage = self._storage
+        busy = any(not _is_idle(runner) for runner in self._state.runners)
+        return busy or storage.lent_bytes > 0 or storage.ledger.leaving_bytes > 0
 
     def refusal(self, nbytes: int) -> str:
-        """Return why there will be no room for so many bytes; empty if there may."""
+        """Return why there is no room for so many bytes; empty if there may be."""
+        if self._fits(nbytes):
+            return ""
+        if nbytes > self._limit_bytes:
+            return self._no_room(nbytes, "that is more than all of it")
+        if self._storage.disk_problem:
+            problem = f"nothing can go to disk ({self._storage.disk_problem})"
+            return self._no_room(nbytes, problem)
+        return ""
+
+    def _no_room(self, nbytes: int, why: str) -> str:
         accounts = self.accounts()
-        if accounts.total + nbytes <= accounts.limit:
-            return ""
-        if nbytes > accounts.limit:
-            why = "that is more than all of it"
-        elif self._storage.disk_problem:
-            why = f"nothing can go to disk ({self._storage.disk_problem})"
-        elif self._storage.ledger.memory_bytes or self._is_busy():
-            return ""
-        else:
-            why = "what is there cannot go to disk, because processes still map it"
         return (
             f"there is no room for {format_bytes(nbytes)}: the worker uses "
             f"{format_bytes(accounts.total)} of its {format_bytes(accounts.limit)}, and "
@@ -266,9 +297,6 @@ class Pressure:
         }
         text = f"the task returned, but its result cannot be kept: {problem}"
         return Failure("memory", "TaskOutOfMemory", text, details=details)
-
-    def _is_busy(self) -> bool:
-        return any(not _is_idle(runner) for runner in self._state.runners)
 
     def _stop(self, runner: int, accounts: Accounts) -> None:
         process = self._processes[runner]

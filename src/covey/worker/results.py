@@ -12,6 +12,7 @@ takes over::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from covey import clock
@@ -19,6 +20,9 @@ from covey.ids import TaskId
 from covey.payload import Pack
 from covey.store.pool import WARM_SECONDS
 from covey.store.segments import Segment, adopt
+from covey.wire.base import Failure
+from covey.worker.core import orders
+from covey.worker.processes import RunnerProcess
 from covey.worker.runner_link import RunnerLink, SaysBig
 from covey.worker.storage import Storage
 
@@ -38,10 +42,20 @@ class _Loan:
 
 
 class Results:
-    """Values on their way from slots into the store."""
+    """Values on their way from slots into the store.
 
-    def __init__(self, storage: Storage) -> None:
+    Args:
+        storage: where they go.
+        worker: the name of the worker, for errors.
+
+    Attributes:
+        full: returns the failure of a task whose result has no room.
+    """
+
+    def __init__(self, storage: Storage, worker: str) -> None:
         self._storage = storage
+        self._worker = worker
+        self.full: Callable[[int], Failure | None] = lambda _: None
         #: What has just come from a slot, while the core decides on it.
         self._arrived: tuple[TaskId, Pack | Segment] | None = None
         #: Segments that runners may write into, by their path.
@@ -51,7 +65,39 @@ class Results:
         """Hold small values until it is known which of them are wanted."""
         self._arrived = (base, pack)
 
-    def bring_segment(self, runner: int, says: SaysBig) -> None:
+    def take_big(
+        self,
+        slot: int,
+        says: SaysBig,
+        process: RunnerProcess | None,
+        link: RunnerLink | None,
+    ) -> orders.SlotRan | orders.SlotFailed | None:
+        """Take a large value over; return what that means for its task.
+
+        That is nothing, for the time being, if its process has ended: what becomes
+        of the task is decided when it is known how.
+        """
+        if process is None:
+            return None
+        failure = self.full(says.size)
+        try:
+            self._bring_segment(process.number, says)
+        except (OSError, ValueError) as error:
+            if process.is_ending:
+                return None
+            text = f"the result could not be taken over from the runner: {error}"
+            details: dict[str, str | int | float | None] = {"worker": self._worker}
+            failure = Failure("lost", "DataLost", text, details=details)
+        if link is not None:
+            if says.handle:
+                link.tell(["took", [says.handle]])
+            self._lend(process.number, says.size, link)
+        run, task, seconds = says.run, says.task, says.seconds
+        if failure is not None:
+            return orders.SlotFailed(slot, run, task, seconds, failure)
+        return orders.SlotRan(slot, run, task, 1, seconds, says.size, inline=False)
+
+    def _bring_segment(self, runner: int, says: SaysBig) -> None:
         """Hold a large value until it is known whether it is wanted.
 
         Raises:
@@ -86,7 +132,7 @@ class Results:
 
     # Lending.
 
-    def lend(self, runner: int, nbytes: int, link: RunnerLink) -> None:
+    def _lend(self, runner: int, nbytes: int, link: RunnerLink) -> None:
         """Lend warm memory to a runner that has just exported *nbytes* bytes."""
         if sum(loan.runner == runner for loan in self._loans.values()) >= _LOANS_MAX:
             return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from covey.errors import Disconnected, RemoteProtocolError
 from covey.ids import TaskId, client_of
@@ -34,6 +35,10 @@ from covey.wire.introductions import AskerIntroduction
 from covey.wire.keys import Keys, Role
 from covey.worker.storage import Storage
 
+#: Who brings a value tells the scheduler right afterwards, or, if that has to be found
+#: again first, within this time.
+ORPHAN_SECONDS: Final = 150.0
+
 
 class DataServer:
     """Serves a store to clients and to other workers.
@@ -43,6 +48,8 @@ class DataServer:
         keys: what links prove that they know.
         version: of covey.
         room_for: waits until so many bytes fit, or tells why they never will.
+        on_orphans: told of what somebody has brought who is gone since: perhaps
+            before the scheduler heard of it.
     """
 
     def __init__(
@@ -51,9 +58,11 @@ class DataServer:
         keys: Keys,
         version: str,
         room_for: Callable[[int], Awaitable[str]],
+        on_orphans: Callable[[set[TaskId]], None] = lambda _: None,
     ) -> None:
         self._storage = storage
         self._room_for = room_for
+        self._on_orphans = on_orphans
         self._keys = keys
         self._version = version
         self._listeners: list[Listener] = []
@@ -61,6 +70,8 @@ class DataServer:
         self._serving: dict[Link, asyncio.Queue[Any]] = {}
         self._tasks: dict[Link, asyncio.Task[None]] = {}
         self._lending: set[asyncio.Task[None]] = set()
+        #: What has been brought over each link.
+        self._brought: dict[Link, set[TaskId]] = {}
         #: Segments that clients write into, by the number of their request.
         self._loans: dict[Link, dict[int, Segment]] = {}
         self._closed = False
@@ -122,6 +133,7 @@ class DataServer:
         self._links.add(link)
         self._serving[link] = asyncio.Queue()
         self._loans[link] = {}
+        self._brought[link] = set()
         self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
 
     def _on_lost(self, link: Link, error: Exception | None) -> None:
@@ -129,6 +141,10 @@ class DataServer:
             self.protocol_errors += 1
         self._links.discard(link)
         self._serving.pop(link, None)
+        brought = self._brought.pop(link, None)
+        if brought and not self._closed:
+            loop = asyncio.get_running_loop()
+            loop.call_later(ORPHAN_SECONDS, self._on_orphans, brought)
         for segment in self._loans.pop(link, {}).values():
             # Whoever borrowed it may be writing still: it lingers until then.
             self._storage.take_back(segment)
@@ -179,7 +195,7 @@ class DataServer:
         self._check_own(link, message.task)
 
         def arrived(segment: Segment) -> None:
-            self._storage.keep(message.task, segment)
+            self._keep(link, message.task, segment)
             link.send(Taken(message.request))
 
         def failed(problem: str) -> None:
@@ -221,8 +237,12 @@ class DataServer:
         except ValueError as error:
             self._storage.take_back(segment)
             return Taken(message.request, f"it does not fit what it asked for: {error}")
-        self._storage.keep(message.task, segment)
+        self._keep(link, message.task, segment)
         return Taken(message.request)
+
+    def _keep(self, link: Link, task: TaskId, segment: Segment) -> None:
+        self._storage.keep(task, segment)
+        self._brought[link].add(task)
 
     async def _serve(self, link: Link) -> None:
         """Answer the requests of one link, one after the other."""
@@ -230,10 +250,7 @@ class DataServer:
         try:
             while True:
                 message: Get = await queue.get()
-                lacking: list[Extent] = []
-                for extent in message.extents:
-                    lacking += await self._send(link, message, extent)
-                link.send(GetDone(message.request, tuple(lacking)))
+                link.send(await self._answer(link, message))
         except Disconnected:
             return  # Whoever asked is gone.
         except Exception:
@@ -241,35 +258,46 @@ class DataServer:
             link.abort()
             raise
 
-    async def _send(self, link: Link, message: Get, extent: Extent) -> list[Extent]:
-        base, n = extent
-        at, end = base, base + n
+    async def _answer(self, link: Link, message: Get) -> GetDone:
+        """Send what is asked for, as far as the budget goes."""
         lacking: list[Extent] = []
-        while at < end:
+        todo = deque(message.extents)
+        left = message.budget or 1 << 62
+        while todo and left > 0:
+            base, n = todo.popleft()
             # Looked up anew each time: it may change while something is sent.
-            found = next(self._storage.find(at, end - at), None)
+            found = next(self._storage.find(base, n), None)
             if found is None:
-                lacking.append((at, end - at))
-                break
+                lacking.append((base, n))
+                continue
             start, count, stretch = found
-            if start > at:
-                lacking.append((at, start - at))
-            at = start + count
-            segment = stretch.segment
-            if segment is None:
+            if start > base:
+                lacking.append((base, start - base))
+            if start + count < base + n:
+                todo.appendleft((start + count, base + n - start - count))
+            if stretch.segment is None:
                 await self._send_small(link, message.request, start, count, stretch)
-            elif message.same_host:
-                link.send(Lent(message.request, start, segment.place, segment.size))
-            elif segment.on_disk:
-                # Mapped, it would hold up everything else while the disk is read.
-                copy = await self._storage.in_memory(segment)
-                try:
-                    await self._send_large(link, message.request, start, copy)
-                finally:
-                    self._storage.take_back(copy)
             else:
-                await self._send_large(link, message.request, start, segment)
-        return lacking
+                left -= await self._send_segment(link, message, start, stretch.segment)
+        return GetDone(message.request, tuple(lacking), tuple(todo))
+
+    async def _send_segment(
+        self, link: Link, message: Get, task: TaskId, segment: Segment
+    ) -> int:
+        """Lend or send a large value; return how many bytes went out."""
+        if message.same_host:
+            link.send(Lent(message.request, task, segment.place, segment.size))
+            return 0
+        if not segment.on_disk:
+            await self._send_large(link, message.request, task, segment)
+            return segment.size
+        # Mapped, it would hold up everything else while the disk is read.
+        copy = await self._storage.in_memory(segment)
+        try:
+            await self._send_large(link, message.request, task, copy)
+        finally:
+            self._storage.take_back(copy)
+        return copy.size
 
     async def _send_large(
         self, link: Link, request: int, task: TaskId, segment: Segment

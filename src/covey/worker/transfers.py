@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from covey import clock
@@ -16,6 +16,12 @@ from covey.worker.storage import Storage
 #: What was lent may have moved before it was opened: then it is asked for again.
 _TRIES: Final = 3
 
+#: So many workers send at a time, each large values of so many bytes and the one
+#: that goes beyond; and all together about this part of the memory limit.
+_PEERS_MAX: Final = 4
+_BUDGET_BYTES: Final = 64 << 20
+_IN_FLIGHT_PART: Final = 8
+
 
 class Transfers:
     """Fetches what the core orders, and tells it what came of that.
@@ -25,6 +31,7 @@ class Transfers:
         asker: who asks other workers.
         step: takes events to the core.
         run: runs a coroutine beside everything else.
+        room_for: waits until so many bytes fit, if waiting helps.
     """
 
     def __init__(
@@ -33,11 +40,16 @@ class Transfers:
         asker: Asker,
         step: Callable[[orders.AnyEvent], None],
         run: Callable[[Coroutine[Any, Any, None]], None],
+        room_for: Callable[[int], Awaitable[str]],
     ) -> None:
         self._storage = storage
         self._asker = asker
         self._step = step
         self._run = run
+        self._room_for = room_for
+        share = storage.limit_bytes // _IN_FLIGHT_PART // _PEERS_MAX
+        self._budget = max(1, min(_BUDGET_BYTES, share))
+        self._turns = asyncio.Semaphore(_PEERS_MAX)
         self._loop = asyncio.get_running_loop()
         self._peers: dict[int, tuple[tuple[str, ...], str]] = {}
         #: What is to be asked of each worker at the end of this turn.
@@ -88,12 +100,18 @@ class Transfers:
         """Bring values into the store; return those that the worker lacks."""
         addresses, host = self._peers[worker]
         lacking: tuple[Extent, ...] = ()
-        for _ in range(_TRIES):
-            loot = await self._asker.get(addresses, extents, host)
+        moved = 0
+        while extents and moved < _TRIES:
+            # Others have their turn between two parts, and memory has a limit.
+            async with self._turns:
+                await self._room_for(self._budget)
+                loot = await self._asker.get(
+                    addresses, extents, host, budget=self._budget
+                )
             lacking += loot.lacking
-            extents = self._take_in(loot)
-            if not extents:
-                break
+            again = self._take_in(loot)
+            moved = moved + 1 if again else moved
+            extents = loot.rest + again
         return lacking + extents
 
     def _take_in(self, loot: Loot) -> tuple[Extent, ...]:

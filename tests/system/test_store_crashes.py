@@ -1,0 +1,157 @@
+"""Processes are killed at random moments: no byte, descriptor or file may be left."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from covey import Client, LocalCluster, wait
+
+pytestmark = pytest.mark.system
+
+MIB = 1 << 20
+
+
+def until(holds, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def memory(client):
+    return next(iter(client.memory().values()))
+
+
+def facts(client):
+    return client.scheduler_info()["workers"][0]["facts"]
+
+
+def store_files(pid):
+    """Return the segments and spill files that a process has open or mapped."""
+    names = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            names.append(str(link.readlink()))
+        except FileNotFoundError:
+            continue
+    names += Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return [
+        name
+        for name in names
+        if ("memfd:covey " in name or "/var/tmp/" in name) and "deleted" in name
+    ]
+
+
+def large(number):
+    return np.full(MIB, float(number))  # 8 MiB
+
+
+def last(array):
+    return float(array[-1])
+
+
+def holds_nothing(client):
+    seen = memory(client)
+    return not (seen["shared"] or seen["in_flight"] or seen["spilled"] or seen["small"])
+
+
+def test_runners_killed_at_any_moment_leave_nothing():
+    dice = random.Random(7)
+    with Client(n_workers=2, memory_limit="600MiB") as client:
+        assert until(lambda: len(facts(client)["runners"]) == 2)
+        for _ in range(2):
+            given = client.scatter(np.full(MIB, 5.0))
+            made = client.map(large, range(12), retries=20)
+            used = client.map(last, made, retries=20)
+            time.sleep(dice.random() * 0.15)
+            for pid in facts(client)["runners"]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue  # What it tells is a little old.
+            assert client.gather(used) == list(map(float, range(12)))
+            assert client.submit(last, given, retries=20).result(60) == 5.0
+        del given, made, used
+        gc.collect()
+        assert until(lambda: holds_nothing(client))
+
+
+def test_a_client_killed_while_it_writes_leaves_nothing():
+    script = textwrap.dedent(
+        """
+        import sys, os, signal, threading, time
+        import numpy as np
+        from covey import Client
+        client = Client(sys.stdin.readline().strip())
+        array = np.ones(40_000_000)  # 320 MB
+        future = client.scatter(np.ones(1_000_000))
+        delay = float(sys.argv[1])
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        print("now", flush=True)
+        while True:
+            client.scatter(array)
+        """
+    )
+    with LocalCluster(1, host="127.0.0.1") as cluster, Client(cluster) as client:
+        for delay in (0.01, 0.1, 0.3):
+            writer = subprocess.Popen(
+                [sys.executable, "-c", script, str(delay)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            writer.communicate(f"{cluster.host}:{cluster.port}\n", timeout=60)
+            assert writer.returncode == -signal.SIGKILL
+        # What it had finished is kept for a while, in case that it comes back.
+        assert until(lambda: not memory(client)["in_flight"])
+        assert client.submit(last, np.ones(MIB)).result(60) == 1.0
+
+
+def test_a_worker_that_is_killed_takes_everything_with_it():
+    with LocalCluster(n_workers=2, memory_limit="400MiB") as cluster:
+        client = Client(cluster)
+        futures = client.map(large, range(60))  # 480 MiB: some of it on disk
+        wait(futures, timeout=60)
+        kept = futures[0].result()
+        pids = facts(client)["runners"]
+        agent = facts(client)["pid"]
+        assert store_files(agent)
+        os.kill(agent, signal.SIGKILL)
+        assert until(lambda: not any(Path(f"/proc/{p}").exists() for p in pids))
+        # What this process maps stays as it is for as long as it wants.
+        assert kept.sum() == 0.0
+        assert len(kept) == MIB
+        client.close()
+    del client, futures, kept
+    gc.collect()
+    assert not store_files("self")
+
+
+@pytest.mark.slow
+def test_in_the_end_every_descriptor_and_file_is_given_back():
+    with Client(n_workers=2, memory_limit="400MiB") as client:
+        assert until(lambda: len(facts(client)["runners"]) == 2)
+        agent = facts(client)["pid"]
+        before = len(store_files(agent))
+        assert before == 0
+        futures = client.map(large, range(60))
+        assert client.gather(client.map(last, futures)) == list(map(float, range(60)))
+        assert store_files(agent)
+        del futures
+        gc.collect()
+        # Warm memory is kept for some seconds.
+        assert until(lambda: not store_files(agent))
+        for pid in facts(client)["runners"]:
+            assert not store_files(pid)
+        assert not store_files("self")
