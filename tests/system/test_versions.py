@@ -112,6 +112,21 @@ def test_matrix(client, runner, tmp_path):
     check(cell(ours, theirs, tmp_path), runner)
 
 
+@pytest.mark.matrix
+@pytest.mark.parametrize("client", MINORS)
+def test_the_example(client):
+    python = client_python(client)
+    if python is None:
+        pytest.skip(f"there is no Python {client} here; `make matrix` looks for it")
+    program = ROOT / "examples" / "any_python.py"
+    done = subprocess.run(
+        [python, str(program)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.endswith("of 2560 points") or last.startswith("skipped: ")
+
+
 def test_a_python_that_is_too_old_is_refused(tmp_path):
     old = tmp_path / "python3.8"
     old.write_text("#!/bin/sh\necho 'SyntaxError: invalid syntax' >&2; exit 1\n")

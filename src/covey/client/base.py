@@ -7,6 +7,7 @@ import itertools
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from covey import config
@@ -14,6 +15,7 @@ from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures
+from covey.client.modules import OwnModules
 from covey.client.nested import futures_in
 from covey.client.options import options_of
 from covey.client.resolve import Target, resolve_target
@@ -55,7 +57,9 @@ class BaseClient:
         self.name = name or f"client-{os.getpid()}-{next(_numbers)}"
         self._engine = Engine(self._target.find, self.name)
         try:
-            writing = Writing(self._engine, functions, serializer)
+            # A cluster of our own has our path, and finds what we can import.
+            modules = OwnModules(auto=self._target.cluster is None)
+            writing = Writing(self._engine, functions, serializer, modules)
             if timeout is None:
                 timeout = config.get().client.connect_timeout_seconds
             self._engine.call(self._engine.connect(timeout))
@@ -78,6 +82,34 @@ class BaseClient:
     def submitter(self) -> Submitter:
         """What turns calls into messages."""
         return self._submitter
+
+    # Code.
+
+    def upload_package(self, package: ModuleType | str | os.PathLike[str]) -> None:
+        """Let a module or package of yours go along with every task from now on.
+
+        That is done without asking for modules that a function or its arguments
+        name, if this client was made with an address.  Say it for modules that are
+        only known by other means, and after you changed one of a cluster of your own.
+
+        Args:
+            package: a module, or the path of a package (a folder).
+
+        Raises:
+            UsageError: there is no Python code there.
+        """
+        self._submitter.writing.modules.add(package)
+
+    def upload_file(self, filename: str | os.PathLike[str]) -> None:
+        """Let a ``.py`` or ``.zip`` file go along with every task from now on.
+
+        Args:
+            filename: the path of a module, or of a zip file of modules and packages.
+
+        Raises:
+            UsageError: there is no such file.
+        """
+        self._submitter.writing.modules.add(filename)
 
     # Facts.
 

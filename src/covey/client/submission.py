@@ -16,6 +16,7 @@ from typing import Any, Final
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.fetching import Session
+from covey.client.functions import Pickled
 from covey.client.future import Future, Futures
 from covey.client.shapes import shape_of, split_needs
 from covey.client.writing import Writing
@@ -26,7 +27,6 @@ from covey.serde import refs
 from covey.serde.call import Call, call_value
 from covey.serde.columns import columns_payload
 from covey.serde.formats import PICKLE, Format
-from covey.serde.functions import split_head
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.values import dumps
 from covey.wire.base import Options
@@ -41,6 +41,9 @@ FIRST_CHUNK_TASKS: Final = 64
 
 #: A function with more bytes than this travels as a value, on the data plane.
 FUNCTION_BYTES_MAX: Final = 1 << 20
+
+#: So many of those are kept on the cluster, for the next call.
+LARGE_FUNCTIONS_MAX: Final = 8
 
 
 class _Here(threading.local):
@@ -84,6 +87,8 @@ class Submitter:
         self._engine: Engine = session.engine
         self.writing = writing
         self._numbers: dict[bytes, int] = {}
+        #: Large functions that are on the cluster, by digest.
+        self._large: dict[bytes, Future[Any]] = {}
         self._numbers_lock = threading.Lock()
         #: Named tasks that are alive here: what they are, and their range.
         self._names: dict[str, tuple[bytes, Range]] = {}
@@ -92,7 +97,7 @@ class Submitter:
     # Functions.
 
     def _function(
-        self, function: Callable[..., Any], form: Format
+        self, function: Callable[..., Any], form: Format, arguments: bytes = b""
     ) -> tuple[int, str, bytes, Future[Any] | None]:
         """Return number, label, digest, and a future if it travels as a value."""
         if not callable(function):
@@ -100,15 +105,24 @@ class Submitter:
                 f"the first argument must be something to call, not "
                 f"{type(function).__name__} ({function!r:.80})"
             )
-        pickled = self.writing.function(function, form)
+        pickled = self.writing.function(function, form, arguments)
         if len(pickled.payload) > FUNCTION_BYTES_MAX:
-            _, payload = split_head(pickled.payload)
-            future = self.bring([payload], pickled.label)
-            number, *_ = self._function(call_value, form)
+            future = self._large_function(pickled)
+            number = self._define(self.writing.function(call_value, form, alone=True))
             return number, pickled.label, pickled.digest, future
         return self._define(pickled), pickled.label, pickled.digest, None
 
-    def _define(self, pickled: Any) -> int:
+    def _large_function(self, pickled: Pickled) -> Future[Any]:
+        """Return a future of a function that is too large for a message."""
+        known = self._large.get(pickled.digest)
+        if known is None:
+            known = self.bring([pickled.payload], pickled.label)
+            if len(self._large) >= LARGE_FUNCTIONS_MAX:
+                self._large.clear()
+            self._large[pickled.digest] = known
+        return known
+
+    def _define(self, pickled: Pickled) -> int:
         number = self._numbers.get(pickled.digest)
         if number is None:
             with self._numbers_lock:
@@ -144,6 +158,9 @@ class Submitter:
             args = (by_value, *args)
         with self.writing.chosen():
             payload, needs, holds = self._arguments(args, kwargs, form)
+        if by_value is None and not self.writing.modules.idle:
+            # The arguments may name modules of which the function knows nothing.
+            fn, label, digest = self._function(function, form, payload)[:3]
         if pure and key is None:
             digest_args = hashlib.blake2b(digest + payload, digest_size=16)
             key = f"{label}-{digest_args.hexdigest()}"
@@ -280,6 +297,13 @@ class Submitter:
         if firsts is not None and not kwargs and by_value is None:
             self._send_columns(wish, fn, firsts, options)
             return Futures(self._session, wish)
+
+        def number(pack: Pack) -> int:
+            if by_value is not None or self.writing.modules.idle:
+                return fn
+            # The arguments may name modules of which the function knows nothing.
+            return self._function(function, form, bytes(pack.data))[0]
+
         calls: Iterator[Any] = zip(*columns, strict=False)
         if by_value is not None:
             wish.hold([by_value])
@@ -288,7 +312,7 @@ class Submitter:
             calls = (Call(args, kwargs) for args in calls)
         try:
             with self.writing.chosen():
-                self._send_chunks(wish, fn, calls, options, form)
+                self._send_chunks(wish, number, calls, options, form)
         except BaseException:
             # Nothing may be left running that nobody can ask for.
             self._session.release(wish, 0, n)
@@ -333,7 +357,7 @@ class Submitter:
     def _send_chunks(
         self,
         wish: Range,
-        fn: int,
+        number: Callable[[Pack], int],
         calls: Iterator[Any],
         options: Options,
         form: Format,
@@ -359,14 +383,16 @@ class Submitter:
                     not count & 31 and (nbytes := packer.nbytes) > CHUNK_BYTES
                 ):
                     self._send_chunk(
-                        base + start, fn, packer.take(), ids, marks, options
+                        base + start, number, packer.take(), ids, marks, options
                     )
                     start, limit = index + 1, CHUNK_TASKS
                     ids.clear()
                     marks = []
             del nbytes
             if index >= start:
-                self._send_chunk(base + start, fn, packer.take(), ids, marks, options)
+                self._send_chunk(
+                    base + start, number, packer.take(), ids, marks, options
+                )
 
     def _add_call(
         self,
@@ -400,13 +426,14 @@ class Submitter:
     def _send_chunk(
         self,
         base: TaskId,
-        fn: int,
+        number: Callable[[Pack], int],
         pack: Pack,
         ids: list[TaskId],
         marks: list[int],
         options: Options,
     ) -> None:
         n = len(pack)
+        fn = number(pack)
         sizes, data = pack.sizes_bytes(), bytes(pack.data)
         if not ids:
             self._engine.post(Submit(base, n, fn, sizes, data, options))

@@ -19,10 +19,11 @@ from typing import Any, Final, Literal, TypeAlias
 from covey import plugins
 from covey.client.engine import Engine
 from covey.client.functions import FunctionCache, Pickled, digest_of
+from covey.client.modules import Bundle, OwnModules
 from covey.errors import UsageError
 from covey.serde import registry
 from covey.serde.formats import PICKLE, Format, format_named
-from covey.serde.functions import dumps_name, label, with_head
+from covey.serde.functions import dumps_name, label, split_head, with_head
 
 Functions: TypeAlias = Literal["auto", "import", "value", "source"]
 Serializer: TypeAlias = Literal["pickle", "msgpack", "json", "arrow"]
@@ -41,19 +42,26 @@ class Writing:
             whose runners have another minor version of Python.  ``"import"``:
             they do not go at all.
         serializer: the family in which values go, if a call does not say.
+        modules: the user's own modules.
 
     Raises:
         UsageError: there is no such way, or no such family.
     """
 
     def __init__(
-        self, engine: Engine, functions: str = "auto", serializer: str = "pickle"
+        self,
+        engine: Engine,
+        functions: str = "auto",
+        serializer: str = "pickle",
+        modules: OwnModules | None = None,
     ) -> None:
         if functions not in _WAYS:
             raise UsageError(
                 f"functions= takes {', '.join(map(repr, _WAYS))}, not {functions!r}"
             )
         registry.load_plugins(plugins.serializers())
+        #: The user's own modules, which may have to go along with functions.
+        self.modules = modules or OwnModules(auto=False)
         self._engine = engine
         self._functions = functions
         self._form = format_named(serializer)
@@ -62,7 +70,7 @@ class Writing:
         self._by_value = FunctionCache()
         self._by_source = FunctionCache()
         #: Functions with something before their bytes, by digest and family.
-        self._headed: dict[tuple[bytes, str], Pickled] = {}
+        self._headed: dict[tuple[Any, ...], Pickled] = {}
 
     def form(self, serializer: str | None) -> Format:
         """Return how values go in a call that asks for *serializer*."""
@@ -96,25 +104,52 @@ class Writing:
         """Inside ``with``, what this thread pickles is written as was chosen."""
         return registry.by_source() if self.by_source else _AS_USUAL
 
-    def function(self, function: Callable[..., Any], form: Format) -> Pickled:
+    def function(
+        self,
+        function: Callable[..., Any],
+        form: Format,
+        arguments: bytes = b"",
+        *,
+        alone: bool = False,
+    ) -> Pickled:
         """Return a function as bytes, which say how its results are written.
+
+        Args:
+            function: what is to be called.
+            form: how its arguments and results go.
+            arguments: bytes of arguments, which may name modules as well.
+            alone: without any modules.
 
         Raises:
             NotPicklable: it cannot travel; the message names the culprit.
         """
         if self._functions == "import":
             payload = dumps_name(function, form.name)
-            return Pickled(label(function), digest_of(payload), payload)
-        if self.by_source:
+            pickled = Pickled(label(function), digest_of(payload), payload)
+        elif self.by_source:
             with registry.by_source():
                 pickled = self._by_source.pickled(function)
         else:
             pickled = self._by_value.pickled(function)
-        if form is PICKLE:
-            return pickled
-        headed = self._headed.get((pickled.digest, form.name))
+        head: dict[str, Any] = {}
+        if form is not PICKLE:
+            head["serializer"] = form.name
+        bundles: tuple[Bundle, ...] = ()
+        if not (alone or self.modules.idle):
+            bundles = self.modules.needed(pickled.payload, arguments)
+            if bundles:
+                head["modules"] = [[b.name, b.digest, len(b.data)] for b in bundles]
+        return self._headed_by(head, bundles, pickled) if head else pickled
+
+    def _headed_by(
+        self, head: dict[str, Any], bundles: tuple[Bundle, ...], pickled: Pickled
+    ) -> Pickled:
+        key = (pickled.digest, head.get("serializer"), *(b.digest for b in bundles))
+        headed = self._headed.get(key)
         if headed is None:
-            payload = with_head(pickled.payload, {"serializer": form.name})
+            before, rest = split_head(pickled.payload)
+            body = b"".join([*(bundle.data for bundle in bundles), rest])
+            payload = with_head(body, {**before, **head})
             headed = Pickled(pickled.label, digest_of(payload), payload)
-            self._headed[pickled.digest, form.name] = headed
+            self._headed[key] = headed
         return headed

@@ -371,6 +371,12 @@ class SlotLoop:
             where = self.process.where()
             batch = self._batch
             plain = batch is not None and batch.serializer != "pickle"
+            if isinstance(error, ModuleNotFoundError) and not error.__cause__:
+                # Of arguments: what the function needs is told when it is loaded.
+                error.add_note(
+                    f"There is no module {error.name!r} on {where}. "
+                    f"{self.process.remedy()}"
+                )
             payload = failures.describe(_as_failure(error), where=where, plain=plain)
             detail = [*failures.summary(payload), len(payload)]
             self._book_one("failed", index, began, detail)

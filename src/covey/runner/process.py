@@ -111,6 +111,13 @@ class RunnerProcess:
             traceback.print_exc()
             os._exit(EXIT_BROKEN)
 
+    def remedy(self) -> str:
+        """Return what to do about a module that is missing here."""
+        return (
+            f"Install it in the environment of that worker ({sys.executable}), or, if "
+            f"it is your own code, send it along: client.upload_package(NAME)."
+        )
+
     # Functions.
 
     def add_function(self, function_id: int, data: bytes) -> None:
@@ -154,8 +161,7 @@ class RunnerProcess:
         except ModuleNotFoundError as error:
             missing = ModuleNotFoundError(
                 f"no module named {error.name!r} on {self.where()}, where the task's "
-                f"function needs it. Install it in the environment of that worker "
-                f"({sys.executable}), or put the code where its sys.path finds it.",
+                f"function needs it. {self.remedy()}",
                 name=error.name,
                 path=error.path,
             )

@@ -66,6 +66,14 @@ def loads_function(data: bytes) -> Callable[..., Any]:
         Exception: whatever the import of its module raises.
     """
     head, data = split_head(data)
+    if "modules" in head:
+        from covey.serde import bundles
+
+        found = []
+        for name, digest, size in head["modules"]:
+            found.append((name, digest, bytes(data[:size])))
+            data = data[size:]
+        bundles.install(found)
     if "import" in head:
         return _imported(head["import"])
     function: Callable[..., Any] = loads_inline(data)
@@ -78,22 +86,22 @@ def loads_function(data: bytes) -> Callable[..., Any]:
 HEAD_CODEC: Final = 0x02
 
 
-def with_head(payload: bytes, head: dict[str, str]) -> bytes:
+def with_head(payload: bytes, head: dict[str, Any]) -> bytes:
     """Put *head* before the bytes of a function."""
     import json
 
     text = json.dumps(head, sort_keys=True).encode()
-    return bytes((HEAD_CODEC,)) + len(text).to_bytes(2, "little") + text + payload
+    return bytes((HEAD_CODEC,)) + len(text).to_bytes(4, "little") + text + payload
 
 
-def split_head(data: bytes) -> tuple[dict[str, str], bytes]:
+def split_head(data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the head of a function, which may be empty, and the rest."""
     if not data or data[0] != HEAD_CODEC:
         return {}, data
     import json
 
-    end = 3 + int.from_bytes(data[1:3], "little")
-    head: dict[str, str] = json.loads(bytes(data[3:end]))
+    end = 5 + int.from_bytes(data[1:5], "little")
+    head: dict[str, Any] = json.loads(bytes(data[5:end]))
     return head, data[end:]
 
 

@@ -46,6 +46,13 @@ def _load_pickle(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
     return pickle.loads(stream, buffers=buffers)
 
 
+def _load_function(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
+    from covey.serde import functions
+
+    del buffers
+    return functions.loads_function(bytes(stream))
+
+
 def _load_plain(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
     from covey.serde import plain
 
@@ -55,6 +62,7 @@ def _load_plain(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
 #: What reads a frame 0 that starts with this byte.
 CODECS: Final[dict[int, Loader]] = {
     PICKLE_CODEC: _load_pickle,
+    0x02: _load_function,  # A function with a head, too large for a message.
     0x10: _load_plain,  # MessagePack
     0x11: _load_plain,  # JSON
     0x12: _load_plain,  # Arrow
