@@ -9,7 +9,8 @@ import sys
 
 import click
 
-from covey.cli.inspection import config, doctor, status, stop
+from covey.cli.doctor import doctor
+from covey.cli.inspection import config, status, stop
 from covey.cli.roles import run_script, scheduler, start, worker
 from covey.cli.token import token
 from covey.cli.watching import (

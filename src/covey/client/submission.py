@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Final
 
 from covey.client.core.ranges import Range
-from covey.client.engine import Engine
 from covey.client.fetching import Session
 from covey.client.functions import Pickled
 from covey.client.future import Future, Futures
+from covey.client.placing import CHUNK_BYTES, CHUNK_TASKS, Placer
 from covey.client.shapes import shape_of, split_needs
 from covey.client.writing import Writing
-from covey.errors import ClusterError, KeyConflict, UsageError
+from covey.errors import KeyConflict, UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.serde import refs
@@ -30,11 +30,7 @@ from covey.serde.formats import PICKLE, Format
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.values import dumps
 from covey.wire.base import Options
-from covey.wire.client_link import DefineFunction, Placed, Scatter, Submit
-
-#: A chunk of a range is closed when it has this many tasks or bytes.
-CHUNK_TASKS: Final = 2048
-CHUNK_BYTES: Final = 128 << 10
+from covey.wire.client_link import DefineFunction, Submit
 
 #: The first chunk is small, so that the first worker has something to do.
 FIRST_CHUNK_TASKS: Final = 64
@@ -79,20 +75,17 @@ class _Large(refs.Reference):
         return (refs.resolve, (self.refer(),))
 
 
-class Submitter:
+class Submitter(Placer):
     """Turns calls into messages for one engine."""
 
     def __init__(self, session: Session, writing: Writing) -> None:
-        self._session = session
-        self._engine: Engine = session.engine
-        self.writing = writing
+        super().__init__(session, writing)
         self._numbers: dict[bytes, int] = {}
         #: Large functions that are on the cluster, by digest.
         self._large: dict[bytes, Future[Any]] = {}
         self._numbers_lock = threading.Lock()
         #: Named tasks that are alive here: what they are, and their range.
         self._names: dict[str, tuple[bytes, Range]] = {}
-        self._turn = 0
 
     # Functions.
 
@@ -198,12 +191,6 @@ class Submitter:
                 f"the first future"
             )
         wish.held += 1
-        return wish
-
-    def _new_range(self, base: TaskId, n: int, label: str, name: str | None) -> Range:
-        wish = Range(base, n, label, name)
-        wish.held = n
-        self._engine.wishes.add(wish)
         return wish
 
     def _arguments(
@@ -462,122 +449,9 @@ class Submitter:
             )
             at = end
 
-    # Data.
-
-    def scatter(
-        self, values: list[Any], workers: tuple[str, ...], broadcast: bool
-    ) -> Futures[Any]:
-        """Place values on workers."""
-        self._engine.check()
-        n = len(values)
-        base = self._engine.new_tasks(n)
-        wish = self._new_range(base, n, "data", None)
-        try:
-            with self.writing.chosen():
-                self._send_values(base, values, workers, broadcast)
-        except BaseException:
-            # Nothing may be left on the cluster that nobody can ask for.
-            self._session.release(wish, 0, n)
-            raise
-        return Futures(self._session, wish)
-
-    def _send_values(
-        self,
-        base: TaskId,
-        values: list[Any],
-        workers: tuple[str, ...],
-        broadcast: bool,
-    ) -> None:
-        packer = self.writing.form(None).packer()
-        start = 0
-        for index, value in enumerate(values):
-            try:
-                frames = packer.add(value)
-            except (TypeError, ValueError) as error:
-                error.add_note(f"item {index} of what was to be scattered")
-                raise
-            count = index + 1 - start
-            if frames is not None:
-                if count > 1:
-                    self._scatter_chunk(base + start, packer.take(), workers, broadcast)
-                self._place(base + index, frames, workers, broadcast)
-                start = index + 1
-            elif count >= CHUNK_TASKS or (
-                not count & 31 and packer.nbytes > CHUNK_BYTES
-            ):
-                self._scatter_chunk(base + start, packer.take(), workers, broadcast)
-                start = index + 1
-        if start < len(values):
-            self._scatter_chunk(base + start, packer.take(), workers, broadcast)
-
-    def _scatter_chunk(
-        self, base: TaskId, pack: Pack, workers: tuple[str, ...], broadcast: bool
-    ) -> None:
-        sizes = pack.sizes_bytes()
-        message = Scatter(base, len(pack), sizes, bytes(pack.data), workers, broadcast)
-        self._engine.post(message)
-
     def number_of(self, function: Callable[..., Any]) -> int:
         """Return this client's number for a (small) function, defining it if need be."""
         return self._define(self.writing.function(function, PICKLE))
-
-    def bring(self, frames: list[Buffer], label: str) -> Future[Any]:
-        """Bring one large value to a worker and return a future of it."""
-        base = self._engine.new_tasks(1)
-        wish = self._new_range(base, 1, label, None)
-        future: Future[Any] = Future(self._session, wish, 0)
-        # If that fails, the future goes, and the task with it.
-        self._place(base, frames, (), broadcast=False)
-        return future
-
-    def _place(
-        self,
-        task: TaskId,
-        frames: list[Buffer],
-        workers: tuple[str, ...],
-        broadcast: bool,
-    ) -> None:
-        self._engine.call(self._place_async(task, frames, workers, broadcast))
-
-    async def _place_async(
-        self,
-        task: TaskId,
-        frames: list[Buffer],
-        workers: tuple[str, ...],
-        broadcast: bool,
-    ) -> None:
-        engine = self._engine
-        await engine.wait_for_workers(1, None)
-        known = sorted(engine.workers.values(), key=lambda seen: seen.worker)
-        chosen = [
-            seen
-            for seen in known
-            if not workers or {seen.name, *seen.addresses} & set(workers)
-        ]
-        if not chosen:
-            names = ", ".join(seen.name for seen in known)
-            raise UsageError(
-                f"none of the workers {', '.join(workers)} is there; there are: {names}"
-            )
-        self._turn += 1
-        first = chosen[self._turn % len(chosen)]
-        targets = chosen if broadcast else [first]
-        nbytes = sum(memoryview(frame).nbytes for frame in frames)
-        placed = 0
-        for seen in targets:
-            try:
-                await engine.asker.put(seen.addresses, task, frames, seen.host)
-            except ClusterError:
-                if len(targets) == 1 and len(known) == 1:
-                    raise
-                continue
-            placed += 1
-            engine.post(Placed(task, seen.worker, nbytes))
-        if not placed:
-            raise ClusterError(
-                "a large value could not be brought to any worker: their data ports "
-                "do not answer"
-            )
 
 
 def _first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:

@@ -368,16 +368,9 @@ class SlotLoop:
     def _fail(self, index: int, error: BaseException, began: float) -> None:
         """Report that a task raised."""
         with self._settling():
-            where = self.process.where()
             batch = self._batch
             plain = batch is not None and batch.serializer != "pickle"
-            if isinstance(error, ModuleNotFoundError) and not error.__cause__:
-                # Of arguments: what the function needs is told when it is loaded.
-                error.add_note(
-                    f"There is no module {error.name!r} on {where}. "
-                    f"{self.process.remedy()}"
-                )
-            payload = failures.describe(_as_failure(error), where=where, plain=plain)
+            payload = self.process.describe(_as_failure(error), plain=plain)
             detail = [*failures.summary(payload), len(payload)]
             self._book_one("failed", index, began, detail)
             self._body.append(payload)

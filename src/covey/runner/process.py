@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from covey.errors import InternalError
 from covey.payload import Buffer
 from covey.runner.context import Setup, TaskInterrupted
-from covey.serde import registry
+from covey.serde import failures, registry
 from covey.serde.functions import loads_function, split_head
 from covey.serde.mapped import read_value
 from covey.store.segments import Segment, fill, payload_size
@@ -110,6 +110,16 @@ class RunnerProcess:
         if self.own_process:
             traceback.print_exc()
             os._exit(EXIT_BROKEN)
+
+    def describe(self, error: BaseException, *, plain: bool) -> bytes:
+        """Return what a task raised, on its way out; *plain* without any pickle."""
+        where = self.where()
+        if isinstance(error, ModuleNotFoundError) and not error.__cause__:
+            # Of arguments: what the function needs is told when it is loaded.
+            error.add_note(
+                f"There is no module {error.name!r} on {where}. {self.remedy()}"
+            )
+        return failures.describe(error, where=where, plain=plain)
 
     def remedy(self) -> str:
         """Return what to do about a module that is missing here."""

@@ -1,0 +1,150 @@
+"""Values of the client on their way to workers: scattered, or brought for a task.
+
+Small ones are packed and go through the scheduler; a large one goes to a worker's
+data port by itself, and the scheduler is told where it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from covey.client.core.ranges import Range
+from covey.client.engine import Engine
+from covey.client.fetching import Session
+from covey.client.future import Future, Futures
+from covey.client.writing import Writing
+from covey.errors import ClusterError, UsageError
+from covey.ids import TaskId
+from covey.payload import Buffer, Pack
+from covey.wire.client_link import Placed, Scatter
+
+#: A chunk of a range is closed when it has this many tasks or bytes.
+CHUNK_TASKS: Final = 2048
+CHUNK_BYTES: Final = 128 << 10
+
+
+class Placer:
+    """Places values on workers."""
+
+    def __init__(self, session: Session, writing: Writing) -> None:
+        self._session = session
+        self._engine: Engine = session.engine
+        self.writing = writing
+        self._turn = 0
+
+    def _new_range(self, base: TaskId, n: int, label: str, name: str | None) -> Range:
+        wish = Range(base, n, label, name)
+        wish.held = n
+        self._engine.wishes.add(wish)
+        return wish
+
+    def scatter(
+        self, values: list[Any], workers: tuple[str, ...], broadcast: bool
+    ) -> Futures[Any]:
+        """Place values on workers."""
+        self._engine.check()
+        n = len(values)
+        base = self._engine.new_tasks(n)
+        wish = self._new_range(base, n, "data", None)
+        try:
+            with self.writing.chosen():
+                self._send_values(base, values, workers, broadcast)
+        except BaseException:
+            # Nothing may be left on the cluster that nobody can ask for.
+            self._session.release(wish, 0, n)
+            raise
+        return Futures(self._session, wish)
+
+    def _send_values(
+        self,
+        base: TaskId,
+        values: list[Any],
+        workers: tuple[str, ...],
+        broadcast: bool,
+    ) -> None:
+        packer = self.writing.form(None).packer()
+        start = 0
+        for index, value in enumerate(values):
+            try:
+                frames = packer.add(value)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"item {index} of what was to be scattered")
+                raise
+            count = index + 1 - start
+            if frames is not None:
+                if count > 1:
+                    self._scatter_chunk(base + start, packer.take(), workers, broadcast)
+                self._place(base + index, frames, workers, broadcast)
+                start = index + 1
+            elif count >= CHUNK_TASKS or (
+                not count & 31 and packer.nbytes > CHUNK_BYTES
+            ):
+                self._scatter_chunk(base + start, packer.take(), workers, broadcast)
+                start = index + 1
+        if start < len(values):
+            self._scatter_chunk(base + start, packer.take(), workers, broadcast)
+
+    def _scatter_chunk(
+        self, base: TaskId, pack: Pack, workers: tuple[str, ...], broadcast: bool
+    ) -> None:
+        sizes = pack.sizes_bytes()
+        message = Scatter(base, len(pack), sizes, bytes(pack.data), workers, broadcast)
+        self._engine.post(message)
+
+    def bring(self, frames: list[Buffer], label: str) -> Future[Any]:
+        """Bring one large value to a worker and return a future of it."""
+        base = self._engine.new_tasks(1)
+        wish = self._new_range(base, 1, label, None)
+        future: Future[Any] = Future(self._session, wish, 0)
+        # If that fails, the future goes, and the task with it.
+        self._place(base, frames, (), broadcast=False)
+        return future
+
+    def _place(
+        self,
+        task: TaskId,
+        frames: list[Buffer],
+        workers: tuple[str, ...],
+        broadcast: bool,
+    ) -> None:
+        self._engine.call(self._place_async(task, frames, workers, broadcast))
+
+    async def _place_async(
+        self,
+        task: TaskId,
+        frames: list[Buffer],
+        workers: tuple[str, ...],
+        broadcast: bool,
+    ) -> None:
+        engine = self._engine
+        await engine.wait_for_workers(1, None)
+        known = sorted(engine.workers.values(), key=lambda seen: seen.worker)
+        chosen = [
+            seen
+            for seen in known
+            if not workers or {seen.name, *seen.addresses} & set(workers)
+        ]
+        if not chosen:
+            names = ", ".join(seen.name for seen in known)
+            raise UsageError(
+                f"none of the workers {', '.join(workers)} is there; there are: {names}"
+            )
+        self._turn += 1
+        first = chosen[self._turn % len(chosen)]
+        targets = chosen if broadcast else [first]
+        nbytes = sum(memoryview(frame).nbytes for frame in frames)
+        placed = 0
+        for seen in targets:
+            try:
+                await engine.asker.put(seen.addresses, task, frames, seen.host)
+            except ClusterError:
+                if len(targets) == 1 and len(known) == 1:
+                    raise
+                continue
+            placed += 1
+            engine.post(Placed(task, seen.worker, nbytes))
+        if not placed:
+            raise ClusterError(
+                "a large value could not be brought to any worker: their data ports "
+                "do not answer"
+            )
