@@ -7,6 +7,9 @@
 #   make sim [SEEDS=2000]    the whole of covey on virtual time; SEED=42 replays one
 #   make examples            every example at full size
 #   make bench               the short benchmarks; bench-full takes its time
+#   make web                 the dashboard's page, from its sources (needs Node 20)
+#   make browser             the dashboard's tests in a real Chromium
+#   make screenshots         pictures of its pages, into docs/images
 #   make docs                the documentation, into docs/_build/html
 #   make clean               remove what was built; the environments too
 #
@@ -25,7 +28,7 @@ SHELL  := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check fix matrix sim examples bench bench-full docs clean
+.PHONY: help demo test check fix matrix sim examples bench bench-full web browser screenshots docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'

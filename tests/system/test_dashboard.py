@@ -95,7 +95,9 @@ def test_it_shows_counts_errors_prints_and_tasks(client, browser):
     assert {line["message"] for line in frame["errors"]} == {"no 0", "no 1", "no 2"}
     assert any("about to fail" in log[4] for log in frame["logs"])
     _, text = browser.get(f"/api/task?key={failing[1].key}")
-    assert "ValueError: no 1" in json.loads(text)["text"]
+    found = json.loads(text)
+    assert "ValueError: no 1" in found["text"]
+    assert "in boom" in found["traceback"]
     _, page = browser.get("/status")
     assert "app.js" in page
     assert (

@@ -146,8 +146,15 @@ def explain(key: str, address: str | None, output: str) -> None:
     """
     with client_of(address) as client:
         answer = client.session.ask("explain", names=(key,))
+    payload = answer.pop("payload", b"")
+    if payload:
+        from covey.serde.failures import traceback_text
+
+        answer["traceback"] = traceback_text(payload)
     if output == "table":
         click.echo(f"{key}: {answer['text']}")
+        if payload:
+            click.echo(answer["traceback"].rstrip())
     else:
         click.echo(json.dumps({"key": key, **answer}))
     if answer["state"] == "forgotten":

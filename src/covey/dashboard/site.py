@@ -30,6 +30,7 @@ from covey.dashboard.access import Gate, Right, host_is_ours, same_origin
 from covey.dashboard.feed import Feed
 from covey.dashboard.trace import trace
 from covey.errors import CoveyError, UsageError
+from covey.serde.failures import traceback_text
 
 #: Pages are sent what is new at most this often.
 FRAME_SECONDS: Final = 0.2
@@ -244,6 +245,9 @@ class Site:
         key = request.query_params.get("key", "")
         answer = await self.feed.ask("explain", names=(key,))
         found: dict[str, Any] = {"key": key, **answer}
+        payload = found.pop("payload", b"")
+        if payload:
+            found["traceback"] = traceback_text(payload)
         found["logs"] = [
             entry for entry in self.feed.model.logs.since(0).events if entry[1] == key
         ]

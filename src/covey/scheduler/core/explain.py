@@ -29,6 +29,9 @@ _WORKERS_SHOWN: Final = 8
 #: A queue is counted up to here, so that a question never holds up the loop.
 _COUNTED_MAX: Final = 50_000
 
+#: What a task raised goes along with the answer, unless it is this large.
+_PAYLOAD_BYTES_MAX: Final = 1 << 20
+
 #: Less than this is no waiting worth a word.
 _WORTH_A_WORD_SECONDS: Final = 0.1
 
@@ -40,7 +43,8 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
         ``task`` (its id), ``state`` (a word), ``text`` (a sentence for a human), ``label`` (the
         function), ``seconds`` (in that state), and facts as far as they apply:
         ``worker``, ``workers``, ``inputs``, ``ahead``, ``asks``, ``offers``,
-        ``attempts``, ``last_error``, ``expected_seconds``.
+        ``attempts``, ``last_error``, ``expected_seconds``, ``payload`` (what it raised,
+        for those who can read it), ``printed`` (its last lines).
     """
     span = find(state, task_id)
     if span is None:
@@ -326,6 +330,10 @@ def _failed(state: SchedulerState, span: Span) -> dict[str, Any]:
     assert failure is not None
     text = f"it failed: {failure.type_name}: {failure.message}"
     answer: dict[str, Any] = {"text": text, "failure": failure.kind}
+    if len(failure.payload) <= _PAYLOAD_BYTES_MAX:
+        answer["payload"] = failure.payload
+    if "printed" in failure.details:
+        answer["printed"] = failure.details["printed"]
     if failure.origin >= 0 and failure.origin != span.base:
         origin = find(state, failure.origin)
         if origin is not None:

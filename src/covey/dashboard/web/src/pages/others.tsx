@@ -6,6 +6,7 @@ import { Plot } from "../plot";
 import { ask, store } from "../store";
 import type { FunctionLine, Pair, WorkerLine } from "../types";
 import { Suspects, Workers } from "./home";
+import { Traceback } from "./tasks";
 
 export function Errors() {
   const lines = [...store.errors.values()].sort((a, b) => b.last - a.last);
@@ -22,6 +23,7 @@ export function Errors() {
               first {ago(line.first)}, last {ago(line.last)}
               {Object.keys(line.workers).length > 0 && ` · on ${Object.entries(line.workers).map(([name, n]) => `${name} (${n})`).join(", ")}`}
             </p>
+            {line.tasks.length > 0 && store.link !== "replay" && <Traceback name={line.tasks[line.tasks.length - 1]} />}
             <p class="keys">
               {line.tasks.slice(-8).map((key) => (
                 <Key key={key} name={key} />

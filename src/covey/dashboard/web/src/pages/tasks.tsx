@@ -38,6 +38,7 @@ interface Answer {
   last_error?: string;
   origin?: string;
   failure?: string;
+  traceback?: string;
   logs: Log[];
   runs: Found[];
 }
@@ -100,6 +101,27 @@ export function Tasks() {
   );
 }
 
+/** The traceback of a task, asked for when it is opened. */
+export function Traceback({ name }: { name: string }) {
+  const [text, setText] = useState("");
+  return (
+    <details
+      onToggle={(event) => {
+        if (!(event.currentTarget as HTMLDetailsElement).open || text) return;
+        ask<Answer>(`api/task?key=${encodeURIComponent(name)}`).then(
+          (answer) => setText(answer.traceback ?? answer.text),
+          (error: Error) => setText(error.message),
+        );
+      }}
+    >
+      <summary>traceback of the last one</summary>
+      <pre class="traceback" data-testid="traceback">
+        {text || "…"}
+      </pre>
+    </details>
+  );
+}
+
 export function Task({ name }: { name: string }) {
   const [answer, setAnswer] = useState<Answer | null>(null);
   const [problem, setProblem] = useState("");
@@ -152,6 +174,13 @@ export function Task({ name }: { name: string }) {
           </>
         )}
       </Panel>
+      {answer?.traceback && (
+        <Panel title="Traceback">
+          <pre class="traceback" data-testid="traceback">
+            {answer.traceback}
+          </pre>
+        </Panel>
+      )}
       {!!answer?.inputs?.length && (
         <Panel title="Inputs that are missing">
           <Table

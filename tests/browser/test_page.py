@@ -1,0 +1,203 @@
+"""The page, in a real browser, on a cluster that works."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import covey
+
+pytestmark = pytest.mark.browser
+
+_COVEY = [sys.executable, "-m", "covey"]
+
+
+def inside(n):
+    """Count the points of seed 002 that fall into the circle."""
+    draw = random.Random(n).random
+    return sum(draw() ** 2 + draw() ** 2 < 1 for _ in range(n))
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def boom():
+    print("last words")  # noqa: T201
+    raise ValueError("a reason of its own")
+
+
+def text(page, selector):
+    return page.locator(selector).inner_text()
+
+
+def tile(page, name):
+    return text(page, f"[data-testid={name}] b").replace(",", "")
+
+
+def until(page, script):
+    # A function, not a string: the page's policy forbids eval, for tests as well.
+    page.wait_for_function(f"() => {script}", timeout=20_000)
+
+
+def shows(page, name, value):
+    found = f"document.querySelector('[data-testid={name}] b').innerText"
+    until(page, f"{found}.replace(',', '') === '{value}'")
+
+
+def test_counts_are_right_and_the_code_is_out_of_the_address(page, client):
+    before = int(tile(page, "done"))
+    client.gather(client.map(inside, [1000] * 300))
+    shows(page, "done", before + 300)
+    line = page.locator("[data-testid=function-inside]")
+    assert "300 / 300" in line.inner_text()
+    assert "code=" not in page.url
+    assert text(page, "[data-testid=link]") == "live"
+    assert tile(page, "workers") == "2"
+
+
+def test_a_failing_task_is_under_errors_with_its_traceback(page, client):
+    future = client.submit(boom)
+    covey.wait(future)
+    page.click("nav a:has-text('Errors')")
+    error = page.locator("[data-testid=error]", has_text="a reason of its own")
+    error.wait_for()
+    error.locator("summary").click()
+    until(page, "document.body.innerText.includes('in boom')")
+    error.locator(".keys a").last.click()
+    until(page, "document.body.innerText.includes('last words')")
+    assert future.key in page.inner_text("main")
+
+
+def test_an_impossible_task_is_a_suspect_with_the_true_reason(page, client):
+    future = client.submit(abs, 1, resources={"GPU": 1})
+    finding = page.locator(".suspects li", has_text="GPU=1")
+    finding.wait_for()
+    assert "1 tasks cannot run" in finding.inner_text()
+    finding.locator("a").click()
+    explanation = page.locator("[data-testid=explanation]")
+    explanation.wait_for()
+    assert "no worker can run it: it asks for GPU=1" in explanation.inner_text()
+    page.click("button:has-text('Cancel')")
+    with pytest.raises(covey.errors.TaskCancelled, match="from the dashboard"):
+        future.result(20)
+    until(page, "document.querySelector('[data-testid=said]').innerText !== ''")
+
+
+def test_acting_needs_its_right(browser, client):
+    from covey.dashboard.launch import link
+
+    secret = client.connection.keys.client
+    place = client.cluster._dashboard.place
+    future = client.submit(abs, 1, resources={"GPU": 1})
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(link(secret, place, "view"))
+    page.wait_for_selector("[data-testid=workers]")
+    page.goto(f"http://{place}/status#/tasks/{future.key}")
+    page.click("button:has-text('Cancel')")
+    until(page, "document.body.innerText.includes('this link may look, not act')")
+    assert not future.done()
+    context.close()
+
+
+def test_keys_and_names_of_every_control(page, client):
+    page.keyboard.press("g")
+    page.keyboard.press("w")
+    page.wait_for_selector("table[aria-label=workers]")
+    assert page.url.endswith("#/workers")
+    page.keyboard.press("/")
+    page.wait_for_selector("#search:focus")
+    page.keyboard.type("inside")
+    page.wait_for_selector("table[aria-label='tasks that ran'] tbody tr")
+    page.keyboard.press("Tab")
+    dark = page.evaluate("document.documentElement.dataset.theme")
+    page.keyboard.press("d")
+    until(page, f"document.documentElement.dataset.theme !== '{dark}'")
+    nameless = page.evaluate(
+        """[...document.querySelectorAll('button, a, input, canvas, [role=img]')]
+        .filter(e => !(e.innerText || e.getAttribute('aria-label') || '').trim())
+        .map(e => e.outerHTML)"""
+    )
+    assert nameless == []
+
+
+def test_a_running_task_grows_and_a_click_leads_to_it(page, client):
+    future = client.submit(nap, 3.0)
+    until(page, "document.body.innerText.includes('nap')")
+    assert "task stream" in page.locator("canvas").first.get_attribute("aria-label")
+    future.result(20)
+    page.goto(page.url.split("#")[0] + f"#/tasks/{future.key}")
+    until(page, "document.body.innerText.includes('it is done')")
+
+
+def test_a_recording_shows_the_same_offline(browser, client, tmp_path):
+    from covey.dashboard.bundle import report
+    from covey.dashboard.feed import replay
+
+    path = tmp_path / "run.covey"
+    with covey.record(path, client):
+        client.gather(client.map(inside, [500] * 40))
+    frame = {**replay(path).frame(""), "status": "replay"}
+    done = frame["totals"]["done"]
+    file = tmp_path / "report.html"
+    file.write_text(report(frame, "a run"))
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_selector("[data-testid=workers]")
+    assert tile(page, "done").replace(" ", "") in {str(done), f"{done}"}
+    assert text(page, "[data-testid=link]") == "recorded"
+    assert page.title() == "a run"
+    context.close()
+
+
+def test_a_worker_that_is_killed_turns_lost(browser):
+    scheduler = subprocess.Popen(
+        [*_COVEY, "scheduler", "--port", "0", "--dashboard-address", ":0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    worker = None
+    context = browser.new_context()
+    try:
+        address = scheduler.stdout.readline().split()[3]
+        link = next(
+            line.removeprefix("dashboard at ").strip()
+            for line in iter(scheduler.stdout.readline, "")
+            if line.startswith("dashboard at ")
+        )
+        worker = subprocess.Popen(
+            [
+                *_COVEY,
+                "worker",
+                address.removeprefix("tcp://"),
+                "--name",
+                "alice",
+                "--nworkers",
+                "1",
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        page = context.new_page()
+        page.goto(link)
+        page.wait_for_selector("[data-testid=worker-alice]", timeout=20_000)
+        worker.send_signal(signal.SIGKILL)
+        page.wait_for_selector(
+            "[data-testid=worker-alice][data-state=lost]", timeout=30_000
+        )
+        page.locator(".suspects li", has_text="worker alice left").wait_for()
+        assert page.locator("[data-testid=link]").inner_text() == "live"
+    finally:
+        context.close()
+        for process in (worker, scheduler):
+            if process is not None:
+                process.terminate()
+                process.wait(20)
+        scheduler.stdout.close()
