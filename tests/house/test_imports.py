@@ -60,7 +60,8 @@ def test_a_broken_contract_is_noticed(tmp_path, file, line, contract):
             if parent == tmp_path:
                 break
             (parent / "__init__.py").touch()
-    for name in "errors ids units clock settings config payload events secret".split():
+    ground = "errors ids units clock settings config payload plugins events secret"
+    for name in ground.split():
         (house / f"{name}.py").touch()
     (house / "clock.py").write_text("import time\n")
     (house / "net" / "__init__.py").write_text("import pickle\n")

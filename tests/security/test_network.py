@@ -217,6 +217,8 @@ def test_a_scheduler_by_hand_listens_on_this_machine_only(tmp_path):
             assert folder.stat().st_mode & 0o077 == 0
         assert set(json.loads(path.read_text())) == {
             "address",
+            "cluster",
+            "epoch",
             "host",
             "pid",
             "role",
