@@ -73,7 +73,7 @@ fix: $(VENV)/.stamp-test
 matrix: $(VENV)/.stamp-test
 	@for minor in 3.11 3.12 3.13; do \
 	    $(PY) -m tests.matrix.environment $$minor $(VENV)-$$minor; done
-	$(BIN)/pytest -q -m matrix tests/system/test_versions.py
+	$(BIN)/pytest -q -m matrix tests/system
 
 sim: $(VENV)/.stamp-covey
 	@$(PY) -m covey.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))

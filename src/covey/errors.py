@@ -14,6 +14,7 @@ remote traceback attached as a note; the classes below are for what is ours::
     │   ├── TaskOutOfMemory        it used more memory than its worker has (a MemoryError)
     │   ├── TaskUnreadable         its value or exception could not be decoded
     │   │   └── VersionSkew        it belongs to another version of Python
+    │   ├── EnvironmentFailed      the Python or the packages it needs cannot be had
     │   ├── RunnerDied             the process that ran it ended; says how
     │   └── DataLost               its value is gone and cannot be recomputed
     ├── ClusterError               the cluster could not
@@ -110,6 +111,10 @@ class TaskUnreadable(TaskError):
 
 class VersionSkew(TaskUnreadable):
     """A value holds bytecode of another minor version of Python than this one."""
+
+
+class EnvironmentFailed(TaskError):
+    """The Python or the packages that a client asked for cannot be had on a worker."""
 
 
 class RunnerDied(TaskError):

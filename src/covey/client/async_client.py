@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from covey.client.base import BaseClient
+from covey.client.environments import Requirements
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import futures_in, rebuild
 from covey.client.options import names_of
-from covey.client.writing import Functions, Serializer
+from covey.client.writing import Choices, Functions, Serializer
 from covey.errors import UsageError
 from covey.secret import Secret
 
@@ -41,6 +42,8 @@ class AsyncClient(BaseClient):
             tells it: a ``covey.secret.Secret``.
         serializer: as for ``Client``, and so is the next one.
         functions: how functions travel.
+        python: as for ``Client``, and so is the next one.
+        environment: packages that runners shall have.
         **keywords: of ``LocalCluster``.
     """
 
@@ -56,9 +59,12 @@ class AsyncClient(BaseClient):
         secret: Secret | None = None,
         serializer: Serializer = "pickle",
         functions: Functions = "auto",
+        python: str | None = None,
+        environment: Requirements = None,
         **keywords: Any,
     ) -> None:
-        self._how = (target, secret, timeout, name, keywords, functions, serializer)
+        choices = Choices(functions, serializer, python, environment)
+        self._how = (target, secret, timeout, name, keywords, choices)
         self._started = False
 
     async def start(self) -> Self:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from covey import config
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
+from covey.client.environments import environment_text
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures
 from covey.client.modules import OwnModules
@@ -20,7 +21,7 @@ from covey.client.nested import futures_in
 from covey.client.options import options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.submission import Submitter
-from covey.client.writing import Functions, Serializer, Writing
+from covey.client.writing import Choices, Serializer, Writing
 from covey.errors import UsageError
 from covey.net.join_string import Connection
 from covey.secret import Secret
@@ -50,16 +51,22 @@ class BaseClient:
         timeout: float | None,
         name: str | None,
         keywords: dict[str, Any],
-        functions: Functions = "auto",
-        serializer: Serializer = "pickle",
+        choices: Choices,
     ) -> None:
+        environment = environment_text(choices.python, choices.environment)
         self._target = resolve_target(target, secret, keywords)
         self.name = name or f"client-{os.getpid()}-{next(_numbers)}"
         self._engine = Engine(self._target.find, self.name)
         try:
             # A cluster of our own has our path, and finds what we can import.
             modules = OwnModules(auto=self._target.cluster is None)
-            writing = Writing(self._engine, functions, serializer, modules)
+            writing = Writing(
+                self._engine,
+                choices.functions,
+                choices.serializer,
+                modules,
+                environment,
+            )
             if timeout is None:
                 timeout = config.get().client.connect_timeout_seconds
             self._engine.call(self._engine.connect(timeout))

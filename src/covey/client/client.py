@@ -9,12 +9,13 @@ from typing import Any, Self, TypeVar, overload
 
 from covey.client import current
 from covey.client.base import BaseClient
+from covey.client.environments import Requirements
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import futures_in, rebuild
 from covey.client.options import names_of
-from covey.client.writing import Functions, Serializer
+from covey.client.writing import Choices, Functions, Serializer
 from covey.secret import Secret
 
 R = TypeVar("R")
@@ -42,6 +43,11 @@ class Client(BaseClient):
             soon as a worker has another minor version than this process.
             ``"import"`` sends names only; with a serializer of plain data, no
             pickle is read anywhere then.
+        python: the version that the runners of its tasks shall have: ``"3.12"``,
+            or ``"same"`` for that of this process; each worker looks for it among
+            what ``covey worker --python`` names, ``$PATH``, pyenv and uv.
+        environment: packages that these runners shall have: requirements as pip
+            has them, or the path of a file of them; each worker builds it once.
         **keywords: of ``LocalCluster``: ``n_workers``, ``threads_per_worker``,
             ``memory_limit``, ``processes``, ...
 
@@ -63,9 +69,12 @@ class Client(BaseClient):
         secret: Secret | None = None,
         serializer: Serializer = "pickle",
         functions: Functions = "auto",
+        python: str | None = None,
+        environment: Requirements = None,
         **keywords: Any,
     ) -> None:
-        self._open(target, secret, timeout, name, keywords, functions, serializer)
+        choices = Choices(functions, serializer, python, environment)
+        self._open(target, secret, timeout, name, keywords, choices)
         if set_as_default:
             current.set_default(self)
             _dask_default().set_default(self)

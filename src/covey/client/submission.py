@@ -124,7 +124,11 @@ class Submitter(Placer):
                     number = len(self._numbers) + 1
                     self._engine.post(
                         DefineFunction(
-                            number, pickled.digest, pickled.label, pickled.payload
+                            number,
+                            pickled.digest,
+                            pickled.label,
+                            pickled.payload,
+                            self.writing.environment,
                         )
                     )
                     self._numbers[pickled.digest] = number

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from covey import plugins
 from covey.client.engine import Engine
+from covey.client.environments import Requirements, chosen_python
 from covey.client.functions import FunctionCache, Pickled, digest_of
 from covey.client.modules import Bundle, OwnModules
 from covey.errors import UsageError
-from covey.serde import registry
+from covey.serde import code, registry
 from covey.serde.formats import PICKLE, Format, format_named
 from covey.serde.functions import dumps_name, label, split_head, with_head
 
@@ -30,6 +31,22 @@ Serializer: TypeAlias = Literal["pickle", "msgpack", "json", "arrow"]
 
 _WAYS: Final = ("auto", "import", "value", "source")
 _AS_USUAL: Final = nullcontext()
+
+
+class Choices(NamedTuple):
+    """What the user of a client has chosen about how things travel.
+
+    Attributes:
+        functions: as ``Writing`` takes it, and so is the next one.
+        serializer: the family in which values go.
+        python: the version that runners shall have.
+        environment: the packages that they shall have.
+    """
+
+    functions: Functions = "auto"
+    serializer: Serializer = "pickle"
+    python: str | None = None
+    environment: Requirements = None
 
 
 class Writing:
@@ -43,6 +60,7 @@ class Writing:
             they do not go at all.
         serializer: the family in which values go, if a call does not say.
         modules: the user's own modules.
+        environment: what all functions ask for; see ``environments``.
 
     Raises:
         UsageError: there is no such way, or no such family.
@@ -54,6 +72,7 @@ class Writing:
         functions: str = "auto",
         serializer: str = "pickle",
         modules: OwnModules | None = None,
+        environment: str = "",
     ) -> None:
         if functions not in _WAYS:
             raise UsageError(
@@ -63,6 +82,8 @@ class Writing:
         #: The user's own modules, which may have to go along with functions.
         self.modules = modules or OwnModules(auto=False)
         self._engine = engine
+        self.environment = environment
+        self._chosen_python = chosen_python(environment)
         self._functions = functions
         self._form = format_named(serializer)
         #: Whether nothing may be read that pickle wrote.
@@ -96,9 +117,11 @@ class Writing:
     @property
     def by_source(self) -> bool:
         """Whether code that cannot be imported goes as text now."""
-        return self._functions == "source" or (
-            self._functions == "auto" and self._engine.foreign_python
-        )
+        if self._functions != "auto":
+            return self._functions == "source"
+        if self._chosen_python:
+            return self._chosen_python != code.text(code.MINOR)
+        return self._engine.foreign_python
 
     def chosen(self) -> AbstractContextManager[None]:
         """Inside ``with``, what this thread pickles is written as was chosen."""
@@ -139,7 +162,13 @@ class Writing:
             bundles = self.modules.needed(pickled.payload, arguments)
             if bundles:
                 head["modules"] = [[b.name, b.digest, len(b.data)] for b in bundles]
-        return self._headed_by(head, bundles, pickled) if head else pickled
+        if head:
+            pickled = self._headed_by(head, bundles, pickled)
+        if self.environment:
+            # The same bytes in another environment are another function.
+            mixed = digest_of(self.environment.encode() + pickled.digest)
+            pickled = pickled._replace(digest=mixed)
+        return pickled
 
     def _headed_by(
         self, head: dict[str, Any], bundles: tuple[Bundle, ...], pickled: Pickled

@@ -33,6 +33,7 @@ from covey.version import VERSION
 from covey.wire.introductions import WorkerIntroduction
 from covey.wire.keys import Keys
 from covey.worker.agent import WorkerAgent
+from covey.worker.environments import Environments, on_stderr
 from covey.worker.memory import MemoryPlan
 from covey.worker.processes import RunnerProcess
 
@@ -56,6 +57,11 @@ class EmbeddedCluster:
             epoch=plan.get("epoch", 1),
             on_closing=self.end,
             check=bool(plan.get("check")),
+        )
+        # Threads of the user's own process have no other Python than that.
+        own_processes = make_runner is RunnerProcess
+        self._environments = Environments(
+            self.directory if own_processes else None, tell=on_stderr
         )
         self.workers: list[WorkerAgent] = []
         self._certificate: Certificate | None = None
@@ -104,6 +110,7 @@ class EmbeddedCluster:
             version=VERSION,
             setup=setup,
             memory=MemoryPlan(limit, 1 / machines, plan["spill_directory"]),
+            environments=self._environments,
             on_quit=functools.partial(self._worker_quits, number),
             make_runner=self._make_runner,
         )

@@ -41,9 +41,8 @@ from covey.version import VERSION
 from covey.wire.introductions import Welcome, WorkerIntroduction
 from covey.wire.keys import Keys, Role
 from covey.wire.worker_link import FromWorker, ToWorker
-from covey.worker import interpreters
+from covey.worker import environments
 from covey.worker.agent import WorkerAgent
-from covey.worker.interpreters import Interpreter
 from covey.worker.memory import MemoryPlan
 
 T = TypeVar("T")
@@ -230,11 +229,11 @@ class WorkerRole(Owner):
         # With it a task can be a client itself; a worker has no use for it.
         secret = self._connection.keys.client
         try:
-            python = await self._interpreter(Path(directory))
+            found = await environments.from_plan(Path(directory), plan["pythons"])
         except UsageError:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        self._python = python.version
+        self._python = found.usual.version
         agent = self._agent = WorkerAgent(
             name=plan["name"],
             runners=plan["runners"],
@@ -252,7 +251,7 @@ class WorkerRole(Owner):
                 plan["memory_limit_bytes"],
                 spill_directory=config.get().worker.spill_directory,
             ),
-            python=python,
+            environments=found,
             on_quit=self._end,
         )
         try:
@@ -279,14 +278,6 @@ class WorkerRole(Owner):
     def find(self) -> Connection:
         """Return where the scheduler is now; it may have moved."""
         return self._find()
-
-    async def _interpreter(self, directory: Path) -> Interpreter:
-        """Return the interpreter for the runners: the first that was named, or ours."""
-        named = self._plan["pythons"]
-        if not named:
-            return interpreters.own()
-        links = interpreters.link_folder(directory / "python")
-        return await interpreters.probe(named[0], links)
 
     def introduce(self, epoch: int) -> WorkerIntroduction:
         """Return what this worker offers."""

@@ -28,6 +28,8 @@ class DefineFunction(Message, frozen=True, tag=1):
     digest: bytes
     label: str
     payload: bytes
+    #: What its runners need, as JSON; empty for the workers' usual runners.
+    environment: str = ""
 
 
 class Submit(Message, frozen=True, tag=2):

@@ -19,6 +19,8 @@ class Define(Message, frozen=True, tag=40):
     fn: Id
     label: str
     payload: bytes
+    #: What its runners need, as JSON; empty for the worker's usual runners.
+    environment: str = ""
 
 
 class Run(Message, frozen=True, tag=41):

@@ -15,10 +15,10 @@ import asyncio
 import os
 import traceback
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from covey import clock
-from covey.errors import ClusterError, RemoteProtocolError
+from covey.errors import ClusterError, RemoteProtocolError, UsageError
 from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
 from covey.net.tls import Certificate
@@ -26,12 +26,11 @@ from covey.payload import Buffer, Pack
 from covey.wire.base import Failure, Message
 from covey.wire.keys import Keys
 from covey.wire.worker_link import Holds, Leaving, Ran, Reported, RunFailed, Status
-from covey.worker import interpreters
 from covey.worker.core import orders, reporting
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.machine import WorkerCore
+from covey.worker.environments import Environments
 from covey.worker.inputs import Inputs
-from covey.worker.interpreters import Interpreter
 from covey.worker.memory import MemoryPlan
 from covey.worker.pressure import Pressure
 from covey.worker.printing import Printing
@@ -53,6 +52,7 @@ from covey.worker.runner_link import (
 from covey.worker.serving import DataServer
 from covey.worker.storage import Storage
 from covey.worker.transfers import Transfers
+from covey.worker.upstream import Upstream
 from covey.worker.vitals import Vitals
 
 #: Results up to about this size ride along to whoever waits for them.
@@ -60,16 +60,6 @@ INLINE_BYTES: Final = 2048
 
 #: A runner that ends so often before it is ready will never be.
 START_FAILURES_MAX: Final = 3
-
-
-class Upstream(Protocol):
-    """The link to the scheduler, whatever it runs over."""
-
-    def send(self, message: Message) -> None:
-        """Queue a message."""
-
-    def close(self) -> None:
-        """Say what is queued, and close."""
 
 
 class WorkerAgent:
@@ -83,7 +73,7 @@ class WorkerAgent:
         version: of covey.
         setup: what runners are told when they start.
         memory: how much it may use.
-        python: the interpreter of the runners.
+        environments: finds the Python of the runners, and others if tasks ask.
         on_quit: called with the reason when the worker is to end.
         make_runner: what makes its runners.
     """
@@ -98,7 +88,7 @@ class WorkerAgent:
         version: str,
         setup: dict[str, Any],
         memory: MemoryPlan,
-        python: Interpreter | None = None,
+        environments: Environments | None = None,
         on_quit: Callable[[str], None] = lambda _: None,
         make_runner: Callable[..., RunnerProcess] = RunnerProcess,
     ) -> None:
@@ -111,7 +101,7 @@ class WorkerAgent:
         self._more_follows = False
         self._threads = threads
         self._setup = {**setup, "worker": name, "threads": threads}
-        self._python = python or interpreters.own()
+        self._environments = environments or Environments()
         self._on_quit = on_quit
         self._make_runner = make_runner
         self._upstream: Upstream | None = None
@@ -390,16 +380,21 @@ class WorkerAgent:
     # Runner processes.
 
     def _spawn_order(self, order: orders.Spawn) -> None:
-        self._run(self._spawn(order.runner))
+        self._run(self._spawn(order.runner, order.environment))
 
-    async def _spawn(self, number: int) -> None:
+    async def _spawn(self, number: int, environment: str = "") -> None:
+        try:
+            python = await self._environments.prepare(environment)
+        except UsageError as error:
+            why = Failure("environment", "EnvironmentFailed", f"{self.name}: {error}")
+            return self._step(orders.NoEnvironment(number, environment, why))
         if self._closing:
-            return
+            return None
         process = self._make_runner(
             number,
             range(number * self._threads, (number + 1) * self._threads),
             self._setup,
-            python=self._python,
+            python=python,
             on_says=self._slot_says,
             on_control=self._control_says,
             on_end=self._runner_ended,

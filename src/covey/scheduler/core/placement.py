@@ -391,7 +391,13 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     if function.number not in worker.functions:
         worker.functions.add(function.number)
         state.send(
-            worker.peer, Define(function.number, function.label, function.payload)
+            worker.peer,
+            Define(
+                function.number,
+                function.label,
+                function.payload,
+                function.environment,
+            ),
         )
     pack = span.pack.cut(span.at, span.at + span.n)
     sources = _sources(state, worker, span) if span.aligned or span.whole else ()

@@ -67,6 +67,7 @@ class Function:
     __slots__ = (
         "digest",
         "done",
+        "environment",
         "failed",
         "label",
         "number",
@@ -75,11 +76,20 @@ class Function:
         "submitted",
     )
 
-    def __init__(self, number: int, digest: bytes, label: str, payload: bytes) -> None:
+    def __init__(
+        self,
+        number: int,
+        digest: bytes,
+        label: str,
+        payload: bytes,
+        environment: str = "",
+    ) -> None:
         self.number = number
         self.digest = digest
         self.label = label
         self.payload = payload
+        #: What its runners need; nobody but the workers looks into it.
+        self.environment = environment
         #: Moving average of how long one call takes; ``None`` until one has returned.
         self.seconds: float | None = None
         #: Tasks of it so far, for those who look on.

@@ -51,7 +51,11 @@ def on_define(state: SchedulerState, client: Client, message: DefineFunction) ->
     if function is None:
         state.last_function += 1
         function = Function(
-            state.last_function, message.digest, message.label, message.payload
+            state.last_function,
+            message.digest,
+            message.label,
+            message.payload,
+            message.environment,
         )
         state.functions[message.digest] = function
     client.functions[message.fn] = function

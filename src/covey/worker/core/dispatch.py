@@ -29,6 +29,7 @@ from covey.worker.core.orders import (
     Tell,
     WakeAt,
 )
+from covey.worker.core.settling import move, settle, top
 from covey.worker.core.state import Flight, Piece, Run, Slot, WorkerState
 
 #: How long the tasks of one flight should last together: a few times as long as
@@ -64,7 +65,8 @@ def learn(state: WorkerState, fn: int, seconds: float, n: int) -> None:
 def enqueue(state: WorkerState, piece: Piece) -> None:
     """Put a piece into the queue."""
     state.last_entry += 1
-    heappush(state.queue, (piece.run.rank, state.last_entry, piece))
+    queue = state.queues.setdefault(piece.run.environment, [])
+    heappush(queue, (piece.run.rank, state.last_entry, piece))
     state.queued += piece.n
 
 
@@ -84,17 +86,6 @@ def requeue(
             enqueue(state, piece)
     if left:
         finish_tasks(state, run, left)
-
-
-def _top(state: WorkerState) -> Piece | None:
-    queue = state.queue
-    while queue:
-        piece = queue[0][2]
-        if piece.n and piece.run.run in state.runs:
-            return piece
-        heappop(queue)
-        state.queued -= piece.n
-    return None
 
 
 def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
@@ -120,16 +111,15 @@ def fill(state: WorkerState) -> None:
         return
     if state.suspects:
         _try_suspects(state)
-    piece = _top(state)
-    if piece is not None:
+    settle(state)
+    if state.queued:
         # Every slot gets a first flight before any of them gets another one.
         for slot in state.slots:
-            if piece is None:
-                break
             if not slot.flights and _takes_more(slot):
-                _send(state, slot, piece, _flight_size(state, piece))
-                piece = _top(state)
-        if piece is not None:
+                piece = top(state, slot.runner.environment)
+                if piece is not None:
+                    _send(state, slot, piece, _flight_size(state, piece))
+        if state.queued:
             _stock_up(state)
     if not state.queued and any(
         not slot.flights and _takes_more(slot) for slot in state.slots
@@ -143,9 +133,9 @@ def _stock_up(state: WorkerState) -> None:
     while state.queued != before:
         before = state.queued
         for slot in state.slots:
-            piece = _top(state)
+            piece = top(state, slot.runner.environment)
             if piece is None:
-                return
+                continue
             # The time of a task with a limit starts when it is sent.
             if not piece.run.timeout_seconds and _has_room(state, slot):
                 _send(state, slot, piece, _flight_size(state, piece))
@@ -159,8 +149,9 @@ def _begin_one(state: WorkerState) -> None:
         _try_suspects(state)
         if not _may_begin_one(state):
             return
-    piece = _top(state)
-    for slot in state.slots if piece is not None else ():
+    settle(state)
+    for slot in state.slots:
+        piece = top(state, slot.runner.environment)
         if piece is not None and not slot.flights and _takes_more(slot):
             _send(state, slot, piece, _flight_size(state, piece))
             return
@@ -176,6 +167,8 @@ def _takes_more(slot: Slot) -> bool:
     """Whether a slot is served, and may be sent anything at all."""
     runner = slot.runner
     if not runner.ready or slot.resumed or slot.retracting:
+        return False
+    if runner.wanted is not None:
         return False
     return not (runner.reserved or runner.dying or runner.exclusive)
 
@@ -211,6 +204,9 @@ def _try_suspects(state: WorkerState) -> None:
     if chosen is not None and suspects and chosen.idle:
         piece = suspects[0]
         chosen.reserved = False
+        if chosen.environment != piece.run.environment:
+            move(state, chosen, piece.run.environment)
+            return
         _send(state, chosen.slots[0], piece, 1)
 
 
@@ -222,7 +218,7 @@ def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:
     if not piece.alone:
         state.queued -= n
         if not piece.n:
-            heappop(state.queue)
+            heappop(state.queues[piece.run.environment])
     keep = n == 1 and base in state.awaited
     if piece.alone or state.memory_short:
         keep = False
@@ -277,6 +273,8 @@ def _send_riders(state: WorkerState, slot: Slot, task: TaskId) -> None:
     for made in todo:
         for run in state.awaited[made]:
             if run.rides is not None or run.timeout_seconds or run.stopped:
+                continue
+            if run.environment != slot.runner.environment:
                 continue
             each = state.seconds.get(run.fn)
             if each is None or each >= WORTH_SECONDS / 2:
@@ -373,7 +371,7 @@ def _call_back(state: WorkerState) -> None:
 def hand_back(state: WorkerState, count: int) -> None:
     """The scheduler wants up to *count* unbegun tasks back: the last in line first."""
     state.return_asked = True
-    entries = sorted(state.queue, reverse=True)
+    entries = sorted(state.entries(), reverse=True)
     for _, _, piece in entries:
         if count <= 0:
             break

@@ -8,7 +8,7 @@ from covey.worker.core.state import Run, Runner, Slot, WorkerState
 
 def check(state: WorkerState) -> None:
     """Assert every invariant of the worker's tables."""
-    queued = [entry[2] for entry in state.queue]
+    queued = [entry[2] for entry in state.entries()]
     assert state.queued == sum(piece.n for piece in queued), state.queued
     assert not any(piece.alone for piece in queued)
     assert all(piece.alone and piece.n <= 1 for piece in state.suspects)
@@ -35,7 +35,7 @@ def check(state: WorkerState) -> None:
 def _places(state: WorkerState) -> dict[Run, list[Extent]]:
     """Return where the tasks of each run are: queued, or in some slot's hands."""
     places: dict[Run, list[Extent]] = {}
-    for piece in [*(entry[2] for entry in state.queue), *state.suspects]:
+    for piece in [*(entry[2] for entry in state.entries()), *state.suspects]:
         if piece.n:
             places.setdefault(piece.run, []).append((piece.base, piece.n))
     for slot in state.slots:

@@ -24,6 +24,7 @@ from covey.worker.core.orders import (
     Kill,
     KnowPeer,
     MemoryShort,
+    NoEnvironment,
     Quit,
     Report,
     Retract,
@@ -80,6 +81,8 @@ def _on_told(state: WorkerState, event: Told) -> None:
 
 
 def _on_define(state: WorkerState, message: worker_link.Define) -> None:
+    if message.environment:
+        state.environments[message.fn] = message.environment
     state.order(KeepFunction(message.fn, message.label, message.payload))
 
 
@@ -96,6 +99,7 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
         message.reply,
         message.renamed,
     )
+    run.environment = state.environments.get(message.fn, "")
     state.runs[run.run] = run
     if message.seconds:
         state.seconds.setdefault(run.fn, message.seconds)
@@ -153,7 +157,7 @@ def _on_stop(state: WorkerState, message: worker_link.Stop) -> None:
     if run is None:
         return
     lo, hi = message.base, message.base + message.n
-    for piece in [*(entry[2] for entry in state.queue), *state.suspects]:
+    for piece in [*(entry[2] for entry in state.entries()), *state.suspects]:
         if piece.run is run:
             _take_out(state, piece, lo, hi)
     run.stopped.append((lo, hi))
@@ -429,6 +433,25 @@ def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
     for flight in in_hand:
         _take_down(state, event, flight, executing, certain=certain, killed=killed)
     dispatch.maybe_return_done(state)
+    state.order(Spawn(event.runner, runner.environment))
+
+
+def _on_no_environment(state: WorkerState, event: NoEnvironment) -> None:
+    """Nothing that asks for it can run here; the runner goes back to the usual one."""
+    for _, _, piece in state.queues.pop(event.environment, ()):
+        run, n = piece.run, piece.n
+        piece.n = 0
+        state.queued -= n
+        if n and run.run in state.runs:
+            for task in range(piece.base, piece.base + n):
+                _fail(state, run, task, event.failure)
+    alone = [p for p in state.suspects if p.run.environment == event.environment]
+    for piece in alone:
+        state.suspects.remove(piece)
+        _fail(state, piece.run, piece.base, event.failure)
+    runner = state.runners[event.runner]
+    runner.environment = ""
+    runner.since = state.now
     state.order(Spawn(event.runner))
 
 
@@ -541,6 +564,7 @@ _EVENTS: dict[type, _Handler] = {
     Told: _on_told,
     RunnerReady: _on_runner_ready,
     RunnerEnded: _on_runner_ended,
+    NoEnvironment: _on_no_environment,
     SlotRan: _on_slot_ran,
     SlotFailed: _on_slot_failed,
     SlotReturned: _on_slot_returned,

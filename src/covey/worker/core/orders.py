@@ -40,6 +40,14 @@ class RunnerEnded(Event, frozen=True):
     failure: Failure
 
 
+class NoEnvironment(Event, frozen=True):
+    """The environment for a runner could not be had; ``failure`` tells why."""
+
+    runner: int
+    environment: str
+    failure: Failure
+
+
 class SlotRan(Event, frozen=True):
     """Consecutive tasks returned; ``Stow`` says which values to keep.
 
@@ -137,6 +145,7 @@ AnyEvent: TypeAlias = (
     Told
     | RunnerReady
     | RunnerEnded
+    | NoEnvironment
     | SlotRan
     | SlotFailed
     | SlotReturned
@@ -233,9 +242,10 @@ class Kill(Order, frozen=True):
 
 
 class Spawn(Order, frozen=True):
-    """Start the process of a runner (again)."""
+    """Start the process of a runner (again), in an environment if one is named."""
 
     runner: int
+    environment: str = ""
 
 
 class FetchFrom(Order, frozen=True):

@@ -40,7 +40,7 @@ def _places(state: WorkerState, run: Run) -> list[Extent]:
     """Return where the tasks of *run* are that have not ended."""
     if run.missing:
         return [(run.base, run.left)]
-    queued = [*(entry[2] for entry in state.queue), *state.suspects]
+    queued = [*(entry[2] for entry in state.entries()), *state.suspects]
     found = [(p.base, p.n) for p in queued if p.run is run and p.n]
     for slot in state.slots:
         found += [(f.at, f.left) for f in slot.flights if f.run is run]

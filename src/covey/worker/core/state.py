@@ -9,7 +9,9 @@ hand (a *flight*)::
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from covey.ids import RunId, TaskId
@@ -27,6 +29,7 @@ class Run:
         "aligned",
         "awaits",
         "base",
+        "environment",
         "fn",
         "left",
         "missing",
@@ -69,6 +72,8 @@ class Run:
         self.renamed = renamed
         #: Inputs that other runs here are to make.
         self.awaits: tuple[TaskId, ...] = ()
+        #: What its function asks for.
+        self.environment = ""
         #: Inputs that are still being fetched, or made.
         self.missing: set[Extent] = set()
         #: The slot that makes all that is missing, if this was sent there already to
@@ -237,10 +242,23 @@ class Slot:
 class Runner:
     """A process with one or more slots."""
 
-    __slots__ = ("dying", "number", "ready", "reserved", "slots")
+    __slots__ = (
+        "dying",
+        "environment",
+        "number",
+        "ready",
+        "reserved",
+        "since",
+        "slots",
+        "wanted",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
+        #: What it lives in, since when, and what it is to move to when it is idle.
+        self.environment = ""
+        self.since = 0.0
+        self.wanted: str | None = None
         self.slots: list[Slot] = []
         self.ready = False
         #: Whether we have killed it, and its end is to be heard of.
@@ -277,7 +295,10 @@ class WorkerState:
                 runner.slots.append(slot)
                 self.slots.append(slot)
         self.runs: dict[RunId, Run] = {}
-        self.queue: list[QueueEntry] = []
+        #: What waits, by the environment that it asks for.
+        self.queues: dict[str, list[QueueEntry]] = {"": []}
+        #: The environment of functions that ask for one.
+        self.environments: dict[int, str] = {}
         self.queued = 0
         self.last_entry = 0
         #: Moving average of the duration of a function's calls.
@@ -303,6 +324,10 @@ class WorkerState:
         self.memory_hold = False
         self.orders: list[AnyOrder] = []
         self.wake_at = 0.0
+
+    def entries(self) -> Iterator[QueueEntry]:
+        """Yield what is queued, in no order."""
+        return itertools.chain.from_iterable(self.queues.values())
 
     def order(self, order: AnyOrder) -> None:
         """Tell the shell to do something."""

@@ -1,0 +1,221 @@
+"""Environments that clients ask for: a version of Python, and packages.
+
+What is asked for is plain data, and the hash of it names a folder in the user's cache, so
+that one is built once, however many runners, workers and clients want it::
+
+    {"python": "3.13", "packages": ["numpy>=2"]}
+        ──► find Python 3.13, make an environment, install   (uv, or venv and pip)
+        ──► ~/.cache/covey/environments/<hash>/bin/python
+
+The folder is this user's alone.  Who builds holds a lock on it; a mark says that it is
+complete, for a build may be interrupted at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from covey import clock
+from covey.errors import UsageError
+from covey.worker import interpreters
+from covey.worker.interpreters import Interpreter
+
+#: How much of what an installer wrote is passed on.
+_LINES_TOLD: Final = 15
+
+#: Installing may take long; beyond this it hangs.
+_BUILD_SECONDS: Final = 1800.0
+
+#: What could not be built is tried again after this time.
+_RETRY_SECONDS: Final = 30.0
+
+_COMPLETE: Final = "covey-complete"
+
+
+class Environments:
+    """Finds and builds environments for the runners of one worker.
+
+    Args:
+        directory: a private folder of this process; ``None`` if none are offered.
+        usual: the interpreter for tasks that ask for nothing; ours, by default.
+        named: Pythons that ``covey worker --python`` named.
+        tell: takes a line about a build that takes a while.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        usual: Interpreter | None = None,
+        named: Sequence[str] = (),
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.usual = usual or interpreters.own()
+        self._directory = directory
+        self._named = tuple(named)
+        self._tell = tell
+        self._found: dict[str, asyncio.Future[Interpreter]] = {}
+        self._failed: dict[str, float] = {}
+
+    async def prepare(self, wanted: str) -> Interpreter:
+        """Return an interpreter as *wanted*, building its environment if need be.
+
+        Args:
+            wanted: what a client asked for; empty for the usual one.
+
+        Raises:
+            UsageError: it cannot be had here; tells what the installer said.
+        """
+        if not wanted:
+            return self.usual
+        known = self._found.get(wanted)
+        failed_at = self._failed.get(wanted)
+        if failed_at is not None and clock.monotonic() - failed_at > _RETRY_SECONDS:
+            known = None
+        if known is None:
+            self._failed.pop(wanted, None)
+            known = asyncio.ensure_future(self._prepare(wanted))
+            self._found[wanted] = known
+        try:
+            # Several runners wait for the same one.
+            return await asyncio.shield(known)
+        except UsageError:
+            self._failed.setdefault(wanted, clock.monotonic())
+            raise
+
+    def _links(self) -> Path:
+        if self._directory is None:
+            raise UsageError(
+                "this worker has its runners in threads of its own process, and they "
+                "can have no other Python or environment"
+            )
+        return interpreters.link_folder(self._directory / "python")
+
+    async def _prepare(self, wanted: str) -> Interpreter:
+        spec = _parse(wanted)
+        version, python = spec["python"], self.usual
+        if version and not f"{python.version}.".startswith(version + "."):
+            python = await interpreters.find(version, self._links(), self._named)
+        if not spec["requirements"]:
+            return python
+        text = json.dumps([python.version, python.executable, spec["requirements"]])
+        name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        folder = cache_folder() / name
+        await asyncio.to_thread(self._build, folder, python, spec["requirements"])
+        return await interpreters.probe(str(folder / "bin" / "python"), self._links())
+
+    def _build(self, folder: Path, python: Interpreter, requirements: str) -> None:
+        """Build the environment in *folder*, unless it is there.  Takes its time."""
+        with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (folder / _COMPLETE).exists():
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+            begun = clock.monotonic()
+            self._tell(f"building an environment of Python {python.version}: {folder}")
+            listed = folder.parent / f"{folder.name}.txt"
+            listed.write_text(requirements)
+            for command in _commands(folder, python.executable, listed):
+                _run(command)
+            (folder / _COMPLETE).touch()
+            self._tell(f"built in {clock.monotonic() - begun:.0f} s: {folder}")
+
+
+async def from_plan(directory: Path, named: Sequence[str]) -> Environments:
+    """Return what a worker has whose user named these Pythons.
+
+    Raises:
+        UsageError: the first of them, for the usual runners, cannot run any.
+    """
+    usual = None
+    if named:
+        links = interpreters.link_folder(directory / "python")
+        usual = await interpreters.probe(named[0], links)
+    return Environments(directory, usual, named, on_stderr)
+
+
+def _parse(wanted: str) -> dict[str, str]:
+    """Read what a client asked for.
+
+    Raises:
+        UsageError: it is no such thing.
+    """
+    try:
+        spec: Any = json.loads(wanted)
+        python, requirements = spec.get("python", ""), spec.get("requirements", "")
+    except (ValueError, AttributeError):
+        python = requirements = None
+    if not isinstance(python, str) or not isinstance(requirements, str):
+        raise UsageError(f"a client asked for an environment in no known way: {wanted}")
+    return {"python": python, "requirements": requirements}
+
+
+def cache_folder() -> Path:
+    """Return where environments are kept, private to this user."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "covey" / "environments"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def _commands(folder: Path, python: str, listed: Path) -> list[list[str]]:
+    """Return what builds an environment: with uv where it is, with pip elsewhere."""
+    uv = shutil.which("uv")
+    inside = str(folder / "bin" / "python")
+    if uv is not None:
+        return [
+            [uv, "venv", "--python", python, str(folder)],
+            [uv, "pip", "install", "--python", inside, "--requirement", str(listed)],
+        ]
+    pip = [inside, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    return [
+        [python, "-m", "venv", str(folder)],
+        [*pip, "install", "--requirement", str(listed)],
+    ]
+
+
+def _run(command: list[str]) -> None:
+    """Run one step of a build.
+
+    Raises:
+        UsageError: it failed; with its own last words.
+    """
+    clean = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")
+    }
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_BUILD_SECONDS,
+            env=clean,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(
+            f"{command[0]} could not build an environment: {error}"
+        ) from None
+    if done.returncode:
+        lines = done.stdout.decode(errors="replace").strip().splitlines()
+        said = "\n  ".join(lines[-_LINES_TOLD:])
+        raise UsageError(
+            f"the environment that was asked for could not be built; {command[0]} says:\n"
+            f"  {said}"
+        )
+
+
+def on_stderr(text: str) -> None:
+    """Tell the people who look at a worker's standard error."""
+    print(f"covey: {text}", file=sys.stderr, flush=True)  # noqa: T201  # as it says

@@ -1,0 +1,17 @@
+"""The link to the scheduler, as an agent sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from covey.wire.base import Message
+
+
+class Upstream(Protocol):
+    """The link to the scheduler, whatever it runs over."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+
+    def close(self) -> None:
+        """Say what is queued, and close."""

@@ -1,0 +1,138 @@
+"""Runners move to the environments that tasks ask for; nothing is lost on the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from covey.wire.base import Failure
+from covey.wire.worker_link import Define, RunFailed
+from covey.wire.worker_link import Run as RunMessage
+from covey.worker.core.invariants import check
+from covey.worker.core.machine import WorkerCore
+from covey.worker.core.orders import (
+    Dispatch,
+    Kill,
+    NoEnvironment,
+    RunnerEnded,
+    RunnerReady,
+    SlotRan,
+    Spawn,
+    Tell,
+    Tick,
+    Told,
+)
+from covey.worker.core.settling import TENURE_SECONDS
+
+ENDED = Failure("died", "RunnerDied", "ended")
+USUAL, OTHER = 1, 2
+
+
+class World:
+    """A core with runners that are ready, and a clock."""
+
+    def __init__(self, runners):
+        self.core = WorkerCore(runners, 1)
+        self.now = 10.0
+        self.runs = 0
+        for number in range(runners):
+            self.step(RunnerReady(number))
+        self.step(Told([Define(USUAL, "f", b""), Define(OTHER, "g", b"", "E")]))
+
+    def step(self, event):
+        orders = self.core.step(event, self.now)
+        check(self.core.state)
+        return orders
+
+    def run(self, fn, n, seconds=0.0):
+        self.runs += 1
+        base = self.runs * 1000
+        message = RunMessage(
+            self.runs, fn, base, n, b"\4\0\0\0" * n, b"data" * n, (0, self.runs, 0)
+        )
+        return self.step(Told([message]))
+
+    def end(self, runner):
+        return self.step(RunnerEnded(runner, (), ENDED))
+
+    def ran(self, dispatch):
+        return self.step(
+            SlotRan(
+                dispatch.slot, dispatch.run, dispatch.base, dispatch.n, 1.0, 9, False
+            )
+        )
+
+
+def of(kind, orders):
+    return [order for order in orders if isinstance(order, kind)]
+
+
+def test_a_runner_moves_when_a_task_asks_for_it():
+    world = World(2)
+    orders = world.run(OTHER, 1)
+    (kill,) = of(Kill, orders)
+    assert not of(Dispatch, orders)
+    assert of(Spawn, world.end(kill.runner)) == [Spawn(kill.runner, "E")]
+    (dispatch,) = of(Dispatch, world.step(RunnerReady(kill.runner)))
+    assert dispatch.slot == kill.runner
+    # The other one stays, and serves those who ask for nothing.
+    (usual,) = of(Dispatch, world.run(USUAL, 1))
+    assert usual.slot != kill.runner
+
+
+def test_no_more_runners_move_than_tasks_wait():
+    world = World(4)
+    assert len(of(Kill, world.run(OTHER, 2))) == 2
+
+
+def test_a_runner_with_work_of_its_own_is_drawn_away_after_a_while():
+    world = World(1)
+    (first,) = of(Dispatch, world.run(USUAL, 3))
+    orders = world.run(OTHER, 1)
+    assert not of(Kill, orders)
+    # It had been there for long: it takes nothing more, ends what it has, and goes.
+    assert of(Kill, world.ran(first)) == [Kill(0)]
+    assert of(Spawn, world.end(0)) == [Spawn(0, "E")]
+    (other,) = of(Dispatch, world.step(RunnerReady(0)))
+    orders = world.ran(other)
+    # Nothing waits there any more, and its old work does.
+    assert of(Kill, orders) == [Kill(0)]
+    world.end(0)
+    assert of(Dispatch, world.step(RunnerReady(0)))
+
+
+def test_two_environments_do_not_drive_one_runner_to_and_fro():
+    world = World(1)
+    world.run(OTHER, 3)
+    world.end(0)
+    (first,) = of(Dispatch, world.step(RunnerReady(0)))
+    world.run(USUAL, 1)
+    orders = world.ran(first)
+    assert not of(Kill, orders)
+    (second,) = of(Dispatch, orders)
+    world.now += TENURE_SECONDS
+    world.step(Tick())
+    assert of(Kill, world.ran(second)) == [Kill(0)]
+
+
+def test_what_cannot_be_had_fails_all_that_asked_for_it_and_nothing_else():
+    world = World(1)
+    (usual,) = of(Dispatch, world.run(USUAL, 1))
+    world.run(OTHER, 3)
+    world.ran(usual)
+    world.end(0)
+    why = Failure("environment", "EnvironmentFailed", "no such Python")
+    orders = world.step(NoEnvironment(0, "E", why))
+    failed = [t.message for t in of(Tell, orders) if isinstance(t.message, RunFailed)]
+    assert [message.failure for message in failed] == [why] * 3
+    assert of(Spawn, orders) == [Spawn(0)]
+    world.step(RunnerReady(0))
+    assert of(Dispatch, world.run(USUAL, 1))
+
+
+@pytest.mark.parametrize("runners", [1, 3])
+def test_a_crash_on_the_way_is_no_end(runners):
+    world = World(runners)
+    (kill, *_) = of(Kill, world.run(OTHER, 1))
+    world.end(kill.runner)
+    assert of(Spawn, world.end(kill.runner)) == [Spawn(kill.runner, "E")]
+    assert of(Dispatch, world.step(RunnerReady(kill.runner)))

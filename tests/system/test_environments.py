@@ -1,0 +1,155 @@
+"""The Python and the packages that a client asks its runners to have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from covey import Client, errors
+from covey.client.environments import environment_text
+from covey.worker import environments
+from covey.worker.interpreters import candidates
+
+pytestmark = pytest.mark.system
+
+OURS = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def functions():
+    """Return functions that nobody can import: this module needs pytest."""
+
+    def version():
+        return list(sys.version_info[:2])
+
+    def twice(x):
+        return 2 * x
+
+    def wanted_value():
+        import covetous
+
+        return covetous.VALUE, covetous.__file__
+
+    return version, twice, wanted_value
+
+
+version, twice, wanted_value = functions()
+
+
+@pytest.fixture
+def other():
+    """A minor version that this machine has beside ours."""
+    for minor in ("3.13", "3.12", "3.11"):
+        for program in candidates(minor) if minor != OURS else ():
+            done = subprocess.run([program, "-c", ""], capture_output=True, check=False)
+            if done.returncode == 0:
+                return minor
+    pytest.skip(f"this machine has no Python but {OURS}")
+
+
+def test_runners_of_the_python_that_is_asked_for(other):
+    with Client(n_workers=1) as usual:
+        assert usual.submit(version).result(30) == list(sys.version_info[:2])
+        with Client(usual.cluster, python=other, set_as_default=False) as client:
+            asked = [int(part) for part in other.split(".")]
+            assert client.submit(version).result(60) == asked
+            assert client.gather(client.map(twice, range(50))) == list(range(0, 100, 2))
+            assert client.submit(lambda x: x + 1, 1).result(30) == 2
+            # One runner serves both, in turns.
+            assert usual.submit(version).result(60) == list(sys.version_info[:2])
+            assert client.submit(version).result(60) == asked
+
+
+def test_a_python_that_is_nowhere_is_told_and_the_rest_goes_on():
+    with Client(n_workers=1) as usual:
+        client = Client(usual.cluster, python="3.99", set_as_default=False)
+        with client:
+            futures = client.map(twice, range(3))
+            for future in futures:
+                with pytest.raises(errors.EnvironmentFailed, match="no Python 3.99"):
+                    future.result(60)
+        assert usual.submit(twice, 4).result(60) == 8
+
+
+WHEEL = {
+    "covetous/__init__.py": "VALUE = 42\n",
+    "covetous-1.0.dist-info/METADATA": (
+        "Metadata-Version: 2.1\nName: covetous\nVersion: 1.0\n"
+    ),
+    "covetous-1.0.dist-info/WHEEL": (
+        "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    ),
+    "covetous-1.0.dist-info/RECORD": "",
+}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    return tmp_path / "cache" / "covey" / "environments"
+
+
+@pytest.mark.matrix  # Making an environment takes many seconds.
+def test_packages_that_are_asked_for(tmp_path, cache):
+    wheel = tmp_path / "covetous-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in WHEEL.items():
+            archive.writestr(name, text)
+    with Client(n_workers=2) as usual:
+        for _ in range(2):
+            with Client(usual.cluster, environment=[str(wheel)]) as client:
+                futures = [client.submit(wanted_value) for _ in range(4)]
+                values = client.gather(futures)
+                assert {value for value, _ in values} == {42}
+                assert all(file.startswith(str(cache)) for _, file in values)
+        with pytest.raises(ModuleNotFoundError, match="covetous"):
+            usual.submit(wanted_value).result(60)
+    # One environment, though two runners and two clients wanted it; and private.
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+    assert cache.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.matrix
+def test_what_cannot_be_installed_is_told_in_the_installers_words(cache):
+    with Client(n_workers=1, environment=["no-such-package-as-this==9"]) as client:
+        with pytest.raises(errors.EnvironmentFailed, match="no-such-package") as told:
+            client.submit(twice, 1).result(100)
+        assert "says:" in str(told.value)
+        # It is not tried over and over.
+        with pytest.raises(errors.EnvironmentFailed, match="no-such-package"):
+            client.submit(twice, 2).result(30)
+    assert list(cache.iterdir())
+
+
+def test_threads_have_no_other_python():
+    with Client(processes=False, python="3.99") as client:
+        future = client.submit(twice, 1)
+        with pytest.raises(errors.EnvironmentFailed, match="threads of its own"):
+            future.result(30)
+
+
+@pytest.mark.parametrize(
+    ("python", "environment", "match"),
+    [
+        ("latest", None, 'such as "3.12"'),
+        ("3.8", None, "3.11 or later"),
+        (None, "/no/such/file", "cannot be read"),
+        (None, ["x" * (1 << 21)], "more than 1 MiB"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(python, environment, match):
+    with pytest.raises(errors.UsageError, match=match):
+        environment_text(python, environment)
+
+
+def test_the_same_wish_is_the_same_text(tmp_path):
+    listed = tmp_path / "requirements.txt"
+    listed.write_text("a\nb\n")
+    assert environment_text(None, None) == ""
+    assert environment_text("same", ["b", "a "]) == environment_text(OURS, listed)
+    with pytest.raises(errors.UsageError, match="in no known way"):
+        environments._parse("[]")
