@@ -111,6 +111,7 @@ def test_the_task_that_grows_past_the_limit_is_stopped_and_no_other():
         assert until(lambda: len(set(runners(client)) & set(before)) == 1)
 
 
+@pytest.mark.slow
 def test_threads_that_share_a_process_with_it_lose_nothing():
     with Client(n_workers=1, threads_per_worker=3, memory_limit=LIMIT) as client:
         large = client.submit(grow, 2000)
@@ -126,6 +127,7 @@ def keep_much(mebibytes):
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_a_runner_that_keeps_memory_is_started_anew_between_tasks():
     with Client(n_workers=1, memory_limit=LIMIT) as client:
         pid = client.submit(keep_much, 300).result(60)
@@ -180,6 +182,7 @@ def test_a_value_larger_than_the_worker_is_refused():
         assert client.submit(inc, 1).result(60) == 2
 
 
+@pytest.mark.slow
 def test_the_limit_of_a_container_holds():
     """In a control group whose limit the kernel enforces."""
     group = Path("/sys/fs/cgroup/memory")

@@ -66,6 +66,7 @@ def holds_nothing(client):
     return not (seen["shared"] or seen["in_flight"] or seen["spilled"] or seen["small"])
 
 
+@pytest.mark.slow
 def test_runners_killed_at_any_moment_leave_nothing():
     dice = random.Random(7)
     with Client(n_workers=2, memory_limit="600MiB") as client:

@@ -1,0 +1,281 @@
+"""Large values: how fast they go in and out, between machines, and past the limit.
+
+The rate of a copy in memory, and of a bare socket, are measured in the same run: on a
+busy machine only the ratios mean something.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contenders import Contender
+from benchmarks.harness import Figure, Room, Timed
+
+room = Room(__doc__, contenders=("covey", "dask", "ray"))
+
+ROUNDS = 5
+
+
+def ten_kilobytes(number: int) -> bytes:
+    """Return a small value."""
+    return number.to_bytes(8, "little") * 1280
+
+
+def first(array: Any) -> float:
+    """Use an array, as little as one can."""
+    return float(array[0])
+
+
+def ones(count: int) -> Any:
+    """Return an array of that many numbers."""
+    return np.ones(count)
+
+
+def put(cluster: Contender, array: Any) -> Any:
+    """Place an array in the contender's store."""
+    if hasattr(cluster, "ray"):
+        return cluster.ray.put(array)
+    return cluster.client.scatter(array)  # type: ignore[attr-defined]
+
+
+def forget(handles: list[Any]) -> None:
+    """Let go of values, and give the contender a moment to notice."""
+    handles.clear()
+    gc.collect()
+    time.sleep(0.3)
+
+
+def rate(array: Any, seconds: float) -> Figure:
+    """Return bytes a second."""
+    return Figure(array.nbytes / seconds, "1/s")
+
+
+@room.job("scatter of {n:,} bytes", short=100_000_000, full=400_000_000)
+def scatter(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
+    """Put an array, cold and warm; get it, and use it in a task."""
+    del timed
+    array = np.random.default_rng(1).random(n // 8)
+    figures = {"copy in memory, B/s": _copy_rate(array)}
+    rates, gets, uses = [], [], []
+    cluster.result(cluster.submit(first, np.ones(3)))
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        held = [put(cluster, array)]
+        rates.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        value = cluster.result(held[0])
+        gets.append(time.perf_counter() - started)
+        assert value[-1] == array[-1]
+        started = time.perf_counter()
+        assert cluster.result(cluster.submit(first, held[0])) == array[0]
+        uses.append(time.perf_counter() - started)
+        del value
+        forget(held)
+    name = f"{n // 1_000_000} MB"
+    figures[f"scatter {name}, the first, B/s"] = rate(array, rates[0])
+    figures[f"scatter {name}, into warm memory, B/s"] = rate(array, min(rates[1:]))
+    figures[f"get {name}"] = Figure(sorted(gets)[ROUNDS // 2], "s")
+    figures[f"use {name} in a task"] = Figure(sorted(uses)[ROUNDS // 2], "s")
+    return figures
+
+
+def _copy_rate(array: Any) -> Figure:
+    target = array.copy()
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        target[:] = array
+        times.append(time.perf_counter() - started)
+    return rate(array, min(times))
+
+
+@room.job(
+    "{n:,} values of 10 KB gathered",
+    short=2_000,
+    full=10_000,
+    must=0.5 / 10_000,
+    aim=0.15 / 10_000,
+)
+def small_values(cluster: Contender, n: int, timed: Timed) -> None:
+    """Gather many small values, that are there already; per value."""
+    handles = list(cluster.map(ten_kilobytes, range(n)))
+    cluster.result(handles[-1])
+    wait_for(cluster, handles)
+    with timed(n):
+        values = cluster.gather(handles)
+    assert values[-1] == ten_kilobytes(n - 1)
+
+
+def wait_for(cluster: Contender, handles: list[Any]) -> None:
+    """Wait until all are done, and fetch nothing."""
+    if hasattr(cluster, "ray"):
+        cluster.ray.wait(handles, num_returns=len(handles), fetch_local=False)
+    elif type(cluster).__name__ == "Covey":
+        from covey import wait
+
+        wait(handles)
+    else:
+        from distributed import wait as dask_wait
+
+        dask_wait(handles)
+
+
+@room.job(
+    "all-to-all of {n} MB, four workers, 1/4 of that each",
+    short=256,
+    full=4096,
+    started=False,
+)
+def all_to_all(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
+    """Cut blocks into pieces, and join the pieces the other way round."""
+    if type(cluster).__name__ not in {"Covey", "Distributed"}:
+        return {}
+    limit = f"{max(256, n // 4)}MiB"
+    with four_workers(cluster, limit) as client:
+        parts = 16
+        count = n * 131_072 // parts
+        with timed():
+            blocks = [client.submit(block, i, count) for i in range(parts)]
+            pieces = [
+                [client.submit(piece, b, k, parts) for k in range(parts)]
+                for b in blocks
+            ]
+            del blocks
+            joined = [
+                client.submit(join, *column) for column in zip(*pieces, strict=True)
+            ]
+            del pieces
+            sums = client.gather(joined)
+        assert sums == [sum(range(parts)) * float(count // parts)] * parts
+    return {}
+
+
+def block(number: int, count: int) -> Any:
+    """Make a block."""
+    return np.full(count, float(number))
+
+
+def piece(array: Any, number: int, parts: int) -> Any:
+    """Cut one piece out of a block."""
+    count = len(array) // parts
+    return array[number * count : (number + 1) * count].copy()
+
+
+def join(*pieces: Any) -> float:
+    """Join pieces of all blocks."""
+    return sum(float(part.sum()) for part in pieces)
+
+
+@contextlib.contextmanager
+def four_workers(cluster: Contender, limit: str) -> Iterator[Any]:
+    """Start four workers with a memory limit each."""
+    if type(cluster).__name__ == "Covey":
+        from covey import Client
+        from covey.units import parse_bytes
+
+        total = 4 * parse_bytes(limit)
+        with Client(n_workers=4, machines=4, memory_limit=total) as client:
+            yield client
+        return
+    from distributed import Client as DaskClient
+
+    with DaskClient(
+        n_workers=4, threads_per_worker=1, memory_limit=limit, dashboard_address=None
+    ) as client:
+        yield client
+
+
+# Between machines.
+
+
+@room.job("move {n:,} bytes between machines", short=100_000_000, full=400_000_000)
+def move(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
+    """Move a value from one worker's store to another's, over TCP and a bare socket.
+
+    Both ends are processes of this machine that are told that they are not.
+    """
+    del timed
+    if type(cluster).__name__ != "Covey":
+        return {}
+    name = f"{n // 1_000_000} MB"
+    return {
+        f"a bare socket, {name}, B/s": Figure(n / bare_socket(n), "1/s"),
+        f"worker to worker, {name}, B/s": Figure(n / worker_to_worker(n), "1/s"),
+    }
+
+
+def bare_socket(n: int) -> float:
+    """Return how long it takes to send *n* bytes over TCP; the best of a few."""
+    server = socket.create_server(("127.0.0.1", 0))
+    script = (
+        "import socket, sys; s = socket.create_connection(('127.0.0.1', "
+        f"{server.getsockname()[1]})); b = bytes({n})\n"
+        f"for _ in range({ROUNDS}): s.sendall(b); s.recv(1)"
+    )
+    sender = subprocess.Popen([sys.executable, "-c", script])
+    connection, _ = server.accept()
+    target = memoryview(bytearray(n))
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        at = 0
+        while at < n:
+            at += connection.recv_into(target[at:])
+        times.append(time.perf_counter() - started)
+        connection.send(b"x")
+    sender.wait()
+    return min(times[1:])
+
+
+def worker_to_worker(n: int) -> float:
+    """Return how long a data server takes to bring a value into another store."""
+    from covey.net.asking import Asker
+    from covey.net.loop import new_event_loop
+    from covey.secret import Secret
+    from covey.wire.keys import Keys
+    from covey.worker.storage import Storage
+
+    keys = Keys.of_client(Secret(b"s" * 32))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.data_server", str(n)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None and server.stdin is not None
+    address = server.stdout.readline().strip()
+
+    async def ask() -> float:
+        storage = Storage(4 * n)
+        asker = Asker(keys, "1", "benchmark", memory=storage)
+        times = []
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            loot = await asker.get((address,), ((1, 1),), "another machine")
+            times.append(time.perf_counter() - started)
+            assert loot.segments[0][1].size >= n
+            loot.discard()
+        asker.close()
+        await storage.close()
+        return min(times[1:])
+
+    loop = new_event_loop()
+    try:
+        return loop.run_until_complete(ask())
+    finally:
+        loop.close()
+        server.stdin.close()
+        server.wait()
+
+
+if __name__ == "__main__":
+    room.main()
