@@ -47,7 +47,8 @@ export function drawRects(
   const first = rects.total - size;
   /** The last pixel column that was filled, by lane: what falls onto it is seen already. */
   const filled = new Float64Array(rows.length).fill(-1);
-  const batches = new Map<number, Path2D>();
+  /** Left, top and width, one after the other, of what has one colour. */
+  const batches = new Map<number, number[]>();
   const errors = new Path2D();
   const moves = new Path2D();
   let drawn = 0;
@@ -78,14 +79,14 @@ export function drawRects(
       moves.rect(x0, y + inner * 0.35, wide, Math.max(1, inner * 0.3));
     } else {
       const label = rects.label[at];
-      let path = batches.get(label);
-      if (path === undefined) batches.set(label, (path = new Path2D()));
-      path.rect(x0, y, wide, inner);
+      let batch = batches.get(label);
+      if (batch === undefined) batches.set(label, (batch = []));
+      batch.push(x0, y, wide);
     }
   }
-  for (const [label, path] of batches) {
+  for (const [label, batch] of batches) {
     context.fillStyle = colorOf(rects.labels[label]);
-    context.fill(path);
+    for (let i = 0; i < batch.length; i += 3) context.fillRect(batch[i], batch[i + 1], batch[i + 2], inner);
   }
   context.fillStyle = look.moved;
   context.fill(moves);

@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { colorOf, themeColor } from "./colors";
 import { type Bar, drawBars, drawRects, laneHeight, rectAt, type View } from "./draw";
 import * as format from "./format";
+import { Rects } from "./rects";
 import { store } from "./store";
 
 const LEFT = 96;
@@ -81,8 +82,6 @@ export function Stream({ height, tall = false }: { height: number; tall?: boolea
       const began = performance.now();
       draw(context, width, tallness);
       const cost = performance.now() - began;
-      const probe = (window as unknown as { covey?: { paints: number[] } }).covey;
-      probe?.paints.push(cost);
       // Smooth while it is cheap; a machine that struggles is asked less often.
       frame = window.setTimeout(() => requestAnimationFrame(paint), store.link === "replay" ? 250 : Math.max(30, 3 * cost));
     };
@@ -141,6 +140,20 @@ export function Stream({ height, tall = false }: { height: number; tall?: boolea
       }
     };
 
+    // For benchmarks/dashboard.py: draw n rectangles on this canvas, and wait for them.
+    Object.assign(window, {
+      covey: {
+        bench: (n: number) => ({
+          draw: () => {
+            const rects = benchRects(n);
+            const rows = new Int32Array(64).map((_, i) => i);
+            const area = { from: 0, to: 100, left: LEFT, top: 2, width: 900, height: 300 };
+            drawRects(context, rects, rows, 64, area, { error: "#000", errorEdge: "#f00", moved: "#88f" });
+            context.getImageData(0, 0, 1, 1);
+          },
+        }),
+      },
+    });
     paint();
     return () => {
       alive = false;
@@ -321,6 +334,18 @@ export function Stream({ height, tall = false }: { height: number; tall?: boolea
       )}
     </div>
   );
+}
+
+let made: Rects | null = null;
+
+function benchRects(n: number): Rects {
+  if (made?.total === n) return made;
+  made = new Rects();
+  for (let i = 0; i < n; i++) {
+    const start = (i / n) * 100;
+    made.add([[`w${i % 32}`, (i >> 5) % 2, start, start + 0.05, `f${i % 7}`, 1, i % 500 ? 0 : 1, "0", 1]]);
+  }
+  return made;
 }
 
 function extent(): [number, number] {
