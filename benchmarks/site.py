@@ -1,0 +1,197 @@
+"""A cluster of processes for the rows of ``failures``, and what became of its tasks."""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Site:
+    """Scheduler, workers and client of one contender, in processes of their own."""
+
+    def __init__(self, contender: str, full: bool) -> None:
+        self.contender = contender
+        self.full = full
+        self.folder = tempfile.mkdtemp(prefix="cf-")
+        os.environ["XDG_RUNTIME_DIR"] = self.folder
+        self.ran = f"{self.folder}/ran"
+        Path(self.ran).mkdir()
+        self.port = free_port()
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self.start_scheduler()
+        self._names = 0
+
+    @property
+    def file(self) -> str:
+        """The connection file of covey."""
+        return f"{self.folder}/cluster.json"
+
+    def start_scheduler(self) -> subprocess.Popen[bytes]:
+        """Start a scheduler, always at the same port."""
+        if self.contender == "covey":
+            arguments = ["covey", "scheduler", "--connection-file", self.file]
+        else:
+            arguments = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+            arguments.append("--no-dashboard")
+        self.scheduler = _start([*arguments, "--port", str(self.port)])
+        if self.contender == "covey":
+            until(lambda: _listens(self.port) and Path(self.file).exists())
+        else:
+            until(lambda: _listens(self.port))
+        return self.scheduler
+
+    def through(self, port: int) -> Any:
+        """Return how to reach the scheduler by another port: that of a proxy."""
+        from covey.net.addresses import Address
+        from covey.net.connection_file import read_connection_file
+
+        found = read_connection_file(Path(self.file))
+        return found._replace(address=Address("127.0.0.1", port, ""))
+
+    def start_worker(
+        self, threads: int = 1, through: int = 0
+    ) -> subprocess.Popen[bytes]:
+        """Start one more worker with one runner process."""
+        self._names += 1
+        name = ["--name", f"w{self._names}", "--nthreads", str(threads)]
+        if self.contender == "covey":
+            arguments = ["covey", "worker", "--connection-file", self.file]
+        else:
+            address = f"tcp://127.0.0.1:{self.port}"
+            arguments = ["distributed.cli.dask_worker", address, "--no-dashboard"]
+        if through:
+            os.environ["COVEY_ADDRESS"] = self.through(through).join_string()
+            arguments = ["covey", "worker"]
+        worker = _start([*arguments, *name, "--nworkers", "1"])
+        os.environ.pop("COVEY_ADDRESS", None)
+        self.workers.append(worker)
+        return worker
+
+    def client(self) -> Any:
+        """Return a client."""
+        if self.contender == "covey":
+            from covey import Client
+
+            return Client(self.file)
+        from distributed import Client as DaskClient
+
+        return DaskClient(f"tcp://127.0.0.1:{self.port}")
+
+    def with_workers(self, count: int, threads: int = 1) -> Any:
+        """Start workers; return a client that sees all of them."""
+        for _ in range(count):
+            self.start_worker(threads)
+        client = self.client()
+        client.wait_for_workers(count, timeout=60)
+        return client
+
+    def executions(self) -> collections.Counter[int]:
+        """Return how often each task was executed."""
+        files = Path(self.ran).iterdir()
+        return collections.Counter(int(x) for f in files for x in f.read_text().split())
+
+    def close(self) -> None:
+        """Kill what is left."""
+        for process in (*self.workers, self.scheduler):
+            for child in family_of(process.pid):
+                send_signal(child, signal.SIGCONT)
+                send_signal(child, signal.SIGKILL)
+            process.wait(10)
+
+
+class Score:
+    """What became of the tasks of a row."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(("right", "wrong", "lost", "hung", "recomputed"), 0)
+        self.seconds = 0.0
+
+    def take(
+        self, futures: list[Any], expected: list[Any], patience: float = 60.0
+    ) -> None:
+        """Wait for *futures*, and compare what they give."""
+        start = time.monotonic()
+        while time.monotonic() - start < patience:
+            if all(future.done() for future in futures):
+                break
+            time.sleep(0.02)
+        self.seconds += time.monotonic() - start
+        for future, value in zip(futures, expected, strict=True):
+            if not future.done():
+                self.counts["hung"] += 1
+                continue
+            try:
+                same = future.result(timeout=10) == value
+            except BaseException as error:
+                expected_error = isinstance(value, str) and value in repr(error)
+                self.counts["right" if expected_error else "lost"] += 1
+            else:
+                self.counts["right" if same else "wrong"] += 1
+
+    def recount(self, site: Site) -> None:
+        """Count executions beyond the first of each task."""
+        again = sum(times - 1 for times in site.executions().values())
+        self.counts["recomputed"] = again
+
+    @property
+    def passed(self) -> bool:
+        """Whether every task ended as it should have."""
+        return not any(self.counts[bad] for bad in ("wrong", "lost", "hung"))
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for *condition*, within limits: what follows shows what came of it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+
+
+def family_of(pid: int) -> list[int]:
+    """Return a process and all that stem from it."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return [pid, *(child.pid for child in process.children(recursive=True))]
+    except psutil.Error:
+        return []
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Send a signal, unless the process has ended already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # It has ended already.
