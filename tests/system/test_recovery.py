@@ -137,6 +137,15 @@ def test_a_killed_cluster_comes_back():
         assert client.status == "running"
 
 
+def test_a_long_wait_for_the_scheduler_is_told(monkeypatch):
+    monkeypatch.setattr("covey.client.engine.TELL_AWAY_SECONDS", 0.05)
+    with Client(n_workers=1) as client:
+        pid = client.scheduler_info()["workers"][0]["facts"]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        with pytest.warns(UserWarning, match="connection to the scheduler was lost"):
+            client.submit(abs, -1).result(30)
+
+
 def test_a_cluster_that_is_killed_again_and_again_is_an_error_and_no_hang(monkeypatch):
     monkeypatch.setattr("covey.cluster.keeper.DEATHS_MAX", 0)
     with Client(n_workers=1) as client:

@@ -79,6 +79,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
+#: A scheduler that is looked for so long is worth a warning.
+TELL_AWAY_SECONDS: Final = 5.0
+
+
 class Engine(Owner):
     """One client's way to its cluster, and all that was wished over it.
 
@@ -280,6 +284,12 @@ class Engine(Owner):
             self._break(error)
             return
         self.away_since = clock.monotonic()
+        self.loop.call_later(TELL_AWAY_SECONDS, self._tell_away, self.away_since)
+
+    def _tell_away(self, since: float) -> None:
+        """Whoever waits for so long shall know what for."""
+        if self.away_since == since and not self.closed and self.broken is None:
+            self._on_notice(Notice(self.why_away()))
 
     def on_back(self) -> None:
         """All goes on."""
