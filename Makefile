@@ -4,6 +4,8 @@
 #   make test                lint, types, import contracts and tests (= make check)
 #   make fix                 let ruff repair what it can
 #   make matrix              clients and runners of every Python on this machine
+#   make fuzz [COUNT=10000]  mutated bytes for everything that listens
+#   make flood               10,000 connections that prove nothing
 #   make sim [SEEDS=2000]    the whole of covey on virtual time; SEED=42 replays one
 #   make examples            every example at full size
 #   make bench               the short benchmarks; bench-full takes its time
@@ -19,6 +21,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PEERS  ?= .venv-peers
 SCALE  ?= 1
+COUNT  ?= 1000000
 SEEDS  ?= 2000
 
 BIN    := $(VENV)/bin
@@ -28,7 +31,7 @@ SHELL  := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check fix matrix sim examples bench bench-full web browser screenshots docs clean
+.PHONY: help demo test check fix matrix fuzz flood sim examples bench bench-full web browser screenshots docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'
@@ -74,6 +77,12 @@ matrix: $(VENV)/.stamp-test
 	@for minor in 3.11 3.12 3.13; do \
 	    $(PY) -m tests.matrix.environment $$minor $(VENV)-$$minor; done
 	$(BIN)/pytest -q -m matrix tests/system
+
+fuzz: $(VENV)/.stamp-test
+	$(PY) tests/security/fuzz.py $(COUNT) $(or $(SEED),0)
+
+flood: $(VENV)/.stamp-test
+	$(PY) tests/security/flood.py
 
 sim: $(VENV)/.stamp-covey
 	@$(PY) -m covey.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))

@@ -1,8 +1,13 @@
-"""Every example runs, at a small size, and says ``ok`` last."""
+"""Every example runs, at a small size, and says ``ok`` last.
+
+Meanwhile all its processes are watched: nothing goes beyond this machine, and neither
+scheduler nor worker unpickles anything.
+"""
 
 from __future__ import annotations
 
 import ast
+import ipaddress
 import os
 import subprocess
 import sys
@@ -22,6 +27,20 @@ SMALL = {
 }
 
 
+AUDIT = Path(__file__).parents[1] / "security" / "audit"
+
+
+def audit(path):
+    """Check what the processes of an example did; return the roles that they had."""
+    told = [line.split("\t") for line in path.read_text().splitlines()]
+    for role, event, detail in told:
+        if event.startswith("socket."):
+            assert detail == "localhost" or ipaddress.ip_address(detail).is_loopback
+        else:
+            assert event == "started", f"the {role} process: {event} {detail}"
+    return {role for role, _, _ in told}
+
+
 def run(script, *arguments, scale, directory):
     scripts = sysconfig.get_path("scripts")
     environment = {
@@ -29,6 +48,8 @@ def run(script, *arguments, scale, directory):
         "COVEY_EXAMPLE_SCALE": scale,
         "MPLBACKEND": "agg",
         "MPLCONFIGDIR": str(directory),
+        "COVEY_AUDIT_LOG": str(directory / "audit.log"),
+        "PYTHONPATH": f"{AUDIT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "PYTHONFAULTHANDLER": "1",
     }
@@ -66,6 +87,7 @@ def test_examples_run(script, tmp_path):
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert answer.stdout.splitlines()[-1] == "ok"
     assert answer.stderr == ""
+    assert audit(tmp_path / "audit.log") == {"client", "control", "runner"}
 
 
 @pytest.mark.system

@@ -322,6 +322,15 @@ def test_an_older_tls_is_refused(version):
     run(story())
 
 
+def test_a_certificate_is_the_same_whenever_it_is_made_from_one_secret():
+    pytest.importorskip("cryptography")
+    secret = Secret.fresh()
+    assert make_certificate(secret) == make_certificate(secret)
+    assert make_certificate(secret) != make_certificate(Secret.fresh())
+    assert make_certificate() != make_certificate()
+    assert secret.reveal() not in repr(make_certificate(secret))
+
+
 # Where one may listen.
 
 

@@ -215,14 +215,6 @@ def test_a_scheduler_by_hand_listens_on_this_machine_only(tmp_path):
         assert all(is_loopback(host) for host in hosts)
         for folder in (path, *path.parent.glob("covey/clusters/*")):
             assert folder.stat().st_mode & 0o077 == 0
-        assert set(json.loads(path.read_text())) == {
-            "address",
-            "cluster",
-            "epoch",
-            "host",
-            "pid",
-            "role",
-            "token",
-        }
+        assert {"address", "role", "token"} <= set(json.loads(path.read_text()))
     finally:
         end(process)

@@ -65,24 +65,23 @@ def scheduler(
     from covey.cluster import roles
     from covey.cluster.cover import cover
     from covey.net.addresses import Address
-    from covey.net.tls import IN_CLEAR
 
     settings = config.get().scheduler
     host = settings.host if host is None else host
     port = settings.port if port is None else port
     address = Address(host, port, "")
-    certificate = cover(address, in_clear=insecure)
+    cover(address, in_clear=insecure)  # or refuse, before anything is begun
 
     def announce(connection: Connection, path: Path, moved: bool) -> None:
         if moved:
             click.echo(f"covey: port {port} is in use, so another was taken", err=True)
-        if certificate is IN_CLEAR:
+        if roles.is_in_clear(connection.address):
             click.secho(f"covey: {roles.IN_CLEAR_WARNING}", fg="red", err=True)
         shown = connection.address.shown
         click.echo(f"covey scheduler at {shown} (connection file {path})")
         if print_join_string:
             click.echo(connection.join_string(worker=print_join_string == "worker"))
-        elif certificate is not None:
+        elif not connection.address.is_local:
             click.echo("covey token show  prints the join string for other machines")
 
     def announce_dashboard(link: str, problem: str) -> None:
@@ -93,7 +92,7 @@ def scheduler(
 
     serving = roles.serve_scheduler(
         address,
-        certificate,
+        insecure,
         connection_file,
         announce,
         record,

@@ -8,6 +8,7 @@ from covey.errors import UsageError
 from covey.net import tls
 from covey.net.addresses import Address
 from covey.net.tls import IN_CLEAR, Certificate
+from covey.secret import Secret
 
 NOT_ON_A_NETWORK: Final = """\
 covey does not listen on {host} in clear: whoever can read the traffic could take the
@@ -19,11 +20,14 @@ cluster over, and TLS needs a package that is not installed here. Ways out:
      The secret is still asked for, but everybody there can read along."""
 
 
-def cover(address: Address, *, in_clear: bool = False) -> Certificate | None:
-    """Return the certificate for a listener at *address*, made anew.
+def cover(
+    address: Address, *, in_clear: bool = False, secret: Secret | None = None
+) -> Certificate | None:
+    """Return the certificate for a listener at *address*.
 
     Args:
         address: where it is going to listen.
+        secret: what the certificate is made from; without one it is new each time.
         in_clear: somebody has said that nothing need be encrypted there.
 
     Returns:
@@ -42,4 +46,4 @@ def cover(address: Address, *, in_clear: bool = False) -> Certificate | None:
                 host=address.host or "all interfaces", port=address.port
             )
         )
-    return tls.make_certificate()
+    return tls.make_certificate(secret)

@@ -81,7 +81,7 @@ class EmbeddedCluster:
         facts: dict[str, Any] = {"address": str(unix), "tcp": "", "moved": False}
         if plan["host"] is not None:
             wanted = Address(plan["host"], plan["port"], "")
-            self._certificate = cover(wanted)
+            self._certificate = cover(wanted, secret=self.keys.client)
             listener = await self.server.listen(wanted, self._certificate)
             facts.update(tcp=str(listener.address), moved=listener.moved)
         machines = plan["machines"]

@@ -33,7 +33,6 @@ from covey.net.join_string import Connection
 from covey.net.line import Line
 from covey.net.listen import Listener
 from covey.net.loop import close_event_loop, new_event_loop
-from covey.net.tls import Certificate
 from covey.net.uplink import Owner, Uplink
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
@@ -71,7 +70,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 async def serve_scheduler(
     address: Address,
-    certificate: Certificate | None,
+    in_clear: bool,
     connection_file: Path | None,
     announce: Callable[[Connection, Path, bool], None],
     record: Path | None = None,
@@ -82,7 +81,7 @@ async def serve_scheduler(
 
     Args:
         address: the interface and the port; if that is in use, another one is taken.
-        certificate: what it shows, if it is on a network.
+        in_clear: nothing need be encrypted, even if it is on a network.
         connection_file: one more place for the connection file.
         announce: called with the connection, its file, and whether the port moved.
         record: a file to write down in what happens.
@@ -99,11 +98,11 @@ async def serve_scheduler(
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
     before = _left_behind(address.port, connection_file)
-    server, listener = await _listen_as(before, address, certificate, end)
+    server, listener = await _listen_as(before, address, in_clear, end)
     if before is not None and connection_file is None and listener.moved:
         # Another scheduler has the port by now: nothing to go on with.
         await server.close()
-        server, listener = await _listen_as(None, address, certificate, end)
+        server, listener = await _listen_as(None, address, in_clear, end)
     if record is not None:
         server.record(record)
     connection = Connection(listener.address, server.keys)
@@ -148,7 +147,7 @@ def _left_behind(port: int, connection_file: Path | None) -> tuple[Keys, Life] |
 async def _listen_as(
     before: tuple[Keys, Life] | None,
     address: Address,
-    certificate: Certificate | None,
+    in_clear: bool,
     end: Callable[[str], None],
 ) -> tuple[SchedulerServer, Listener]:
     """Listen as the next life of a scheduler, or as a new one."""
@@ -161,6 +160,7 @@ async def _listen_as(
         on_closing=end,
         check=bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
     )
+    certificate = cover(address, in_clear=in_clear, secret=keys.client)
     return server, await server.listen(address, certificate)
 
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from covey.errors import UsageError
+from covey.secret import Secret
 from covey.wire.handshake import fingerprint_of
 
 #: Nobody looks at the dates, for the certificate is known by its hash.
-_DAYS: Final = 3650
+_FROM: Final = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+_UNTIL: Final = dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
 
 
 class Certificate(NamedTuple):
@@ -48,8 +50,12 @@ def can_make() -> bool:
     return True
 
 
-def make_certificate() -> Certificate:
+def make_certificate(secret: Secret | None = None) -> Certificate:
     """Make a key, and a certificate that it signs itself.
+
+    From one *secret* it is the same at any time, to the last bit: a scheduler that is
+    started anew is known by the fingerprint that its join string told.  Without one
+    it is like no other.
 
     Raises:
         UsageError: the ``cryptography`` package is not installed.
@@ -60,22 +66,21 @@ def make_certificate() -> Certificate:
             "pip install 'covey[tls]'"
         )
     from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    seed = (secret or Secret.fresh()).derive(b"certificate")
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed.reveal()))
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "covey")])
-    # Clocks of machines differ, and it shall serve at once.
-    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=_DAYS))
-        .sign(key, hashes.SHA256())
+        .serial_number(1)
+        .not_valid_before(_FROM)
+        .not_valid_after(_UNTIL)
+        .sign(key, None)
     )
     pem = key.private_bytes(
         serialization.Encoding.PEM,

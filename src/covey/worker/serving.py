@@ -103,7 +103,9 @@ class DataServer:
         )
         self._listeners.append(listener)
         bound = listener.address
-        return bound._replace(host=own_host()) if is_wildcard(bound.host) else bound
+        if bound.path or not is_wildcard(bound.host):
+            return bound
+        return bound._replace(host=own_host())
 
     def links(self) -> dict[str, int]:
         """Return how many bytes were sent on each open link, by who asks there."""
