@@ -151,5 +151,6 @@ def test_the_same_wish_is_the_same_text(tmp_path):
     listed.write_text("a\nb\n")
     assert environment_text(None, None) == ""
     assert environment_text("same", ["b", "a "]) == environment_text(OURS, listed)
-    with pytest.raises(errors.UsageError, match="in no known way"):
-        environments._parse("[]")
+    for wish in ("[]", '{"python": "/tmp/evil"}', '{"requirements": 3}', "no json"):
+        with pytest.raises(errors.UsageError, match="in no known way"):
+            environments._parse(wish)

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -154,7 +155,9 @@ def _parse(wanted: str) -> dict[str, str]:
         python, requirements = spec.get("python", ""), spec.get("requirements", "")
     except (ValueError, AttributeError):
         python = requirements = None
-    if not isinstance(python, str) or not isinstance(requirements, str):
+    # It becomes part of paths: nothing but a version may.
+    fine = isinstance(python, str) and re.fullmatch(r"(\d+\.\d+(\.\d+)?)?", python)
+    if not fine or not isinstance(requirements, str):
         raise UsageError(f"a client asked for an environment in no known way: {wanted}")
     return {"python": python, "requirements": requirements}
 
