@@ -231,8 +231,11 @@ def _differences(here: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:
             f"Here is Python {here['python']}: functions that cannot be imported there "
             f"travel by source."
         )
-    elif facts["packages"]["cloudpickle"] is None:
+    ours, theirs = (f["packages"]["cloudpickle"] for f in (here, facts))
+    if theirs is None:
         yield "It has no cloudpickle: only what can be imported there will run."
+    elif ours and _minor(ours) != _minor(theirs):
+        yield f"Here is cloudpickle {ours}: what travels by value may not be readable."
     for package in ("numpy", "pandas", "pyarrow", "dask"):
         ours, theirs = here["packages"][package], facts["packages"][package]
         if ours and theirs is None:
