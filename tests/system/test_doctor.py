@@ -71,13 +71,22 @@ def ask(file, size=1_000_000):
     return done.exit_code, found
 
 
-def test_a_healthy_cluster(place):
+def test_a_healthy_cluster_and_a_port_behind_a_firewall(place, monkeypatch):
     place()
     code, found = ask(place.file)
     levels = {subject: finding["level"] for subject, finding in found.items()}
     assert code == 0
     assert set(levels.values()) == {"ok"}, found
     assert {"w answers", "w clock", "w versions", "w data port"} <= levels.keys()
+    with doctor_client(place.file) as client:
+        (seen,) = client.session.engine.workers.values()
+        closed = ("tcp://127.0.0.1:9", "unix:/nowhere")
+        moved = type(seen)(seen.worker, seen.name, closed, seen.host, seen.slots)
+        monkeypatch.setitem(client.session.engine.workers, seen.worker, moved)
+        finding = doctor._data_port(client, "w")
+    assert finding.level == "fail"
+    assert "firewall" in finding.fix
+    assert os.sep in finding.text
 
 
 def test_nobody_answers(place):
@@ -182,16 +191,3 @@ def test_shared_memory_that_does_not_work():
     finding = doctor._shared_memory("w", {"shared_memory": "OSError: none"})
     assert finding.level == "fail"
     assert "memfd" in finding.fix
-
-
-def test_a_data_port_behind_a_firewall(place, monkeypatch):
-    place()
-    with doctor_client(place.file) as client:
-        (seen,) = client.session.engine.workers.values()
-        closed = ("tcp://127.0.0.1:9", "unix:/nowhere")
-        moved = type(seen)(seen.worker, seen.name, closed, seen.host, seen.slots)
-        monkeypatch.setitem(client.session.engine.workers, seen.worker, moved)
-        finding = doctor._data_port(client, "w")
-    assert finding.level == "fail"
-    assert "firewall" in finding.fix
-    assert os.sep in finding.text

@@ -60,9 +60,19 @@ class ThreadRunner(RunnerProcess):
         """Start the threads and connect their sockets."""
         state = RunnerState(own_process=False)
         pairs = [socket.socketpair() for _ in range(1 + len(self.slots))]
-        self.control = await self._connect(pairs[0][0], self._control_says)
-        for slot, (ours, _) in zip(self.slots, pairs[1:], strict=True):
-            self.links.append(await self._connect(ours, self._slot_says(slot)))
+        unused = [end for pair in pairs for end in pair]
+        try:
+            self.control = await self._connect(pairs[0][0], self._control_says)
+            unused.remove(pairs[0][0])
+            for slot, (ours, _) in zip(self.slots, pairs[1:], strict=True):
+                self.links.append(await self._connect(ours, self._slot_says(slot)))
+                unused.remove(ours)
+        except BaseException:
+            # The cluster ends while its threads are being started.
+            self.stop()
+            for end in unused:
+                end.close()
+            raise
         self._open = len(pairs)
         words = memoryview(self._words).cast("Q")
         for index, (_, theirs) in enumerate(pairs[1:]):
