@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOMS = ("throughput", "latency", "startup", "data", "seeds")
+ROOMS = ("throughput", "latency", "startup", "data", "seeds", "scheduler", "metg")
 
 
 def main() -> None:

@@ -315,7 +315,7 @@ class Room:
         asked |= self.asked
         return {
             "room": self.module,
-            "measured": _circumstances(),
+            "measured": circumstances(),
             "rows": [_row(row, rounds, asked.get(row, (None, None))) for row in rows],
         }
 
@@ -331,7 +331,8 @@ def _measure(job: Job, contender: Contender, full: bool) -> dict[str, Figure]:
     return dict(found or {})
 
 
-def _circumstances() -> str:
+def circumstances() -> str:
+    """Return when, with what and where this is measured."""
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"{time.strftime('%Y-%m-%d %H:%M')}, Python {platform.python_version()}, "

@@ -14,6 +14,7 @@ from collections import Counter
 
 import pytest
 
+from covey.client.core.ranges import Range
 from covey.ids import ClientId, first_task_id
 from covey.payload import Pack
 from covey.scheduler.core.machine import Joined, Said, SchedulerCore
@@ -35,6 +36,8 @@ class Cluster:
         self.seconds = seconds
         self.sent = Counter()
         self.spans_max = 0
+        #: How often the core was told something.
+        self.turns = 0
         self.client = self.core.next_peer()
         number = ClientId(3)
         self.base = first_task_id(number)
@@ -55,6 +58,7 @@ class Cluster:
         todo = [event]
         while todo:
             replies = {}
+            self.turns += 1
             for peer, messages in self.core.step(todo.pop(), 0.0).items():
                 for message in messages:
                     self.sent[type(message).__name__] += 1
@@ -236,6 +240,79 @@ def test_an_idle_cluster_of_many_workers_costs_nothing_a_message(figure):
     few, many = calls(10), calls(200)
     figure(f"one task: {few} calls with 10 workers, {many} with 200")
     assert many < few + 60
+
+
+def test_a_node_costs_no_more_with_many_workers(figure):
+    """Placing a task is no look at all the workers, though most of them idle."""
+
+    def tree(base, n):
+        needs = tuple(
+            (base + 2 * i + 1, base + 2 * i + 2) if 2 * i + 2 < n else ()
+            for i in range(n)
+        )
+        # Inputs come before their users.
+        turned = tuple(
+            tuple(base + n - 1 - (task - base) for task in these)
+            for these in reversed(needs)
+        )
+        pack = Pack.of([b"data"] * n)
+        sizes, data = pack.sizes_bytes(), bytes(pack.data)
+        order = tuple(range(n))
+        return SubmitGraph(
+            base, (1,) * n, sizes, data, turned, order, ((base + n - 1, 1),)
+        )
+
+    def calls(workers):
+        cluster = Cluster(workers=workers, slots=4)
+        made = tree(cluster.base, 4_095)
+        counted = calls_of(lambda: cluster.say(made))
+        assert cluster.core.state.counters["tasks_done"] == 4_095
+        return counted / 4_095
+
+    few, many = calls(10), calls(500)
+    figure(f"a node of a tree: {few:.0f} calls with 10 workers, {many:.0f} with 500")
+    assert many < 1.6 * few
+
+
+def test_a_chain_goes_to_its_worker_in_one_go(figure):
+    """A link is one message to the worker and one from it, and waits for neither."""
+    cluster = Cluster(workers=1, slots=2)
+    cluster.say(submit(cluster.base, 100))
+    turns = cluster.turns
+    n = 1_000
+    base = cluster.base + 1_000
+    links = [
+        Submit(
+            base + i,
+            1,
+            1,
+            b"\4\0\0\0",
+            b"data",
+            aligned=(base + i - 1,) if i else (),
+        )
+        for i in range(n)
+    ]
+    calls = calls_of(lambda: cluster.say(*links)) / n
+    turns = cluster.turns - turns
+    figure(f"{n:,} links: {calls:.0f} calls each, {turns} turns")
+    assert cluster.core.state.counters["tasks_done"] == n + 100
+    assert turns < 40
+    assert calls < 150
+
+
+# The client.
+
+
+def test_a_future_of_a_single_task_is_few_objects(figure):
+    """A loop over ``submit`` makes as little work for the garbage collector as it can."""
+    gc.collect()
+    before = len(gc.get_objects())
+    ranges = [Range(index, 1, "f", None) for index in range(1_000)]
+    for wish in ranges:
+        wish.finish_one(b"value")
+    each = (len(gc.get_objects()) - before) / len(ranges)
+    figure(f"a range of one: {each:.1f} objects that the collector looks at")
+    assert each < 3.5
 
 
 # The worker.

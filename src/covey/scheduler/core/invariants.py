@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from covey.scheduler.core.placement import demand_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
     UNFINISHED,
@@ -25,6 +26,17 @@ def check(state: SchedulerState) -> None:
     assert all(worker.peer in state.workers for worker in state.leaving)
     slots = sum(w.slots for w in state.workers.values() if not w.leaving)
     assert state.slots_count == slots, (state.slots_count, slots)
+    idle = sum(w.idle_slots for w in state.workers.values() if not w.leaving)
+    assert state.idle_slots == idle, (state.idle_slots, idle)
+    special = sum(
+        span.n
+        for span in state.spans.values()
+        if span.state is State.READY
+        and demand_of(state, span) is not state.default_demand
+    )
+    assert state.special_count == special, (state.special_count, special)
+    for worker in state.hungry:
+        assert not worker.queue or worker in state.eager, worker
     for client in state.clients.values():
         for span in client.wants:
             assert client.number in span.wanted, span

@@ -12,6 +12,7 @@ Nothing here is O(workers) per task.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from heapq import heappop, heappush
 from typing import Final
@@ -50,6 +51,9 @@ AHEAD_INPUTS: Final = 8
 #: Arguments sent with one run, at most.
 RUN_BYTES: Final = 1 << 20
 
+#: So many busy workers are looked at, at a time, for what they could hand back.
+LOOKED_AT: Final = 32
+
 #: Amounts are added and subtracted as floats: so much they may be off.
 AMOUNT_ERROR: Final = 1e-6
 
@@ -86,11 +90,15 @@ def enqueue(state: SchedulerState, span: Span) -> None:
     """Put a span that has just become READY into a queue."""
     demand = demand_of(state, span)
     queue = demand.heap if span.function is not None else state.data_queue
+    if demand is not state.default_demand and span.queue is None:
+        state.special_count += span.n
     if span.aligned or span.whole:
         nearest = _nearest(state, span, demand)
         if nearest is not None:
             queue = nearest.queue
             state.loaded[nearest] = None
+            if nearest in state.hungry:
+                state.eager[nearest] = None
     if demand is not state.default_demand and queue in (demand.heap, state.data_queue):
         _notice_if_impossible(state, span, demand)
     span.queue = queue
@@ -166,6 +174,8 @@ def _top(heap: list[QueueEntry]) -> Span | None:
 def feed(state: SchedulerState, worker: Worker) -> None:
     """*worker* may have room: serve it at the end of this batch."""
     state.hungry[worker] = None
+    if worker.queue:
+        state.eager[worker] = None
 
 
 def plan(state: SchedulerState) -> None:
@@ -175,19 +185,23 @@ def plan(state: SchedulerState) -> None:
     hungry = state.hungry
     full: list[Worker] = []
     unserved: list[Worker] = []
+    stuck = False
     # Else a worker would take back what it has just handed back for an idle one.
     while hungry and state.ready_count:
-        worker, _ = hungry.popitem(last=False)
-        if worker.leaving or worker.peer not in state.workers:
+        worker = _next_hungry(state, stuck)
+        if worker is None:
+            break
+        del hungry[worker]
+        if not _is_here(state, worker):
             continue
-        if worker.away_since is not None or worker.peer in state.returning:
-            continue  # It is served when it is back, and has told what it has.
         if worker.count >= worker.slots:
             full.append(worker)
         elif _serve(state, worker):
-            hungry[worker] = None
+            feed(state, worker)
+            stuck = False
         else:
             unserved.append(worker)
+            stuck = True
     turn = deque(full)
     while turn and state.ready_count:
         worker = turn.popleft()
@@ -198,9 +212,34 @@ def plan(state: SchedulerState) -> None:
         else:
             unserved.append(worker)
     for worker in (*unserved, *turn):
-        hungry[worker] = None
+        feed(state, worker)
     if state.excess and hungry:
         _call_back(state)
+
+
+def _is_here(state: SchedulerState, worker: Worker) -> bool:
+    """Whether *worker* may be given anything now.
+
+    Who is away is served when it is back, and has told what it has.
+    """
+    if worker.leaving or worker.peer not in state.workers:
+        return False
+    return worker.away_since is None and worker.peer not in state.returning
+
+
+def _next_hungry(state: SchedulerState, stuck: bool) -> Worker | None:
+    """Return whom to serve next: first those for whom something lies ready.
+
+    Where one found nothing (*stuck*), no other will that is not asked for by name or
+    for its resources: with many workers, it would take long to let each of them look.
+    """
+    while state.eager:
+        worker, _ = state.eager.popitem()
+        if worker in state.hungry:
+            return worker
+    if stuck and not state.special_count:
+        return None
+    return next(iter(state.hungry))
 
 
 def _serve(state: SchedulerState, worker: Worker) -> bool:
@@ -256,7 +295,7 @@ def _fits(worker: Worker, demand: Demand) -> bool:
 
 def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
     """Return a span that lies in another worker's queue, if moving it pays."""
-    for owner in list(state.loaded):
+    for owner in list(itertools.islice(state.loaded, LOOKED_AT)):
         span = _top(owner.queue)
         if span is None:
             del state.loaded[owner]
@@ -370,7 +409,7 @@ def _may_go_ahead(state: SchedulerState, worker: Worker, span: Span) -> bool:
         return False
     if len(span.aligned) > AHEAD_INPUTS or span.options.resources:
         return False  # It would take long to look at, or hold amounts while it waits.
-    if worker.leaving or span.pack is None or not _room(worker):
+    if span.pack is None or not _is_here(state, worker) or not _room(worker):
         return False
     for task in span.aligned:
         source = state.spans[task]
@@ -492,7 +531,7 @@ def count_out(
     state: SchedulerState, worker: Worker, function: Function | None, n: int
 ) -> None:
     """*n* tasks take no slot of *worker* any more."""
-    worker.count -= n
+    _count(state, worker, -n)
     left = worker.load.get(function, 0) - n
     if left:
         worker.load[function] = left
@@ -505,11 +544,18 @@ def count_out(
     feed(state, worker)
 
 
+def _count(state: SchedulerState, worker: Worker, change: int) -> None:
+    before = worker.idle_slots
+    worker.count += change
+    if not worker.leaving:
+        state.idle_slots += worker.idle_slots - before
+
+
 def count_in(
     state: SchedulerState, worker: Worker, function: Function | None, n: int
 ) -> None:
     """*n* tasks take slots of *worker*."""
-    worker.count += n
+    _count(state, worker, n)
     worker.load[function] = worker.load.get(function, 0) + n
     if worker.count > worker.slots and not worker.leaving:
         state.excess[worker] = None
@@ -562,20 +608,20 @@ def put(state: SchedulerState, worker: Worker, span: Span) -> None:
 
 def _call_back(state: SchedulerState) -> None:
     """Some workers idle while others have more than they run: have it handed back."""
-    idle = 0
-    for worker in list(state.excess):
+    idle = state.idle_slots
+    if idle <= 0:
+        return
+    for worker in list(itertools.islice(state.excess, LOOKED_AT)):
+        # The next time it is others' turn.
+        del state.excess[worker]
         surplus = worker.count - worker.slots
         if surplus <= 0:
-            del state.excess[worker]
             continue
+        state.excess[worker] = None
         if worker.returning or worker.reluctant or idle_only(state, worker):
             continue
         if worker.backlog_seconds(UNKNOWN_SECONDS) < RETURN_SECONDS * worker.slots:
             continue
-        # Counted only when somebody may be asked: it is a look at all workers.
-        idle = idle or sum(max(0, w.slots - w.count) for w in state.hungry)
-        if idle <= 0:
-            return
         worker.returning = True
         state.send(worker.peer, Return(max(1, (surplus + 1) // 2)))
         idle -= surplus

@@ -333,6 +333,11 @@ class Worker:
     def __repr__(self) -> str:
         return f"<Worker {self.name}>"
 
+    @property
+    def idle_slots(self) -> int:
+        """How many slots have nothing to do."""
+        return max(0, self.slots - self.count)
+
     def backlog_seconds(self, unknown_seconds: float) -> float:
         """Return how long all that is assigned would take on one slot."""
         total = 0.0
@@ -467,6 +472,8 @@ class SchedulerState:
         self.data_queue: list[QueueEntry] = []
         #: Workers with room, in the order in which they are served.
         self.hungry: OrderedDict[Worker, None] = OrderedDict()
+        #: Those of them for whom something lies ready; a few more may be here.
+        self.eager: dict[Worker, None] = {}
         #: Workers with ready spans in their own queue, or with more than they run.
         self.loaded: dict[Worker, None] = {}
         self.excess: dict[Worker, None] = {}
@@ -476,6 +483,10 @@ class SchedulerState:
         #: How many tasks are READY, and how many slots there are.
         self.ready_count = 0
         self.slots_count = 0
+        #: How many slots are idle, and how many of the READY tasks ask for resources
+        #: or for certain workers.
+        self.idle_slots = 0
+        self.special_count = 0
         self.last_run: RunId = first
         self.last_function = first
         self.last_submission = 0

@@ -70,6 +70,8 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         raise InternalError(f"{span}: there is no way from {before.name} to {to.name}")
     if before is State.READY:
         state.ready_count -= span.n
+        if placement.demand_of(state, span) is not state.default_demand:
+            state.special_count -= span.n
         span.queue = None
     elif before is State.ASSIGNED:
         placement.unassign(state, span)

@@ -283,6 +283,7 @@ def join(state: SchedulerState, worker: Worker) -> None:
     """A worker has joined."""
     state.workers[worker.peer] = worker
     state.slots_count += worker.slots
+    state.idle_slots += worker.idle_slots
     for demand in state.demands.values():
         if demand.admits(worker):
             worker.demands.append(demand)
@@ -311,6 +312,7 @@ def retire(state: SchedulerState, worker: Worker) -> None:
     state.excess.pop(worker, None)
     state.loaded.pop(worker, None)
     state.slots_count -= worker.slots
+    state.idle_slots -= worker.idle_slots
     state.leaving[worker] = None
     for other in list(state.leaving):
         _find_other_places(other, worker)
@@ -396,6 +398,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         # Nothing that is placed anew below shall go to it.
         worker.leaving = True
         state.slots_count -= worker.slots
+        state.idle_slots -= worker.idle_slots
     state.leaving.pop(worker, None)
     for other in state.leaving:
         _find_other_places(other, worker)
@@ -411,7 +414,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         else:
             transitions.requeue(state, span)
     _requeue_elsewhere(state, worker)
-    for table in (state.hungry, state.loaded, state.excess):
+    for table in (state.hungry, state.eager, state.loaded, state.excess):
         table.pop(worker, None)
     for client in state.clients.values():
         if worker.peer in client.workers_told:
