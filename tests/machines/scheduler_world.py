@@ -20,7 +20,7 @@ from covey.ids import ClientId, client_of, first_task_id
 from covey.payload import Pack
 from covey.scheduler.core import invariants
 from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore, Tick
-from covey.scheduler.core.placement import demand_of
+from covey.scheduler.core.queues import demand_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import State
 from covey.wire import client_link, worker_link

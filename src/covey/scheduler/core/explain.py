@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from covey.ids import TaskId
-from covey.scheduler.core import placement
+from covey.scheduler.core import placement, queues
 from covey.scheduler.core.history import label_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
@@ -160,7 +160,7 @@ def _input(state: SchedulerState, source: Span) -> dict[str, Any]:
 def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
     if not state.workers:
         return {"text": "there is no worker; it runs as soon as one joins"}
-    demand = placement.demand_of(state, span)
+    demand = queues.demand_of(state, span)
     able = [w for w in state.workers.values() if demand.admits(w)]
     if not able:
         return _impossible(state, demand)
@@ -182,9 +182,9 @@ def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
 
 
 def _impossible(state: SchedulerState, demand: Demand) -> dict[str, Any]:
-    offers = placement.offers(state)
+    offers = queues.offers(state)
     text = (
-        f"no worker can run it: it asks for {placement.describe(demand)}; "
+        f"no worker can run it: it asks for {queues.describe(demand)}; "
         f"workers offer: {offers}"
     )
     left = [
@@ -196,7 +196,7 @@ def _impossible(state: SchedulerState, demand: Demand) -> dict[str, Any]:
         text += f"; {' and '.join(left)}"
     answer: dict[str, Any] = {
         "text": text,
-        "asks": placement.describe(demand),
+        "asks": queues.describe(demand),
         "offers": offers,
     }
     if left:

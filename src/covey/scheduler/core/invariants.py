@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covey.scheduler.core.placement import demand_of
+from covey.scheduler.core.queues import demand_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
     UNFINISHED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from covey.scheduler.core import explain, placement
+from covey.scheduler.core import explain, queues
 from covey.scheduler.core.state import SchedulerState, State, Worker
 from covey.wire.base import Extent
 
@@ -85,8 +85,8 @@ def _impossible(state: SchedulerState) -> list[dict[str, Any]]:
                 {
                     "n": sum(span.n for span in spans),
                     "key": explain.key_of(state, spans[0]),
-                    "asks": placement.describe(demand),
-                    "offers": placement.offers(state),
+                    "asks": queues.describe(demand),
+                    "offers": queues.offers(state),
                 }
             )
     return found

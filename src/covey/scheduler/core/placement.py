@@ -1,8 +1,6 @@
 """Which worker, in which order: late binding.
 
-A ready span lies in a queue: that of the worker where most of its inputs are,
-or else that of its ``Demand`` (what resources and workers it asks for).  After
-each batch of news, workers with room are served in turn.  A worker gets enough
+Ready spans lie in ``queues``.  After each batch of news, workers with room are served in turn.  A worker gets enough
 to stay busy over a round trip and no more: deep queues of microsecond tasks,
 one or two long ones.  What it has not begun it can be asked to hand back when
 another worker would idle, so there is no stealing protocol.
@@ -14,24 +12,22 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from heapq import heappop, heappush
+from heapq import heappush
 from typing import Final
 
-from covey.ids import RunId, TaskId, client_of
+from covey.ids import RunId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core import report, transitions
+from covey.scheduler.core.queues import demand_of, top
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
     Demand,
     Function,
-    QueueEntry,
     SchedulerState,
     Span,
     State,
     Worker,
 )
-from covey.wire.base import DEFAULT_OPTIONS
-from covey.wire.client_link import Notice
 from covey.wire.worker_link import Define, Peer, Put, Return, Run
 
 #: A slot is given so much work ahead that it lasts over a round trip, with room
@@ -59,113 +55,6 @@ AMOUNT_ERROR: Final = 1e-6
 
 #: Below this backlog it is not worth asking a worker to hand work back.
 RETURN_SECONDS: Final = 0.005
-
-
-# Queues.
-
-
-def demand_of(state: SchedulerState, span: Span) -> Demand:
-    """Return the queue of those that ask for the same as *span*."""
-    options = span.options
-    if options is DEFAULT_OPTIONS or not (options.resources or options.workers):
-        return state.default_demand
-    # Unhashable members: the text of what is asked for is the key.
-    key = _demand_key(options.resources, options.workers, options.allow_other_workers)
-    demand = state.demands.get(key)
-    if demand is None:
-        demand = state.demands[key] = Demand(options)
-        for worker in state.workers.values():
-            if demand.admits(worker):
-                worker.demands.append(demand)
-    return demand
-
-
-def _demand_key(
-    resources: dict[str, float], workers: tuple[str, ...], allow_others: bool
-) -> str:
-    return f"{sorted(resources.items())} {sorted(workers)} {allow_others}"
-
-
-def enqueue(state: SchedulerState, span: Span) -> None:
-    """Put a span that has just become READY into a queue."""
-    demand = demand_of(state, span)
-    queue = demand.heap if span.function is not None else state.data_queue
-    if demand is not state.default_demand and span.queue is None:
-        state.special_count += span.n
-    if span.aligned or span.whole:
-        nearest = _nearest(state, span, demand)
-        if nearest is not None:
-            queue = nearest.queue
-            state.loaded[nearest] = None
-            if nearest in state.hungry:
-                state.eager[nearest] = None
-    if demand is not state.default_demand and queue in (demand.heap, state.data_queue):
-        _notice_if_impossible(state, span, demand)
-    span.queue = queue
-    state.last_entry += 1
-    heappush(queue, (span.rank, state.last_entry, span))
-
-
-def _nearest(state: SchedulerState, span: Span, demand: Demand) -> Worker | None:
-    """Return the worker that holds most of what *span* takes, if it may run there."""
-    sources = inputs_of(state, span)
-    if len(sources) == 1:
-        holders = sources[0].replicas
-        best = holders[0] if holders else None
-    else:
-        nbytes: dict[Worker, int] = {}
-        for source in sources:
-            for worker in source.replicas:
-                nbytes[worker] = nbytes.get(worker, 0) + source.nbytes + 1
-        best = max(nbytes, key=nbytes.__getitem__) if nbytes else None
-    if best is None or best.leaving or not demand.admits(best):
-        return None
-    return best
-
-
-def _notice_if_impossible(state: SchedulerState, span: Span, demand: Demand) -> None:
-    if demand.noticed or any(demand.admits(w) for w in state.workers.values()):
-        return
-    demand.noticed = True
-    label = span.function.label if span.function is not None else "data"
-    text = (
-        f"{label}: no worker can run this now: it asks for {describe(demand)}. "
-        f"It waits until a worker that can joins; workers offer: {offers(state)}"
-    )
-    for number in span.wanted or (client_of(span.base),):
-        client = state.client_numbers.get(number)
-        if client is not None:
-            state.send(client.peer, Notice(text))
-
-
-def describe(demand: Demand) -> str:
-    """Say in words what *demand* asks for."""
-    parts = [f"{name}={amount:g}" for name, amount in demand.resources.items()]
-    if demand.workers:
-        parts.append("one of the workers " + ", ".join(sorted(demand.workers)))
-    return " and ".join(parts) or "nothing special"
-
-
-def offers(state: SchedulerState) -> str:
-    """Say in words what the workers offer."""
-    if not state.workers:
-        return "nothing, for there is no worker"
-    shown = []
-    for worker in list(state.workers.values())[:8]:
-        amounts = " ".join(f"{k}={v:g}" for k, v in worker.resources.items())
-        shown.append(f"{worker.name} ({amounts or 'no resources'})")
-    more = len(state.workers) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def _top(heap: list[QueueEntry]) -> Span | None:
-    """Return the first span of a queue, after throwing out stale entries."""
-    while heap:
-        span = heap[0][2]
-        if span.state is State.READY and span.queue is heap:
-            return span
-        heappop(heap)
-    return None
 
 
 # Serving workers.
@@ -263,16 +152,16 @@ def _room(worker: Worker) -> bool:
 
 def _choose(state: SchedulerState, worker: Worker) -> Span | None:
     """Return the ready span that *worker* should get next."""
-    best = _top(worker.queue)
+    best = top(worker.queue)
     if best is None:
         state.loaded.pop(worker, None)
     elif not _fits(worker, demand_of(state, best)):
         best = None
-    span = _top(state.default_demand.heap)
+    span = top(state.default_demand.heap)
     if span is not None and (best is None or span.rank < best.rank):
         best = span
     for demand in worker.demands:
-        span = _top(demand.heap)
+        span = top(demand.heap)
         if span is None or (best is not None and best.rank <= span.rank):
             continue
         if _fits(worker, demand):
@@ -296,7 +185,7 @@ def _fits(worker: Worker, demand: Demand) -> bool:
 def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
     """Return a span that lies in another worker's queue, if moving it pays."""
     for owner in list(itertools.islice(state.loaded, LOOKED_AT)):
-        span = _top(owner.queue)
+        span = top(owner.queue)
         if span is None:
             del state.loaded[owner]
             continue

@@ -12,7 +12,7 @@ from typing import Final
 
 from covey.errors import InternalError
 from covey.ids import ClientId, TaskId
-from covey.scheduler.core import placement, report
+from covey.scheduler.core import placement, queues, report
 from covey.scheduler.core.spans import inputs_of, strike
 from covey.scheduler.core.state import (
     DETACHED,
@@ -70,7 +70,7 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         raise InternalError(f"{span}: there is no way from {before.name} to {to.name}")
     if before is State.READY:
         state.ready_count -= span.n
-        if placement.demand_of(state, span) is not state.default_demand:
+        if queues.demand_of(state, span) is not state.default_demand:
             state.special_count -= span.n
         span.queue = None
     elif before is State.ASSIGNED:
@@ -81,7 +81,7 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
     span.since = state.now
     if to is State.READY:
         state.ready_count += span.n
-        placement.enqueue(state, span)
+        queues.enqueue(state, span)
     was, is_now = before <= State.ASSIGNED, to <= State.ASSIGNED
     if was is not is_now and (span.aligned or span.whole):
         change = 1 if is_now else -1

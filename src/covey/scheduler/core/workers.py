@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId
 from covey.payload import Pack
-from covey.scheduler.core import history, placement, report, transitions, watching
+from covey.scheduler.core import (
+    history,
+    placement,
+    queues,
+    report,
+    transitions,
+    watching,
+)
 from covey.scheduler.core.checks import extent
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.spans import isolate, isolate_all
@@ -345,7 +352,7 @@ def _requeue_elsewhere(state: SchedulerState, worker: Worker) -> None:
     """What lay ready for *worker* goes into other queues."""
     for _, _, span in list(worker.queue):
         if span.queue is worker.queue and span.state is State.READY:
-            placement.enqueue(state, span)
+            queues.enqueue(state, span)
     worker.queue.clear()
 
 

@@ -1,0 +1,126 @@
+"""Where ready spans lie until a worker takes them, and who may take which.
+
+A ready span lies in the queue of the worker where most of its inputs are, or else in
+that of its ``Demand``: what resources and workers it asks for.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from covey.ids import client_of
+from covey.scheduler.core.spans import inputs_of
+from covey.scheduler.core.state import (
+    Demand,
+    QueueEntry,
+    SchedulerState,
+    Span,
+    State,
+    Worker,
+)
+from covey.wire.base import DEFAULT_OPTIONS
+from covey.wire.client_link import Notice
+
+
+def demand_of(state: SchedulerState, span: Span) -> Demand:
+    """Return the queue of those that ask for the same as *span*."""
+    options = span.options
+    if options is DEFAULT_OPTIONS or not (options.resources or options.workers):
+        return state.default_demand
+    # Unhashable members: the text of what is asked for is the key.
+    key = _demand_key(options.resources, options.workers, options.allow_other_workers)
+    demand = state.demands.get(key)
+    if demand is None:
+        demand = state.demands[key] = Demand(options)
+        for worker in state.workers.values():
+            if demand.admits(worker):
+                worker.demands.append(demand)
+    return demand
+
+
+def _demand_key(
+    resources: dict[str, float], workers: tuple[str, ...], allow_others: bool
+) -> str:
+    return f"{sorted(resources.items())} {sorted(workers)} {allow_others}"
+
+
+def enqueue(state: SchedulerState, span: Span) -> None:
+    """Put a span that has just become READY into a queue."""
+    demand = demand_of(state, span)
+    queue = demand.heap if span.function is not None else state.data_queue
+    if demand is not state.default_demand and span.queue is None:
+        state.special_count += span.n
+    if span.aligned or span.whole:
+        nearest = _nearest(state, span, demand)
+        if nearest is not None:
+            queue = nearest.queue
+            state.loaded[nearest] = None
+            if nearest in state.hungry:
+                state.eager[nearest] = None
+    if demand is not state.default_demand and queue in (demand.heap, state.data_queue):
+        _notice_if_impossible(state, span, demand)
+    span.queue = queue
+    state.last_entry += 1
+    heappush(queue, (span.rank, state.last_entry, span))
+
+
+def _nearest(state: SchedulerState, span: Span, demand: Demand) -> Worker | None:
+    """Return the worker that holds most of what *span* takes, if it may run there."""
+    sources = inputs_of(state, span)
+    if len(sources) == 1:
+        holders = sources[0].replicas
+        best = holders[0] if holders else None
+    else:
+        nbytes: dict[Worker, int] = {}
+        for source in sources:
+            for worker in source.replicas:
+                nbytes[worker] = nbytes.get(worker, 0) + source.nbytes + 1
+        best = max(nbytes, key=nbytes.__getitem__) if nbytes else None
+    if best is None or best.leaving or not demand.admits(best):
+        return None
+    return best
+
+
+def _notice_if_impossible(state: SchedulerState, span: Span, demand: Demand) -> None:
+    if demand.noticed or any(demand.admits(w) for w in state.workers.values()):
+        return
+    demand.noticed = True
+    label = span.function.label if span.function is not None else "data"
+    text = (
+        f"{label}: no worker can run this now: it asks for {describe(demand)}. "
+        f"It waits until a worker that can joins; workers offer: {offers(state)}"
+    )
+    for number in span.wanted or (client_of(span.base),):
+        client = state.client_numbers.get(number)
+        if client is not None:
+            state.send(client.peer, Notice(text))
+
+
+def describe(demand: Demand) -> str:
+    """Say in words what *demand* asks for."""
+    parts = [f"{name}={amount:g}" for name, amount in demand.resources.items()]
+    if demand.workers:
+        parts.append("one of the workers " + ", ".join(sorted(demand.workers)))
+    return " and ".join(parts) or "nothing special"
+
+
+def offers(state: SchedulerState) -> str:
+    """Say in words what the workers offer."""
+    if not state.workers:
+        return "nothing, for there is no worker"
+    shown = []
+    for worker in list(state.workers.values())[:8]:
+        amounts = " ".join(f"{k}={v:g}" for k, v in worker.resources.items())
+        shown.append(f"{worker.name} ({amounts or 'no resources'})")
+    more = len(state.workers) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def top(heap: list[QueueEntry]) -> Span | None:
+    """Return the first span of a queue, after throwing out stale entries."""
+    while heap:
+        span = heap[0][2]
+        if span.state is State.READY and span.queue is heap:
+            return span
+        heappop(heap)
+    return None
