@@ -432,6 +432,20 @@ COMING: Final = frozenset({ClientId(1)})
 KEPT: Final = ClientId(-1)
 
 
+#: What is counted for as long as this scheduler lives.
+_COUNTED: Final = (
+    "tasks_submitted",
+    "tasks_done",
+    "tasks_failed",
+    "tasks_recomputed",
+    "bytes_moved",
+    "bytes_local",
+    # Links whose peer broke the rules, and callers who never got in.
+    "protocol_errors",
+    "strangers_turned_away",
+)
+
+
 class SchedulerState:
     """All the tables.  No behaviour: see ``transitions`` and ``placement``."""
 
@@ -507,17 +521,7 @@ class SchedulerState:
         #: question, 0 if there is none, and the event it asks for.
         self.audience: dict[int, tuple[int, int]] = {}
         self.events: Ring[tuple[object, ...]] = Ring(events_kept)
-        self.counters: dict[str, int] = {
-            "tasks_submitted": 0,
-            "tasks_done": 0,
-            "tasks_failed": 0,
-            "tasks_recomputed": 0,
-            "bytes_moved": 0,
-            "bytes_local": 0,
-            #: Links whose peer broke the rules, and callers who never got in.
-            "protocol_errors": 0,
-            "strangers_turned_away": 0,
-        }
+        self.counters: dict[str, int] = dict.fromkeys(_COUNTED, 0)
 
     def send(self, peer: int, message: Message) -> None:
         """Order the shell to tell *peer* something."""
