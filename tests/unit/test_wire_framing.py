@@ -19,6 +19,7 @@ from covey.wire.client_link import Finished, FromClient, Release, Submit, ToClie
 from covey.wire.data_link import FromAsker, FromKeeper
 from covey.wire.framing import (
     BATCH_BYTES,
+    BATCH_MESSAGES_MAX,
     FRAME_BYTES_MAX,
     FrameReader,
     batches,
@@ -190,6 +191,23 @@ def test_a_frame_over_the_limit_is_refused_before_it_has_come():
     reader.feed(struct.pack("<I", 1001))
     with pytest.raises(RemoteProtocolError, match=r"1,001 bytes; the limit is 1,000"):
         reader.next_batch()
+
+
+def test_a_flood_of_tiny_messages_is_refused_before_it_is_decoded():
+    """Each would be two bytes on the wire, and fifty times as much in memory."""
+    count = BATCH_MESSAGES_MAX + 1
+    body = b"\xdd" + struct.pack(">I", count) + b"\x91\x40" * count
+    reader = FrameReader(FromWorker)
+    reader.feed(struct.pack("<I", len(body)) + body)
+    tracemalloc.start()
+    with pytest.raises(RemoteProtocolError, match="length"):
+        reader.next_batch()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 64 << 10
+    reader = FrameReader(FromWorker)
+    reader.feed(encode_frame([worker_link.ReturnDone()] * BATCH_MESSAGES_MAX))
+    assert len(reader.next_batch()) == BATCH_MESSAGES_MAX
 
 
 def test_a_batch_over_the_limit_is_not_sent():

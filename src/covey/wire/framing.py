@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -24,6 +24,10 @@ from covey.wire.base import Message
 
 #: No frame is longer.  Senders cut their batches well below it.
 FRAME_BYTES_MAX: Final = 16 << 20
+
+#: No batch holds more messages: the smallest take a hundred times as much memory as
+#: they have bytes.
+BATCH_MESSAGES_MAX: Final = 1 << 16
 
 #: A batch is closed when the payloads in it pass this, so that one frame
 #: never holds up the loop of its reader for long.
@@ -92,7 +96,8 @@ def batches(messages: Sequence[Message]) -> list[Sequence[Message]]:
 @functools.cache
 def _decoder(union: Any) -> msgspec.msgpack.Decoder[Any]:
     """Return the decoder of batches of *union*; making one takes a while."""
-    return msgspec.msgpack.Decoder(list[union])
+    batch = Annotated[list[union], msgspec.Meta(max_length=BATCH_MESSAGES_MAX)]
+    return msgspec.msgpack.Decoder(batch)
 
 
 class FrameReader(Generic[M]):
