@@ -359,3 +359,28 @@ def test_what_was_brought_by_somebody_who_is_gone_is_asked_about(run, monkeypatc
             assert await orphans.get() == {1, 2}
 
     run(story())
+
+
+def test_many_small_values_come_in_few_frames(run):
+    values = [bytes([n % 251]) * (500 + 37 * (n % 100)) for n in range(1500)]
+
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            storage.put(100, small(*values))
+            storage.drop(400, 1)
+            storage.put(5000, small(b"x" * 3_000_000, b"y"))
+            loot = await asker.get(addresses, ((100, 1500), (5000, 2)), host_identity())
+            assert loot.lacking == ((400, 1),)
+            found = {}
+            for base, pack in loot.packs:
+                found |= {base + at: bytes(value) for at, value in enumerate(pack)}
+            expected = dict(enumerate(values, 100)) | {
+                5000: b"x" * 3_000_000,
+                5001: b"y",
+            }
+            del expected[400]
+            assert found == expected
+            # Frames of about half a megabyte each, and one for what is larger.
+            assert len(loot.packs) < sum(map(len, values)) / 400_000 + 5
+
+    run(story())

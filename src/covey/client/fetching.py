@@ -20,7 +20,7 @@ from covey.client.outcome import error_of
 from covey.errors import ClusterError, DataLost, TaskUnreadable
 from covey.ids import TaskId
 from covey.net.asking import Loot
-from covey.payload import Pack
+from covey.payload import Buffer, Pack
 from covey.runner import context
 from covey.serde.mapped import read_value
 from covey.serde.packing import loads_pack
@@ -352,8 +352,10 @@ class Session:
         """Keep what came; false if something was lent and has moved since."""
         complete = True
         for base, pack in loot.packs:
-            for offset in range(len(pack)):
-                self._put(base + offset, _Lazy(bytes(pack[offset])), ours)
+            # Views: what is copied is copied once, when somebody looks at it.
+            views = Pack(pack.sizes, memoryview(pack.data))
+            for task, payload in enumerate(views, base):
+                self._put(task, _Lazy(payload), ours)
         for task, place, nbytes in loot.lent:
             try:
                 self._put(task, _attempt(place, nbytes, self.plain), ours)
@@ -514,7 +516,7 @@ class _Lazy:
 
     __slots__ = ("payload",)
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: Buffer) -> None:
         self.payload = payload
 
 

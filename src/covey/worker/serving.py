@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
@@ -14,7 +15,9 @@ from covey.net.asking import receive_segment
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
+from covey.payload import Pack
 from covey.store.segments import Segment
+from covey.store.shelf import Stretch
 from covey.wire.base import Extent
 from covey.wire.data_link import (
     Borrow,
@@ -309,17 +312,22 @@ class DataServer:
         await link.send_bulk(head, segment.map().view)
 
     async def _send_small(
-        self, link: Link, request: int, start: int, count: int, stretch: Any
+        self, link: Link, request: int, start: int, count: int, stretch: Stretch
     ) -> None:
         """Send a stretch of small values in frames of a moderate size."""
-        while count:
-            pack = stretch.part(start, count)
-            n = count
-            while n > 1 and pack.cut(0, n).nbytes > BATCH_BYTES:
-                n //= 2
-            part = pack.cut(0, n)
+        assert stretch.pack is not None
+        # A view, so that looking for the next cut copies nothing.
+        pack = Pack(stretch.pack.sizes, memoryview(stretch.pack.data))
+        ends = pack.ends()
+        at = stretch.at + start - stretch.base
+        end = at + count
+        while at < end:
+            limit = (ends[at - 1] if at else 0) + BATCH_BYTES
+            stop = max(at + 1, bisect_right(ends, limit, at, end))
+            part = pack.cut(at, stop)
+            n = stop - at
             self.bytes_sent += part.nbytes
             link.send(Values(request, start, n, part.sizes_bytes(), bytes(part.data)))
             start += n
-            count -= n
+            at = stop
             await link.drain()
