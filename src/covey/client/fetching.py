@@ -14,17 +14,15 @@ from typing import Any, Final, Literal, TypeAlias
 
 from covey.client.core.ranges import Range, Status
 from covey.client.countdown import Countdown, Signal
+from covey.client.decoding import Lazy, Unreadable, attempt, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.future import Future, Futures
 from covey.client.outcome import error_of
 from covey.errors import ClusterError, DataLost, TaskUnreadable
 from covey.ids import TaskId
 from covey.net.asking import Loot
-from covey.payload import Buffer, Pack
+from covey.payload import Pack
 from covey.runner import context
-from covey.serde.mapped import read_value
-from covey.serde.packing import loads_pack
-from covey.serde.values import loads_inline, refuse_pickle
 from covey.wire.base import Extent, Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
@@ -355,15 +353,15 @@ class Session:
             # Views: what is copied is copied once, when somebody looks at it.
             views = Pack(pack.sizes, memoryview(pack.data))
             for task, payload in enumerate(views, base):
-                self._put(task, _Lazy(payload), ours)
+                self._put(task, Lazy(payload), ours)
         for task, place, nbytes in loot.lent:
             try:
-                self._put(task, _attempt(place, nbytes, self.plain), ours)
+                self._put(task, attempt(place, nbytes, self.plain), ours)
             except FileNotFoundError:
                 complete = False
         for task, segment in loot.segments:
             try:
-                value = _attempt(segment.place, segment.size, self.plain)
+                value = attempt(segment.place, segment.size, self.plain)
                 self._put(task, value, ours)
             finally:
                 segment.close()
@@ -381,7 +379,7 @@ class Session:
             whole.status.count(Status.FINISHED) == whole.n and not whole.values
         ):
             try:
-                return _decode_all(whole, self.plain)
+                return decode_all(whole, self.plain)
             except TaskUnreadable:
                 if errors == "raise":
                     raise
@@ -392,7 +390,7 @@ class Session:
             failure = wish.failure(index) if wish.status[index] >= 3 else None
             if failure is None:
                 value = self._value(wish, index)
-                if not isinstance(value, _Unreadable):
+                if not isinstance(value, Unreadable):
                     values.append(value)
                     continue
                 # It may have been raised before; what that left is not ours.
@@ -409,8 +407,8 @@ class Session:
         values = wish.values
         if index in values:
             value = values[index]
-            if isinstance(value, _Lazy):
-                value = values[index] = _decode(
+            if isinstance(value, Lazy):
+                value = values[index] = decode(
                     value.payload, wish.key(index), self.plain
                 )
             return value
@@ -419,15 +417,15 @@ class Session:
             lost = DataLost(
                 f"{wish.key(index)}: its value could not be fetched from any worker"
             )
-            return _Unreadable(lost)
-        value = _decode(payload, wish.key(index), self.plain)
+            return Unreadable(lost)
+        value = decode(payload, wish.key(index), self.plain)
         values[index] = value
         return value
 
     def type_of(self, wish: Range, index: int) -> type[Any] | None:
         """Return the type of a value that is here and was looked at."""
         value = wish.values.get(index, _UNKNOWN)
-        known = not isinstance(value, _Lazy | _Unreadable)
+        known = not isinstance(value, Lazy | Unreadable)
         return type(value) if known and value is not _UNKNOWN else None
 
     # Letting go.  Called from ``__del__``: no locks, no waiting, no errors.
@@ -509,70 +507,6 @@ def _keep_until_done(future: Future[Any]) -> None:
 _FETCH_TRIES = 5
 
 _UNKNOWN: Final = object()
-
-
-class _Lazy:
-    """A payload that was fetched and not looked at yet."""
-
-    __slots__ = ("payload",)
-
-    def __init__(self, payload: Buffer) -> None:
-        self.payload = payload
-
-
-class _Unreadable:
-    """Stands for a value that cannot be had."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _unreadable(key: str, error: BaseException) -> _Unreadable:
-    return _Unreadable(
-        TaskUnreadable(
-            f"{key}: the task returned, but its value cannot be unpickled here: "
-            f"{type(error).__name__}: {error}. Is everything that it is made of "
-            f"importable in this process, in the same version?"
-        )
-    )
-
-
-def _decode(payload: Any, key: str, plain: bool) -> Any:
-    try:
-        if plain:
-            refuse_pickle(payload)
-        return loads_inline(payload)
-    except Exception as error:
-        return _unreadable(key, error)
-
-
-def _attempt(place: str, size: int, plain: bool) -> Any:
-    try:
-        return read_value(place, size, plain=plain)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        return _unreadable("value", error)
-
-
-def _decode_all(wish: Range, plain: bool) -> list[Any]:
-    """Decode a whole range, pack by pack."""
-    values: list[Any] = []
-    for lo, pack in wish.packs():
-        try:
-            decoded = list(loads_pack(pack, plain=plain))
-        except Exception:
-            decoded = [
-                _decode(payload, wish.key(lo + i), plain)
-                for i, payload in enumerate(pack)
-            ]
-            for value in decoded:
-                if isinstance(value, _Unreadable):
-                    raise value.error from None
-        values += decoded
-    return values
 
 
 def all_done(futures: Sequence[Future[Any]]) -> bool:

@@ -1,0 +1,86 @@
+"""From payloads that a client has fetched to values, and what stands for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from covey.client.core.ranges import Range
+from covey.errors import TaskUnreadable
+from covey.payload import Buffer
+from covey.serde.mapped import read_value
+from covey.serde.packing import loads_pack
+from covey.serde.values import loads_inline, refuse_pickle
+
+
+class Lazy:
+    """A payload that was fetched and not looked at yet."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: Buffer) -> None:
+        self.payload = payload
+
+
+class Unreadable:
+    """Stands for a value that cannot be had."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _unreadable(key: str, error: BaseException) -> Unreadable:
+    return Unreadable(
+        TaskUnreadable(
+            f"{key}: the task returned, but its value cannot be unpickled here: "
+            f"{type(error).__name__}: {error}. Is everything that it is made of "
+            f"importable in this process, in the same version?"
+        )
+    )
+
+
+def decode(payload: Any, key: str, plain: bool) -> Any:
+    """Return the value of *payload*, or ``Unreadable``."""
+    try:
+        if plain:
+            refuse_pickle(payload)
+        return loads_inline(payload)
+    except Exception as error:
+        return _unreadable(key, error)
+
+
+def attempt(place: str, size: int, plain: bool) -> Any:
+    """Return the value in a segment, or ``Unreadable``.
+
+    Raises:
+        FileNotFoundError: it has moved since it was lent.
+    """
+    try:
+        return read_value(place, size, plain=plain)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        return _unreadable("value", error)
+
+
+def decode_all(wish: Range, plain: bool) -> list[Any]:
+    """Decode a whole range, pack by pack.
+
+    Raises:
+        TaskUnreadable: one of the values cannot be read here.
+    """
+    values: list[Any] = []
+    for lo, pack in wish.packs():
+        try:
+            decoded = list(loads_pack(pack, plain=plain))
+        except Exception:
+            decoded = [
+                decode(payload, wish.key(lo + i), plain)
+                for i, payload in enumerate(pack)
+            ]
+            for value in decoded:
+                if isinstance(value, Unreadable):
+                    raise value.error from None
+        values += decoded
+    return values
