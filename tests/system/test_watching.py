@@ -43,3 +43,13 @@ def test_a_recording_has_what_happened(client, tmp_path):
     assert done == 4
     assert [e[7:9] for e in events if e[1] == "failed"] == [["ValueError", "three"]]
     assert client.explain(futures[0].key).startswith(f"{futures[0].key}: it is done")
+
+
+def test_what_a_notebook_shows(client):
+    futures = client.map(noisy, range(3))
+    covey.wait(futures)
+    assert "3 futures of noisy" in futures._repr_html_()
+    assert f"Future {futures[0].key}" in futures[0]._repr_html_()
+    assert "finished" in futures[0]._repr_html_()
+    assert "with 2 slots" in client._repr_html_()
+    assert "LocalCluster" in client.cluster._repr_html_()

@@ -470,15 +470,19 @@ class BaseClient:
         )
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from covey.client.html import card
 
         workers = self._engine.workers
-        slots = sum(seen.slots for seen in workers.values())
-        return (
-            f"<b>{type(self).__name__}</b> <code>{escape(self.address)}</code>"
-            f"<ul><li>Workers: {len(workers)}</li><li>Slots: {slots}</li>"
-            f"<li>Status: {self.status}</li></ul>"
+        rows = (
+            ("scheduler", self.address),
+            ("workers", f"{len(workers)}, with {self._slots()} slots"),
+            ("status", self.status),
+            ("dashboard", "client.dashboard_link"),
         )
+        return card(type(self).__name__, rows)
+
+    def _slots(self) -> int:
+        return sum(seen.slots for seen in self._engine.workers.values())
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError(

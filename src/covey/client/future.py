@@ -211,9 +211,15 @@ class Future(refs.Reference, Generic[R]):
         return f"<Future: {shown}, key: {self.key}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from covey.client.html import card
 
-        return f"<b>Future</b>: {self.status}, key: <code>{escape(self.key)}</code>"
+        rows: list[tuple[str, object]] = [("status", self.status)]
+        kind = self.type
+        if kind is not None:
+            rows.append(("type", f"{kind.__module__}.{kind.__qualname__}"))
+        if not self.done():
+            rows.append(("why not yet?", "future.explain()"))
+        return card(f"Future {self.key}", rows)
 
     def refer(self) -> int:
         """Return the id of the task, and have it recorded as an input."""
@@ -346,6 +352,14 @@ class Futures(MutableSequence[Future[R]], refs.References):
         pending = self._range.pending
         label = self._range.label
         return f"<{n} futures of {label}: {n - pending} ended, {pending} pending>"
+
+    def _repr_html_(self) -> str:
+        from covey.client.html import bar, card
+
+        n, pending = len(self), self._range.pending
+        rows = (("ended", f"{n - pending:,}"), ("pending", f"{pending:,}"))
+        share = (n - pending) / n if n else 1.0
+        return card(f"{n:,} futures of {self._range.label}", rows, bar(share))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (list, (list(self),))

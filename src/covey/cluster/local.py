@@ -204,6 +204,17 @@ class LocalCluster:
     ) -> None:
         self.close()
 
+    def _repr_html_(self) -> str:
+        from covey.client.html import card
+
+        rows = (
+            ("scheduler", self.scheduler_address),
+            ("runners", f"{self.n_workers}, of {self.threads_per_worker} threads each"),
+            ("status", "closed" if self._closed else "running"),
+            ("dashboard", "cluster.dashboard_link"),
+        )
+        return card("LocalCluster", rows)
+
     def __repr__(self) -> str:
         state = " (closed)" if self._closed else ""
         return (
