@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from covey.client.client import Client as Client
     from covey.client.client import fire_and_forget as fire_and_forget
     from covey.client.current import get_client as get_client
+    from covey.client.drawing import visualize as visualize
     from covey.client.explaining import explain as explain
     from covey.client.future import Future as Future
     from covey.client.progress import progress as progress
@@ -53,6 +54,7 @@ _HOMES = {
     "get_client": "covey.client.current",
     "progress": "covey.client.progress",
     "record": "covey.client.recording",
+    "visualize": "covey.client.drawing",
     "wait": "covey.client.waiting",
     "writable": "covey.serde.mapped",
 }
@@ -74,6 +76,7 @@ __all__ = [
     "get_client",
     "progress",
     "record",
+    "visualize",
     "wait",
     "writable",
 ]

@@ -30,6 +30,7 @@ PUBLIC = {
     "get_client",
     "progress",
     "record",
+    "visualize",
     "wait",
     "writable",
 }

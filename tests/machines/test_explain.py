@@ -112,7 +112,7 @@ def test_workers_paused_because_memory_is_short(world, client):
     worker = world.new_worker(name="alice")
     client.submit(3)
     task = client.submit(options=Options(priority=-1))
-    worker.say(Status({"paused": True}))
+    worker.say(Status({"memory": {"paused": True}}))
     assert "paused, because memory is short there: alice" in why(world, task)["text"]
 
 

@@ -53,3 +53,16 @@ def test_what_a_notebook_shows(client):
     assert "finished" in futures[0]._repr_html_()
     assert "with 2 slots" in client._repr_html_()
     assert "LocalCluster" in client.cluster._repr_html_()
+
+
+def test_the_graph_behind_a_future_is_drawn(client, tmp_path):
+    first = client.submit(abs, -1)
+    second = client.submit(pow, first, 2)
+    other = client.submit(len, "x")
+    covey.wait([second, other])
+    path = tmp_path / "graph.svg"
+    drawing = covey.visualize(second, filename=path, client=client)
+    assert path.read_text() == drawing.svg
+    assert first.key in drawing.svg and second.key in drawing.svg
+    assert other.key not in drawing.svg
+    assert other.key in covey.visualize(client=client).svg

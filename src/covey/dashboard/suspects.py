@@ -102,7 +102,7 @@ def _memory(model: Model) -> list[dict[str, Any]]:
     for line in model.workers.values():
         memory = line.facts.get("memory") or {}
         spilled = memory.get("spilled", 0)
-        if line.facts.get("paused"):
+        if line.paused:
             found.append(
                 _finding(
                     3,

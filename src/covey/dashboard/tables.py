@@ -104,6 +104,11 @@ class WorkerLine:
         self.sent = self.received = 0
         self.version = 0
 
+    @property
+    def paused(self) -> bool:
+        """Whether it begins nothing, because memory is short there."""
+        return bool((self.facts.get("memory") or {}).get("paused"))
+
     def fields(self) -> dict[str, Any]:
         """Return what a page is sent."""
         return {
@@ -118,7 +123,7 @@ class WorkerLine:
             "lag": self.facts.get("lag_seconds", 0.0),
             "memory": self.facts.get("memory", {}),
             "queued": self.facts.get("queued", 0),
-            "paused": bool(self.facts.get("paused")),
+            "paused": self.paused,
             "running": [
                 (slot, f"{task:x}", label, seconds)
                 for slot, task, label, seconds in self.facts.get("running", ())

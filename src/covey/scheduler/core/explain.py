@@ -171,7 +171,7 @@ def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
             "text": f"only {names} may run it, and no new work goes there: leaving",
             "workers": [worker.name for worker in able],
         }
-    paused = [worker for worker in staying if worker.facts.get("paused")]
+    paused = [worker for worker in staying if _is_paused(worker)]
     if len(paused) == len(staying):
         return {
             "text": f"all workers that may run it are paused, because memory is "
@@ -179,6 +179,11 @@ def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
             "workers": [worker.name for worker in paused],
         }
     return _in_line(state, span, demand, staying)
+
+
+def _is_paused(worker: Worker) -> bool:
+    memory = worker.facts.get("memory")
+    return isinstance(memory, dict) and bool(memory.get("paused"))
 
 
 def _impossible(state: SchedulerState, demand: Demand) -> dict[str, Any]:
@@ -300,7 +305,7 @@ def _assigned(state: SchedulerState, span: Span) -> dict[str, Any]:
     if worker.away_since is not None:
         away = format_seconds(state.now - worker.away_since)
         text += f"; the connection to {worker.name} broke {away} ago, it is waited for"
-    if worker.facts.get("paused"):
+    if _is_paused(worker):
         text += f"; {worker.name} is paused, because memory is short there"
     if span.options.timeout_seconds:
         limit = format_seconds(span.options.timeout_seconds)
