@@ -85,15 +85,19 @@ class Door:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        try:
-            connection, peer = listening.accept()
-        except (BlockingIOError, ConnectionError):
-            return  # It has gone already.
-        except OSError:
-            # There is no room for it in this process.
-            self._loop.remove_reader(listening)
-            self._loop.call_later(_PAUSE_SECONDS, self._open, listening)
-            return
+        for _ in range(STRANGERS_PER_ADDRESS_MAX):
+            try:
+                connection, peer = listening.accept()
+            except (BlockingIOError, ConnectionError):
+                return  # That was all, or it has gone already.
+            except OSError:
+                # There is no room for it in this process.
+                self._loop.remove_reader(listening)
+                self._loop.call_later(_PAUSE_SECONDS, self._open, listening)
+                return
+            self._admit(connection, peer)
+
+    def _admit(self, connection: socket.socket, peer: object) -> None:
         connection.setblocking(False)
         host = str(peer[0]) if isinstance(peer, tuple) else ""
         stranger = Stranger(self, host)

@@ -22,8 +22,9 @@ from covey.net.tls import IN_CLEAR, Certificate, listener_context
 from covey.wire.handshake import ListenerHandshake
 from covey.wire.keys import Keys, Role
 
-#: So many callers the kernel holds until they are accepted.
-_BACKLOG: Final = 128
+#: So many callers the kernel holds until they are accepted.  Whoever finds no place
+#: tries again after a second, and then after two more.
+_BACKLOG: Final = 1024
 
 #: A machine may know the name of a family of addresses, and have none of it.
 _NO_SUCH_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
