@@ -400,7 +400,12 @@ class SchedulerServer:
             self._wake = None
         if self._wake_at:
             delay = max(0.0, self._wake_at - clock.monotonic())
-            self._wake = self._loop.call_later(delay, self._step, Tick())
+            self._wake = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        # Timers of loops may be a little early: then this one is set again.
+        self._wake_at = 0.0
+        self._step(Tick())
 
     # Who reads the event stream along.
 
