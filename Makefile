@@ -3,6 +3,7 @@
 #   make demo [SCALE=0.25]   the main job on an embedded cluster, at full size or less
 #   make test                lint, types, import contracts and tests (= make check)
 #   make dask-suite          all of dask's own tests, on covey (an hour on two cores)
+#   make slow                tests that take long: containers, kills, memory given back
 #   make fix                 let ruff repair what it can
 #   make matrix              clients and runners of every Python on this machine
 #   make fuzz [COUNT=10000]  mutated bytes for everything that listens
@@ -32,7 +33,7 @@ SHELL  := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check dask-suite fix matrix fuzz flood sim examples bench bench-full web browser screenshots docs clean
+.PHONY: help demo test check slow dask-suite fix matrix fuzz flood sim examples bench bench-full web browser screenshots docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'
@@ -69,6 +70,9 @@ test check: $(VENV)/.stamp-test
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q
 	$(DASK_SUITE) $(DASK_SAMPLE)
+
+slow: $(VENV)/.stamp-test
+	$(BIN)/pytest -q -m slow
 
 # dask brings its own tests along; tests/dask_suite runs them on covey.
 DASK_SUITE  := $(BIN)/pytest -q -c tests/dask_suite/suite.ini -p dask_suite --pyargs

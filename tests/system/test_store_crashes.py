@@ -88,6 +88,7 @@ def test_runners_killed_at_any_moment_leave_nothing():
         assert until(lambda: holds_nothing(client))
 
 
+@pytest.mark.slow
 def test_a_client_killed_while_it_writes_leaves_nothing():
     script = textwrap.dedent(
         """
