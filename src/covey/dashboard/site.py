@@ -46,14 +46,14 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_REFUSED: Final = """<!doctype html><meta charset=utf-8><title>covey</title>
+_REFUSED: Final = """<!doctype html><meta charset=utf-8><title>covey</title><link rel=icon href=data:,>
 <h1>This dashboard does not know you</h1>
 <p>A link is good for one visit. Get a new one: <code>covey dashboard</code> in a shell, or
 <code>client.dashboard_link</code> in Python.</p>"""
 
 #: Not a redirect: the cookie is kept from a visit that another site began, and a page of
 #: our own begins the next one.
-_LET_IN: Final = """<!doctype html><meta charset=utf-8><title>covey</title>
+_LET_IN: Final = """<!doctype html><meta charset=utf-8><title>covey</title><link rel=icon href=data:,>
 <meta http-equiv=refresh content="0; url=status"><a href=status>Go on</a>"""
 
 _encode: Final = msgspec.json.Encoder().encode
