@@ -85,19 +85,17 @@ class Door:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(STRANGERS_PER_ADDRESS_MAX):
-            try:
-                connection, peer = listening.accept()
-            except (BlockingIOError, ConnectionError):
-                return  # That was all, or it has gone already.
-            except OSError:
-                # There is no room for it in this process.
-                self._loop.remove_reader(listening)
-                self._loop.call_later(_PAUSE_SECONDS, self._open, listening)
-                return
-            self._admit(connection, peer)
-
-    def _admit(self, connection: socket.socket, peer: object) -> None:
+        # One a turn: whoever was cut off is gone, with its memory, before too many
+        # others have come.
+        try:
+            connection, peer = listening.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # It has gone already.
+        except OSError:
+            # There is no room for it in this process.
+            self._loop.remove_reader(listening)
+            self._loop.call_later(_PAUSE_SECONDS, self._open, listening)
+            return
         connection.setblocking(False)
         host = str(peer[0]) if isinstance(peer, tuple) else ""
         stranger = Stranger(self, host)
