@@ -9,6 +9,7 @@
 #   make fuzz [COUNT=10000]  mutated bytes for everything that listens
 #   make flood               10,000 connections that prove nothing
 #   make sim [SEEDS=2000]    the whole of covey on virtual time; SEED=42 replays one
+#   make sim-mutants         the same without each of its protections: all are missed
 #   make examples            every example at full size
 #   make bench               the short benchmarks; bench-full takes its time
 #   make web                 the dashboard's page, from its sources (needs Node 20)
@@ -100,6 +101,10 @@ flood: $(VENV)/.stamp-test
 
 sim: $(VENV)/.stamp-covey
 	@$(PY) -m covey.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+.PHONY: sim-mutants
+sim-mutants: $(VENV)/.stamp-covey
+	@$(PY) -m covey.sim --mutants
 
 examples: $(VENV)/.stamp-examples
 	@set -e; for program in examples/0*.py; do \

@@ -176,10 +176,13 @@ class World:
         self.close_window()
         for _ in range(300):
             busy = [w for w in self.workers.values() if w.inbox or w.runs or w.fetches]
-            if not busy:
+            if not busy and not self.state.pauses:
                 return
             for worker in busy:
                 worker.do_everything()
+            if not busy:
+                # Whoever is tried again after a pause gets its turn.
+                self.pass_time(max(0.0, self.core.wake_at - self.now))
         raise AssertionError("the world does not come to rest")
 
     def check_ends(self):

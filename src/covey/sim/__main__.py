@@ -8,6 +8,7 @@
     python -m covey.sim --seed 42 --faults 0,3 --wishes 1,2
     python -m covey.sim --seed 42 --save it.json keep the (shrunken) plan
     python -m covey.sim --plan it.json           replay a plan that was kept
+    python -m covey.sim --mutants                switch protections off, one by one
     python -m covey.sim --digests --seeds 100    a trace hash a line
 """
 
@@ -30,6 +31,7 @@ from covey.sim.campaign import (
     same_problem,
     summary,
 )
+from covey.sim.mutants import SEEDS_MAX, hunt_all
 from covey.sim.plan import Plan, draw
 from covey.sim.shrink import shrink
 
@@ -52,6 +54,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, help="default: one a core")
     parser.add_argument(
         "--digests", action="store_true", help="print each seed's trace hash"
+    )
+    parser.add_argument(
+        "--mutants", action="store_true", help="hunt what happens without protections"
     )
     parser.add_argument(
         "--no-shrink", action="store_true", help="report failures as they are"
@@ -119,11 +124,25 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if found["problems"] else 0
 
 
+def _hunt(options: argparse.Namespace) -> int:
+    """Say which seed notices each protection that is missing."""
+    unnoticed = 0
+    for found in hunt_all(options.processes):
+        if found.problem:
+            _say(f"{found.name}: seed {found.seed}: {found.problem}")
+        else:
+            unnoticed += 1
+            _say(f"{found.name}: not noticed within {SEEDS_MAX:,} seeds")
+    return 1 if unnoticed else 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the simulator from the command line; return an exit status."""
     options = _arguments(argv)
     if options.seed is not None or options.plan is not None:
         return _replay(options)
+    if options.mutants:
+        return _hunt(options)
     if options.digests:
         seeds = range(options.first, options.first + options.seeds)
         for outcome in run_seeds(seeds):

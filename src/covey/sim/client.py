@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from covey.client.core import invariants
+from covey.client.core.ledger import Ledger
 from covey.client.core.ranges import Range, Status, Wishes
-from covey.ids import ClientId, TaskId, first_task_id
+from covey.ids import ClientId, TaskId, client_of, first_task_id
 from covey.payload import Pack
-from covey.sim.network import End, Node
+from covey.sim.lines import Line, Uplink
+from covey.sim.network import Node
 from covey.sim.worker import World, ask
 from covey.wire.base import Failure, Message
 from covey.wire.client_link import (
@@ -23,12 +25,11 @@ from covey.wire.client_link import (
     Retry,
     Reverted,
     Stored,
-    ToClient,
     Want,
     WorkerGone,
     WorkerSeen,
 )
-from covey.wire.introductions import ClientIntroduction, Reception, Refusal
+from covey.wire.introductions import ClientIntroduction, Welcome
 
 
 class Client(Node):
@@ -42,16 +43,49 @@ class Client(Node):
         self.workers: dict[int, WorkerSeen] = {}
         #: Shared tasks whose values workers keep under another id than ours.
         self.kept_as: dict[TaskId, TaskId] = {}
-        self.introduction = ClientIntroduction(number, name, "0", "3", name)
-        self.welcome = False
-        #: Called once when the link is lost for good.
-        self.on_broken: Callable[[Client], None] = lambda _: None
-        self.broken = False
+        #: Called when the client cannot go on.
+        self.on_end: Callable[[], None] = lambda: None
+        self.line: Line | None = None
+        self.uplink: Uplink | None = None
+        self._ledger = Ledger()
         self._next = first_task_id(number)
         self._functions: set[int] = set()
         self._outbox: list[Message] = []
         self._fetching: set[TaskId] = set()
-        self.end = End(self, Reception, self._on_batch, self._on_lost)
+
+    @property
+    def node(self) -> Node:
+        """The process itself."""
+        return self
+
+    # The way to the scheduler.
+
+    def introduce(self, epoch: int) -> ClientIntroduction:
+        """Return who this client is."""
+        return ClientIntroduction(self.number, self.name, "0", "3", self.name, epoch)
+
+    def on_welcome(self, line: Line, welcome: Welcome, old: Line | None) -> None:
+        """The scheduler has taken us in; if it knows nothing of us, tell it all."""
+        del welcome
+        self.line = line
+        self.workers.clear()
+        if old is not None:
+            foreign = [
+                (wish.base, wish.n)
+                for wish in self.wishes.all()
+                if client_of(wish.base) != self.number
+            ]
+            line.send(self._ledger.recall(self.wishes, foreign))
+        self._send_outbox()
+
+    def on_refused(self, reason: str) -> None:
+        """The scheduler turns us away, which ends this client.
+
+        That happens to one whose first welcome was lost: its number is taken by
+        itself.  A user makes another client then.
+        """
+        assert self.line is None, f"{self.name} was refused: {reason}"
+        self.on_end()
 
     # Sending.
 
@@ -77,9 +111,15 @@ class Client(Node):
     def post(self, message: Message) -> None:
         """Send a message, once we have been taken in."""
         self._outbox.append(message)
-        if self.welcome and not self.broken:
-            outbox, self._outbox = self._outbox, []
-            self.end.send(outbox)
+        self._send_outbox()
+
+    def _send_outbox(self) -> None:
+        if self.line is None or not self._outbox:
+            return
+        outbox, self._outbox = self._outbox, []
+        for message in outbox:
+            self._ledger.note(message)
+        self.line.send(outbox)
 
     def release(self, wish: Range, lo: int, n: int) -> None:
         """Let go of some futures of a range."""
@@ -105,24 +145,11 @@ class Client(Node):
 
     # Hearing.
 
-    def _on_batch(self, end: End, batch: list[Any]) -> None:
-        if not self.welcome:
-            (first,) = batch
-            assert not isinstance(first, Refusal), first
-            self.welcome = True
-            end.reader.decode_as(ToClient)
-            outbox, self._outbox = self._outbox, []
-            if outbox:
-                end.send(outbox)
-            return
+    def on_batch(self, batch: list[Any]) -> None:
+        """The scheduler said something."""
         for message in batch:
             self._HANDLERS[type(message)](self, message)
         invariants.check(self.wishes)
-
-    def _on_lost(self, end: End) -> None:
-        del end
-        self.broken = True
-        self.on_broken(self)
 
     def _on_finished(self, message: Finished) -> None:
         pack = Pack.from_wire(message.sizes, message.data)

@@ -100,7 +100,6 @@ def _clog(world: World, fault: Fault, rng: Random) -> None:
 def _cut(world: World, fault: Fault, rng: Random) -> None:
     """A connection breaks, in the middle of a byte stream."""
     del fault
-    world.oracle.cut = True
     if world.network.connections:
         world.network.break_(rng.choice(world.network.connections))
 
@@ -129,6 +128,12 @@ def _retire(world: World, fault: Fault, rng: Random) -> None:
         worker.run(worker.leave)
 
 
+def _scheduler_crash(world: World, fault: Fault, rng: Random) -> None:
+    """The scheduler is killed; another life of it begins later."""
+    del rng
+    world.lose_scheduler(back_in=min(fault.seconds, 20.0))
+
+
 def _client_gone(world: World, fault: Fault, rng: Random) -> None:
     """A client's process is killed."""
     del fault
@@ -150,4 +155,5 @@ DO: Final[dict[str, Callable[[World, Fault, Random], None]]] = {
     "join": _join,
     "retire": _retire,
     "client-gone": _client_gone,
+    "scheduler-crash": _scheduler_crash,
 }

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from covey.sim.timeline import Timeline, Trace
 from covey.wire.framing import FrameReader, batches, encode_frame
+from covey.wire.session import Session
 
 #: A connection over which nothing has been acknowledged for so long breaks.
 SILENCE_SECONDS: Final = 30.0
@@ -103,17 +104,62 @@ class End:
         self.on_batch = on_batch
         self.on_lost = on_lost
         self.lost = False
+        #: Whether it was cut because nothing came any more.
+        self.silent = False
+        #: Whether we have cut it ourselves, and read no more.
+        self.deaf = False
+        self.bytes_received = 0
         #: Whatever the owner wants to remember of the other side.
-        self.peer = 0
+        self.peer: Any = None
+        self._session: Session | None = None
+        self._on_ack: Callable[[], None] = lambda: None
         #: The way out.
         self.way: _Way | None = None
 
     def send(self, messages: list[Any]) -> None:
         """Send a batch; it is lost if the connection is."""
+        for batch in batches(messages):
+            self.write(encode_frame(batch))
+
+    def write(self, frame: bytes) -> None:
+        """Send the bytes of a frame."""
         way = self.way
         if way is not None and not self.lost:
-            for batch in batches(messages):
-                way.connection.network.carry(way, encode_frame(batch))
+            way.connection.network.carry(way, frame)
+
+    def carry(self, session: Session, on_ack: Callable[[], None]) -> None:
+        """From now on all frames are those of *session*."""
+        self._session = session
+        self._on_ack = on_ack
+        self.reader.acks_allowed = True
+
+    def take(self, data: bytes) -> None:
+        """Bytes have come."""
+        self.bytes_received += len(data)
+        reader = self.reader
+        reader.feed(data)
+        while not self.lost and not self.deaf:
+            batch = reader.next_batch()
+            session = self._session
+            if session is not None:
+                if reader.ack is not None:
+                    acked, reader.ack = reader.ack, None
+                    session.on_ack(acked)
+                    self._on_ack()
+                if batch is not None:
+                    session.take(reader.frame_bytes)
+                elif session.ack_is_due:
+                    self.write(session.ack())
+            if batch is None:
+                return
+            self.on_batch(self, batch)
+
+    def cut(self, *, silent: bool = False) -> None:
+        """End the connection at once, and hear of it like of any other loss."""
+        if self.way is not None and not self.lost:
+            self.silent = silent
+            self.deaf = True
+            self.way.connection.network.break_(self.way.connection)
 
     def close(self) -> None:
         """Close the connection; what was sent before still arrives."""
@@ -194,15 +240,7 @@ class Network:
     def _deliver(self, way: _Way, data: bytes) -> None:
         source, target = way.source.node, way.target.node
         self.trace.note(self.timeline.now, f"{source.name} > {target.name}", data)
-        target.run(self._take, way.target, data)
-
-    def _take(self, end: End, data: bytes) -> None:
-        end.reader.feed(data)
-        while not end.lost:
-            batch = end.reader.next_batch()
-            if batch is None:
-                return
-            end.on_batch(end, batch)
+        target.run(way.target.take, data)
 
     def finish(self, way: _Way) -> None:
         """One end closes: the other hears of it when all bytes have come."""
@@ -273,6 +311,8 @@ class Network:
             return
         for connection in list(self.connections):
             if connection.joins(source, target):
+                for end in connection.ends:
+                    end.silent = True
                 self.break_(connection)
         self._settle_waiting((source, target), healed=False)
 

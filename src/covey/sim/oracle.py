@@ -42,11 +42,13 @@ class Oracle:
         #: before the question for them came.
         self.brought: set[TaskId] = set()
         self.unsure: set[TaskId] = set()
-        #: How many workers were lost, whether connections were, and whether data
-        #: could be out of reach.
+        #: Brought to a worker that had just been let go, as nobody knew yet.
+        self.late: set[TaskId] = set()
+        #: How many workers were lost, and whether data could be out of reach.
         self.losses = 0
-        self.cut = False
         self.out_of_reach = False
+        #: How many lives of the scheduler have ended.
+        self.restarts = 0
         #: How many attempts of each recipe have come to their end.
         self.attempts: dict[int, int] = {}
         self.runs = 0
@@ -175,8 +177,13 @@ class Oracle:
                     return True
                 return self.losses > LOSSES_MAX and "was lost with" in failure.message
             case "lost":
+                # A new life of the scheduler may hear of a value before it hears of
+                # the worker that it was brought to.
                 if task in self.brought and (
-                    self.losses > 0 or self.cut or self.out_of_reach
+                    self.losses
+                    or self.restarts
+                    or self.out_of_reach
+                    or task in self.late
                 ):
                     return True
                 return self.out_of_reach and "could not be brought" in failure.message

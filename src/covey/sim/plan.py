@@ -30,6 +30,7 @@ FAULTS: Final = (
     "join",
     "retire",
     "client-gone",
+    "scheduler-crash",
 )
 
 #: What users wish for: see ``users``.
@@ -152,7 +153,9 @@ def draw(seed: int) -> Plan:
         ),
         key=lambda wish: wish.at,
     )
-    kinds_of_fault = _some(rng, FAULTS, rng.choice((0.1, 0.3, 0.6)))
+    kinds_of_fault = _some(rng, FAULTS, rng.choice((0.05, 0.1, 0.3, 0.6)))
+    # Now and then all of them are of one kind.
+    kinds_of_fault = kinds_of_fault or (rng.choice(FAULTS),)
     faults = sorted(
         (
             Fault(
@@ -161,7 +164,7 @@ def draw(seed: int) -> Plan:
                 rng.choice((0.01, 0.1, 1.0, 5.0, 40.0)) * rng.random(),
                 rng.getrandbits(32),
             )
-            for _ in range(rng.randrange(1, 12) if kinds_of_fault else 0)
+            for _ in range(rng.randrange(12))
         ),
         key=lambda fault: fault.at,
     )

@@ -13,6 +13,9 @@ from covey.wire.base import Message
 
 _LENGTH: Final = struct.Struct("<I")
 
+#: In the place of a length: an acknowledgement.
+_ACK: Final = 0xFFFF_FFFF
+
 #: Longer values are cut.
 _SHOWN: Final = 60
 
@@ -42,6 +45,9 @@ def _tell(data: bytes) -> Iterator[str]:
     at = 0
     while at + _LENGTH.size <= len(data):
         (size,) = _LENGTH.unpack_from(data, at)
+        if size == _ACK:
+            at += _LENGTH.size + 4  # Its tail: the number is longer than a length.
+            continue  # A beat: there are many, and they say little.
         body = data[at + _LENGTH.size : at + _LENGTH.size + size]
         at += _LENGTH.size + size
         try:

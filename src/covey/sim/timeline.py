@@ -9,8 +9,13 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Any, Final
 
+from covey.wire.framing import encode_ack
+
 #: So many of the last happenings are kept for a report.
 KEPT: Final = 400
+
+#: Beats are many and say little: they count, and are not shown.
+BEAT_BYTES: Final = len(encode_ack(0))
 
 _HEAD: Final = struct.Struct("<dI")
 
@@ -70,7 +75,8 @@ class Trace:
     def note(self, now: float, where: str, data: bytes = b"") -> None:
         """Something happened: *where* says what, *data* is what was said."""
         self.count += 1
-        self.last.append((now, where, data))
+        if len(data) != BEAT_BYTES:
+            self.last.append((now, where, data))
         self._hash.update(_HEAD.pack(now, len(where)))
         self._hash.update(where.encode())
         self._hash.update(data)

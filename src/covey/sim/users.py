@@ -53,6 +53,7 @@ class User:
         #: The futures that this user has, by task.
         self.held: dict[TaskId, tuple[Range, int]] = {}
         self._names: dict[str, TaskId] = {}
+        self._placed: set[TaskId] = set()
 
     def do(self, wish: Wish) -> None:
         """Do what a wish says."""
@@ -252,11 +253,11 @@ class User:
                 client.run(placed)
 
         def placed() -> None:
-            if client.wishes.find(task) is None:
-                if task in self.held:
-                    return  # Brought twice, and released in between.
+            if task not in self._placed:
+                self._placed.add(task)
                 self._hold(task, 1, "large")
-            client.post(Placed(task, number, 200_000))
+            if task in self.held:
+                client.post(Placed(task, number, 200_000))
 
         network.pass_path(client.name, worker.name, 200_000, arrived)
 

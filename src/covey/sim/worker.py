@@ -8,13 +8,21 @@ from typing import Any, ClassVar, Final, Protocol
 
 from covey.ids import TaskId
 from covey.payload import Pack
+from covey.sim.lines import Line, Uplink
 from covey.sim.network import Network, Node
 from covey.sim.runners import Batch, Inputs, Runner, Work
 from covey.sim.timeline import Timeline
 from covey.wire.base import Extent, Message
-from covey.wire.introductions import WorkerIntroduction
-from covey.wire.worker_link import Leaving, Ran
-from covey.worker.core import invariants, orders
+from covey.wire.introductions import Welcome, WorkerIntroduction
+from covey.wire.worker_link import (
+    FromWorker,
+    Holds,
+    Leaving,
+    Ran,
+    Reported,
+    RunFailed,
+)
+from covey.worker.core import invariants, orders, reporting
 from covey.worker.core.machine import WorkerCore
 
 #: How long a runner takes to come up.
@@ -66,10 +74,12 @@ class Worker(Node):
         self.address = address
         self.core = WorkerCore(runners, threads)
         self.threads = threads
-        self.introduction = WorkerIntroduction(
-            name, runners * threads, resources or {}, (address,), name, 0, "0", "3", 1
-        )
+        self._resources = resources or {}
+        #: What the scheduler calls us.
+        self.number = 0
         self.upstream: Upstream | None = None
+        self.uplink: Uplink | None = None
+        self._leaving = False
         self.on_quit: Callable[[Worker], None] = lambda _: None
         self.store: dict[TaskId, bytes] = {}
         #: How large the values that do not ride along are taken to be.
@@ -96,6 +106,51 @@ class Worker(Node):
     def node(self) -> Node:
         """The process itself."""
         return self
+
+    # The way to the scheduler.
+
+    def introduce(self, epoch: int) -> WorkerIntroduction:
+        """Return what this worker offers."""
+        slots = len(self.runners) * self.threads
+        return WorkerIntroduction(
+            self.name,
+            slots,
+            self._resources,
+            (self.address,),
+            self.name,
+            0,
+            "0",
+            "3",
+            1,
+            epoch=epoch,
+            number=self.number,
+        )
+
+    def on_welcome(self, line: Line, welcome: Welcome, old: Line | None) -> None:
+        """The scheduler has taken us in; if it knows nothing of us, tell it all."""
+        self.number = welcome.peer
+        self.upstream = line
+        if old is None:
+            return
+        failures = [m for m in old.unheard(FromWorker) if isinstance(m, RunFailed)]
+        messages: list[Message] = [
+            Holds(task, 1, self.sizes.get(task, len(value)))
+            for task, value in self.store.items()
+        ]
+        messages += reporting.in_hand(self.core.state, failures)
+        messages.append(Reported())
+        messages += reporting.afterwards(self.core.state, failures)
+        if self._leaving:
+            messages.append(Leaving())
+        line.send(messages)
+
+    def on_batch(self, batch: list[Any]) -> None:
+        """The scheduler said something."""
+        self.hear_scheduler(batch)
+
+    def on_refused(self, reason: str) -> None:
+        """The scheduler turns us away."""
+        raise AssertionError(f"{self.name} was refused: {reason}")
 
     # The core.
 
@@ -140,6 +195,7 @@ class Worker(Node):
 
     def leave(self) -> None:
         """Ask to leave in good order."""
+        self._leaving = True
         self._outbox.append(Leaving())
         self._send()
 

@@ -9,12 +9,13 @@ nothing may be left.
 from __future__ import annotations
 
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import invariants
 from covey.sim.client import Client
 from covey.sim.faults import DO
+from covey.sim.lines import Owner, Uplink
 from covey.sim.network import End, Network, Node, Weather
 from covey.sim.oracle import Oracle, OracleWork, Wrong
 from covey.sim.plan import Fault, Plan, Wish
@@ -23,11 +24,14 @@ from covey.sim.scheduler import Scheduler
 from covey.sim.timeline import Timeline, Trace
 from covey.sim.users import User
 from covey.sim.worker import Worker
-from covey.wire.introductions import Reception, Welcome
+from covey.wire.client_link import ToClient
 from covey.wire.worker_link import ToWorker
 
 #: After everything has healed, all must have ended within this time ...
 LIVENESS_SECONDS: Final = 300.0
+
+#: For so long clients that are gone are waited for, and values that nobody claims.
+GRACE_SECONDS: Final = 75.0
 
 #: ... which is looked at so often.
 LOOK_SECONDS: Final = 0.5
@@ -50,7 +54,8 @@ class World:
         )
         self.oracle = Oracle()
         self.work: Work = OracleWork(self.oracle)
-        self.scheduler = Scheduler(self.timeline, check_every=plan.check_every)
+        self.epoch = 0
+        self.scheduler = self._new_scheduler()
         self.workers: dict[str, Worker] = {}
         self.users: list[User] = []
         self._last_client = 0
@@ -70,7 +75,8 @@ class World:
     def nodes(self) -> list[Node]:
         """Return all processes that live."""
         clients = [user.client for user in self.users]
-        return [self.scheduler, *self.living_workers(), *clients]
+        schedulers = [self.scheduler] if self.scheduler.alive else []
+        return [*schedulers, *self.living_workers(), *clients]
 
     def worker_at(self, address: str) -> Worker | None:
         """Return the worker that serves its data at an address, if it lives."""
@@ -95,26 +101,42 @@ class World:
         )
         self.workers[name] = worker
         worker.on_quit = self._let_go
-        welcome = False
+        worker.uplink = self._uplink(worker, ToWorker)
 
-        def on_batch(end: End, batch: list[object]) -> None:
-            nonlocal welcome
-            if welcome:
-                worker.hear_scheduler(batch)
-                return
-            (first,) = batch
-            assert isinstance(first, Welcome)
-            welcome = True
-            end.reader.decode_as(ToWorker)
+    def _uplink(self, owner: Owner, union: Any) -> Uplink:
+        uplink = Uplink(owner, union, self, self.network, self.timeline, self.rng)
+        uplink.start()
+        return uplink
 
-        end = End(worker, Reception, on_batch, lambda _: self._cut_off(worker))
-        self.network.connect(end, self.scheduler.accept())
-        worker.upstream = end
-        end.send([worker.introduction])
+    def _new_scheduler(self) -> Scheduler:
+        self.epoch += 1
+        scheduler = Scheduler(
+            self.timeline,
+            self.rng,
+            epoch=self.epoch,
+            check_every=self.plan.check_every,
+        )
+        scheduler.on_given_up = self._lost_one
+        return scheduler
 
-    def _cut_off(self, worker: Worker) -> None:
-        """A worker without its scheduler has nothing to live for."""
-        self.lose_worker(worker, back_in=1.0)
+    def _lost_one(self) -> None:
+        self.oracle.losses += 1
+
+    def door(self) -> End | None:
+        """Return the scheduler's end of a new connection, if it is there."""
+        return self.scheduler.accept() if self.scheduler.alive else None
+
+    def lose_scheduler(self, *, back_in: float) -> None:
+        """The scheduler ends at once, and another life of it begins later."""
+        if self.scheduler.alive:
+            self.oracle.restarts += 1
+            self.scheduler.die()
+            self.network.gone(self.scheduler)
+            self.timeline.after(back_in, self._next_life)
+
+    def _next_life(self) -> None:
+        if not self.scheduler.alive:
+            self.scheduler = self._new_scheduler()
 
     def _let_go(self, worker: Worker) -> None:
         """The scheduler lets a worker go that wanted to leave."""
@@ -123,6 +145,11 @@ class World:
             if all(other.leaving for other in state.workers.values()):
                 # Nobody was left who could take what only it had.
                 self.oracle.losses += 1
+            self.oracle.late |= {
+                task
+                for task in self.oracle.brought & set(worker.store)
+                if task not in state.spans
+            }
             worker.die()
             self.network.gone(worker)
         if self._healed:
@@ -146,10 +173,9 @@ class World:
         number = ClientId(2 * self._last_client + 1)
         client = Client(self, number, f"client{self._last_client}")
         user = User(self, client, self.plan, self.oracle, lambda: self.users)
-        client.on_broken = lambda _: self.lose_client(user)
-        self.network.connect(client.end, self.scheduler.accept())
-        client.end.send([client.introduction])
         self.users.append(user)
+        client.on_end = lambda: self.lose_client(user)
+        client.uplink = self._uplink(client, ToClient)
         return user
 
     def lose_client(self, user: User) -> None:
@@ -200,6 +226,7 @@ class World:
         self._healed = True
         self.trace.note(self.timeline.now, "all heals")
         self.network.heal_all()
+        self._next_life()
         for node in self.nodes():
             if node.paused:
                 node.resume()
@@ -210,15 +237,21 @@ class World:
 
     def _finish(self) -> None:
         """Everything that somebody waits for comes to its end."""
+        self._until_all_is_here()
+        # Whatever is still said, read and dropped is over by then, and nobody who has
+        # gone is waited for any more.
+        self._until(self.timeline.now + GRACE_SECONDS)
+        # What was lost may have turned up meanwhile.
+        self._until_all_is_here()
+        self._check_stores()
+
+    def _until_all_is_here(self) -> None:
         deadline = self.timeline.now + LIVENESS_SECONDS
         # A list, for all of them are to look and fetch.
         while not all([user.look() for user in self.users]):  # noqa: C419
             if self.timeline.now > deadline:
                 raise Wrong(f"stuck: {self._pending()}")
             self._until(self.timeline.now + LOOK_SECONDS)
-        # Whatever is still said, read and dropped is over by then.
-        self._until(self.timeline.now + 5.0)
-        self._check_stores()
 
     def _pending(self) -> str:
         for user in self.users:
@@ -253,7 +286,7 @@ class World:
         """Nobody wants anything any more, so nothing may be left."""
         for user in self.users:
             user.release(list(user.held))
-        self._until(self.timeline.now + 20.0)
+        self._until(self.timeline.now + 10.0)
         state = self.scheduler.core.state
         tables = (state.spans, state.starts, state.names, state.aliases, state.ids_of)
         if any(tables):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from covey.ids import TaskId
-from covey.scheduler.core import placement, queues
+from covey.scheduler.core import pauses, placement, queues
 from covey.scheduler.core.history import label_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
@@ -171,6 +171,8 @@ def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
             "text": f"only {names} may run it, and no new work goes there: leaving",
             "workers": [worker.name for worker in able],
         }
+    if pauses.paused(state, span):
+        return {"text": "it is tried again after a pause, for the last try failed"}
     paused = [worker for worker in staying if _is_paused(worker)]
     if len(paused) == len(staying):
         return {

@@ -18,6 +18,7 @@ from covey.ids import ClientId
 from covey.scheduler.core import (
     clients,
     overview,
+    pauses,
     placement,
     recovery,
     report,
@@ -115,6 +116,8 @@ class SchedulerCore:
             self._away(event.peer, None)
         if state.window is not None or state.orphans:
             recovery.pass_time(state)
+        if state.pauses:
+            pauses.end(state)
         if state.window is None:
             if state.ready_count or state.excess:
                 placement.plan(state)
@@ -161,7 +164,8 @@ class SchedulerCore:
     @property
     def wake_at(self) -> float:
         """When the core wants a ``Tick`` at the latest; 0 if it needs none."""
-        return recovery.wake_at(self.state)
+        times = (recovery.wake_at(self.state), pauses.wake_at(self.state))
+        return min((time for time in times if time), default=0.0)
 
     def _said(self, event: Said) -> None:
         state = self.state

@@ -369,11 +369,11 @@ def _turn_up(
 ) -> None:
     """*worker* holds these values, whoever may want them."""
     at, end = base, base + n
-    for span in isolate(state, base, n):
+    for span in _by_their_ids(state, base, n):
         if at < span.base:
             _orphan(state, worker, at, span.base - at, nbytes * (span.base - at) // n)
         at = span.base + span.n
-        if span.state is State.FAILED:
+        if span.failure is not None and span.failure.kind != "lost":
             # It was cancelled, or failed at its client: what has ended has ended.
             state.send(worker.peer, Drop((span.extent,)))
         elif span.state is State.DONE:
@@ -382,6 +382,16 @@ def _turn_up(
             transitions.turn_up(state, span, worker, nbytes * span.n // n)
     if at < end:
         _orphan(state, worker, at, end - at, nbytes * (end - at) // n)
+
+
+def _by_their_ids(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
+    """Isolate the tasks that have these ids themselves.
+
+    In another life of the scheduler a shared task may have had one of its other
+    ids.  What a worker has under that is of no use: nobody would find it there.
+    """
+    parts = isolate(state, base, n)
+    return [span for span in parts if base <= span.base < base + n]
 
 
 def _orphan(
@@ -418,7 +428,7 @@ def _claim_orphans(state: SchedulerState, base: TaskId, n: int) -> None:
 def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
     """*worker* has these tasks in hand: they run on, if they are wanted."""
     at, end = message.base, message.base + message.n
-    for span in isolate(state, message.base, message.n):
+    for span in _by_their_ids(state, message.base, message.n):
         if at < span.base:
             _stop(state, worker, message.run, at, span.base - at)
         at = span.base + span.n
@@ -428,6 +438,10 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
             placement.occupy(state, worker, span, message.run)
             if not message.awaits:
                 span.missing = 0
+        elif worker in span.replicas:
+            # An older attempt, of which news was under way: to stop it would take
+            # the value as well.  Whatever is still said of it is stale.
+            continue
         elif span.worker is not worker or span.run != message.run:
             # Nobody waits for what failed: it was cancelled.
             _stop(

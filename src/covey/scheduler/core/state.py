@@ -484,6 +484,8 @@ class SchedulerState:
         self.default_demand = Demand(DEFAULT_OPTIONS)
         #: READY values that clients brought: they need a place, and no slot.
         self.data_queue: list[QueueEntry] = []
+        #: READY spans that wait a while, by the time when they may be dealt.
+        self.pauses: list[QueueEntry] = []
         #: Workers with room, in the order in which they are served.
         self.hungry: OrderedDict[Worker, None] = OrderedDict()
         #: Those of them for whom something lies ready; a few more may be here.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId
 from covey.payload import Pack
 from covey.scheduler.core import (
     history,
+    pauses,
     placement,
     queues,
     report,
@@ -51,7 +53,13 @@ from covey.wire.worker_link import (
 )
 
 #: A task that was lost with this many workers is not tried on another one.
-LOSSES_MAX = 4
+LOSSES_MAX: Final = 4
+
+#: A task whose inputs could not be reached is tried again so often, after pauses that
+#: begin with twice this and double: half a minute in all.  A holder that has died is
+#: missed by then.
+UNREACHED_MAX: Final = 8
+UNREACHED_SECONDS: Final = 0.05
 
 #: How fast the average duration of a function follows new measurements.
 _LEARNING = 0.3
@@ -164,12 +172,15 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
     for span in _current(state, worker, message.run, message.base, message.n):
         if unreachable:
             span.losses += 1
-            if span.losses > LOSSES_MAX:
+            if span.losses > UNREACHED_MAX:
                 transitions.fail(state, span, _inputs_out_of_reach(worker))
                 continue
         elif not message.lacking:
             worker.handed_back.add(span.base)
         transitions.requeue(state, span)
+        if unreachable:
+            # The holder may have ended without our knowing it yet.
+            pauses.put_off(state, span, UNREACHED_SECONDS * 2**span.losses)
 
 
 def _undelivered(state: SchedulerState, base: TaskId, n: int, number: int) -> bool:

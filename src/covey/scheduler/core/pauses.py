@@ -1,0 +1,50 @@
+"""Tasks that are ready, and wait a while before they are tried again.
+
+A task whose inputs could not be reached, or that is to be retried with a back-off,
+lies in a queue of its own, ordered by time, until its time has come.  Then it goes
+into the queue where it would have gone at once.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Final
+
+from covey.scheduler.core import queues
+from covey.scheduler.core.state import SchedulerState, Span, State
+
+#: Times are kept as whole microseconds, so that they order like ranks.
+_TICKS: Final = 1_000_000
+
+
+def put_off(state: SchedulerState, span: Span, seconds: float) -> None:
+    """Let *span*, if it is ready, wait before it is dealt to a worker."""
+    if span.state is not State.READY or seconds <= 0:
+        return
+    span.queue = state.pauses
+    state.last_entry += 1
+    due = round((state.now + seconds) * _TICKS)
+    heappush(state.pauses, ((due, 0, 0), state.last_entry, span))
+
+
+def paused(state: SchedulerState, span: Span) -> bool:
+    """Whether *span* waits for its time."""
+    return span.queue is state.pauses
+
+
+def wake_at(state: SchedulerState) -> float:
+    """Return when the next one is due; 0 if there is none."""
+    pauses = state.pauses
+    while pauses and pauses[0][2].queue is not pauses:
+        heappop(pauses)  # It was released, or waits for an input again.
+    return max(pauses[0][0][0] / _TICKS, state.now) if pauses else 0.0
+
+
+def end(state: SchedulerState) -> None:
+    """Let those whose time has come into the queues of the others."""
+    pauses = state.pauses
+    now = round(state.now * _TICKS)
+    while pauses and pauses[0][0][0] <= now:
+        span = heappop(pauses)[2]
+        if span.state is State.READY and span.queue is pauses:
+            queues.enqueue(state, span)

@@ -1,0 +1,372 @@
+"""How long a graph would take on a cluster that you do not have.
+
+The real scheduler's core places the tasks of a graph on the real cores of any
+number of workers; what runs them is played, so that a day of a thousand machines
+takes a minute here.  What comes out can be held against two bounds: no schedule is
+shorter than the longest path, nor than all work shared evenly; and against a list
+schedule by b-level, which knows all durations and moves data for nothing::
+
+    graph = layered(layers=50, width=400)
+    result = try_out(graph, Machines(workers=100, slots=16))
+    result.makespan_seconds, result.list_seconds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from covey.errors import InternalError
+from covey.ids import ClientId, RunId, TaskId, first_task_id
+from covey.payload import Pack
+from covey.scheduler.core.machine import Joined, Orders, Said, SchedulerCore
+from covey.sim.network import Network, Weather
+from covey.sim.runners import Inputs, Work
+from covey.sim.tasks import Recipe
+from covey.sim.timeline import Timeline, Trace
+from covey.sim.worker import Worker
+from covey.wire.client_link import DefineFunction, Failed, Finished, Stored, SubmitGraph
+from covey.wire.introductions import ClientIntroduction
+
+#: So many tasks go into one message, as a client would send them.
+_CHUNK: Final = 20_000
+
+_CLIENT: Final = ClientId(1)
+
+
+class Graph:
+    """Tasks that depend on each other, inputs before their users.
+
+    Attributes:
+        seconds: how long each task runs.
+        needs: the tasks that each takes, by their places.
+        nbytes: how large each result is; small ones ride along.
+        functions: which function each task is of.  The scheduler learns from the
+            first tasks of a function how long the others will take.
+    """
+
+    def __init__(
+        self,
+        seconds: Sequence[float],
+        needs: Sequence[tuple[int, ...]],
+        nbytes: Sequence[int] | None = None,
+        functions: Sequence[int] | None = None,
+    ) -> None:
+        self.seconds = seconds
+        self.needs = needs
+        self.nbytes = nbytes if nbytes is not None else [16] * len(seconds)
+        self.functions = functions if functions is not None else [1] * len(seconds)
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def levels(self) -> list[float]:
+        """Return the b-level of each task: the longest way from its start to the end."""
+        levels = list(self.seconds)
+        for task in range(len(levels) - 1, -1, -1):
+            for needed in self.needs[task]:
+                # All that take it come after it, so that its users are done.
+                level = self.seconds[needed] + levels[task]
+                levels[needed] = max(levels[needed], level)
+        return levels
+
+
+class Machines(msgspec.Struct, frozen=True):
+    """A cluster.
+
+    Attributes:
+        workers: how many there are, each with ``slots`` slots in as many runners.
+        latency: of a message, in seconds.
+        bandwidth: between two workers, in bytes a second.
+    """
+
+    workers: int = 100
+    slots: int = 16
+    latency: float = 2e-4
+    bandwidth: float = 1e9
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What came of a trial.
+
+    Attributes:
+        tasks: how many there were.
+        makespan_seconds: how long it took, in virtual time.
+        path_seconds: the longest path; nothing can be faster.
+        work_seconds: all work shared by all slots; nothing can be faster either.
+        list_seconds: a list schedule by b-level, with data moved for nothing.
+        moved_bytes: what was fetched by one worker from another.
+    """
+
+    tasks: int
+    makespan_seconds: float
+    path_seconds: float
+    work_seconds: float
+    list_seconds: float
+    moved_bytes: int
+
+    @property
+    def efficiency(self) -> float:
+        """The list schedule's time as a share of ours: 1 is as good as it."""
+        return self.list_seconds / self.makespan_seconds
+
+
+class _Work:
+    """Tasks that take their time and return nothing."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._first = first_task_id(_CLIENT)
+        self._recipes = [
+            Recipe(place, "large" if nbytes > 2048 else "plain", seconds)
+            for place, (seconds, nbytes) in enumerate(
+                zip(graph.seconds, graph.nbytes, strict=True)
+            )
+        ]
+
+    def begin(self, payload: bytes, task: TaskId) -> Recipe:
+        """A task is about to run: say how."""
+        del payload
+        return self._recipes[task - self._first]
+
+    def fails(self, recipe: Recipe) -> str:
+        """No task fails."""
+        del recipe
+        return ""
+
+    def value(
+        self, payload: bytes, recipe: Recipe, run: RunId, task: TaskId, inputs: Inputs
+    ) -> bytes:
+        """No task has a value that matters."""
+        del payload, recipe, run, task, inputs
+        return b""
+
+
+class _Upstream:
+    """The link from a worker to the scheduler: messages as they are."""
+
+    __slots__ = ("_peer", "_trial")
+
+    def __init__(self, trial: _Trial, peer: int) -> None:
+        self._trial = trial
+        self._peer = peer
+
+    def send(self, messages: list[Any]) -> None:
+        """Send messages."""
+        trial = self._trial
+        trial.timeline.after(trial.latency, trial.step, Said(self._peer, messages))
+
+
+class _Trial:
+    """A scheduler, machines, and one client that wants the ends of a graph."""
+
+    def __init__(self, graph: Graph, machines: Machines) -> None:
+        self.timeline = Timeline()
+        self.rng = Random(0)
+        self.latency = machines.latency
+        weather = Weather(machines.latency, 0.0, machines.bandwidth)
+        self.network = Network(self.timeline, Random(0), weather, Trace())
+        self.work: Work = _Work(graph)
+        self.core = SchedulerCore(cluster="trial", events_kept=1)
+        self._workers: dict[int, Worker] = {}
+        self._by_address: dict[str, Worker] = {}
+        self.left = 0
+        self.ended_at = 0.0
+        for index in range(machines.workers):
+            self._add_worker(index, machines.slots)
+        self.timeline.run(1.0)
+        self.client = self.core.next_peer()
+        hello = ClientIntroduction(_CLIENT, "user", "0", "3", "here")
+        self.step(Joined(self.client, hello))
+
+    def _add_worker(self, index: int, slots: int) -> None:
+        address = f"tcp://m{index}:1"
+        worker = Worker(
+            self,
+            f"m{index}",
+            runners=slots,
+            threads=1,
+            address=address,
+            check=False,
+        )
+        peer = self.core.next_peer()
+        worker.upstream = _Upstream(self, peer)
+        self._workers[peer] = self._by_address[address] = worker
+        self.step(Joined(peer, worker.introduce(0)))
+
+    def worker_at(self, address: str) -> Worker | None:
+        """Return the worker that serves its data at an address."""
+        return self._by_address[address]
+
+    def step(self, event: Joined | Said) -> None:
+        """Let the scheduler take an event in, and send what it says."""
+        orders: Orders = self.core.step(event, self.timeline.now)
+        for peer, messages in orders.items():
+            worker = self._workers.get(peer)
+            if worker is not None:
+                self.timeline.after(self.latency, worker.hear_scheduler, messages)
+            else:
+                self._hear(messages)
+
+    def _hear(self, messages: list[Any]) -> None:
+        for message in messages:
+            if isinstance(message, Finished | Stored):
+                self.left -= message.n
+                self.ended_at = self.timeline.now
+                continue
+            if isinstance(message, Failed):
+                why = message.failure.message
+                raise InternalError(f"a task of the trial failed: {why}")
+
+    def submit(self, graph: Graph, order: Sequence[int]) -> None:
+        """Wish for the ends of *graph*; *order* says what had better run first."""
+        used = {needed for needs in graph.needs for needed in needs}
+        first = first_task_id(_CLIENT)
+        for function in sorted(set(graph.functions)):
+            digest = b"%16d" % function
+            define = DefineFunction(function, digest, f"f{function}", b"")
+            self.step(Said(self.client, [define]))
+        for start in range(0, len(graph), _CHUNK):
+            end = min(start + _CHUNK, len(graph))
+            wanted = tuple(
+                (first + place, 1)
+                # What later parts take must be held until they have come.
+                for place in range(start, end)
+                if place not in used or end < len(graph)
+            )
+            pack = Pack.of([b""] * (end - start))
+            message = SubmitGraph(
+                first + start,
+                tuple(graph.functions[start:end]),
+                pack.sizes_bytes(),
+                b"",
+                tuple(
+                    tuple([first + needed for needed in graph.needs[place]])
+                    for place in range(start, end)
+                ),
+                tuple(order[start:end]),
+                wanted,
+            )
+            self.left += len(wanted)
+            self.step(Said(self.client, [message]))
+
+
+def try_out(
+    graph: Graph, machines: Machines, *, order: Sequence[int] | None = None
+) -> Result:
+    """Run *graph* on *machines*, and say how long it took.
+
+    Args:
+        graph: the tasks.
+        machines: the cluster.
+        order: what had better run first, as dask's own order says it; by default
+            the tasks in the order of their b-levels.
+    """
+    levels = graph.levels()
+    if order is None:
+        places = sorted(range(len(graph)), key=lambda task: -levels[task])
+        ranks = [0] * len(graph)
+        for rank, task in enumerate(places):
+            ranks[task] = rank
+        order = ranks
+    trial = _Trial(graph, machines)
+    began = trial.timeline.now
+    trial.submit(graph, order)
+    while trial.left > 0:
+        if not trial.timeline.step():
+            raise InternalError(f"{trial.left} tasks of the trial never ended")
+    slots = machines.workers * machines.slots
+    return Result(
+        tasks=len(graph),
+        makespan_seconds=trial.ended_at - began,
+        path_seconds=max(levels, default=0.0),
+        work_seconds=sum(graph.seconds) / slots,
+        list_seconds=list_schedule(graph, slots, levels),
+        moved_bytes=trial.core.state.counters["bytes_moved"],
+    )
+
+
+def list_schedule(
+    graph: Graph, slots: int, levels: Sequence[float] | None = None
+) -> float:
+    """Return the makespan of a list schedule: the highest b-level goes first."""
+    levels = graph.levels() if levels is None else levels
+    users: list[list[int]] = [[] for _ in range(len(graph))]
+    missing = [0] * len(graph)
+    for task, needs in enumerate(graph.needs):
+        missing[task] = len(set(needs))
+        for needed in set(needs):
+            users[needed].append(task)
+    ready = [(-levels[task], task) for task in range(len(graph)) if not missing[task]]
+    heapify(ready)
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < slots:
+            _, task = heappop(ready)
+            heappush(running, (now + graph.seconds[task], task))
+        now, task = heappop(running)
+        for user in users[task]:
+            missing[user] -= 1
+            if not missing[user]:
+                heappush(ready, (-levels[user], user))
+    return now
+
+
+# Graphs to try.
+
+Duration = Callable[[Random], float]
+
+
+def uneven(rng: Random) -> float:
+    """Return about a second: mostly less, at times much more."""
+    return min(20.0, rng.lognormvariate(-0.5, 1.0))
+
+
+def independent(n: int, *, duration: Duration = uneven, seed: int = 0) -> Graph:
+    """Return tasks that have nothing to do with each other."""
+    rng = Random(seed)
+    return Graph([duration(rng) for _ in range(n)], [()] * n)
+
+
+def layered(
+    layers: int,
+    width: int,
+    *,
+    inputs: int = 3,
+    nbytes: int = 16,
+    duration: Duration = uneven,
+    seed: int = 0,
+) -> Graph:
+    """Return layers of tasks, each of which takes some of the layer before."""
+    rng = Random(seed)
+    needs: list[tuple[int, ...]] = []
+    for layer in range(layers):
+        before = (layer - 1) * width
+        for _ in range(width):
+            some = {
+                before + rng.randrange(width) for _ in range(inputs if layer else 0)
+            }
+            needs.append(tuple(sorted(some)))
+    n = layers * width
+    functions = [1 + place // width for place in range(n)]
+    return Graph([duration(rng) for _ in range(n)], needs, [nbytes] * n, functions)
+
+
+def tree(leaves: int, *, arity: int = 4, nbytes: int = 16, seed: int = 0) -> Graph:
+    """Return a reduction: leaves, and sums of sums of them."""
+    rng = Random(seed)
+    needs: list[tuple[int, ...]] = [()] * leaves
+    level = list(range(leaves))
+    while len(level) > 1:
+        above = []
+        for at in range(0, len(level), arity):
+            above.append(len(needs))
+            needs.append(tuple(level[at : at + arity]))
+        level = above
+    n = len(needs)
+    functions = [1 if not taken else 2 for taken in needs]
+    return Graph([uneven(rng) for _ in range(n)], needs, [nbytes] * n, functions)

@@ -1,0 +1,59 @@
+"""Protections switched off one at a time: a few seeds notice each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from covey.sim.campaign import play
+from covey.sim.mutants import MUTANTS, hunt
+from covey.sim.plan import Plan
+
+#: Those that plain seeds notice soon, with the first of some seeds.
+SOON = {
+    "sent-twice": 2,
+    "never-again": 2,
+    "no-drops": 0,
+    "no-stops": 1,
+    "stopped-tasks": 1,
+    "never-kill": 0,
+    "copies-untold": 9,
+    "copies-turn-up": 18,
+    "blame-all": 13,
+    "blame-first": 13,
+    "retry-of-lost-data": 56,
+}
+
+#: Those that a plan notices which was kept when the bug was found.
+KEPT = ["copies-on-leavers"]
+
+
+@pytest.mark.parametrize("name", SOON)
+def test_a_few_seeds_notice_what_is_missing(name):
+    assert hunt(name, SOON[name], 40).problem
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_plan_notices_what_is_missing(name):
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    path = Path(__file__).parent / "regressions" / f"{name}.json"
+    plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+    assert not play(plan)[1].problem
+    with mutant.alive():
+        assert play(plan)[1].problem
+
+
+def test_protections_are_back_afterwards():
+    before = [repr(_there(mutant)) for mutant in MUTANTS]
+    for mutant in MUTANTS:
+        with mutant.alive():
+            pass
+    assert [repr(_there(mutant)) for mutant in MUTANTS] == before
+
+
+def _there(mutant):
+    if isinstance(mutant.place, dict):
+        return mutant.place[mutant.attribute]
+    return getattr(mutant.place, mutant.attribute)
