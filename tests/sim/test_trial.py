@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from covey.scheduler.core import placement
+from covey.scheduler.core import queues
 from covey.sim.trial import (
     Graph,
     Machines,
@@ -48,7 +48,7 @@ def test_a_policy_can_be_tried_by_putting_it_in_the_place_of_ours(monkeypatch):
     graph = layered(6, 40, inputs=2, nbytes=200_000)
     machines = Machines(workers=5, slots=4)
     ours = try_out(graph, machines)
-    monkeypatch.setattr(placement, "_nearest", lambda state, span, demand: None)
+    monkeypatch.setattr(queues, "_nearest", lambda state, span, demand: None)
     assert try_out(graph, machines).moved_bytes > ours.moved_bytes
 
 
