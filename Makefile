@@ -115,7 +115,7 @@ bench: $(VENV)/.stamp-test
 
 bench-full: $(VENV)/.stamp-test $(PEERS)/.stamp-peers
 	$(PY) -m benchmarks --full --json docs/_build/benchmarks \
-	    --peers dask,ray,futures,chunked,joblib,pool --peers-python $(PEERS)/bin/python
+	    --peers dask,ray,futures,chunked,joblib,pool,threads --peers-python $(PEERS)/bin/python
 
 # The peers live in an environment of their own: covey's tests must never see one
 # of them, and they must not see covey's.

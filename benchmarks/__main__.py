@@ -10,7 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOMS = ("throughput", "latency", "startup", "data", "seeds", "scheduler", "metg")
+ROOMS = (
+    "throughput",
+    "latency",
+    "startup",
+    "data",
+    "seeds",
+    "collections",
+    "scheduler",
+    "metg",
+)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class Contender:
 class Covey(Contender):
     """This project."""
 
-    can = frozenset({"submit", "map", "graph", "scatter", "covey"})
+    can = frozenset({"submit", "map", "graph", "scatter", "collections", "covey"})
     client: Any = None
 
     def start(self) -> None:
@@ -82,7 +82,7 @@ class Covey(Contender):
 class Distributed(Covey):
     """``dask.distributed``, whose client has the same calls."""
 
-    can = frozenset({"submit", "map", "graph", "scatter"})
+    can = frozenset({"submit", "map", "graph", "scatter", "collections"})
     slow = True
 
     def start(self) -> None:
@@ -235,6 +235,12 @@ class Pool(Contender):
         return list(handles)
 
 
+class Threads(Contender):
+    """dask's own scheduler of threads, which knows collections only."""
+
+    can = frozenset({"collections"})
+
+
 CONTENDERS: dict[str, Callable[[], Contender]] = {
     "covey": Covey,
     "dask": Distributed,
@@ -243,4 +249,5 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
     "chunked": ChunkedPool,
     "joblib": Joblib,
     "pool": Pool,
+    "threads": Threads,
 }

@@ -53,7 +53,8 @@ import psutil
 
 from benchmarks.contenders import CONTENDERS, Contender
 
-#: A turn that takes longer than this is given up, and its cells stay empty.
+#: A turn that takes longer than this is given up, and its cells stay empty; a room of
+#: large jobs has its own limit.
 TURN_SECONDS = 600.0
 
 #: Units in which less is better.
@@ -165,17 +166,25 @@ def quantiles(samples: list[float]) -> tuple[float, float]:
 class Room:
     """The jobs of one script, and its command line."""
 
-    def __init__(self, text: str | None, *, contenders: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        text: str | None,
+        *,
+        contenders: tuple[str, ...] = (),
+        turn_seconds: float = TURN_SECONDS,
+    ) -> None:
         """Make a room.
 
         Args:
             text: the docstring of the script.
             contenders: who may take part; everybody, if empty.
+            turn_seconds: a turn that takes longer is given up.
         """
         frame = inspect.stack()[1].frame
         self.module = frame.f_globals["__spec__"].name
         self.text = (text or "").partition("\n")[0]
         self.contenders = contenders or tuple(CONTENDERS)
+        self.turn_seconds = turn_seconds
         self.jobs: list[Job] = []
         self.asked: dict[str, tuple[float, float]] = {}
 
@@ -246,6 +255,10 @@ class Room:
     def main(self) -> None:
         """Measure, print a table in Markdown, and write JSON if asked to."""
         arguments = self._parse()
+        for job in self.jobs:
+            job.size = {
+                form: max(1, round(n * arguments.scale)) for form, n in job.size.items()
+            }
         if arguments.turn:
             figures = self.take_turn(arguments.turn, arguments.full, arguments.only)
             print(_MARK + json.dumps({k: asdict(f) for k, f in figures.items()}))
@@ -269,6 +282,9 @@ class Room:
         parser = argparse.ArgumentParser(prog=self.module, description=self.text)
         parser.add_argument("--full", action="store_true", help="sizes worth quoting")
         parser.add_argument(
+            "--scale", type=float, default=1.0, help="so many times these sizes (1)"
+        )
+        parser.add_argument(
             "--peers",
             default="",
             help=f"who runs as well: {','.join(n for n in CONTENDERS if n != 'covey')}",
@@ -286,16 +302,17 @@ class Room:
         python = sys.executable if name == "covey" else arguments.peers_python
         command = [python, "-m", self.module, "--turn", name]
         command += ["--only", arguments.only, *(["--full"] if arguments.full else [])]
+        command += ["--scale", str(arguments.scale)]
         try:
             done = subprocess.run(
                 command,
                 stdout=subprocess.PIPE,
                 text=True,
-                timeout=TURN_SECONDS,
+                timeout=self.turn_seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            print(f"{name}: not done within {TURN_SECONDS:g} s", file=sys.stderr)
+            print(f"{name}: not done within {self.turn_seconds:g} s", file=sys.stderr)
             return {}
         lines = [x for x in done.stdout.splitlines() if x.startswith(_MARK)]
         if not lines:
