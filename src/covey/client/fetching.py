@@ -292,7 +292,7 @@ class Session:
 
     async def _fetch(self, stored: list[tuple[Range, int]]) -> None:
         """Bring values from workers, a few times over if places turn out stale."""
-        for _ in range(_FETCH_TRIES):
+        for pause in FETCH_PAUSES_SECONDS:
             by_worker: dict[int, list[int]] = {}
             for wish, index in stored:
                 place = wish.place(index)
@@ -306,6 +306,8 @@ class Session:
             # Somewhere else by now, or being computed again: ask, and wait.
             await self._locate(stored)
             stored = [(w, i) for w, i in stored if i not in w.values]
+            if any(wish.status[i] == Status.STORED for wish, i in stored):
+                await asyncio.sleep(pause)
 
     async def _locate(self, stored: list[tuple[Range, int]]) -> None:
         from covey.wire.client_link import Want
@@ -504,7 +506,9 @@ def _keep_until_done(future: Future[Any]) -> None:
     """What is watched is kept; there is nothing else to do."""
 
 
-_FETCH_TRIES = 5
+#: After each vain try to fetch a value there is a pause.  A holder that has died is
+#: asked for until its grace is over and the scheduler counts its values as lost.
+FETCH_PAUSES_SECONDS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 
 _UNKNOWN: Final = object()
 
