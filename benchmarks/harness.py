@@ -379,7 +379,7 @@ def _row(
         pairs = [
             (ours[row].value, theirs[row].value)
             for ours, theirs in zip(rounds["covey"], turns, strict=True)
-            if row in ours and row in theirs
+            if row in ours and row in theirs and ours[row].value and theirs[row].value
         ]
         if name != "covey" and pairs:
             unit = figures[0].unit
