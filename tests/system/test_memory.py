@@ -182,6 +182,25 @@ def test_a_value_larger_than_the_worker_is_refused():
         assert client.submit(inc, 1).result(60) == 2
 
 
+def test_a_result_too_big_for_any_worker_names_its_task():
+    graph = {
+        ("big", 1): (np.ones, 100_000_000),
+        ("small", 1): (np.sum, ("big", 1)),
+        "end": (inc, ("small", 1)),
+    }
+    with Client(n_workers=1, memory_limit=200 * MIB) as client:
+        with pytest.raises(errors.TaskOutOfMemory, match="200 MiB") as caught:
+            client.get(graph, "end")
+        # Not the one that was asked for, which has never run.
+        assert caught.value.task.startswith("big-")
+        assert str(caught.value).startswith(caught.value.task)
+        (note,) = caught.value.__notes__
+        assert re.fullmatch(r"end-\w+ failed because its input big-\w+ failed\.", note)
+        big = client.submit(np.ones, 100_000_000, key="by-name")
+        with pytest.raises(errors.TaskOutOfMemory, match="by-name: .*200 MiB"):
+            client.submit(inc, big).result(60)
+
+
 @pytest.mark.slow
 def test_the_limit_of_a_container_holds():
     """In a control group whose limit the kernel enforces."""

@@ -163,3 +163,14 @@ def test_exactly_what_can_be_needed_is_kept(lengths, data):
     made, told = recalled(ledger, wishes)
     assert [m.base for m in made] == sorted(set(needed))
     assert {t for b, n in told["wanted"] for t in range(b, b + n)} == held
+
+
+def test_what_a_task_calls_is_known_as_long_as_it_is():
+    ledger = Ledger()
+    ledger.note(DefineFunction(1, b"", "inc", b""))
+    ledger.note(graph(10, ((), (10,)), ((11, 1),)))
+    ledger.note(submit(20, 3))
+    assert [ledger.label_of(task) for task in (10, 11, 22)] == ["inc"] * 3
+    assert ledger.label_of(12) is None
+    ledger.note(Release(((11, 1),)))
+    assert ledger.label_of(10) is None

@@ -24,6 +24,8 @@ import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
+import msgspec
+
 from covey import clock, config
 from covey.client.core.ledger import Ledger
 from covey.client.core.ranges import Wishes
@@ -495,7 +497,16 @@ class Engine(Owner):
         self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
 
     def _on_failed(self, message: Failed) -> None:
-        self.wishes.failed(message.base, message.n, message.failure)
+        failure = message.failure
+        if failure.origin >= 0 and self.wishes.find(failure.origin) is None:
+            # Nobody has a future of it, which would know its key; as long as this
+            # task is held, the ledger knows what it takes.
+            label = self._ledger.label_of(failure.origin)
+            if label is not None:
+                name = f"{label}-{failure.origin:x}"
+                details = {**failure.details, "origin": name}
+                failure = msgspec.structs.replace(failure, details=details)
+        self.wishes.failed(message.base, message.n, failure)
 
     def _on_reverted(self, message: Reverted) -> None:
         self.wishes.reverted(message.base, message.n)

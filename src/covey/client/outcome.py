@@ -49,11 +49,15 @@ def error_of(
         key_of: tells the key of another task by its id, for inherited failures.
         plain: read no pickle.
     """
+    origin = _origin(failure, key, key_of)
     if failure.payload:
         error: BaseException = revive(failure.payload, plain=plain)
     else:
+        # What was cancelled is told of the task that cannot run for that, all else
+        # of the task that it happened to.
+        culprit = key if failure.kind == "cancelled" else origin
         cls = _OURS.get(failure.type_name, TaskError)
-        error = cls(f"{key}: {failure.message}")
+        error = cls(f"{culprit}: {failure.message}")
         if isinstance(error, RunnerDied):
             details = failure.details
             code, name, worker = (
@@ -68,14 +72,20 @@ def error_of(
             peak, limit = (
                 failure.details.get(n) for n in ("peak_bytes", "limit_bytes")
             )
-            error.task = key
+            error.task = culprit
             error.peak = peak if isinstance(peak, int) else None
             error.limit = limit if isinstance(limit, int) else None
     printed = failure.details.get("printed")
     if printed:
         error.add_note(f"The last lines that it printed:\n{printed}")
-    if failure.origin >= 0:
-        origin = key_of(failure.origin) or f"task {failure.origin:x}"
-        if origin != key:
-            error.add_note(f"{key} failed because its input {origin} failed.")
+    if origin != key:
+        error.add_note(f"{key} failed because its input {origin} failed.")
     return error
+
+
+def _origin(failure: Failure, key: str, key_of: Callable[[int], str | None]) -> str:
+    """Return the key of the task that failed first."""
+    if failure.origin < 0:
+        return key
+    known = key_of(failure.origin) or failure.details.get("origin")
+    return str(known) if known else f"task {failure.origin:x}"

@@ -64,7 +64,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
         payload: the exception with its traceback, opaque; may be empty.
         origin: the id of the task that failed first, when this failure was
             inherited from an input.
-        details: facts about the end, such as ``exit_code`` and ``signal``.
+        details: facts about the end, such as ``exit_code`` and ``signal``; ``origin``
+            is what a client calls the task above, if it has no future of it.
     """
 
     kind: str

@@ -225,6 +225,21 @@ class Ledger:
         entry = self._entries[self._starts[index]]
         return entry if task < entry.base + entry.n else None
 
+    # Names.
+
+    def label_of(self, task: TaskId) -> str | None:
+        """Return what is called by *task*, if it is known and calls a function."""
+        entry = self._find(task)
+        message = None if entry is None else entry.message
+        if isinstance(message, SubmitGraph):
+            number = message.fns[task - message.base]
+        elif isinstance(message, Submit):
+            number = message.fn
+        else:
+            return None
+        function = self._functions.get(number)
+        return None if function is None else function.label
+
     # Asking again.
 
     def recall(
