@@ -288,3 +288,27 @@ def test_another_user_cannot_map_what_is_ours():
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     segment.close()
+
+
+@pytest.mark.parametrize("first", ["maker", "guest"])
+async def test_memory_that_two_workers_held_is_free_when_both_have_let_go(first):
+    maker, guest = Storage(LIMIT), Storage(LIMIT)
+    segment = maker.lend(payload_size(frames_of(1, 300_000)))
+    segment.write_frames(frames_of(1, 300_000))
+    maker.keep(1, segment)
+    guest.adopt(1, segment.place, segment.size)
+    order = [maker, guest] if first == "maker" else [guest, maker]
+    order[0].drop(1, 1)
+    order[0].sweep()
+    # Whoever still has it has it unharmed, and may read on.
+    held = order[1].shelf.segment(1)
+    assert content(held.place, held.size) == frames_of(1, 300_000)
+    order[1].drop(1, 1)
+    for storage in order:
+        storage.sweep()
+        assert storage.shared_bytes == 0
+    # Who made it has it for the next value; the other one has let go for good.
+    assert maker.pool.free_bytes == segment.capacity
+    assert len(guest.pool) == 0
+    await maker.close()
+    await guest.close()

@@ -39,6 +39,10 @@ def values(client):
     return seen["spilled"] + seen["shared"]
 
 
+def shared(client):
+    return [seen["shared"] for seen in client.memory().values()]
+
+
 def runners(client):
     """Return the processes of the runners, as soon as they are known."""
     return client.scheduler_info()["workers"][0]["facts"]["runners"]
@@ -271,3 +275,14 @@ def test_a_scatter_that_nothing_can_make_room_for_is_refused():
         kept.clear()
         gc.collect()
         assert float(client.scatter(array).result()[0]) == 1.0
+
+
+def test_values_that_went_between_workers_of_a_machine_leave_no_memory_behind():
+    with Client(n_workers=2, machines=2) as client:
+        made = client.map(lambda n: np.full(100_000, float(n)), range(40))
+        moved = client.map(lambda a, b: a + b, made, made[20:] + made[:20])
+        wait(moved, timeout=60)
+        assert until(lambda: all(shared(client)))
+        del made, moved
+        gc.collect()
+        assert until(lambda: not any(shared(client)))

@@ -62,15 +62,26 @@ class Segment:
         path: under which other processes of this machine can open it, as long
             as this process keeps it open.
         on_disk: its pages are those of a file on disk, not memory.
+        is_guest: another worker keeps it, too, and is the one to use it again.
     """
 
-    __slots__ = ("_named", "_stamp", "capacity", "fd", "on_disk", "path", "size")
+    __slots__ = (
+        "_named",
+        "_stamp",
+        "capacity",
+        "fd",
+        "is_guest",
+        "on_disk",
+        "path",
+        "size",
+    )
 
     def __init__(
         self, fd: int, size: int, path: str, *, named: bool, on_disk: bool = False
     ) -> None:
         self.fd = fd
         self.on_disk = on_disk
+        self.is_guest = False
         self.size = size
         self.capacity = size
         self.path = path
@@ -177,6 +188,15 @@ class Segment:
 
     @property
     def reusable(self) -> bool:
+        """Whether it is ours to use again, and the kernel tells when.
+
+        Of two workers that both kept it until the other one has let go, neither
+        ever would.
+        """
+        return self._has_leases and not self.is_guest
+
+    @property
+    def _has_leases(self) -> bool:
         """Whether it can be found out that nobody else has it any more."""
         return _HAS_LEASES and not self._named
 
@@ -208,7 +228,7 @@ class Segment:
     @contextmanager
     def _lease(self) -> Iterator[bool]:
         """Keep others from opening it, and say whether nobody else has it open."""
-        if not self.reusable:
+        if not self._has_leases:
             yield False
             return
         try:

@@ -137,13 +137,15 @@ class Storage:
         self._put(task, segment)
 
     def adopt(self, task: TaskId, place: str, nbytes: int) -> None:
-        """Keep a value in the segment of somebody else, who lets go of it.
+        """Keep a value where another worker of this machine keeps it, too.
 
         Raises:
             OSError: it is gone, or belongs to another user.
             ValueError: it is shorter than *nbytes*.
         """
-        self._put(task, adopt(place, nbytes))
+        segment = adopt(place, nbytes)
+        segment.is_guest = True
+        self._put(task, segment)
 
     def _put(self, task: TaskId, segment: Segment) -> None:
         if self.shelf.put_segment(task, segment):
