@@ -108,6 +108,10 @@ class World:
                 for message in over_the_wire(messages, ToClient):
                     self.watch(client, message)
                     client.hear(message)
+        for client in self.clients.values():
+            if client.peer not in self.state.returning:
+                client.unheld &= client.coming
+            assert client.known_workers == {*self.state.workers}
         for worker in self.workers.values():
             worker.check_store()
 
@@ -150,8 +154,11 @@ class World:
         self.away.remove(side)
         hello = side.introduction(self.epoch - 1)
         side.peer = self.core.peer_for(hello)
-        table = self.workers if isinstance(side, SimWorker) else self.clients
-        table[side.peer] = side
+        if isinstance(side, SimWorker):
+            self.workers[side.peer] = side
+        else:
+            self.clients[side.peer] = side
+            side.known_workers.clear()
         self.step(Joined(side.peer, hello))
         side.report()
 
@@ -238,6 +245,9 @@ class SimClient:
         #: What later messages of a graph may take.
         self.coming = set()
         self.status = {}
+        #: What is not held, of which a new life of the scheduler may have news: it
+        #: takes what is coming for held, and hears late of what is let go meanwhile.
+        self.unheld = set()
         #: The value that each id must have.
         self.values = {}
         self.failures = {}
@@ -254,7 +264,7 @@ class SimClient:
 
     def report(self):
         """Tell all that is held, and how it is made."""
-        self.known_workers.clear()
+        self.unheld = set(self.coming)
         self.told_before = {t for t, s in self.status.items() if s == "stored"}
         foreign = [(t, 1) for t in sorted(self.held) if client_of(t) != self.number]
         messages = self.ledger.recall(self._wishes(), foreign)
@@ -346,6 +356,7 @@ class SimClient:
             )
         )
         self.coming.update(base + index for index in coming)
+        self.values.update({base + index: values[index] for index in coming})
         return base
 
     def scatter(self, n, *, workers=(), broadcast=False):
@@ -365,8 +376,13 @@ class SimClient:
 
     def release(self, *extents):
         for base, n in extents:
-            self.held.difference_update(range(base, base + n))
-            self.coming.difference_update(range(base, base + n))
+            tasks = range(base, base + n)
+            if self.peer in self.world.state.returning:
+                self.unheld.update(self.held.intersection(tasks))
+            else:
+                self.unheld.difference_update(tasks)
+            self.held.difference_update(tasks)
+            self.coming.difference_update(tasks)
         self.say(Release(tuple(extents)))
 
     def release_all(self):
@@ -395,8 +411,7 @@ class SimClient:
                     self.failures[task] = failure
             case Reverted(base, n):
                 for task in range(base, base + n):
-                    assert self.status[task] != "finished" or self._shared(task)
-                    self.status[task] = "pending"
+                    self._revert(task)
             case WorkerSeen():
                 self.known_workers.add(message.worker)
             case WorkerGone(worker):
@@ -413,7 +428,15 @@ class SimClient:
             and sum(self.values[other] == SHARED for other in self.values) > 1
         )
 
+    def _revert(self, task):
+        if task in self.unheld and task not in self.held:
+            return
+        assert self.status[task] != "finished" or self._shared(task)
+        self.status[task] = "pending"
+
     def _end(self, task, status):
+        if task in self.unheld and task not in self.held:
+            return
         assert task in self.held, f"news of {task:x}, which was let go"
         before = self.status[task]
         again = before == status == "stored" and task in self.told_before

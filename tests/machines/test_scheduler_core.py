@@ -45,8 +45,10 @@ from covey.wire.worker_link import (
     Leave,
     Leaving,
     Ran,
+    Reported,
     Return,
     Run,
+    Running,
     Stop,
 )
 
@@ -744,6 +746,119 @@ def test_two_workers_that_leave_at_once_do_not_wait_for_each_other(world, client
     for worker in (one, two):
         worker.read(10)
     assert not world.workers
+
+
+# Another life of the scheduler.
+
+
+def test_who_comes_back_amid_a_graph_leaves_nothing(world, client):
+    world.new_worker()
+    base = client.submit_graph([[], [0]], wanted=(1,), coming=(0,))
+    world.settle()
+    world.restart()
+    world.settle()
+    assert client.status[base + 1] == "finished"
+    client.release_all()
+    world.check_empty()
+
+
+def test_what_is_let_go_while_others_are_waited_for_leaves_nothing(world, client):
+    late = world.new_worker()
+    world.restart(late={late.peer})
+    client.scatter(3)
+    client.release_all()
+    client.submit(2)
+    client.release_all()
+    world.new_worker()
+    world.settle()
+    world.check_empty()
+
+
+def test_a_lost_value_that_nobody_asked_for_is_not_counted_on(world, client):
+    worker = world.new_worker()
+    task = client.submit(3)
+    world.settle()
+    world.restart(late={client.peer})
+    world.close_window()
+    del worker.store[task + 1]
+    worker.say(Lacks(((task + 1, 1),)))
+    other = world.new_client()
+    for index in (0, 2):
+        other.want(task + index, world.arguments[task + index])
+    world.come_back(client)
+    client.status[task + 1] = "pending"
+    client.release((task, 3))
+    other.release_all()
+    world.check_empty()
+
+
+def test_values_of_a_worker_that_died_are_not_given_to_who_comes_late(world, client):
+    worker = world.new_worker()
+    task = client.submit(1)
+    worker.read(10)
+    worker.finish(next(iter(worker.runs)), stored=True)
+    world.restart(late={client.peer})
+    world.close_window()
+    assert world.state.orphans
+    world.lose(worker.peer)
+    assert not world.state.orphans
+    world.new_worker()
+    world.come_back(client)
+    world.settle()
+    assert client.status[task] == "finished"
+
+
+def test_a_cancelled_task_that_two_share_stays_cancelled(world, client):
+    other = world.new_client()
+    task = client.submit(1, name="it")
+    client.say(Cancel(((task, 1),)))
+    same = other.submit(1, name="it")
+    world.restart()
+    world.new_worker()
+    world.settle()
+    assert (client.status[task], other.status[same]) == ("failed", "failed")
+    client.release_all()
+    other.release_all()
+    world.check_empty()
+
+
+def test_a_shared_name_that_is_only_taken_as_an_input_is_not_held_for_ever(
+    world, client
+):
+    other = world.new_client()
+    client.submit(1, name="it")
+    same = other.submit(1, name="it")
+    other.submit(1, aligned=(same,))
+    other.release((same, 1))
+    world.restart()
+    world.new_worker()
+    world.settle()
+    client.release_all()
+    other.release_all()
+    world.check_empty()
+
+
+def test_who_comes_back_is_told_that_a_worker_has_gone(world, client):
+    worker = world.new_worker()
+    world.restart()
+    world.close_window()
+    world.lose(worker.peer)
+    assert client.known_workers == set()
+
+
+def test_a_worker_that_reports_nonsense_is_given_nothing(world, client):
+    worker = world.new_worker()
+    task = client.submit(1)
+    world.restart(late={worker.peer})
+    hello = worker.introduction(world.epoch - 1)
+    world.step(Joined(worker.peer, hello))
+    world.away.clear()
+    nonsense = Holds((1 << 63) - 1, 1 << 33, 8)
+    report = [nonsense, Running(1, task, 1), Reported()]
+    world.step(Said(worker.peer, report))
+    world.close_window()
+    assert not world.state.workers
+    assert find(world.state, task).state is State.READY
 
 
 # Odds and ends.

@@ -148,6 +148,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def places(self, index, others, gone):
         """A large value goes to a worker, or to several, behind our back."""
         client = self._client(index)
+        if client.peer in self.world.state.returning:
+            return  # Nobody would hear of it for long, nor ever, should it leave.
         workers = list(self.world.workers.values())[: others + 1]
         task = client.new_ids(1)
         self.ranges.append((task, 1))

@@ -7,7 +7,7 @@ one task by several ids, and is told about each of them.
 
 from __future__ import annotations
 
-from covey.ids import TaskId
+from covey.ids import ClientId, TaskId
 from covey.scheduler.core import report, transitions
 from covey.scheduler.core.state import (
     DETACHED,
@@ -34,6 +34,20 @@ def want(state: SchedulerState, client: Client, span: Span, task: TaskId) -> Non
 def hold(state: SchedulerState, client: Client, span: Span, task: TaskId) -> None:
     """*client* holds futures of *span*, which it knows by the id *task*."""
     number = client.number
+    _know_as(state, span, number, task)
+    if number not in span.wanted:
+        span.wanted = span.wanted | client.itself if span.wanted else client.itself
+        client.wants[span] = None
+
+
+def keep(state: SchedulerState, span: Span, task: TaskId) -> None:
+    """Somebody who comes back may hold *span* by the id *task*, or take it."""
+    _know_as(state, span, KEPT, task)
+    span.wanted |= {KEPT}
+    span.delivered |= {KEPT}
+
+
+def _know_as(state: SchedulerState, span: Span, number: ClientId, task: TaskId) -> None:
     ids = state.ids_of.get(span.base)
     if task != span.base and ids is None:
         own = (span.base,)
@@ -42,6 +56,3 @@ def hold(state: SchedulerState, client: Client, span: Span, task: TaskId) -> Non
         }
     if ids is not None and task not in ids.get(number, ()):
         ids[number] = (*ids.get(number, ()), task)
-    if number not in span.wanted:
-        span.wanted = span.wanted | client.itself if span.wanted else client.itself
-        client.wants[span] = None

@@ -24,6 +24,7 @@ def check(state: SchedulerState) -> None:
     for worker in state.workers.values():
         _check_worker(state, worker)
     assert all(worker.peer in state.workers for worker in state.leaving)
+    assert all(state.workers.get(w.peer) is w for w in state.orphans)
     slots = sum(w.slots for w in state.workers.values() if not w.leaving)
     assert state.slots_count == slots, (state.slots_count, slots)
     idle = sum(w.idle_slots for w in state.workers.values() if not w.leaving)

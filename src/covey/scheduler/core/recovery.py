@@ -28,6 +28,7 @@ from covey.scheduler.core import (
     checks,
     clients,
     history,
+    orphans,
     placement,
     submitting,
     transitions,
@@ -157,6 +158,8 @@ def _guard(
     state: SchedulerState, peer: int, step: Callable[..., None], *args: Any
 ) -> None:
     """Take a step for *peer*; if it has told nonsense, the others shall not suffer."""
+    if peer not in state.workers and peer not in state.clients:
+        return  # It was nonsense before.
     try:
         step(state, *args)
     except RemoteProtocolError as error:
@@ -199,7 +202,6 @@ def _keep_for_now(client: Client) -> None:
         span.wanted = span.wanted - client.itself | {KEPT}
         span.delivered = span.delivered - client.itself | {KEPT}
     client.wants.clear()
-    client.workers_told.clear()
 
 
 def _replay(
@@ -257,7 +259,7 @@ def _enter(state: SchedulerState, client: Client, message: Message) -> None:
     if n and any(True for _ in covering(state, base, n)):
         return
     for start, count in _foreign_inputs(client, message):
-        _claim_orphans(state, start, count)
+        orphans.claim(state, start, count)
     client.recalling = True
     submitting.handlers.handle(state, client, message)
     client.recalling = False
@@ -338,7 +340,7 @@ def _want_foreign(state: SchedulerState, client: Client, last: Message) -> None:
     assert isinstance(last, Recalled)
     for base, n in last.foreign:
         checks.extent(base, n)
-        _claim_orphans(state, base, n)
+        orphans.claim(state, base, n)
         state.send(client.peer, Reverted(base, n))
     clients.handlers.handle(state, client, Want(last.foreign, last.tokens))
 
@@ -371,7 +373,9 @@ def _turn_up(
     at, end = base, base + n
     for span in _by_their_ids(state, base, n):
         if at < span.base:
-            _orphan(state, worker, at, span.base - at, nbytes * (span.base - at) // n)
+            orphans.keep(
+                state, worker, at, span.base - at, nbytes * (span.base - at) // n
+            )
         at = span.base + span.n
         if span.failure is not None and span.failure.kind != "lost":
             # It was cancelled, or failed at its client: what has ended has ended.
@@ -381,7 +385,7 @@ def _turn_up(
         else:
             transitions.turn_up(state, span, worker, nbytes * span.n // n)
     if at < end:
-        _orphan(state, worker, at, end - at, nbytes * (end - at) // n)
+        orphans.keep(state, worker, at, end - at, nbytes * (end - at) // n)
 
 
 def _by_their_ids(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
@@ -394,35 +398,15 @@ def _by_their_ids(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
     return [span for span in parts if base <= span.base < base + n]
 
 
-def _orphan(
-    state: SchedulerState, worker: Worker, base: TaskId, n: int, nbytes: int
-) -> None:
-    """Nobody has asked for these values yet."""
-    if state.now < state.orphans_until:
-        state.orphans.setdefault(worker, []).append((base, n, nbytes))
-    else:
-        state.send(worker.peer, Drop(((base, n),)))
-
-
 def _place_orphans(state: SchedulerState) -> None:
     """Values that nobody had asked for are given to those who want them."""
-    orphans, state.orphans = state.orphans, {}
-    for worker, held in orphans.items():
+    before, state.orphans = state.orphans, {}
+    for worker, held in before.items():
         for base, n, nbytes in held:
             if any(True for _ in covering(state, base, n)):
                 _turn_up(state, worker, base, n, nbytes)
             else:
-                _orphan(state, worker, base, n, nbytes)
-
-
-def _claim_orphans(state: SchedulerState, base: TaskId, n: int) -> None:
-    """Somebody takes values that are here, though nobody knows how they were made."""
-    for worker, held in state.orphans.items():
-        for start, count, nbytes in held:
-            lo, hi = max(base, start), min(base + n, start + count)
-            if lo < hi and not any(True for _ in covering(state, lo, hi - lo)):
-                span = submitting.found_value(state, lo, hi - lo)
-                transitions.finish(state, span, worker, nbytes * (hi - lo) // count)
+                orphans.keep(state, worker, base, n, nbytes)
 
 
 def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:

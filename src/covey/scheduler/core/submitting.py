@@ -10,7 +10,7 @@ from covey.ids import ClientId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core import checks, history, placement, report, transitions
 from covey.scheduler.core.handlers import Handlers
-from covey.scheduler.core.holding import want
+from covey.scheduler.core.holding import keep, want
 from covey.scheduler.core.spans import (
     aliases_in,
     covering,
@@ -288,7 +288,11 @@ def _share(
         )
         return True
     state.aliases[message.base] = span.base
-    want(state, client, span, message.base)
+    if client.recalling:
+        # It is wanted when the client has said that it is.
+        keep(state, span, message.base)
+    else:
+        want(state, client, span, message.base)
     return True
 
 

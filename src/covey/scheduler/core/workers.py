@@ -10,6 +10,7 @@ from covey.ids import TaskId
 from covey.payload import Pack
 from covey.scheduler.core import (
     history,
+    orphans,
     pauses,
     placement,
     queues,
@@ -263,6 +264,7 @@ def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
     """The worker does not hold these, whatever we thought."""
     for base, n in message.extents:
         extent(base, n)
+    orphans.strike(state, worker, message.extents)
     for span in isolate_all(state, message.extents):
         transitions.lose_replica(state, span, worker)
 
@@ -418,6 +420,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         state.slots_count -= worker.slots
         state.idle_slots -= worker.idle_slots
     state.leaving.pop(worker, None)
+    state.orphans.pop(worker, None)
     for other in state.leaving:
         _find_other_places(other, worker)
     history.worker_left(state, worker)
