@@ -114,6 +114,20 @@ def test_two_environments_do_not_drive_one_runner_to_and_fro():
     assert of(Kill, world.ran(second)) == [Kill(0)]
 
 
+def test_a_stay_begins_when_the_runner_is_there_however_long_it_took_to_start():
+    world = World(1)
+    (first,) = of(Dispatch, world.run(USUAL, 2))
+    world.run(OTHER, 2)
+    assert of(Kill, world.ran(first)) == [Kill(0)]
+    world.end(0)
+    world.now += 10 * TENURE_SECONDS
+    orders = world.step(RunnerReady(0))
+    # It does something before it turns back to the work that waits where it was.
+    assert not of(Kill, orders)
+    (other,) = of(Dispatch, orders)
+    assert of(Dispatch, world.ran(other))
+
+
 def test_what_cannot_be_had_fails_all_that_asked_for_it_and_nothing_else():
     world = World(1)
     (usual,) = of(Dispatch, world.run(USUAL, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias, get_args
 
@@ -403,6 +404,9 @@ def _on_runner_ready(state: WorkerState, event: RunnerReady) -> None:
     runner = state.runners[event.runner]
     runner.ready = True
     runner.dying = False
+    if runner.since == math.inf:
+        # However long the start took: its stay begins now.
+        runner.since = state.now
 
 
 def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
@@ -451,7 +455,7 @@ def _on_no_environment(state: WorkerState, event: NoEnvironment) -> None:
         _fail(state, piece.run, piece.base, event.failure)
     runner = state.runners[event.runner]
     runner.environment = ""
-    runner.since = state.now
+    runner.since = math.inf
     state.order(Spawn(event.runner))
 
 

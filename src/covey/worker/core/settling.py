@@ -13,6 +13,7 @@ or two environments with one runner would do nothing but move.
 
 from __future__ import annotations
 
+import math
 from heapq import heappop
 from typing import Final
 
@@ -58,7 +59,7 @@ def move(state: WorkerState, runner: Runner, environment: str) -> None:
     """End a runner's process; the next one lives in *environment*."""
     runner.environment = environment
     runner.wanted = None
-    runner.since = state.now
+    runner.since = math.inf
     runner.ready = False
     runner.dying = True
     state.order(Kill(runner.number))

@@ -255,7 +255,8 @@ class Runner:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        #: What it lives in, since when, and what it is to move to when it is idle.
+        #: What it lives in, since when (infinite: it is still on its way there), and
+        #: what it is to move to when it is idle.
         self.environment = ""
         self.since = 0.0
         self.wanted: str | None = None
