@@ -15,6 +15,7 @@ from covey.worker.core.orders import (
     NoEnvironment,
     RunnerEnded,
     RunnerReady,
+    SlotBlocked,
     SlotRan,
     Spawn,
     Tell,
@@ -126,6 +127,32 @@ def test_a_stay_begins_when_the_runner_is_there_however_long_it_took_to_start():
     assert not of(Kill, orders)
     (other,) = of(Dispatch, orders)
     assert of(Dispatch, world.ran(other))
+
+
+def test_no_runner_leaves_where_a_task_waits_for_tasks_of_its_own():
+    world = World(1)
+    (parent,) = of(Dispatch, world.run(USUAL, 1))
+    world.run(OTHER, 1)
+    # It was to go when the parent ends; but the parent waits for a child.
+    orders = world.step(SlotBlocked(0, parent.run, parent.base))
+    assert not of(Kill, orders)
+    (child,) = of(Dispatch, world.run(USUAL, 1))
+    assert not of(Kill, world.ran(child))
+    assert of(Kill, world.ran(parent)) == [Kill(0)]
+
+
+def test_no_process_is_ended_for_a_suspect_while_a_task_waits_in_it():
+    world = World(2)
+    (kill,) = of(Kill, world.run(OTHER, 1))
+    world.end(kill.runner)
+    world.step(RunnerReady(kill.runner))
+    (parent,) = of(Dispatch, world.run(USUAL, 1))
+    world.step(SlotBlocked(parent.slot, parent.run, parent.base))
+    # What crashed is tried again alone: where it belongs, or where nobody waits.
+    assert not of(Kill, world.end(kill.runner))
+    assert of(Dispatch, world.run(USUAL, 1))
+    (again,) = of(Dispatch, world.step(RunnerReady(kill.runner)))
+    assert again.slot == kill.runner
 
 
 def test_what_cannot_be_had_fails_all_that_asked_for_it_and_nothing_else():

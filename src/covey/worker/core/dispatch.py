@@ -30,7 +30,7 @@ from covey.worker.core.orders import (
     WakeAt,
 )
 from covey.worker.core.settling import move, settle, top
-from covey.worker.core.state import Flight, Piece, Run, Slot, WorkerState
+from covey.worker.core.state import Flight, Piece, Run, Runner, Slot, WorkerState
 
 #: How long the tasks of one flight should last together: a few times as long as
 #: a runner keeps outcomes back, so that it is not the flights that make it speak.
@@ -195,10 +195,14 @@ def _try_suspects(state: WorkerState) -> None:
     suspects = state.suspects
     while suspects and not suspects[0].n:
         suspects.popleft()
-    runners = [r for r in state.runners if r.ready and not r.exclusive and not r.dying]
-    chosen = next((r for r in runners if r.reserved), None)
-    if chosen is None and runners and suspects:
-        chosen = min(runners, key=lambda runner: runner.parked)
+    chosen = None
+    for piece in suspects:
+        runners = [runner for runner in state.runners if _may_try(runner, piece)]
+        if runners:
+            suspects.remove(piece)
+            suspects.appendleft(piece)
+            chosen = min(runners, key=lambda r: (not r.reserved, r.parked))
+            break
     for runner in state.runners:
         runner.reserved = runner is chosen and bool(suspects)
     if chosen is not None and suspects and chosen.idle:
@@ -208,6 +212,13 @@ def _try_suspects(state: WorkerState) -> None:
             move(state, chosen, piece.run.environment)
             return
         _send(state, chosen.slots[0], piece, 1)
+
+
+def _may_try(runner: Runner, piece: Piece) -> bool:
+    """Whether a suspect can be tried in a runner: one that is not there can move."""
+    if not runner.ready or runner.exclusive or runner.dying or not piece.n:
+        return False
+    return runner.environment == piece.run.environment or not runner.parked
 
 
 def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:

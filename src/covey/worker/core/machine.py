@@ -380,6 +380,8 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     alone.deadline = flight.deadline
     alone.kill_at, flight.kill_at = flight.kill_at, 0.0
     slot.parked[event.run, event.task] = alone
+    # Where a task waits nobody leaves; what it waits for may have to run here.
+    slot.runner.wanted = None
     state.order(Tell(worker_link.Blocked(event.run, event.task)))
     flight.done += 1
     slot.less(flight, 1)

@@ -51,7 +51,7 @@ def settle(state: WorkerState) -> None:
             if chosen is not None:
                 runner.wanted = chosen
     for runner in state.runners:
-        if runner.wanted is not None and runner.ready and runner.idle:
+        if runner.wanted is not None and runner.ready and _is_empty(runner):
             move(state, runner, runner.wanted)
 
 
@@ -63,6 +63,11 @@ def move(state: WorkerState, runner: Runner, environment: str) -> None:
     runner.ready = False
     runner.dying = True
     state.order(Kill(runner.number))
+
+
+def _is_empty(runner: Runner) -> bool:
+    """Whether a process can end without a task that executes or waits in it."""
+    return runner.idle and not runner.parked
 
 
 def _belongs(runner: Runner, environment: str) -> bool:
