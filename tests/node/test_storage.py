@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from covey.payload import Pack, read_layout
 from covey.store.segments import Segment, fill, open_segment, payload_size
 from covey.worker.core.extents import Extents
+from covey.worker.core.state import WorkerState
+from covey.worker.memory import MemoryPlan
+from covey.worker.pressure import Pressure
 from covey.worker.storage import Storage
 
 LIMIT = 4 << 20
@@ -312,3 +319,86 @@ async def test_memory_that_two_workers_held_is_free_when_both_have_let_go(first)
     assert len(guest.pool) == 0
     await maker.close()
     await guest.close()
+
+
+async def test_out_of_descriptors_values_stay_and_go_later(tmp_path, monkeypatch):
+    storage = Storage(LIMIT, str(tmp_path))
+    for task in (1, 2):
+        made = Segment.of(frames_of(task, 100_000))
+        storage.adopt(task, made.place, made.size)
+        made.close()
+
+    def no_more(_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", no_more)
+        storage.release(LIMIT)
+        with pytest.raises(OSError, match="open files"):
+            await storage.in_memory(storage.shelf.segment(1))
+    assert "open files" in storage.disk_problem
+    assert storage.ledger.leaving_bytes == storage.lent_bytes == 0
+    assert not storage._spills
+    # There are some again.
+    storage._disk_again = 0.0
+    storage.release(LIMIT)
+    await asyncio.wait(storage._spills)
+    assert not storage.disk_problem
+    assert storage.ledger.memory_bytes == 0
+    for task in (1, 2):
+        segment = storage.shelf.segment(task)
+        assert content(segment.place, segment.size) == frames_of(task, 100_000)
+    await storage.close()
+
+
+class Revoking:
+    """What the watch needs of results: it fails the first time."""
+
+    def __init__(self):
+        self.looks = 0
+        self.again = asyncio.Event()
+
+    def revoke(self):
+        self.looks += 1
+        if self.looks == 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        if self.looks == 3:
+            self.again.set()
+
+
+async def test_memory_is_watched_on_when_a_look_has_failed():
+    problems = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: problems.append(context["exception"])
+    )
+    storage, results = Storage(1 << 40), Revoking()
+    watch = Pressure(
+        MemoryPlan(1 << 40),
+        WorkerState(1, 1),
+        storage,
+        results,
+        [],
+        lambda _: None,
+        lambda: None,
+    )
+    async with asyncio.timeout(30):
+        await results.again.wait()
+    watch.close()
+    await storage.close()
+    assert [problem.errno for problem in problems] == [errno.EMFILE]
+
+
+def test_a_process_of_a_cluster_may_open_as_many_files_as_the_machine_lets_it():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = 512, min(before[1], 4096)
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+from covey.cluster.machine import raise_open_files
+raise_open_files()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == [str(hard).encode()] * 2

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from covey.cluster.cover import cover
+from covey.cluster.machine import raise_open_files
 from covey.errors import CoveyError
 from covey.net.addresses import Address, host_identity
 from covey.net.loop import close_event_loop, new_event_loop
@@ -215,6 +216,7 @@ def main() -> None:
             return
         line += piece
     plan = json.loads(line)
+    raise_open_files()
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(_serve(plan, int(sys.argv[1])))

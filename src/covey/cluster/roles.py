@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from covey import clock, config
 from covey.cluster.cover import cover
 from covey.cluster.door import Door, open_door
+from covey.cluster.machine import raise_open_files
 from covey.errors import CoveyError, UsageError
 from covey.net.addresses import Address, host_identity
 from covey.net.connect import CONNECT_SECONDS
@@ -59,7 +60,8 @@ IN_CLEAR_WARNING: Final = (
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run *work* in an event loop of its own."""
+    """Run *work* in an event loop of its own, in a process that is there for it."""
+    raise_open_files()
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     try:

@@ -134,6 +134,16 @@ class Pressure:
     def _look(self) -> None:
         if self._closed:
             return
+        delay = _CALM_SECONDS
+        try:
+            if self._look_now():
+                delay = _TIGHT_SECONDS
+        finally:
+            # Whatever went wrong once: nobody else keeps the worker below its limit.
+            self._timer = self._loop.call_later(delay, self._look)
+
+    def _look_now(self) -> bool:
+        """Look, and do what there is to do; return whether it is tight."""
         before = self._now
         self._agent_bytes = int(private_bytes("self") * self._plan.agent_share)
         self._now = {
@@ -155,9 +165,7 @@ class Pressure:
         leap = any(
             n - before.get(pid, n) > _LEAP * limit for pid, n in self._now.items()
         )
-        tight = leap or self.accounts().total > _TIGHT * limit
-        delay = _TIGHT_SECONDS if tight else _CALM_SECONDS
-        self._timer = self._loop.call_later(delay, self._look)
+        return leap or self.accounts().total > _TIGHT * limit
 
     def _limit_among_others(self) -> int:
         """Return our limit, less what others use of that of the container."""

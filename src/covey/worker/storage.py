@@ -203,8 +203,13 @@ class Storage:
         for task in self.ledger.choose(nbytes, stays):
             segment = self.shelf.segment(task)
             assert segment is not None
-            # What is dropped meanwhile is closed, and its number soon another's.
-            source = Segment(os.dup(segment.fd), segment.size, "", named=False)
+            try:
+                source = _again(segment)
+            except OSError as error:
+                # There are too many open files.  With fewer, this will go on.
+                self._disk_failed(error)
+                self.ledger.stays(task)
+                continue
             spill = asyncio.get_running_loop().create_task(
                 self._spill(task, segment, source)
             )
@@ -217,8 +222,7 @@ class Storage:
             file = await self._in_thread(self.spool.write, source)
             self.disk_problem = ""
         except OSError as error:
-            self.disk_problem = f"{self.spool.directory}: {error.strerror or error}"
-            self._disk_again = clock.monotonic() + _DISK_AGAIN_SECONDS
+            self._disk_failed(error)
         finally:
             source.close()
         if self._closed or self.shelf.segment(task) is not segment:
@@ -235,19 +239,25 @@ class Storage:
             self._reuse(segment)
         self.on_change()
 
+    def _disk_failed(self, error: OSError) -> None:
+        self.disk_problem = f"{self.spool.directory}: {error.strerror or error}"
+        self._disk_again = clock.monotonic() + _DISK_AGAIN_SECONDS
+
     async def in_memory(self, segment: Segment) -> Segment:
         """Return what *segment* holds in a segment in memory, lent to the caller.
 
         Raises:
-            OSError: there is no memory left, or the disk cannot be read.
+            OSError: there is no memory, or no file descriptor, left for it, or the disk
+                cannot be read.
         """
-        copy = self.lend(segment.size)
-        source = Segment(os.dup(segment.fd), segment.size, "", named=False)
+        source = _again(segment)
         try:
-            await self._in_thread(copy.copy_from, source)
-        except BaseException:
-            self.take_back(copy)
-            raise
+            copy = self.lend(segment.size)
+            try:
+                await self._in_thread(copy.copy_from, source)
+            except BaseException:
+                self.take_back(copy)
+                raise
         finally:
             source.close()
         return copy
@@ -284,3 +294,14 @@ class Storage:
         if self._io is not None:
             self._io.shutdown(wait=False)
         self.spool.close()
+
+
+def _again(segment: Segment) -> Segment:
+    """Open a segment once more, for a thread.
+
+    What is dropped meanwhile is closed, and its number soon another's.
+
+    Raises:
+        OSError: there are too many open files.
+    """
+    return Segment(os.dup(segment.fd), segment.size, "", named=False)
