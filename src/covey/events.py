@@ -47,27 +47,30 @@ class Ring(Generic[Event]):
 
     Attributes:
         capacity: how many events are kept.
-        next: the number that the next event will get.  Numbers start at 0.
+        start: the number of the first event ever.  A stream that follows an earlier
+            one starts above it, so that a reader of that goes on without a gap.
+        next: the number that the next event will get.
     """
 
-    __slots__ = ("_slots", "capacity", "next")
+    __slots__ = ("_slots", "capacity", "next", "start")
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, start: int = 0) -> None:
         if capacity < 1:
             raise UsageError(f"a ring must hold at least one event, not {capacity}")
         self.capacity = capacity
-        self.next = 0
-        #: Event ``n`` rests in slot ``n % capacity``; grows up to ``capacity``.
+        self.start = start
+        self.next = start
+        #: Event ``n`` rests in slot ``(n - start) % capacity``; grows up to ``capacity``.
         self._slots: list[Any] = []
 
     def append(self, event: Event) -> int:
         """Add an event, forget the oldest if need be, and return its number."""
         number = self.next
         self.next = number + 1
-        if number < self.capacity:
+        if len(self._slots) < self.capacity:
             self._slots.append(event)
         else:
-            self._slots[number % self.capacity] = event
+            self._slots[(number - self.start) % self.capacity] = event
         return number
 
     def extend(self, events: Iterable[Event]) -> None:
@@ -78,7 +81,7 @@ class Ring(Generic[Event]):
     @property
     def oldest(self) -> int:
         """The number of the oldest event still here, or ``next`` if there is none."""
-        return max(0, self.next - self.capacity)
+        return max(self.start, self.next - self.capacity)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -86,7 +89,7 @@ class Ring(Generic[Event]):
     def backwards(self) -> Iterator[Event]:
         """Yield the events that are still here, the latest first."""
         for number in range(self.next - 1, self.oldest - 1, -1):
-            yield self._slots[number % self.capacity]
+            yield self._slots[(number - self.start) % self.capacity]
 
     def since(self, number: int, limit: int | None = None) -> Excerpt[Event]:
         """Return the events from *number* on, at most *limit* of them.
@@ -97,9 +100,10 @@ class Ring(Generic[Event]):
         end = self.next if limit is None else min(self.next, first + max(0, limit))
         events: list[Event] = []
         if first < end:
-            start, stop = first % self.capacity, (end - 1) % self.capacity + 1
+            start = (first - self.start) % self.capacity
+            stop = (end - 1 - self.start) % self.capacity + 1
             if start < stop:
                 events = self._slots[start:stop]
             else:
                 events = self._slots[start:] + self._slots[:stop]
-        return Excerpt(first, events, max(0, first - max(number, 0)))
+        return Excerpt(first, events, max(0, first - max(number, self.start)))

@@ -375,6 +375,17 @@ def test_what_a_later_message_takes_is_made_and_kept_until_it_came(world, client
     world.check_empty()
 
 
+def test_no_client_has_a_number_that_stands_for_something_else(world):
+    client = world.new_client(number=1)
+    world.new_worker()
+    client.submit_graph([()], wanted=[], coming=[0])
+    # It would be told of tasks that it has no future of.
+    world.settle()
+    client.release_all()
+    world.settle()
+    world.check_empty()
+
+
 def test_a_client_that_leaves_amid_a_graph_leaves_nothing(world, client):
     client.submit_graph([[], [0]], wanted=[], coming=[0, 1])
     world.new_worker()

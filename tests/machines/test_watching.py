@@ -86,6 +86,22 @@ def test_a_late_reader_is_told_what_it_missed():
     assert body[:3] == (6, 4, 4)
 
 
+def test_a_reader_goes_on_in_the_next_life_of_the_scheduler(world):
+    reader = world.new_client()
+    for _ in range(20):
+        reader.submit()
+    ask(world, reader, 0)
+    (body,) = answers(world)[reader.peer]
+    world.restart()
+    world.close_window()
+    (reader,) = world.clients.values()
+    ask(world, reader, body[0] + body[1])
+    (body,) = answers(world)[reader.peer]
+    assert body[1] > 0
+    assert body[0] == world.state.events.start
+    assert body[2] == 0, "it has missed nothing of this life"
+
+
 def test_workers_speak_more_often_while_somebody_looks_on(world):
     reader = world.new_client()
     workers = [world.new_worker() for _ in range(3)]

@@ -37,6 +37,15 @@ def test_a_reader_from_the_future_gets_nothing():
     assert ring.since(99) == (1, [], 0)
 
 
+def test_a_reader_of_an_earlier_stream_goes_on_in_the_next():
+    ring = Ring[int](3, start=1 << 32)
+    assert ring.since(5000) == (1 << 32, [], 0)
+    ring.extend(range(2))
+    assert ring.since(5000) == (1 << 32, [0, 1], 0)
+    ring.extend(range(2, 10))
+    assert ring.since(5000) == ((1 << 32) + 7, [7, 8, 9], 7)
+
+
 @pytest.mark.parametrize("capacity", [0, -1])
 def test_a_ring_holds_something(capacity):
     with pytest.raises(UsageError, match="at least one event"):
@@ -48,11 +57,14 @@ def test_a_ring_holds_something(capacity):
     count=st.integers(0, 40),
     number=st.integers(-3, 45),
     limit=st.none() | st.integers(-1, 12),
+    start=st.integers(0, 9),
 )
-def test_a_ring_is_the_end_of_an_endless_list(capacity, count, number, limit):
-    ring = Ring[int](capacity)
-    assert [ring.append(event) for event in range(count)] == list(range(count))
-    first, events, dropped = ring.since(number, limit)
+def test_a_ring_is_the_end_of_an_endless_list(capacity, count, number, limit, start):
+    ring = Ring[int](capacity, start)
+    numbers = range(start, start + count)
+    assert [ring.append(event - start) for event in numbers] == list(numbers)
+    first, events, dropped = ring.since(start + number, limit)
+    first -= start
     kept = [event for event in range(count)[-capacity:] if event >= number]
     wanted = kept if limit is None else kept[: max(0, limit)]
     assert events == wanted

@@ -422,10 +422,12 @@ ORPHAN_SECONDS: Final = 60.0
 LIFE_BITS: Final = 32
 
 
+# Holders that are no clients; those have numbers from 1 on.
+
 #: Holds what was detached: runs to its end though no client may be left.
 DETACHED: Final = ClientId(0)
 #: Holds what a later message of the same graph will use; nobody is told of it.
-COMING: Final = frozenset({ClientId(1)})
+COMING: Final = frozenset({ClientId(-2)})
 
 #: Holds what returning peers told of, until they have said what they want of it.
 #: It needs nothing: it is always among those that have the value.
@@ -522,7 +524,7 @@ class SchedulerState:
         #: Clients that read the event stream along, by peer: the number of their open
         #: question, 0 if there is none, and the event it asks for.
         self.audience: dict[int, tuple[int, int]] = {}
-        self.events: Ring[tuple[object, ...]] = Ring(events_kept)
+        self.events: Ring[tuple[object, ...]] = Ring(events_kept, first)
         self.counters: dict[str, int] = dict.fromkeys(_COUNTED, 0)
 
     def send(self, peer: int, message: Message) -> None:
