@@ -18,7 +18,7 @@ from covey.net.uplink import Owner, Uplink
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
 from covey.wire.client_link import Answer, Ask, Closing, Recall, Recalled, ToClient
-from covey.wire.introductions import ClientIntroduction
+from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
 from covey.wire.keys import Keys, Role
 
 KEYS = Keys.of_client(Secret(b"s" * 32))
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 30
 class Edge(Owner):
     """A client that asks, and writes down what it hears."""
 
-    def __init__(self, address, patience_seconds=20.0):
+    def __init__(self, address, patience_seconds=20.0, role=Role.CLIENT):
         self.place = Connection(address, KEYS)
         self.answers = []
         self.story = []
@@ -38,7 +38,7 @@ class Edge(Owner):
         self.uplink = Uplink(
             self,
             ToClient,
-            role=Role.CLIENT,
+            role=role,
             version="0",
             patience_seconds=patience_seconds,
         )
@@ -86,6 +86,15 @@ class Edge(Owner):
         while not true():
             self._news.clear()
             await self._news.wait()
+
+
+class Claimant(Edge):
+    """A worker that says it has seen a later life of the scheduler."""
+
+    def introduce(self, epoch):
+        return WorkerIntroduction(
+            "w", 1, {}, (), "here", 0, "0", "3", 1, epoch=epoch + 1000
+        )
 
 
 def run(work):
@@ -186,6 +195,25 @@ def test_who_has_seen_a_newer_life_does_not_go_back(path):
             assert len(edge.welcomes) == 1
         async with scheduler(path, epoch=4):
             await edge.until(lambda: len(edge.welcomes) == 2)
+            edge.uplink.close()
+
+    run(story)
+
+
+def test_a_worker_ends_no_scheduler_by_what_it_claims(path):
+    async def story():
+        reasons = []
+        async with scheduler(path, on_closing=reasons.append):
+            claimant = Claimant(Address("", 0, str(path)), role=Role.WORKER)
+            await claimant.uplink.connect(5.0)
+            with pytest.raises(errors.ClusterError):
+                await claimant.uplink.greet()
+            claimant.uplink.close()
+            edge = Edge(Address("", 0, str(path)))
+            await edge.open()
+            edge.ask(5)
+            await edge.until(lambda: edge.answers == [5])
+            assert not reasons
             edge.uplink.close()
 
     run(story)

@@ -73,7 +73,7 @@ class SchedulerServer:
     """One scheduler, with its listeners and the lines of its peers.
 
     Args:
-        secret: what peers must know.
+        keys: what peers must know.
         version: what peers are told.
         cluster: the name of the cluster, the same in all its lives; default: new.
         epoch: the number of this life.  Above 1, peers of earlier lives are waited
@@ -234,8 +234,10 @@ class SchedulerServer:
         """Take a new peer in, or one that we have forgotten."""
         state = self.core.state
         if hello.epoch > state.epoch:
-            self._closed = True
-            self._on_closing("a newer scheduler has taken over")
+            # A worker's word ends no cluster: it looks for the newer one elsewhere.
+            if isinstance(hello, ClientIntroduction):
+                self._closed = True
+                self._on_closing("a newer scheduler has taken over")
             link.close()
             return
         known = self.core.peer_of(hello)

@@ -16,7 +16,8 @@ more, presents itself again and tells what it has and wants::
       |<---------------------------------------|
 
 An **epoch** is one life of a scheduler; it only grows.  An edge never goes back to
-a lower one than it has seen, and a scheduler that meets a higher one ends.
+a lower one than it has seen, and a scheduler that a client tells of a higher one
+ends.  A worker may end no scheduler, so it is only sent away.
 """
 
 from __future__ import annotations

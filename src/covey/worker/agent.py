@@ -69,7 +69,7 @@ class WorkerAgent:
         name: how it is called.
         runners: how many processes execute tasks.
         threads: how many slots each of them has.
-        secret: what links to it prove that they know.
+        keys: what links to it prove that they know.
         version: of covey.
         setup: what runners are told when they start.
         memory: how much it may use.
