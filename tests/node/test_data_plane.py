@@ -7,9 +7,12 @@ import contextlib
 import gc
 import os
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from covey.errors import ClusterError, Disconnected
 from covey.net import asking
@@ -21,8 +24,12 @@ from covey.secret import Secret
 from covey.store.segments import Segment, open_segment
 from covey.wire.keys import Keys
 from covey.worker import serving
+from covey.worker.core import orders
+from covey.worker.core.extents import Extents
+from covey.worker.core.state import WorkerState
 from covey.worker.serving import DataServer
 from covey.worker.storage import Storage
+from covey.worker.transfers import Transfers
 
 KEYS = Keys.of_client(Secret(b"s" * 32))
 ELSEWHERE = "another machine"
@@ -384,3 +391,66 @@ def test_many_small_values_come_in_few_frames(run):
             assert len(loot.packs) < sum(map(len, values)) / 400_000 + 5
 
     run(story())
+
+
+@pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
+def test_what_came_of_a_fetch_that_failed_does_not_stay(run, host):
+    async def story():
+        state, events = WorkerState(1, 1), []
+
+        def step(event):
+            events.append(event)
+            if isinstance(event, orders.Fetched):
+                state.copies.add(*event.extent)
+
+        async with keeper() as (there, addresses, _):
+            there.put(10, small(b"a", b"b", b"c", b"d"))
+            put_large(there, 20, big(1, 1))
+            put_large(there, 30, big(2, 1))
+            put_large(there, 40, big(3, 1))
+            here = Storage(1 << 30)
+            here.put(11, small(b"b"))
+            state.made.add(11, 1)
+            put_large(here, 40, big(3, 1))
+            tasks = []
+            fetcher = Asker(KEYS, "1", "another worker", memory=here)
+            transfers = Transfers(
+                here,
+                fetcher,
+                step,
+                lambda work: tasks.append(asyncio.ensure_future(work)),
+                always_room,
+                state,
+            )
+            transfers.know_peer(orders.KnowPeer(7, addresses, host))
+            # Of the first and the last of these, something is lacking.
+            for extent in [(10, 8), (30, 1), (20, 21)]:
+                transfers.fetch(orders.FetchFrom(7, extent))
+            await asyncio.sleep(0)
+            await asyncio.gather(*tasks)
+            failed = [e for e in events if isinstance(e, orders.FetchFailed)]
+            assert {event.extent for event in failed} == {(10, 8), (20, 21)}
+            # What was made here stays, what came whole, and what a client has put.
+            held = {base for base, _, _ in here.held()}
+            assert held == {11, 30, 40}
+            fetcher.close()
+            await here.close()
+
+    run(story())
+
+
+@given(
+    there=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 6)), max_size=6),
+    asked=st.tuples(st.integers(0, 30), st.integers(1, 12)),
+)
+def test_gaps_are_what_is_not_there(there, asked):
+    extents = Extents()
+    for extent in there:
+        extents.add(*extent)
+    held = {task for base, n in there for task in range(base, base + n)}
+    base, n = asked
+    gaps = list(extents.gaps(base, n))
+    lacking = [task for start, count in gaps for task in range(start, start + count)]
+    assert lacking == [task for task in range(base, base + n) if task not in held]
+    assert all(a + m < b for (a, m), (b, _) in pairwise(gaps))
+    assert {task for b, m in extents for task in range(b, b + m)} == held

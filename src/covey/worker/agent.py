@@ -134,7 +134,12 @@ class WorkerAgent:
             self.storage, keys, version, room_for, self._ask_about_orphans
         )
         self._transfers = Transfers(
-            self.storage, self._asker, self._step, self._run, room_for
+            self.storage,
+            self._asker,
+            self._step,
+            self._run,
+            room_for,
+            self.core.state,
         )
         self._first_ready: asyncio.Future[None] = self._loop.create_future()
 

@@ -11,6 +11,8 @@ from covey.errors import ClusterError
 from covey.net.asking import Asker, Loot
 from covey.wire.base import Extent
 from covey.worker.core import orders
+from covey.worker.core.extents import Extents
+from covey.worker.core.state import WorkerState
 from covey.worker.storage import Storage
 
 #: What was lent may have moved before it was opened: then it is asked for again.
@@ -32,6 +34,7 @@ class Transfers:
         step: takes events to the core.
         run: runs a coroutine beside everything else.
         room_for: waits until so many bytes fit, if waiting helps.
+        state: what the core knows of the values that are here.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class Transfers:
         step: Callable[[orders.AnyEvent], None],
         run: Callable[[Coroutine[Any, Any, None]], None],
         room_for: Callable[[int], Awaitable[str]],
+        state: WorkerState,
     ) -> None:
         self._storage = storage
         self._asker = asker
         self._step = step
         self._run = run
         self._room_for = room_for
+        self._state = state
         share = storage.limit_bytes // _IN_FLIGHT_PART // _PEERS_MAX
         self._budget = max(1, min(_BUDGET_BYTES, share))
         self._turns = asyncio.Semaphore(_PEERS_MAX)
@@ -54,6 +59,10 @@ class Transfers:
         self._peers: dict[int, tuple[tuple[str, ...], str]] = {}
         #: What is to be asked of each worker at the end of this turn.
         self._due: dict[int, list[Extent]] = {}
+        #: What has been asked for, one entry for each worker at work.
+        self._under_way: list[tuple[Extent, ...]] = []
+        #: What has come, of extents that have not come whole yet.
+        self._loose = Extents()
 
     def know_peer(self, order: orders.KnowPeer) -> None:
         """Remember where another worker serves its data."""
@@ -73,18 +82,21 @@ class Transfers:
 
     async def _fetch(self, worker: int, extents: tuple[Extent, ...]) -> None:
         began = clock.monotonic()
+        self._under_way.append(extents)
         try:
             lacking = await self._bring(worker, extents)
         except ClusterError:
             # The scheduler is told of each; it knows what else can be done.
-            for extent in extents:
-                self._step(orders.FetchFailed(extent, worker))
-            return
+            lacking = extents
+        finally:
+            self._under_way.remove(extents)
         seconds = clock.monotonic() - began
+        failed: list[Extent] = []
         for base, n in extents:
             if any(b < base + n and base < b + m for b, m in lacking):
-                self._step(orders.FetchFailed((base, n), worker))
+                failed.append((base, n))
                 continue
+            self._loose.discard(base, n)
             found = self._storage.find(base, n)
             nbytes = sum(
                 stretch.segment.size
@@ -93,6 +105,24 @@ class Transfers:
                 for start, count, stretch in found
             )
             self._step(orders.Fetched((base, n), nbytes, worker, seconds))
+        if failed:
+            self._let_go()
+        for extent in failed:
+            self._step(orders.FetchFailed(extent, worker))
+
+    def _let_go(self) -> None:
+        """Drop what came of extents that will not come whole: nobody else would."""
+        under_way = Extents()
+        for extents in self._under_way:
+            for extent in extents:
+                under_way.add(*extent)
+        state = self._state
+        for stretch in list(self._loose):
+            for part in list(under_way.gaps(*stretch)):
+                self._loose.discard(*part)
+                for base, n in state.copies.gaps(*part):
+                    for lost in state.made.gaps(base, n):
+                        self._storage.drop(*lost)
 
     async def _bring(
         self, worker: int, extents: tuple[Extent, ...]
@@ -118,6 +148,12 @@ class Transfers:
         """Keep what came; return what was lent and is not there any more."""
         for base, pack in loot.packs:
             self._storage.put(base, pack)
+            self._loose.add(base, len(pack))
+        large = [task for task, _ in loot.segments] + [task for task, _, _ in loot.lent]
+        for task in large:
+            # A client may have put it here; the core does not hear of that.
+            if self._storage.shelf.segment(task) is None:
+                self._loose.add(task, 1)
         for task, segment in loot.segments:
             self._storage.keep(task, segment)
         moved: list[Extent] = []

@@ -7,6 +7,7 @@ that the extents themselves cannot be the members of a set.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 
 from covey.ids import TaskId
 
@@ -50,6 +51,22 @@ class Extents:
         """Whether all of the tasks *base* to ``base + n - 1`` are there."""
         at = bisect_right(self._starts, base) - 1
         return at >= 0 and base + n <= self._ends[at]
+
+    def gaps(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int]]:
+        """Yield what is not there of the tasks *base* to ``base + n - 1``, in order."""
+        at, hi = base, base + n
+        i = bisect_right(self._ends, at)
+        while at < hi:
+            start = self._starts[i] if i < len(self._starts) else hi
+            if at < start:
+                yield at, min(start, hi) - at
+            at = self._ends[i] if i < len(self._ends) else hi
+            i += 1
+
+    def __iter__(self) -> Iterator[tuple[TaskId, int]]:
+        """Yield the stretches, as extents, in order."""
+        for start, end in zip(self._starts, self._ends, strict=True):
+            yield start, end - start
 
     def __len__(self) -> int:
         return sum(self._ends) - sum(self._starts)
