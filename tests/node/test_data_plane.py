@@ -454,3 +454,25 @@ def test_gaps_are_what_is_not_there(there, asked):
     assert lacking == [task for task in range(base, base + n) if task not in held]
     assert all(a + m < b for (a, m), (b, _) in pairwise(gaps))
     assert {task for b, m in extents for task in range(b, b + m)} == held
+
+
+@pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
+def test_a_link_that_lives_long_does_not_remember_what_was_dropped(
+    run, host, monkeypatch
+):
+    monkeypatch.setattr(serving, "ORPHAN_SECONDS", 0.01)
+
+    async def story():
+        orphans = asyncio.Queue()
+        async with keeper(on_orphans=orphans.put_nowait) as (storage, addresses, asker):
+            for task in range(200):
+                await asker.put(addresses, task, [bytes(70_000)], host)
+                if task >= 3:
+                    storage.drop(task, 1)
+            for link in links_of(asker):
+                link.abort()
+            remembered = await orphans.get()
+            assert {0, 1, 2} <= remembered
+            assert len(remembered) <= serving._BROUGHT_MIN
+
+    run(story())

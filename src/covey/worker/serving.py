@@ -42,6 +42,31 @@ from covey.worker.storage import Storage
 #: again first, within this time.
 ORPHAN_SECONDS: Final = 150.0
 
+#: So many values of a link are remembered before it is asked which are still here.
+_BROUGHT_MIN: Final = 64
+
+
+class _Brought:
+    """The large values that came over one link, as far as they are still here.
+
+    What was dropped is forgotten when as much again has come, so that a link that
+    lives long does not remember everything.
+    """
+
+    __slots__ = ("_look_at", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: set[TaskId] = set()
+        self._look_at = _BROUGHT_MIN
+
+    def add(self, task: TaskId, storage: Storage) -> None:
+        """One more has come, and is in the store."""
+        self.tasks.add(task)
+        if len(self.tasks) >= self._look_at:
+            here = storage.shelf.segment
+            self.tasks = {task for task in self.tasks if here(task) is not None}
+            self._look_at = max(_BROUGHT_MIN, 2 * len(self.tasks))
+
 
 class DataServer:
     """Serves a store to clients and to other workers.
@@ -74,7 +99,7 @@ class DataServer:
         self._tasks: dict[Link, asyncio.Task[None]] = {}
         self._lending: set[asyncio.Task[None]] = set()
         #: What has been brought over each link.
-        self._brought: dict[Link, set[TaskId]] = {}
+        self._brought: dict[Link, _Brought] = {}
         #: Segments that clients write into, by the number of their request.
         self._loans: dict[Link, dict[int, Segment]] = {}
         self._closed = False
@@ -138,7 +163,7 @@ class DataServer:
         self._links.add(link)
         self._serving[link] = asyncio.Queue()
         self._loans[link] = {}
-        self._brought[link] = set()
+        self._brought[link] = _Brought()
         self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
 
     def _on_lost(self, link: Link, error: Exception | None) -> None:
@@ -147,9 +172,9 @@ class DataServer:
         self._links.discard(link)
         self._serving.pop(link, None)
         brought = self._brought.pop(link, None)
-        if brought and not self._closed:
+        if brought is not None and brought.tasks and not self._closed:
             loop = asyncio.get_running_loop()
-            loop.call_later(ORPHAN_SECONDS, self._on_orphans, brought)
+            loop.call_later(ORPHAN_SECONDS, self._on_orphans, brought.tasks)
         for segment in self._loans.pop(link, {}).values():
             # Whoever borrowed it may be writing still: it lingers until then.
             self._storage.take_back(segment)
@@ -247,7 +272,7 @@ class DataServer:
 
     def _keep(self, link: Link, task: TaskId, segment: Segment) -> None:
         self._storage.keep(task, segment)
-        self._brought[link].add(task)
+        self._brought[link].add(task, self._storage)
 
     async def _serve(self, link: Link) -> None:
         """Answer the requests of one link, one after the other."""
