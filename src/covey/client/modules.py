@@ -32,6 +32,9 @@ AUTO_FILES_MAX: Final = 500
 #: Files are looked at again when so much time has passed.
 FRESH_SECONDS: Final = 0.5
 
+#: So long a package that was too large is taken to be so: it takes long to look at.
+TOO_LARGE_SECONDS: Final = 30.0
+
 #: What is never part of a package.
 _SKIPPED: Final = frozenset({"__pycache__", ".git", ".venv", "node_modules"})
 
@@ -63,6 +66,8 @@ class OwnModules:
         self._auto = auto
         self._forced: dict[str, Path] = {}
         self._cache: dict[tuple[str, Path], tuple[Any, Bundle]] = {}
+        #: Until when packages are too large to go along unasked.
+        self._too_large: dict[tuple[str, Path], float] = {}
         self._installed = _installed_folders()
         self._own: dict[str, Path | None] = {}
         self._seen = 0
@@ -138,6 +143,8 @@ class OwnModules:
     def _bundle(self, name: str, place: Path, *, forced: bool) -> Bundle | None:
         known = self._cache.get((name, place))
         now = clock.monotonic()
+        if not forced and now < self._too_large.get((name, place), now):
+            return None
         if known is not None and now - self._checked[name, place] < FRESH_SECONDS:
             return known[1]
         self._checked[name, place] = now
@@ -145,6 +152,7 @@ class OwnModules:
         stats = [(path, path.stat()) for path in files]
         version = [(path, s.st_mtime_ns, s.st_size) for path, s in stats]
         if not forced and not _is_modest(files, sum(s.st_size for _, s in stats)):
+            self._too_large[name, place] = clock.monotonic() + TOO_LARGE_SECONDS
             return None
         if known is not None and known[0] == version:
             return known[1]
