@@ -6,7 +6,13 @@ import io
 
 from covey.runner.context import here
 from covey.runner.prints import Prints, TaskStream
-from covey.worker.printing import LAST_LINES, LINES_AT_ONCE, TEXT_MAX, Printing
+from covey.worker.printing import (
+    LAST_LINES,
+    LINES_AT_ONCE,
+    LINES_MAX,
+    TEXT_MAX,
+    Printing,
+)
 from covey.worker.runner_link import SaysPrinted
 
 
@@ -26,6 +32,17 @@ def test_a_long_text_keeps_its_ends():
     message = Printing().take(says("a" * TEXT_MAX + "b" * TEXT_MAX), 0.0)
     assert message.text[0] == "a" and message.text[-1] == "b"
     assert len(message.text) < TEXT_MAX + 20
+
+
+def test_of_very_many_lines_at_once_both_ends_are_passed_on():
+    printing = Printing()
+    text = "".join(f"{number}\n" for number in range(3 * LINES_AT_ONCE))
+    lines = printing.take(says(text), 0.0).text.splitlines()
+    assert (lines[0], lines[-1]) == ("0", str(3 * LINES_AT_ONCE - 1))
+    assert lines.count("[...]") == 1 and len(lines) == LINES_MAX
+    # They take no more room than what is passed on.
+    assert printing.take(says("x\n" * (LINES_AT_ONCE - LINES_MAX)), 0.0) is not None
+    assert printing.take(says("x\n"), 0.0) is None
 
 
 def test_a_failure_gets_the_last_lines_of_its_task():

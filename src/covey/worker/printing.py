@@ -17,8 +17,9 @@ from covey.worker.runner_link import SaysPrinted
 LINES_PER_SECOND: Final = 200
 LINES_AT_ONCE: Final = 1000
 
-#: Characters of one stretch; the middle of a longer one is left out.
+#: Characters and lines of one stretch; the middle of a longer one is left out.
 TEXT_MAX: Final = 16_000
+LINES_MAX: Final = LINES_AT_ONCE // 2
 
 #: Lines that a failure shows, and tasks whose lines are remembered.
 LAST_LINES: Final = 10
@@ -45,18 +46,28 @@ class Printing:
         last.extend(line[:500] for line in lines[-LAST_LINES:])
         room = self._room + (now - self._at) * LINES_PER_SECOND
         self._room, self._at = min(room, LINES_AT_ONCE), now
-        if self._room < len(lines):
+        text = _shortened(says.text)
+        count = len(lines) if text is says.text else len(text.splitlines())
+        if self._room < count:
             self._left_out += len(lines)
             return None
-        self._room -= len(lines)
+        self._room -= count
         left_out, self._left_out = self._left_out, 0
-        text = says.text
-        if len(text) > TEXT_MAX:
-            half = TEXT_MAX // 2
-            text = f"{text[:half]}\n[...]\n{text[-half:]}"
         return Printed(says.task, says.stream, text, left_out)
 
     def last_lines(self, task: int) -> dict[str, str]:
         """Return the last lines of a task that has ended, as details of its failure."""
         last = self._last.pop(task, None)
         return {"printed": "\n".join(last)} if last else {}
+
+
+def _shortened(text: str) -> str:
+    """Return a text with its middle left out, if it is long."""
+    lines = text.splitlines(keepends=True)
+    if len(lines) > LINES_MAX:
+        half = LINES_MAX // 2
+        text = "".join([*lines[:half], "[...]\n", *lines[1 - half :]])
+    if len(text) > TEXT_MAX:
+        half = TEXT_MAX // 2
+        text = f"{text[:half]}\n[...]\n{text[-half:]}"
+    return text
