@@ -803,6 +803,38 @@ def test_a_lost_value_that_nobody_asked_for_is_not_counted_on(world, client):
     world.check_empty()
 
 
+@pytest.mark.parametrize("known", [[0], [2], [1, 3], [0, 1, 2, 3]])
+@pytest.mark.parametrize("kind", ["range", "graph", "data", "tied"])
+def test_what_is_known_of_a_submission_does_not_hide_the_rest(
+    world, client, kind, known
+):
+    other = world.new_client()
+    world.restart()
+    world.close_window()
+    if kind == "range":
+        base = client.submit(4)
+    elif kind == "graph":
+        base = client.submit_graph([(), (0,), (1,), (0, 2)])
+    elif kind == "data":
+        base = client.scatter(4)
+    else:
+        base = client.submit(4, aligned=[client.submit(4)])
+    for index in known:
+        other.want(base + index, world.arguments[base + index])
+    # It is given up, and what nobody else holds is forgotten.
+    world.lose(client.peer)
+    world.away.append(client)
+    world.come_back(client)
+    world.new_worker()
+    world.settle()
+    told = {*client.status.values(), *other.status.values()}
+    assert told <= {"finished", "stored"}
+    client.release_all()
+    other.release_all()
+    world.settle()
+    world.check_empty()
+
+
 def test_values_of_a_worker_that_died_are_not_given_to_who_comes_late(world, client):
     worker = world.new_worker()
     task = client.submit(1)

@@ -30,6 +30,7 @@ from covey.scheduler.core import (
     history,
     orphans,
     placement,
+    recalled,
     submitting,
     transitions,
     workers,
@@ -148,8 +149,10 @@ def take_in(state: SchedulerState, peers: list[int]) -> None:
     for client in back:
         last = told[client.peer][len(reports[client.peer])]
         _guard(state, client.peer, _want_foreign, client, last)
-    for span in list(state.spans.values()):
-        transitions.unwant(state, span, KEPT)
+    if back:
+        # Only of what clients tell is anything kept; workers alone do not cost this.
+        for span in list(state.spans.values()):
+            transitions.unwant(state, span, KEPT)
     for peer, messages in told.items():
         _guard(state, peer, _go_on, peer, messages[len(reports[peer]) + 1 :])
 
@@ -254,25 +257,13 @@ def _lacks_foreign(state: SchedulerState, client: Client, message: Message) -> b
 
 
 def _enter(state: SchedulerState, client: Client, message: Message) -> None:
-    """Enter one submission, unless it is known."""
-    base, n = _extent_of(message)
-    if n and any(True for _ in covering(state, base, n)):
-        return
-    for start, count in _foreign_inputs(client, message):
-        orphans.claim(state, start, count)
-    client.recalling = True
-    submitting.handlers.handle(state, client, message)
-    client.recalling = False
-
-
-def _extent_of(message: Message) -> Extent:
-    if isinstance(message, Submit | Scatter):
-        return message.base, message.n
-    if isinstance(message, SubmitGraph):
-        return message.base, len(message.fns)
-    if isinstance(message, Placed):
-        return message.task, 1
-    return 0, 0
+    """Enter one submission, but for what is known of it."""
+    for part in recalled.unknown_of(state, message):
+        for start, count in _foreign_inputs(client, part):
+            orphans.claim(state, start, count)
+        client.recalling = True
+        submitting.handlers.handle(state, client, part)
+        client.recalling = False
 
 
 def _hold_again(
