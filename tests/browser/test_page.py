@@ -169,10 +169,12 @@ def test_a_worker_that_is_killed_turns_lost(browser):
     try:
         address = scheduler.stdout.readline().split()[3]
         link = next(
-            line.removeprefix("dashboard at ").strip()
+            line
             for line in iter(scheduler.stdout.readline, "")
             if line.startswith("dashboard at ")
         )
+        with covey.Client(address.removeprefix("tcp://")) as client:
+            link = client.dashboard_link
         worker = subprocess.Popen(
             [
                 *_COVEY,

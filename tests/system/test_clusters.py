@@ -15,6 +15,7 @@ import pytest
 import covey
 from covey import AsyncClient, Client, LocalCluster, errors
 from covey.net.connection_file import (
+    file_for,
     fresh_directory,
     read_connection_file,
     write_connection_file,
@@ -56,6 +57,17 @@ def end(process, number=signal.SIGTERM):
     if process.poll() is None:
         process.send_signal(number)
     out, err = process.communicate(timeout=30)
+    return out, err
+
+
+def refused(*arguments):
+    """Run a command that is wrong usage; return what it wrote."""
+    process = start(*arguments)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 2
     return out, err
 
 
@@ -193,6 +205,50 @@ def test_a_port_in_use_is_replaced():
         two.close()
 
 
+def test_a_port_that_was_named_is_not_replaced():
+    with LocalCluster(1, host="127.0.0.1") as cluster:
+        for command in (["scheduler"], ["start", "-n", "1"]):
+            _, err = refused(*command, "--port", str(cluster.port))
+            assert err.startswith(f"covey: port {cluster.port} is in use")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("scheduler", "--port", "99999"), "99999 is not in the range"),
+        (("start", "--port", "99999"), "99999 is not in the range"),
+        (("worker", "127.0.0.1:1", "--nworkers", "0"), "0 is not in the range"),
+        (
+            ("scheduler", "--insecure", "--host", "nohost.invalid"),
+            "the interface nohost.invalid is not known here",
+        ),
+        (
+            ("scheduler", "--insecure", "--host", "203.0.113.9"),
+            "this machine has no such address",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(arguments, says):
+    _, err = refused(*arguments)
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_covey_stop_ends_covey_start():
+    cluster = start("start", "-n", "1", "--port", "0")
+    try:
+        address = cluster.stdout.readline().split()[-1]
+        port = address.rpartition(":")[2]
+        assert "dashboard" in cluster.stdout.readline()
+        subprocess.run([*COMMAND, "stop", f"127.0.0.1:{port}"], check=True, timeout=30)
+        out, err = cluster.communicate(timeout=30)
+        assert (cluster.returncode, err) == (0, "")
+        assert "was told to end" in out
+        assert not file_for(int(port)).exists()
+    finally:
+        end(cluster)
+
+
 def test_nonsense_is_refused_at_the_door():
     with pytest.raises(errors.UsageError, match="n_workers"):
         LocalCluster(0)
@@ -230,6 +286,13 @@ def test_a_cluster_by_hand(tmp_path):
             )
             _, err = end(workers["a"])
             assert (workers["a"].returncode, err) == (0, "")
+            said = []
+            for line in scheduler.stdout:
+                said.append(line)
+                if "worker a " in line and "joined" not in line:
+                    break
+            assert said[-1] == "worker a left\n"
+            assert {f"worker {name} joined\n" for name in "abc"} < {*said}
             workers["b"].kill()
             expected = [sum(range(x % 7 * 1000)) for x in range(3000)]
             assert client.gather(futures) == expected

@@ -5,22 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from covey.errors import UsageError
 
 if TYPE_CHECKING:
+    from covey.cluster.local import LocalCluster
+    from covey.dashboard.launch import Dashboard
     from covey.net.join_string import Connection
+
+PORT: Final = click.IntRange(0, 65535)
+COUNT: Final = click.IntRange(min=1)
 
 
 @click.command()
 @click.option("--host", help="Interface.  [default: 127.0.0.1]")
-@click.option("--port", type=int, help="0 takes any.  [default: 8786]")
+@click.option(
+    "--port", type=PORT, help="0 takes any.  [default: 8786, or a free one near by]"
+)
 @click.option(
     "--connection-file", type=click.Path(path_type=Path), help="Write it here too."
 )
@@ -67,6 +75,7 @@ def scheduler(
     from covey.net.addresses import Address
 
     settings = config.get().scheduler
+    named = port is not None  # Then it is this port or none.
     host = settings.host if host is None else host
     port = settings.port if port is None else port
     address = Address(host, port, "")
@@ -84,11 +93,15 @@ def scheduler(
         elif not connection.address.is_local:
             click.echo("covey token show  prints the join string for other machines")
 
-    def announce_dashboard(link: str, problem: str) -> None:
-        if problem:
+    def announce_dashboard(dashboard: Dashboard | None, problem: str) -> None:
+        if dashboard is None:
             click.echo(f"covey: {problem}", err=True)
+        elif sys.stdout.isatty():
+            click.echo(f"dashboard at {dashboard.link()}")
         else:
-            click.echo(f"dashboard at {link}")
+            # What is written to a file may be read by others: no code that opens it.
+            place = f"http://{dashboard.place}/"
+            click.echo(f"dashboard at {place} (covey dashboard  prints a link to it)")
 
     serving = roles.serve_scheduler(
         address,
@@ -98,11 +111,21 @@ def scheduler(
         record,
         None if no_dashboard else dashboard_address,
         announce_dashboard,
+        fixed=named,
+        tell=_tell,
     )
     reason = roles.run(serving)
     if reason:
         click.echo(f"covey scheduler: {reason}", err=True)
         sys.exit(1)
+
+
+def _tell(line: str) -> None:
+    """Write a line of news for whoever looks on."""
+    try:
+        click.echo(line)
+    except OSError:
+        pass  # Nobody does any more, such as after `| head -1`; the work goes on.
 
 
 def _resources(text: str) -> dict[str, float]:
@@ -151,8 +174,8 @@ def _where(
     type=click.Path(path_type=Path),
     help="Written by covey scheduler.",
 )
-@click.option("--nworkers", type=int, help="Runner processes.  [default: one a core]")
-@click.option("--nthreads", type=int, help="Threads in each.  [default: 1]")
+@click.option("--nworkers", type=COUNT, help="Runner processes.  [default: one a core]")
+@click.option("--nthreads", type=COUNT, help="Threads in each.  [default: 1]")
 @click.option("--memory-limit", help="Such as 4GiB.  [default: the machine's]")
 @click.option("--name", help="How it is called.  [default: host and process]")
 @click.option("--resources", default="", help='Such as "GPU=2 MEM=10e9".')
@@ -203,18 +226,24 @@ def worker(
         "host": host,
         "pythons": pythons,
     }
-    reason = roles.run(roles.serve_worker(find, plan))
+    title = f"covey worker {plan['name']}"
+    reason = roles.run(
+        roles.serve_worker(find, plan, lambda news: _tell(f"{title}: {news}"))
+    )
     if reason:
-        click.echo(f"covey worker {plan['name']}: {reason}", err=True)
+        click.echo(f"{title}: {reason}", err=True)
         sys.exit(1)
+    _tell(f"{title}: has left in good order")
 
 
 @click.command()
 @click.option(
-    "-n", "--nworkers", type=int, help="Runner processes.  [default: one a core]"
+    "-n", "--nworkers", type=COUNT, help="Runner processes.  [default: one a core]"
 )
-@click.option("--port", default=8786, show_default=True, help="0 takes any.")
-def start(nworkers: int | None, port: int) -> None:
+@click.option(
+    "--port", type=PORT, help="0 takes any.  [default: 8786, or a free one near by]"
+)
+def start(nworkers: int | None, port: int | None) -> None:
     """Run scheduler and worker on this machine, until stopped.
 
     \b
@@ -224,19 +253,57 @@ def start(nworkers: int | None, port: int) -> None:
     import signal
     import threading
 
+    from covey.net.addresses import DEFAULT_PORT
+
+    over = threading.Event()
+    told = False
+
+    def stop(*_: object) -> None:
+        nonlocal told
+        told = True
+        over.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with _local_cluster(nworkers, DEFAULT_PORT if port is None else port) as cluster:
+        if port and cluster.port != port:
+            raise UsageError(
+                f"port {port} is in use; end what uses it, or take another port"
+            )
+        if port is None and cluster.port != DEFAULT_PORT:
+            click.echo(
+                f"covey: port {DEFAULT_PORT} is in use, so another was taken", err=True
+            )
+        click.echo(f"covey cluster at {cluster.scheduler_address}")
+        click.echo(_how_to_watch())
+        cluster.when_over(over.set)
+        over.wait()
+        if not told:
+            cluster.check()
+            _tell("covey start: the cluster was told to end")
+
+
+def _local_cluster(nworkers: int | None, port: int) -> LocalCluster:
     from covey.cluster.local import LocalCluster
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with LocalCluster(nworkers, host="127.0.0.1", port=port) as cluster:
-        click.echo(f"covey cluster at {cluster.scheduler_address}")
-        stop.wait()
+    with warnings.catch_warnings():
+        # Whether the port is another one, a command says in its own words.
+        warnings.filterwarnings("ignore", "port .* is in use")
+        return LocalCluster(nworkers, host="127.0.0.1", port=port)
+
+
+def _how_to_watch() -> str:
+    from covey.dashboard.launch import problem
+
+    missing = problem()
+    return (
+        f"no dashboard: {missing}" if missing else "covey dashboard  shows it at work"
+    )
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True})
 @click.option(
-    "-n", "--nworkers", type=int, help="Runner processes.  [default: one a core]"
+    "-n", "--nworkers", type=COUNT, help="Runner processes.  [default: one a core]"
 )
 @click.argument("script", type=click.Path(exists=True, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

@@ -18,6 +18,7 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +48,10 @@ class Keeper:
         self._stopped = False
         self._deaths: list[float] = []
         self._failure = ""
+        self._over = False
+        self._when_over: Callable[[], None] = lambda: None
+        #: Whether it is over because somebody said so.
+        self.ended_in_order = False
 
     def start(self) -> dict[str, Any]:
         """Start the process; return where it listens.
@@ -63,6 +68,14 @@ class Keeper:
             target=self._watch, name="covey-cluster-keeper", daemon=True
         ).start()
         return facts
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Call *call*, in some thread, once the process is gone for good."""
+        with self._lock:
+            self._when_over = call
+            over = self._over
+        if over:
+            call()
 
     def check(self) -> None:
         """Raise if the process is not there and will not be.
@@ -81,6 +94,14 @@ class Keeper:
                 _stop(self._process)
 
     def _watch(self) -> None:
+        """Keep the process alive, and tell when it is not any more."""
+        self._keep()
+        with self._lock:
+            self._over = True
+            call = self._when_over
+        call()
+
+    def _keep(self) -> None:
         """Wait for the process to die, and start another one."""
         while True:
             process = self._process
@@ -89,7 +110,11 @@ class Keeper:
             with self._lock:
                 if self._stopped:
                     return
-                if code >= 0:
+                if code == 0:
+                    self.ended_in_order = True
+                    self._failure = "the cluster was told to end"
+                    return
+                if code > 0:
                     self._failure = f"the cluster's process has ended with code {code}"
                     return
                 if self._dies_too_often(-code):

@@ -152,6 +152,20 @@ class LocalCluster:
             self._keeper.check()
         return self.connection
 
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Call *call*, in some thread, once the processes have ended for good."""
+        if self._keeper is not None:
+            self._keeper.when_over(call)
+
+    def check(self) -> None:
+        """Raise if the cluster's processes have failed, and will not come back.
+
+        Raises:
+            StartFailed: they died too often, or could not be started again.
+        """
+        if self._keeper is not None and not self._keeper.ended_in_order:
+            self._keeper.check()
+
     @property
     def scheduler_address(self) -> str:
         """Where the scheduler listens."""

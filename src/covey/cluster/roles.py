@@ -17,6 +17,7 @@ from covey import clock, config
 from covey.cluster.cover import cover
 from covey.cluster.door import Door, open_door
 from covey.cluster.machine import raise_open_files
+from covey.dashboard.launch import Dashboard
 from covey.errors import CoveyError, UsageError
 from covey.net.addresses import Address, host_identity
 from covey.net.connect import CONNECT_SECONDS
@@ -77,7 +78,10 @@ async def serve_scheduler(
     announce: Callable[[Connection, Path, bool], None],
     record: Path | None = None,
     dashboard: str | None = None,
-    announce_dashboard: Callable[[str, str], None] = lambda _, __: None,
+    announce_dashboard: Callable[[Dashboard | None, str], None] = lambda _, __: None,
+    *,
+    fixed: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Run a scheduler until it ends; return why, or nothing if it was told to.
 
@@ -88,7 +92,12 @@ async def serve_scheduler(
         announce: called with the connection, its file, and whether the port moved.
         record: a file to write down in what happens.
         dashboard: where the dashboard listens, if there shall be one.
-        announce_dashboard: called with a link to it, or with why there is none.
+        announce_dashboard: called with it, or with why there is none.
+        fixed: it is that port or none.
+        tell: called with a line for people whenever a worker comes or goes.
+
+    Raises:
+        UsageError: nothing can listen there.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[str] = loop.create_future()
@@ -99,12 +108,12 @@ async def serve_scheduler(
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
-    before = _left_behind(address.port, connection_file)
-    server, listener = await _listen_as(before, address, in_clear, end)
-    if before is not None and connection_file is None and listener.moved:
-        # Another scheduler has the port by now: nothing to go on with.
+    server, listener = await _listen(address, in_clear, connection_file, end, tell)
+    if fixed and listener.moved:
         await server.close()
-        server, listener = await _listen_as(None, address, in_clear, end)
+        raise UsageError(
+            f"port {address.port} is in use; end what uses it, or take another port"
+        )
     if record is not None:
         server.record(record)
     connection = Connection(listener.address, server.keys)
@@ -120,9 +129,9 @@ async def serve_scheduler(
         door, problem = open_door(connection, dashboard)
         if door is not None:
             server.core.state.dashboard = door.dashboard.place
-            announce_dashboard(door.dashboard.link(), "")
+            announce_dashboard(door.dashboard, "")
         elif problem:
-            announce_dashboard("", problem)
+            announce_dashboard(None, problem)
         return await ended
     finally:
         if door is not None:
@@ -146,11 +155,29 @@ def _left_behind(port: int, connection_file: Path | None) -> tuple[Keys, Life] |
     return left_behind(file_for(port)) if port else None
 
 
+async def _listen(
+    address: Address,
+    in_clear: bool,
+    connection_file: Path | None,
+    end: Callable[[str], None],
+    tell: Callable[[str], None],
+) -> tuple[SchedulerServer, Listener]:
+    """Listen as the next life of the scheduler that died here, or as a new one."""
+    before = _left_behind(address.port, connection_file)
+    server, listener = await _listen_as(before, address, in_clear, end, tell)
+    if before is not None and connection_file is None and listener.moved:
+        # Another scheduler has the port by now: nothing to go on with.
+        await server.close()
+        server, listener = await _listen_as(None, address, in_clear, end, tell)
+    return server, listener
+
+
 async def _listen_as(
     before: tuple[Keys, Life] | None,
     address: Address,
     in_clear: bool,
     end: Callable[[str], None],
+    tell: Callable[[str], None],
 ) -> tuple[SchedulerServer, Listener]:
     """Listen as the next life of a scheduler, or as a new one."""
     keys, life = before or (Keys.of_client(Secret.fresh()), Life("", 0))
@@ -160,6 +187,7 @@ async def _listen_as(
         cluster=life.cluster,
         epoch=life.epoch + 1,
         on_closing=end,
+        tell=tell,
         check=bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
     )
     certificate = cover(address, in_clear=in_clear, secret=keys.client)
@@ -184,12 +212,19 @@ class WorkerRole(Owner):
     Args:
         find: says where the scheduler is, at first and whenever it was lost.
         plan: what the worker offers.
+        tell: called with a line for people when the scheduler is found, or lost.
     """
 
-    def __init__(self, find: Callable[[], Connection], plan: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        find: Callable[[], Connection],
+        plan: dict[str, Any],
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._find = find
         self._connection = find()
         self._plan = plan
+        self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._agent: WorkerAgent | None = None
@@ -305,8 +340,23 @@ class WorkerRole(Owner):
         self._number = welcome.peer
         if old is None:
             self._agent.attach(line)
+            self._tell(f"joined the scheduler at {self._connection.address.shown}")
         else:
             self._agent.report(line, old.unheard(FromWorker))
+            self._tell("is with a scheduler again, which was started anew")
+
+    def on_away(self, error: Exception | None) -> None:
+        """The link is gone; it is looked for."""
+        why = f" ({error})" if error is not None else ""
+        if not self._leaving and not self._ended.done():
+            seconds = config.get().worker.reconnect_seconds
+            self._tell(
+                f"lost the scheduler{why}, and looks for it for up to {seconds:g} s"
+            )
+
+    def on_back(self) -> None:
+        """The session goes on."""
+        self._tell("is back with the scheduler")
 
     def on_messages(self, link: Any, batch: list[Any]) -> None:
         """The scheduler said something."""
@@ -320,13 +370,17 @@ class WorkerRole(Owner):
         self._end("" if self._leaving else text)
 
 
-async def serve_worker(find: Callable[[], Connection], plan: dict[str, Any]) -> str:
+async def serve_worker(
+    find: Callable[[], Connection],
+    plan: dict[str, Any],
+    tell: Callable[[str], None] = lambda _: None,
+) -> str:
     """Run a worker; return why it ended, or nothing if it left in order.
 
     Raises:
         ClusterError: the scheduler cannot be reached, or refuses.
     """
-    return await WorkerRole(find, plan).serve()
+    return await WorkerRole(find, plan, tell).serve()
 
 
 def default_worker_name() -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from covey.cluster.embedded import EmbeddedCluster
-from covey.errors import ClusterError, StartFailed
+from covey.errors import CoveyError, StartFailed
 from covey.net.loop import close_event_loop, new_event_loop
 from covey.payload import Buffer
 from covey.runner import control, loop
@@ -156,7 +156,7 @@ def start(plan: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
             await cluster.first_runner()
             started.set_result(facts)
             await cluster.ended
-        except (OSError, ClusterError) as error:
+        except (OSError, CoveyError) as error:
             started.set_exception(StartFailed(str(error)))
         except Exception as error:
             # Whoever waits for the start is told, whatever it is.

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from covey.errors import UsageError
 
 DEFAULT_PORT: Final = 8786
-
+PORT_MAX: Final = 65535
 
 #: What comes before the fingerprint, which has so many hexadecimal digits.
 _HASH: Final = "sha256:"
@@ -71,13 +71,14 @@ def parse_address(text: str) -> Address:
     if not colon or rest.endswith("]"):
         host, port = rest, str(DEFAULT_PORT)
     host = host.strip("[]")
-    if not host or "/" in host or "://" in rest or not port.isdigit():
+    strange = "/" in host or any(letter.isspace() for letter in host)
+    if not host or strange or "://" in rest or not port.isdigit():
         raise UsageError(
             f"{text!r} is not an address; expected HOST:PORT, tcp://HOST:PORT, "
             f"tls://HOST:PORT/sha256:FINGERPRINT or unix:/PATH"
         )
-    if not 0 <= int(port) < 1 << 16:
-        raise UsageError(f"{text!r}: a port is a number from 0 to 65535")
+    if not 0 <= int(port) <= PORT_MAX:
+        raise UsageError(f"{text!r}: a port is a number from 0 to {PORT_MAX}")
     return Address(host, int(port), "")
 
 

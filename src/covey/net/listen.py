@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from covey.errors import UsageError
-from covey.net.addresses import Address
+from covey.net.addresses import PORT_MAX, Address
 from covey.net.door import Door, Stranger
 from covey.net.link import Link
 from covey.net.tls import IN_CLEAR, Certificate, listener_context
@@ -73,8 +74,9 @@ async def listen(
             that a network need not be kept from listening in.
 
     Raises:
-        OSError: the address is not this machine's, or the path cannot be made.
-        UsageError: strangers could listen in, and nobody has said that this is fine.
+        OSError: the path cannot be made.
+        UsageError: the address is not this machine's; or strangers could listen in,
+            and nobody has said that this is fine.
     """
     if certificate is None and not address.is_local:
         raise UsageError(f"nothing listens on {address.shown} without TLS")
@@ -98,14 +100,7 @@ async def listen(
             on_lost=lost,
         )
 
-    moved = False
-    try:
-        sockets = await _bind(address)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE or not address.port:
-            raise
-        sockets = await _bind(address._replace(port=0))
-        moved = True
+    sockets, moved = await _bind_near(address)
     context = listener_context(certificate) if certificate.pem else None
     door = Door(sockets, make_link, context, on_turned_away)
     if not address.path:
@@ -114,14 +109,53 @@ async def listen(
     return Listener(address, door, moved)
 
 
+async def _bind_near(address: Address) -> tuple[list[socket.socket], bool]:
+    """Return listening sockets at *address*, and whether another port had to do.
+
+    Raises:
+        OSError: the path cannot be made.
+        UsageError: nothing can listen there, and why.
+    """
+    if address.path:
+        return [_bind_path(address.path)], False
+    if not 0 <= address.port <= PORT_MAX:
+        raise UsageError(
+            f"port {address.port}: a port is a number from 0 to {PORT_MAX}"
+        )
+    try:
+        try:
+            return await _bind(address), False
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not address.port:
+                raise
+        return await _bind(address._replace(port=0)), True
+    except socket.gaierror as error:
+        raise UsageError(
+            f"the interface {address.host} is not known here ({error.strerror}); give "
+            f"an address of this machine, or 0.0.0.0 for all"
+        ) from error
+    except OSError as error:
+        raise UsageError(_why_not(address, error)) from error
+
+
+def _why_not(address: Address, error: OSError) -> str:
+    """Say why nothing can listen at *address*, and what to do."""
+    text = f"nothing can listen at {address.shown}: "
+    if error.errno == errno.EADDRNOTAVAIL:
+        return text + (
+            "this machine has no such address; give one that it has, or 0.0.0.0 for all"
+        )
+    if error.errno == errno.EACCES:
+        return text + "this user may not take that port; take one from 1024 up"
+    return text + os.strerror(error.errno or 0)
+
+
 async def _bind(address: Address) -> list[socket.socket]:
     """Return listening sockets: for a name there may be one of each family.
 
     Raises:
         OSError: the address is in use, or not this machine's.
     """
-    if address.path:
-        return [_bind_path(address.path)]
     found = await asyncio.get_running_loop().getaddrinfo(
         address.host or None,
         address.port,

@@ -79,6 +79,7 @@ class SchedulerServer:
         epoch: the number of this life.  Above 1, peers of earlier lives are waited
             for before anything is dealt out.
         on_closing: called with the reason when the cluster is to end.
+        tell: called with a line for people whenever a worker comes or goes.
         check: check the invariants after every step; dear.
     """
 
@@ -90,6 +91,7 @@ class SchedulerServer:
         cluster: str = "",
         epoch: int = 1,
         on_closing: Callable[[str], None] = lambda _: None,
+        tell: Callable[[str], None] = lambda _: None,
         check: bool = False,
     ) -> None:
         self.cluster = cluster or secrets.token_hex(8)
@@ -103,9 +105,12 @@ class SchedulerServer:
         self.keys = keys
         self._version = version
         self._on_closing = on_closing
+        self._tell = tell
         self._check = check
         self._lines: dict[int, Line | InprocLink] = {}
         self._sessions: dict[int, Line] = {}
+        #: How the workers are called that are here, or waited for.
+        self._names: dict[int, str] = {}
         #: For how many more beats peers that are away are waited for.
         self._graces: dict[Line, int] = {}
         self._strangers: set[Link] = set()
@@ -127,8 +132,9 @@ class SchedulerServer:
         """Listen at one more address.
 
         Raises:
-            OSError: the address cannot be bound.
-            UsageError: it is on a network, and there is no certificate.
+            OSError: the path cannot be made.
+            UsageError: the address cannot be bound, or it is on a network, and there
+                is no certificate.
         """
         listener = await listen(
             address,
@@ -226,6 +232,7 @@ class SchedulerServer:
         link.flush()
         self._graces.pop(line, None)
         line.attach(link, message.received)
+        self._tell_of(line, "is back")
         self._step(Back(line.peer))
 
     def _introduce(
@@ -270,6 +277,20 @@ class SchedulerServer:
         link.flush()
         line.attach(link, 0)
         self._step(Joined(peer, hello))
+        if isinstance(hello, WorkerIntroduction):
+            self._names[peer] = hello.name
+            self._tell_of(line, "is back" if hello.epoch else "joined")
+
+    def _is_leaving(self, line: Line) -> bool:
+        """Whether it is a worker that has asked to go in good order."""
+        worker = self.core.state.workers.get(line.peer)
+        return worker is not None and worker.leaving
+
+    def _tell_of(self, line: Line, what: str) -> None:
+        """Let people know what became of a worker."""
+        name = self._names.get(line.peer)
+        if name is not None and not self._closed:
+            self._tell(f"worker {name} {what}")
 
     def _new_line(self, peer: int, role: Role) -> Line:
         session = Session(secrets.randbits(63) | 1)
@@ -325,9 +346,12 @@ class SchedulerServer:
             return
         line.detach()
         if not self.core.knows_peer(line.peer):
+            self._tell_of(line, "left")
             self._retire(line)  # It has said goodbye.
             return
         self._graces[line] = self._grace(line, error)
+        if not self._is_leaving(line):
+            self._tell_of(line, "lost its connection, and is waited for")
         self._step(Away(line.peer))
 
     def _grace(self, line: Line, error: Exception | None) -> int:
@@ -360,6 +384,7 @@ class SchedulerServer:
 
     def _forget(self, line: Line) -> None:
         """A peer is not waited for any more."""
+        self._tell_of(line, "left" if self._is_leaving(line) else "is lost")
         self._retire(line)
         self._step(Left(line.peer))
 
@@ -369,6 +394,7 @@ class SchedulerServer:
         self._graces.pop(line, None)
         if self._lines.get(line.peer) is line:
             del self._lines[line.peer]
+            self._names.pop(line.peer, None)
         old = line.detach()
         if old is not None:
             old.close()
