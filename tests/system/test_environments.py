@@ -32,10 +32,15 @@ def functions():
 
         return covetous.VALUE, covetous.__file__
 
-    return version, twice, wanted_value
+    def parent():
+        import covey
+
+        return covey.get_client().submit(version).result(60)
+
+    return version, twice, wanted_value, parent
 
 
-version, twice, wanted_value = functions()
+version, twice, wanted_value, parent = functions()
 
 
 @pytest.fixture
@@ -60,6 +65,12 @@ def test_runners_of_the_python_that_is_asked_for(other):
             # One runner serves both, in turns.
             assert usual.submit(version).result(60) == list(sys.version_info[:2])
             assert client.submit(version).result(60) == asked
+
+
+def test_subtasks_run_in_the_environment_of_their_parent():
+    with Client(n_workers=1, python=OURS) as client:
+        # The one runner has to serve both: it cannot move while the parent waits.
+        assert client.submit(parent).result(60) == list(sys.version_info[:2])
 
 
 def test_a_python_that_is_nowhere_is_told_and_the_rest_goes_on():
@@ -130,6 +141,24 @@ def test_threads_have_no_other_python():
         future = client.submit(twice, 1)
         with pytest.raises(errors.EnvironmentFailed, match="threads of its own"):
             future.result(30)
+
+
+def test_a_cache_that_cannot_be_written_is_told_to_those_who_ask(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with Client(n_workers=1) as usual:
+        client = Client(usual.cluster, environment=["x"], set_as_default=False)
+        with client, pytest.raises(errors.EnvironmentFailed, match="not be built"):
+            client.submit(twice, 1).result(60)
+        assert usual.submit(twice, 4).result(60) == 8
+
+
+def test_a_build_sees_no_secret_of_the_cluster(monkeypatch):
+    monkeypatch.setenv("COVEY_ADDRESS", "covey://secret@host:1")
+    monkeypatch.setenv("COVEY_TEST", "passed on")
+    show = "import os; print(os.environ.get('COVEY_TEST'), os.environ.get({!r})); 1/0"
+    with pytest.raises(errors.UsageError, match="passed on None"):
+        environments._run([sys.executable, "-c", show.format("COVEY_ADDRESS")])
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def get_client() -> Client:
     """Return a client: inside a task one of its own cluster, else the default one.
 
     A task that waits on futures of this client gives its slot to other tasks
-    meanwhile, so tasks can wait for their own subtasks without a deadlock.
+    meanwhile, so tasks can wait for their own subtasks without a deadlock.  They
+    run in the same environment as the task: its Python, and its packages.
 
     Raises:
         UsageError: there is neither a task around nor a client.
@@ -99,6 +100,8 @@ def _client_of_runner(task: context.TaskContext) -> Client:
                 set_as_default=False,
                 name=f"task-on-{task.worker}",
             )
+            # What a task sends on is to find what the task itself has asked for.
+            client.submitter.writing.live_in(task.setup.environment)
             _in_task[address] = client
     return client
 

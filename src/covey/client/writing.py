@@ -82,8 +82,7 @@ class Writing:
         #: The user's own modules, which may have to go along with functions.
         self.modules = modules or OwnModules(auto=False)
         self._engine = engine
-        self.environment = environment
-        self._chosen_python = chosen_python(environment)
+        self.live_in(environment)
         self._functions = functions
         self._form = format_named(serializer)
         #: Whether nothing may be read that pickle wrote.
@@ -92,6 +91,11 @@ class Writing:
         self._by_source = FunctionCache()
         #: Functions with something before their bytes, by digest and family.
         self._headed: dict[tuple[Any, ...], Pickled] = {}
+
+    def live_in(self, environment: str) -> None:
+        """Have all functions from now on ask for *environment*."""
+        self.environment = environment
+        self._chosen_python = chosen_python(environment)
 
     def form(self, serializer: str | None) -> Format:
         """Return how values go in a call that asks for *serializer*."""

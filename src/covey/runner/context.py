@@ -30,6 +30,7 @@ class Setup:
         worker: the name of the worker.
         address: where a client made inside a task finds the scheduler.
         token: the secret that such a client shows; it never enters the environment.
+        environment: what the tasks of this runner have asked for; empty for nothing.
         inline_limit: results larger than this many bytes go into a segment.
         threads: how many slots there are.
     """
@@ -38,6 +39,7 @@ class Setup:
         self.worker: str = fields.get("worker") or "worker"
         self.address: str | None = fields.get("address")
         self.token: str | None = fields.get("token")
+        self.environment: str = fields.get("environment") or ""
         self.inline_limit: int = fields.get("inline_limit") or LIMIT_BYTES
         self.threads: int = fields.get("threads") or 1
 

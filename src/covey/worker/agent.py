@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
@@ -106,7 +107,9 @@ class WorkerAgent:
         self._make_runner = make_runner
         self._upstream: Upstream | None = None
         self._processes: list[RunnerProcess | None] = [None] * runners
-        self._start_failures = 0
+        #: Where each runner lives, and how often starts there failed in a row.
+        self._lives_in = [""] * runners
+        self._start_failures: Counter[str] = Counter()
         self._functions: dict[int, tuple[str, bytes]] = {}
         self._arguments: dict[int, tuple[int, Pack]] = {}
         self._defined: dict[RunnerLink, set[int]] = {}
@@ -152,16 +155,9 @@ class WorkerAgent:
 
         What is on a network takes a *certificate*; a socket file needs none.
         """
-        return tuple(
-            [
-                str(
-                    await self.data.listen(
-                        address, None if address.path else certificate
-                    )
-                )
-                for address in addresses
-            ]
-        )
+        listen, tls = self.data.listen, certificate
+        found = [await listen(a, None if a.path else tls) for a in addresses]
+        return tuple(map(str, found))
 
     def attach(self, upstream: Upstream) -> None:
         """Take *upstream* as the link to the scheduler."""
@@ -391,26 +387,37 @@ class WorkerAgent:
         try:
             python = await self._environments.prepare(environment)
         except UsageError as error:
-            why = Failure("environment", "EnvironmentFailed", f"{self.name}: {error}")
-            return self._step(orders.NoEnvironment(number, environment, why))
+            return self._no_environment(number, environment, str(error))
         if self._closing:
             return None
         process = self._make_runner(
             number,
             range(number * self._threads, (number + 1) * self._threads),
-            self._setup,
+            {**self._setup, "environment": environment},
             python=python,
             on_says=self._slot_says,
             on_control=self._control_says,
             on_end=self._runner_ended,
         )
         self._processes[number] = process
+        self._lives_in[number] = environment
         self._inputs.runner_started(number)
         try:
             await process.start()
         except OSError as error:
             self._processes[number] = None
-            self._give_up(f"a runner cannot be started: {error}")
+            text = f"a runner cannot be started: {error}"
+            if environment:
+                return self._no_environment(number, environment, text)
+            self._give_up(text)
+        return None
+
+    def _no_environment(self, number: int, environment: str, text: str) -> None:
+        """Fail the tasks that want it, and nothing else: the worker goes on."""
+        why = Failure("environment", "EnvironmentFailed", f"{self.name}: {text}")
+        self._environments.forget(environment)
+        self._start_failures.pop(environment, None)
+        self._step(orders.NoEnvironment(number, environment, why))
 
     def _control_says(self, runner: int, says: list[tuple[Any, Buffer]]) -> None:
         retracted = set()
@@ -419,7 +426,7 @@ class WorkerAgent:
                 process = self._processes[runner]
                 if process is not None:
                     process.ready = True
-                self._start_failures = 0
+                self._start_failures.pop(self._lives_in[runner], None)
                 if not self._first_ready.done():
                     self._first_ready.set_result(None)
                 self._step(orders.RunnerReady(runner))
@@ -443,13 +450,17 @@ class WorkerAgent:
             return
         self._pressure.explain_end(process)
         failure = process.failure(self.name)
-        if not process.ready:
-            self._start_failures += 1
-            if self._start_failures >= START_FAILURES_MAX:
-                self._give_up(failure.message)
-                return
+        environment = self._lives_in[process.number]
+        self._start_failures[environment] += not process.ready
+        hopeless = self._start_failures[environment] >= START_FAILURES_MAX
+        if hopeless and not environment:
+            self._give_up(failure.message)
+            return
         self._processes[process.number] = None
         self._results.runner_ended(process.number)
+        if hopeless:
+            self._no_environment(process.number, environment, failure.message)
+            return
         self._step(orders.RunnerEnded(process.number, process.executing(), failure))
 
     def _give_up(self, reason: str) -> None:

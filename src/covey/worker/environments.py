@@ -28,6 +28,7 @@ from typing import Any, Final
 
 from covey import clock
 from covey.errors import UsageError
+from covey.net.join_string import is_join_string
 from covey.worker import interpreters
 from covey.worker.interpreters import Interpreter
 
@@ -84,7 +85,7 @@ class Environments:
             known = None
         if known is None:
             self._failed.pop(wanted, None)
-            known = asyncio.ensure_future(self._prepare(wanted))
+            known = asyncio.ensure_future(self._try_to(wanted))
             self._found[wanted] = known
         try:
             # Several runners wait for the same one.
@@ -92,6 +93,19 @@ class Environments:
         except UsageError:
             self._failed.setdefault(wanted, clock.monotonic())
             raise
+
+    def forget(self, wanted: str) -> None:
+        """Prepare it again when it is next asked for: what was built is broken."""
+        if wanted not in self._failed:
+            self._found.pop(wanted, None)
+
+    async def _try_to(self, wanted: str) -> Interpreter:
+        try:
+            return await self._prepare(wanted)
+        except OSError as error:
+            raise UsageError(
+                f"the environment that was asked for could not be built: {error}"
+            ) from None
 
     def _links(self) -> Path:
         if self._directory is None:
@@ -194,7 +208,10 @@ def _run(command: list[str]) -> None:
         UsageError: it failed; with its own last words.
     """
     clean = {
-        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")
+        name: value
+        for name, value in os.environ.items()
+        # What a package does while it is built is not ours to know: no secrets.
+        if name not in ("PYTHONPATH", "PYTHONHOME") and not is_join_string(value)
     }
     try:
         done = subprocess.run(
