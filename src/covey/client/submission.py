@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Final
 
@@ -37,9 +38,6 @@ FIRST_CHUNK_TASKS: Final = 64
 
 #: A function with more bytes than this travels as a value, on the data plane.
 FUNCTION_BYTES_MAX: Final = 1 << 20
-
-#: So many of those are kept on the cluster, for the next call.
-LARGE_FUNCTIONS_MAX: Final = 8
 
 
 class _Here(threading.local):
@@ -81,8 +79,10 @@ class Submitter(Placer):
     def __init__(self, session: Session, writing: Writing) -> None:
         super().__init__(session, writing)
         self._numbers: dict[bytes, int] = {}
-        #: Large functions that are on the cluster, by digest.
-        self._large: dict[bytes, Future[Any]] = {}
+        #: Large functions that are on the cluster, by digest, for as long as a
+        #: future of a task that calls them is alive.
+        self._large: weakref.WeakValueDictionary[bytes, Future[Any]]
+        self._large = weakref.WeakValueDictionary()
         self._numbers_lock = threading.Lock()
         #: Named tasks that are alive here: what they are, and their range.
         self._names: dict[str, tuple[bytes, Range]] = {}
@@ -110,8 +110,6 @@ class Submitter(Placer):
         known = self._large.get(pickled.digest)
         if known is None:
             known = self.bring([pickled.payload], pickled.label)
-            if len(self._large) >= LARGE_FUNCTIONS_MAX:
-                self._large.clear()
             self._large[pickled.digest] = known
         return known
 
