@@ -22,7 +22,7 @@ def inc(x):
     return x + 1
 
 
-def break_down(*_):
+def break_down(*_, **__):
     raise errors.InternalError("two and two are five")
 
 

@@ -178,7 +178,10 @@ def start(plan: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
 
     def stop() -> None:
         if thread.is_alive():
-            event_loop.call_soon_threadsafe(holder[0].end)
+            try:
+                event_loop.call_soon_threadsafe(holder[0].end)
+            except RuntimeError:
+                pass  # The loop has just ended by itself.
             thread.join(_START_SECONDS)
 
     return facts, stop
