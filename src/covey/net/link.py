@@ -422,13 +422,6 @@ class Link(asyncio.Protocol):
         name = self._transport and self._transport.get_extra_info("sockname")
         return str(name[0]) if isinstance(name, tuple) else ""
 
-    @property
-    def unsent_bytes(self) -> int:
-        """How much has been written but not yet taken by the kernel."""
-        if self._transport is None or self._transport.is_closing():
-            return 0
-        return self._transport.get_write_buffer_size()
-
 
 class _Here(threading.local):
     """The links of this thread that were closed, each until it has ended."""

@@ -256,10 +256,6 @@ class SchedulerCore:
         """Whether a peer of that number is there, or waited for."""
         return peer in self.state.clients or peer in self.state.workers
 
-    def knows_client(self, number: int) -> bool:
-        """Whether a client of that number is there, or waited for."""
-        return number in self.state.client_numbers
-
     def peer_of(self, hello: ClientIntroduction | WorkerIntroduction) -> int | None:
         """Return the number of the peer that presents itself, if it is known."""
         if isinstance(hello, ClientIntroduction):
