@@ -69,7 +69,7 @@ test check: $(VENV)/.stamp-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist worksteal
 	$(DASK_SUITE) $(DASK_SAMPLE)
 
 slow: $(VENV)/.stamp-test

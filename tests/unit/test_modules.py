@@ -8,6 +8,7 @@ import pytest
 
 from covey.client import modules
 from covey.client.modules import AUTO_FILES_MAX, OwnModules
+from covey.serde import bundles
 
 NAME = "a_package_that_grows"
 
@@ -65,3 +66,26 @@ def test_a_package_that_has_become_small_goes_along_after_a_while(
     now[0] += modules.TOO_LARGE_SECONDS
     assert [bundle.name for bundle in own.needed(NAME.encode())] == [NAME]
     assert walks == [NAME, NAME]
+
+
+def test_a_process_that_has_the_originals_keeps_them(package):
+    original = sys.modules[NAME]
+    sent = [tuple(b[:3]) for b in OwnModules(auto=True).needed(NAME.encode())]
+    assert [bundle[0] for bundle in sent] == [NAME]
+    bundles.install(sent)
+    assert sys.modules[NAME] is original
+    assert __import__(NAME) is original
+
+
+def test_a_file_that_was_uploaded_is_found_by_threads_of_this_process(tmp_path):
+    own = OwnModules(auto=False)
+    file = tmp_path / "uploaded_to_threads.py"
+    try:
+        for x in (1, 2):
+            file.write_text(f"x = {x}" + " " * x)
+            own.add(file)
+            bundles.install([tuple(b[:3]) for b in own.needed(b"")])
+            assert __import__("uploaded_to_threads").x == x
+    finally:
+        sys.modules.pop("uploaded_to_threads", None)
+        bundles._finder.installed.pop("uploaded_to_threads", None)

@@ -97,11 +97,10 @@ class OwnModules:
                 raise UsageError(
                     f"{place} is neither a package (a folder), nor a .py or .zip file"
                 )
-        if place.suffix == ".zip":
-            for name in _names_in_zip(place):
-                self._forced[name] = place
-        else:
-            self._forced[name] = place
+        for part in _names_in_zip(place) if place.suffix == ".zip" else (name,):
+            self._forced[part] = place
+            # Whoever says so has just changed it: its files are read again.
+            self._checked.pop((part, place), None)
 
     def needed(self, *payloads: bytes) -> tuple[Bundle, ...]:
         """Return bundles of the own modules that these bytes name, and of their own."""
@@ -145,7 +144,8 @@ class OwnModules:
         now = clock.monotonic()
         if not forced and now < self._too_large.get((name, place), now):
             return None
-        if known is not None and now - self._checked[name, place] < FRESH_SECONDS:
+        checked = self._checked.get((name, place))
+        if known and checked is not None and now - checked < FRESH_SECONDS:
             return known[1]
         self._checked[name, place] = now
         files = _files_of(place)
@@ -159,6 +159,7 @@ class OwnModules:
         contents = _contents(name, place, files)
         data = bundles.pack(contents)
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        bundles.packed_here(digest)
         bundle = Bundle(name, digest, data, _imports(contents) - {name})
         self._cache[name, place] = (version, bundle)
         return bundle

@@ -121,14 +121,26 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 _finder: Final = _Finder()
 
+#: What this process has packed itself: its own modules are the originals.
+_packed_here: Final[set[str]] = set()
+
+
+def packed_here(digest: str) -> None:
+    """Say that the files of a bundle were read by this process, as its own modules."""
+    _packed_here.add(digest)
+
 
 def install(found: Sequence[tuple[str, str, bytes]]) -> None:
     """Let ``import`` find the bundles of one function from now on.
+
+    A runner that is a thread of its client's process has the originals already.
+    Importing them anew would give their classes and functions a second time.
 
     Args:
         found: name, digest and bytes (what ``pack`` returned) of each.
     """
     with _lock:
+        found = [bundle for bundle in found if not _is_original(bundle[0], bundle[1])]
         fresh = [b for b in found if _finder.installed.get(b[0], ("",))[0] != b[1]]
         if not fresh:
             return
@@ -141,3 +153,10 @@ def install(found: Sequence[tuple[str, str, bytes]]) -> None:
         for module in list(sys.modules):
             if module.partition(".")[0] in tops:
                 del sys.modules[module]
+
+
+def _is_original(name: str, digest: str) -> bool:
+    """Say whether a module is here already, as that of which the bundle was made."""
+    return (
+        digest in _packed_here and name in sys.modules and name not in _finder.installed
+    )
