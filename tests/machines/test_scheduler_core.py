@@ -881,6 +881,27 @@ def test_a_shared_name_that_is_only_taken_as_an_input_is_not_held_for_ever(
     world.check_empty()
 
 
+def test_a_value_of_another_client_that_came_is_not_taken_back(world, client):
+    other = world.new_client()
+    worker = world.new_worker()
+    task = client.submit(2)
+    other.want(task, world.arguments[task])
+    other.want(task + 1, world.arguments[task + 1])
+    worker.read(10)
+    for number in list(worker.runs):
+        worker.finish(number, length=1)
+    assert other.status[task] == "finished"
+    # Who made it does not come back, but what is here is here.
+    world.restart(late={client.peer})
+    world.close_window()
+    assert other.status[task] == "finished"
+    world.come_back(client)
+    world.settle()
+    client.release_all()
+    other.release_all()
+    world.check_empty()
+
+
 def test_who_comes_back_is_told_that_a_worker_has_gone(world, client):
     worker = world.new_worker()
     world.restart()

@@ -57,6 +57,13 @@ def recalled(ledger, wishes=None):
     return made, held
 
 
+def test_what_came_of_other_clients_tasks_is_not_asked_for_again():
+    wishes = wishes_of((7, 3))
+    wishes.find(7).finish(1, Pack.of([b"a"]))
+    last = Ledger().recall(wishes, [(7, 3)], [b"7", b"8", b"9"])[-1]
+    assert last == Recalled(((7, 1), (9, 1)), (b"7", b"9", b"8"), ((8, 1),))
+
+
 def test_what_is_held_is_asked_for_again():
     ledger = Ledger()
     ledger.note(DefineFunction(1, b"d", "f", b"p"))

@@ -178,13 +178,15 @@ class Ended(Message, frozen=True, tag=15):
 
 
 class Recalled(Message, frozen=True, tag=16):
-    """That was all.  The client also holds ``foreign`` tasks of other clients.
+    """That was all.  The client also holds tasks of other clients.
 
-    ``tokens`` are theirs, as in ``Want``.
+    It waits for those in ``foreign``; the results of those in ``had`` are with it
+    already.  ``tokens`` are theirs, first the one and then the other, as in ``Want``.
     """
 
     foreign: tuple[Extent, ...] = ()
     tokens: tuple[bytes, ...] = ()
+    had: tuple[Extent, ...] = ()
 
 
 # From the scheduler.

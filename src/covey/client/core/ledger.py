@@ -274,8 +274,36 @@ class Ledger:
         report += [Held(wanted=part) for part in _chunks(wanted)]
         report += [Held(had=part) for part in _chunks(had)]
         report += [Held(detached=part) for part in _chunks(detached)]
-        report.append(Recalled(tuple(foreign), tuple(tokens)))
+        report.append(_recalled(wishes, list(foreign), tokens))
         return report
+
+
+def _recalled(
+    wishes: Wishes, foreign: list[Extent], tokens: Iterable[bytes]
+) -> Recalled:
+    """Tell of other clients' tasks: waited for, or with their values here already."""
+    lots: tuple[list[Extent], list[Extent]] = ([], [])
+    for base, n in foreign:
+        at = base
+        tasks = range(base, base + n)
+        for here, same in itertools.groupby(tasks, lambda t: _is_here(wishes, t)):
+            count = sum(1 for _ in same)
+            lots[here].append((at, count))
+            at += count
+    waited, had = lots
+    named = (task for base, n in foreign for task in range(base, base + n))
+    token_of = dict(zip(named, tokens, strict=False))
+    sorted_tokens = (
+        token_of.get(task, b"")
+        for base, n in (*waited, *had)
+        for task in range(base, base + n)
+    )
+    return Recalled(tuple(waited), tuple(sorted_tokens) if token_of else (), tuple(had))
+
+
+def _is_here(wishes: Wishes, task: TaskId) -> bool:
+    wish = wishes.find(task)
+    return wish is not None and wish.status[task - wish.base] == Status.FINISHED
 
 
 def _sort(

@@ -329,9 +329,17 @@ def _miss(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
 def _want_foreign(state: SchedulerState, client: Client, last: Message) -> None:
     """The client holds what other clients have made, if they have told of it."""
     assert isinstance(last, Recalled)
-    for base, n in last.foreign:
+    for base, n in (*last.foreign, *last.had):
         checks.extent(base, n)
         orphans.claim(state, base, n)
+    named = Want((*last.foreign, *last.had), last.tokens)
+    shares = checks.shown(state, client, named)
+    for base, n in last.had:
+        for span, task in clients.parts(state, base, n):
+            if shares(span, task):
+                hold(state, client, span, task)
+                span.delivered |= client.itself
+    for base, n in last.foreign:
         state.send(client.peer, Reverted(base, n))
     clients.handlers.handle(state, client, Want(last.foreign, last.tokens))
 
