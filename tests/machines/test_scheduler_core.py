@@ -16,9 +16,9 @@ from scheduler_world import SHARED, World, pack_of
 
 from covey.errors import RemoteProtocolError
 from covey.ids import COUNTER_BITS
-from covey.scheduler.core.machine import Joined, Left, Said
+from covey.scheduler.core.machine import Away, Back, Joined, Left, Said
 from covey.scheduler.core.spans import covering, find, isolate
-from covey.scheduler.core.state import State
+from covey.scheduler.core.state import ORPHAN_SECONDS, State
 from covey.scheduler.core.workers import LOSSES_MAX
 from covey.wire import worker_link
 from covey.wire.base import Failure, Options
@@ -981,3 +981,73 @@ def test_a_notice_goes_once_for_many_tasks(world, client):
     for _ in range(5):
         client.submit(3, options=Options(resources={"tpu": 2.0}))
     assert len(notices) == 1
+
+
+def brought_while_nobody_heard(world, client, away):
+    """A client brings a value, its worker is lost and comes back; then it tells of it."""
+    one = world.new_worker(1, name="one")
+    world.lose(one.peer)
+    data = client.new_ids(1)
+    client.hold(data, b"large")
+    world.arguments[data] = one.store[data] = b"large"
+    if away:
+        world.step(Away(client.peer))
+    hello = one.introduction(world.epoch)
+    one.peer = world.core.peer_for(hello)
+    world.workers[one.peer] = one
+    world.step(Joined(one.peer, hello))
+    one.report()
+    return one, data
+
+
+def test_a_value_that_its_client_had_no_chance_to_tell_of_is_kept(world, client):
+    one, data = brought_while_nobody_heard(world, client, away=True)
+    world.pass_time(3 * ORPHAN_SECONDS)
+    world.settle()
+    world.step(Back(client.peer))
+    client.say(Placed(data, one.peer, 8))
+    world.settle()
+    assert client.status[data] == "stored"
+    assert one.store == {data: b"large"}
+    client.release((data, 1))
+    world.settle()
+    assert not one.store
+    world.pass_time(2 * ORPHAN_SECONDS)
+    assert not world.state.orphans
+
+
+def test_a_value_that_nobody_tells_of_when_its_client_is_back_is_dropped(world, client):
+    one, _ = brought_while_nobody_heard(world, client, away=True)
+    world.step(Back(client.peer))
+    world.settle()
+    assert one.store
+    world.pass_time(2 * ORPHAN_SECONDS)
+    world.settle()
+    assert not one.store
+    assert not world.core.wake_at
+
+
+def test_nobody_believes_in_a_value_that_was_dropped_before_it_was_told_of(
+    world, client
+):
+    one, data = brought_while_nobody_heard(world, client, away=False)
+    two = world.new_worker(1, name="two")
+    world.settle()
+    assert not one.store
+    client.say(Placed(data, one.peer, 8))
+    assert client.failures[data].kind == "lost"
+    # Another copy, of which it tells next, is as good.
+    two.store[data] = b"large"
+    client.say(Placed(data, two.peer, 8))
+    world.settle()
+    assert client.status[data] == "stored"
+    assert [holder.name for holder in find(world.state, data).replicas] == ["two"]
+
+
+def test_what_a_lost_worker_had_told_of_does_not_turn_up_there(world, client):
+    one, data = brought_while_nobody_heard(world, client, away=True)
+    world.lose(one.peer)
+    world.step(Back(client.peer))
+    client.say(Placed(data, one.peer, 8))
+    world.pass_time(2 * ORPHAN_SECONDS)
+    assert client.failures[data].kind == "lost"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from covey.ids import TaskId
+from covey.ids import TaskId, client_of
 from covey.scheduler.core import submitting, transitions
 from covey.scheduler.core.spans import covering
-from covey.scheduler.core.state import SchedulerState, Worker
+from covey.scheduler.core.state import ORPHAN_SECONDS, SchedulerState, Worker
 from covey.wire.base import Extent
 from covey.wire.worker_link import Drop
 
@@ -19,10 +19,18 @@ def keep(
     state: SchedulerState, worker: Worker, base: TaskId, n: int, nbytes: int
 ) -> None:
     """Nobody has asked for these values of *worker* yet; drop them if it is late."""
+    client = state.client_numbers.get(client_of(base))
+    # What a client brings lies by itself, and it tells of it afterwards.
+    brought = n == 1 and client is not None
+    if brought and client is not None and client.away_since is not None:
+        # That may have to wait until it is back.
+        state.orphans_until = max(state.orphans_until, state.now + ORPHAN_SECONDS)
     if state.now < state.orphans_until:
         state.orphans.setdefault(worker, []).append((base, n, nbytes))
-    else:
-        state.send(worker.peer, Drop(((base, n),)))
+        return
+    if brought:
+        worker.given_up.add(base)
+    state.send(worker.peer, Drop(((base, n),)))
 
 
 def claim(state: SchedulerState, base: TaskId, n: int) -> None:

@@ -14,7 +14,8 @@ comes later is taken in by the same steps, and so is a peer that this life of th
 scheduler had given up.
 
 A value that nobody asks for is an orphan: whoever wants it may still come back.  It
-is kept for ``ORPHAN_SECONDS``.
+is kept for ``ORPHAN_SECONDS``, or as long as the client is away that may have brought
+it.  After that it is gone, and whoever tells of it later is not believed.
 """
 
 from __future__ import annotations

@@ -249,6 +249,7 @@ class Worker:
         "facts",
         "free",
         "functions",
+        "given_up",
         "handed_back",
         "holds",
         "host",
@@ -326,6 +327,9 @@ class Worker:
         #: whether asking for more of that would lead nowhere.
         self.handed_back: set[TaskId] = set()
         self.reluctant = False
+        #: Values that it reported, and was told to drop since nobody had told of them:
+        #: to hear of one later makes it no less gone.
+        self.given_up: set[TaskId] = set()
         #: How it is, and how often it was told to say so.
         self.facts: dict[str, object] = {}
         self.pace = 0.0
@@ -415,7 +419,7 @@ WINDOW_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 1.0
 
 #: For so long a value is kept that nobody has asked for, because whoever wants it
-#: may not have come back yet.
+#: may not have come back yet; and as long as a client is away that may have brought it.
 ORPHAN_SECONDS: Final = 60.0
 
 #: Runs, peers and functions of one life are numbered apart from those of another.

@@ -29,6 +29,7 @@ from covey.scheduler.core.state import (
     SchedulerState,
     Span,
     State,
+    Worker,
 )
 from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure, Options
 from covey.wire.client_link import (
@@ -418,12 +419,17 @@ def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
     """A large value was brought to a worker directly."""
     span = checks.placed(state, client, message)
     worker = state.workers.get(message.worker)
+    if worker is not None and message.task in worker.given_up:
+        worker = None
+    elif worker in state.orphans and not client.recalling:
+        # The worker has told of it first.
+        held = state.orphans.pop(worker)
+        kept = [orphan for orphan in held if orphan[:2] != (message.task, 1)]
+        if kept:
+            state.orphans[worker] = kept
     if span is not None:
-        # One more copy of a value that was placed before (a broadcast).
-        if worker is not None and span.state is State.DONE:
-            transitions.add_replica(state, span, worker)
-        elif worker is not None:
-            state.send(worker.peer, Drop((span.extent,)))
+        if worker is not None:
+            _placed_again(state, span, worker, message.nbytes)
         return
     span = _new_span(
         state,
@@ -441,3 +447,16 @@ def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
         return
     transitions.finish(state, span, worker, message.nbytes)
     report.stored(state, span)
+
+
+def _placed_again(
+    state: SchedulerState, span: Span, worker: Worker, nbytes: int
+) -> None:
+    """One more copy of a value that was placed before (a broadcast)."""
+    if span.state is State.DONE:
+        transitions.add_replica(state, span, worker)
+    elif span.failure is None or span.failure.kind == "lost":
+        # The other copies are gone; this one is not.
+        transitions.turn_up(state, span, worker, nbytes)
+    else:
+        state.send(worker.peer, Drop((span.extent,)))
