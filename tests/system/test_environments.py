@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import os
 import subprocess
 import sys
 import zipfile
@@ -10,7 +13,7 @@ import pytest
 
 from covey import Client, errors
 from covey.client.environments import environment_text
-from covey.worker import environments
+from covey.worker import builds, environments
 from covey.worker.interpreters import candidates
 
 pytestmark = pytest.mark.system
@@ -157,8 +160,99 @@ def test_a_build_sees_no_secret_of_the_cluster(monkeypatch):
     monkeypatch.setenv("COVEY_ADDRESS", "covey://secret@host:1")
     monkeypatch.setenv("COVEY_TEST", "passed on")
     show = "import os; print(os.environ.get('COVEY_TEST'), os.environ.get({!r})); 1/0"
+    command = [sys.executable, "-c", show.format("COVEY_ADDRESS")]
     with pytest.raises(errors.UsageError, match="passed on None"):
-        environments._run([sys.executable, "-c", show.format("COVEY_ADDRESS")])
+        asyncio.run(builds.run(command))
+
+
+def program(path, text):
+    """Write a shell script that can be started."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def installer(tmp_path, monkeypatch):
+    """An installer that never ends, and has a child; a pipe tells when both are gone."""
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    program(tmp_path / "uv", f"exec 3> {told}; sleep 1000 & echo begun >&3; wait")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return told
+
+
+def test_a_build_ends_with_whoever_waits_for_it(tmp_path, installer, cache):
+    async def story():
+        found = environments.Environments(tmp_path)
+        waiting = asyncio.create_task(found.prepare('{"requirements": "x"}'))
+        pipe = await asyncio.to_thread(installer.open)
+        assert await asyncio.to_thread(pipe.readline) == "begun\n"
+        await found.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return pipe
+
+    with asyncio.run(story()) as pipe:
+        assert pipe.read() == ""
+    # Nothing is held, and nothing passes for complete.
+    (lock,) = cache.glob("*.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_cluster_ends_while_an_environment_is_built(installer, cache):
+    with Client(n_workers=1, environment=["x"]) as client:
+        future = client.submit(twice, 1)
+        pipe = installer.open()
+        assert pipe.readline() == "begun\n"
+        assert not future.done()
+    with pipe:
+        assert pipe.read() == ""
+
+
+def test_two_who_want_the_same_build_it_once(tmp_path, monkeypatch, cache):
+    """Also if they are of different processes: here, of different workers."""
+    log = tmp_path / "log"
+    program(
+        tmp_path / "uv",
+        f'echo $1 >> {log}; [ $1 = venv ] && mkdir -p "$4/bin" && '
+        f'ln -s {sys.executable} "$4/bin/python"; sleep 0.3',
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    async def story():
+        wanted = '{"requirements": "x"}'
+        places = [tmp_path / "a", tmp_path / "b"]
+        for place in places:
+            place.mkdir()
+        both = [environments.Environments(place).prepare(wanted) for place in places]
+        return await asyncio.gather(*both)
+
+    one, other = asyncio.run(story())
+    assert log.read_text().split() == ["venv", "pip"]
+    assert one.version == other.version
+
+
+@pytest.mark.parametrize(
+    ("names", "rest", "match"),
+    [
+        ('["3.99.0", "SELF", []]', "echo no runner here >&2; exit 3", "no runner here"),
+        ('["3.99.0", "/no/such/python", []]', "exit 3", "cannot be started"),
+        ("a python of no kind", "exit 3", "cannot start in .*python3.99"),
+    ],
+)
+def test_runners_that_do_not_start_fail_the_tasks_that_ask(
+    tmp_path, monkeypatch, names, rest, match
+):
+    python = tmp_path / "python3.99"
+    said = names.replace("SELF", str(python))
+    program(python, f"[ \"$1\" = -c ] && echo '{said}' && exit; {rest}")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with Client(n_workers=1) as usual:
+        client = Client(usual.cluster, python="3.99", set_as_default=False)
+        with client, pytest.raises(errors.EnvironmentFailed, match=match):
+            client.submit(abs, -1).result(60)
+        assert usual.submit(abs, -4).result(60) == 4
 
 
 @pytest.mark.parametrize(

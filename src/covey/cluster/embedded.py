@@ -163,6 +163,7 @@ class EmbeddedCluster:
         reason = self.ended.result() if self.ended.done() else ""
         for worker in self.workers:
             await worker.close()
+        await self._environments.close()
         await self.server.close(*filter(None, [reason]))
 
 

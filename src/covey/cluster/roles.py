@@ -307,6 +307,7 @@ class WorkerRole(Owner):
         finally:
             self._uplink.close()
             await agent.close()
+            await found.close()
             shutil.rmtree(directory, ignore_errors=True)
             leave_runtime_directory()
 

@@ -7,20 +7,16 @@ that one is built once, however many runners, workers and clients want it::
         ──► find Python 3.13, make an environment, install   (uv, or venv and pip)
         ──► ~/.cache/covey/environments/<hash>/bin/python
 
-The folder is this user's alone.  Who builds holds a lock on it; a mark says that it is
-complete, for a build may be interrupted at any time.
+The folder is this user's alone.  How it is filled is the subject of ``builds``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,20 +24,11 @@ from typing import Any, Final
 
 from covey import clock
 from covey.errors import UsageError
-from covey.net.join_string import is_join_string
-from covey.worker import interpreters
+from covey.worker import builds, interpreters
 from covey.worker.interpreters import Interpreter
-
-#: How much of what an installer wrote is passed on.
-_LINES_TOLD: Final = 15
-
-#: Installing may take long; beyond this it hangs.
-_BUILD_SECONDS: Final = 1800.0
 
 #: What could not be built is tried again after this time.
 _RETRY_SECONDS: Final = 30.0
-
-_COMPLETE: Final = "covey-complete"
 
 
 class Environments:
@@ -99,6 +86,13 @@ class Environments:
         if wanted not in self._failed:
             self._found.pop(wanted, None)
 
+    async def close(self) -> None:
+        """End what is being looked for or built: nobody waits for it any more."""
+        found = list(self._found.values())
+        for one in found:
+            one.cancel()
+        await asyncio.gather(*found, return_exceptions=True)
+
     async def _try_to(self, wanted: str) -> Interpreter:
         try:
             return await self._prepare(wanted)
@@ -125,24 +119,8 @@ class Environments:
         text = json.dumps([python.version, python.executable, spec["requirements"]])
         name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         folder = cache_folder() / name
-        await asyncio.to_thread(self._build, folder, python, spec["requirements"])
+        await builds.build(folder, python, spec["requirements"], self._tell)
         return await interpreters.probe(str(folder / "bin" / "python"), self._links())
-
-    def _build(self, folder: Path, python: Interpreter, requirements: str) -> None:
-        """Build the environment in *folder*, unless it is there.  Takes its time."""
-        with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if (folder / _COMPLETE).exists():
-                return
-            shutil.rmtree(folder, ignore_errors=True)
-            begun = clock.monotonic()
-            self._tell(f"building an environment of Python {python.version}: {folder}")
-            listed = folder.parent / f"{folder.name}.txt"
-            listed.write_text(requirements)
-            for command in _commands(folder, python.executable, listed):
-                _run(command)
-            (folder / _COMPLETE).touch()
-            self._tell(f"built in {clock.monotonic() - begun:.0f} s: {folder}")
 
 
 async def from_plan(directory: Path, named: Sequence[str]) -> Environments:
@@ -183,57 +161,6 @@ def cache_folder() -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
-
-
-def _commands(folder: Path, python: str, listed: Path) -> list[list[str]]:
-    """Return what builds an environment: with uv where it is, with pip elsewhere."""
-    uv = shutil.which("uv")
-    inside = str(folder / "bin" / "python")
-    if uv is not None:
-        return [
-            [uv, "venv", "--python", python, str(folder)],
-            [uv, "pip", "install", "--python", inside, "--requirement", str(listed)],
-        ]
-    pip = [inside, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    return [
-        [python, "-m", "venv", str(folder)],
-        [*pip, "install", "--requirement", str(listed)],
-    ]
-
-
-def _run(command: list[str]) -> None:
-    """Run one step of a build.
-
-    Raises:
-        UsageError: it failed; with its own last words.
-    """
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        # What a package does while it is built is not ours to know: no secrets.
-        if name not in ("PYTHONPATH", "PYTHONHOME") and not is_join_string(value)
-    }
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_BUILD_SECONDS,
-            env=clean,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(
-            f"{command[0]} could not build an environment: {error}"
-        ) from None
-    if done.returncode:
-        lines = done.stdout.decode(errors="replace").strip().splitlines()
-        said = "\n  ".join(lines[-_LINES_TOLD:])
-        raise UsageError(
-            f"the environment that was asked for could not be built; {command[0]} says:\n"
-            f"  {said}"
-        )
 
 
 def on_stderr(text: str) -> None:

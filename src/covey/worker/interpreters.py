@@ -212,11 +212,13 @@ async def probe(executable: str, links: Path) -> Interpreter:
     try:
         out, err = await asyncio.wait_for(process.communicate(), _PROBE_SECONDS)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise UsageError(
             f"{executable} has not told its version within {_PROBE_SECONDS:g} s"
         ) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     try:
         version, executable, offered = json.loads(out.splitlines()[-1])
     except (ValueError, IndexError):
