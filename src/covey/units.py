@@ -141,6 +141,13 @@ def format_seconds(seconds: float) -> str:
     return f"{hours // 24}d {hours % 24:02}h"
 
 
+def counted(n: int, noun: str) -> str:
+    """Write a number of things: ``1 worker``, ``no tasks``, ``1,200 bytes``."""
+    if n == 0:
+        return f"no {noun}s"
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def _three_digits(value: float) -> str:
     """Write *value* with three digits, and without zeros behind the point."""
     size = abs(value)

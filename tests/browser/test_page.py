@@ -79,7 +79,7 @@ def test_an_impossible_task_is_a_suspect_with_the_true_reason(page, client):
     future = client.submit(abs, 1, resources={"GPU": 1})
     finding = page.locator(".suspects li", has_text="GPU=1")
     finding.wait_for()
-    assert "1 tasks cannot run" in finding.inner_text()
+    assert "1 task cannot run" in finding.inner_text()
     finding.locator("a").click()
     explanation = page.locator("[data-testid=explanation]")
     explanation.wait_for()

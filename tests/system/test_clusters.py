@@ -185,7 +185,7 @@ def test_ctrl_c_brings_the_prompt_back():
 
 
 def test_nobody_at_the_address(tmp_path):
-    with pytest.raises(errors.UsageError, match="secret"):
+    with pytest.raises(errors.NoScheduler, match=r"no scheduler answers at .*:1 "):
         Client("127.0.0.1:1")
     path = tmp_path / "c.json"
     from covey.net.addresses import Address
@@ -195,6 +195,14 @@ def test_nobody_at_the_address(tmp_path):
     )
     with pytest.raises(errors.NoScheduler, match=r"127\.0\.0\.1:1.*tried.*Check"):
         Client(path, timeout=0.2)
+
+
+def test_without_its_packages_there_is_no_dashboard_and_one_warning(monkeypatch):
+    monkeypatch.setattr("covey.dashboard.launch.find_spec", lambda _: None)
+    with Client(n_workers=1) as client:
+        with pytest.warns(UserWarning, match=r"pip install 'covey\[dashboard\]'"):
+            assert client.dashboard_link is None
+        assert client.dashboard_link is None
 
 
 def test_a_port_in_use_is_replaced():

@@ -231,6 +231,9 @@ def test_gather_leaves_other_things_alone(client):
     ]
     assert client.gather(Pair(one, 5)) == Pair(1, 5)
     assert client.gather([]) == []
+    assert client.gather({"a": one}.values()) == client.gather(f for f in [one])
+    with pytest.raises(errors.UsageError, match="futures are wanted here"):
+        client.gather(5)
     assert client.gather(client.submit(inc, 1)) == 2
 
 
@@ -448,7 +451,7 @@ def test_keys(client, tmp_path):
     assert [f.key for f in named] == ["row-0", "row-1", "row-2"]
     named = client.map(inc, range(2), key=["p", "q"])
     assert [f.key for f in named] == ["p", "q"]
-    with pytest.raises(errors.UsageError, match="1 keys for 2"):
+    with pytest.raises(errors.UsageError, match="1 key for 2 tasks"):
         client.map(inc, range(2), key=["p"])
 
 

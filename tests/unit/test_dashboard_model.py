@@ -218,7 +218,7 @@ def test_impossible_tasks_come_first_with_the_reason():
     impossible = [{"n": 12, "key": "f-1", "asks": "GPU=1", "offers": "alice (none)"}]
     made = fed(joined(), overview={**OVERVIEW, "impossible": impossible, "ready": 12})
     finding = suspects(made)[0]
-    assert "12 tasks cannot run: they ask for GPU=1" in finding["text"]
+    assert "12 tasks cannot run for want of GPU=1" in finding["text"]
     assert finding["link"] == "#/tasks/f-1"
 
 
@@ -232,7 +232,7 @@ def test_idle_workers_and_many_failures():
         now=130.0,
     )
     texts = " | ".join(finding["text"] for finding in suspects(made))
-    assert "worker idle has run nothing for 30 s, while 40 tasks wait" in texts
+    assert "worker idle has run nothing for 30 s, with 40 tasks waiting" in texts
     assert "worker busy" not in texts
     assert "5 of 6 tasks of inc failed (83%)" in texts
 

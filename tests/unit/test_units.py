@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.errors import UsageError
-from covey.units import format_bytes, format_seconds, parse_bytes, parse_seconds
+from covey.units import (
+    counted,
+    format_bytes,
+    format_seconds,
+    parse_bytes,
+    parse_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +134,9 @@ def test_any_text_is_read_or_refused_clearly(text):
             assert parse(text) >= 0
         except UsageError as error:
             assert repr(text) in str(error)
+
+
+def test_one_of_something_is_not_several():
+    assert counted(0, "task") == "no tasks"
+    assert counted(1, "task") == "1 task"
+    assert counted(1200, "worker") == "1,200 workers"

@@ -117,6 +117,14 @@ def _this_machine(here: dict[str, Any]) -> Iterator[Finding]:
     yield Finding(OK, "packages", ", ".join(versions))
     yield _shared_memory("shared memory", here)
     yield _open_files("open files", here)
+    from covey.dashboard.launch import problem
+
+    missing = problem()
+    if missing:
+        fix = "pip install 'covey[dashboard]'"
+        yield Finding(WARN, "dashboard", "its packages are not installed", fix)
+    else:
+        yield Finding(OK, "dashboard", "its packages are installed")
     from covey.net.connection_file import runtime_directory
 
     try:

@@ -27,7 +27,9 @@ COUNT: Final = click.IntRange(min=1)
 @click.command()
 @click.option("--host", help="Interface.  [default: 127.0.0.1]")
 @click.option(
-    "--port", type=PORT, help="0 takes any.  [default: 8786, or a free one near by]"
+    "--port",
+    type=PORT,
+    help="0 takes any.  [default: 8786, or any free one if that is taken]",
 )
 @click.option(
     "--connection-file", type=click.Path(path_type=Path), help="Write it here too."
@@ -241,7 +243,9 @@ def worker(
     "-n", "--nworkers", type=COUNT, help="Runner processes.  [default: one a core]"
 )
 @click.option(
-    "--port", type=PORT, help="0 takes any.  [default: 8786, or a free one near by]"
+    "--port",
+    type=PORT,
+    help="0 takes any.  [default: 8786, or any free one if that is taken]",
 )
 def start(nworkers: int | None, port: int | None) -> None:
     """Run scheduler and worker on this machine, until stopped.

@@ -16,7 +16,7 @@ from covey.client.environments import Requirements
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
-from covey.client.nested import futures_in, rebuild
+from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
 from covey.client.writing import Choices, Functions, Serializer
 from covey.errors import UsageError
@@ -104,6 +104,7 @@ class AsyncClient(BaseClient):
         if isinstance(futures, Futures):
             await self._session.wait_async(futures)
             return await self._session.values_async(futures, errors)
+        futures = container(futures)
         found = list(futures_in(futures))
         await self._session.wait_async(found)
         if errors == "skip":

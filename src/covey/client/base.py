@@ -25,6 +25,7 @@ from covey.client.writing import Choices, Serializer, Writing
 from covey.errors import UsageError
 from covey.net.join_string import Connection
 from covey.secret import Secret
+from covey.units import counted
 from covey.wire.client_link import Want
 
 if TYPE_CHECKING:
@@ -462,11 +463,10 @@ class BaseClient:
 
     def __repr__(self) -> str:
         workers = self._engine.workers
-        slots = sum(seen.slots for seen in workers.values())
         state = "" if self.status == "running" else f" ({self.status})"
         return (
-            f"<{type(self).__name__}: {self.address}, {len(workers)} workers, "
-            f"{slots} slots{state}>"
+            f"<{type(self).__name__}: {self.address}, "
+            f"{counted(len(workers), 'worker')}, {counted(self._slots(), 'slot')}{state}>"
         )
 
     def _repr_html_(self) -> str:
@@ -475,7 +475,7 @@ class BaseClient:
         workers = self._engine.workers
         rows = (
             ("scheduler", self.address),
-            ("workers", f"{len(workers)}, with {self._slots()} slots"),
+            ("workers", f"{len(workers)}, with {counted(self._slots(), 'slot')}"),
             ("status", self.status),
             ("dashboard", "client.dashboard_link"),
         )
@@ -497,7 +497,9 @@ def _names(key: str | Sequence[str] | None, n: int) -> Sequence[str | None]:
     if isinstance(key, str):
         return [f"{key}-{index}" for index in range(n)]
     if len(key) != n:
-        raise UsageError(f"there are {len(key)} keys for {n} tasks")
+        raise UsageError(
+            f"there are {counted(len(key), 'key')} for {counted(n, 'task')}"
+        )
     return key
 
 

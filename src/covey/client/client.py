@@ -13,7 +13,7 @@ from covey.client.environments import Requirements
 from covey.client.fetching import Errors, extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
-from covey.client.nested import futures_in, rebuild
+from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
 from covey.client.writing import Choices, Functions, Serializer
 from covey.secret import Secret
@@ -105,6 +105,7 @@ class Client(BaseClient):
         if isinstance(futures, Futures):
             self._session.wait(futures, None)
             return self._session.values(futures, errors)
+        futures = container(futures)
         found = list(futures_in(futures))
         self._session.wait(found, None)
         if errors == "skip":

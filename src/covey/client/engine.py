@@ -39,7 +39,7 @@ from covey.net.line import Line
 from covey.net.loop import close_event_loop, new_event_loop
 from covey.net.uplink import Owner, Uplink
 from covey.payload import Pack
-from covey.units import format_seconds
+from covey.units import counted, format_seconds
 from covey.version import VERSION
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import (
@@ -434,7 +434,7 @@ class Engine(Owner):
             )
         except TimeoutError:
             raise TimeoutError(
-                f"{len(self.workers)} of {count} workers have joined within "
+                f"{len(self.workers)} of {counted(count, 'worker')} joined within "
                 f"{timeout_seconds:g} s; the cluster is {self.address.shown}"
             ) from None
 

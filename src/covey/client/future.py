@@ -17,6 +17,7 @@ from covey.client.outcome import error_of
 from covey.errors import Closed, TaskCancelled
 from covey.ids import TaskId
 from covey.serde import refs
+from covey.units import counted
 
 if TYPE_CHECKING:
     from covey.client.fetching import Handles, Session
@@ -351,7 +352,7 @@ class Futures(MutableSequence[Future[R]], refs.References):
         n = len(self)
         pending = self._range.pending
         label = self._range.label
-        return f"<{n} futures of {label}: {n - pending} ended, {pending} pending>"
+        return f"<{counted(n, 'future')} of {label}: {n - pending} ended, {pending} pending>"
 
     def _repr_html_(self) -> str:
         from covey.client.html import bar, card
@@ -359,7 +360,7 @@ class Futures(MutableSequence[Future[R]], refs.References):
         n, pending = len(self), self._range.pending
         rows = (("ended", f"{n - pending:,}"), ("pending", f"{pending:,}"))
         share = (n - pending) / n if n else 1.0
-        return card(f"{n:,} futures of {self._range.label}", rows, bar(share))
+        return card(f"{counted(n, 'future')} of {self._range.label}", rows, bar(share))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (list, (list(self),))

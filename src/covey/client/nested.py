@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from covey.client.future import Future, Futures
@@ -10,30 +10,66 @@ from covey.errors import UsageError
 
 
 def futures_in(nested: Any) -> Iterator[Future[Any]]:
-    """Yield the futures in lists, tuples, sets, dicts' values and iterators.
+    """Return the futures in lists, tuples, sets, dicts' values and iterators.
+
+    Those of a persisted dask collection count, too.  Whatever else is inside of these
+    is passed over.
 
     Raises:
-        UsageError: there is something else than futures in it.
+        UsageError: *nested* can hold no futures, or is a collection that has none yet.
     """
+    return _within(container(nested))
+
+
+def _within(nested: Any) -> Iterator[Future[Any]]:
     if isinstance(nested, Future):
         yield nested
     elif isinstance(nested, Futures):
         yield from nested
     elif isinstance(nested, dict):
         for value in nested.values():
-            yield from futures_in(value)
+            yield from _within(value)
     elif isinstance(nested, list | tuple | set | frozenset) or hasattr(
         nested, "__next__"
     ):
         for value in nested:
-            yield from futures_in(value)
-    elif not hasattr(nested, "__dask_graph__"):
-        return
-    else:
+            yield from _within(value)
+    elif hasattr(nested, "__dask_graph__"):
+        yield from _within_collection(nested)
+
+
+def _within_collection(collection: Any) -> Iterator[Future[Any]]:
+    """Yield the futures that a persisted collection rests on."""
+    found = False
+    for value in (collection.__dask_graph__() or {}).values():
+        # dask wraps what a graph holds into nodes of its own.
+        value = getattr(value, "value", value)
+        if isinstance(value, Future):
+            found = True
+            yield value
+    if not found:
         raise UsageError(
-            "a dask collection is no future; use client.compute(...) or "
-            "client.persist(...) to get futures of it"
+            "this dask collection has no futures yet; client.compute(...) returns some, "
+            "and so does client.persist(...)"
         )
+
+
+def container(nested: Any) -> Any:
+    """Return *nested* as something that can be looked through more than once.
+
+    Raises:
+        UsageError: it can hold no futures.
+    """
+    if isinstance(nested, Future | Futures | dict | list | tuple | set | frozenset):
+        return nested
+    if hasattr(nested, "__dask_graph__"):
+        return nested
+    if isinstance(nested, Iterable) and not isinstance(nested, str | bytes):
+        return list(nested)
+    raise UsageError(
+        f"futures are wanted here, alone or in lists, tuples, sets or dicts, and this "
+        f"is {nested!r:.80}, of type {type(nested).__name__}"
+    )
 
 
 _SKIPPED = object()
@@ -49,6 +85,8 @@ def rebuild(nested: Any, values: dict[int, Any]) -> Any:
 
 
 def _rebuild(nested: Any, values: dict[int, Any]) -> Any:
+    if hasattr(nested, "__dask_graph__"):
+        raise UsageError("the value of a dask collection comes of its .compute()")
     if isinstance(nested, Future):
         return values.get(id(nested), _SKIPPED)
     if isinstance(nested, dict):

@@ -8,9 +8,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from covey.errors import UsageError
-from covey.net.addresses import parse_address
-from covey.net.connection_file import connection_for, read_connection_file
+from covey.errors import CoveyError, NoScheduler, UsageError
+from covey.net.addresses import Address, parse_address
+from covey.net.connect import look
+from covey.net.connection_file import (
+    connection_for,
+    known_connections,
+    read_connection_file,
+    remains_of,
+)
 from covey.net.join_string import Connection, is_join_string, parse_join_string
 from covey.secret import Secret
 from covey.wire.keys import Keys
@@ -119,11 +125,25 @@ def _from_text(text: str, secret: Secret | None) -> Target:
         return Target(Connection(address, Keys.of_client(secret)))
     found = connection_for(address)
     if found is None:
-        print_hint = "" if address.is_local else " (or the join string it printed)"
-        raise UsageError(
-            f"the secret of the cluster at {address} is not known here: no connection "
-            f"file of this user tells of a scheduler there. Is `covey scheduler` "
-            f"running? On another machine, give its connection file{print_hint} in "
-            f"$COVEY_CONNECTION_FILE or $COVEY_ADDRESS"
-        )
+        raise _unknown(address)
     return Target(found, look_again=lambda: connection_for(address))
+
+
+def _unknown(address: Address) -> CoveyError:
+    """Return what to tell a user whose files say nothing of a cluster at *address*."""
+    gone = remains_of(address)
+    if gone is not None:
+        return gone
+    others = ", ".join(c.address.shown for _, c in known_connections())
+    yours = f" Clusters of yours: {others}." if others else ""
+    try:
+        look(address)
+    except NoScheduler as error:
+        return NoScheduler(f"{error}{yours}")
+    whose = "" if address.is_local else " (or the join string it printed)"
+    return UsageError(
+        f"something listens at {address.shown}, but its secret is not known here: no "
+        f"connection file of this user tells of a cluster there.{yours} If it is a "
+        f"covey of another machine or user, give its connection file{whose} in "
+        f"$COVEY_CONNECTION_FILE or $COVEY_ADDRESS"
+    )

@@ -33,7 +33,7 @@ from covey.net.connection_file import (
 )
 from covey.net.join_string import Connection
 from covey.secret import Secret
-from covey.units import parse_bytes
+from covey.units import counted, parse_bytes
 from covey.wire.keys import Keys
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class LocalCluster:
     ) -> None:
         self._dashboard_address = dashboard_address
         self._dashboard: Dashboard | None = None
+        #: Whether it was said that there can be no dashboard.
+        self._warned = False
         runners, threads = shape(n_workers, threads_per_worker, processes)
         if not 1 <= machines <= runners:
             raise UsageError(
@@ -175,7 +177,8 @@ class LocalCluster:
     def dashboard_link(self) -> str | None:
         """A link to the dashboard, good for one visit; it is started when asked for.
 
-        ``None`` when ``dashboard_address=None`` said that there shall be none.
+        ``None`` when ``dashboard_address=None`` said that there shall be none, and,
+        with a warning, when its packages are not installed.
 
         Raises:
             StartFailed: it cannot be started, and why.
@@ -184,8 +187,14 @@ class LocalCluster:
         if self._dashboard_address is None or self._closed:
             return None
         if self._dashboard is None or not self._dashboard.alive:
-            from covey.dashboard.launch import Dashboard
+            from covey.dashboard.launch import Dashboard, problem
 
+            missing = problem()
+            if missing:
+                if not self._warned:
+                    self._warned = True
+                    warnings.warn(missing, stacklevel=2)
+                return None
             dashboard = Dashboard(self.connection, self._dashboard_address)
             weakref.finalize(self, dashboard.close)
             dashboard.start()
@@ -223,7 +232,10 @@ class LocalCluster:
 
         rows = (
             ("scheduler", self.scheduler_address),
-            ("runners", f"{self.n_workers}, of {self.threads_per_worker} threads each"),
+            (
+                "runners",
+                f"{self.n_workers}, of {counted(self.threads_per_worker, 'thread')} each",
+            ),
             ("status", "closed" if self._closed else "running"),
             ("dashboard", "cluster.dashboard_link"),
         )
@@ -232,8 +244,8 @@ class LocalCluster:
     def __repr__(self) -> str:
         state = " (closed)" if self._closed else ""
         return (
-            f"<LocalCluster: {self.n_workers} runners x {self.threads_per_worker} "
-            f"threads, {self.scheduler_address}{state}>"
+            f"<LocalCluster: {counted(self.n_workers, 'runner')} x "
+            f"{counted(self.threads_per_worker, 'thread')}, {self.scheduler_address}{state}>"
         )
 
 

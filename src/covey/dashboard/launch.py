@@ -35,7 +35,7 @@ MISSING: Final = "the dashboard needs packages that are not installed: pip insta
 
 
 def bind(place: str) -> socket.socket:
-    """Return a listening socket at ``HOST:PORT`` or ``:PORT``, or at a port near by.
+    """Return a listening socket at ``HOST:PORT`` or ``:PORT``, or at another port if that is taken.
 
     Raises:
         UsageError: the place makes no sense, is not loopback, or cannot be bound.
@@ -81,7 +81,7 @@ class Dashboard:
 
     Args:
         connection: the cluster that it shows.
-        place: a loopback interface and port; one near by if that is taken.
+        place: a loopback interface and port; another port if that is taken.
 
     Raises:
         UsageError: the place makes no sense, or cannot be bound.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from covey.units import format_bytes, format_seconds
+from covey.units import counted, format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from covey.dashboard.model import Model
@@ -53,7 +53,7 @@ def _impossible(model: Model) -> list[dict[str, Any]]:
     return [
         _finding(
             3,
-            f"{item['n']:,} tasks cannot run: they ask for {item['asks']}; "
+            f"{counted(item['n'], 'task')} cannot run for want of {item['asks']}; "
             f"workers offer: {item['offers']}",
             "start a worker that offers it, or submit them with other resources= or "
             "workers=",
@@ -144,8 +144,8 @@ def _idle(model: Model) -> list[dict[str, Any]]:
         _finding(
             2,
             f"worker {line.name} has run nothing for "
-            f"{format_seconds(model.now - max(line.last, line.joined))}, while "
-            f"{waiting - impossible:,} tasks wait",
+            f"{format_seconds(model.now - max(line.last, line.joined))}, with "
+            f"{counted(waiting - impossible, 'task')} waiting",
             "ask one of them why: explain on its page",
             "#/tasks",
         )

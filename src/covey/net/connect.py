@@ -27,6 +27,9 @@ _LONGEST_PAUSE_SECONDS: Final = 0.5
 #: Even somebody without patience gives an address so long to answer at all.
 _SHORTEST_TRY_SECONDS: Final = 1.0
 
+#: To see whether anybody is there at all.
+_LOOK_SECONDS: Final = 2.0
+
 #: Trying again cannot help against these.
 _HOPELESS: Final = frozenset({errno.EACCES, errno.EPERM})
 
@@ -96,6 +99,25 @@ async def open_link(
                 raise NoScheduler(_explain(address, error, waited, what)) from error
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def look(address: Address, timeout_seconds: float = _LOOK_SECONDS) -> None:
+    """See whether anybody listens at *address*, and hang up.
+
+    Raises:
+        NoScheduler: nobody does; says where, and what to check.
+    """
+    start = clock.monotonic()
+    try:
+        if address.path:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(address.path)
+        else:
+            place = (address.host, address.port)
+            socket.create_connection(place, timeout_seconds).close()
+    except OSError as error:
+        waited = clock.monotonic() - start
+        raise NoScheduler(_explain(address, error, waited, "scheduler")) from error
 
 
 async def _open_once(

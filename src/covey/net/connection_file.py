@@ -181,11 +181,17 @@ def read_connection_file(path: Path) -> Connection:
     """
     connection, fields = _read(path)
     if _has_died(fields):
-        raise NoScheduler(
-            f"the cluster that {path} tells of is gone: its process {fields['pid']} "
-            f"has ended without removing the file. Start a new one"
-        )
+        raise _gone(path, connection, fields)
     return connection
+
+
+def _gone(path: Path, connection: Connection, fields: dict[str, Any]) -> NoScheduler:
+    return NoScheduler(
+        f"the cluster at {connection.address.shown} is gone: its process "
+        f"{fields['pid']} has ended without removing its connection file {path}. "
+        f"Start it again (at the same port it goes on with what clients and workers "
+        f"still know), or start a new one"
+    )
 
 
 def left_behind(path: Path) -> tuple[Keys, Life] | None:
@@ -274,12 +280,28 @@ def connection_for(address: Address) -> Connection | None:
     """Return what opens the cluster at *address*, if a file of ours tells of it."""
     for _, connection in known_connections():
         known = connection.address
-        if known.port != address.port:
-            continue
-        same = known.host == address.host
-        local = is_loopback(known.host) and is_loopback(address.host)
-        if same or local or is_wildcard(known.host):
+        if _means(address, known):
             # By the name that the user gave it, and the certificate that we know.
             here = address._replace(fingerprint=known.fingerprint)
             return connection._replace(address=here)
     return None
+
+
+def remains_of(address: Address) -> NoScheduler | None:
+    """Return what to say of a cluster at *address* that ended without tidying up."""
+    for path in sorted((runtime_directory() / "clusters").glob("*.json")):
+        try:
+            connection, fields = _read(path)
+        except UsageError:
+            continue
+        if _means(address, connection.address) and _has_died(fields):
+            return _gone(path, connection, fields)
+    return None
+
+
+def _means(address: Address, known: Address) -> bool:
+    """Whether a cluster that listens at *known* is reached at *address*."""
+    if known.port != address.port:
+        return False
+    local = is_loopback(known.host) and is_loopback(address.host)
+    return known.host == address.host or local or is_wildcard(known.host)

@@ -21,7 +21,7 @@ from covey.scheduler.core.state import (
     State,
     Worker,
 )
-from covey.units import format_bytes, format_seconds
+from covey.units import counted, format_bytes, format_seconds
 
 _INPUTS_SHOWN: Final = 5
 _WORKERS_SHOWN: Final = 8
@@ -219,8 +219,8 @@ def _in_line(
     higher, earlier, seconds, complete = _ahead(state, span)
     ahead = higher + earlier
     at_least = "" if complete else "at least "
-    where = f"{slots} slots of {_names(workers)}"
-    text = f"it is ready, and {at_least}{ahead} tasks go before it to the {where}"
+    where = f"{counted(slots, 'slot')} of {_names(workers)}"
+    text = f"it is ready, and {_go_before(ahead, at_least)} it to the {where}"
     if higher:
         text += f" ({higher} of higher priority than its {span.options.priority})"
     answer: dict[str, Any] = {"ahead": ahead, "ahead_higher_priority": higher}
@@ -235,6 +235,16 @@ def _in_line(
         text += f"; taken at the moment: {short}"
     answer["text"] = text
     return answer
+
+
+def _go_before(ahead: int, at_least: str) -> str:
+    if not ahead and not at_least:
+        return "nothing goes before"
+    return f"{at_least}{counted(ahead, 'task')} {'goes' if ahead == 1 else 'go'} before"
+
+
+def _among(worker: Worker) -> str:
+    return "alone" if worker.count == 1 else f"among {counted(worker.count, 'task')}"
 
 
 def _ahead(state: SchedulerState, span: Span) -> tuple[int, int, float, bool]:
@@ -297,7 +307,7 @@ def _assigned(state: SchedulerState, span: Span) -> dict[str, Any]:
     seconds = state.now - span.since
     text = (
         f"it is on {worker.name} (run {span.run}) since {format_seconds(seconds)}, "
-        f"among {worker.count} tasks on {worker.slots} slots"
+        f"{_among(worker)} on {counted(worker.slots, 'slot')}"
     )
     usual = span.function.seconds if span.function is not None else None
     if usual is not None:
