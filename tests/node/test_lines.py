@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from covey import config, errors
-from covey.net import line as lines
 from covey.net.addresses import Address
 from covey.net.join_string import Connection
 from covey.net.loop import new_event_loop
 from covey.net.uplink import Owner, Uplink
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
+from covey.wire import line as lines
 from covey.wire.client_link import Answer, Ask, Closing, Recall, Recalled, ToClient
 from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
 from covey.wire.keys import Keys, Role
@@ -130,10 +130,10 @@ async def turns(true):
 async def drop(server):
     """End a scheduler as a kill does: nobody is told."""
     server._closed = True
-    server._lines.clear()
+    server.attendance.speakers.clear()
     while server._listeners:
         await server._listeners.pop().close()
-    for line in list(server._sessions.values()):
+    for line in list(server.attendance.sessions.values()):
         line.link.abort()
 
 
@@ -149,7 +149,7 @@ def test_a_session_goes_on_over_one_link_after_another(path):
                     edge.uplink.cut()
                 if not number % 10:
                     # The other side may cut it as well.
-                    for line in server._sessions.values():
+                    for line in server.attendance.sessions.values():
                         if line.link is not None:
                             line.link.abort()
                 await edge.until(lambda: edge.uplink.connected)
@@ -296,13 +296,13 @@ def test_more_than_is_kept_for_who_is_away_is_told_anew(path, monkeypatch):
             await edge.open()
             edge.place = Connection(Address("", 0, str(path) + "-elsewhere"), KEYS)
             edge.uplink.cut()
-            (line,) = server._sessions.values()
+            (line,) = server.attendance.sessions.values()
             await turns(lambda: not line.connected)
             line.session.window_bytes = 1000
             for n in range(2):
                 line.send(Answer(n, "x" * 2000))
                 await asyncio.sleep(0)
-            await turns(lambda: not server._sessions)
+            await turns(lambda: not server.attendance.sessions)
             assert server.core.state.clients
             edge.place = Connection(Address("", 0, str(path)), KEYS)
             await edge.until(lambda: len(edge.welcomes) == 2)

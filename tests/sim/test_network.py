@@ -33,7 +33,7 @@ class Wire:
 
     def say(self, *numbers):
         for number in numbers:
-            self.near.send([Release(((number, 1),))])
+            self.near.send(Release(((number, 1),)))
 
     def numbers(self):
         return [message.extents[0][0] for message in self.came]

@@ -35,7 +35,6 @@ from covey.ids import TaskId, client_of, first_task_id, new_client_id
 from covey.net.addresses import host_identity
 from covey.net.asking import Asker
 from covey.net.join_string import Connection
-from covey.net.line import Line
 from covey.net.loop import close_event_loop, new_event_loop
 from covey.net.uplink import Owner, Uplink
 from covey.payload import Pack
@@ -58,6 +57,7 @@ from covey.wire.client_link import (
 )
 from covey.wire.introductions import ClientIntroduction, Welcome
 from covey.wire.keys import Role
+from covey.wire.line import Line
 
 T = TypeVar("T")
 

@@ -32,7 +32,6 @@ from covey.net.connection_file import (
     write_connection_file,
 )
 from covey.net.join_string import Connection
-from covey.net.line import Line
 from covey.net.listen import Listener
 from covey.net.loop import close_event_loop, new_event_loop
 from covey.net.uplink import Owner, Uplink
@@ -41,6 +40,7 @@ from covey.secret import Secret
 from covey.version import VERSION
 from covey.wire.introductions import Welcome, WorkerIntroduction
 from covey.wire.keys import Keys, Role
+from covey.wire.line import Line
 from covey.wire.worker_link import FromWorker, ToWorker
 from covey.worker import environments
 from covey.worker.agent import WorkerAgent

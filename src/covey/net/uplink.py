@@ -1,58 +1,26 @@
-"""An edge's way to its scheduler: found again whenever it was lost.
+"""An edge's way to its scheduler, over real connections.
 
-Clients and workers are edges.  When the link breaks, for whatever reason, the edge
-looks for the scheduler again, with pauses that grow and differ, and takes up its
-session.  Where that is not known any more (the scheduler was started anew, or has
-waited too long) the edge presents itself again, with the highest epoch it has seen,
-and its owner tells all that it has and wants::
-
-    ┌────────┐  link lost   ┌──────┐  connected   ┌──────────┐  Resumed
-    │  open  │─────────────►│ away │─────────────►│ greeting │──────────► open
-    └────────┘              └──────┘◄─────────────└──────────┘  Welcome (a report
-                                │       lost                     follows) ──► open
-                                └── patience over, or refused ──► ended
+What to do and when is decided by ``wire.edge``; this room dials, sets the timer, and
+tells the owner, a client or a worker, what has become of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from covey import clock
-from covey.errors import (
-    Closed,
-    CoveyError,
-    Disconnected,
-    InternalError,
-    NoScheduler,
-    Refused,
-    StartFailed,
-)
+from covey.errors import CoveyError, Disconnected
 from covey.net.connect import open_link
 from covey.net.join_string import Connection
-from covey.net.line import BEAT_SECONDS, Line
 from covey.net.link import Link
+from covey.wire import edge
 from covey.wire.base import Message
-from covey.wire.introductions import (
-    Gone,
-    Reception,
-    Refusal,
-    Resume,
-    Resumed,
-    Welcome,
-)
+from covey.wire.introductions import Reception, Welcome
 from covey.wire.keys import Role
-from covey.wire.session import Session
-
-FIRST_PAUSE_SECONDS: Final = 0.02
-LONGEST_PAUSE_SECONDS: Final = 0.5
-
-#: A scheduler that is just starting may not have written its secret yet.
-REFUSED_SECONDS: Final = 3.0
-
-#: How long the answer to a greeting may take before another try.
-GREETING_SECONDS: Final = 5.0
+from covey.wire.line import BEAT_SECONDS, Line
 
 
 class Owner:
@@ -109,16 +77,15 @@ class Uplink:
         self._union = union
         self._role = role
         self._version = version
-        self._patience_seconds = patience_seconds
         self._loop = asyncio.get_running_loop()
+        self._edge = edge.Edge(patience_seconds, random.random)
         self.line: Line | None = None
-        #: The highest epoch that was seen.
-        self.epoch = 0
         self.closed = False
         self._link: Link | None = None
-        #: Done when the greeting of the present link was answered; ``None`` after.
-        self._greeted: asyncio.Future[None] | None = None
-        self._search: asyncio.Task[None] | None = None
+        #: Done when the first greeting was answered.
+        self._greeted: asyncio.Future[None] = self._loop.create_future()
+        self._dialing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         self._place: Connection | None = None
 
@@ -138,8 +105,7 @@ class Uplink:
         Raises:
             ClusterError: nobody answers, or we are refused.
         """
-        self._link = await self._open_link(self._find(), timeout_seconds)
-        self._greeted = self._loop.create_future()
+        self._link = await self._open_link(timeout_seconds)
 
     async def greet(self) -> None:
         """Present this edge, and wait until it was taken in.
@@ -148,20 +114,21 @@ class Uplink:
             Refused: it was not.
             Disconnected: the connection broke meanwhile.
         """
-        link, greeted = self._link, self._greeted
-        if link is None or greeted is None:
-            raise InternalError("there is no link to send a greeting over")
-        self._send_greeting(link)
-        await greeted
+        if self._link is None:
+            raise Disconnected(f"the connection to {self._where()} broke")
+        self._do(self._edge.connected(clock.monotonic()))
+        await self._greeted
         self._beat()
 
     def close(self) -> None:
         """Say what is queued, and close."""
         self.closed = True
-        if self._beat_timer is not None:
-            self._beat_timer.cancel()
-        if self._search is not None:
-            self._search.cancel()
+        self._edge.close()
+        for timer in (self._beat_timer, self._timer):
+            if timer is not None:
+                timer.cancel()
+        if self._dialing is not None:
+            self._dialing.cancel()
         if self.line is not None:
             self.line.close()
         elif self._link is not None:
@@ -174,11 +141,8 @@ class Uplink:
 
     # Links.
 
-    def _find(self) -> Connection:
-        self._place = self._owner.find()
-        return self._place
-
-    async def _open_link(self, place: Connection, timeout_seconds: float) -> Link:
+    async def _open_link(self, timeout_seconds: float) -> Link:
+        place = self._place = self._owner.find()
         return await open_link(
             place.address,
             Reception,
@@ -190,59 +154,17 @@ class Uplink:
             timeout_seconds=timeout_seconds,
         )
 
-    def _send_greeting(self, link: Link) -> None:
-        line = self.line
-        if line is not None:
-            link.send(Resume(line.session.number, line.session.received))
-        else:
-            link.send(self._owner.introduce(self.epoch))
+    def _where(self) -> str:
+        return self._place.address.shown if self._place is not None else "the scheduler"
 
     def _on_messages(self, link: Link, batch: list[Any]) -> None:
         if link is not self._link:
             return
-        if self._greeted is not None:
-            self._on_reception(link, batch[0])
+        if self._edge.phase is edge.Phase.GREETING:
+            self._do(self._edge.heard(batch[0], clock.monotonic()))
             batch = batch[1:]
         if batch and not self.closed:
             self._owner.on_messages(link, batch)
-
-    def _on_reception(
-        self, link: Link, message: Welcome | Refusal | Resumed | Gone
-    ) -> None:
-        match message:
-            case Refusal():
-                self._answered(Refused(message.reason))
-            case Gone():
-                # Should it be an old scheduler that knows of no newer one, then this
-                # tells it.
-                link.send(self._owner.introduce(self.epoch))
-            case Welcome() if message.epoch < self.epoch:
-                link.abort()
-            case Welcome():
-                old, self.line = self.line, self._new_line(message.session)
-                self.epoch = message.epoch
-                link.decode_as(self._union)
-                self.line.attach(link, 0)
-                self._answered(None)
-                self._owner.on_welcome(self.line, message, old)
-            case Resumed():
-                assert self.line is not None
-                link.decode_as(self._union)
-                self.line.attach(link, message.received)
-                self._answered(None)
-                self._owner.on_back()
-
-    def _new_line(self, session: int) -> Line:
-        return Line(Session(session), Role.SCHEDULER, lambda _, error: self._end(error))
-
-    def _answered(self, error: Exception | None) -> None:
-        greeted, self._greeted = self._greeted, None
-        if greeted is None or greeted.done():
-            return
-        if error is None:
-            greeted.set_result(None)
-        else:
-            greeted.set_exception(error)
 
     def _on_lost(self, link: Link, error: Exception | None) -> None:
         if link is not self._link:
@@ -250,82 +172,21 @@ class Uplink:
         self._link = None
         if self.line is not None:
             self.line.detach()
-        if self._greeted is not None:
-            self._answered(
-                Disconnected(
-                    f"the connection to {self._place and self._place.address.shown} broke"
-                    + (f" ({error})" if error is not None else "")
-                )
-            )
-            return  # Whoever waits for the greeting goes on from here.
-        if self.closed or self.line is None:
-            return
-        self._owner.on_away(error)
-        if self._search is None and not self.closed:
-            self._search = self._loop.create_task(self._look_for_it())
+        self._do(self._edge.lost(error, clock.monotonic()))
 
-    # Looking for it.
-
-    async def _look_for_it(self) -> None:
+    async def _dial(self) -> None:
         try:
-            await self._try_until_found()
+            link = await self._open_link(0.0)
         except CoveyError as error:
-            self._end(error)
-        finally:
-            self._search = None
-
-    async def _try_until_found(self) -> None:
-        start = clock.monotonic()
-        refused_since: float | None = None
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            # Many edges lose one scheduler at once; they shall not return at once.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            try:
-                await self._try_once()
-                if self.connected or self.closed:
-                    return
-                last: CoveyError = Disconnected("the connection broke at once")
-            except (Closed, StartFailed):
-                raise  # There is nothing to be found any more.
-            except Refused as error:
-                now = clock.monotonic()
-                refused_since = refused_since or now
-                if now - refused_since > REFUSED_SECONDS:
-                    raise
-                last = error
-            except CoveyError as error:
-                refused_since = None
-                last = error
-            if clock.monotonic() - start > self._patience_seconds:
-                raise NoScheduler(
-                    f"the scheduler was not found again within "
-                    f"{self._patience_seconds:g} s; last: {last}"
-                )
-
-    async def _try_once(self) -> None:
-        link = await self._open_link(self._find(), 0.0)
+            self._dialing = None
+            self._do(self._edge.not_found(error, clock.monotonic()))
+            return
+        self._dialing = None
         if self.closed:
             link.abort()
             return
         self._link = link
-        greeted = self._greeted = self._loop.create_future()
-        self._send_greeting(link)
-        try:
-            async with asyncio.timeout(GREETING_SECONDS):
-                await greeted
-        except TimeoutError:
-            self._greeted = None
-            self._link = None
-            link.abort()
-            raise Disconnected("the scheduler does not answer a greeting") from None
-
-    def _end(self, error: CoveyError) -> None:
-        if self.closed:
-            return
-        self.close()
-        self._owner.on_end(error)
+        self._do(self._edge.connected(clock.monotonic()))
 
     def _beat(self) -> None:
         if self.closed:
@@ -333,3 +194,91 @@ class Uplink:
         if self.line is not None:
             self.line.beat()
         self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    # What the edge orders.
+
+    def _do(self, orders: list[edge.Order]) -> None:
+        for order in orders:
+            self._EXECUTE[type(order)](self, order)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._edge.wake_at:
+            delay = max(0.0, self._edge.wake_at - clock.monotonic())
+            self._timer = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        # Timers of loops may be a little early: then this one is set again.
+        self._do(self._edge.tick(clock.monotonic()))
+
+    def _start_dialing(self, order: edge.Dial) -> None:
+        del order
+        self._dialing = self._loop.create_task(self._dial())
+
+    def _greet(self, order: edge.Greet) -> None:
+        assert self._link is not None
+        self._link.send(order.words)
+
+    def _introduce(self, order: edge.Introduce) -> None:
+        assert self._link is not None
+        self._link.send(self._owner.introduce(order.epoch))
+
+    def _hang(self, order: edge.Hang) -> None:
+        del order
+        link, self._link = self._link, None
+        if link is not None:
+            link.abort()
+
+    def _open(self, order: edge.Open) -> None:
+        session, link = self._edge.session, self._link
+        assert session is not None and link is not None
+        old = self.line
+        line = self.line = Line(
+            session,
+            Role.SCHEDULER,
+            lambda _, error: self._end(edge.End(error)),
+            self._loop.call_soon,
+        )
+        link.decode_as(self._union)
+        line.attach(link, 0)
+        if not self._greeted.done():
+            self._greeted.set_result(None)
+        self._owner.on_welcome(line, order.welcome, old)
+
+    def _go_on(self, order: edge.GoOn) -> None:
+        line, link = self.line, self._link
+        assert line is not None and link is not None
+        link.decode_as(self._union)
+        line.attach(link, order.received)
+        self._owner.on_back()
+
+    def _search(self, order: edge.Search) -> None:
+        self._owner.on_away(order.why)
+
+    def _end(self, order: edge.End) -> None:
+        if self.closed:
+            return
+        if self.line is None:
+            # Whoever waits for the first welcome goes on from here.
+            if not self._greeted.done():
+                self._greeted.set_exception(self._explained(order.why))
+            return
+        self.close()
+        self._owner.on_end(order.why)
+
+    def _explained(self, why: CoveyError) -> CoveyError:
+        if isinstance(why, Disconnected):
+            return Disconnected(f"{self._where()}: {why}")
+        return why
+
+    #: What carries out each kind of order.
+    _EXECUTE: ClassVar[dict[type, Callable[[Uplink, Any], None]]] = {
+        edge.Dial: _start_dialing,
+        edge.Greet: _greet,
+        edge.Introduce: _introduce,
+        edge.Hang: _hang,
+        edge.Open: _open,
+        edge.GoOn: _go_on,
+        edge.Search: _search,
+        edge.End: _end,
+    }

@@ -1,11 +1,6 @@
 """The scheduler's shell: listens, decodes, steps the core, sends what it says.
 
-A peer speaks over a *line*, which survives its links.  When a link breaks the peer
-is away; it is waited for, and forgotten only when its grace is over::
-
-    link lost ──► Away ──► resumed in time ──► Back
-                    │
-                    └────► grace over ───────► Left
+Who is here, and who is away and waited for, is the business of ``core.attendance``.
 """
 
 from __future__ import annotations
@@ -21,15 +16,13 @@ from covey import clock, config
 from covey.errors import CoveyError, RemoteProtocolError
 from covey.net.addresses import Address
 from covey.net.inproc import InprocLink, inproc_pair
-from covey.net.line import BEAT_SECONDS, SILENT_BEATS, Line, Silence
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
 from covey.recording import Writer
 from covey.scheduler.core import invariants
+from covey.scheduler.core.attendance import Attendance, Graces, Overtaken
 from covey.scheduler.core.machine import (
-    Away,
-    Back,
     Event,
     Joined,
     Left,
@@ -39,26 +32,22 @@ from covey.scheduler.core.machine import (
     Tick,
 )
 from covey.scheduler.sampling import Sampler
-from covey.wire.client_link import Closing, FromClient
+from covey.wire.client_link import Closing
 from covey.wire.introductions import (
     ClientIntroduction,
-    Gone,
     Introduction,
-    Refusal,
     Resume,
-    Resumed,
-    Welcome,
     WorkerIntroduction,
 )
 from covey.wire.keys import Keys, Role
+from covey.wire.line import BEAT_SECONDS, Line
 from covey.wire.session import Session
-from covey.wire.worker_link import FromWorker, Leave
+from covey.wire.worker_link import Leave
 
 #: How often those who read the event stream are told what is new.
 TELL_SECONDS: Final = 0.1
 
-#: Who may speak how: the role that was proved in the handshake decides.
-_UNION_OF: Final[dict[Role, Any]] = {Role.CLIENT: FromClient, Role.WORKER: FromWorker}
+#: How each role presents itself.
 _INTRODUCTION_OF: Final[dict[Role, type[Any]]] = {
     Role.CLIENT: ClientIntroduction,
     Role.WORKER: WorkerIntroduction,
@@ -103,16 +92,19 @@ class SchedulerServer:
             keys=keys,
         )
         self.keys = keys
+        self.attendance = Attendance(
+            self.core,
+            version=version,
+            graces=_graces,
+            new_number=lambda: secrets.randbits(63) | 1,
+            new_line=self._new_line,
+        )
         self._version = version
         self._on_closing = on_closing
         self._tell = tell
         self._check = check
-        self._lines: dict[int, Line | InprocLink] = {}
-        self._sessions: dict[int, Line] = {}
         #: How the workers are called that are here, or waited for.
         self._names: dict[int, str] = {}
-        #: For how many more beats peers that are away are waited for.
-        self._graces: dict[Line, int] = {}
         self._strangers: set[Link] = set()
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
@@ -162,7 +154,7 @@ class SchedulerServer:
         ours.on_messages = self._said_inproc
         ours.on_lost = self._on_inproc_lost
         ours.peer = self.core.next_peer()
-        self._lines[ours.peer] = ours
+        self.attendance.speakers[ours.peer] = ours
         self._step(Joined(ours.peer, introduction))
         return theirs
 
@@ -177,13 +169,14 @@ class SchedulerServer:
             self._write_down()
             self._recorder.close()
             self._recorder = None
-        for line in self._lines.values():
-            if isinstance(line, Line):
-                is_client = line.role is Role.CLIENT
-                line.send(Closing(reason) if is_client else Leave())
+        speakers = list(self.attendance.speakers.values())
+        for speaker in speakers:
+            if isinstance(speaker, Line):
+                is_client = speaker.role is Role.CLIENT
+                speaker.send(Closing(reason) if is_client else Leave())
         for listener in self._listeners:
             await listener.close()
-        for end in [*self._lines.values(), *self._strangers]:
+        for end in [*speakers, *self._strangers]:
             end.close()
 
     def _on_turned_away(self) -> None:
@@ -211,99 +204,50 @@ class SchedulerServer:
 
     def _resume(self, link: Link, message: Resume) -> None:
         """A peer takes up its session, if we know it."""
-        line = self._sessions.get(message.session)
-        if (
-            line is None
-            or line.role is not link.other_role
-            or not line.session.can_resume(message.received)
-        ):
-            if line is not None:
-                self._forget(line)
-            link.send(Gone(self.core.state.epoch))
-            return
-        old = line.detach()
-        if old is not None:
-            old.abort()
-        self._strangers.discard(link)
-        link.decode_as(_UNION_OF[line.role])
-        link.peer = line
-        link.send(Resumed(line.session.received))
-        # In a frame of its own: the peer reads the next one with another union.
-        link.flush()
-        self._graces.pop(line, None)
-        line.attach(link, message.received)
-        self._tell_of(line, "is back")
-        self._step(Back(line.peer))
+        event = self.attendance.resume(link, message)
+        if isinstance(event, Left):
+            self._leave(event)
+        elif event is not None:
+            self._strangers.discard(link)
+            self._tell_of(event.peer, "is back")
+            self._step(event)
 
     def _introduce(
         self, link: Link, hello: ClientIntroduction | WorkerIntroduction
     ) -> None:
         """Take a new peer in, or one that we have forgotten."""
-        state = self.core.state
-        if hello.epoch > state.epoch:
+        event = self.attendance.introduce(link, hello)
+        if isinstance(event, Overtaken):
             # A worker's word ends no cluster: it looks for the newer one elsewhere.
             if isinstance(hello, ClientIntroduction):
                 self._closed = True
                 self._on_closing("a newer scheduler has taken over")
-            link.close()
-            return
-        known = self.core.peer_of(hello)
-        if known is not None:
-            line = self._lines.get(known)
-            if not hello.epoch or isinstance(line, InprocLink):
-                link.send(Refusal("taken"))
-                link.close()
-                return
-            if line is not None:
-                self._retire(line)
-        self._strangers.discard(link)
-        role = link.other_role
-        assert role is not None
-        link.decode_as(_UNION_OF[role])
-        peer = self.core.peer_for(hello)
-        line = self._new_line(peer, role)
-        link.peer = line
-        workers = len(state.workers) if isinstance(hello, ClientIntroduction) else 0
-        link.send(
-            Welcome(
-                peer,
-                self.cluster,
-                state.epoch,
-                self._version,
-                workers,
-                line.session.number,
-            )
-        )
-        link.flush()
-        line.attach(link, 0)
-        self._step(Joined(peer, hello))
-        if isinstance(hello, WorkerIntroduction):
-            self._names[peer] = hello.name
-            self._tell_of(line, "is back" if hello.epoch else "joined")
+        elif event is not None:
+            self._strangers.discard(link)
+            self._step(event)
+            if isinstance(hello, WorkerIntroduction):
+                self._names[event.peer] = hello.name
+                self._tell_of(event.peer, "is back" if hello.epoch else "joined")
 
-    def _is_leaving(self, line: Line) -> bool:
+    def _is_leaving(self, peer: int) -> bool:
         """Whether it is a worker that has asked to go in good order."""
-        worker = self.core.state.workers.get(line.peer)
+        worker = self.core.state.workers.get(peer)
         return worker is not None and worker.leaving
 
-    def _tell_of(self, line: Line, what: str) -> None:
+    def _tell_of(self, peer: int, what: str) -> None:
         """Let people know what became of a worker."""
-        name = self._names.get(line.peer)
+        name = self._names.get(peer)
         if name is not None and not self._closed:
             self._tell(f"worker {name} {what}")
 
-    def _new_line(self, peer: int, role: Role) -> Line:
-        session = Session(secrets.randbits(63) | 1)
-        line = Line(session, role, self._on_failed)
-        line.peer = peer
-        self._lines[peer] = self._sessions[session.number] = line
-        return line
+    def _new_line(self, session: Session, role: Role) -> Line:
+        return Line(session, role, self._on_failed, self._loop.call_soon)
 
     def _on_failed(self, line: Line, error: CoveyError) -> None:
         """Something that *line* should say cannot be said: the peer must go."""
         line.send(Closing(f"the scheduler cannot tell it: {error}"))
         line.close()
-        self._forget(line)
+        self._leave(self.attendance.forget(line))
 
     # News.
 
@@ -320,7 +264,7 @@ class SchedulerServer:
         is_client = line.role is Role.CLIENT
         line.send(Closing(f"it refuses us: {error}") if is_client else Leave())
         line.close()
-        self._forget(line)
+        self._leave(self.attendance.forget(line))
 
     def _said_inproc(self, link: InprocLink, batch: list[Any]) -> None:
         try:
@@ -331,7 +275,7 @@ class SchedulerServer:
 
     def _on_inproc_lost(self, link: InprocLink, error: Exception | None) -> None:
         del error
-        if self._lines.pop(link.peer, None) is not None:
+        if self.attendance.speakers.pop(link.peer, None) is not None:
             self._step(Left(link.peer))
 
     # Coming and going.
@@ -344,60 +288,27 @@ class SchedulerServer:
         line: Line | None = link.peer
         if line is None or line.link is not link:
             return
-        line.detach()
-        if not self.core.knows_peer(line.peer):
-            self._tell_of(line, "left")
-            self._retire(line)  # It has said goodbye.
+        event = self.attendance.lost(line, error)
+        if event is None:
+            self._tell_of(line.peer, "left")
+            self._names.pop(line.peer, None)
             return
-        self._graces[line] = self._grace(line, error)
-        if not self._is_leaving(line):
-            self._tell_of(line, "lost its connection, and is waited for")
-        self._step(Away(line.peer))
-
-    def _grace(self, line: Line, error: Exception | None) -> int:
-        """Return for how many beats a peer is waited for."""
-        settings = config.get().scheduler
-        if line.role is Role.CLIENT:
-            return round(settings.client_grace_seconds / BEAT_SECONDS)
-        beats = round(settings.worker_grace_seconds / BEAT_SECONDS)
-        if isinstance(error, Silence | TimeoutError):
-            return max(0, beats - SILENT_BEATS)
-        return min(beats, round(CLOSED_SECONDS / BEAT_SECONDS))
+        if not self._is_leaving(line.peer):
+            self._tell_of(line.peer, "lost its connection, and is waited for")
+        self._step(event)
 
     def _beat(self) -> None:
-        """Say that we are alive; see who is not, and who was away for too long.
-
-        All is counted in beats: if this process was stopped, nobody is to blame.
-        """
+        """Say that we are alive; see who is not, and who was away for too long."""
         self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
-        for line in list(self._sessions.values()):
-            line.beat()
-        for line, beats in list(self._graces.items()):
-            if beats <= 0:
-                self._forget(line)
-                continue
-            self._graces[line] = beats - 1
-            if line.overflows:
-                # Should it come back, it is told anew all that it then wants.
-                self._sessions.pop(line.session.number, None)
-                line.abandon()
+        for line in self.attendance.beat():
+            self._leave(self.attendance.forget(line))
 
-    def _forget(self, line: Line) -> None:
+    def _leave(self, event: Left) -> None:
         """A peer is not waited for any more."""
-        self._tell_of(line, "left" if self._is_leaving(line) else "is lost")
-        self._retire(line)
-        self._step(Left(line.peer))
-
-    def _retire(self, line: Line) -> None:
-        """A session is over, whatever becomes of its peer."""
-        self._sessions.pop(line.session.number, None)
-        self._graces.pop(line, None)
-        if self._lines.get(line.peer) is line:
-            del self._lines[line.peer]
-            self._names.pop(line.peer, None)
-        old = line.detach()
-        if old is not None:
-            old.close()
+        peer = event.peer
+        self._tell_of(peer, "left" if self._is_leaving(peer) else "is lost")
+        self._names.pop(peer, None)
+        self._step(event)
 
     # The core.
 
@@ -479,8 +390,18 @@ class SchedulerServer:
         self._on_closing(f"the scheduler broke: {error!r}; please report this")
 
     def _send(self, orders: Orders) -> None:
-        lines = self._lines
+        speakers = self.attendance.speakers
         for peer, messages in orders.items():
-            line = lines.get(peer)
-            if line is not None:
-                line.send_all(messages)
+            speaker = speakers.get(peer)
+            if speaker is not None:
+                speaker.send_all(messages)
+
+
+def _graces() -> Graces:
+    """Return for how many beats peers are waited for, as it is set now."""
+    settings = config.get().scheduler
+    return Graces(
+        round(settings.client_grace_seconds / BEAT_SECONDS),
+        round(settings.worker_grace_seconds / BEAT_SECONDS),
+        round(CLOSED_SECONDS / BEAT_SECONDS),
+    )

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from covey.client.core import invariants
 from covey.client.core.ledger import Ledger
 from covey.client.core.ranges import Range, Status, Wishes
+from covey.errors import CoveyError
 from covey.ids import ClientId, TaskId, client_of, first_task_id
 from covey.payload import Pack
-from covey.sim.lines import Line, Uplink
+from covey.sim.lines import Uplink
 from covey.sim.network import Node
 from covey.sim.worker import World, ask
 from covey.wire.base import Failure, Message
@@ -30,6 +31,7 @@ from covey.wire.client_link import (
     WorkerSeen,
 )
 from covey.wire.introductions import ClientIntroduction, Welcome
+from covey.wire.line import Line
 
 
 class Client(Node):
@@ -44,7 +46,7 @@ class Client(Node):
         #: Shared tasks whose values workers keep under another id than ours.
         self.kept_as: dict[TaskId, TaskId] = {}
         #: Called when the client cannot go on.
-        self.on_end: Callable[[], None] = lambda: None
+        self.on_gone: Callable[[], None] = lambda: None
         self.line: Line | None = None
         self.uplink: Uplink | None = None
         self._ledger = Ledger()
@@ -75,17 +77,17 @@ class Client(Node):
                 for wish in self.wishes.all()
                 if client_of(wish.base) != self.number
             ]
-            line.send(self._ledger.recall(self.wishes, foreign))
+            line.send_all(self._ledger.recall(self.wishes, foreign))
         self._send_outbox()
 
-    def on_refused(self, reason: str) -> None:
+    def on_end(self, error: CoveyError) -> None:
         """The scheduler turns us away, which ends this client.
 
         That happens to one whose first welcome was lost: its number is taken by
         itself.  A user makes another client then.
         """
-        assert self.line is None, f"{self.name} was refused: {reason}"
-        self.on_end()
+        assert self.line is None, f"{self.name} gives up: {error}"
+        self.on_gone()
 
     # Sending.
 
@@ -119,7 +121,7 @@ class Client(Node):
         outbox, self._outbox = self._outbox, []
         for message in outbox:
             self._ledger.note(message)
-        self.line.send(outbox)
+        self.line.send_all(outbox)
 
     def release(self, wish: Range, lo: int, n: int) -> None:
         """Let go of some futures of a range."""

@@ -1,106 +1,37 @@
-"""Sessions over connections that break: both sides, without a loop or a clock.
+"""An edge's way to its scheduler, over the played network.
 
-The session itself (what is numbered, kept, acknowledged and sent again) is the real
-one, and so are the greetings.  This room plays what ``net`` does around it: beats,
-cutting silent links, and looking for the scheduler again.
+What to do and when is decided by the machine that real edges have (``wire.edge``),
+and what is said travels over the same lines (``wire.line``).  This room only dials
+and keeps the timers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
+from covey.errors import CoveyError, Disconnected, Refused
 from covey.sim.network import End, Network, Node
 from covey.sim.timeline import Timeline
+from covey.wire import edge
 from covey.wire.base import Message
-from covey.wire.framing import FrameReader, batches, encode_frame
-from covey.wire.introductions import (
-    Gone,
-    Reception,
-    Refusal,
-    Resume,
-    Resumed,
-    Welcome,
-)
-from covey.wire.session import Pulse, Session
+from covey.wire.introductions import Reception, Welcome
+from covey.wire.keys import Role
+from covey.wire.line import BEAT_SECONDS, Line
+from covey.wire.session import Session
 
-BEAT_SECONDS: Final = 1.0
-SILENT_BEATS: Final = 6
-GREETING_SECONDS: Final = 5.0
-FIRST_PAUSE_SECONDS: Final = 0.02
-LONGEST_PAUSE_SECONDS: Final = 0.5
+#: Who has not been taken in yet tries again after so long.
+RETRY_SECONDS: Final = 0.5
 
 
-class Line:
-    """One side of a session, over one connection after another."""
+def new_line(session: Session, role: Role) -> Line:
+    """Return a line whose messages leave at once."""
+    return Line(session, role, _never_fails, lambda flush: flush())
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.end: End | None = None
-        #: Whatever the owner wants to remember of the other side.
-        self.peer = 0
-        self._outbox: list[Message] = []
-        self._pulse = Pulse(SILENT_BEATS)
 
-    def attach(self, end: End, received: int) -> None:
-        """Go on over *end*, on whose other side so many frames have come."""
-        again = self.session.resume(received)
-        self.end = end
-        self._pulse = Pulse(SILENT_BEATS)
-        end.carry(self.session, self.flush)
-        for frame in again:
-            end.write(frame)
-        self.flush()
-
-    def detach(self) -> End | None:
-        """The connection is gone, or another one takes its place; return it."""
-        end, self.end = self.end, None
-        return end
-
-    def beat(self) -> None:
-        """Say that we are alive; cut the connection if the other side is not."""
-        end = self.end
-        if end is None:
-            return
-        if self._pulse.beat(end.bytes_received):
-            end.write(self.session.ack())
-        else:
-            end.cut(silent=True)
-
-    def send(self, messages: list[Any]) -> None:
-        """Send messages, now or when there is a connection."""
-        self._outbox += messages
-        self.flush()
-
-    def flush(self) -> None:
-        """Send what waits, as far as the window has room."""
-        outbox, self._outbox = self._outbox, []
-        done = 0
-        for batch in batches(outbox) if outbox else ():
-            if not self.session.has_room:
-                break
-            frame = encode_frame(batch)
-            self.session.push(frame)
-            if self.end is not None:
-                self.end.write(frame)
-            done += len(batch)
-        self._outbox = outbox[done:]
-
-    def unheard(self, union: Any) -> list[Any]:
-        """Return all messages that the other side may not have."""
-        reader: FrameReader[Any] = FrameReader(union)
-        messages: list[Any] = []
-        for frame in self.session.kept():
-            reader.feed(frame)
-            messages += reader.next_batch() or ()
-        return messages + self._outbox
-
-    def close(self) -> None:
-        """Close the connection; what was sent still arrives."""
-        end = self.detach()
-        if end is not None:
-            end.close()
+def _never_fails(line: Line, error: CoveyError) -> None:
+    raise AssertionError(f"{line.role} cannot be told something: {error}")
 
 
 class Place(Protocol):
@@ -126,44 +57,52 @@ class Owner(Protocol):
     def on_batch(self, batch: list[Any]) -> None:
         """The scheduler said something."""
 
-    def on_refused(self, reason: str) -> None:
-        """The scheduler turns us away."""
+    def on_end(self, error: CoveyError) -> None:
+        """The scheduler was not found again, or turns us away."""
 
 
 class Uplink:
-    """The way of an edge to its scheduler: found again whenever it was lost."""
+    """The way of an edge to its scheduler."""
 
     def __init__(
         self,
         owner: Owner,
         union: Any,
+        role: Role,
         place: Place,
         network: Network,
         timeline: Timeline,
         rng: Random,
+        patience_seconds: float,
     ) -> None:
         self._owner = owner
         self._union = union
+        self._role = role
         self._place = place
         self._network = network
         self._timeline = timeline
         self._rng = rng
+        self._patience_seconds = patience_seconds
+        self._edge = edge.Edge(patience_seconds, rng.random)
         self.line: Line | None = None
-        self.epoch = 0
         self.closed = False
         self._end: End | None = None
-        self._greeted = True
-        self._pause = FIRST_PAUSE_SECONDS
-        self._tries = 0
+        self._timer = 0
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch that was seen."""
+        return self._edge.epoch
 
     def start(self) -> None:
         """Look for the scheduler for the first time."""
-        self._try()
+        self._connect()
         self._later(BEAT_SECONDS, self._beat)
 
     def close(self) -> None:
         """Say what is queued, and close."""
         self.closed = True
+        self._edge.close()
         if self.line is not None:
             self.line.close()
         elif self._end is not None:
@@ -178,40 +117,35 @@ class Uplink:
                 self.line.beat()
             self._later(BEAT_SECONDS, self._beat)
 
-    # Connecting.
+    # Connections.
 
-    def _try_again(self) -> None:
-        pause = self._pause * (0.5 + 0.5 * self._rng.random())
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-        self._later(pause, self._try)
-
-    def _try(self) -> None:
-        if self.closed or self._end is not None:
+    def _connect(self) -> None:
+        """Who has not been taken in yet tries for as long as it takes."""
+        if self.closed:
             return
+        if self._dial():
+            self._do(self._edge.connected(self._timeline.now))
+        else:
+            self._later(RETRY_SECONDS * self._rng.random(), self._connect)
+
+    def _dial(self) -> bool:
         door = self._place.door()
         if door is None:
-            self._try_again()
-            return
-        end = self._end = End(self._owner.node, Reception, self._on_batch, self._lost)
+            return False
+        end = End(self._owner.node, Reception, self._on_batch, self._lost)
+        door.other_role, end.other_role = self._role, Role.SCHEDULER
         self._network.connect(end, door)
-        self._greeted = False
-        self._tries += 1
-        self._greet(end)
-        self._later(GREETING_SECONDS, self._give_up, self._tries)
+        self._end = end
+        return True
 
-    def _greet(self, end: End) -> None:
-        line = self.line
-        if line is not None:
-            end.send([Resume(line.session.number, line.session.received)])
-        else:
-            end.send([self._owner.introduce(self.epoch)])
-
-    def _give_up(self, number: int) -> None:
-        """The greeting was not answered: try anew."""
-        if number == self._tries and not self._greeted and self._end is not None:
-            end, self._end = self._end, None
-            end.cut()
-            self._try_again()
+    def _on_batch(self, end: End, batch: list[Any]) -> None:
+        if end is not self._end or self.closed:
+            return
+        if self._edge.phase is edge.Phase.GREETING:
+            self._do(self._edge.heard(batch[0], self._timeline.now))
+            batch = batch[1:]
+        if batch and not self.closed:
+            self._owner.on_batch(batch)
 
     def _lost(self, end: End) -> None:
         if end is not self._end:
@@ -219,42 +153,79 @@ class Uplink:
         self._end = None
         if self.line is not None:
             self.line.detach()
-        if not self.closed:
-            self._try_again()
+        self._do(self._edge.lost(end.why, self._timeline.now))
 
-    def _on_batch(self, end: End, batch: list[Any]) -> None:
-        if end is not self._end or self.closed:
+    # What the edge orders.
+
+    def _do(self, orders: list[edge.Order]) -> None:
+        for order in orders:
+            self._EXECUTE[type(order)](self, order)
+        self._timer += 1
+        if self._edge.wake_at:
+            at = self._edge.wake_at
+            self._timeline.at(at, self._owner.node.run, self._tick, self._timer)
+
+    def _tick(self, timer: int) -> None:
+        if timer == self._timer:
+            self._do(self._edge.tick(self._timeline.now))
+
+    def _try(self, order: edge.Dial) -> None:
+        del order
+        now = self._timeline.now
+        if self._dial():
+            self._do(self._edge.connected(now))
+        else:
+            self._do(self._edge.not_found(Disconnected("nobody is there"), now))
+
+    def _greet(self, order: edge.Greet) -> None:
+        assert self._end is not None
+        self._end.send(order.words)
+
+    def _introduce(self, order: edge.Introduce) -> None:
+        assert self._end is not None
+        self._end.send(self._owner.introduce(order.epoch))
+
+    def _hang(self, order: edge.Hang) -> None:
+        del order
+        end, self._end = self._end, None
+        if end is not None:
+            end.abort()
+
+    def _open(self, order: edge.Open) -> None:
+        session, end = self._edge.session, self._end
+        assert session is not None and end is not None
+        old = self.line
+        line = self.line = new_line(session, Role.SCHEDULER)
+        end.decode_as(self._union)
+        line.attach(end, 0)
+        self._owner.on_welcome(line, order.welcome, old)
+
+    def _go_on(self, order: edge.GoOn) -> None:
+        line, end = self.line, self._end
+        assert line is not None and end is not None
+        end.decode_as(self._union)
+        line.attach(end, order.received)
+
+    def _search(self, order: edge.Search) -> None:
+        """Nobody is told: the edge goes on with what it has."""
+
+    def _give_up(self, order: edge.End) -> None:
+        if self.line is None and not isinstance(order.why, Refused):
+            # Its user, or what watches over it, starts it once more.
+            self._edge = edge.Edge(self._patience_seconds, self._rng.random)
+            self._later(RETRY_SECONDS * self._rng.random(), self._connect)
             return
-        if not self._greeted:
-            self._on_reception(end, batch[0])
-            batch = batch[1:]
-        if batch and not self.closed:
-            self._owner.on_batch(batch)
+        self.close()
+        self._owner.on_end(order.why)
 
-    def _on_reception(
-        self, end: End, message: Welcome | Refusal | Resumed | Gone
-    ) -> None:
-        match message:
-            case Refusal():
-                self._greeted = True
-                self._owner.on_refused(message.reason)
-            case Gone():
-                end.send([self._owner.introduce(self.epoch)])
-            case Welcome() if message.epoch < self.epoch:
-                end.cut()
-            case Welcome():
-                self._open()
-                old, self.line = self.line, Line(Session(message.session))
-                self.epoch = message.epoch
-                end.reader.decode_as(self._union)
-                self.line.attach(end, 0)
-                self._owner.on_welcome(self.line, message, old)
-            case Resumed():
-                assert self.line is not None
-                self._open()
-                end.reader.decode_as(self._union)
-                self.line.attach(end, message.received)
-
-    def _open(self) -> None:
-        self._greeted = True
-        self._pause = FIRST_PAUSE_SECONDS
+    #: What carries out each kind of order.
+    _EXECUTE: ClassVar[dict[type, Callable[[Uplink, Any], None]]] = {
+        edge.Dial: _try,
+        edge.Greet: _greet,
+        edge.Introduce: _introduce,
+        edge.Hang: _hang,
+        edge.Open: _open,
+        edge.GoOn: _go_on,
+        edge.Search: _search,
+        edge.End: _give_up,
+    }

@@ -17,7 +17,8 @@ from random import Random
 from typing import Any, Final
 
 from covey.sim.timeline import Timeline, Trace
-from covey.wire.framing import FrameReader, batches, encode_frame
+from covey.wire.framing import FrameReader, encode_frame
+from covey.wire.keys import Role
 from covey.wire.session import Session
 
 #: A connection over which nothing has been acknowledged for so long breaks.
@@ -104,22 +105,29 @@ class End:
         self.on_batch = on_batch
         self.on_lost = on_lost
         self.lost = False
-        #: Whether it was cut because nothing came any more.
-        self.silent = False
+        #: Why it ended, if it did not just break or close.
+        self.why: Exception | None = None
         #: Whether we have cut it ourselves, and read no more.
         self.deaf = False
         self.bytes_received = 0
         #: Whatever the owner wants to remember of the other side.
         self.peer: Any = None
+        self.other_role: Role | None = None
         self._session: Session | None = None
         self._on_ack: Callable[[], None] = lambda: None
         #: The way out.
         self.way: _Way | None = None
 
-    def send(self, messages: list[Any]) -> None:
-        """Send a batch; it is lost if the connection is."""
-        for batch in batches(messages):
-            self.write(encode_frame(batch))
+    def send(self, message: Any) -> None:
+        """Send a message that belongs to no session; it is lost if the connection is."""
+        self.write(encode_frame([message]))
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def decode_as(self, union: Any) -> None:
+        """From now on only messages of *union* are allowed to come in."""
+        self.reader.decode_as(union)
 
     def write(self, frame: bytes) -> None:
         """Send the bytes of a frame."""
@@ -154,10 +162,14 @@ class End:
                 return
             self.on_batch(self, batch)
 
-    def cut(self, *, silent: bool = False) -> None:
-        """End the connection at once, and hear of it like of any other loss."""
+    def fail(self, error: Exception) -> None:
+        """End the connection at once, for a reason, and hear of it as of any loss."""
+        self.why = error
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once, and hear of it as of any loss."""
         if self.way is not None and not self.lost:
-            self.silent = silent
             self.deaf = True
             self.way.connection.network.break_(self.way.connection)
 
@@ -312,7 +324,7 @@ class Network:
         for connection in list(self.connections):
             if connection.joins(source, target):
                 for end in connection.ends:
-                    end.silent = True
+                    end.why = TimeoutError("nothing was acknowledged")
                 self.break_(connection)
         self._settle_waiting((source, target), healed=False)
 

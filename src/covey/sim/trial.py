@@ -154,7 +154,7 @@ class _Upstream:
         self._trial = trial
         self._peer = peer
 
-    def send(self, messages: list[Any]) -> None:
+    def send_all(self, messages: list[Any]) -> None:
         """Send messages."""
         trial = self._trial
         trial.timeline.after(trial.latency, trial.step, Said(self._peer, messages))

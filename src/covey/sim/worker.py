@@ -6,14 +6,16 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, ClassVar, Final, Protocol
 
+from covey.errors import CoveyError
 from covey.ids import TaskId
 from covey.payload import Pack
-from covey.sim.lines import Line, Uplink
+from covey.sim.lines import Uplink
 from covey.sim.network import Network, Node
 from covey.sim.runners import Batch, Inputs, Runner, Work
 from covey.sim.timeline import Timeline
 from covey.wire.base import Extent, Message
 from covey.wire.introductions import Welcome, WorkerIntroduction
+from covey.wire.line import Line
 from covey.wire.worker_link import (
     FromWorker,
     Holds,
@@ -47,7 +49,7 @@ class World(Protocol):
 class Upstream(Protocol):
     """The link to the scheduler."""
 
-    def send(self, messages: list[Any]) -> None:
+    def send_all(self, messages: list[Any]) -> None:
         """Send messages."""
 
 
@@ -142,15 +144,15 @@ class Worker(Node):
         messages += reporting.afterwards(self.core.state, failures)
         if self._leaving:
             messages.append(Leaving())
-        line.send(messages)
+        line.send_all(messages)
 
     def on_batch(self, batch: list[Any]) -> None:
         """The scheduler said something."""
         self.hear_scheduler(batch)
 
-    def on_refused(self, reason: str) -> None:
-        """The scheduler turns us away."""
-        raise AssertionError(f"{self.name} was refused: {reason}")
+    def on_end(self, error: CoveyError) -> None:
+        """The scheduler was not found again, or turns us away."""
+        raise AssertionError(f"{self.name} gives up: {error}")
 
     # The core.
 
@@ -210,7 +212,7 @@ class Worker(Node):
         if self._outbox:
             outbox, self._outbox = self._outbox, []
             if self.upstream is not None:
-                self.upstream.send(outbox)
+                self.upstream.send_all(outbox)
 
     def _tell(self, order: orders.Tell) -> None:
         self._outbox.append(order.message)

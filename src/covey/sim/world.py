@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import invariants
+from covey.settings import ClientSettings, WorkerSettings
 from covey.sim.client import Client
 from covey.sim.faults import DO
 from covey.sim.lines import Owner, Uplink
@@ -25,6 +26,7 @@ from covey.sim.timeline import Timeline, Trace
 from covey.sim.users import User
 from covey.sim.worker import Worker
 from covey.wire.client_link import ToClient
+from covey.wire.keys import Role
 from covey.wire.worker_link import ToWorker
 
 #: After everything has healed, all must have ended within this time ...
@@ -101,10 +103,13 @@ class World:
         )
         self.workers[name] = worker
         worker.on_quit = self._let_go
-        worker.uplink = self._uplink(worker, ToWorker)
+        patience = WorkerSettings().reconnect_seconds
+        worker.uplink = self._uplink(worker, ToWorker, Role.WORKER, patience)
 
-    def _uplink(self, owner: Owner, union: Any) -> Uplink:
-        uplink = Uplink(owner, union, self, self.network, self.timeline, self.rng)
+    def _uplink(self, owner: Owner, union: Any, role: Role, patience: float) -> Uplink:
+        uplink = Uplink(
+            owner, union, role, self, self.network, self.timeline, self.rng, patience
+        )
         uplink.start()
         return uplink
 
@@ -174,8 +179,9 @@ class World:
         client = Client(self, number, f"client{self._last_client}")
         user = User(self, client, self.plan, self.oracle, lambda: self.users)
         self.users.append(user)
-        client.on_end = lambda: self.lose_client(user)
-        client.uplink = self._uplink(client, ToClient)
+        client.on_gone = lambda: self.lose_client(user)
+        patience = ClientSettings().reconnect_seconds
+        client.uplink = self._uplink(client, ToClient, Role.CLIENT, patience)
         return user
 
     def lose_client(self, user: User) -> None:

@@ -7,16 +7,17 @@ is sent waits; when the next one stands, all goes on where it was::
 
 The two ends take turns with ``beat``, once a second: it tells the other side what
 has come, and finds out whether the other side is still alive.
+
+There is no socket in here, no loop and no clock: the owner says what a link is, and
+how something is done at the end of a turn.  The simulator drives the same lines.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from covey.errors import CoveyError
-from covey.net.link import Link
 from covey.wire.base import Message
 from covey.wire.framing import FrameReader, batches, encode_frame
 from covey.wire.keys import Role
@@ -33,21 +34,49 @@ class Silence(CoveyError, ConnectionError):
     """Nothing has come from the peer for so long that the link was cut."""
 
 
+class Link(Protocol):
+    """A connection, as far as a line has to do with it."""
+
+    #: All that ever came on it.
+    bytes_received: int
+
+    def carry(self, session: Session, on_ack: Callable[[], None]) -> None:
+        """From now on all frames are those of *session*; *on_ack*: some have come."""
+
+    def write(self, frame: bytes) -> None:
+        """Send one encoded frame at once."""
+
+    def fail(self, error: Exception) -> None:
+        """End it at once, for this reason."""
+
+    def close(self) -> None:
+        """Send what is queued, then end it."""
+
+    def abort(self) -> None:
+        """End it at once."""
+
+
 class Line:
-    """One side of a session, over one link after another."""
+    """One side of a session, over one link after another.
+
+    Args:
+        session: what is numbered, kept and sent again.
+        role: what the other side is.
+        on_failed: called when something was to be sent that cannot be said at all.
+        soon: has something done at the end of this turn.
+    """
 
     def __init__(
         self,
         session: Session,
         role: Role,
         on_failed: Callable[[Line, CoveyError], None],
+        soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self.session = session
-        #: What the other side is.
         self.role = role
-        #: Called when something was to be sent that cannot be said at all.
         self._on_failed = on_failed
-        self._loop = asyncio.get_running_loop()
+        self._soon = soon
         self._outbox: list[Message] = []
         self._flush_is_due = False
         self._abandoned = False
@@ -59,8 +88,7 @@ class Line:
     @property
     def connected(self) -> bool:
         """Whether there is a link at the moment."""
-        link: Link | None = self.link
-        return link is not None
+        return self.link is not None
 
     # Lives.
 
@@ -101,14 +129,14 @@ class Line:
         self._outbox.append(message)
         if not self._flush_is_due:
             self._flush_is_due = True
-            self._loop.call_soon(self.flush)
+            self._soon(self.flush)
 
     def send_all(self, messages: list[Message]) -> None:
         """Queue several messages."""
         self._outbox += messages
         if not self._flush_is_due:
             self._flush_is_due = True
-            self._loop.call_soon(self.flush)
+            self._soon(self.flush)
 
     def flush(self) -> None:
         """Send what is queued, as far as the window has room.
