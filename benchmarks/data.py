@@ -255,7 +255,7 @@ def worker_to_worker(n: int) -> float:
     address = server.stdout.readline().strip()
 
     async def ask() -> float:
-        storage = Storage(4 * n)
+        storage = Storage(8 * n)  # so that a segment is kept warm
         asker = Asker(keys, "1", "benchmark", memory=storage)
         times = []
         for _ in range(ROUNDS):

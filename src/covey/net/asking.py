@@ -380,7 +380,7 @@ class _Arrival:
         except (OSError, OverflowError) as error:
             self._refuse(error)
 
-    def take(self, data: bytes | bytearray) -> None:
+    def take(self, data: Buffer) -> None:
         at = self._nbytes - self._left
         self._left -= len(data)
         segment = self._segment

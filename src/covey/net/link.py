@@ -1,8 +1,9 @@
 """A link: messages to and from one peer over one connection.
 
 An ``asyncio`` protocol without streams.  What is sent within one turn of the
-event loop leaves in one write (corked, never delayed by a timer).  The
-handshake comes first; until it is over, nothing is decoded.
+event loop leaves in one write (corked, never delayed by a timer).  What comes is read
+into one buffer that all links of a thread share, and goes from there to where it
+belongs.  The handshake comes first; until it is over, nothing is decoded.
 
 Raw bytes may follow a message.  They leave in pieces, as fast as the kernel takes
 them; messages that are sent meanwhile wait, so that they never get in between::
@@ -27,6 +28,7 @@ from typing import Any, Final, Protocol, cast
 
 from covey.errors import CoveyError, Disconnected, RemoteProtocolError
 from covey.net.sockets import notice_silence, shown_certificate
+from covey.payload import Buffer
 from covey.wire.base import Message
 from covey.wire.framing import FrameReader, batches, encode_frame
 from covey.wire.handshake import CallerHandshake, ListenerHandshake
@@ -42,12 +44,16 @@ PARTING_SECONDS: Final = 1.0
 #: Raw bytes are written in pieces of this size, so that other traffic gets a turn.
 PIECE_BYTES: Final = 4 << 20
 
+#: What has come is taken over in parts of at most this size: they stay in the cache of
+#: the processor on their way to a segment.
+READ_BYTES: Final = 256 << 10
+
 
 class RawSink(Protocol):
     """What takes the raw bytes behind a message."""
 
-    def take(self, data: bytes | bytearray) -> None:
-        """Take the next bytes."""
+    def take(self, data: Buffer) -> None:
+        """Take the next bytes, at once: what they lie in is used again."""
 
     def give_up(self) -> None:
         """The connection ended before all bytes had come."""
@@ -80,7 +86,7 @@ class _Bulk:
         return piece
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One connection to one peer."""
 
     def __init__(
@@ -298,12 +304,18 @@ class Link(asyncio.Protocol):
                 self._problem = error
                 self.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go; they are taken from there at once."""
+        del sizehint
+        return _here.arriving
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
-        self.bytes_received += len(data)
+        self.bytes_received += nbytes
+        data: Buffer = _here.arriving[:nbytes]
         try:
             if self._handshake is not None:
-                left = self._shake_hands(data)
+                left = self._shake_hands(bytes(data))
                 if left is None:
                     return
                 data = left
@@ -312,7 +324,7 @@ class Link(asyncio.Protocol):
             self._problem = error
             self.abort()
 
-    def _receive(self, data: bytes | bytearray) -> None:
+    def _receive(self, data: Buffer) -> None:
         reader = self._reader
         if self._raw_left:
             data = self._feed_raw(data)
@@ -338,7 +350,7 @@ class Link(asyncio.Protocol):
                 if self._raw_left:
                     return
 
-    def _feed_raw(self, data: bytes | bytearray) -> bytes | bytearray:
+    def _feed_raw(self, data: Buffer) -> Buffer:
         assert self._raw_sink is not None
         part, rest = data[: self._raw_left], data[self._raw_left :]
         self._raw_left -= len(part)
@@ -424,10 +436,13 @@ class Link(asyncio.Protocol):
 
 
 class _Here(threading.local):
-    """The links of this thread that were closed, each until it has ended."""
+    """What the links of one thread share."""
 
     def __init__(self) -> None:
+        #: Links that were closed, each until it has ended.
         self.parting: dict[Link, asyncio.Future[None]] = {}
+        #: What has come on the link whose turn it is.
+        self.arriving = memoryview(bytearray(READ_BYTES))
 
 
 _here: Final = _Here()
