@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import tempfile
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.errors import ClusterError, Disconnected
+from covey.ids import first_task_id
 from covey.net import asking
 from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
@@ -389,6 +391,114 @@ def test_many_small_values_come_in_few_frames(run):
             assert found == expected
             # Frames of about half a megabyte each, and one for what is larger.
             assert len(loot.packs) < sum(map(len, values)) / 400_000 + 5
+
+    run(story())
+
+
+@contextlib.asynccontextmanager
+async def asker_of(number=7):
+    """Yield an asker that speaks for a client, and the id of its first task."""
+    asker = Asker(KEYS, "1", "client", number)
+    try:
+        yield asker, first_task_id(number)
+    finally:
+        asker.close()
+
+
+def bundles_of(loot):
+    return [base for base, pack in loot.packs if isinstance(pack.data, memoryview)]
+
+
+def test_many_small_values_are_lent_together_to_a_client_of_this_machine(run):
+    values = [bytes([n % 251]) * 10_000 for n in range(4000)]
+
+    async def story():
+        async with keeper() as kept, asker_of() as (asker, base):
+            storage, addresses, _ = kept
+            for at in range(0, 4000, 500):
+                storage.put(base + at, small(*values[at : at + 500]))
+            loot = await asker.get(addresses, ((base, 4001),), host_identity())
+            assert loot.lacking == ((base + 4000, 1),)
+            assert len(bundles_of(loot)) == len(loot.packs) == 8
+            # The values themselves went past the connection.
+            assert asker.bytes_received < 100_000
+            found = {}
+            for first, pack in loot.packs:
+                found |= {first + at: bytes(v) for at, v in enumerate(pack)}
+            assert found == dict(enumerate(values, base))
+            # What is being read counts as memory, and is free again afterwards.
+            assert storage.lent_bytes + storage.pool.lingering_bytes > 40_000_000
+            del loot, pack
+            while storage.lent_bytes:  # noqa: ASYNC110  (a link tells nobody)
+                await asyncio.sleep(0)
+            storage.sweep()
+            assert storage.pool.lingering_bytes == 0
+
+    run(story())
+
+
+@pytest.mark.parametrize("why", ["few", "elsewhere", "a worker", "no memory"])
+def test_small_values_come_in_messages_where_they_cannot_be_lent(run, why, monkeypatch):
+    count = 50 if why == "few" else 500
+    values = [bytes([n % 251]) * 10_000 for n in range(count)]
+    number = 0 if why == "a worker" else 7
+    host = ELSEWHERE if why == "elsewhere" else host_identity()
+
+    async def story():
+        async with keeper() as kept, asker_of(number) as (asker, base):
+            storage, addresses, _ = kept
+            storage.put(base, small(*values))
+            if why == "no memory":
+                storage.limit_bytes = 10_000_000
+            loot = await asker.get(addresses, ((base, count),), host)
+            assert not bundles_of(loot)
+            found = [bytes(v) for _, pack in loot.packs for v in pack]
+            assert found == values
+            assert storage.lent_bytes == 0
+
+    run(story())
+
+
+def test_a_bundle_that_is_never_opened_comes_back_with_the_end_of_the_link(
+    run, monkeypatch
+):
+    monkeypatch.setattr(asking, "_unwrap", lambda *_: None)
+
+    async def story():
+        async with keeper() as kept, asker_of() as (asker, base):
+            storage, addresses, _ = kept
+            storage.put(base, small(*[bytes(10_000)] * 500))
+            await asker.get(addresses, ((base, 500),), host_identity())
+            assert storage.lent_bytes > 5_000_000
+            asker.close()
+            while storage.lent_bytes:  # noqa: ASYNC110  (a link tells nobody)
+                await asyncio.sleep(0)
+            assert storage.pool.lingering_bytes == 0
+
+    run(story())
+
+
+def test_whoever_stops_waiting_for_a_thread_that_writes_frees_nothing_under_it(run):
+    async def story():
+        storage = Storage(1 << 30)
+        began, go_on = threading.Event(), threading.Event()
+
+        class Slow(Segment):
+            def write_frames(self, frames):
+                began.set()
+                go_on.wait(PATIENCE_SECONDS)
+                super().write_frames(frames)
+
+        storage._warm = Slow.create
+        work = asyncio.ensure_future(storage.write_new(1 << 20, big(1, 0)))
+        await asyncio.to_thread(began.wait, PATIENCE_SECONDS)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert storage.lent_bytes == 1 << 20
+        go_on.set()
+        await storage.close()
+        assert storage.lent_bytes == 0
 
     run(story())
 

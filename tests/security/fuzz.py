@@ -132,6 +132,7 @@ def asker_frames():
         [data_link.Get(2, ((BASE, 1 << 30),))],
         [data_link.Borrow(3, 1000), data_link.PutSegment(4, BASE + 50, 3, 1000)],
         [data_link.Borrow(5, 1000), data_link.GiveBack(5)],
+        [data_link.Unwrapped(1)],
         [data_link.PutLarge(6, BASE + 60, 1000)],
     ]
     return [encode_frame(batch) for batch in say]

@@ -4,7 +4,8 @@ Clients and workers use it alike.  There is one connection per keeper; requests
 on it are answered one after the other::
 
     Get(extents)      ─────►
-                      ◄─────  Values | Lent | Raw + bytes ... GetDone
+                      ◄─────  Values | Lent | Raw + bytes | Bundle ... GetDone
+    Unwrapped         ─────►                                  same host
     PutLarge + bytes  ─────►
                       ◄─────  Taken
     Borrow            ─────►                                  same host
@@ -29,12 +30,13 @@ from covey.ids import TaskId
 from covey.net.addresses import Address, host_identity, parse_address
 from covey.net.connect import open_link
 from covey.net.link import Link, disconnected
-from covey.payload import Buffer, Pack, layout_parts
-from covey.store.segments import Segment, fill, new_stamp, payload_size
+from covey.payload import Buffer, Pack, layout_parts, read_layout
+from covey.store.segments import Segment, fill, new_stamp, open_segment, payload_size
 from covey.wire.base import Extent
 from covey.wire.data_link import (
     Borrow,
     Borrowed,
+    Bundle,
     FromKeeper,
     Get,
     GetDone,
@@ -44,6 +46,7 @@ from covey.wire.data_link import (
     PutSegment,
     Raw,
     Taken,
+    Unwrapped,
     Values,
 )
 from covey.wire.introductions import AskerIntroduction
@@ -328,6 +331,8 @@ def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) 
         elif isinstance(message, Values):
             pack = Pack.from_wire(message.sizes, message.data)
             request.loot.packs.append((message.base, pack))
+        elif isinstance(message, Bundle):
+            _unwrap(link, message, request)
         elif isinstance(message, Lent):
             request.loot.lent.append((message.task, message.place, message.nbytes))
         elif isinstance(message, GetDone):
@@ -341,6 +346,22 @@ def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) 
         elif isinstance(message, Borrowed):
             del keeper.requests[message.request]
             request.settle(message)
+
+
+def _unwrap(link: Link, message: Bundle, request: _Request) -> None:
+    """Map a bundle: its values are views, and keep it mapped while they are used."""
+    try:
+        frames = read_layout(open_segment(message.place, message.nbytes).view)
+    except OSError as error:
+        request.fail(ClusterError(f"small values could not be mapped: {error}"))
+        return
+    except ValueError as error:
+        raise RemoteProtocolError(f"a bundle is none: {error}") from error
+    link.send(Unwrapped(message.bundle))
+    if len(frames) != len(message.stretches):
+        raise RemoteProtocolError("a bundle does not hold what it was said to hold")
+    for frame, (base, sizes) in zip(frames, message.stretches, strict=True):
+        request.loot.packs.append((base, Pack.from_wire(sizes, frame)))
 
 
 def _receive_raw(

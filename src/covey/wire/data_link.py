@@ -1,6 +1,7 @@
 """What is said on the data plane: who asks a worker for values, and who brings some.
 
-The asking side is a client or another worker.  Small values come in packs.
+The asking side is a client or another worker.  Small values come in packs; many of
+them are lent to a client on the same host together, as a bundle in one segment.
 A large value is either lent, as the place of a memory segment that the asker
 maps, when both are on one host; or sent, as a head message followed by that
 many raw bytes on the same connection.  Who brings one on the same host borrows a
@@ -60,6 +61,12 @@ class GiveBack(Message, frozen=True, tag=84):
     loan: Id
 
 
+class Unwrapped(Message, frozen=True, tag=85):
+    """The segment of a bundle is mapped, and need not be lent any more."""
+
+    bundle: Id
+
+
 class Values(Message, frozen=True, tag=90):
     """Small values, as a pack."""
 
@@ -68,6 +75,20 @@ class Values(Message, frozen=True, tag=90):
     n: Count
     sizes: bytes
     data: bytes
+
+
+class Bundle(Message, frozen=True, tag=96):
+    """Many small values, lent for a moment as one payload at this place.
+
+    Its frames are packs; ``stretches`` tells, frame by frame, the first task and the
+    sizes of the values.  Answered by ``Unwrapped``.
+    """
+
+    request: Id
+    bundle: Id
+    place: str
+    nbytes: Id
+    stretches: tuple[tuple[Id, bytes], ...]
 
 
 class Lent(Message, frozen=True, tag=91):
@@ -113,5 +134,5 @@ class Borrowed(Message, frozen=True, tag=95):
     problem: str = ""
 
 
-FromAsker: TypeAlias = Get | PutLarge | PutSegment | Borrow | GiveBack
-FromKeeper: TypeAlias = Values | Lent | Raw | GetDone | Taken | Borrowed
+FromAsker: TypeAlias = Get | PutLarge | PutSegment | Borrow | GiveBack | Unwrapped
+FromKeeper: TypeAlias = Values | Bundle | Lent | Raw | GetDone | Taken | Borrowed

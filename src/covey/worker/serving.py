@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from covey.errors import Disconnected, RemoteProtocolError
@@ -31,11 +31,13 @@ from covey.wire.data_link import (
     PutSegment,
     Raw,
     Taken,
+    Unwrapped,
     Values,
 )
 from covey.wire.framing import BATCH_BYTES
 from covey.wire.introductions import AskerIntroduction
 from covey.wire.keys import Keys, Role
+from covey.worker.bundles import BUNDLE_BYTES, Bundles
 from covey.worker.storage import Storage
 
 #: Who brings a value tells the scheduler right afterwards, or, if that has to be found
@@ -102,6 +104,7 @@ class DataServer:
         self._brought: dict[Link, _Brought] = {}
         #: Segments that clients write into, by the number of their request.
         self._loans: dict[Link, dict[int, Segment]] = {}
+        self._bundles = Bundles(storage)
         self._closed = False
         self.bytes_sent = 0
         #: Links whose peer broke the rules, and callers who never got in.
@@ -178,6 +181,7 @@ class DataServer:
         for segment in self._loans.pop(link, {}).values():
             # Whoever borrowed it may be writing still: it lingers until then.
             self._storage.take_back(segment)
+        self._bundles.lost(link)
         task = self._tasks.pop(link, None)
         if task is not None:
             task.cancel()
@@ -197,6 +201,8 @@ class DataServer:
                 link.send(self._take_over(link, message))
             elif isinstance(message, GiveBack):
                 self._storage.take_back(self._loan(link, message.loan))
+            elif isinstance(message, Unwrapped):
+                self._bundles.unwrapped(link, message.bundle)
             elif link in self._serving:
                 self._check_tokens(link, message)
                 self._serving[link].put_nowait(message)
@@ -293,6 +299,8 @@ class DataServer:
         lacking: list[Extent] = []
         todo = deque(message.extents)
         left = message.budget or 1 << 62
+        # Workers keep what they get: their values come as they are to stay.
+        small = _Small(bundled=message.same_host and bool(link.other_number))
         while todo and left > 0:
             base, n = todo.popleft()
             # Looked up anew each time: it may change while something is sent.
@@ -305,10 +313,13 @@ class DataServer:
                 lacking.append((base, start - base))
             if start + count < base + n:
                 todo.appendleft((start + count, base + n - start - count))
-            if stretch.segment is None:
-                await self._send_small(link, message.request, start, count, stretch)
-            else:
+            if stretch.segment is not None:
                 left -= await self._send_segment(link, message, start, stretch.segment)
+                continue
+            small.add(start, _view(stretch, start, count))
+            if small.is_full:
+                await self._send_small(link, message.request, small)
+        await self._send_small(link, message.request, small)
         return GetDone(message.request, tuple(lacking), tuple(todo))
 
     async def _send_segment(
@@ -336,23 +347,61 @@ class DataServer:
         head = Raw(request, task, segment.size)
         await link.send_bulk(head, segment.map().view)
 
-    async def _send_small(
-        self, link: Link, request: int, start: int, count: int, stretch: Stretch
-    ) -> None:
-        """Send a stretch of small values in frames of a moderate size."""
-        assert stretch.pack is not None
-        # A view, so that looking for the next cut copies nothing.
-        pack = Pack(stretch.pack.sizes, memoryview(stretch.pack.data))
-        ends = pack.ends()
-        at = stretch.at + start - stretch.base
-        end = at + count
-        while at < end:
-            limit = (ends[at - 1] if at else 0) + BATCH_BYTES
-            stop = max(at + 1, bisect_right(ends, limit, at, end))
-            part = pack.cut(at, stop)
-            n = stop - at
-            self.bytes_sent += part.nbytes
-            link.send(Values(request, start, n, part.sizes_bytes(), bytes(part.data)))
-            start += n
-            at = stop
-            await link.drain()
+    async def _send_small(self, link: Link, request: int, small: _Small) -> None:
+        """Send the small values that were found, in one way or the other."""
+        parts, small.parts = small.parts, []
+        self.bytes_sent += sum(pack.nbytes for _, pack in parts)
+        if small.bundled:
+            bundle = await self._bundles.wrap(link, request, parts)
+            if bundle is not None:
+                link.send(bundle)
+                return
+        for base, pack in parts:
+            for start, part in _cut(base, pack):
+                data = bytes(part.data)
+                link.send(Values(request, start, len(part), part.sizes_bytes(), data))
+                await link.drain()
+
+
+class _Small:
+    """Small values that were found, and are to be sent.
+
+    Attributes:
+        parts: ``(base, pack)``.
+        bundled: they may be lent together.
+    """
+
+    __slots__ = ("bundled", "parts")
+
+    def __init__(self, *, bundled: bool) -> None:
+        self.parts: list[tuple[TaskId, Pack]] = []
+        self.bundled = bundled
+
+    def add(self, base: TaskId, pack: Pack) -> None:
+        """Some more were found."""
+        self.parts.append((base, pack))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be gathered."""
+        nbytes = sum(pack.nbytes for _, pack in self.parts)
+        return not self.bundled or nbytes >= BUNDLE_BYTES
+
+
+def _view(stretch: Stretch, base: TaskId, n: int) -> Pack:
+    """Return some values of a stretch without copying them."""
+    assert stretch.pack is not None
+    at = stretch.at + base - stretch.base
+    whole = Pack(stretch.pack.sizes, memoryview(stretch.pack.data))
+    return whole.cut(at, at + n)
+
+
+def _cut(base: TaskId, pack: Pack) -> Iterator[tuple[TaskId, Pack]]:
+    """Yield what a pack holds in parts of a moderate size, ``(base, pack)``."""
+    ends = pack.ends()
+    at = 0
+    while at < len(pack):
+        limit = (ends[at - 1] if at else 0) + BATCH_BYTES
+        stop = max(at + 1, bisect_right(ends, limit, at))
+        yield base + at, pack.cut(at, stop)
+        at = stop

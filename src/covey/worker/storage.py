@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
 from covey import clock
 from covey.ids import TaskId
-from covey.payload import Pack
+from covey.payload import Buffer, Pack
 from covey.store.ledger import Ledger
 from covey.store.pool import Pool, capacity_for
 from covey.store.segments import Segment, adopt
@@ -69,6 +69,8 @@ class Storage:
         self.in_hand: Callable[[], Extents] = Extents
         self._lent: set[Segment] = set()
         self._spills: set[asyncio.Task[None]] = set()
+        #: What threads are doing.
+        self._jobs: set[asyncio.Future[Any]] = set()
         self._io: ThreadPoolExecutor | None = None
         self._closed = False
 
@@ -219,7 +221,7 @@ class Storage:
     async def _spill(self, task: TaskId, segment: Segment, source: Segment) -> None:
         file: Segment | None = None
         try:
-            file = await self._in_thread(self.spool.write, source)
+            file = await self._in_thread(lambda: self.spool.write(source))
             self.disk_problem = ""
         except OSError as error:
             self._disk_failed(error)
@@ -251,22 +253,55 @@ class Storage:
                 cannot be read.
         """
         source = _again(segment)
-        try:
-            copy = self.lend(segment.size)
-            try:
-                await self._in_thread(copy.copy_from, source)
-            except BaseException:
-                self.take_back(copy)
-                raise
-        finally:
-            source.close()
-        return copy
+        copy = self.lend(segment.size)
 
-    async def _in_thread(self, work: Callable[[Segment], Any], segment: Segment) -> Any:
+        def work() -> None:
+            try:
+                copy.copy_from(source)
+            finally:
+                source.close()
+
+        return await self._write(copy, work)
+
+    async def write_new(self, nbytes: int, frames: Sequence[Buffer]) -> Segment:
+        """Return a payload of *frames*, *nbytes* long, in a segment lent to the caller.
+
+        Raises:
+            OSError: there is no memory, or no file descriptor, left for it.
+        """
+        segment = self.lend(nbytes)
+        return await self._write(segment, lambda: segment.write_frames(frames))
+
+    async def _write(self, segment: Segment, work: Callable[[], object]) -> Segment:
+        """Have a thread write into a segment that is lent; return it then.
+
+        Whoever waits may be cancelled, the thread not: until it has ended, the
+        segment is nobody else's.
+        """
+        writing = self._in_thread(work)
+
+        def give_up(_: object) -> None:
+            writing.exception()  # Whatever went wrong, nobody waits to hear of it.
+            self.take_back(segment)
+
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            writing.add_done_callback(give_up)
+            raise
+        except BaseException:
+            self.take_back(segment)
+            raise
+        return segment
+
+    def _in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         if self._io is None:
             self._io = ThreadPoolExecutor(_IO_THREADS, "covey-io")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._io, work, segment)
+        job = loop.run_in_executor(self._io, work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        return job
 
     # The accounts.
 
@@ -282,8 +317,8 @@ class Storage:
     async def close(self) -> None:
         """Let go of everything."""
         self._closed = True
-        if self._spills:
-            await asyncio.wait(self._spills)
+        while self._spills or self._jobs:
+            await asyncio.wait([*self._spills, *self._jobs])
         for segment in self._lent:
             segment.close()
         self._lent.clear()
