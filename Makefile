@@ -39,6 +39,10 @@ SHELL  := /bin/bash
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'
 
+# pip compiles what it installs, but not what it installs as editable; and where Python
+# is told to write no bytecode, every process would compile all of covey anew.
+COMPILE := $(PY) -m compileall -q src/covey
+
 # The environment.  A stamp remembers which extras are installed, so that the
 # second `make` starts at once; a changed pyproject.toml installs again.
 
@@ -53,11 +57,13 @@ $(PY):
 $(VENV)/.stamp-covey: pyproject.toml | $(PY)
 	@echo "installing covey into $(VENV)"
 	@$(PIP) install --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.stamp-%: pyproject.toml | $(PY)
 	@echo "installing covey[$*] into $(VENV)"
 	@$(PIP) install --editable '.[$*]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.stamp-covey
 
 # The demo draws its picture with the standard library, so covey is all it needs.
@@ -65,6 +71,7 @@ demo: $(VENV)/.stamp-covey
 	@$(PY) examples/demo.py --scale $(SCALE)
 
 test check: $(VENV)/.stamp-test
+	@$(COMPILE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
@@ -111,9 +118,11 @@ examples: $(VENV)/.stamp-examples
 	    echo "== $$program"; PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) $$program; done
 
 bench: $(VENV)/.stamp-test
+	@$(COMPILE)
 	$(PY) -m benchmarks
 
 bench-full: $(VENV)/.stamp-test $(PEERS)/.stamp-peers
+	@$(COMPILE)
 	$(PY) -m benchmarks --full --json docs/_build/benchmarks \
 	    --peers dask,ray,futures,chunked,joblib,pool,threads --peers-python $(PEERS)/bin/python
 

@@ -269,7 +269,7 @@ def _from_pyproject() -> list[_Layer]:
         return []
     for folder in (here, *here.parents):
         path = folder / "pyproject.toml"
-        document = _read_toml(path)
+        document = _read_toml(path, about="covey")
         if document is not None:
             table = document.get("tool", {}).get("covey")
             return [] if table is None else [_flatten(table, f"{path} [tool.covey]")]
@@ -292,14 +292,20 @@ def _from_environment(environment: Mapping[str, str]) -> _Layer:
     return _Layer(values, sources)
 
 
-def _read_toml(path: Path) -> dict[str, Any] | None:
-    """Return what a file holds, or None when there is no such file."""
+def _read_toml(path: Path, about: str = "") -> dict[str, Any] | None:
+    """Return what a file holds, or None when there is no such file.
+
+    A file in which the word *about* does not occur is not looked at: it is somebody
+    else's, and takes long to parse.
+    """
     try:
         text = path.read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
+    if about not in text:
+        return {}
     import tomllib  # Most people have no such file, and it takes a while to import.
 
     try:

@@ -17,6 +17,7 @@ import site
 import sys
 import sysconfig
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -68,7 +69,7 @@ class OwnModules:
         self._cache: dict[tuple[str, Path], tuple[Any, Bundle]] = {}
         #: Until when packages are too large to go along unasked.
         self._too_large: dict[tuple[str, Path], float] = {}
-        self._installed = _installed_folders()
+        self._installed = installed_folders()
         self._own: dict[str, Path | None] = {}
         self._seen = 0
         self._checked: dict[tuple[str, Path], float] = {}
@@ -165,7 +166,8 @@ class OwnModules:
         return bundle
 
 
-def _installed_folders() -> list[Path]:
+@lru_cache(maxsize=1)
+def installed_folders() -> list[Path]:
     """Return where Python and what was installed for it lie."""
     paths = sysconfig.get_paths()
     folders = [paths["stdlib"], paths["platstdlib"], *site.getsitepackages()]

@@ -4,208 +4,20 @@ Started by exec, told everything on its standard input, which then stays open as
 a lifeline: when the parent goes, in whatever way, the input ends and so does the
 cluster.  Answers on a pipe, one JSON line at a time: where it listens, then that
 the first runner is ready, or why none will be.
+
+Somebody waits for it to come up.  So the runners, which take about as long to start
+as all that follows takes to import, are started first.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import functools
 import gc
 import json
 import os
-import platform
-import shutil
-import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from covey.cluster.cover import cover
 from covey.cluster.machine import raise_open_files
-from covey.errors import CoveyError
-from covey.net.addresses import Address, host_identity
-from covey.net.loop import close_event_loop, new_event_loop
-from covey.net.tls import Certificate
-from covey.scheduler.server import SchedulerServer
-from covey.secret import Secret
-from covey.version import VERSION
-from covey.wire.introductions import WorkerIntroduction
-from covey.wire.keys import Keys
-from covey.worker.agent import WorkerAgent
-from covey.worker.environments import Environments, on_stderr
-from covey.worker.memory import MemoryPlan
-from covey.worker.processes import RunnerProcess
-
-
-class EmbeddedCluster:
-    """A scheduler and its workers, joined within one event loop."""
-
-    def __init__(
-        self,
-        plan: dict[str, Any],
-        make_runner: Callable[..., RunnerProcess] = RunnerProcess,
-    ) -> None:
-        self.plan = plan
-        self._make_runner = make_runner
-        self.keys = Keys.of_client(Secret.of_digits(plan["token"]))
-        self.directory = Path(plan["directory"])
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.server = SchedulerServer(
-            keys=self.keys,
-            version=VERSION,
-            epoch=plan.get("epoch", 1),
-            on_closing=self.end,
-            check=bool(plan.get("check")),
-        )
-        # Threads of the user's own process have no other Python than that.
-        own_processes = make_runner is RunnerProcess
-        self._environments = Environments(
-            self.directory if own_processes else None, tell=on_stderr
-        )
-        self.workers: list[WorkerAgent] = []
-        self._certificate: Certificate | None = None
-        self._left = 0
-        self._closing: set[asyncio.Future[None]] = set()
-
-    def end(self, reason: str = "") -> None:
-        """Let the cluster end."""
-        if not self.ended.done():
-            self.ended.set_result(reason)
-
-    async def start(self) -> dict[str, Any]:
-        """Listen, and start all workers; return where the scheduler is."""
-        plan = self.plan
-        unix = Address("", 0, str(self.directory / "scheduler"))
-        await self.server.listen(unix)
-        facts: dict[str, Any] = {"address": str(unix), "tcp": "", "moved": False}
-        if plan["host"] is not None:
-            wanted = Address(plan["host"], plan["port"], "")
-            self._certificate = cover(wanted, secret=self.keys.client)
-            listener = await self.server.listen(wanted, self._certificate)
-            facts.update(tcp=str(listener.address), moved=listener.moved)
-        machines = plan["machines"]
-        for number, runners in enumerate(machines):
-            await self._start_worker(number, runners, len(machines), str(unix))
-        return facts
-
-    async def _start_worker(
-        self, number: int, runners: int, machines: int, address: str
-    ) -> None:
-        plan = self.plan
-        name = plan["name"] if machines == 1 else f"{plan['name']}-{number + 1}"
-        limit = plan["memory_limit_bytes"] // machines
-        setup = {
-            "sys_path": plan["sys_path"],
-            "cwd": plan["cwd"],
-            "environ": {},
-            "address": address,
-            "token": plan["token"],
-        }
-        worker = WorkerAgent(
-            name=name,
-            runners=runners,
-            threads=plan["threads"],
-            keys=self.keys,
-            version=VERSION,
-            setup=setup,
-            memory=MemoryPlan(limit, 1 / machines, plan["spill_directory"]),
-            environments=self._environments,
-            on_quit=functools.partial(self._worker_quits, number),
-            make_runner=self._make_runner,
-        )
-        self.workers.append(worker)
-        starting = asyncio.ensure_future(worker.start_runners())
-        places = [Address("", 0, str(self.directory / f"data-{number}"))]
-        if plan["host"] is not None:
-            places.append(Address(plan["host"], 0, ""))
-        addresses = await worker.listen(places, self._certificate)
-        introduction = WorkerIntroduction(
-            name,
-            runners * plan["threads"],
-            plan["resources"],
-            addresses,
-            host_identity(),
-            limit,
-            VERSION,
-            platform.python_version(),
-            os.getpid(),
-        )
-        worker.attach(self.server.attach_worker(introduction, worker.on_messages))
-        await starting
-
-    def _worker_quits(self, number: int, reason: str) -> None:
-        self._left += 1
-        if reason or self._left == len(self.workers):
-            self.end(reason)
-            return
-        # It has left in good order; the others go on.
-        closing = asyncio.ensure_future(self.workers[number].close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-
-    async def first_runner(self) -> None:
-        """Wait until some runner is ready.
-
-        Raises:
-            ClusterError: none came up.
-        """
-        waiting = [asyncio.ensure_future(w.first_runner()) for w in self.workers]
-        done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in rest:
-            task.cancel()
-        for task in done:
-            task.result()
-
-    async def close(self) -> None:
-        """End everything, in order; clients are told why."""
-        reason = self.ended.result() if self.ended.done() else ""
-        for worker in self.workers:
-            await worker.close()
-        await self._environments.close()
-        await self.server.close(*filter(None, [reason]))
-
-
-async def _serve(plan: dict[str, Any], answers: int) -> None:
-    loop = asyncio.get_running_loop()
-    cluster = EmbeddedCluster(plan)
-    loop.add_signal_handler(signal.SIGTERM, cluster.end)
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    await loop.connect_read_pipe(
-        lambda: _Lifeline(cluster.end), os.fdopen(0, "rb", closefd=False)
-    )
-    try:
-        facts = await cluster.start()
-        _answer(answers, facts)
-        await cluster.first_runner()
-        _answer(answers, {"ready": True})
-        # What was made so far lives as long as the process does.
-        gc.collect()
-        gc.freeze()
-        await cluster.ended
-    except CoveyError as error:
-        _answer(answers, {"error": str(error)})
-    finally:
-        await cluster.close()
-        shutil.rmtree(plan["directory"], ignore_errors=True)
-
-
-class _Lifeline(asyncio.Protocol):
-    """Notices that the parent has gone."""
-
-    def __init__(self, on_end: Any) -> None:
-        self._on_end = on_end
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._on_end()
-
-
-def _answer(fd: int, fields: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        os.write(fd, json.dumps(fields).encode() + b"\n")
+from covey.worker import launching
 
 
 def main() -> None:
@@ -218,10 +30,23 @@ def main() -> None:
         line += piece
     plan = json.loads(line)
     raise_open_files()
-    loop = new_event_loop()
-    asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(plan, int(sys.argv[1])))
-    close_event_loop(loop)
+    launched = _launch(sum(plan["machines"]), plan["threads"])
+    # Until all is there, there is nothing to collect; then it is all kept.
+    gc.disable()
+    from covey.cluster.child import serve
+
+    serve(plan, int(sys.argv[1]), launched)
+
+
+def _launch(runners: int, slots: int) -> list[launching.Launched]:
+    environment = launching.environment(launching.package_path(), {}, own=True)
+    launched = []
+    for _ in range(runners):
+        try:
+            launched.append(launching.launch(sys.executable, slots, environment))
+        except OSError:
+            break  # The worker will try again, and tell what is wrong.
+    return launched
 
 
 if __name__ == "__main__":

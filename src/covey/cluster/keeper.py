@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from covey import clock, config
+from covey.client import ahead
 from covey.errors import StartFailed
 from covey.net.addresses import parse_address
 
@@ -162,9 +163,7 @@ class Keeper:
         try:
             lifeline.write(json.dumps(self._plan).encode() + b"\n")
             lifeline.flush()
-            # While the process comes up, we load what the first call will need.
-            import cloudpickle  # noqa: F401
-
+            ahead.prepare()
             facts = answers.next(process)
             answers.next(process)
         except OSError as error:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from covey.cluster.embedded import EmbeddedCluster
+from covey.cluster.joined import EmbeddedCluster
 from covey.errors import CoveyError, StartFailed
 from covey.net.loop import close_event_loop, new_event_loop
 from covey.payload import Buffer
@@ -149,7 +149,7 @@ def start(plan: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
     holder: list[EmbeddedCluster] = []
 
     async def serve() -> None:
-        cluster = EmbeddedCluster(plan, ThreadRunner)
+        cluster = EmbeddedCluster(plan, ThreadRunner, own_processes=False)
         holder.append(cluster)
         try:
             facts = await cluster.start()

@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 
 from covey import plugins
 from covey.errors import UsageError
-from covey.net.join_string import is_join_string
+from covey.worker import launching
 
 #: The oldest Python that a runner can have.
 OLDEST: Final = (3, 11)
@@ -61,22 +61,7 @@ class Interpreter(NamedTuple):
 
     def environment(self, setup: dict[str, Any]) -> dict[str, str]:
         """Return the environment of a runner: ours, without secrets."""
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not is_join_string(value)
-        }
-        for name in _THREAD_VARIABLES:
-            # BLAS and OpenMP would start one thread per core in every runner.
-            environment.setdefault(name, "1")
-        paths = [self.path, environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        if not self.own:
-            # These name the agent's environment, and mislead another Python.
-            for name in ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"):
-                environment.pop(name, None)
-        environment.update(setup.get("environ", {}))
-        return environment
+        return launching.environment(self.path, setup, own=self.own)
 
     def setup(self, setup: dict[str, Any]) -> dict[str, Any]:
         """Return what a runner is told first, without paths that are not for it."""
@@ -86,21 +71,12 @@ class Interpreter(NamedTuple):
         return {**setup, "sys_path": paths, "serializers": self.serializers}
 
 
-_THREAD_VARIABLES: Final = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-
-
 def own() -> Interpreter:
     """Return the interpreter that this process runs in."""
-    package = str(Path(__file__).parent.parent.parent)
+    path = launching.package_path()
     version = ".".join(map(str, sys.version_info[:3]))
     offered = plugins.serializers()
-    return Interpreter(sys.executable, version, package, own=True, serializers=offered)
+    return Interpreter(sys.executable, version, path, own=True, serializers=offered)
 
 
 def _is_ours(entry: str) -> bool:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -21,6 +18,7 @@ import psutil
 from covey.payload import Buffer
 from covey.wire.base import Failure
 from covey.worker.interpreters import Interpreter
+from covey.worker.launching import Launched, launch
 from covey.worker.runner_link import RunnerLink
 
 #: Lines of a runner's stderr that are kept to explain its end.
@@ -29,8 +27,6 @@ STDERR_LINES: Final = 20
 #: A process that has ended is waited for so long until its sockets are empty;
 #: a child that it left behind may hold them open for ever.
 _DRAIN_SECONDS: Final = 0.5
-
-_MARK_BYTES: Final = 16
 
 #: What a mark names while a runner prepares a batch, before its first task.
 _NOBODY: Final = (1 << 64) - 1
@@ -49,6 +45,7 @@ class RunnerProcess:
         on_says: Callable[[int, list[tuple[Any, Buffer]]], None],
         on_control: Callable[[int, list[tuple[Any, Buffer]]], None],
         on_end: Callable[[RunnerProcess], None],
+        launched: Launched | None = None,
     ) -> None:
         self.number = number
         self.slots = slots
@@ -57,6 +54,8 @@ class RunnerProcess:
         self._on_says = on_says
         self._on_control = on_control
         self._on_end = on_end
+        #: A process that was started for this runner before there was one.
+        self._launched = launched
         self._process: subprocess.Popen[bytes] | None = None
         self._marks: mmap.mmap | None = None
         self._open = 0
@@ -82,38 +81,17 @@ class RunnerProcess:
         Raises:
             OSError: the process cannot be started.
         """
-        pairs = [socket.socketpair() for _ in range(1 + len(self.slots))]
-        theirs = [theirs for _, theirs in pairs]
-        marks_fd = _marks_file(_MARK_BYTES * len(self.slots))
-        self._marks = mmap.mmap(marks_fd, _MARK_BYTES * len(self.slots))
-        fds = [end.fileno() for end in theirs]
-        command = [
+        launched = self._launched or launch(
             self._python.executable,
-            "-m",
-            "covey.runner",
-            "--control",
-            str(fds[0]),
-            "--marks",
-            str(marks_fd),
-            "--slots",
-            ",".join(map(str, fds[1:])),
-        ]
-        try:
-            self._process = subprocess.Popen(  # noqa: ASYNC220  (it takes a millisecond)
-                command,
-                pass_fds=[*fds, marks_fd],
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=self._python.environment(self._setup),
-            )
-        finally:
-            os.close(marks_fd)
-            for end in theirs:
-                end.close()
-        _offer_to_the_kernel(self._process.pid)
-        self._open = len(pairs) + 1
-        self.control = await self._connect(pairs[0][0], self._control_says)
-        for slot, (ours, _) in zip(self.slots, pairs[1:], strict=True):
+            len(self.slots),
+            self._python.environment(self._setup),
+        )
+        self._launched = None
+        self._process = launched.process
+        self._marks = launched.marks
+        self._open = len(launched.slots) + 2
+        self.control = await self._connect(launched.control, self._control_says)
+        for slot, ours in zip(self.slots, launched.slots, strict=True):
             self.links.append(await self._connect(ours, self._slot_says(slot)))
         await self._watch_stderr()
         threading.Thread(
@@ -253,23 +231,3 @@ class RunnerProcess:
                 "memory use of the task"
             )
         return Failure("died", "RunnerDied", text, details=details)
-
-
-def _offer_to_the_kernel(pid: int) -> None:
-    """When memory runs out, a runner shall be ended before any agent or client."""
-    try:
-        Path(f"/proc/{pid}/oom_score_adj").write_text("500", "ascii")
-    except OSError:
-        pass  # No Linux, or it has ended already: then others say so.
-
-
-def _marks_file(size: int) -> int:
-    """Return a descriptor of shared memory in which a runner marks what it runs."""
-    if sys.platform == "linux":
-        fd = os.memfd_create("covey-marks")
-    else:
-        fd, path = tempfile.mkstemp(prefix="covey-marks-")
-        Path(path).unlink()
-    os.set_inheritable(fd, True)
-    os.ftruncate(fd, size)
-    return fd
