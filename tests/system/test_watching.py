@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import threading
+import time
 
 import pytest
 
 import covey
+from covey import config
 from covey.recording import Batch, read
 
 pytestmark = pytest.mark.system
@@ -66,3 +70,48 @@ def test_the_graph_behind_a_future_is_drawn(client, tmp_path):
     assert first.key in drawing.svg and second.key in drawing.svg
     assert other.key not in drawing.svg
     assert other.key in covey.visualize(client=client).svg
+
+
+def test_a_client_that_asks_sees_what_its_tasks_print(client, capsys):
+    target = client.cluster
+    with (
+        covey.Client(target, prints=True, set_as_default=False) as asking,
+        covey.Client(target, set_as_default=False) as other,
+    ):
+        mine = asking.map(noisy, range(3))
+        theirs = other.map(noisy, range(10, 12))
+        covey.wait([*mine, *theirs])
+        failing = asking.submit(noisy, 3)
+        covey.wait(failing)
+    shown, errors = capsys.readouterr()
+    for number, future in enumerate(mine):
+        assert f"{future.key}  hello {number}\n" in shown
+    assert "hello 10" not in shown
+    assert f"{failing.key}  not this one\n" in errors
+
+
+def test_a_client_shows_the_progress_of_all_that_it_waits_for(client, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    gate = threading.Event()
+    with (
+        config.override({"client.progress": "always"}),
+        covey.Client(client.cluster, progress=True, set_as_default=False) as asking,
+    ):
+        monkeypatch.setattr(asking._shown[0], "_look", noting(asking._shown[0], gate))
+        sleepers = asking.map(time.sleep, [0.2] * 10)
+        assert gate.wait(30), "no bar was drawn"
+        asking.gather(sleepers)
+    assert "/ 10" in stream.getvalue()
+    assert stream.getvalue().endswith("\n")
+
+
+def noting(standing, gate):
+    """Return what looks as *standing* does, and opens *gate*."""
+    look = standing._look
+
+    def noticed():
+        gate.set()
+        return look()
+
+    return noticed

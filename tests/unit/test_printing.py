@@ -20,22 +20,48 @@ def says(text, task=1):
     return SaysPrinted(1, task, "stdout", text)
 
 
+class Told(Printing):
+    """Gives back what is passed on."""
+
+    def __init__(self):
+        self.told = []
+        super().__init__(self.told.append)
+
+    def take(self, *what):
+        super().take(*what)
+        return self.told.pop() if self.told else None
+
+
 def test_a_flood_is_cut_and_what_was_left_out_is_counted():
-    printing = Printing()
+    printing = Told()
     passed = [printing.take(says("x\n"), 0.0) for _ in range(LINES_AT_ONCE + 50)]
     assert sum(message is not None for message in passed) == LINES_AT_ONCE
     later = printing.take(says("y\n"), 1.0)
     assert later is not None and later.left_out == 50
 
 
+def test_the_end_of_a_flood_is_passed_on_when_there_is_room_again():
+    printing = Told()
+    for number in range(LINES_AT_ONCE + 50):
+        printing.take(says(f"{number}\n"), 0.0)
+    printing.tell_rest(0.0)
+    assert printing.told == []
+    printing.tell_rest(1.0)
+    (message,) = printing.told
+    assert message.text.splitlines()[-1] == str(LINES_AT_ONCE + 49)
+    assert message.left_out + len(message.text.splitlines()) == 50
+    printing.tell_rest(2.0)
+    assert len(printing.told) == 1
+
+
 def test_a_long_text_keeps_its_ends():
-    message = Printing().take(says("a" * TEXT_MAX + "b" * TEXT_MAX), 0.0)
+    message = Told().take(says("a" * TEXT_MAX + "b" * TEXT_MAX), 0.0)
     assert message.text[0] == "a" and message.text[-1] == "b"
     assert len(message.text) < TEXT_MAX + 20
 
 
 def test_of_very_many_lines_at_once_both_ends_are_passed_on():
-    printing = Printing()
+    printing = Told()
     text = "".join(f"{number}\n" for number in range(3 * LINES_AT_ONCE))
     lines = printing.take(says(text), 0.0).text.splitlines()
     assert (lines[0], lines[-1]) == ("0", str(3 * LINES_AT_ONCE - 1))
@@ -46,7 +72,7 @@ def test_of_very_many_lines_at_once_both_ends_are_passed_on():
 
 
 def test_a_failure_gets_the_last_lines_of_its_task():
-    printing = Printing()
+    printing = Told()
     for line in range(20):
         printing.take(says(f"{line}\n", task=5), 0.0)
         printing.take(says("other\n", task=6), 0.0)

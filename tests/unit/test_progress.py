@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import sys
+import types
 
 import pytest
 
+from covey import config
+from covey.client import bars
 from covey.client import progress as room
+from covey.client.bars import Row
 from covey.client.core.ranges import Range
 from covey.client.future import Future, Futures
-from covey.client.progress import Progress, progress
+from covey.client.progress import Progress, how, progress
 from covey.payload import Pack
 from covey.wire.base import Failure
 
@@ -40,9 +44,7 @@ class Terminal(io.StringIO):
 
 def test_it_counts_whole_maps_and_single_futures():
     whole, single = range_of(10), Range(900, 1, "one", None)
-    watched = Progress(
-        [Futures(SESSION, whole), Future(SESSION, single, 0)], shown=False
-    )
+    watched = Progress([Futures(SESSION, whole), Future(SESSION, single, 0)])
     assert (watched.done, watched.total) == (0, 11)
     finish(whole, 0, 4)
     assert watched.done == 4
@@ -55,8 +57,7 @@ def test_nothing_is_counted_twice():
     whole = range_of(10)
     futures = Futures(SESSION, whole)
     watched = Progress(
-        [futures[3], [futures[3], futures[4]], futures, futures, futures[5]],
-        shown=False,
+        [futures[3], [futures[3], futures[4]], futures, futures, futures[5]]
     )
     assert watched.total == 10
     finish(whole, 0, 10)
@@ -66,7 +67,7 @@ def test_nothing_is_counted_twice():
 def test_some_futures_of_a_map():
     whole = range_of(10)
     futures = Futures(SESSION, whole)
-    watched = Progress([{"a": futures[2:5]}], shown=False)
+    watched = Progress([{"a": futures[2:5]}])
     assert watched.total == 3
     finish(whole, 0, 4)
     assert watched.done == 2
@@ -76,7 +77,7 @@ def test_the_line_tells_share_and_numbers(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(room.clock, "monotonic", lambda: now[0])
     whole = range_of(2000)
-    watched = Progress([Futures(SESSION, whole)], shown=False)
+    watched = Progress([Futures(SESSION, whole)])
     assert "0 / 2,000" in watched.line(79)
     finish(whole, 0, 500)
     now[0] = 5.0
@@ -89,10 +90,40 @@ def test_the_line_tells_share_and_numbers(monkeypatch):
 
 
 def test_a_bar_of_nothing_is_full():
-    assert "100%" in Progress([], shown=False).line(79)
+    assert "100%" in Progress([]).line(79)
 
 
-def test_it_is_silent_where_there_is_no_terminal(monkeypatch):
+def test_rows_are_summed_up_by_function():
+    whole, single = range_of(10), Range(900, 1, "one", None)
+    watched = Progress([Futures(SESSION, whole), Future(SESSION, single, 0)])
+    whole.fail(4, 2, Failure("raised", "ValueError", "no"))
+    finish(whole, 0, 4)
+    assert watched.rows() == [Row("work", 10, 6, 2), Row("one", 1, 0, 0)]
+    assert "6 / 10  2 failed" in bars.numbers(watched.rows()[0], 1.0)
+
+
+def test_of_very_many_functions_the_largest_are_shown():
+    rows = [Row(f"f{n}", n, 0) for n in range(100)]
+    shown = bars.few(rows)
+    assert len(shown) == bars.ROWS_MAX
+    assert bars.in_all(shown)[1:] == bars.in_all(rows)[1:]
+    assert shown[-1].label == "89 others" and shown[-2].label == "f99"
+    assert bars.few([Row("same", 1, 0)] * 13)[-1].total == 2
+
+
+def test_a_log_gets_a_line_now_and_then(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    lines = bars.LogLines()
+    for second in range(35):
+        lines.draw([Row("work", 70, 2 * second, 0)], float(second), last=False)
+    lines.draw([Row("work", 70, 70, 0)], 35.0, last=True)
+    said = log.getvalue().splitlines()
+    assert said[0] == "covey: 29% 20 / 70  2/s  25 s left"
+    assert said[-1] == "covey: 100% 70 / 70  35 s" and len(said) == 4
+
+
+def test_it_is_silent_in_a_log_if_it_is_over_soon(monkeypatch):
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
     whole = range_of(3)
@@ -102,12 +133,61 @@ def test_it_is_silent_where_there_is_no_terminal(monkeypatch):
     assert not log.getvalue()
 
 
-@pytest.mark.parametrize("how", [{"notebook": True}, {"force": True}, {}])
-def test_it_draws_until_all_have_ended(monkeypatch, how):
-    stream = io.StringIO() if how else Terminal()
+def test_nothing_is_shown_to_who_wants_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with config.override({"client.progress": "never"}):
+        assert how() is None
+    with config.override({"client.progress": "always"}):
+        assert isinstance(how(), bars.LineBar)
+
+
+def test_rich_draws_each_function_where_it_is_installed(monkeypatch):
+    pytest.importorskip("rich")
+    stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
+    drawn = bars.choose(notebook=False, force=False)
+    assert isinstance(drawn, bars.RichBars)
+    drawn.draw([Row("[b]work", 4, 1), Row("other", 2, 2)], 1.0, last=False)
+    drawn.draw([Row("[b]work", 4, 4, 1), Row("more", 0, 0)], 2.0, last=True)
+    text = stream.getvalue()
+    assert "[b]work" in text and "4 / 4  1 failed" in text and "2 / 2" in text
+    monkeypatch.setattr(bars, "find_spec", lambda _: None)
+    assert isinstance(bars.choose(notebook=False, force=False), bars.LineBar)
+
+
+class Place:
+    """Stands for the output of a cell."""
+
+    def __init__(self):
+        self.shown = []
+
+    def update(self, data, *, raw):
+        assert raw
+        self.shown.append(data)
+
+
+def test_in_a_notebook_a_card_is_replaced(monkeypatch):
+    place = Place()
+    display = types.ModuleType("IPython.display")
+    display.display = lambda data, **how: place
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    whole = Range(100, 3, "<b>work", None)
+    shown = progress(Futures(SESSION, whole), notebook=True)
+    finish(whole, 0, 3)
+    shown.wait(20)
+    last = place.shown[-1]
+    assert "&lt;b&gt;work" in last["text/html"] and "<b>work" not in last["text/html"]
+    assert "3 / 3" in last["text/html"] and "3 / 3" in last["text/plain"]
+
+
+@pytest.mark.parametrize("options", [{"notebook": True}, {"force": True}, {}])
+def test_it_draws_until_all_have_ended(monkeypatch, options):
+    stream = io.StringIO() if options else Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(bars, "find_spec", lambda _: None)
     whole = range_of(3)
-    shown = progress(Futures(SESSION, whole), **how)
+    shown = progress(Futures(SESSION, whole), **options)
     finish(whole, 0, 3)
     shown.wait(20)
     assert "3 / 3" in stream.getvalue()
@@ -118,7 +198,7 @@ def test_it_draws_until_all_have_ended(monkeypatch, how):
 def test_it_can_be_told_to_stop(monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    shown = progress(Futures(SESSION, range_of(3)))
+    shown = progress(Futures(SESSION, range_of(3)), force=True)
     shown.close()
     assert stream.getvalue().endswith("\n")
     assert "0 / 3" in stream.getvalue()

@@ -18,6 +18,7 @@ from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
+from covey.client.showing import Shows
 from covey.client.writing import Choices, Functions, Serializer
 from covey.errors import UsageError
 from covey.secret import Secret
@@ -44,6 +45,8 @@ class AsyncClient(BaseClient):
         functions: how functions travel.
         python: as for ``Client``, and so is the next one.
         environment: packages that runners shall have.
+        prints: as for ``Client``, and so is the next one.
+        progress: show bars whenever this client waits for tasks.
         **keywords: of ``LocalCluster``.
     """
 
@@ -61,10 +64,13 @@ class AsyncClient(BaseClient):
         functions: Functions = "auto",
         python: str | None = None,
         environment: Requirements = None,
+        prints: bool = False,
+        progress: bool = False,
         **keywords: Any,
     ) -> None:
         choices = Choices(functions, serializer, python, environment)
-        self._how = (target, secret, timeout, name, keywords, choices)
+        shows = Shows(prints, progress)
+        self._how = (target, secret, timeout, name, keywords, choices, shows)
         self._started = False
 
     async def start(self) -> Self:

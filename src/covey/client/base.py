@@ -20,6 +20,7 @@ from covey.client.modules import OwnModules
 from covey.client.nested import futures_in
 from covey.client.options import options_of
 from covey.client.resolve import Target, resolve_target
+from covey.client.showing import Shown, Shows
 from covey.client.submission import Submitter
 from covey.client.writing import Choices, Serializer, Writing
 from covey.errors import UsageError
@@ -44,6 +45,7 @@ class BaseClient:
     _submitter: Submitter
     _engine: Engine
     _target: Target
+    _shown: list[Shown]
 
     def _open(
         self,
@@ -53,6 +55,7 @@ class BaseClient:
         name: str | None,
         keywords: dict[str, Any],
         choices: Choices,
+        shows: Shows,
     ) -> None:
         environment = environment_text(choices.python, choices.environment)
         self._target = resolve_target(target, secret, keywords)
@@ -77,6 +80,7 @@ class BaseClient:
             raise
         self._session = Session(self._engine, plain=writing.plain)
         self._submitter = Submitter(self._session, writing)
+        self._shown = shows.begin(self._engine, self._target.cluster)
         _alive.add(self)
 
     # For the surroundings.
@@ -457,6 +461,9 @@ class BaseClient:
         return import_module("covey.interop.dask")
 
     def _close(self, shutdown: bool) -> None:
+        shown, self._shown = self._shown, []
+        for each in shown:
+            each.close()
         self._engine.close(shutdown=shutdown)
         self._target.close_owned()
         _alive.discard(self)

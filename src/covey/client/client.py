@@ -15,6 +15,7 @@ from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
+from covey.client.showing import Shows
 from covey.client.writing import Choices, Functions, Serializer
 from covey.secret import Secret
 
@@ -48,6 +49,9 @@ class Client(BaseClient):
             what ``covey worker --python`` names, ``$PATH``, pyenv and uv.
         environment: packages that these runners shall have: requirements as pip
             has them, or the path of a file of them; each worker builds it once.
+        prints: show here what tasks of this client print, each line with the key of
+            its task.  Those of a cluster of this process come here anyway.
+        progress: show bars whenever this client waits for tasks.
         **keywords: of ``LocalCluster``: ``n_workers``, ``threads_per_worker``,
             ``memory_limit``, ``processes``, ...
 
@@ -59,7 +63,7 @@ class Client(BaseClient):
     #: dask asks for this.
     asynchronous = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what users choose, each by its name)
         self,
         target: Any = None,
         *,
@@ -71,10 +75,13 @@ class Client(BaseClient):
         functions: Functions = "auto",
         python: str | None = None,
         environment: Requirements = None,
+        prints: bool = False,
+        progress: bool = False,
         **keywords: Any,
     ) -> None:
         choices = Choices(functions, serializer, python, environment)
-        self._open(target, secret, timeout, name, keywords, choices)
+        shows = Shows(prints, progress)
+        self._open(target, secret, timeout, name, keywords, choices, shows)
         if set_as_default:
             current.set_default(self)
             _dask_default().set_default(self)

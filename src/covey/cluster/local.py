@@ -174,6 +174,11 @@ class LocalCluster:
         return (self._tcp or self.connection.address).shown
 
     @property
+    def prints_here(self) -> bool:
+        """Whether what its tasks print goes to the standard streams of this process."""
+        return True
+
+    @property
     def dashboard_link(self) -> str | None:
         """A link to the dashboard, good for one visit; it is started when asked for.
 

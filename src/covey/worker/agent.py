@@ -117,7 +117,7 @@ class WorkerAgent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._vitals = Vitals(self._send_status)
-        self._printing = Printing()
+        self._printing = Printing(self._say)
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._leaving = False
@@ -350,9 +350,7 @@ class WorkerAgent:
                 )
             )
         elif type(operation) is SaysPrinted:
-            printed = self._printing.take(operation, clock.monotonic())
-            if printed is not None:
-                self._say(printed)
+            self._printing.take(operation, clock.monotonic())
         elif type(operation) is SaysReturned:
             run, base, n = operation.run, operation.base, operation.n
             self._step(orders.SlotReturned(slot, run, base, n))
@@ -570,6 +568,7 @@ class WorkerAgent:
     def _send_status(self) -> None:
         if self._closing or self._upstream is None:
             return
+        self._printing.tell_rest(clock.monotonic())
         self._upstream.send(Status(self.facts()))
 
     def _say_how(self, order: orders.SayHow) -> None:

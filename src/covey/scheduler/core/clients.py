@@ -12,6 +12,7 @@ from covey.scheduler.core import (
     checks,
     explain,
     graph,
+    listening,
     overview,
     report,
     submitting,
@@ -217,6 +218,11 @@ def on_ask(state: SchedulerState, client: Client, message: Ask) -> None:
     if message.topic == "watch":
         watching.ask(state, client, message.request, message.number)
         return
+    if message.topic == "prints":
+        listening.ask(state, client, message.request, message.number)
+        return
+    if message.topic == "last-prints":
+        listening.flush(state, client)
     state.send(client.peer, Answer(message.request, _answer(state, message)))
 
 
@@ -235,7 +241,9 @@ def _answer(state: SchedulerState, message: Ask) -> Any:
         case "graph":
             return graph.graph(state)
         case "logs":
-            return overview.logs(state, message.extents)
+            return listening.logs(state, message.extents)
+        case "last-prints":
+            return None
         case "retire":
             return workers.retire_named(state, message.names)
         case "explain":
@@ -267,6 +275,7 @@ def leave(state: SchedulerState, client: Client) -> None:
         _release_coming(state, client, span)
     state.client_numbers.pop(client.number, None)
     watching.leave(state, client)
+    listening.leave(state, client)
 
 
 @handlers.add(Recall, Held, Ended, Recalled)

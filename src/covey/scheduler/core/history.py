@@ -134,18 +134,18 @@ def lost(state: SchedulerState, span: Span) -> None:
 def printed(state: SchedulerState, worker: Worker, message: Printed) -> None:
     """A task wrote to a standard stream on *worker*."""
     span = find(state, message.task)
-    state.events.append(
-        (
-            state.now,
-            "printed",
-            message.task,
-            label_of(span) if span is not None else "",
-            worker.name,
-            message.stream,
-            message.text,
-            message.left_out,
-        )
+    event = (
+        state.now,
+        "printed",
+        message.task,
+        label_of(span) if span is not None else "",
+        worker.name,
+        message.stream,
+        message.text,
+        message.left_out,
     )
+    state.events.append(event)
+    state.prints.append(event)
 
 
 # Workers.

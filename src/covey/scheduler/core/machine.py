@@ -17,6 +17,7 @@ from covey.errors import RemoteProtocolError
 from covey.ids import ClientId
 from covey.scheduler.core import (
     clients,
+    listening,
     overview,
     pauses,
     placement,
@@ -139,6 +140,7 @@ class SchedulerCore:
             facts = {"ready": state.ready_count, **state.counters, **facts}
             state.events.append((now, "scheduler", facts))
         watching.answer(state)
+        listening.answer(state)
         outgoing, state.outgoing = state.outgoing, {}
         return outgoing
 
@@ -153,8 +155,8 @@ class SchedulerCore:
 
     @property
     def watched(self) -> bool:
-        """Whether somebody reads the event stream."""
-        return bool(self.state.audience)
+        """Whether somebody reads the event stream, or waits for what was printed."""
+        return bool(self.state.audience) or listening.awaited(self.state)
 
     @property
     def closing(self) -> bool:

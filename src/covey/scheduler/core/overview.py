@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from covey.scheduler.core import explain, queues
 from covey.scheduler.core.state import SchedulerState, State, Worker
-from covey.wire.base import Extent
-
-#: So many printed stretches are returned at once.
-_LOGS_MAX: Final = 10_000
 
 
 def _worker_info(worker: Worker) -> dict[str, Any]:
@@ -90,23 +86,6 @@ def _impossible(state: SchedulerState) -> list[dict[str, Any]]:
                 }
             )
     return found
-
-
-def logs(state: SchedulerState, extents: tuple[Extent, ...]) -> list[Any]:
-    """Return what tasks printed, as far as the event stream still has it.
-
-    Args:
-        state: the scheduler's tables.
-        extents: which tasks; none means all.
-    """
-    events: list[Any] = state.events.since(0).events
-    lines = [
-        event
-        for event in events
-        if event[1] == "printed"
-        and (not extents or any(b <= event[2] < b + n for b, n in extents))
-    ]
-    return lines[-_LOGS_MAX:]
 
 
 def cluster_info(state: SchedulerState) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from covey.events import Ring
 from covey.ids import ClientId, RunId, TaskId, WorkerId
@@ -53,6 +53,9 @@ class State(enum.IntEnum):
     RELEASED = 5
     FORGOTTEN = 6
 
+
+#: Stretches that tasks printed, and that are kept for those who ask later.
+PRINTS_KEPT: Final = 10_000
 
 #: No client at all.
 NOBODY: Final[frozenset[ClientId]] = frozenset()
@@ -529,6 +532,10 @@ class SchedulerState:
         #: question, 0 if there is none, and the event it asks for.
         self.audience: dict[int, tuple[int, int]] = {}
         self.events: Ring[tuple[object, ...]] = Ring(events_kept, first)
+        #: What tasks printed, of which those events are a copy; and clients that want to
+        #: see it at once, by peer: their open question, and the number it asks for.
+        self.prints: Ring[tuple[Any, ...]] = Ring(PRINTS_KEPT, first)
+        self.listeners: dict[int, tuple[int, int]] = {}
         self.counters: dict[str, int] = dict.fromkeys(_COUNTED, 0)
 
     def send(self, peer: int, message: Message) -> None:
