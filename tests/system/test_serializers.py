@@ -70,6 +70,21 @@ def test_errors_come_as_plain_data(client):
         client.submit(odd, serializer="json").result(30)
 
 
+def test_scattered_values_may_choose_too(client):
+    array = np.arange(500_000.0)
+    small, large = client.scatter([np.ones(3), array], serializer="arrow")
+    assert client.submit(sum, small).result(30) == 3
+    assert (large.result(30) == array).all()
+    plain = client.scatter({"a": [(1, 2)]}, serializer="json")
+    assert plain["a"].result(30) == [[1, 2]]
+    before = client.scheduler_info()["tasks"]
+    with pytest.raises(errors.NotPicklable, match=r"\(set\)"):
+        client.scatter([1, {2}], serializer="msgpack")
+    with pytest.raises(errors.UsageError, match="'arrow', not 'yaml'"):
+        client.scatter([1], serializer="yaml")
+    assert client.scheduler_info()["tasks"] == before
+
+
 def test_large_arrays_in_arrow(client):
     array = np.ones(500_000)
     future = client.submit(np.multiply, array, 2.0, serializer="arrow")

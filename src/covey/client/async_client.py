@@ -123,9 +123,12 @@ class AsyncClient(BaseClient):
         data: Any,
         broadcast: bool = False,
         workers: str | Iterable[str] | None = None,
+        serializer: Serializer | None = None,
     ) -> Any:
         """Put local data on the cluster; see ``Client.scatter``."""
-        return await asyncio.to_thread(self._scatter, data, workers, broadcast)
+        return await asyncio.to_thread(
+            self._scatter, data, workers, broadcast, serializer
+        )
 
     async def wait(self, futures: Any) -> None:
         """Wait until all of *futures* have ended."""

@@ -354,20 +354,25 @@ class BaseClient:
         ]
 
     def _scatter(
-        self, data: Any, workers: str | Iterable[str] | None, broadcast: bool
+        self,
+        data: Any,
+        workers: str | Iterable[str] | None,
+        broadcast: bool,
+        serializer: str | None,
     ) -> Any:
-        options = options_of(0, 0, None, None, workers, False)
+        chosen = options_of(0, 0, None, None, workers, False).workers
+
+        def place(values: list[Any]) -> Any:
+            return self._submitter.scatter(values, chosen, broadcast, serializer)
+
         if isinstance(data, dict):
-            futures = self._submitter.scatter(
-                list(data.values()), options.workers, broadcast
-            )
-            return dict(zip(data, futures, strict=True))
+            return dict(zip(data, place(list(data.values())), strict=True))
         if isinstance(data, list | tuple | set | frozenset | range):
-            scattered = self._submitter.scatter(list(data), options.workers, broadcast)
+            scattered = place(list(data))
             if isinstance(data, list | range):
                 return scattered
             return type(data)(scattered)
-        return self._submitter.scatter([data], options.workers, broadcast)[0]
+        return place([data])[0]
 
     # Handles.
 

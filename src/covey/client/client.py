@@ -130,6 +130,7 @@ class Client(BaseClient):
         data: Any,
         broadcast: bool = False,
         workers: str | Iterable[str] | None = None,
+        serializer: Serializer | None = None,
     ) -> Any:
         """Put local data on the cluster.
 
@@ -138,6 +139,7 @@ class Client(BaseClient):
                 else becomes one future.
             broadcast: put a copy on every worker.
             workers: names or addresses of the workers to use.
+            serializer: the family in which the items go; default: that of the client.
 
         Returns:
             Futures in the shape of *data*.
@@ -145,7 +147,7 @@ class Client(BaseClient):
         Raises:
             NotPicklable: an item cannot travel.
         """
-        return self._scatter(data, workers, broadcast)
+        return self._scatter(data, workers, broadcast, serializer)
 
     # The cluster.
 

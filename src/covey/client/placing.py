@@ -16,6 +16,7 @@ from covey.client.writing import Writing
 from covey.errors import ClusterError, UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
+from covey.serde.packing import Packer
 from covey.wire.client_link import Placed, Scatter
 
 #: A chunk of a range is closed when it has this many tasks or bytes.
@@ -39,16 +40,21 @@ class Placer:
         return wish
 
     def scatter(
-        self, values: list[Any], workers: tuple[str, ...], broadcast: bool
+        self,
+        values: list[Any],
+        workers: tuple[str, ...],
+        broadcast: bool,
+        serializer: str | None = None,
     ) -> Futures[Any]:
-        """Place values on workers."""
+        """Place values on workers, written by *serializer* or as usual."""
+        packer = self.writing.form(serializer).packer()
         self._engine.check()
         n = len(values)
         base = self._engine.new_tasks(n)
         wish = self._new_range(base, n, "data", None)
         try:
             with self.writing.chosen():
-                self._send_values(base, values, workers, broadcast)
+                self._send_values(base, values, packer, workers, broadcast)
         except BaseException:
             # Nothing may be left on the cluster that nobody can ask for.
             self._session.release(wish, 0, n)
@@ -59,10 +65,10 @@ class Placer:
         self,
         base: TaskId,
         values: list[Any],
+        packer: Packer,
         workers: tuple[str, ...],
         broadcast: bool,
     ) -> None:
-        packer = self.writing.form(None).packer()
         start = 0
         for index, value in enumerate(values):
             try:
