@@ -5,6 +5,7 @@ Each test is a short story in the same world in which Hypothesis plays.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
@@ -123,9 +124,19 @@ def graph(needs, *, base=OWN + 500, fns=None, n=None, **more):
         (submit(base=OWN), "in use"),
         (submit(base=OWN + 2, n=2, payloads=(b"x", b"y")), "in use"),
         (submit(n=2, payloads=(b"x", b"y"), name="two"), "a name is for one"),
-        (submit(whole=((OWN, 0),)), "there are no 0 tasks"),
-        (submit(whole=((OWN, -5),)), "there are no -5 tasks"),
-        (submit(whole=((-1, 5),)), "there are no 5 tasks"),
+        (submit(whole=((OWN, 0),)), "Expected `int` >= 1"),
+        (submit(whole=((OWN, -5),)), "Expected `int` >= 1"),
+        (submit(whole=((-1, 5),)), "Expected `int` >= 0"),
+        (submit(whole=(((1 << 63) - 1, 5),)), "there are no 5 tasks"),
+        (submit(aligned=(-1,)), "Expected `int` >= 0"),
+        (
+            submit(n=2, payloads=(b"a", b"b"), aligned=((1 << 63) - 1,)),
+            "there are no 2 tasks",
+        ),
+        (submit(options=Options(timeout_seconds=math.inf)), "Expected `float` <="),
+        (submit(options=Options(timeout_seconds=math.nan)), "Expected `float` >="),
+        (submit(options=Options(retries=1 << 40)), "Expected `int` <="),
+        (submit(options=Options(resources={"GPU": 1e300})), "Expected `float` <="),
         (submit(aligned=(OWN + 500,)), "take themselves"),
         (submit(whole=((OWN + 400, 200),)), "take themselves"),
         (graph([()], fns=(9,)), "function 9 was never defined"),
@@ -145,14 +156,16 @@ def graph(needs, *, base=OWN + 500, fns=None, n=None, **more):
         (Placed(OWN, 1, 8), "something else"),
         (Placed(OWN + 2, 1, 8), "something else"),
         (Placed(7 << COUNTER_BITS, 1, 8), "not those of client"),
-        (Release(((OWN, 0),)), "there are no 0 tasks"),
-        (Release(((OWN, 1 << 33),)), "there are no"),
-        (Cancel(((OWN, -1),)), "there are no -1 tasks"),
-        (Retry(((-5, 1),)), "there are no"),
-        (Want(((OWN, 1 << 62),)), "there are no"),
-        (Detach(((OWN, 0),)), "there are no"),
+        (Release(((OWN, 0),)), "Expected `int` >= 1"),
+        (Release(((OWN, 1 << 33),)), "Expected `int` <= 4294967296"),
+        (Release((((1 << 63) - 2, 3),)), "there are no 3 tasks"),
+        (Cancel(((OWN, -1),)), "Expected `int` >= 1"),
+        (Retry(((-5, 1),)), "Expected `int` >= 0"),
+        (Want(((OWN, 1 << 62),)), "Expected `int` <="),
+        (Detach(((OWN, 0),)), "Expected `int` >= 1"),
         (Ask(1, "explain"), "does not say which"),
-        (Ask(1, "who_has", ((OWN, 0),)), "there are no"),
+        (Ask(1, "who_has", ((OWN, 0),)), "Expected `int` >= 1"),
+        (Placed(OWN + 500, 1, 1 << 60), "Expected `int` <="),
     ],
     ids=lambda value: None if isinstance(value, str) else type(value).__name__,
 )

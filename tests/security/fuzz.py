@@ -106,16 +106,21 @@ def client_frames():
     return [encode_frame(batch) for batch in say]
 
 
-def worker_frames():
-    """Return frames of a worker that has been given runs 1 and 2."""
+def worker_frames(runs=((1, BASE, 2), (2, BASE + 2, 2))):
+    """Return frames of a worker that has been given *runs*: number, first task, n."""
     one = pack(b"value")
     failure = Failure("raised", "ValueError", "no", b"", -1, {"worker": "w"})
-    say = [
-        [worker_link.Ran(1, BASE, 1, 0.1, *one)],
-        [worker_link.RanStored(1, BASE + 1, 1, 0.1, 1000)],
-        [worker_link.RunFailed(2, BASE + 2, 0.1, failure)],
-        [worker_link.Blocked(2, BASE + 2), worker_link.Resumed(2, BASE + 2)],
-        [worker_link.Returned(2, BASE + 3, 1, ((BASE, 1, 1),))],
+    say = []
+    for run, base, n in runs:
+        last = base + n - 1
+        say += [
+            [worker_link.Blocked(run, base), worker_link.Resumed(run, base)],
+            [worker_link.Ran(run, base, 1, 0.1, *one)],
+            [worker_link.RanStored(run, last, 1, 0.1, 1000)],
+            [worker_link.RunFailed(run, last, 0.1, failure)],
+            [worker_link.Returned(run, last, 1, ((BASE, 1, 1),))],
+        ]
+    say += [
         [worker_link.ReturnDone(), worker_link.Status({"pid": 1, "memory": {}})],
         [worker_link.Holds(BASE, 2, 100), worker_link.Lacks(((BASE, 1),))],
         [worker_link.Unfetched(((BASE, 1),), 1)],
@@ -243,14 +248,14 @@ class Scheduler:
         self.union = client_link.FromClient if role == 1 else worker_link.FromWorker
         self.corpus = client_frames() if role == 1 else worker_frames()
         self.lives = 0
+        self.renew()
 
     def renew(self):
         if self.lives % 50 == 0:
             # What clients define is kept as long as a scheduler lives.
             self.core = SchedulerCore(cluster="fuzz", keys=KEYS, events_kept=1000)
-            self.step(Joined(3, worker("other")))
         else:
-            for peer in (1, 2):
+            for peer in (1, 2, 3):
                 self.step(Left(peer))
         self.lives += 1
         self.step(Joined(1, ClientIntroduction(CLIENT, "c", "1", "3.11.7", "host")))
@@ -265,6 +270,11 @@ class Scheduler:
             # Something of an earlier life was detached, and lives on.
             self.lives = 0
             self.renew()
+            return
+        self.step(Joined(3, worker("other")))
+        if self.role != 1:
+            spans = self.core.state.spans.values()
+            self.corpus = worker_frames([(s.run, *s.extent) for s in spans if s.run])
 
     def step(self, event):
         self.core.step(event, 0.0)
@@ -358,7 +368,6 @@ async def fuzz(name, count, seed):
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: problems.append(context))
     mutate = Mutator(seed)
-    corpus = target.corpus
     choose = mutate.random
     ends = Counter()
     target.renew()
@@ -371,9 +380,9 @@ async def fuzz(name, count, seed):
             # Let tasks that were begun go on.
             await asyncio.sleep(0)
             assert not problems, f"{name}: {problems} before input {number}"
-        data = choose.choice(corpus)
+        data = choose.choice(target.corpus)
         if choose.randrange(8):
-            data = mutate(data, corpus)
+            data = mutate(data, target.corpus)
         try:
             target.take(data)
             ends["taken"] += 1

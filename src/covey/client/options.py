@@ -6,7 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from covey.errors import UsageError
-from covey.wire.base import DEFAULT_OPTIONS, Options
+from covey.wire.base import (
+    AMOUNT_MAX,
+    DEFAULT_OPTIONS,
+    PRIORITY_MAX,
+    RETRIES_MAX,
+    SECONDS_MAX,
+    Options,
+)
 
 
 def _is_whole(value: Any) -> bool:
@@ -34,19 +41,28 @@ def options_of(
         return DEFAULT_OPTIONS
     from covey.units import parse_seconds
 
-    if not _is_whole(priority):
-        raise UsageError(f"priority= takes a whole number, not {priority!r}")
-    if not _is_whole(retries) or retries < 0:
-        raise UsageError(f"retries= takes a whole number from 0 up, not {retries!r}")
+    if not _is_whole(priority) or abs(priority) > PRIORITY_MAX:
+        raise UsageError(
+            f"priority= takes a whole number from {-PRIORITY_MAX} to {PRIORITY_MAX}, "
+            f"not {priority!r}"
+        )
+    if not _is_whole(retries) or not 0 <= retries <= RETRIES_MAX:
+        raise UsageError(
+            f"retries= takes a whole number from 0 to {RETRIES_MAX}, not {retries!r}"
+        )
     seconds = 0.0
     if timeout is not None:
         seconds = parse_seconds(timeout) if isinstance(timeout, str) else timeout
-        if seconds <= 0:
+        if not seconds > 0:
             raise UsageError(f"timeout= takes seconds above 0, not {timeout!r}")
+        seconds = min(seconds, SECONDS_MAX)
     amounts = {}
     for name, amount in (resources or {}).items():
-        if not _is_number(amount) or amount < 0:
-            raise UsageError(f"resources[{name!r}] must be a number, not {amount!r}")
+        if not _is_number(amount) or not 0 <= amount <= AMOUNT_MAX:
+            raise UsageError(
+                f"resources[{name!r}] must be a number from 0 to {AMOUNT_MAX:g}, not "
+                f"{amount!r}"
+            )
         amounts[str(name)] = float(amount)
     if workers is None:
         names: tuple[str, ...] = ()

@@ -8,18 +8,42 @@ with defaults, so that neighbouring versions can speak to each other.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-Extent: TypeAlias = tuple[int, int]
-"""Tasks with consecutive ids: ``(base, n)``."""
+# Every number that comes from a peer has a kind, and is checked on arrival: what is
+# added up, slept for or divided by later shall be a number that makes sense.
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
 """How many tasks; at least one."""
 
 Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A task id or a run number."""
+
+IdOrNone: TypeAlias = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 63) - 1)]
+"""A task id, or -1 for none."""
+
+Extent: TypeAlias = tuple[Id, Count]
+"""Tasks with consecutive ids: ``(base, n)``."""
+
+Bytes: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
+"""How large something is; 256 TiB at most, so that sums stay numbers of 64 bits."""
+
+SECONDS_MAX: Final = 1e10
+
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=SECONDS_MAX)]
+"""How long something took, or may take: three hundred years at most."""
+
+Slot: TypeAlias = Annotated[int, msgspec.Meta(ge=-1, le=1 << 32)]
+"""A slot of a worker; -1 where it is not known."""
+
+PRIORITY_MAX: Final = 1 << 31
+RETRIES_MAX: Final = 1 << 31
+AMOUNT_MAX: Final = 1e15
+
+Amount: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=AMOUNT_MAX)]
+"""How much of a resource."""
 
 
 class Message(
@@ -42,10 +66,10 @@ class Options(
         allow_other_workers: ``workers`` is a wish, not a rule.
     """
 
-    priority: Annotated[int, msgspec.Meta(ge=-(1 << 31), le=1 << 31)] = 0
-    retries: Annotated[int, msgspec.Meta(ge=0)] = 0
-    timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    resources: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e15)]] = {}
+    priority: Annotated[int, msgspec.Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
+    retries: Annotated[int, msgspec.Meta(ge=0, le=RETRIES_MAX)] = 0
+    timeout_seconds: Seconds = 0.0
+    resources: dict[str, Amount] = {}
     workers: tuple[str, ...] = ()
     allow_other_workers: bool = False
 
@@ -72,5 +96,5 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     type_name: str
     message: str
     payload: bytes = b""
-    origin: int = -1
+    origin: IdOrNone = -1
     details: dict[str, str | int | float | None] = {}

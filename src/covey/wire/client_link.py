@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 
 from covey.wire.base import (
     DEFAULT_OPTIONS,
+    Bytes,
     Count,
     Extent,
     Failure,
     Id,
+    IdOrNone,
     Message,
     Options,
 )
@@ -48,7 +50,7 @@ class Submit(Message, frozen=True, tag=2):
     sizes: bytes
     data: bytes
     options: Options = DEFAULT_OPTIONS
-    aligned: tuple[int, ...] = ()
+    aligned: tuple[Id, ...] = ()
     whole: tuple[Extent, ...] = ()
     name: str | None = None
 
@@ -64,14 +66,14 @@ class SubmitGraph(Message, frozen=True, tag=3):
     """
 
     base: Id
-    fns: tuple[int, ...]
+    fns: tuple[Id, ...]
     sizes: bytes
     data: bytes
-    needs: tuple[tuple[int, ...], ...]
+    needs: tuple[tuple[Id, ...], ...]
     order: tuple[int, ...]
     wanted: tuple[Extent, ...]
     options: tuple[Options, ...] = (DEFAULT_OPTIONS,)
-    options_of: tuple[int, ...] = ()
+    options_of: tuple[Id, ...] = ()
     coming: tuple[Extent, ...] = ()
 
 
@@ -91,7 +93,7 @@ class Placed(Message, frozen=True, tag=5):
 
     task: Id
     worker: Id
-    nbytes: Id
+    nbytes: Bytes
 
 
 class Release(Message, frozen=True, tag=6):
@@ -212,8 +214,8 @@ class Stored(Message, frozen=True, tag=21):
     base: Id
     n: Count
     worker: Id
-    nbytes: Id
-    source: int = -1
+    nbytes: Bytes
+    source: IdOrNone = -1
     token: bytes = b""
 
 
@@ -255,7 +257,7 @@ class WorkerSeen(Message, frozen=True, tag=26):
     name: str
     addresses: tuple[str, ...]
     host: str
-    slots: int
+    slots: Id
     python: str = ""
 
 

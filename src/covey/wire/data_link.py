@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from covey.wire.base import Count, Extent, Id, Message
+from covey.wire.base import Bytes, Count, Extent, Id, Message
 
 
 class Get(Message, frozen=True, tag=80):
@@ -28,7 +28,7 @@ class Get(Message, frozen=True, tag=80):
     extents: tuple[Extent, ...]
     same_host: bool = False
     tokens: tuple[bytes, ...] = ()
-    budget: Id = 0
+    budget: Bytes = 0
 
 
 class PutLarge(Message, frozen=True, tag=81):
@@ -36,7 +36,7 @@ class PutLarge(Message, frozen=True, tag=81):
 
     request: Id
     task: Id
-    nbytes: Id
+    nbytes: Bytes
 
 
 class PutSegment(Message, frozen=True, tag=82):
@@ -45,14 +45,14 @@ class PutSegment(Message, frozen=True, tag=82):
     request: Id
     task: Id
     loan: Id
-    nbytes: Id
+    nbytes: Bytes
 
 
 class Borrow(Message, frozen=True, tag=83):
     """Ask for a segment on the same host, to write a value into."""
 
     request: Id
-    nbytes: Id
+    nbytes: Bytes
 
 
 class GiveBack(Message, frozen=True, tag=84):
@@ -97,7 +97,7 @@ class Lent(Message, frozen=True, tag=91):
     request: Id
     task: Id
     place: str
-    nbytes: Id
+    nbytes: Bytes
 
 
 class Raw(Message, frozen=True, tag=92):
@@ -105,7 +105,7 @@ class Raw(Message, frozen=True, tag=92):
 
     request: Id
     task: Id
-    nbytes: Id
+    nbytes: Bytes
 
 
 class GetDone(Message, frozen=True, tag=93):

@@ -48,10 +48,14 @@ def encode_frame(messages: Sequence[Message]) -> bytes:
     """Return the frame that carries *messages*.
 
     Raises:
-        LocalProtocolError: the batch is longer than a frame may be.
+        LocalProtocolError: the batch is longer than a frame may be, or holds what
+            cannot be written at all.
     """
     buffer = bytearray(_LENGTH.size)
-    _encoder.encode_into(messages, buffer, _LENGTH.size)
+    try:
+        _encoder.encode_into(messages, buffer, _LENGTH.size)
+    except (OverflowError, RecursionError) as error:
+        raise LocalProtocolError(f"a message cannot be written: {error}") from error
     length = len(buffer) - _LENGTH.size
     if length > FRAME_BYTES_MAX:
         names = ", ".join(sorted({type(m).__name__ for m in messages}))

@@ -27,7 +27,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from covey.ids import CLIENT_BITS
-from covey.wire.base import Id, Message
+from covey.wire.base import Amount, Bytes, Id, Message
 
 
 class ClientIntroduction(Message, frozen=True, tag=100):
@@ -53,13 +53,13 @@ class WorkerIntroduction(Message, frozen=True, tag=101):
 
     name: str
     slots: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
-    resources: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e15)]]
+    resources: dict[str, Amount]
     addresses: tuple[str, ...]
     host: str
-    memory_limit_bytes: int
+    memory_limit_bytes: Bytes
     version: str
     python: str
-    pid: int
+    pid: Id
     #: The Python that its runners have, unless somebody asks for another one.
     runner_python: str = ""
     epoch: Id = 0
@@ -91,9 +91,9 @@ class Welcome(Message, frozen=True, tag=110):
 
     peer: Id
     cluster: str
-    epoch: int
+    epoch: Id
     version: str
-    workers: int = 0
+    workers: Id = 0
     session: Id = 0
 
 

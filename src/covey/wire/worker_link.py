@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from covey.wire.base import Count, Extent, Failure, Id, Message
+from covey.wire.base import (
+    Bytes,
+    Count,
+    Extent,
+    Failure,
+    Id,
+    Message,
+    Seconds,
+    Slot,
+)
 
 # From the scheduler.
 
@@ -40,14 +49,14 @@ class Run(Message, frozen=True, tag=41):
     sizes: bytes
     data: bytes
     rank: tuple[int, ...]
-    aligned: tuple[int, ...] = ()
+    aligned: tuple[Id, ...] = ()
     whole: tuple[Extent, ...] = ()
-    sources: tuple[tuple[int, int, int], ...] = ()
-    timeout_seconds: float = 0.0
-    seconds: float = 0.0
+    sources: tuple[tuple[Id, Count, Id], ...] = ()
+    timeout_seconds: Seconds = 0.0
+    seconds: Seconds = 0.0
     reply: bool = True
-    renamed: tuple[tuple[int, int], ...] = ()
-    awaits: tuple[int, ...] = ()
+    renamed: tuple[tuple[Id, Id], ...] = ()
+    awaits: tuple[Id, ...] = ()
 
 
 class Put(Message, frozen=True, tag=42):
@@ -106,7 +115,7 @@ class Leave(Message, frozen=True, tag=48):
 class Watched(Message, frozen=True, tag=49):
     """Somebody looks on: say how you are this often; 0 means as usual."""
 
-    seconds: float
+    seconds: Seconds
 
 
 # From the worker.
@@ -118,10 +127,10 @@ class Ran(Message, frozen=True, tag=60):
     run: Id
     base: Id
     n: Count
-    seconds: float
+    seconds: Seconds
     sizes: bytes
     data: bytes
-    slot: int = -1
+    slot: Slot = -1
 
 
 class RanStored(Message, frozen=True, tag=61):
@@ -130,9 +139,9 @@ class RanStored(Message, frozen=True, tag=61):
     run: Id
     base: Id
     n: Count
-    seconds: float
-    nbytes: Id
-    slot: int = -1
+    seconds: Seconds
+    nbytes: Bytes
+    slot: Slot = -1
 
 
 class RunFailed(Message, frozen=True, tag=62):
@@ -140,9 +149,9 @@ class RunFailed(Message, frozen=True, tag=62):
 
     run: Id
     task: Id
-    seconds: float
+    seconds: Seconds
     failure: Failure
-    slot: int = -1
+    slot: Slot = -1
 
 
 class Returned(Message, frozen=True, tag=63):
@@ -155,7 +164,7 @@ class Returned(Message, frozen=True, tag=63):
     run: Id
     base: Id
     n: Count
-    lacking: tuple[tuple[int, int, int], ...] = ()
+    lacking: tuple[tuple[Id, Count, Id], ...] = ()
 
 
 class ReturnDone(Message, frozen=True, tag=64):
@@ -171,9 +180,9 @@ class Holds(Message, frozen=True, tag=65):
 
     base: Id
     n: Count
-    nbytes: Id
+    nbytes: Bytes
     source: Id = 0
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
 
 
 class Lacks(Message, frozen=True, tag=66):
@@ -194,7 +203,7 @@ class Printed(Message, frozen=True, tag=72):
     task: Id
     stream: str
     text: str
-    left_out: int = 0
+    left_out: Id = 0
 
 
 class Leaving(Message, frozen=True, tag=68):
@@ -231,7 +240,7 @@ class Running(Message, frozen=True, tag=76):
     run: Id
     base: Id
     n: Count
-    awaits: tuple[int, ...] = ()
+    awaits: tuple[Id, ...] = ()
 
 
 class Reported(Message, frozen=True, tag=77):

@@ -19,6 +19,7 @@ import msgspec
 
 from covey.errors import RemoteProtocolError
 from covey.payload import Buffer, Pack
+from covey.wire.base import Bytes, Count, Id, Seconds
 
 _HEAD: Final = struct.Struct("<IQ")
 
@@ -39,54 +40,54 @@ class _Operation(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class SaysRan(_Operation, frozen=True, tag="ran"):
     """Consecutive tasks returned small values; their pack is in the body."""
 
-    run: int
-    base: int
-    n: int
-    seconds: float
-    data_size: int
+    run: Id
+    base: Id
+    n: Count
+    seconds: Seconds
+    data_size: Bytes
 
 
 class SaysBig(_Operation, frozen=True, tag="big"):
     """A task returned a large value, exported in a segment of the runner."""
 
-    run: int
-    task: int
-    seconds: float
+    run: Id
+    task: Id
+    seconds: Seconds
     path: str
-    size: int
-    handle: int
+    size: Bytes
+    handle: Id
 
 
 class SaysFailed(_Operation, frozen=True, tag="failed"):
     """A task failed; the exception is in the body."""
 
-    run: int
-    task: int
-    seconds: float
+    run: Id
+    task: Id
+    seconds: Seconds
     type_name: str
     message: str
-    size: int
+    size: Bytes
 
 
 class SaysBlocked(_Operation, frozen=True, tag="blocked"):
     """A task waits for its own subtasks."""
 
-    run: int
-    task: int
+    run: Id
+    task: Id
 
 
 class SaysResumed(_Operation, frozen=True, tag="resumed"):
     """A task that waited goes on."""
 
-    run: int
-    task: int
+    run: Id
+    task: Id
 
 
 class SaysPrinted(_Operation, frozen=True, tag="printed"):
     """A task wrote to a standard stream."""
 
-    run: int
-    task: int
+    run: Id
+    task: Id
     stream: str
     text: str
 
@@ -107,10 +108,10 @@ class SaysReturned(_Operation, frozen=True, tag="returned"):
     task was to find there is not there.
     """
 
-    slot: int
-    run: int
-    base: int
-    n: int
+    slot: Id
+    run: Id
+    base: Id
+    n: Id
 
 
 class SaysStacks(_Operation, frozen=True, tag="stacks"):

@@ -33,6 +33,7 @@ def submit(
     pack = _pack(message.sizes, message.data, message.n)
     function = _function(client, message.fn)
     extents(message.whole)
+    extents((task, message.n) for task in message.aligned)
     if message.name is not None and message.n != 1:
         raise RemoteProtocolError(
             f"the name {message.name!r} was given to {message.n:,} tasks; a name is "
@@ -178,7 +179,7 @@ def extent(base: TaskId, n: int) -> None:
     Raises:
         RemoteProtocolError: there are no such tasks.
     """
-    if not (0 <= base < 1 << 63 and 0 < n <= _EXTENT_MAX):
+    if not (base >= 0 and 0 < n <= _EXTENT_MAX and base + n <= 1 << 63):
         raise RemoteProtocolError(f"there are no {n:,} tasks from {base:x} on")
 
 

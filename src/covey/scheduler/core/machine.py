@@ -270,11 +270,22 @@ class SchedulerCore:
 
         A worker keeps the one it had in another life of the scheduler, since others
         know its data by it.
+
+        Raises:
+            RemoteProtocolError: it claims one that it never got.
         """
         known = self.peer_of(hello)
         if known is not None:
             return known
         if isinstance(hello, WorkerIntroduction) and hello.epoch and hello.number:
-            self.state.last_peer = max(self.state.last_peer, hello.number)
+            # Lives number their peers apart, and later ones higher.
+            if (
+                hello.number > self.state.last_peer
+                or hello.number in self.state.clients
+            ):
+                raise RemoteProtocolError(
+                    f"a worker says that it was peer {hello.number}, and nobody of "
+                    f"that number was ever let in"
+                )
             return hello.number
         return self.next_peer()
