@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.harness import circumstances, shown
 from benchmarks.shapes import SHAPES, Shape
 from covey.ids import ClientId, first_task_id
-from covey.scheduler.core.machine import Joined, Said, SchedulerCore
+from covey.scheduler.core.machine import Joined, Said, SchedulerCore, Tick
 from covey.wire import client_link, worker_link
 from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
 
@@ -68,8 +68,10 @@ class ZeroWorkers:
 
     def say(self, messages: list[Any]) -> None:
         """Let the client say something, and the workers do what follows."""
-        todo = deque([Said(self.client, messages)])
-        while todo:
+        todo: deque[Any] = deque([Said(self.client, messages)])
+        while todo or self.core.state.leftovers:
+            if not todo:
+                todo.append(Tick())
             for peer, orders in self._step(todo.popleft()).items():
                 if peer in self.workers:
                     answers = list(self._answers(orders))

@@ -22,7 +22,7 @@ from covey.scheduler.core import invariants
 from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore, Tick
 from covey.scheduler.core.queues import demand_of
 from covey.scheduler.core.spans import find, inputs_of
-from covey.scheduler.core.state import State
+from covey.scheduler.core.state import AT_ONCE, State
 from covey.wire import client_link, worker_link
 from covey.wire.base import DEFAULT_OPTIONS, Failure
 from covey.wire.client_link import (
@@ -78,10 +78,13 @@ def pack_of(payloads):
 class World:
     """A scheduler's core with simulated clients and workers."""
 
-    def __init__(self):
+    def __init__(self, at_once=AT_ONCE):
         self.epoch = 1
+        #: How much the core may let go of in one step.
+        self.at_once = at_once
         self.core = SchedulerCore(cluster="test")
         self.state = self.core.state
+        self.state.leftovers.at_once = at_once
         self.now = 0.0
         #: Peers that have lost the scheduler and not found it again.
         self.away = []
@@ -140,6 +143,7 @@ class World:
         self.epoch += 1
         self.core = SchedulerCore(cluster="test", epoch=self.epoch, now=self.now)
         self.state = self.core.state
+        self.state.leftovers.at_once = self.at_once
         sides = [*self.clients.values(), *self.workers.values(), *self.away]
         self.clients, self.workers, self.away = {}, {}, []
         for side in sides:
@@ -171,6 +175,11 @@ class World:
         while self.state.window is not None:
             self.pass_time(self.core.wake_at - self.now)
 
+    def work_off(self):
+        """Let the core do what it had left for later."""
+        while self.state.leftovers:
+            self.pass_time(self.core.wake_at - self.now)
+
     def lose(self, peer):
         if self.clients.pop(peer, None) is None:
             del self.workers[peer]
@@ -183,7 +192,7 @@ class World:
         self.close_window()
         for _ in range(300):
             busy = [w for w in self.workers.values() if w.inbox or w.runs or w.fetches]
-            if not busy and not self.state.pauses:
+            if not busy and not self.state.pauses and not self.state.leftovers:
                 return
             for worker in busy:
                 worker.do_everything()
@@ -216,8 +225,10 @@ class World:
     def check_empty(self):
         """Nobody wants anything, so nothing is kept."""
         state = self.state
+        self.work_off()
         while state.orphans:
             self.pass_time(self.core.wake_at - self.now)
+        self.work_off()
         for worker in self.workers.values():
             worker.read(len(worker.inbox))
         assert not state.spans, state.spans

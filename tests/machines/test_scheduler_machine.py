@@ -49,7 +49,8 @@ options = st.builds(
 class SchedulerMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        self.world = World()
+        # So few that much of it is left for later steps.
+        self.world = World(at_once=2)
         #: Every range ever made: (base, n).
         self.ranges = []
         self.named = {}

@@ -17,9 +17,15 @@ import pytest
 from covey.client.core.ranges import Range
 from covey.ids import ClientId, first_task_id
 from covey.payload import Pack
-from covey.scheduler.core.machine import Joined, Said, SchedulerCore
+from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore, Tick
 from covey.wire import worker_link
-from covey.wire.client_link import DefineFunction, Release, Submit, SubmitGraph
+from covey.wire.client_link import (
+    Cancel,
+    DefineFunction,
+    Release,
+    Submit,
+    SubmitGraph,
+)
 from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
 from covey.worker.core import orders
 from covey.worker.core.machine import WorkerCore
@@ -59,7 +65,7 @@ class Cluster:
         while todo:
             replies = {}
             self.turns += 1
-            for peer, messages in self.core.step(todo.pop(), 0.0).items():
+            for peer, messages in self.core.step(todo.pop(), 1.0).items():
                 for message in messages:
                     self.sent[type(message).__name__] += 1
                     if peer in self.workers:
@@ -163,6 +169,44 @@ def test_letting_go_of_a_map_is_one_message_a_span(figure):
     figure(f"{TASKS:,} tasks in {spans} spans: {calls} calls to let go")
     assert cluster.sent["Drop"] == spans
     assert calls < 20 * spans + 50
+    assert not cluster.core.state.spans
+
+
+@pytest.mark.parametrize("way", ["released", "left", "failed"])
+def test_no_step_is_longer_for_a_larger_graph(figure, way):
+    """A graph that nobody needs any more goes in steps, and so does one that fails."""
+
+    def longest_step(n):
+        cluster = Cluster(workers=0)
+        cluster.say(chain(cluster.base, n))
+        if way == "released":
+            first = Said(cluster.client, [Release(((cluster.base + n - 1, 1),))])
+        elif way == "left":
+            first = Left(cluster.client)
+        else:
+            first = Said(cluster.client, [Cancel(((cluster.base, 1),))])
+        calls = [calls_of(lambda: cluster.core.step(first, 1.0))]
+        while cluster.core.wake_at:
+            calls.append(calls_of(lambda: cluster.core.step(Tick(), 1.0)))
+        if way == "failed":
+            assert cluster.core.state.spans[cluster.base + n - 1].failure
+        else:
+            assert not cluster.core.state.spans
+        return max(calls), len(calls)
+
+    (few, one), (many, steps) = longest_step(1_500), longest_step(6_000)
+    figure(f"{way}: {few:,} calls in {one} steps, at most {many:,} in {steps}")
+    assert steps > 2 * one
+    assert many < 1.5 * few
+
+
+def test_a_client_that_leaves_with_many_wishes_goes_in_steps():
+    cluster = Cluster(workers=0)
+    cluster.say(*(submit(cluster.base + 2 * i, 1) for i in range(5_000)))
+    calls = [calls_of(lambda: cluster.core.step(Left(cluster.client), 1.0))]
+    while cluster.core.wake_at:
+        calls.append(calls_of(lambda: cluster.core.step(Tick(), 1.0)))
+    assert len(calls) > 10 and max(calls) < 2 * calls[1]
     assert not cluster.core.state.spans
 
 

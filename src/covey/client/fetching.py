@@ -26,6 +26,9 @@ from covey.runner import context
 from covey.wire.base import Extent, Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
+#: So many extents are released by one message.
+RELEASED_AT_ONCE: Final = 4096
+
 Errors = Literal["raise", "skip", "return"]
 
 Handles: TypeAlias = list[tuple[Range, int, int]]
@@ -492,8 +495,9 @@ class Session:
             else:
                 for index in range(lo, lo + n) if n < 64 else ():
                     wish.values.pop(index, None)
-        if extents:
-            self.engine.post(Release(tuple(join_extents(extents))))
+        joined = join_extents(extents)
+        for at in range(0, len(joined), RELEASED_AT_ONCE):
+            self.engine.post(Release(tuple(joined[at : at + RELEASED_AT_ONCE])))
 
 
 def _emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:

@@ -26,7 +26,7 @@ from covey.wire.client_link import Release, SubmitGraph
 
 #: A graph with more tasks or bytes than this leaves in several messages.  The
 #: scheduler takes one in without a pause, and shall not stall meanwhile.
-CHUNK_TASKS: Final = 2048
+CHUNK_TASKS: Final = 1024
 CHUNK_BYTES: Final = 1 << 20
 
 

@@ -50,6 +50,8 @@ class Scheduler(Node):
         self.core = SchedulerCore(
             cluster="simulated", epoch=epoch, now=timeline.now, events_kept=200
         )
+        # So little that simulated graphs, which are small, are let go of in steps, too.
+        self.core.state.leftovers.at_once = 5
         self.attendance = Attendance(
             self.core,
             version="0",

@@ -33,6 +33,10 @@ BATCH_MESSAGES_MAX: Final = 1 << 16
 #: never holds up the loop of its reader for long.
 BATCH_BYTES: Final = 512 << 10
 
+#: To take in an extent, or a node of a graph, takes as long as so many bytes.
+EXTENT_WEIGHT: Final = 64
+NODE_WEIGHT: Final = 256
+
 #: In the place of a length: this is an acknowledgement.
 _ACK: Final = 0xFFFF_FFFF
 
@@ -73,10 +77,17 @@ def encode_ack(received: int) -> bytes:
 
 
 def weight(message: Message) -> int:
-    """Return about how many bytes *message* will take, without encoding it."""
-    return 64 + sum(
-        len(value)
-        for value in (getattr(message, "data", b""), getattr(message, "payload", b""))
+    """Return what a message costs its reader, in bytes of payload, without encoding it.
+
+    What it says of every task counts besides the payloads: the extents that it names,
+    the tasks of a graph.
+    """
+    return (
+        64
+        + len(getattr(message, "data", b""))
+        + len(getattr(message, "payload", b""))
+        + EXTENT_WEIGHT * len(getattr(message, "extents", ()))
+        + NODE_WEIGHT * len(getattr(message, "needs", ()))
     )
 
 

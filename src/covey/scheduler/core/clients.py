@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from covey.errors import RemoteProtocolError
-from covey.ids import TaskId
+from covey.ids import ClientId, TaskId
 from covey.scheduler.core import (
     checks,
     explain,
@@ -269,13 +269,19 @@ def leave(state: SchedulerState, client: Client) -> None:
     """Forget a client and all its wishes."""
     if state.clients.pop(client.peer, None) is None:
         return
-    for span in list(client.wants):
-        transitions.unwant(state, span, client.number)
-    for span in list(client.coming):
-        _release_coming(state, client, span)
     state.client_numbers.pop(client.number, None)
     watching.leave(state, client)
     listening.leave(state, client)
+    transitions.forget_client(state, client)
+
+
+def forget_at_once(state: SchedulerState, number: ClientId) -> None:
+    """A client comes back that was given up: what it wished before is over."""
+    before = state.leftovers.gone.pop(number, None)
+    if before is None:
+        return
+    while transitions.strike_wishes(state, before):
+        state.leftovers.allowance = state.leftovers.at_once
 
 
 @handlers.add(Recall, Held, Ended, Recalled)

@@ -103,11 +103,11 @@ def _check_span(state: SchedulerState, span: Span) -> None:
     if span.queue is not None:
         assert any(entry[2] is span for entry in span.queue), span
     for number in span.wanted:
-        client = state.client_numbers.get(number)
+        client = state.client_numbers.get(number) or state.leftovers.gone.get(number)
         assert client is None or span in client.wants, span
     assert span.delivered <= span.wanted, span
     # Nothing is kept that nobody can ask for.
-    assert span.kept or span.dependents, span
+    assert span.kept or span.dependents or span in state.leftovers.unkept, span
     pending = sum(d.state in UNFINISHED for d in span.dependents or ())
     assert span.pending == pending, (span, span.pending, pending)
     for dependent, aligned in (span.dependents or {}).items():
@@ -130,7 +130,7 @@ def _check_inputs(state: SchedulerState, span: Span) -> None:
         assert span.missing == missing > 0, (span, span.missing, missing)
     elif span.state is State.READY:
         assert missing == 0, span
-    elif span.ahead:
+    elif span.ahead and span not in state.leftovers.doomed:
         assert span.missing == missing and span.n == 1, (span, span.missing, missing)
         for source in sources:
             if source.state is not State.DONE:

@@ -23,6 +23,7 @@ from covey.scheduler.core import (
     placement,
     recovery,
     report,
+    transitions,
     watching,
     workers,
 )
@@ -105,6 +106,7 @@ class SchedulerCore:
         """
         state = self.state
         state.now = now
+        state.leftovers.allowance = state.leftovers.at_once
         if type(event) is Said:
             self._said(event)
         elif type(event) is Joined:
@@ -119,6 +121,8 @@ class SchedulerCore:
             recovery.pass_time(state)
         if state.pauses:
             pauses.end(state)
+        if state.leftovers:
+            transitions.work_off(state)
         if state.window is None:
             if state.ready_count or state.excess:
                 placement.plan(state)
@@ -166,6 +170,8 @@ class SchedulerCore:
     @property
     def wake_at(self) -> float:
         """When the core wants a ``Tick`` at the latest; 0 if it needs none."""
+        if self.state.leftovers:
+            return self.state.now
         times = (recovery.wake_at(self.state), pauses.wake_at(self.state))
         return min((time for time in times if time), default=0.0)
 
@@ -209,6 +215,7 @@ class SchedulerCore:
             return
         client = state.client_numbers.get(ClientId(hello.client))
         if client is None and hello.client:
+            clients.forget_at_once(state, ClientId(hello.client))
             client = Client(event.peer, ClientId(hello.client), hello.name)
             state.clients[event.peer] = client
             state.client_numbers[client.number] = client

@@ -229,9 +229,12 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
         if right in worker.moving:
             worker.moving[left] = worker.moving[right]
     for number in right.wanted:
-        client = state.client_numbers.get(number)
+        client = state.client_numbers.get(number) or state.leftovers.gone.get(number)
         if client is not None:
             client.wants[left] = None
+    for leftovers in (state.leftovers.unkept, state.leftovers.doomed):
+        if right in leftovers:
+            leftovers[left] = None
     if right.queue is not None:
         left.queue = right.queue
         state.last_entry += 1

@@ -404,6 +404,28 @@ class Returning:
         self.complete = False
 
 
+class Leftovers:
+    """What a step may not do any more, because it would take too long; others go on.
+
+    Each step has an ``allowance``, of so many spans as may be let go of or fail
+    ``at_once``.
+    """
+
+    __slots__ = ("allowance", "at_once", "doomed", "gone", "unkept")
+
+    def __init__(self) -> None:
+        #: Spans that nobody may keep any more.
+        self.unkept: dict[Span, None] = {}
+        #: Spans of which an input has failed.
+        self.doomed: dict[Span, None] = {}
+        #: Clients that are gone, with wishes still to be struck out.
+        self.gone: dict[ClientId, Client] = {}
+        self.at_once = self.allowance = AT_ONCE
+
+    def __bool__(self) -> bool:
+        return bool(self.unkept or self.doomed or self.gone)
+
+
 class Window:
     """The time in which a new life of the scheduler waits for peers of the last."""
 
@@ -424,6 +446,10 @@ QUIET_SECONDS: Final = 1.0
 #: For so long a value is kept that nobody has asked for, because whoever wants it
 #: may not have come back yet; and as long as a client is away that may have brought it.
 ORPHAN_SECONDS: Final = 60.0
+
+#: So many spans are let go of, or fail, in one step of the core: some milliseconds.
+#: Where there are more, other steps follow at once.
+AT_ONCE: Final = 512
 
 #: Runs, peers and functions of one life are numbered apart from those of another.
 LIFE_BITS: Final = 32
@@ -505,6 +531,7 @@ class SchedulerState:
         self.leaving: dict[Worker, None] = {}
         #: When workers that are gone left, by name; the latest ones only.
         self.departed: OrderedDict[str, float] = OrderedDict()
+        self.leftovers = Leftovers()
         #: How many tasks are READY, and how many slots there are.
         self.ready_count = 0
         self.slots_count = 0

@@ -4,6 +4,9 @@
 the books that go with leaving one state and entering another.  What follows
 from a move for other spans (an input arrived, a value is no longer needed) is
 worked off from lists, never by recursion: a chain of a million is legal.
+
+A step of the core lets go of so many spans, or fails so many, and no more; the rest
+is left for the steps that follow (``Leftovers``, ``work_off``).  So nobody waits while a graph of a million tasks is forgotten.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from covey.ids import ClientId, TaskId
 from covey.scheduler.core import placement, queues, report
 from covey.scheduler.core.spans import inputs_of, strike
 from covey.scheduler.core.state import (
+    COMING,
     DETACHED,
+    Client,
     SchedulerState,
     Span,
     State,
@@ -200,29 +205,49 @@ def fail(state: SchedulerState, span: Span, failure: Failure) -> None:
     A dependent that has been dealt to a worker may have the value already; if
     not, the worker hands it back, and it fails then.  What was sent ahead has not.
     """
-    todo = [(span, failure)]
-    while todo:
-        current, why = todo.pop()
-        if current.state not in _MAY_FAIL:
+    _fail_all(state, _fail_one(state, span, failure))
+
+
+def _fail_one(state: SchedulerState, span: Span, failure: Failure) -> dict[Span, None]:
+    """Fail one span; return those that wait for it."""
+    if span.state not in _MAY_FAIL:
+        return {}
+    sources = inputs_of(state, span)
+    if span.ahead:
+        stop(state, span)
+    move(state, span, State.FAILED)
+    span.failure = failure
+    state.counters["tasks_failed"] += span.n
+    report.failed(state, span)
+    if DETACHED in span.wanted:
+        span.wanted -= {DETACHED}
+    doomed = {
+        dependent: None
+        for dependent in (span.dependents or ())
+        if dependent.state is State.WAITING or dependent.ahead
+    }
+    for source in sources:
+        let_go(state, source)
+    let_go(state, span)
+    return doomed
+
+
+def _fail_all(state: SchedulerState, doomed: dict[Span, None]) -> None:
+    """Fail all that waits for a failed input, as far as this step may."""
+    leftovers = state.leftovers
+    while doomed:
+        if leftovers.allowance <= 0:
+            if doomed is not leftovers.doomed:
+                leftovers.doomed.update(doomed)
+            return
+        span, _ = doomed.popitem()
+        if span.state is not State.WAITING and not span.ahead:
             continue
-        sources = inputs_of(state, current)
-        if current.ahead:
-            stop(state, current)
-        move(state, current, State.FAILED)
-        current.failure = why
-        state.counters["tasks_failed"] += current.n
-        report.failed(state, current)
-        if DETACHED in current.wanted:
-            current.wanted -= {DETACHED}
-        passed_on = inherited(current)
-        todo += [
-            (dependent, passed_on)
-            for dependent in (current.dependents or ())
-            if dependent.state is State.WAITING or dependent.ahead
-        ]
-        for source in sources:
-            let_go(state, source)
-        let_go(state, current)
+        # What has failed may be made again by now.
+        failed = next((s for s in inputs_of(state, span) if s.failure), None)
+        if failed is not None:
+            leftovers.allowance -= 1
+            doomed.update(_fail_one(state, span, inherited(failed)))
 
 
 # Letting go.
@@ -246,19 +271,59 @@ def unwant(state: SchedulerState, span: Span, client: ClientId) -> None:
 
 def let_go(state: SchedulerState, span: Span) -> None:
     """Release *span* if nobody keeps it, then forget it if nothing leads to it."""
-    todo = [span]
+    if not span.kept:
+        _let_go_of_all(state, {span: None})
+
+
+def _let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
+    leftovers = state.leftovers
     while todo:
-        current = todo.pop()
+        if leftovers.allowance <= 0:
+            if todo is not leftovers.unkept:
+                leftovers.unkept.update(todo)
+            return
+        current, _ = todo.popitem()
         if current.kept or current.state is State.FORGOTTEN:
             continue
+        leftovers.allowance -= 1
         if current.state is not State.RELEASED:
-            sources = inputs_of(state, current) if current.unfinished else []
+            sources = inputs_of(state, current) if current.unfinished else ()
             stop(state, current)
             drop_replicas(state, current)
             move(state, current, State.RELEASED)
-            todo += sources
+            todo.update(dict.fromkeys(sources))
         if not current.dependents:
-            todo += _forget(state, current)
+            todo.update(dict.fromkeys(_forget(state, current)))
+
+
+def forget_client(state: SchedulerState, client: Client) -> None:
+    """*client* is gone: strike out its wishes, at once as far as this step may."""
+    state.leftovers.gone[client.number] = client
+    work_off(state)
+
+
+def work_off(state: SchedulerState) -> None:
+    """Go on with what earlier steps have left, as far as this one may."""
+    leftovers = state.leftovers
+    _fail_all(state, leftovers.doomed)
+    _let_go_of_all(state, leftovers.unkept)
+    while leftovers.gone and leftovers.allowance > 0:
+        client = next(iter(leftovers.gone.values()))
+        if not strike_wishes(state, client):
+            del leftovers.gone[client.number]
+
+
+def strike_wishes(state: SchedulerState, client: Client) -> bool:
+    """Strike out wishes of a client that is gone; say whether there are more."""
+    for table, holders in ((client.wants, client.itself), (client.coming, COMING)):
+        while table:
+            if state.leftovers.allowance <= 0:
+                return True
+            state.leftovers.allowance -= 1
+            span, _ = table.popitem()
+            for holder in holders:
+                unwant(state, span, holder)
+    return False
 
 
 def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
