@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from covey.client.drawing import visualize as visualize
     from covey.client.explaining import explain as explain
     from covey.client.future import Future as Future
+    from covey.client.options import Retry as Retry
     from covey.client.progress import progress as progress
     from covey.client.recording import record as record
     from covey.client.waiting import as_completed as as_completed
@@ -47,6 +48,7 @@ _HOMES = {
     "LocalCluster": "covey.cluster.local",
     "Pool": "covey.interop.pool",
     "RemoteData": "covey.interop.pool",
+    "Retry": "covey.client.options",
     "as_completed": "covey.client.waiting",
     "delete": "covey.interop.pool",
     "explain": "covey.client.explaining",
@@ -68,6 +70,7 @@ __all__ = [
     "LocalCluster",
     "Pool",
     "RemoteData",
+    "Retry",
     "__version__",
     "as_completed",
     "delete",

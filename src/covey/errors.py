@@ -16,6 +16,7 @@ remote traceback attached as a note; the classes below are for what is ours::
     │   │   └── VersionSkew        it belongs to another version of Python
     │   ├── EnvironmentFailed      the Python or the packages it needs cannot be had
     │   ├── RunnerDied             the process that ran it ended; says how
+    │   │   └── WorkerDied         worker after worker was lost while it ran there
     │   └── DataLost               its value is gone and cannot be recomputed
     ├── ClusterError               the cluster could not
     │   ├── NoScheduler            nobody answers at that address
@@ -129,6 +130,10 @@ class RunnerDied(TaskError):
     exit_code: int | None = None
     signal: str | None = None
     worker: str | None = None
+
+
+class WorkerDied(RunnerDied):
+    """The task was lost with several workers, one after the other."""
 
 
 class DataLost(TaskError):

@@ -23,6 +23,7 @@ PUBLIC = {
     "Future",
     "LocalCluster",
     "Pool",
+    "Retry",
     "as_completed",
     "delete",
     "explain",

@@ -38,6 +38,7 @@ from covey.wire.client_link import (
     Submit,
     SubmitGraph,
     ToClient,
+    Tried,
     WorkerGone,
     WorkerSeen,
 )
@@ -427,8 +428,15 @@ class SimClient:
                 self.known_workers.add(message.worker)
             case WorkerGone(worker):
                 self.known_workers.remove(worker)
+            case _:
+                self._hear_more(message)
+
+    def _hear_more(self, message):
+        match message:
             case Notice(text):
                 self.notices.append(text)
+            case Tried():
+                self.ledger.tried(message)
             case _:
                 raise AssertionError(message)
 

@@ -18,9 +18,9 @@ from scheduler_world import SHARED, World, pack_of
 from covey.errors import RemoteProtocolError
 from covey.ids import COUNTER_BITS
 from covey.scheduler.core.machine import Away, Back, Joined, Left, Said
+from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import covering, find, isolate
 from covey.scheduler.core.state import ORPHAN_SECONDS, State
-from covey.scheduler.core.workers import LOSSES_MAX
 from covey.wire import worker_link
 from covey.wire.base import Failure, Options
 from covey.wire.client_link import (
@@ -652,7 +652,7 @@ def test_a_task_that_goes_down_with_every_worker_fails(world, client):
         assert client.status[task] == "pending"
         world.lose(world.new_worker().peer)
     assert client.status[task] == "failed"
-    assert client.failures[task].type_name == "RunnerDied"
+    assert client.failures[task].type_name == "WorkerDied"
 
 
 def test_a_copy_that_turns_up_is_taken_for_the_value(world, client):

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 from scheduler_world import World
 
 from covey.ids import client_of
-from covey.wire.base import Options
+from covey.wire.base import Again, Options
 from covey.wire.client_link import Cancel, Detach, Placed, Retry
 from covey.wire.worker_link import (
     Lacks,
@@ -43,6 +43,9 @@ options = st.builds(
     resources=st.sampled_from([{}, {}, {}, {"gpu": 1.0}, {"gpu": 0.3}, {"tpu": 1.0}]),
     workers=st.sampled_from([(), (), (), ("worker",), ("nobody",)]),
     allow_other_workers=st.booleans(),
+    again=st.sampled_from(
+        [None, Again(("builtins.OSError",)), Again((), 3.0, 2.0), Again(elsewhere=True)]
+    ),
 )
 
 

@@ -18,7 +18,7 @@ import dask.dataframe as dd  # noqa: E402
 import pandas as pd  # noqa: E402
 from dask import delayed  # noqa: E402
 
-from covey import AsyncClient, Client, errors  # noqa: E402
+from covey import AsyncClient, Client, Retry, errors  # noqa: E402
 from covey.dask import get  # noqa: E402
 from covey.interop import dask_graph, dask_messages  # noqa: E402
 
@@ -286,6 +286,10 @@ def test_retries_of_an_annotation(client, tmp_path):
     assert client.compute(stubborn, sync=True, optimize_graph=False) == "done"
     other = delayed(twice)(tmp_path / "other")
     assert client.compute(other, sync=True, retries=2) == "done"
+    with dask.annotate(retries=Retry(2, on=ValueError)):
+        choosy = delayed(twice)(tmp_path / "choosy")
+    with pytest.raises(OSError, match="not yet"):
+        client.compute(choosy, sync=True, optimize_graph=False)
 
 
 def test_futures_of_elsewhere_are_refused(client):

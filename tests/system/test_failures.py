@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import covey
 from covey import errors, wait
 
 
@@ -217,13 +218,14 @@ def test_a_crash_costs_exactly_the_task_that_crashed(client, how, code, signal):
     assert client.gather(client.map(inc, range(10))) == list(range(1, 11))
 
 
-def test_a_crash_is_retried_if_asked_for(client, tmp_path):
-    def crash_once(path):
-        if not path.exists():
-            path.touch()
-            os._exit(4)
-        return "second time"
+def crash_once(path):
+    if not path.exists():
+        path.touch()
+        os._exit(4)
+    return "second time"
 
+
+def test_a_crash_is_retried_if_asked_for(client, tmp_path):
     future = client.submit(crash_once, tmp_path / "mark", retries=1)
     assert future.result(20) == "second time"
 
@@ -238,6 +240,32 @@ def test_retries_are_counted(client, tmp_path):
     with pytest.raises(OSError, match="again"):
         client.submit(fail, retries=2).result(20)
     assert log.read_text() == "xxx"
+
+
+class OverThere(OSError):
+    """Its class is one of the program itself: it travels by value."""
+
+
+def test_only_failures_that_were_named_are_tried_again(client, tmp_path):
+    log = tmp_path / "log"
+
+    def fail(number):
+        append(log, str(number))
+        raise (OverThere, ValueError)[number]("as told")
+
+    policy = covey.Retry(2, on=OSError, delay=0.01)
+    there, value = client.map(fail, range(2), retries=policy)
+    assert isinstance(there.exception(20), OverThere)
+    assert isinstance(value.exception(20), ValueError)
+    assert sorted(log.read_text()) == ["0", "0", "0", "1"]
+    assert "failed 2 of at most 3 times" in client.explain(there.key)
+    assert "for OSError only" in client.explain(value.key)
+    notes = there.exception().__notes__
+    assert any("It was tried 3 times" in note for note in notes)
+    same = client.submit(crash_once, tmp_path / "m", retries=covey.Retry(1, OverThere))
+    assert isinstance(same.exception(20), errors.RunnerDied)
+    again = covey.Retry(1, (OverThere, errors.RunnerDied))
+    assert client.submit(crash_once, tmp_path / "n", retries=again).result(20)
 
 
 def test_a_failed_task_can_be_retried_by_hand(client, tmp_path):

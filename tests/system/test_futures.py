@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+import covey
 from covey import Client, as_completed, errors, wait
 
 
@@ -526,6 +527,10 @@ def test_what_no_worker_may_run(client):
     [
         {"retries": -1},
         {"retries": True},
+        {"retries": covey.Retry(-1)},
+        {"retries": covey.Retry(1, on="OSError")},
+        {"retries": covey.Retry(1, delay=-1)},
+        {"retries": covey.Retry(1, factor=0.5)},
         {"timeout": 0},
         {"timeout": "soon"},
         {"priority": "high"},

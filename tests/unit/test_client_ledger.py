@@ -177,7 +177,11 @@ def test_what_a_task_calls_is_known_as_long_as_it_is():
     ledger.note(DefineFunction(1, b"", "inc", b""))
     ledger.note(graph(10, ((), (10,)), ((11, 1),)))
     ledger.note(submit(20, 3))
-    assert [ledger.label_of(task) for task in (10, 11, 22)] == ["inc"] * 3
-    assert ledger.label_of(12) is None
+    assert [ledger.key_of(task) for task in (10, 11, 22)] == [
+        "inc-a",
+        "inc-b",
+        "inc-16",
+    ]
+    assert ledger.key_of(12) is None
     ledger.note(Release(((11, 1),)))
-    assert ledger.label_of(10) is None
+    assert ledger.key_of(10) is None

@@ -18,7 +18,7 @@ from covey.client.fetching import Session
 from covey.client.future import Future, Futures
 from covey.client.modules import OwnModules
 from covey.client.nested import futures_in
-from covey.client.options import options_of
+from covey.client.options import Retries, options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.showing import Shown, Shows
 from covey.client.submission import Submitter
@@ -185,7 +185,7 @@ class BaseClient:
         key: str | None = ...,
         pure: bool = ...,
         priority: int = ...,
-        retries: int = ...,
+        retries: Retries = ...,
         timeout: float | str | None = ...,
         resources: dict[str, float] | None = ...,
         workers: str | Iterable[str] | None = ...,
@@ -202,7 +202,7 @@ class BaseClient:
         key: str | None = ...,
         pure: bool = ...,
         priority: int = ...,
-        retries: int = ...,
+        retries: Retries = ...,
         timeout: float | str | None = ...,
         resources: dict[str, float] | None = ...,
         workers: str | Iterable[str] | None = ...,
@@ -218,7 +218,7 @@ class BaseClient:
         key: str | None = None,
         pure: bool = False,
         priority: int = 0,
-        retries: int = 0,
+        retries: Retries = 0,
         timeout: float | str | None = None,
         resources: dict[str, float] | None = None,
         workers: str | Iterable[str] | None = None,
@@ -237,7 +237,8 @@ class BaseClient:
             pure: derive the key from function and arguments, so that equal
                 calls run once.
             priority: higher runs first.
-            retries: how many more times to run it if it fails.
+            retries: how many more times to run it if it fails; or a ``covey.Retry``,
+                which says for which failures, when and where.
             timeout: seconds (or ``"5m"``) after which a run is stopped.
             resources: amounts that it holds while it runs, as offered by
                 ``covey worker --resources``.
@@ -271,7 +272,7 @@ class BaseClient:
         key: str | Sequence[str] | None = ...,
         pure: bool = ...,
         priority: int = ...,
-        retries: int = ...,
+        retries: Retries = ...,
         timeout: float | str | None = ...,
         resources: dict[str, float] | None = ...,
         workers: str | Iterable[str] | None = ...,
@@ -288,7 +289,7 @@ class BaseClient:
         key: str | Sequence[str] | None = ...,
         pure: bool = ...,
         priority: int = ...,
-        retries: int = ...,
+        retries: Retries = ...,
         timeout: float | str | None = ...,
         resources: dict[str, float] | None = ...,
         workers: str | Iterable[str] | None = ...,
@@ -304,7 +305,7 @@ class BaseClient:
         key: str | Sequence[str] | None = None,
         pure: bool = False,
         priority: int = 0,
-        retries: int = 0,
+        retries: Retries = 0,
         timeout: float | str | None = None,
         resources: dict[str, float] | None = None,
         workers: str | Iterable[str] | None = None,
@@ -324,7 +325,8 @@ class BaseClient:
             key: a list of names, one for each task, or a prefix for them.
             pure: as in ``submit``, and so are the following, for each task.
             priority: higher runs first.
-            retries: how many more times to run an element that fails.
+            retries: how many more times to run an element that fails, or a
+                ``covey.Retry``.
             timeout: seconds after which a run of an element is stopped.
             resources: amounts that each element holds while it runs.
             workers: names or addresses of workers.

@@ -52,6 +52,7 @@ from covey.wire.client_link import (
     Reverted,
     Stored,
     ToClient,
+    Tried,
     WorkerGone,
     WorkerSeen,
 )
@@ -473,13 +474,12 @@ class Engine(Owner):
             while not condition():
                 if self.broken is not None:
                     raise self.broken
-                changed = self.loop.create_future()
-                watcher = _setter(changed)
-                self._worker_watchers.append(watcher)
+                changed = asyncio.Event()
+                self._worker_watchers.append(changed.set)
                 try:
-                    await changed
+                    await changed.wait()
                 finally:
-                    self._worker_watchers.remove(watcher)
+                    self._worker_watchers.remove(changed.set)
 
     def _tell_worker_watchers(self) -> None:
         for watcher in list(self._worker_watchers):
@@ -501,9 +501,8 @@ class Engine(Owner):
         if failure.origin >= 0 and self.wishes.find(failure.origin) is None:
             # Nobody has a future of it, which would know its key; as long as this
             # task is held, the ledger knows what it takes.
-            label = self._ledger.label_of(failure.origin)
-            if label is not None:
-                name = f"{label}-{failure.origin:x}"
+            name = self._ledger.key_of(failure.origin)
+            if name is not None:
                 details = {**failure.details, "origin": name}
                 failure = msgspec.structs.replace(failure, details=details)
         self.wishes.failed(message.base, message.n, failure)
@@ -515,6 +514,9 @@ class Engine(Owner):
         answer = self._answers.pop(message.request, None)
         if answer is not None and not answer.done():
             answer.set_result(message.body)
+
+    def _on_tried(self, message: Tried) -> None:
+        self._ledger.tried(message)
 
     def _on_notice(self, message: Notice) -> None:
         # No line of ours would help the reader.
@@ -585,16 +587,9 @@ class Engine(Owner):
         WorkerSeen: _on_worker_seen,
         WorkerGone: _on_worker_gone,
         Closing: _on_closing,
+        Tried: _on_tried,
     }
 
 
 def _nothing() -> None:
     """Until a session sets it, there is nothing to catch up on."""
-
-
-def _setter(future: asyncio.Future[None]) -> Callable[[], None]:
-    def done() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    return done

@@ -3,17 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from covey.errors import UsageError
+from covey.serde.failures import full_name
+from covey.units import parse_seconds
 from covey.wire.base import (
     AMOUNT_MAX,
     DEFAULT_OPTIONS,
+    FACTOR_MAX,
     PRIORITY_MAX,
     RETRIES_MAX,
     SECONDS_MAX,
+    Again,
     Options,
 )
+
+
+def _is_exception(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How a task that fails is to be tried again: for ``retries=``.
+
+    ::
+
+        client.submit(fetch, url, retries=Retry(5, on=OSError, delay=1, factor=2))
+
+    A plain number stands for ``Retry(number)``: whatever went wrong, at once.  An
+    attempt that is lost together with its worker is made again in any case, and does
+    not count.
+
+    Attributes:
+        times: how many more times the task is run after it failed.
+        on: the exceptions (one, or several) that are worth it, with all that are
+            derived from them; ``covey.errors.RunnerDied`` and ``TaskTimedOut`` may be
+            among them.  Default: everything but a cancellation.
+        delay: seconds (or ``"1m"``) before the second attempt.
+        factor: each further pause is so many times the one before; none is longer
+            than an hour, unless ``delay`` is.
+        elsewhere: rather run it on a worker where it has not failed, if there is one.
+    """
+
+    times: int
+    on: type[BaseException] | tuple[type[BaseException], ...] = ()
+    delay: float | str = 0.0
+    factor: float = 1.0
+    elsewhere: bool = False
+
+    def __call__(self, key: Any) -> Retry:
+        """Return the policy for any *key*: dask takes annotations that are asked so."""
+        del key
+        return self
+
+    def again(self) -> Again:
+        """Return the policy as it travels, checked.
+
+        Raises:
+            UsageError: a value makes no sense; the message names it.
+        """
+        kinds = self.on if isinstance(self.on, tuple) else (self.on,)
+        for kind in kinds:
+            if not _is_exception(kind):
+                raise UsageError(
+                    f"Retry(on=) takes classes of exceptions, not {kind!r}"
+                )
+        delay = parse_seconds(self.delay) if isinstance(self.delay, str) else self.delay
+        if not _is_number(delay) or not 0 <= delay <= SECONDS_MAX:
+            raise UsageError(f"Retry(delay=) takes seconds from 0 up, not {delay!r}")
+        factor = self.factor
+        if not _is_number(factor) or not 1 <= factor <= FACTOR_MAX:
+            raise UsageError(
+                f"Retry(factor=) takes a number from 1 to {FACTOR_MAX:g}, not {factor!r}"
+            )
+        names = tuple(full_name(kind) for kind in kinds)
+        return Again(names, float(delay), float(factor), bool(self.elsewhere))
+
+
+Retries: TypeAlias = int | Retry
 
 
 def _is_whole(value: Any) -> bool:
@@ -26,7 +96,7 @@ def _is_number(value: Any) -> bool:
 
 def options_of(
     priority: int,
-    retries: int,
+    retries: Retries,
     timeout: float | str | None,
     resources: dict[str, float] | None,
     workers: str | Iterable[str] | None,
@@ -39,16 +109,17 @@ def options_of(
     """
     if timeout is None and not (priority or retries or resources or workers):
         return DEFAULT_OPTIONS
-    from covey.units import parse_seconds
-
     if not _is_whole(priority) or abs(priority) > PRIORITY_MAX:
         raise UsageError(
             f"priority= takes a whole number from {-PRIORITY_MAX} to {PRIORITY_MAX}, "
             f"not {priority!r}"
         )
-    if not _is_whole(retries) or not 0 <= retries <= RETRIES_MAX:
+    again = retries.again() if isinstance(retries, Retry) else None
+    times = retries.times if isinstance(retries, Retry) else retries
+    if not _is_whole(times) or not 0 <= times <= RETRIES_MAX:
         raise UsageError(
-            f"retries= takes a whole number from 0 to {RETRIES_MAX}, not {retries!r}"
+            f"retries= takes a whole number from 0 to {RETRIES_MAX} or a covey.Retry, "
+            f"not {times!r}"
         )
     seconds = 0.0
     if timeout is not None:
@@ -73,7 +144,7 @@ def options_of(
         if not all(isinstance(name, str) for name in names):
             raise UsageError(f"workers= takes names or addresses, not {workers!r}")
     return Options(
-        priority, retries, float(seconds), amounts, names, allow_other_workers
+        priority, times, float(seconds), amounts, names, allow_other_workers, again
     )
 
 

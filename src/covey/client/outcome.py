@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from covey.errors import (
@@ -17,14 +17,16 @@ from covey.errors import (
     TaskError,
     TaskOutOfMemory,
     TaskTimedOut,
+    WorkerDied,
 )
 from covey.serde.failures import revive
-from covey.wire.base import Failure
+from covey.wire.base import Attempt, Failure
 
 _OURS: Final[dict[str, type[CoveyError]]] = {
     "TaskCancelled": TaskCancelled,
     "TaskTimedOut": TaskTimedOut,
     "RunnerDied": RunnerDied,
+    "WorkerDied": WorkerDied,
     "EnvironmentFailed": EnvironmentFailed,
     "TaskOutOfMemory": TaskOutOfMemory,
     "DataLost": DataLost,
@@ -78,9 +80,20 @@ def error_of(
     printed = failure.details.get("printed")
     if printed:
         error.add_note(f"The last lines that it printed:\n{printed}")
+    if failure.attempts:
+        error.add_note(_attempts_text(failure.attempts))
     if origin != key:
         error.add_note(f"{key} failed because its input {origin} failed.")
     return error
+
+
+def _attempts_text(attempts: Sequence[Attempt]) -> str:
+    lines = [
+        f"  on {attempt.worker}: {attempt.type_name}"
+        + (f": {attempt.message}" if attempt.message else "")
+        for attempt in attempts
+    ]
+    return "\n".join([f"It was tried {len(attempts)} times:", *lines])
 
 
 def _origin(failure: Failure, key: str, key_of: Callable[[int], str | None]) -> str:

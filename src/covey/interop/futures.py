@@ -18,7 +18,7 @@ from covey.client.base import BaseClient
 from covey.client.client import Client
 from covey.client.fetching import all_done
 from covey.client.future import Future
-from covey.client.options import options_of
+from covey.client.options import Retries, options_of
 from covey.errors import TaskCancelled
 from covey.wire.base import Options
 
@@ -158,7 +158,7 @@ class ClientExecutor(concurrent.futures.Executor):
 def _checked(
     *,
     priority: int = 0,
-    retries: int = 0,
+    retries: Retries = 0,
     timeout: float | str | None = None,
     resources: dict[str, float] | None = None,
     workers: str | Iterable[str] | None = None,

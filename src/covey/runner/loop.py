@@ -370,8 +370,10 @@ class SlotLoop:
         with self._settling():
             batch = self._batch
             plain = batch is not None and batch.serializer != "pickle"
-            payload = self.process.describe(_as_failure(error), plain=plain)
-            detail = [*failures.summary(payload), len(payload)]
+            error = _as_failure(error)
+            payload = self.process.describe(error, plain=plain)
+            classes = failures.classes(error)
+            detail = [*failures.summary(payload), len(payload), classes]
             self._book_one("failed", index, began, detail)
             self._body.append(payload)
 

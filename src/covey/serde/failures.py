@@ -39,6 +39,9 @@ TEXT_LIMIT: Final = 1 << 16
 _MESSAGE_LIMIT: Final = 8192
 _SUMMARY_LIMIT: Final = 1000
 
+#: So many classes of an exception are named, at most.
+_CLASSES_MAX: Final = 32
+
 #: An exception that drags more than this along arrives as text.
 _PICKLE_LIMIT: Final = 16 << 20
 
@@ -81,6 +84,21 @@ def summary(payload: bytes) -> tuple[str, str]:
     """Return the name of the type and a message of at most 1000 characters."""
     header, _ = _split(payload)
     return header["type"], _shorten(header["message"], _SUMMARY_LIMIT)
+
+
+def classes(error: BaseException) -> list[str]:
+    """Return the full names of the class of *error* and of those above it."""
+    try:
+        above = type(error).__mro__[:-1]
+        found = [full_name(class_) for class_ in above[:_CLASSES_MAX]]
+    except Exception:
+        return []
+    return [name for name in found if len(name) <= _SUMMARY_LIMIT]
+
+
+def full_name(class_: type) -> str:
+    """Return the name by which a class is known in every process."""
+    return f"{class_.__module__}.{class_.__qualname__}"
 
 
 def traceback_text(payload: bytes) -> str:

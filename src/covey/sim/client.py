@@ -26,6 +26,7 @@ from covey.wire.client_link import (
     Retry,
     Reverted,
     Stored,
+    Tried,
     Want,
     WorkerGone,
     WorkerSeen,
@@ -168,6 +169,9 @@ class Client(Node):
     def _on_reverted(self, message: Reverted) -> None:
         self.wishes.reverted(message.base, message.n)
 
+    def _on_tried(self, message: Tried) -> None:
+        self._ledger.tried(message)
+
     def _on_worker_seen(self, message: WorkerSeen) -> None:
         self.workers[message.worker] = message
 
@@ -187,6 +191,7 @@ class Client(Node):
         WorkerGone: _on_worker_gone,
         Answer: _ignore,
         Notice: _ignore,
+        Tried: _on_tried,
     }
 
     # Fetching.

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Final
 
 from covey.ids import RunId, TaskId
-from covey.scheduler.core.workers import LOSSES_MAX
+from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.sim.runners import Inputs
 from covey.sim.tasks import Recipe, decode, value_of
 from covey.wire.base import DEFAULT_OPTIONS, Failure, Options

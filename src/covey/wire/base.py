@@ -40,6 +40,7 @@ Slot: TypeAlias = Annotated[int, msgspec.Meta(ge=-1, le=1 << 32)]
 
 PRIORITY_MAX: Final = 1 << 31
 RETRIES_MAX: Final = 1 << 31
+FACTOR_MAX: Final = 1000.0
 AMOUNT_MAX: Final = 1e15
 
 Amount: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=AMOUNT_MAX)]
@@ -50,6 +51,23 @@ class Message(
     msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=False
 ):
     """Something one process tells another."""
+
+
+class Again(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaults=True):
+    """Which failures are worth another attempt, and when and where that is made.
+
+    Attributes:
+        on: full names of classes, such as ``builtins.OSError``; what is of none of
+            them is not tried again.  Empty: everything is.
+        delay_seconds: the pause before the second attempt.
+        factor: each further pause is so many times the one before.
+        elsewhere: rather on a worker where it has not failed.
+    """
+
+    on: tuple[str, ...] = ()
+    delay_seconds: Seconds = 0.0
+    factor: Annotated[float, msgspec.Meta(ge=1, le=FACTOR_MAX)] = 1.0
+    elsewhere: bool = False
 
 
 class Options(
@@ -64,6 +82,7 @@ class Options(
         resources: named amounts that a run holds while it executes.
         workers: names or addresses of the workers it may run on; empty: any.
         allow_other_workers: ``workers`` is a wish, not a rule.
+        again: which failures ``retries`` is for; ``None``: all, at once, anywhere.
     """
 
     priority: Annotated[int, msgspec.Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
@@ -72,9 +91,26 @@ class Options(
     resources: dict[str, Amount] = {}
     workers: tuple[str, ...] = ()
     allow_other_workers: bool = False
+    again: Again | None = None
 
 
 DEFAULT_OPTIONS = Options()
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One attempt at a task that came to nothing.
+
+    Attributes:
+        worker: the name of the worker where it was made.
+        kind: that of the ``Failure``; ``gone`` if its worker was lost.
+        type_name: the name of the exception's class.
+        message: what it said, shortened.
+    """
+
+    worker: str
+    kind: str
+    type_name: str
+    message: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -90,6 +126,9 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
             inherited from an input.
         details: facts about the end, such as ``exit_code`` and ``signal``; ``origin``
             is what a client calls the task above, if it has no future of it.
+        attempts: the latest attempts, this one included, if there were several.
+        classes: full names of the exception's class and of those above it, for the
+            scheduler: it judges by them whether to try again.
     """
 
     kind: str
@@ -98,3 +137,5 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     payload: bytes = b""
     origin: IdOrNone = -1
     details: dict[str, str | int | float | None] = {}
+    attempts: tuple[Attempt, ...] = ()
+    classes: tuple[str, ...] = ()

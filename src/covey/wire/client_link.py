@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from covey.wire.base import (
     DEFAULT_OPTIONS,
+    Attempt,
     Bytes,
     Count,
     Extent,
@@ -191,6 +192,21 @@ class Recalled(Message, frozen=True, tag=16):
     had: tuple[Extent, ...] = ()
 
 
+class Tried(Message, frozen=True, tag=17):
+    """Tasks that have not succeeded so far, and are to be tried again.
+
+    The client that made them is told so each time, and tells another life of the
+    scheduler in turn, which goes on counting.  ``failed`` attempts failed, ``lost``
+    ones were lost with their worker; the latest are listed.
+    """
+
+    base: Id
+    n: Count
+    failed: Id
+    lost: Id
+    attempts: tuple[Attempt, ...] = ()
+
+
 # From the scheduler.
 
 
@@ -290,6 +306,7 @@ FromClient: TypeAlias = (
     | Held
     | Ended
     | Recalled
+    | Tried
 )
 ToClient: TypeAlias = (
     Finished
@@ -301,4 +318,5 @@ ToClient: TypeAlias = (
     | WorkerSeen
     | WorkerGone
     | Closing
+    | Tried
 )

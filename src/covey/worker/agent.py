@@ -330,16 +330,8 @@ class WorkerAgent:
         elif type(operation) is SaysBig:
             self._take_big(slot, operation)
         elif type(operation) is SaysFailed:
-            failure = Failure(
-                "raised",
-                operation.type_name,
-                operation.message,
-                bytes(body),
-                details={
-                    "worker": self.name,
-                    **self._printing.last_lines(operation.task),
-                },
-            )
+            last = self._printing.last_lines(operation.task)
+            failure = operation.failure(body, {"worker": self.name, **last})
             self._step(
                 orders.SlotFailed(
                     slot,

@@ -19,7 +19,7 @@ import msgspec
 
 from covey.errors import RemoteProtocolError
 from covey.payload import Buffer, Pack
-from covey.wire.base import Bytes, Count, Id, Seconds
+from covey.wire.base import Bytes, Count, Failure, Id, Seconds
 
 _HEAD: Final = struct.Struct("<IQ")
 
@@ -67,6 +67,20 @@ class SaysFailed(_Operation, frozen=True, tag="failed"):
     type_name: str
     message: str
     size: Bytes
+    classes: tuple[str, ...] = ()
+
+    def failure(
+        self, body: Buffer, details: dict[str, str | int | float | None]
+    ) -> Failure:
+        """Return the failure, as it travels on."""
+        return Failure(
+            "raised",
+            self.type_name,
+            self.message,
+            bytes(body),
+            details=details,
+            classes=self.classes,
+        )
 
 
 class SaysBlocked(_Operation, frozen=True, tag="blocked"):

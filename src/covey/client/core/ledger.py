@@ -34,6 +34,7 @@ from covey.wire.client_link import (
     Scatter,
     Submit,
     SubmitGraph,
+    Tried,
 )
 
 Making: TypeAlias = Submit | SubmitGraph | Scatter | Placed
@@ -45,7 +46,17 @@ EXTENTS_MAX: Final = 4096
 class Entry:
     """The tasks that one message has made."""
 
-    __slots__ = ("base", "detached", "flags", "held", "inputs", "message", "n", "users")
+    __slots__ = (
+        "base",
+        "detached",
+        "flags",
+        "held",
+        "inputs",
+        "message",
+        "n",
+        "tried",
+        "users",
+    )
 
     def __init__(self, message: Making, base: TaskId, n: int) -> None:
         self.message = message
@@ -58,6 +69,8 @@ class Entry:
         self.users = 0
         self.inputs: tuple[Entry, ...] = ()
         self.detached: list[Extent] = []
+        #: What was tried of these tasks in vain, by the first task that it is about.
+        self.tried: dict[TaskId, Tried] | None = None
 
     def hold_only(self, extents: Iterable[Extent]) -> None:
         """Of these tasks, only those in *extents* are held from the beginning."""
@@ -225,10 +238,18 @@ class Ledger:
         entry = self._entries[self._starts[index]]
         return entry if task < entry.base + entry.n else None
 
+    def tried(self, message: Tried) -> None:
+        """Take note of attempts that came to nothing, as the scheduler tells of them."""
+        entry = self._find(message.base)
+        if entry is not None:
+            if entry.tried is None:
+                entry.tried = {}
+            entry.tried[message.base] = message
+
     # Names.
 
-    def label_of(self, task: TaskId) -> str | None:
-        """Return what is called by *task*, if it is known and calls a function."""
+    def key_of(self, task: TaskId) -> str | None:
+        """Return the key of *task*, if it is known and calls a function."""
         entry = self._find(task)
         message = None if entry is None else entry.message
         if isinstance(message, SubmitGraph):
@@ -238,7 +259,7 @@ class Ledger:
         else:
             return None
         function = self._functions.get(number)
-        return None if function is None else function.label
+        return None if function is None else f"{function.label}-{task:x}"
 
     # Asking again.
 
@@ -274,6 +295,8 @@ class Ledger:
         report += [Held(wanted=part) for part in _chunks(wanted)]
         report += [Held(had=part) for part in _chunks(had)]
         report += [Held(detached=part) for part in _chunks(detached)]
+        for entry in self._entries.values():
+            report += (entry.tried or {}).values()
         report.append(_recalled(wishes, list(foreign), tokens))
         return report
 

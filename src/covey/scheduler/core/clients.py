@@ -47,6 +47,7 @@ from covey.wire.client_link import (
     Release,
     Retry,
     Reverted,
+    Tried,
     Want,
 )
 
@@ -284,7 +285,7 @@ def forget_at_once(state: SchedulerState, number: ClientId) -> None:
         state.leftovers.allowance = state.leftovers.at_once
 
 
-@handlers.add(Recall, Held, Ended, Recalled)
+@handlers.add(Recall, Held, Ended, Recalled, Tried)
 def on_recall(state: SchedulerState, client: Client, message: Message) -> None:
     """Who is new has nothing to recall; what returning clients say is in ``recovery``.
 

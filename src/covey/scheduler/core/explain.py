@@ -22,6 +22,7 @@ from covey.scheduler.core.state import (
     Worker,
 )
 from covey.units import counted, format_bytes, format_seconds
+from covey.wire.base import Attempt
 
 _INPUTS_SHOWN: Final = 5
 _WORKERS_SHOWN: Final = 8
@@ -43,7 +44,7 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
         ``task`` (its id), ``state`` (a word), ``text`` (a sentence for a human), ``label`` (the
         function), ``seconds`` (in that state), and facts as far as they apply:
         ``worker``, ``workers``, ``inputs``, ``ahead``, ``asks``, ``offers``,
-        ``attempts``, ``last_error``, ``expected_seconds``, ``payload`` (what it raised,
+        ``attempts``, ``tried_on``, ``last_error``, ``pause_seconds``, ``expected_seconds``, ``payload`` (what it raised,
         for those who can read it), ``printed`` (its last lines).
     """
     span = find(state, task_id)
@@ -104,19 +105,31 @@ def _tell_attempts(state: SchedulerState, span: Span, answer: dict[str, Any]) ->
     tries = span.options.retries + 1
     answer["attempts"] = span.attempts
     text = f"; it has failed {span.attempts} of at most {tries} times"
-    error = _last_error(state, span)
-    if error:
-        answer["last_error"] = error
-        text += f", the last time with {error}"
+    known = _attempts(state, span)
+    failed = [attempt for attempt in known if attempt.kind != "gone"]
+    if failed:
+        last = failed[-1]
+        answer["last_error"] = error = f"{last.type_name}: {last.message}"
+        places = answer["tried_on"] = list(dict.fromkeys(a.worker for a in failed))
+        text += f", the last time with {error} (on {', '.join(places)})"
     answer["text"] += text
 
 
-def _last_error(state: SchedulerState, span: Span) -> str:
-    """Look back along the event stream for the last failure of *span*."""
-    for event in state.events.backwards():
-        if event[1] == "retried" and event[2] == span.base:
-            return str(event[-1])
-    return ""
+def _attempts(state: SchedulerState, span: Span) -> tuple[Attempt, ...]:
+    if span.failure is not None:
+        return span.failure.attempts
+    return state.attempts.get(span, ())
+
+
+def _why_not_again(span: Span) -> str:
+    """Say why a task failed for good that had attempts left."""
+    again, failure = span.options.again, span.failure
+    if again is None or failure is None or failure.origin >= 0:
+        return ""
+    if span.attempts >= span.options.retries or failure.kind == "cancelled":
+        return ""
+    names = ", ".join(name.removeprefix("builtins.") for name in again.on)
+    return f"; it was not tried again, since its retries are for {names} only"
 
 
 # Waiting for inputs.
@@ -172,7 +185,12 @@ def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
             "workers": [worker.name for worker in able],
         }
     if pauses.paused(state, span):
-        return {"text": "it is tried again after a pause, for the last try failed"}
+        left = pauses.left_seconds(state, span)
+        return {
+            "text": f"the last try failed, and the next one begins in "
+            f"{format_seconds(left)}",
+            "pause_seconds": left,
+        }
     paused = [worker for worker in staying if _is_paused(worker)]
     if len(paused) == len(staying):
         return {
@@ -346,6 +364,7 @@ def _failed(state: SchedulerState, span: Span) -> dict[str, Any]:
     failure = span.failure
     assert failure is not None
     text = f"it failed: {failure.type_name}: {failure.message}"
+    text += _why_not_again(span)
     answer: dict[str, Any] = {"text": text, "failure": failure.kind}
     if len(failure.payload) <= _PAYLOAD_BYTES_MAX:
         answer["payload"] = failure.payload

@@ -47,6 +47,7 @@ def check(state: SchedulerState) -> None:
         assert state.name_of[span.base] == name
         assert state.spans[span.base] is span
     _check_aliases(state)
+    _check_attempts(state)
 
 
 def _check_worker(state: SchedulerState, worker: Worker) -> None:
@@ -87,6 +88,12 @@ def _check_aliases(state: SchedulerState) -> None:
         for number, tasks in ids.items():
             assert number in span.wanted and tasks, (span, number)
             assert len(set(tasks)) == len(tasks), tasks
+
+
+def _check_attempts(state: SchedulerState) -> None:
+    """What has been tried is remembered of tasks that may be tried again."""
+    for span in state.attempts:
+        assert span.unfinished and state.spans[span.base] is span, span
 
 
 def _check_span(state: SchedulerState, span: Span) -> None:

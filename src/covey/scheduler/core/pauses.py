@@ -32,6 +32,12 @@ def paused(state: SchedulerState, span: Span) -> bool:
     return span.queue is state.pauses
 
 
+def left_seconds(state: SchedulerState, span: Span) -> float:
+    """Return how long *span*, which is paused, waits yet; to answer a question."""
+    dues = [due[0] for due, _, other in state.pauses if other is span]
+    return max(0.0, max(dues, default=0) / _TICKS - state.now)
+
+
 def wake_at(state: SchedulerState) -> float:
     """Return when the next one is due; 0 if there is none."""
     pauses = state.pauses

@@ -18,7 +18,7 @@ from typing import Final
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core import report, transitions
-from covey.scheduler.core.queues import demand_of, top
+from covey.scheduler.core.queues import demand_of, failed_on, top
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
     Demand,
@@ -191,6 +191,8 @@ def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
             continue
         demand = demand_of(state, span)
         if not demand.admits(worker) or not _fits(worker, demand):
+            continue
+        if span.attempts and worker.name in failed_on(state, span):
             continue
         if span.losses and not owner.leaving:
             continue  # Moving its inputs has failed before.

@@ -50,18 +50,46 @@ def enqueue(state: SchedulerState, span: Span) -> None:
     queue = demand.heap if span.function is not None else state.data_queue
     if demand is not state.default_demand and span.queue is None:
         state.special_count += span.n
-    if span.aligned or span.whole:
-        nearest = _nearest(state, span, demand)
-        if nearest is not None:
-            queue = nearest.queue
-            state.loaded[nearest] = None
-            if nearest in state.hungry:
-                state.eager[nearest] = None
+    place = _elsewhere(state, span, demand) if span.attempts else None
+    if place is None and (span.aligned or span.whole):
+        place = _nearest(state, span, demand)
+    if place is not None:
+        queue = place.queue
+        state.loaded[place] = None
+        if place in state.hungry:
+            state.eager[place] = None
     if demand is not state.default_demand and queue in (demand.heap, state.data_queue):
         _notice_if_impossible(state, span, demand)
     span.queue = queue
     state.last_entry += 1
     heappush(queue, (span.rank, state.last_entry, span))
+
+
+def failed_on(state: SchedulerState, span: Span) -> set[str]:
+    """Return the names of workers where *span* failed and is rather not to run again."""
+    again = span.options.again
+    if again is None or not again.elsewhere:
+        return set()
+    return {attempt.worker for attempt in state.attempts.get(span, ())}
+
+
+def _elsewhere(state: SchedulerState, span: Span, demand: Demand) -> Worker | None:
+    """Return the idlest worker where *span* has not failed, if it asks for one.
+
+    It looks at all workers, for a task that has failed only.
+    """
+    tried = failed_on(state, span)
+    if not tried:
+        return None
+    others = [
+        worker
+        for worker in state.workers.values()
+        if worker.name not in tried
+        and not worker.leaving
+        and worker.away_since is None
+        and demand.admits(worker)
+    ]
+    return min(others, key=lambda w: w.count / w.slots, default=None)
 
 
 def _nearest(state: SchedulerState, span: Span, demand: Demand) -> Worker | None:

@@ -32,6 +32,7 @@ from covey.scheduler.core import (
     orphans,
     placement,
     recalled,
+    retrying,
     submitting,
     transitions,
     workers,
@@ -67,6 +68,7 @@ from covey.wire.client_link import (
     Scatter,
     Submit,
     SubmitGraph,
+    Tried,
     Want,
 )
 from covey.wire.worker_link import Drop, Holds, Leave, Reported, Running, Stop
@@ -301,6 +303,8 @@ def _want_again(
 ) -> None:
     """What the client waits for is told to it, or made, if it is not there."""
     for message in report_of:
+        if isinstance(message, Tried):
+            retrying.recall(state, client, message)
         if not isinstance(message, Held):
             continue
         checks.own(client, (*message.wanted, *message.detached))

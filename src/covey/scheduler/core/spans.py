@@ -211,6 +211,8 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.replicas = right.replicas
     left.attempts = right.attempts
     left.losses = right.losses
+    if right in state.attempts:
+        state.attempts[left] = state.attempts[right]
     left.failure = right.failure
     left.nbytes = right.nbytes * k // right.n
     if right.n > 1:

@@ -32,7 +32,7 @@ from typing import Any, Final, TypeAlias
 from covey.events import Ring
 from covey.ids import ClientId, RunId, TaskId, WorkerId
 from covey.payload import Pack
-from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure, Message, Options
+from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
 
 Rank: TypeAlias = tuple[int, int, int]
@@ -179,7 +179,8 @@ class Span:
         self.queue: list[QueueEntry] | None = None
         self.replicas: tuple[Worker, ...] = ()
         self.nbytes = 0
-        #: Failed attempts so far, and runs lost with their worker.
+        #: Attempts so far that failed and were tried again, and that were lost with
+        #: their worker.
         self.attempts = 0
         self.losses = 0
         self.failure: Failure | None = None
@@ -521,6 +522,8 @@ class SchedulerState:
         self.data_queue: list[QueueEntry] = []
         #: READY spans that wait a while, by the time when they may be dealt.
         self.pauses: list[QueueEntry] = []
+        #: What was tried in vain of unfinished tasks: the latest attempts.
+        self.attempts: dict[Span, tuple[Attempt, ...]] = {}
         #: Workers with room, in the order in which they are served.
         self.hungry: OrderedDict[Worker, None] = OrderedDict()
         #: Those of them for whom something lies ready; a few more may be here.
@@ -532,13 +535,10 @@ class SchedulerState:
         #: When workers that are gone left, by name; the latest ones only.
         self.departed: OrderedDict[str, float] = OrderedDict()
         self.leftovers = Leftovers()
-        #: How many tasks are READY, and how many slots there are.
-        self.ready_count = 0
-        self.slots_count = 0
-        #: How many slots are idle, and how many of the READY tasks ask for resources
-        #: or for certain workers.
-        self.idle_slots = 0
-        self.special_count = 0
+        #: How many tasks are READY, and how many of them ask for resources or for
+        #: certain workers; how many slots there are, and how many are idle.
+        self.ready_count = self.special_count = 0
+        self.slots_count = self.idle_slots = 0
         self.last_run: RunId = first
         self.last_function = first
         self.last_submission = 0

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from covey.errors import InternalError
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import placement, queues, report
@@ -82,6 +84,8 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         placement.unassign(state, span)
     elif before is State.FAILED:
         span.failure = None
+    if to >= State.DONE and state.attempts:
+        state.attempts.pop(span, None)
     span.state = to
     span.since = state.now
     if to is State.READY:
@@ -189,14 +193,7 @@ def inherited(source: Span) -> Failure:
     assert failure is not None
     if failure.origin >= 0:
         return failure
-    return Failure(
-        failure.kind,
-        failure.type_name,
-        failure.message,
-        failure.payload,
-        source.base,
-        failure.details,
-    )
+    return msgspec.structs.replace(failure, origin=source.base)
 
 
 def fail(state: SchedulerState, span: Span, failure: Failure) -> None:

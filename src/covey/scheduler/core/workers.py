@@ -15,6 +15,7 @@ from covey.scheduler.core import (
     placement,
     queues,
     report,
+    retrying,
     transitions,
     watching,
 )
@@ -52,9 +53,6 @@ from covey.wire.worker_link import (
     Status,
     Unfetched,
 )
-
-#: A task that was lost with this many workers is not tried on another one.
-LOSSES_MAX: Final = 4
 
 #: A task whose inputs could not be reached is tried again so often, after pauses that
 #: begin with twice this and double: half a minute in all.  A holder that has died is
@@ -151,15 +149,9 @@ def on_ran_stored(state: SchedulerState, worker: Worker, message: RanStored) -> 
 def on_run_failed(state: SchedulerState, worker: Worker, message: RunFailed) -> None:
     """One task failed: again, if it may be; else for good."""
     for span in _current(state, worker, message.run, message.task, 1):
-        failure = message.failure
         _learn(span.function, message.seconds, 1)
         history.erred(state, span, worker, message.seconds, message.slot)
-        if failure.kind != "cancelled" and span.attempts < span.options.retries:
-            span.attempts += 1
-            history.retried(state, span, worker, failure)
-            transitions.requeue(state, span)
-        else:
-            transitions.fail(state, span, failure)
+        retrying.failed(state, span, worker, message.failure)
 
 
 @handlers.add(Returned)
@@ -429,11 +421,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
     for span in list(worker.assigned):
         if span.state is not State.ASSIGNED or span.ahead:
             continue  # What was sent ahead waits again as soon as its inputs do.
-        span.losses += 1
-        if span.losses > LOSSES_MAX:
-            transitions.fail(state, span, _lost_too_often(worker, span.losses))
-        else:
-            transitions.requeue(state, span)
+        retrying.lost(state, span, worker)
     _requeue_elsewhere(state, worker)
     for table in (state.hungry, state.eager, state.loaded, state.excess):
         table.pop(worker, None)
@@ -441,17 +429,6 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         if worker.peer in client.workers_told:
             client.workers_told.discard(worker.peer)
             state.send(client.peer, WorkerGone(worker.number))
-
-
-def _lost_too_often(worker: Worker, losses: int) -> Failure:
-    return Failure(
-        "died",
-        "RunnerDied",
-        f"the task was lost with {losses} workers one after the other (the last: "
-        f"{worker.name}). If the task itself takes whole machines down, look at its "
-        f"memory use; if the workers left for other reasons, submit it again",
-        details={"worker": worker.name},
-    )
 
 
 def _inputs_out_of_reach(worker: Worker) -> Failure:

@@ -1,0 +1,200 @@
+"""Which failures are worth another attempt, when and where it is made."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
+
+from scheduler_world import World
+
+from covey.scheduler.core import explain
+from covey.scheduler.core.retrying import worth
+from covey.scheduler.core.spans import find
+from covey.scheduler.core.state import State
+from covey.wire.base import Again, Failure, Options
+from covey.wire.client_link import Tried
+
+sys.path.pop(0)
+
+OS_ERROR = ("builtins.ConnectionResetError", "builtins.OSError", "builtins.Exception")
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def client(world):
+    return world.new_client()
+
+
+def raised(*classes):
+    return Failure("raised", "SomeError", "as it was told to", b"", classes=classes)
+
+
+def run_of(worker, task):
+    worker.read(10)
+    return next((n for n, run in worker.runs.items() if task in run.todo), None)
+
+
+@pytest.mark.parametrize(
+    ("on", "failure", "is_worth_it"),
+    [
+        ((), raised("builtins.ValueError"), True),
+        (("builtins.OSError",), raised(*OS_ERROR), True),
+        (("builtins.OSError",), raised("builtins.ValueError"), False),
+        (("builtins.OSError",), raised(), False),
+        # What is ours is known by its name, and is derived from what users know.
+        (("builtins.TimeoutError",), Failure("timeout", "TaskTimedOut", ""), True),
+        (("builtins.MemoryError",), Failure("memory", "TaskOutOfMemory", ""), True),
+        (("covey.errors.RunnerDied",), Failure("died", "RunnerDied", ""), True),
+        (("covey.errors.RunnerDied",), Failure("died", "WorkerDied", ""), True),
+        (("covey.errors.RunnerDied",), Failure("raised", "RunnerDied", ""), False),
+        (("covey.errors.DataLost",), Failure("died", "RunnerDied", ""), False),
+        ((), Failure("cancelled", "TaskCancelled", ""), False),
+    ],
+)
+def test_what_is_worth_another_attempt(on, failure, is_worth_it):
+    assert worth(Again(on), failure) is is_worth_it
+
+
+def test_only_the_failures_that_were_named_are_tried_again(world, client):
+    worker = world.new_worker(name="alice")
+    options = Options(retries=5, again=Again(("builtins.OSError",)))
+    task = client.submit(1, options=options)
+    worker.fail(run_of(worker, task), failure=raised(*OS_ERROR))
+    assert client.status[task] == "pending"
+    worker.fail(run_of(worker, task), failure=raised("builtins.ValueError"))
+    assert client.status[task] == "failed"
+    # What it came to is told with the places; classes were for the scheduler.
+    failure = client.failures[task]
+    assert [(a.worker, a.type_name) for a in failure.attempts] == [
+        ("alice", "SomeError"),
+        ("alice", "SomeError"),
+    ]
+    assert failure.classes == ()
+    text = explain.task(world.state, task)["text"]
+    assert "not tried again, since its retries are for OSError only" in text
+    assert not world.state.attempts
+
+
+def test_pauses_grow_and_nobody_runs_it_meanwhile(world, client):
+    worker = world.new_worker()
+    again = Again(delay_seconds=10.0, factor=3.0)
+    task = client.submit(1, options=Options(retries=3, again=again))
+    for pause in (10.0, 30.0, 90.0):
+        worker.fail(run_of(worker, task))
+        answer = explain.task(world.state, task)
+        assert answer["pause_seconds"] == pytest.approx(pause)
+        world.pass_time(pause - 0.5)
+        assert run_of(worker, task) is None
+        assert world.core.wake_at == pytest.approx(world.now + 0.5)
+        world.pass_time(0.5)
+    worker.fail(run_of(worker, task))
+    assert client.status[task] == "failed"
+
+
+def test_the_next_attempt_is_made_elsewhere(world, client):
+    one = world.new_worker(1, name="one")
+    task = client.submit(1, options=Options(retries=3, again=Again(elsewhere=True)))
+    two = world.new_worker(1, name="two")
+    one.fail(run_of(one, task))
+    assert run_of(one, task) is None
+    two.fail(run_of(two, task))
+    # It has failed everywhere: then anywhere.
+    somewhere = next(w for w in (one, two) if run_of(w, task))
+    somewhere.fail(run_of(somewhere, task))
+    world.settle()
+    assert client.status[task] == "finished"
+
+
+def test_who_idles_does_not_take_it_back_from_elsewhere(world, client):
+    one = world.new_worker(1, name="one")
+    task = client.submit(1, options=Options(retries=1, again=Again(elsewhere=True)))
+    two = world.new_worker(1, name="two")
+    busy = client.submit(1)
+    assert run_of(two, busy)
+    for _ in range(3):
+        client.submit(1)
+    two.read(10)
+    one.fail(run_of(one, task))
+    one.do_everything()
+    assert run_of(one, task) is None
+    world.settle()
+    assert client.status[task] == "finished"
+
+
+def test_what_waits_for_another_worker_goes_where_it_can_when_that_leaves(
+    world, client
+):
+    one = world.new_worker(1, name="one")
+    again = Again(elsewhere=True)
+    task = client.submit(1, options=Options(retries=1, again=again))
+    two = world.new_worker(1, name="two")
+    for _ in range(4):
+        client.submit(1)
+    two.read(10)
+    one.fail(run_of(one, task))
+    world.lose(two.peer)
+    world.settle()
+    assert client.status[task] == "finished"
+
+
+def test_the_counts_survive_the_scheduler(world, client):
+    worker = world.new_worker(name="alice")
+    again = Again(delay_seconds=5.0)
+    base = client.submit(2, options=Options(retries=2, again=again))
+    worker.fail(
+        run_of(worker, base), worker.runs[run_of(worker, base)].todo.index(base)
+    )
+    world.restart()
+    world.close_window()
+    span = find(world.state, base)
+    assert (span.attempts, span.state) == (1, State.READY)
+    assert explain.task(world.state, base)["tried_on"] == ["alice"]
+    # The pause goes on, too.
+    assert explain.task(world.state, base)["pause_seconds"] == pytest.approx(5.0)
+    assert find(world.state, base + 1).attempts == 0
+    for _ in range(2):
+        world.pass_time(5.0)
+        run = run_of(worker, base)
+        worker.fail(run, worker.runs[run].todo.index(base))
+    assert client.status[base] == "failed"
+    assert len(client.failures[base].attempts) == 3
+
+
+def test_losses_survive_the_scheduler(world, client):
+    task = client.submit(1)
+    for number in range(3):
+        worker = world.new_worker(name=f"w{number}")
+        assert run_of(worker, task)
+        world.lose(worker.peer)
+    world.restart()
+    world.close_window()
+    for number in range(3, 5):
+        worker = world.new_worker(name=f"w{number}")
+        assert run_of(worker, task)
+        world.lose(worker.peer)
+    failure = client.failures[task]
+    assert failure.type_name == "WorkerDied"
+    assert [a.worker for a in failure.attempts] == ["w0", "w1", "w2", "w3", "w4"]
+
+
+def test_a_client_that_was_told_forgets_with_the_task(world, client):
+    worker = world.new_worker()
+    task = client.submit(1, options=Options(retries=1))
+    worker.fail(run_of(worker, task))
+    assert len(client.ledger) == 1
+    client.release((task, 1))
+    assert len(client.ledger) == 0
+    assert not world.state.attempts
+
+
+def test_a_new_client_may_not_tell_how_often_it_was_tried(world, client):
+    with pytest.raises(Exception, match="recalls what it never told"):
+        client.say(Tried(client.submit(1), 1, 3, 0))
