@@ -60,7 +60,9 @@ def test_a_broken_contract_is_noticed(tmp_path, file, line, contract):
             if parent == tmp_path:
                 break
             (parent / "__init__.py").touch()
-    ground = "errors ids units clock settings config payload plugins events secret"
+    ground = (
+        "errors ids units clock settings config payload plugins events secret stacks"
+    )
     for name in ground.split():
         (house / f"{name}.py").touch()
     (house / "clock.py").write_text("import time\n")

@@ -15,7 +15,7 @@ from scheduler_world import RAISED, World
 from covey.scheduler.core.machine import Left, Said
 from covey.wire.base import Options
 from covey.wire.client_link import Answer, Ask
-from covey.wire.worker_link import Printed, RunFailed, Watched
+from covey.wire.worker_link import Printed, Profiled, RunFailed, Status, Watched
 
 sys.path.pop(0)
 
@@ -138,3 +138,76 @@ def test_an_overview_counts_by_function_and_knows_the_impossible(world):
     assert overview["functions"]["f1"]["done"] == 3
     (impossible,) = overview["impossible"]
     assert (impossible["n"], impossible["asks"]) == (2, "GPU=1")
+
+
+def profile(world, client, number=0):
+    """Ask what code runs; return the answer, and for how long workers look on."""
+    world.state.now = world.now
+    message = Ask(1, "profile", number=number)
+    orders = world.core.step(Said(client.peer, [message]), world.now)
+    told = {
+        peer: messages[0].profile_seconds
+        for peer, messages in orders.items()
+        if messages and isinstance(messages[0], Watched)
+    }
+    return orders[client.peer][-1].body, told
+
+
+SEEN = Profiled("fit", ("f\tm.py\t1",), (0, 0, 0, 20_000))
+
+
+def test_workers_look_at_code_while_somebody_asks(world):
+    reader = world.new_client()
+    first, second = world.new_worker(), world.new_worker()
+    first.say(SEEN)
+    body, told = profile(world, reader)
+    assert body == {"next": 0, "dropped": 0, "seen": []}, "nobody had asked"
+    assert told == {first.peer: 10.0, second.peer: 10.0}
+    first.say(SEEN)
+    body, told = profile(world, reader)
+    assert [entry[1:3] for entry in body["seen"]] == [(first.name, "fit")]
+    assert told == {}, "it was told a moment ago"
+    world.core.profiled(["g\tn.py\t1"], [0, 0, 0, 1])
+    body, _ = profile(world, reader, body["next"])
+    assert [entry[1:3] for entry in body["seen"]] == [("", "(scheduler)")]
+    world.now += 6.0
+    _, told = profile(world, reader, body["next"])
+    assert told == {first.peer: 10.0, second.peer: 10.0}
+    third = world.new_worker()
+    assert [m.profile_seconds for m in third.inbox if isinstance(m, Watched)] == [10.0]
+
+
+def test_nobody_asks_any_more_and_nothing_is_kept(world):
+    reader = world.new_client()
+    worker = world.new_worker()
+    profile(world, reader)
+    worker.say(SEEN)
+    assert world.core.watched
+    world.now += 60.0
+    world.core.tell_audience(world.now)
+    assert not world.core.watched
+    worker.say(SEEN)
+    body, told = profile(world, reader)
+    assert body == {"next": 1, "dropped": 0, "seen": []}
+    assert told == {worker.peer: 10.0}
+
+
+def test_pauses_and_spills_are_events(world):
+    reader = world.new_client()
+    worker = world.new_worker()
+    for memory in (
+        {"paused": False, "spilled": 0},
+        {"paused": True, "spilled": 700},
+        {"paused": True, "spilled": 500},
+        {"paused": False, "spilled": 800},
+    ):
+        worker.say(Status({"memory": memory}))
+    ask(world, reader, 0)
+    (body,) = answers(world)[reader.peer]
+    events = [e[1:] for e in msgspec.msgpack.decode(body[3]) if e[1] != "sample"]
+    assert events[1:] == [
+        ["paused", worker.name],
+        ["spilled", worker.name, 700],
+        ["unpaused", worker.name],
+        ["spilled", worker.name, 300],
+    ]

@@ -24,6 +24,7 @@ from covey.runner.context import TaskInterrupted, current
 from covey.serde.packing import Packer
 from covey.serde.refs import resolve
 from covey.serde.values import dumps
+from covey.stacks import Tree
 from covey.store.segments import Segment
 
 sys.path.pop(0)
@@ -557,6 +558,27 @@ def test_stacks(agent, held):
     held.wait_began()
     agent.control.send([["dump"]])
     assert "in hold" in agent.control.expect("stacks")[0][1]
+    held.release()
+    agent.slots[0].outcomes(1)
+
+
+@needs_proc
+def test_a_profile_shows_what_tasks_do(agent, held):
+    agent.control.send([["profile", 20]])
+    assert agent.control.expect("profiled")[0][1] == [], "nothing runs"
+    agent.run(make_hold(), [(held.paths, 1)])
+    held.wait_began()
+    seen = []
+    while not seen:
+        agent.control.send([["profile", 20]])
+        seen = agent.control.expect("profiled")[0][1]
+    ((function, names, numbers),) = seen
+    assert function == 1
+    tree = Tree()
+    tree.add_flat(names, numbers)
+    # From the task's own frame on, without those of the runner around it.
+    assert names[0].startswith("make_hold.<locals>.hold\t")
+    assert 0 < tree.seconds < 60
     held.release()
     agent.slots[0].outcomes(1)
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from covey.serde.packing import LIMIT_BYTES
+from covey.stacks import Seen
 
 
 class TaskInterrupted(BaseException):  # like KeyboardInterrupt
@@ -54,6 +55,10 @@ class Loop(Protocol):
 
     def executing(self) -> tuple[int, int]:
         """Return the run and the task that the thread executes; run 0 is none."""
+        ...
+
+    def at_work(self) -> Seen | None:
+        """Return the function that executes and the thread; ``None`` if none does."""
         ...
 
     def hand_over(self) -> None:

@@ -8,6 +8,7 @@ as they let go of the GIL now and then).  From agent to runner::
     ["cancel", slot, run, task_id]   interrupt that task if it is executing
     ["flush", slot]                  send outcomes that wait behind a long task
     ["dump"]                         what is every thread doing?
+    ["profile", seconds]             look at what tasks do, for so long yet
     ["took", [handle, ...]]  ["forget", [[base, n], ...]]
 
 and back::
@@ -15,6 +16,7 @@ and back::
     ["ready", {...}]
     ["returned", slot, run, base, n]   for each part; one with n = 0 if there is none
     ["stacks", text]
+    ["profiled", [[function, names, nodes], ...]]   what was seen since the last time
 """
 
 from __future__ import annotations
@@ -30,16 +32,18 @@ from typing import Any
 from covey.errors import RemoteProtocolError
 from covey.runner.frames import FrameSocket, Gone
 from covey.runner.process import RunnerProcess
+from covey.runner.profile import Profile
 
 
 def serve_control(sock: socket.socket, process: RunnerProcess) -> None:
     """Serve the control socket in the calling thread until it is closed."""
     frames = FrameSocket(sock)
+    profile = Profile(process)
     try:
         frames.send([["ready", _introduction()]])
         while True:
             for operation in frames.receive().operations:
-                answers = _obey(operation, process)
+                answers = _obey(operation, process, profile)
                 if answers:
                     frames.send(answers)
     except Gone:
@@ -50,7 +54,9 @@ def serve_control(sock: socket.socket, process: RunnerProcess) -> None:
         raise
 
 
-def _obey(operation: list[Any], process: RunnerProcess) -> list[list[Any]]:
+def _obey(
+    operation: list[Any], process: RunnerProcess, profile: Profile
+) -> list[list[Any]]:
     """Do one operation and return the answers to it."""
     match operation:
         case ["setup", dict() as fields]:
@@ -67,6 +73,8 @@ def _obey(operation: list[Any], process: RunnerProcess) -> list[list[Any]]:
                 slot.flush()
         case ["dump"]:
             return [["stacks", stacks()]]
+        case ["profile", int() | float() as seconds]:
+            return [["profiled", profile.go_on(seconds)]]
         case ["took", list() as handles]:
             process.took(handles)
         case ["forget", list() as ranges]:

@@ -37,7 +37,7 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from covey.errors import TaskCancelled, TaskError
+from covey.errors import TaskCancelled
 from covey.payload import Buffer
 from covey.runner import interrupt
 from covey.runner.batch import Batch
@@ -45,10 +45,12 @@ from covey.runner.context import Setup, TaskInterrupted, here
 from covey.runner.frames import Gone
 from covey.runner.prints import Prints
 from covey.runner.process import RunnerProcess
+from covey.runner.raised import as_failure
 from covey.runner.slot import Slot
 from covey.serde import failures, refs
 from covey.serde.formats import packer_of
 from covey.serde.packing import Packer
+from covey.stacks import Seen
 
 if TYPE_CHECKING:
     import asyncio
@@ -141,6 +143,13 @@ class SlotLoop:
             return self._detached_task
         marks = self.slot.marks
         return marks[0], marks[1]
+
+    def at_work(self) -> Seen | None:
+        """Return the function that executes and the thread; ``None`` if none does."""
+        batch = self._batch
+        if batch is None or not self.executing()[0]:
+            return None
+        return Seen(batch.function_id, self._thread_id)
 
     def serve(self) -> None:
         """Serve the slot until it stops, is closed, or is given away."""
@@ -370,7 +379,7 @@ class SlotLoop:
         with self._settling():
             batch = self._batch
             plain = batch is not None and batch.serializer != "pickle"
-            error = _as_failure(error)
+            error = as_failure(error)
             payload = self.process.describe(error, plain=plain)
             classes = failures.classes(error)
             detail = [*failures.summary(payload), len(payload), classes]
@@ -547,26 +556,6 @@ class SlotLoop:
 
 def _bytecode() -> None:
     """Be a place where the interpreter raises what was sent to this thread."""
-
-
-def _as_failure(error: BaseException) -> BaseException:
-    """Return *error*, or what stands for it if it would end its reader too."""
-    if isinstance(error, SystemExit):
-        stand_in: BaseException = TaskError(
-            f"the task called sys.exit({error.code!r}). That ends the task and "
-            "neither its runner nor its worker; return a value or raise an exception."
-        )
-    elif isinstance(error, KeyboardInterrupt):
-        stand_in = TaskError("the task raised KeyboardInterrupt")
-    elif isinstance(error, GeneratorExit):
-        stand_in = TaskError("the task raised GeneratorExit")
-    elif type(error).__name__ == "CancelledError" and not isinstance(error, Exception):
-        stand_in = TaskCancelled("the task cancelled itself: asyncio.CancelledError")
-    else:
-        return error
-    stand_in.__cause__ = error
-    stand_in.__traceback__ = error.__traceback__
-    return stand_in
 
 
 def serve_slot(

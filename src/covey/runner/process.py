@@ -22,6 +22,7 @@ from covey.runner.context import Setup, TaskInterrupted
 from covey.serde import failures, registry
 from covey.serde.functions import loads_function, split_head
 from covey.serde.mapped import read_value
+from covey.stacks import Seen
 from covey.store.segments import Segment, fill, payload_size
 
 #: Mapped inputs kept decoded; beyond this the oldest one is dropped.
@@ -49,6 +50,10 @@ class ServedSlot(Protocol):
 
     def flush(self) -> None:
         """Send the outcomes that wait behind a task which takes long."""
+        ...
+
+    def at_work(self) -> list[Seen]:
+        """Return the function and the thread of each task that executes here."""
         ...
 
 

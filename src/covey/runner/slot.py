@@ -18,6 +18,7 @@ from covey.runner.batch import Batch, read_batch
 from covey.runner.context import Loop
 from covey.runner.frames import Frame, FrameSocket
 from covey.runner.process import RunnerProcess
+from covey.stacks import Seen
 
 
 class Slot:
@@ -138,3 +139,9 @@ class Slot:
     def cancel(self, run: int, task_id: int) -> bool:
         """Interrupt a task if it is executing now, and say whether it was."""
         return any(loop.interrupt(run, task_id) for loop in self._loops())
+
+    # The profile's thread calls this.
+
+    def at_work(self) -> list[Seen]:
+        """Return the function and the thread of each task that executes here."""
+        return [seen for loop in self._loops() if (seen := loop.at_work()) is not None]

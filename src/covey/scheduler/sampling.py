@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import psutil
 
 from covey import clock
+from covey.stacks import OWN, of_event_loop
 
 #: A sample is taken this often, while somebody looks on.
 SAMPLE_SECONDS: Final = 0.5
+
+
+#: What the scheduler does is told this often, while somebody wants to know.
+PROFILE_SECONDS: Final = 1.0
+
+
+class SelfProfile:
+    """Looks at the event loop that made it, while it is asked to."""
+
+    def __init__(self) -> None:
+        self._sampler = of_event_loop(asyncio.get_running_loop().call_soon)
+        self._due = 0.0
+
+    def seen_if_due(self) -> tuple[list[str], list[int]] | None:
+        """Look on for a while; return what was seen when it is time for that."""
+        now = clock.monotonic()
+        if now < self._due:
+            return None
+        self._due = now + PROFILE_SECONDS
+        self._sampler.go_on(2 * PROFILE_SECONDS)
+        tree = self._sampler.take().get(OWN)
+        return tree.pruned(0.002).flat() if tree is not None else None
 
 
 class Sampler:

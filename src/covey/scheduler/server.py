@@ -31,7 +31,7 @@ from covey.scheduler.core.machine import (
     SchedulerCore,
     Tick,
 )
-from covey.scheduler.sampling import Sampler
+from covey.scheduler.sampling import Sampler, SelfProfile
 from covey.wire.client_link import Closing
 from covey.wire.introductions import (
     ClientIntroduction,
@@ -113,6 +113,7 @@ class SchedulerServer:
         self._recorder: Writer | None = None
         self._recorded = 0
         self._sampler = Sampler()
+        self._profile = SelfProfile()
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
         self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
@@ -358,6 +359,10 @@ class SchedulerServer:
         if self._closed:
             return
         facts = self._sampler.facts_if_due()
+        if self.core.profile_seconds:
+            seen = self._profile.seen_if_due()
+            if seen is not None:
+                self.core.profiled(*seen)
         self._send(self.core.tell_audience(clock.monotonic(), facts))
         self._write_down()
         if self.core.watched or self._recorder is not None:

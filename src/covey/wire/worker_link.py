@@ -113,9 +113,13 @@ class Leave(Message, frozen=True, tag=48):
 
 
 class Watched(Message, frozen=True, tag=49):
-    """Somebody looks on: say how you are this often; 0 means as usual."""
+    """Somebody looks on: say how you are this often; 0 means as usual.
+
+    For ``profile_seconds`` from now on, say also what code runs.
+    """
 
     seconds: Seconds
+    profile_seconds: Seconds = 0.0
 
 
 # From the worker.
@@ -206,6 +210,18 @@ class Printed(Message, frozen=True, tag=72):
     left_out: Id = 0
 
 
+class Profiled(Message, frozen=True, tag=78):
+    """What tasks of one function were seen to do, since the last time it was told.
+
+    A tree as ``covey.stacks`` describes it; ``label`` is ``(worker)`` for what the
+    worker does itself.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    nodes: tuple[Id, ...]
+
+
 class Leaving(Message, frozen=True, tag=68):
     """The worker wants to go in good order: give it no more, move its data."""
 
@@ -261,6 +277,7 @@ FromWorker: TypeAlias = (
     | Lacks
     | Status
     | Printed
+    | Profiled
     | Leaving
     | Blocked
     | Resumed

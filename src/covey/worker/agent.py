@@ -12,7 +12,6 @@ The agent moves bytes and never looks into them.
 from __future__ import annotations
 
 import asyncio
-import os
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -20,13 +19,14 @@ from typing import Any, ClassVar, Final
 
 from covey import clock
 from covey.errors import ClusterError, RemoteProtocolError, UsageError
-from covey.net.addresses import Address, host_identity
+from covey.net.addresses import Address
 from covey.net.asking import Asker
+from covey.net.inproc import InprocLink
 from covey.net.tls import Certificate
 from covey.payload import Buffer, Pack
 from covey.wire.base import Failure, Message
 from covey.wire.keys import Keys
-from covey.wire.worker_link import Holds, Leaving, Ran, Reported, RunFailed, Status
+from covey.wire.worker_link import Holds, Leaving, Ran, Reported, RunFailed
 from covey.worker.core import orders, reporting
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.machine import WorkerCore
@@ -36,6 +36,7 @@ from covey.worker.memory import MemoryPlan
 from covey.worker.pressure import Pressure
 from covey.worker.printing import Printing
 from covey.worker.processes import RunnerProcess
+from covey.worker.profiling import Profiling
 from covey.worker.results import Results
 from covey.worker.runner_link import (
     KEEP,
@@ -44,6 +45,7 @@ from covey.worker.runner_link import (
     SaysBlocked,
     SaysFailed,
     SaysPrinted,
+    SaysProfiled,
     SaysRan,
     SaysReady,
     SaysResumed,
@@ -116,7 +118,7 @@ class WorkerAgent:
         self._inputs = Inputs(self.storage, self._processes)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._vitals = Vitals(self._send_status)
+        self._profiling = Profiling(self._processes, self._functions, self._say)
         self._printing = Printing(self._say)
         self._loop = asyncio.get_running_loop()
         self._closing = False
@@ -143,6 +145,16 @@ class WorkerAgent:
             self._run,
             room_for,
             self.core.state,
+        )
+        self._vitals = Vitals(
+            self.core.state,
+            self._processes,
+            self._functions,
+            self._pressure,
+            self.data,
+            self._asker,
+            self._printing,
+            self._say,
         )
         self._first_ready: asyncio.Future[None] = self._loop.create_future()
 
@@ -213,6 +225,7 @@ class WorkerAgent:
             return
         self._closing = True
         self._vitals.stop()
+        self._profiling.stop()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -426,6 +439,8 @@ class WorkerAgent:
                 if n > 0:
                     self._step(orders.SlotReturned(slot, run, base, n))
                 retracted.add(slot)
+            elif type(operation) is SaysProfiled:
+                self._profiling.take(operation.seen)
         # All that a slot hands back comes in one frame.
         for slot in retracted:
             self._step(orders.RetractDone(slot))
@@ -533,39 +548,13 @@ class WorkerAgent:
         if error is not None and not self._closing:
             self._break(error)
 
-    # Telling how it is.
-
-    def facts(self) -> dict[str, Any]:
-        """Return plain numbers about this worker."""
-        pids = [p.pid for p in self._processes if p is not None and p.pid]
-        return {
-            **self._vitals.sample(pids, self.core.state, self._functions),
-            "pid": os.getpid(),
-            "host": host_identity().partition("/")[0],
-            "runners": [p.pid for p in self._processes if p is not None],
-            "memory": {
-                **self._pressure.accounts().facts(),
-                "paused": self._pressure.paused,
-            },
-            "moved": {
-                "sent": self.data.bytes_sent,
-                "received": self._asker.bytes_received,
-                "links": {**self._asker.links(), **self.data.links()},
-            },
-            "queued": self.core.state.queued,
-            "protocol_errors": self.data.protocol_errors,
-            "strangers_turned_away": self.data.strangers_turned_away,
-        }
-
-    def _send_status(self) -> None:
-        if self._closing or self._upstream is None:
-            return
-        self._printing.tell_rest(clock.monotonic())
-        self._upstream.send(Status(self.facts()))
-
     def _say_how(self, order: orders.SayHow) -> None:
-        if not self._closing:
-            self._vitals.at_pace(order.seconds)
+        if self._closing:
+            return
+        self._vitals.at_pace(order.seconds)
+        if order.profile_seconds:
+            alone = not isinstance(self._upstream, InprocLink)
+            self._profiling.look(order.profile_seconds, order.seconds, alone=alone)
 
     #: What carries out each kind of order.
     _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {

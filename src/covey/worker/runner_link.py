@@ -134,6 +134,12 @@ class SaysStacks(_Operation, frozen=True, tag="stacks"):
     text: str
 
 
+class SaysProfiled(_Operation, frozen=True, tag="profiled"):
+    """What tasks were seen to do: function, and a tree as ``covey.stacks`` has it."""
+
+    seen: list[tuple[int, list[str], list[int]]]
+
+
 Says: TypeAlias = (
     SaysRan
     | SaysBig
@@ -144,6 +150,7 @@ Says: TypeAlias = (
     | SaysReady
     | SaysReturned
     | SaysStacks
+    | SaysProfiled
 )
 _decoder: Final = msgspec.json.Decoder(list[Says])
 

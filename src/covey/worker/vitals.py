@@ -4,26 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from covey import clock, config
+from covey.net.addresses import host_identity
+from covey.net.asking import Asker
+from covey.wire.worker_link import Status
 from covey.worker.core.state import WorkerState
+from covey.worker.pressure import Pressure
+from covey.worker.printing import Printing
+from covey.worker.processes import RunnerProcess
 from covey.worker.sampling import Sampler
+from covey.worker.serving import DataServer
 
 #: What executes for this long is worth telling while it still does.
 RUNNING_SECONDS: Final = 0.1
 
 
 class Vitals:
-    """Calls *tell* at a pace, and measures what is told.
+    """Tells how the worker is, at a pace.
 
     Args:
-        tell: sends facts to the scheduler.
+        state: the tables of the worker's core.
+        processes: its runners.
+        functions: the label of each function, by number.
+        pressure: knows its memory.
+        data: serves its values.
+        asker: fetches those of others.
+        printing: has the last word on prints that were too many.
+        say: sends a message to the scheduler.
     """
 
-    def __init__(self, tell: Callable[[], None]) -> None:
-        self._call = tell
+    def __init__(
+        self,
+        state: WorkerState,
+        processes: Sequence[RunnerProcess | None],
+        functions: Mapping[int, tuple[str, bytes]],
+        pressure: Pressure,
+        data: DataServer,
+        asker: Asker,
+        printing: Printing,
+        say: Callable[[Status], None],
+    ) -> None:
+        self._state = state
+        self._processes = processes
+        self._functions = functions
+        self._pressure = pressure
+        self._data = data
+        self._asker = asker
+        self._printing = printing
+        self._say = say
         self._sampler = Sampler()
         #: How often to tell, while somebody looks on.
         self._pace = 0.0
@@ -31,7 +63,8 @@ class Vitals:
 
     def start(self) -> None:
         """Tell how the worker is, now and from now on."""
-        self._call()
+        self._printing.tell_rest(clock.monotonic())
+        self._say(Status(self.facts()))
         pace = self._pace or config.get().worker.heartbeat_seconds
         self._sampler.expect(pace)
         self._timer = asyncio.get_running_loop().call_later(pace, self.start)
@@ -43,25 +76,33 @@ class Vitals:
 
     def at_pace(self, seconds: float) -> None:
         """Somebody looks on, or (0) nobody does any more."""
-        self.stop()
-        self._pace = seconds
-        self.start()
+        if seconds != self._pace:
+            self.stop()
+            self._pace = seconds
+            self.start()
 
-    def sample(
-        self,
-        pids: Sequence[int],
-        state: WorkerState,
-        functions: Mapping[int, tuple[str, bytes]],
-    ) -> dict[str, Any]:
-        """Return ``cpu``, ``lag_seconds`` and what is ``running``.
-
-        Args:
-            pids: the processes of the runners.
-            state: the tables of the worker's core.
-            functions: the label of each function, by number.
-        """
-        running = _running(state, functions)
-        return {**self._sampler.sample(pids), "running": running}
+    def facts(self) -> dict[str, Any]:
+        """Return plain numbers about this worker."""
+        pids = [p.pid for p in self._processes if p is not None and p.pid]
+        return {
+            **self._sampler.sample(pids),
+            "running": _running(self._state, self._functions),
+            "pid": os.getpid(),
+            "host": host_identity().partition("/")[0],
+            "runners": [p.pid for p in self._processes if p is not None],
+            "memory": {
+                **self._pressure.accounts().facts(),
+                "paused": self._pressure.paused,
+            },
+            "moved": {
+                "sent": self._data.bytes_sent,
+                "received": self._asker.bytes_received,
+                "links": {**self._asker.links(), **self._data.links()},
+            },
+            "queued": self._state.queued,
+            "protocol_errors": self._data.protocol_errors,
+            "strangers_turned_away": self._data.strangers_turned_away,
+        }
 
 
 def _running(

@@ -14,6 +14,7 @@ from covey.scheduler.core import (
     graph,
     listening,
     overview,
+    profiling,
     report,
     submitting,
     transitions,
@@ -241,6 +242,8 @@ def _answer(state: SchedulerState, message: Ask) -> Any:
             return overview.overview(state)
         case "graph":
             return graph.graph(state)
+        case "profile":
+            return profiling.ask(state, message.number)
         case "logs":
             return listening.logs(state, message.extents)
         case "last-prints":

@@ -14,6 +14,9 @@ so does whoever reads a recording::
     printed        task label worker stream text left_out
     worker-joined  name slots host resources memory_limit_bytes
     worker-left    name slots
+    paused         worker
+    unpaused       worker
+    spilled        worker nbytes
     recovered      peers
     sample         worker facts
     scheduler      facts
@@ -21,6 +24,7 @@ so does whoever reads a recording::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from covey.ids import TaskId
@@ -177,6 +181,22 @@ def moved(
 def sampled(state: SchedulerState, worker: Worker, facts: dict[str, Any]) -> None:
     """*worker* said how it is."""
     state.events.append((state.now, "sample", worker.name, facts))
+
+
+def strained(state: SchedulerState, worker: Worker, facts: dict[str, Any]) -> None:
+    """Enter what *facts* tell of memory that is short, against what was known before."""
+    before, after = _memory_of(worker.facts), _memory_of(facts)
+    if bool(before.get("paused")) != bool(after.get("paused")):
+        word = "paused" if after.get("paused") else "unpaused"
+        state.events.append((state.now, word, worker.name))
+    more = after.get("spilled", 0) - before.get("spilled", 0)
+    if more > 0:
+        state.events.append((state.now, "spilled", worker.name, more))
+
+
+def _memory_of(facts: Mapping[str, object]) -> dict[str, Any]:
+    memory = facts.get("memory")
+    return memory if isinstance(memory, dict) else {}
 
 
 def worker_joined(state: SchedulerState, worker: Worker) -> None:

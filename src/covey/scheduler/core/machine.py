@@ -21,6 +21,7 @@ from covey.scheduler.core import (
     overview,
     pauses,
     placement,
+    profiling,
     recovery,
     report,
     transitions,
@@ -145,8 +146,18 @@ class SchedulerCore:
             state.events.append((now, "scheduler", facts))
         watching.answer(state)
         listening.answer(state)
+        profiling.end(state)
         outgoing, state.outgoing = state.outgoing, {}
         return outgoing
+
+    @property
+    def profile_seconds(self) -> float:
+        """For how long yet somebody wants to know what code runs."""
+        return max(0.0, self.state.profile.until - self.state.now)
+
+    def profiled(self, names: list[str], nodes: list[int]) -> None:
+        """The scheduler's own process was seen to do this: see ``covey.stacks``."""
+        profiling.own(self.state, names, nodes)
 
     def overview(self, now: float) -> dict[str, Any]:
         """Return how everything stands, for one who begins to read the stream."""
@@ -159,8 +170,9 @@ class SchedulerCore:
 
     @property
     def watched(self) -> bool:
-        """Whether somebody reads the event stream, or waits for what was printed."""
-        return bool(self.state.audience) or listening.awaited(self.state)
+        """Whether somebody reads along: events, prints, or what code runs."""
+        awaited = listening.awaited(self.state) or self.profile_seconds > 0
+        return bool(self.state.audience) or awaited
 
     @property
     def closing(self) -> bool:

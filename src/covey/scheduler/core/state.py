@@ -482,6 +482,20 @@ _COUNTED: Final = (
 )
 
 
+class Profile:
+    """What code was seen to run, and until when somebody wants to know."""
+
+    __slots__ = ("seen", "until")
+
+    #: So many pieces are kept for those who ask for them.
+    KEPT: Final = 2_000
+
+    def __init__(self, until: float, first: int) -> None:
+        self.until = until
+        #: Time, worker, label, and a tree as ``covey.stacks`` has it.
+        self.seen: Ring[tuple[object, ...]] = Ring(self.KEPT, first)
+
+
 class SchedulerState:
     """All the tables.  No behaviour: see ``transitions`` and ``placement``."""
 
@@ -555,14 +569,14 @@ class SchedulerState:
         self.closing = False
         #: Where the dashboard listens, for those who ask.
         self.dashboard = ""
-        #: Clients that read the event stream along, by peer: the number of their open
-        #: question, 0 if there is none, and the event it asks for.
+        #: Who reads the event stream, by peer: open question (0: none), and its event.
         self.audience: dict[int, tuple[int, int]] = {}
         self.events: Ring[tuple[object, ...]] = Ring(events_kept, first)
         #: What tasks printed, of which those events are a copy; and clients that want to
         #: see it at once, by peer: their open question, and the number it asks for.
         self.prints: Ring[tuple[Any, ...]] = Ring(PRINTS_KEPT, first)
         self.listeners: dict[int, tuple[int, int]] = {}
+        self.profile = Profile(now, first)
         self.counters: dict[str, int] = dict.fromkeys(_COUNTED, 0)
 
     def send(self, peer: int, message: Message) -> None:

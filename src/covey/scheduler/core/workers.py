@@ -13,6 +13,7 @@ from covey.scheduler.core import (
     orphans,
     pauses,
     placement,
+    profiling,
     queues,
     report,
     retrying,
@@ -41,6 +42,7 @@ from covey.wire.worker_link import (
     Leave,
     Leaving,
     Printed,
+    Profiled,
     Ran,
     RanStored,
     Reported,
@@ -278,8 +280,15 @@ def on_unfetched(state: SchedulerState, worker: Worker, message: Unfetched) -> N
 @handlers.add(Status)
 def on_status(state: SchedulerState, worker: Worker, message: Status) -> None:
     """Keep the latest facts for those who ask."""
+    history.strained(state, worker, message.facts)
     worker.facts = message.facts
     history.sampled(state, worker, message.facts)
+
+
+@handlers.add(Profiled)
+def on_profiled(state: SchedulerState, worker: Worker, message: Profiled) -> None:
+    """What code was seen to run there."""
+    profiling.take(state, worker, message)
 
 
 @handlers.add(Printed)
@@ -305,6 +314,7 @@ def join(state: SchedulerState, worker: Worker) -> None:
     history.worker_joined(state, worker)
     if state.audience:
         watching.tell_pace(state)
+    profiling.tell(state, worker)
     placement.feed(state, worker)
 
 

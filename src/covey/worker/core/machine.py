@@ -215,7 +215,7 @@ def _on_fetch(state: WorkerState, message: worker_link.Fetch) -> None:
 
 
 def _on_watched(state: WorkerState, message: worker_link.Watched) -> None:
-    state.order(SayHow(message.seconds))
+    state.order(SayHow(message.seconds, message.profile_seconds))
 
 
 def _on_leave(state: WorkerState, message: worker_link.Leave) -> None:

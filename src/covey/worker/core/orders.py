@@ -296,9 +296,13 @@ class KnowPeer(Order, frozen=True):
 
 
 class SayHow(Order, frozen=True):
-    """Say how this worker is this often; 0 means as usual."""
+    """Say how this worker is this often; 0 means as usual.
+
+    For ``profile_seconds`` from now on, say also what code runs.
+    """
 
     seconds: float
+    profile_seconds: float = 0.0
 
 
 class Quit(Order, frozen=True):
