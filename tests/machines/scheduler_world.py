@@ -55,6 +55,7 @@ from covey.wire.worker_link import (
     Returned,
     RunFailed,
     ToWorker,
+    Undelivered,
     Unfetched,
 )
 
@@ -607,7 +608,9 @@ class SimWorker:
                 self.functions.add(fn)
             case worker_link.Run():
                 assert message.fn in self.functions
-                assert all(w in self.peers for _, _, w in message.sources)
+                assert all(
+                    w in self.peers for _, _, w in message.sources + message.spares
+                )
                 self.runs[message.run] = SimRun(message)
             case worker_link.Put(base, _, sizes, data):
                 for task, value in enumerate(Pack.from_wire(sizes, data), base):
@@ -677,19 +680,23 @@ class SimWorker:
     def fetch(self, run_number, *, ok):
         """Bring, or fail to bring, one missing input of a run."""
         run = self.runs[run_number]
-        source = run.missing.pop()
-        base, n, holder = source
-        if ok and self._copy((base, n), holder):
-            self.say(Holds(base, n, 8 * n))
-            return
+        base, n, holder = run.missing.pop()
+        spares = [w for b, m, w in run.message.spares if (b, m) == (base, n)]
+        for at, place in enumerate([holder, *spares]):
+            if (ok or at) and self._copy((base, n), place):
+                self.say(Holds(base, n, 8 * n))
+                for failed in [holder, *spares][:at]:
+                    self.say(Undelivered((base, n), failed))
+                return
+        lacking = tuple((base, n, place) for place in [holder, *spares])
         first, count = run.todo[0], len(run.todo)
         if run.todo == list(range(first, first + count)):
             self._done(run_number, first, count)
-            self.say(Returned(run_number, first, count, (source,)))
+            self.say(Returned(run_number, first, count, lacking))
             return
         for task in run.todo[:]:
             self._done(run_number, task, 1)
-            self.say(Returned(run_number, task, 1, (source,)))
+            self.say(Returned(run_number, task, 1, lacking))
 
     def _copy(self, extent, holder):
         base, n = extent

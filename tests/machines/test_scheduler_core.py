@@ -655,6 +655,60 @@ def test_a_task_that_goes_down_with_every_worker_fails(world, client):
     assert client.failures[task].type_name == "WorkerDied"
 
 
+def place_on(world, client, *workers):
+    """Return a value that all of *workers* hold, and nobody can make again."""
+    data = client.new_ids(1)
+    client.hold(data, b"large")
+    world.arguments[data] = b"large"
+    for worker in workers:
+        worker.store[data] = b"large"
+        client.say(Placed(data, worker.peer, 1000))
+    return data
+
+
+def test_other_holders_are_named_for_when_the_first_one_fails(world, client):
+    holders = [world.new_worker(1, name=f"w{i}") for i in range(5)]
+    data = place_on(world, client, *holders)
+    user = world.new_worker(1, name="user")
+    runs = orders_to(user, Run)
+    for _ in range(2):
+        client.submit(1, aligned=(data,), options=Options(workers=("user",)))
+    user.read(10)
+    for run in runs:
+        named = [*run.sources, *run.spares]
+        assert len({holder for _, _, holder in named}) == len(named) == 3
+        assert len(run.sources) == 1
+    assert len(runs) >= 2
+    assert runs[0].sources != runs[1].sources
+
+
+def test_who_failed_where_another_one_delivered_is_not_asked_again(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = place_on(world, client, one, two)
+    user = world.new_worker(1, name="user")
+    client.submit(1, aligned=(data,), options=Options(workers=("user",)))
+    user.read(10)
+    (number,) = user.runs
+    user.fetch(number, ok=False)
+    holders = {holder.name for holder in find(world.state, data).replicas}
+    assert "user" in holders
+    assert len(holders) == 2
+    assert world.state.counters["sources_failed"] == 1
+    world.settle()
+    assert data not in one.store or data not in two.store
+
+
+def test_a_client_that_finds_nothing_is_sent_to_another_holder(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = place_on(world, client, one, two)
+    told = orders_to(client, Stored)
+    for _ in range(3):
+        client.status[data] = "pending"
+        client.say(Want(((data, 1),)))
+    first, second = (int(world.state.workers[w.peer].number) for w in (one, two))
+    assert [message.worker for message in told] == [second, first, second]
+
+
 def test_a_copy_that_turns_up_is_taken_for_the_value(world, client):
     """Its maker died while it was copied; a task at its new place counts on it."""
     one = world.new_worker(1, name="one")

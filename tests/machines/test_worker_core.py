@@ -23,6 +23,7 @@ from covey.wire.worker_link import (
     Resumed,
     Returned,
     RunFailed,
+    Undelivered,
     Unfetched,
 )
 from covey.worker.core import orders
@@ -434,11 +435,51 @@ def test_a_source_that_does_not_deliver_is_named(world):
     assert [(r.run, r.lacking) for r in returned] == [(number, ((10, 2, 7),))]
 
 
+def test_when_a_source_does_not_deliver_the_next_one_is_asked_at_once(world):
+    fetches = seen(world, orders.FetchFrom)
+    returned = told(world, Returned)
+    undelivered = told(world, Undelivered)
+    spares = ((10, 2, 8), (10, 2, 9))
+    number = world.run(2, aligned=(10,), sources=((10, 2, 7),), spares=spares)
+    world.fetched((10, 2), ok=False)
+    assert [f.worker for f in fetches] == [7, 8]
+    world.fetched((10, 2))
+    assert not returned
+    assert undelivered == [Undelivered((10, 2), 7)]
+    world.settle()
+    assert set(world.ends.values()) == {"ran"}
+    assert {run for run, _ in world.ends} == {number}
+
+
+def test_when_no_source_delivers_all_are_named_and_none_is_asked_twice(world):
+    fetches = seen(world, orders.FetchFrom)
+    returned = told(world, Returned)
+    world.run(2, aligned=(10,), sources=((10, 2, 7),), spares=((10, 2, 8),))
+    # Another run knows a third place, and one that is known already.
+    world.run(2, aligned=(10,), sources=((10, 2, 8),), spares=((10, 2, 9),))
+    for _ in range(3):
+        world.fetched((10, 2), ok=False)
+    assert [f.worker for f in fetches] == [7, 8, 9]
+    lacking = ((10, 2, 7), (10, 2, 8), (10, 2, 9))
+    assert [r.lacking for r in returned] == [lacking, lacking]
+    world.check_ends()
+
+
+def test_what_is_fetched_says_how_urgent_it_is(world):
+    fetches = seen(world, orders.FetchFrom)
+    number = world.run(1, aligned=(10,), sources=((10, 1, 7),))
+    world.fetch((20, 1), 7)
+    assert [f.rank for f in fetches] == [world.runs[number].rank, ()]
+
+
 def test_a_copy_for_the_scheduler_that_could_not_be_made_is_reported(world):
     """A run waits for the same values: it is told apart from the order to copy."""
     unfetched = told(world, Unfetched)
     world.run(2, aligned=(10,), sources=((10, 2, 7),))
     world.fetch((10, 2), 8)
+    world.fetched((10, 2), ok=False)
+    # That was the other one: now this one is asked, too.
+    assert not unfetched
     world.fetched((10, 2), ok=False)
     assert unfetched == [Unfetched(((10, 2),), 8)]
 

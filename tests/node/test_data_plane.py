@@ -24,6 +24,7 @@ from covey.net.loop import new_event_loop
 from covey.payload import Pack, read_layout
 from covey.secret import Secret
 from covey.store.segments import Segment, open_segment
+from covey.wire.data_link import Patience
 from covey.wire.keys import Keys
 from covey.worker import serving
 from covey.worker.core import orders
@@ -32,6 +33,7 @@ from covey.worker.core.state import WorkerState
 from covey.worker.serving import DataServer
 from covey.worker.storage import Storage
 from covey.worker.transfers import Transfers
+from covey.worker.turns import Turns
 
 KEYS = Keys.of_client(Secret(b"s" * 32))
 ELSEWHERE = "another machine"
@@ -547,6 +549,175 @@ def test_what_came_of_a_fetch_that_failed_does_not_stay(run, host):
             await here.close()
 
     run(story())
+
+
+@contextlib.asynccontextmanager
+async def fetching(holders):
+    """Yield transfers that know *holders*, ``{number: addresses}``, and their events."""
+    here = Storage(64 << 20)
+    state, events, tasks = WorkerState(1, 1), [], []
+    asker = Asker(KEYS, "1", "another worker", memory=here)
+    transfers = Transfers(
+        here,
+        asker,
+        events.append,
+        lambda work: tasks.append(asyncio.ensure_future(work)),
+        always_room,
+        state,
+    )
+    for number, addresses in holders.items():
+        transfers.know_peer(orders.KnowPeer(number, addresses, ELSEWHERE))
+
+    async def done():
+        await asyncio.sleep(0)
+        while tasks:
+            await tasks.pop()
+        return events
+
+    try:
+        yield transfers, done
+    finally:
+        asker.close()
+        await here.close()
+
+
+def test_the_most_urgent_comes_first_and_is_told_before_the_rest_has_come(run):
+    async def story():
+        async with keeper() as (there, addresses, _):
+            for task in range(4):
+                put_large(there, task, big(task, 3))
+            there.put(50, small(b"a"))
+            async with fetching({7: addresses}) as (transfers, done):
+                ranks = {(0, 1): (), (1, 1): (0, 9, 0), (2, 1): (0, 1, 0), (3, 1): (5,)}
+                for extent, rank in ranks.items():
+                    transfers.fetch(orders.FetchFrom(7, extent, rank))
+                transfers.fetch(orders.FetchFrom(7, (50, 1), (9,)))
+                parts = []
+                tell = transfers._tell
+                transfers._tell = lambda e, whole, failed: (
+                    parts.append(whole),
+                    tell(e, whole, failed),
+                )
+                events = await done()
+            told = [event.extent for event in events]
+            assert told == [(2, 1), (1, 1), (3, 1), (50, 1), (0, 1)]
+            # 2 MiB of credit each time: what has come is not held up by the rest.
+            assert [len(part) for part in parts] == [1, 1, 1, 2, 0]
+
+    run(story())
+
+
+def test_what_a_holder_lacks_fails_and_the_rest_does_not(run):
+    async def story():
+        async with keeper() as (there, addresses, _):
+            put_large(there, 1, big(1, 3))
+            there.put(10, small(b"a", b"b"))
+            async with fetching({7: addresses, 8: ("127.0.0.1:1",)}) as (
+                transfers,
+                done,
+            ):
+                for extent in [(1, 2), (10, 2), (20, 1)]:
+                    transfers.fetch(orders.FetchFrom(7, extent))
+                events = await done()
+            ends = {event.extent: type(event) for event in events}
+            assert ends == {
+                (1, 2): orders.FetchFailed,
+                (10, 2): orders.Fetched,
+                (20, 1): orders.FetchFailed,
+            }
+
+    run(story())
+
+
+def test_a_holder_that_says_nothing_any_more_is_given_up(run, monkeypatch):
+    monkeypatch.setattr(asking, "SILENCE_SECONDS", 0.05)
+
+    async def never(*_):
+        await asyncio.get_running_loop().create_future()
+
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            storage.put(1, small(b"a"))
+            with monkeypatch.context() as stuck:
+                stuck.setattr(DataServer, "_answer", never)
+                with pytest.raises(Disconnected, match="nothing has come for"):
+                    await asker.get(addresses, ((1, 1),), ELSEWHERE)
+            # Whoever answers is asked again.
+            loot = await asker.get(addresses, ((1, 1),), ELSEWHERE)
+            assert [base for base, _ in loot.packs] == [1]
+
+    run(story())
+
+
+def test_a_holder_that_reads_from_disk_asks_for_patience(run, monkeypatch):
+    monkeypatch.setattr(serving, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(asking, "SILENCE_SECONDS", 2.0)
+    said = asyncio.Event()
+    on_messages = asking._on_messages
+
+    def listen(keeper, memory, link, batch):
+        if any(isinstance(message, Patience) for message in batch):
+            said.set()
+        on_messages(keeper, memory, link, batch)
+
+    monkeypatch.setattr(asking, "_on_messages", listen)
+
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            put_large(storage, 1, big(1, 1))
+            storage.shelf.segment(1).on_disk = True
+            in_memory = storage.in_memory
+
+            async def slow(segment):
+                await said.wait()
+                return await in_memory(segment)
+
+            storage.in_memory = slow
+            loot = await asker.get(addresses, ((1, 1),), ELSEWHERE)
+            assert content(loot.segments[0][1]) == big(1, 1)
+            loot.discard()
+            storage.shelf.segment(1).on_disk = False
+            assert storage.lent_bytes == 0
+
+    run(story())
+
+
+def test_turns_go_to_the_most_urgent_and_one_to_a_holder():
+    async def story():
+        turns, began, go_on = Turns(2), [], {}
+
+        async def work(name, holder, urgency):
+            async with turns.turn(holder, urgency):
+                began.append(name)
+                await go_on.setdefault(name, asyncio.Event()).wait()
+
+        async def settle():
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        tasks = {}
+        wishes = [("a", 1, (5,)), ("b", 1, (0,)), ("c", 2, (9,)), ("d", 3, (1,))]
+        for name, holder, urgency in wishes:
+            tasks[name] = asyncio.ensure_future(work(name, holder, urgency))
+        await settle()
+        # Who comes first is served at once; of one holder there is one at a time.
+        assert began == ["a", "c"]
+        tasks["e"] = asyncio.ensure_future(work("e", 4, (0,)))
+        await settle()
+        tasks["e"].cancel()
+        go_on["c"].set()
+        await settle()
+        assert began == ["a", "c", "d"]
+        tasks["a"].cancel()
+        await settle()
+        assert began == ["a", "c", "d", "b"]
+        go_on["b"].set()
+        go_on["d"].set()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        async with turns.turn(1, ()), turns.turn(2, ()):
+            pass
+
+    asyncio.run(story())
 
 
 @given(

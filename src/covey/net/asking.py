@@ -55,6 +55,10 @@ from covey.wire.keys import Keys, Role
 #: How long a worker's port is tried; its socket file answers at once or never.
 _TCP_SECONDS = 5.0
 
+#: A worker from which nothing comes for so long, though it is to answer, is stopped or
+#: stuck.  The kernel of its machine would say for ever that all is well.
+SILENCE_SECONDS = 20.0
+
 
 class Memory(Protocol):
     """Where the bytes of large values go that come in."""
@@ -115,6 +119,33 @@ class _Request:
     def __init__(self, memory: Memory) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.loot = Loot(memory)
+        self._watch: asyncio.TimerHandle | None = None
+
+    def watch(self, link: Link, seen: int = -1) -> None:
+        """Give the link up if nothing comes on it for long."""
+        if link.bytes_received == seen:
+            link.fail(
+                disconnected(
+                    "a worker's data plane",
+                    TimeoutError(f"nothing has come for {SILENCE_SECONDS:g} s"),
+                )
+            )
+            return
+        self._watch = asyncio.get_running_loop().call_later(
+            SILENCE_SECONDS, self.watch, link, link.bytes_received
+        )
+
+    async def answer(self) -> Any:
+        """Wait until it has been answered.
+
+        Raises:
+            ClusterError: it was not.
+        """
+        try:
+            return await self.done
+        finally:
+            if self._watch is not None:
+                self._watch.cancel()
 
     def settle(self, result: Any) -> None:
         if self.done.done():
@@ -189,7 +220,8 @@ class Asker:
         keeper = await self._keeper(addresses, host)
         number, request, link = self._new_request(keeper)
         link.send(Get(number, extents, host == self._host, tokens, budget))
-        await request.done
+        request.watch(link)
+        await request.answer()
         return request.loot
 
     async def put(
@@ -215,7 +247,7 @@ class Asker:
         nbytes = payload_size(frames)
         loan, request, link = self._new_request(keeper)
         link.send(Borrow(loan, nbytes))
-        answer: Borrowed = await request.done
+        answer: Borrowed = await request.answer()
         if answer.problem:
             return answer.problem
         try:
@@ -227,7 +259,7 @@ class Asker:
             return f"its segment could not be written: {error}"
         number, request, link = self._new_request(keeper)
         link.send(PutSegment(number, task, loan, nbytes))
-        return str(await request.done)
+        return str(await request.answer())
 
     async def _put_there(
         self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
@@ -240,7 +272,7 @@ class Asker:
         _ = link.send_bulk(
             PutLarge(number, task, nbytes), *(memoryview(part) for part in parts)
         )
-        return str(await request.done)
+        return str(await request.answer())
 
     @property
     def bytes_received(self) -> int:

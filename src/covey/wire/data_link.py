@@ -100,6 +100,12 @@ class Lent(Message, frozen=True, tag=91):
     nbytes: Bytes
 
 
+class Patience(Message, frozen=True, tag=97):
+    """Nothing comes for a while, because the disk is being read."""
+
+    request: Id
+
+
 class Raw(Message, frozen=True, tag=92):
     """A large value: ``nbytes`` raw bytes follow the frame."""
 
@@ -135,4 +141,6 @@ class Borrowed(Message, frozen=True, tag=95):
 
 
 FromAsker: TypeAlias = Get | PutLarge | PutSegment | Borrow | GiveBack | Unwrapped
-FromKeeper: TypeAlias = Values | Bundle | Lent | Raw | GetDone | Taken | Borrowed
+FromKeeper: TypeAlias = (
+    Values | Bundle | Lent | Patience | Raw | GetDone | Taken | Borrowed
+)

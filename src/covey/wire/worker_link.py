@@ -37,7 +37,8 @@ class Run(Message, frozen=True, tag=41):
 
     ``aligned`` and ``whole`` name the inputs, as in ``Submit``.  ``sources``
     says where inputs that this worker may lack can be fetched: extents and
-    the number of a worker that holds them.  ``renamed`` lists inputs that the
+    the number of a worker that holds them; ``spares`` are others that do, in the
+    order in which they are to be tried.  ``renamed`` lists inputs that the
     arguments know by another id: (that id, the real one).  ``awaits`` are inputs
     that are not there yet, and will be: results of runs that this worker was given.
     """
@@ -57,6 +58,7 @@ class Run(Message, frozen=True, tag=41):
     reply: bool = True
     renamed: tuple[tuple[Id, Id], ...] = ()
     awaits: tuple[Id, ...] = ()
+    spares: tuple[tuple[Id, Count, Id], ...] = ()
 
 
 class Put(Message, frozen=True, tag=42):
@@ -247,6 +249,13 @@ class Unfetched(Message, frozen=True, tag=71):
     worker: Id
 
 
+class Undelivered(Message, frozen=True, tag=73):
+    """That worker did not deliver these as it should have; another one did."""
+
+    extent: Extent
+    worker: Id
+
+
 class Running(Message, frozen=True, tag=76):
     """Part of a report: these tasks of a run are here, and have not ended.
 
@@ -282,6 +291,7 @@ FromWorker: TypeAlias = (
     | Blocked
     | Resumed
     | Unfetched
+    | Undelivered
     | Running
     | Reported
 )

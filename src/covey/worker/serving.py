@@ -27,6 +27,7 @@ from covey.wire.data_link import (
     GetDone,
     GiveBack,
     Lent,
+    Patience,
     PutLarge,
     PutSegment,
     Raw,
@@ -43,6 +44,9 @@ from covey.worker.storage import Storage
 #: Who brings a value tells the scheduler right afterwards, or, if that has to be found
 #: again first, within this time.
 ORPHAN_SECONDS: Final = 150.0
+
+#: Whoever waits while the disk is read is told that often.
+PATIENCE_SECONDS: Final = 5.0
 
 #: So many values of a link are remembered before it is asked which are still here.
 _BROUGHT_MIN: Final = 64
@@ -332,13 +336,29 @@ class DataServer:
         if not segment.on_disk:
             await self._send_large(link, message.request, task, segment)
             return segment.size
-        # Mapped, it would hold up everything else while the disk is read.
-        copy = await self._storage.in_memory(segment)
+        copy = await self._from_disk(link, message.request, segment)
         try:
             await self._send_large(link, message.request, task, copy)
         finally:
             self._storage.take_back(copy)
         return copy.size
+
+    async def _from_disk(self, link: Link, request: int, segment: Segment) -> Segment:
+        """Return a spilled value in memory, lent to the caller."""
+        # Mapped, it would hold up everything else while the disk is read.
+        reading = asyncio.ensure_future(self._storage.in_memory(segment))
+        try:
+            while not (await asyncio.wait({reading}, timeout=PATIENCE_SECONDS))[0]:
+                link.send(Patience(request))
+        except BaseException:
+            reading.cancel()
+            reading.add_done_callback(self._nobody_wants)
+            raise
+        return await reading
+
+    def _nobody_wants(self, reading: asyncio.Future[Segment]) -> None:
+        if not reading.cancelled() and reading.exception() is None:
+            self._storage.take_back(reading.result())
 
     async def _send_large(
         self, link: Link, request: int, task: TaskId, segment: Segment

@@ -120,6 +120,8 @@ class Storage:
 
     def take_back(self, segment: Segment) -> None:
         """Nothing was written after all, or nobody wants it."""
+        if self._closed:
+            return  # It went with everything else.
         self._returned(segment)
         self.pool.give(segment, clock.monotonic())
 

@@ -21,8 +21,10 @@ from covey.scheduler.core.state import (
 
 def want(state: SchedulerState, client: Client, span: Span, task: TaskId) -> None:
     """*client* has come to hold futures of *span*, and waits for their ends."""
+    if client.number in span.wanted:
+        # It has not found the value where it was said to be: perhaps elsewhere.
+        span.replicas = span.replicas[1:] + span.replicas[:1]
     hold(state, client, span, task)
-    # A client that asks again has not found the value where it was said to be.
     span.delivered -= client.itself
     if span.state is State.RELEASED:
         # Should that fail at once, the client is told so by this.

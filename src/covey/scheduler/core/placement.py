@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from heapq import heappush
-from typing import Final
+from typing import Final, TypeAlias
 
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
@@ -44,6 +45,9 @@ TRANSFER_SECONDS: Final = 0.001
 #: A task with more inputs than this is not sent ahead of them.
 AHEAD_INPUTS: Final = 8
 
+#: So many holders of an input are named to whoever lacks it.
+HOLDERS_NAMED: Final = 3
+
 #: Arguments sent with one run, at most.
 RUN_BYTES: Final = 1 << 20
 
@@ -55,6 +59,9 @@ AMOUNT_ERROR: Final = 1e-6
 
 #: Below this backlog it is not worth asking a worker to hand work back.
 RETURN_SECONDS: Final = 0.005
+
+Sources: TypeAlias = tuple[tuple[int, int, int], ...]
+"""Where inputs are: (base, n, number of a worker)."""
 
 
 # Serving workers.
@@ -330,7 +337,10 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
             ),
         )
     pack = span.pack.cut(span.at, span.at + span.n)
-    sources = _sources(state, worker, span) if span.aligned or span.whole else ()
+    sources: Sources = ()
+    spares: Sources = ()
+    if span.aligned or span.whole:
+        sources, spares = _sources(state, worker, span)
     state.send(
         worker.peer,
         Run(
@@ -349,6 +359,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
             bool(span.wanted),
             span.renamed,
             _awaited(state, span) if span.missing else (),
+            spares,
         ),
     )
 
@@ -376,9 +387,10 @@ def _awaited(state: SchedulerState, span: Span) -> tuple[TaskId, ...]:
 
 def _sources(
     state: SchedulerState, worker: Worker, span: Span
-) -> tuple[tuple[int, int, int], ...]:
-    """Return where the inputs are that *worker* lacks: (base, n, worker)."""
-    lacking = []
+) -> tuple[Sources, Sources]:
+    """Return where the inputs are that *worker* lacks, and where else they are."""
+    lacking: list[tuple[int, int, int]] = []
+    spares: list[tuple[int, int, int]] = []
     for source in inputs_of(state, span):
         if worker in source.replicas:
             state.counters["bytes_local"] += source.nbytes
@@ -386,10 +398,26 @@ def _sources(
         if not source.replicas:
             continue
         state.counters["bytes_moved"] += source.nbytes
-        holder = source.replicas[span.run % len(source.replicas)]
-        introduce_peer(state, worker, holder)
-        lacking.append((source.base, source.n, int(holder.number)))
-    return tuple(lacking)
+        for at, holder in enumerate(_holders(source, worker, span.run)):
+            introduce_peer(state, worker, holder)
+            place = (source.base, source.n, int(holder.number))
+            (spares if at else lacking).append(place)
+    return tuple(lacking), tuple(spares)
+
+
+def _holders(source: Span, worker: Worker, run: RunId) -> Sequence[Worker]:
+    """Return a few of those that hold *source*, the one to be asked first in front.
+
+    Runs take turns, and whoever shares the machine with *worker* goes before others.
+    """
+    replicas = source.replicas
+    if len(replicas) == 1:
+        return replicas
+    first = run % len(replicas)
+    chosen = [*replicas[first : first + HOLDERS_NAMED]]
+    chosen += replicas[: min(first, HOLDERS_NAMED - len(chosen))]
+    chosen.sort(key=lambda holder: holder.host != worker.host)
+    return chosen
 
 
 def introduce_peer(state: SchedulerState, worker: Worker, other: Worker) -> None:

@@ -476,6 +476,8 @@ _COUNTED: Final = (
     "tasks_recomputed",
     "bytes_moved",
     "bytes_local",
+    # Holders that did not deliver where another one did.
+    "sources_failed",
     # Links whose peer broke the rules, and callers who never got in.
     "protocol_errors",
     "strangers_turned_away",

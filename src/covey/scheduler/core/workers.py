@@ -53,6 +53,7 @@ from covey.wire.worker_link import (
     RunFailed,
     Running,
     Status,
+    Undelivered,
     Unfetched,
 )
 
@@ -198,6 +199,15 @@ def _undelivered(state: SchedulerState, base: TaskId, n: int, number: int) -> bo
             state.send(holder.peer, Drop((source.extent,)))
             transitions.lose_replica(state, source, holder)
     return held
+
+
+@handlers.add(Undelivered)
+def on_undelivered(state: SchedulerState, worker: Worker, message: Undelivered) -> None:
+    """A holder failed where another one delivered: others need not try it."""
+    del worker
+    extent(*message.extent)
+    state.counters["sources_failed"] += 1
+    _undelivered(state, *message.extent, message.worker)
 
 
 @handlers.add(ReturnDone)

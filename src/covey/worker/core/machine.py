@@ -10,15 +10,14 @@ from typing import Any, TypeAlias, get_args
 from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.base import Extent, Failure
-from covey.wire.worker_link import Holds, RanStored, RunFailed, ToWorker
-from covey.worker.core import dispatch
+from covey.wire.worker_link import RanStored, RunFailed, ToWorker
+from covey.worker.core import dispatch, fetching
 from covey.worker.core.orders import (
     AnyEvent,
     AnyOrder,
     DropValues,
     Fetched,
     FetchFailed,
-    FetchFrom,
     KeepArguments,
     KeepFunction,
     KeepValues,
@@ -45,7 +44,7 @@ from covey.worker.core.orders import (
     Tick,
     Told,
 )
-from covey.worker.core.state import Fetching, Flight, Piece, Run, Slot, WorkerState
+from covey.worker.core.state import Flight, Piece, Run, Slot, WorkerState
 
 _Handler: TypeAlias = Callable[[WorkerState, Any], None]
 
@@ -106,7 +105,9 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
         state.seconds.setdefault(run.fn, message.seconds)
     state.order(KeepArguments(run.run, message.base, message.sizes, message.data))
     for base, n, worker in message.sources:
-        _fetch(state, (base, n), worker, run)
+        fetching.want(state, (base, n), worker, run)
+    for base, n, worker in message.spares:
+        fetching.know_spare(state, (base, n), worker)
     run.awaits = message.awaits
     for task in message.awaits:
         if not (state.made.covers(task, 1) or state.copies.covers(task, 1)):
@@ -114,20 +115,6 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
             state.awaited.setdefault(task, []).append(run)
     if not run.missing:
         dispatch.enqueue(state, Piece(run, message.base, message.n))
-
-
-def _fetch(state: WorkerState, extent: Extent, worker: int, run: Run | None) -> None:
-    if state.copies.covers(*extent):
-        return
-    fetching = state.fetching.get(extent)
-    if fetching is None:
-        fetching = state.fetching[extent] = Fetching()
-        state.order(FetchFrom(worker, extent))
-    if run is None:
-        fetching.asked.append(worker)
-    else:
-        run.missing.add(extent)
-        fetching.runs.append(run)
 
 
 def _on_put(state: WorkerState, message: worker_link.Put) -> None:
@@ -211,7 +198,7 @@ def _on_peer(state: WorkerState, message: worker_link.Peer) -> None:
 
 def _on_fetch(state: WorkerState, message: worker_link.Fetch) -> None:
     for extent in message.extents:
-        _fetch(state, extent, message.worker, None)
+        fetching.want(state, extent, message.worker, None)
 
 
 def _on_watched(state: WorkerState, message: worker_link.Watched) -> None:
@@ -517,34 +504,7 @@ def _on_runner_grown(state: WorkerState, event: RunnerGrown) -> None:
         state.order(Kill(runner.number))
 
 
-# News of data.
-
-
-def _on_fetched(state: WorkerState, event: Fetched) -> None:
-    base, n = event.extent
-    state.copies.add(base, n)
-    state.order(Tell(Holds(base, n, event.nbytes, event.worker, event.seconds)))
-    fetching = state.fetching.pop(event.extent, None)
-    for run in fetching.runs if fetching is not None else ():
-        if event.extent in run.missing:
-            run.missing.discard(event.extent)
-            if not run.missing and run.run in state.runs:
-                dispatch.requeue(state, run, run.base, run.left)
-    dispatch.arrived(state, base, n)
-
-
-def _on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:
-    fetching = state.fetching.pop(event.extent, None)
-    if fetching is None:
-        return
-    base, n = event.extent
-    for worker in fetching.asked:
-        state.order(Tell(worker_link.Unfetched((event.extent,), worker)))
-    for run in fetching.runs:
-        if run.run in state.runs and event.extent in run.missing:
-            run.missing.clear()
-            lacking = ((base, n, event.worker),)
-            dispatch.return_live(state, run, run.base, run.left, lacking)
+# Time.
 
 
 def _on_tick(state: WorkerState, event: Tick) -> None:
@@ -577,8 +537,8 @@ _EVENTS: dict[type, _Handler] = {
     SlotBlocked: _on_slot_blocked,
     SlotResumed: _on_slot_resumed,
     RetractDone: _on_retract_done,
-    Fetched: _on_fetched,
-    FetchFailed: _on_fetch_failed,
+    Fetched: fetching.on_fetched,
+    FetchFailed: fetching.on_fetch_failed,
     MemoryShort: _on_memory_short,
     RunnerGrown: _on_runner_grown,
     Tick: _on_tick,

@@ -249,10 +249,15 @@ class Spawn(Order, frozen=True):
 
 
 class FetchFrom(Order, frozen=True):
-    """Copy values from another worker into the store."""
+    """Copy values from another worker into the store.
+
+    ``rank`` is that of the run that waits for them: the lower, the more urgent.
+    Without one nothing waits.
+    """
 
     worker: int
     extent: Extent
+    rank: tuple[int, ...] = ()
 
 
 class KeepFunction(Order, frozen=True):

@@ -98,12 +98,20 @@ class Run:
 class Fetching:
     """An extent that is being fetched, and who waits for it."""
 
-    __slots__ = ("asked", "runs")
+    __slots__ = ("asked", "failed", "known", "runs", "worker")
 
-    def __init__(self) -> None:
+    def __init__(self, worker: int) -> None:
+        #: Who is asked at present, who has failed, and who else has it.
+        self.worker = worker
+        self.failed: list[int] = []
+        self.known = [worker]
         self.runs: list[Run] = []
         #: The holders of which the scheduler asked it for its own sake.
         self.asked: list[int] = []
+
+    def next_spare(self) -> int | None:
+        """Return a holder that has not been asked yet."""
+        return next((w for w in self.known if w not in self.failed), None)
 
 
 class Piece:
