@@ -161,13 +161,13 @@ def test_a_map_costs_few_calls(figure):
     assert calls < 0.1 * TASKS
 
 
-def test_letting_go_of_a_map_is_one_message_a_span(figure):
+def test_letting_go_of_a_map_is_few_messages(figure):
     cluster = Cluster()
     cluster.say(submit(cluster.base, TASKS))
     spans = len(cluster.core.state.spans)
     calls = calls_of(lambda: cluster.say(Release(((cluster.base, TASKS),))))
     figure(f"{TASKS:,} tasks in {spans} spans: {calls} calls to let go")
-    assert cluster.sent["Drop"] == spans
+    assert cluster.sent["Drop"] <= spans / 10
     assert calls < 20 * spans + 50
     assert not cluster.core.state.spans
 

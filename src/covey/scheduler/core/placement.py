@@ -29,11 +29,16 @@ from covey.scheduler.core.state import (
     State,
     Worker,
 )
+from covey.wire.base import DEFAULT_OPTIONS
 from covey.wire.worker_link import Define, Peer, Put, Return, Run
 
 #: A slot is given so much work ahead that it lasts over a round trip, with room
 #: for a slow turn of the scheduler's loop.
 AHEAD_SECONDS: Final = 0.05
+
+#: However short they are, no more runs than this for each slot are sent ahead: news of
+#: all of them may come at once, and shall not hold up the loop for long.
+RUNS_AHEAD: Final = 256
 
 #: What a task is taken to need until the first of its function has returned.
 UNKNOWN_SECONDS: Final = 0.5
@@ -151,6 +156,8 @@ def _room(worker: Worker) -> bool:
     count, slots = worker.count, worker.slots
     if count < slots:
         return True
+    if len(worker.assigned) >= RUNS_AHEAD * slots:
+        return False
     backlog = worker.backlog_seconds(UNKNOWN_SECONDS)
     if backlog >= AHEAD_SECONDS * slots:
         return count < 2 * slots
@@ -280,9 +287,8 @@ def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
 
 def try_ahead(state: SchedulerState, span: Span) -> None:
     """*span* waits: send it ahead if one worker is to make all that it lacks."""
-    for task in span.aligned[:AHEAD_INPUTS]:
-        source = state.spans.get(task)
-        if source is not None and source.worker is not None:
+    for source in inputs_of(state, span)[:AHEAD_INPUTS]:
+        if source.worker is not None:
             if _may_go_ahead(state, source.worker, span):
                 _send(state, source.worker, span)
             return
@@ -296,23 +302,27 @@ def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
     todo = [span]
     for source in todo:
         for dependent in source.dependents or ():
-            if _may_go_ahead(state, worker, dependent):
+            if dependent.state is State.WAITING and _may_go_ahead(
+                state, worker, dependent
+            ):
                 _send(state, worker, dependent)
                 todo.append(dependent)
 
 
 def _may_go_ahead(state: SchedulerState, worker: Worker, span: Span) -> bool:
     """Whether all inputs of *span* are on *worker*, or are being made there."""
+    sources = span.inputs
     if span.state is not State.WAITING or span.n > 1 or span.whole:
         return False
-    if len(span.aligned) > AHEAD_INPUTS or span.options.resources:
-        return False  # It would take long to look at, or hold amounts while it waits.
-    if span.pack is None or not _is_here(state, worker) or not _room(worker):
-        return False
-    for task in span.aligned:
-        source = state.spans[task]
+    if sources is None:
+        sources = tuple(inputs_of(state, span))
+    if len(sources) > AHEAD_INPUTS or span.pack is None:
+        return False  # It would take long to look at.
+    for source in sources:
         if source.worker is not worker and worker not in source.replicas:
             return False
+    if span.options.resources or not _is_here(state, worker) or not _room(worker):
+        return False  # It would hold amounts while it waits.
     demand = demand_of(state, span)
     return demand is state.default_demand or demand.admits(worker)
 
@@ -339,8 +349,9 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     pack = span.pack.cut(span.at, span.at + span.n)
     sources: Sources = ()
     spares: Sources = ()
+    awaits: tuple[TaskId, ...] = ()
     if span.aligned or span.whole:
-        sources, spares = _sources(state, worker, span)
+        sources, spares, awaits = _sources(state, worker, span)
     state.send(
         worker.peer,
         Run(
@@ -358,7 +369,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
             function.seconds or 0.0,
             bool(span.wanted),
             span.renamed,
-            _awaited(state, span) if span.missing else (),
+            awaits,
             spares,
         ),
     )
@@ -371,38 +382,38 @@ def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> Non
     span.worker = worker
     worker.assigned[span] = None
     count_in(state, worker, span.function, span.n)
-    for name, need in span.options.resources.items():
-        if need:
-            worker.free[name] -= need * span.n
-
-
-def _awaited(state: SchedulerState, span: Span) -> tuple[TaskId, ...]:
-    """Return the inputs of *span* that are still to be made."""
-    return tuple(
-        source.base
-        for source in inputs_of(state, span)
-        if source.state is not State.DONE
-    )
+    if span.options is not DEFAULT_OPTIONS:
+        for name, need in span.options.resources.items():
+            if need:
+                worker.free[name] -= need * span.n
 
 
 def _sources(
     state: SchedulerState, worker: Worker, span: Span
-) -> tuple[Sources, Sources]:
-    """Return where the inputs are that *worker* lacks, and where else they are."""
+) -> tuple[Sources, Sources, tuple[TaskId, ...]]:
+    """Return where the inputs are that *worker* lacks, where else, and what is to come.
+
+    The last are those that are still to be made.
+    """
     lacking: list[tuple[int, int, int]] = []
     spares: list[tuple[int, int, int]] = []
+    awaited: list[TaskId] = []
+    local = 0
     for source in inputs_of(state, span):
         if worker in source.replicas:
-            state.counters["bytes_local"] += source.nbytes
+            local += source.nbytes
             continue
         if not source.replicas:
+            awaited.append(source.base)
             continue
         state.counters["bytes_moved"] += source.nbytes
         for at, holder in enumerate(_holders(source, worker, span.run)):
             introduce_peer(state, worker, holder)
             place = (source.base, source.n, int(holder.number))
             (spares if at else lacking).append(place)
-    return tuple(lacking), tuple(spares)
+    if local:
+        state.counters["bytes_local"] += local
+    return tuple(lacking), tuple(spares), tuple(awaited)
 
 
 def _holders(source: Span, worker: Worker, run: RunId) -> Sequence[Worker]:
@@ -440,9 +451,10 @@ def unassign(state: SchedulerState, span: Span) -> None:
         counted -= len(here)
     span.worker = None
     span.run = 0
-    for name, need in span.options.resources.items():
-        if need:
-            worker.free[name] += need * span.n
+    if span.options is not DEFAULT_OPTIONS:
+        for name, need in span.options.resources.items():
+            if need:
+                worker.free[name] += need * span.n
     count_out(state, worker, span.function, counted)
 
 
@@ -464,10 +476,10 @@ def count_out(
 
 
 def _count(state: SchedulerState, worker: Worker, change: int) -> None:
-    before = worker.idle_slots
-    worker.count += change
-    if not worker.leaving:
-        state.idle_slots += worker.idle_slots - before
+    slots, before = worker.slots, worker.count
+    now = worker.count = before + change
+    if not worker.leaving and (before < slots or now < slots):
+        state.idle_slots += min(before, slots) - min(now, slots)
 
 
 def count_in(
@@ -550,4 +562,5 @@ def _call_back(state: SchedulerState) -> None:
 
 def idle_only(state: SchedulerState, worker: Worker) -> bool:
     """Whether *worker* is the only one, so that nobody could take its work."""
-    return all(other is worker for other in state.hungry)
+    hungry = state.hungry
+    return not hungry or (len(hungry) == 1 and worker in hungry)

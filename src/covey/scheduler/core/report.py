@@ -59,6 +59,8 @@ def _tell(state: SchedulerState, number: ClientId, message: Message) -> None:
 
 def stored(state: SchedulerState, span: Span) -> None:
     """*span* is done, and its values rest on workers."""
+    if not span.wanted:
+        return
     for number in span.wanted - span.delivered:
         client = state.client_numbers.get(number)
         if client is not None:

@@ -141,8 +141,14 @@ def _cut_at(state: SchedulerState, task: TaskId) -> None:
         cut(state, span, task - span.base)
 
 
-def inputs_of(state: SchedulerState, span: Span) -> list[Span]:
-    """Return the spans that *span* takes as inputs, each once."""
+def inputs_of(state: SchedulerState, span: Span) -> Sequence[Span]:
+    """Return the spans that *span* takes as inputs, each once.
+
+    A span of one with spans of one as inputs, such as a node of a graph, knows them:
+    none of those is ever cut, or forgotten before it.
+    """
+    if span.inputs is not None:
+        return span.inputs
     if not span.whole and len(span.aligned) == 1:
         single = find(state, span.aligned[0])
         return [single] if single is not None else []

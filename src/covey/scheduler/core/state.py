@@ -113,6 +113,7 @@ class Span:
         "dependents",
         "failure",
         "function",
+        "inputs",
         "losses",
         "missing",
         "n",
@@ -164,6 +165,8 @@ class Span:
         self.aligned: tuple[TaskId, ...] = ()
         #: Every task takes all of these.
         self.whole: tuple[Extent, ...] = ()
+        #: The spans that these are, where that cannot change: see ``spans.inputs_of``.
+        self.inputs: tuple[Span, ...] | None = None
         #: Inputs that the arguments know by another id: (that id, the real one).
         self.renamed: tuple[tuple[TaskId, TaskId], ...] = ()
         #: How many input spans are not done.  Meaningful while WAITING, and while

@@ -105,12 +105,16 @@ def found_value(state: SchedulerState, base: TaskId, n: int) -> Span:
 
 def _tie(state: SchedulerState, span: Span) -> None:
     """Enter *span* as a dependent of its inputs, which are all known."""
+    sources = []
     for task in span.aligned:
         source = find(state, task)
         assert source is not None and source.n == span.n
+        sources.append(source)
         if source.dependents is None:
             source.dependents = {}
         source.dependents[span] = True
+    if span.n == 1 and not span.whole:
+        span.inputs = tuple(sources)
     for base, n in span.whole:
         for source in covering(state, base, n):
             if source.dependents is None:
@@ -356,11 +360,11 @@ def _tie_node(
     end: TaskId,
 ) -> None:
     """Enter a node of a graph, *base* to *end*, as a dependent of its inputs."""
-    aligned: dict[TaskId, None] = {}
+    sources: dict[Span, None] = {}
     spans = state.spans
     for task in needs:
         if base <= task < end:
-            aligned[task] = None
+            sources[spans[task]] = None
             continue
         found = real(state, task)
         known = isolate(state, found, 1)
@@ -368,12 +372,12 @@ def _tie_node(
             # Without a recipe: it fails as soon as somebody demands it.
             span.pack = None
             return
-        aligned[found] = None
+        sources[known[0]] = None
         if found != task:
             span.renamed += ((task, found),)
-    span.aligned = tuple(aligned)
-    for task in aligned:
-        source = spans[task]
+    span.inputs = tuple(sources)
+    span.aligned = tuple([source.base for source in sources])
+    for source in sources:
         if source.dependents is None:
             source.dependents = {}
         source.dependents[span] = True

@@ -11,6 +11,7 @@ is left for the steps that follow (``Leftovers``, ``work_off``).  So nobody wait
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -60,6 +61,17 @@ TRANSITIONS: Final = frozenset(
 )
 
 
+#: For each state, a bit for each state that may follow.
+_NEXT: Final = tuple(
+    sum(1 << to for before, to in TRANSITIONS if before is state) for state in State
+)
+
+#: So many extents are dropped by one message.
+DROPPED_AT_ONCE: Final = 64
+
+#: The last of the states in which a task still takes its inputs.
+_ASSIGNED: Final = State.ASSIGNED
+
 #: What has a value, or no state at all, cannot fail.
 _MAY_FAIL: Final = frozenset(
     {State.WAITING, State.READY, State.ASSIGNED, State.RELEASED}
@@ -73,7 +85,7 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         InternalError: there is no such transition.
     """
     before = span.state
-    if (before, to) not in TRANSITIONS:
+    if not _NEXT[before] >> to & 1:
         raise InternalError(f"{span}: there is no way from {before.name} to {to.name}")
     if before is State.READY:
         state.ready_count -= span.n
@@ -91,11 +103,10 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
     if to is State.READY:
         state.ready_count += span.n
         queues.enqueue(state, span)
-    was, is_now = before <= State.ASSIGNED, to <= State.ASSIGNED
+    was, is_now = before <= _ASSIGNED, to <= _ASSIGNED
     if was is not is_now and (span.aligned or span.whole):
-        change = 1 if is_now else -1
         for source in inputs_of(state, span):
-            source.pending += change
+            source.pending += is_now - was
 
 
 # Beginning.
@@ -142,11 +153,12 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     state.counters["tasks_done"] += span.n
     if span.dependents:
         for dependent in list(span.dependents):
-            if dependent.state is State.WAITING:
+            stands = dependent.state
+            if stands is State.WAITING:
                 dependent.missing -= 1
                 if not dependent.missing:
                     move(state, dependent, State.READY)
-            elif dependent.ahead:
+            elif stands is _ASSIGNED and dependent.missing > 0:
                 dependent.missing -= 1
                 if dependent.worker is not worker:
                     _recall(state, dependent)
@@ -156,8 +168,10 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
         span.delivered -= {DETACHED}
     if span.aligned or span.whole:
         for source in inputs_of(state, span):
-            let_go(state, source)
-    let_go(state, span)
+            if not (source.pending or source.wanted):
+                let_go(state, source)
+    if not (span.pending or span.wanted):
+        let_go(state, span)
 
 
 # Ending badly.
@@ -337,14 +351,26 @@ def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
 def drop_replicas(state: SchedulerState, span: Span) -> None:
     """Tell all holders that they may drop these values."""
     for worker in span.replicas:
-        worker.holds.pop(span, None)
-        worker.moving.pop(span, None)
+        del worker.holds[span]
+        if worker.moving:
+            worker.moving.pop(span, None)
         worker.stored_bytes -= span.nbytes
-        state.send(worker.peer, Drop((span.extent,)))
+        _tell_to_drop(state, worker, span.base, span.n)
     span.replicas = ()
 
 
-def _forget(state: SchedulerState, span: Span) -> list[Span]:
+def _tell_to_drop(state: SchedulerState, worker: Worker, base: TaskId, n: int) -> None:
+    """Tell *worker* to drop values, in one message with what it was just told to."""
+    queue = state.outgoing.get(worker.peer)
+    if queue:
+        last = queue[-1]
+        if type(last) is Drop and len(last.extents) < DROPPED_AT_ONCE:
+            queue[-1] = Drop((*last.extents, (base, n)))
+            return
+    state.send(worker.peer, Drop(((base, n),)))
+
+
+def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     """Strike a released span out; return the inputs that may go now, too."""
     sources = inputs_of(state, span)
     for source in sources:
