@@ -1,27 +1,23 @@
 """The command ``covey``: one door to everything that is started from a shell.
 
 Exit codes: 0 ok · 1 it failed · 2 wrong usage · 3 cannot connect · 130 interrupted.
+``NO_COLOR`` is obeyed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
+from covey.cli.asking import logs, tasks, workers
 from covey.cli.doctor import doctor
-from covey.cli.inspection import config, status, stop
+from covey.cli.inspection import completion, config, status, stop
 from covey.cli.roles import run_script, scheduler, start, worker
 from covey.cli.token import token
-from covey.cli.watching import (
-    dashboard,
-    export,
-    logs,
-    report,
-    tasks,
-    trace,
-    workers,
-)
+from covey.cli.top import top
+from covey.cli.watching import dashboard, export, report, trace
 from covey.errors import ClusterError, CoveyError, UsageError
 from covey.version import VERSION
 
@@ -38,16 +34,18 @@ def group() -> None:
 
 
 for _command in (
-    *(scheduler, worker, start, run_script, status, stop, doctor, config, token),
-    *(dashboard, tasks, workers, logs, report, trace, export),
+    *(scheduler, worker, start, run_script, status, stop, doctor, config),
+    *(token, completion),
+    *(top, dashboard, tasks, workers, logs, report, trace, export),
 ):
     group.add_command(_command)
 
 
 def main() -> None:
     """Run the command; turn errors into one clear message and an exit code."""
+    color = False if os.environ.get("NO_COLOR") else None
     try:
-        group.main(standalone_mode=False)
+        group.main(standalone_mode=False, color=color)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -7,7 +7,6 @@ sent, so that they work with runners of any Python.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from covey import clock
+from covey.cli.output import output_option, show
 from covey.errors import CoveyError, Refused, TaskError, UsageError
 from covey.runner import checkup
 from covey.units import format_bytes, format_seconds
@@ -62,7 +62,7 @@ class Finding(NamedTuple):
 
 @click.command()
 @click.argument("address", required=False)
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@output_option
 @click.option(
     "--size",
     default=PROBE_BYTES,
@@ -87,8 +87,8 @@ def doctor(address: str | None, output: str, size: int, timeout: float) -> None:
         findings.append(finding)
         if output == "table":
             _show(finding)
-    if output == "json":
-        click.echo(json.dumps([finding._asdict() for finding in findings]))
+    if output != "table":
+        show([finding._asdict() for finding in findings], output, ())
     if any(finding.level == FAIL for finding in findings):
         sys.exit(1)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from covey.cli.output import output_option, show
 from covey.units import format_bytes
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ def client_of(address: str | None) -> Client:
     return Client(found, set_as_default=False, name="covey-command")
 
 
+#: How often `covey status --watch` looks.
+WATCH_SECONDS: Final = 1.0
+
+
 @click.command()
 @click.argument("address", required=False)
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@output_option
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 def status(address: str | None, output: str, watch: bool) -> None:
     """Show workers, tasks and counters of a cluster.
@@ -38,17 +43,28 @@ def status(address: str | None, output: str, watch: bool) -> None:
     \b
     covey status
     covey status 127.0.0.1:8786 -o json
-    covey status --watch
+    covey status --watch -o jsonl
     """
     with client_of(address) as client:
-        while True:
-            info = client.scheduler_info()
-            if watch and sys.stdout.isatty():
-                click.clear()
-            click.echo(json.dumps(info) if output == "json" else _status_text(info))
-            if not watch:
-                return
-            time.sleep(1.0)
+        if watch:
+            watch_status(client, output)
+        else:
+            click.echo(_status(client, output))
+
+
+def watch_status(client: Client, output: str) -> None:
+    """Show the status again and again, until Ctrl-C."""
+    while True:
+        text = _status(client, output)
+        if output == "table" and sys.stdout.isatty():
+            click.clear()
+        click.echo(text)
+        time.sleep(WATCH_SECONDS)
+
+
+def _status(client: Client, output: str) -> str:
+    info = client.scheduler_info()
+    return _status_text(info) if output == "table" else json.dumps(info)
 
 
 def _status_text(info: dict[str, Any]) -> str:
@@ -88,13 +104,37 @@ def config() -> None:
 
 
 @config.command("show")
-def show() -> None:
+@output_option
+def show_config(output: str) -> None:
     """Print every setting with its value and its source.
 
     \b
     covey config show
+    covey config show -o json
     """
     from covey import config as settings
 
-    for origin in settings.origins():
-        click.echo(f"{origin.key} = {origin.value!r}  ({origin.source})")
+    origins = settings.origins()
+    if output == "table":
+        for origin in origins:
+            click.echo(f"{origin.key} = {origin.value!r}  ({origin.source})")
+    else:
+        show([origin._asdict() for origin in origins], output, ())
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what lets a shell complete covey's commands and options.
+
+    \b
+    eval "$(covey completion bash)"                  in ~/.bashrc
+    eval "$(covey completion zsh)"                   in ~/.zshrc
+    covey completion fish | source                   in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    command = click.get_current_context().find_root().command
+    kind = get_completion_class(shell)
+    assert kind is not None, "click knows the shells that are offered"
+    click.echo(kind(command, {}, "covey", "_COVEY_COMPLETE").source())

@@ -269,6 +269,16 @@ class Client(BaseClient):
         first, events, dropped = self._session.ask("events", number=since)
         return first, [tuple(event) for event in events], dropped
 
+    def events_after(self, number: int) -> tuple[int, list[tuple[Any, ...]], int]:
+        """Wait until something happens after event *number* - 1, and return it.
+
+        As ``events``, and up to a tenth of a second late.
+        """
+        from msgspec import msgpack
+
+        first, _, dropped, data, _ = self._session.ask("watch", number=number)
+        return first, [tuple(event) for event in msgpack.decode(data)], dropped
+
     # dask.
 
     def get(self, dsk: Any, keys: Any = None, **options: Any) -> Any:

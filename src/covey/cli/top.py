@@ -1,0 +1,53 @@
+"""``covey top``: a cluster at work, live, in a terminal."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from covey.cli.inspection import client_of, watch_status
+
+if TYPE_CHECKING:
+    from covey.dashboard.feed import Feed
+
+MISSING: Final = (
+    "covey top needs a package that is not installed: pip install 'covey[tui]'. This is "
+    "covey status --watch instead"
+)
+
+
+@click.command()
+@click.argument("address", required=False)
+@click.option(
+    "--replay", type=click.Path(path_type=Path), help="Show a recording instead."
+)
+def top(address: str | None, replay: Path | None) -> None:
+    """Watch workers, functions, running tasks and errors; explain and cancel tasks.
+
+    \b
+    covey top
+    covey top 127.0.0.1:8786
+    covey top --replay run.covey
+    """
+    if find_spec("textual") is None:
+        click.echo(f"covey: {MISSING}", err=True)
+        with client_of(address) as client:
+            watch_status(client, "table")
+        return
+    from covey.cli.top_screen import Top
+
+    Top(_feed(address, replay)).run()
+
+
+def _feed(address: str | None, replay: Path | None) -> Feed:
+    from covey.dashboard.feed import LiveFeed, ReplayFeed
+
+    if replay is not None:
+        return ReplayFeed(replay)
+    # Whether there is a cluster is said here, and not on a screen full of nothing.
+    with client_of(address) as client:
+        connection = client.connection
+    return LiveFeed(connection)
