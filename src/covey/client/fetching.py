@@ -213,7 +213,13 @@ class Session:
             future._range.fail(future._index, 1, why)
 
     def _retry(self, futures: list[Future[Any]]) -> None:
-        todo = [future for future in futures if future.status == "error"]
+        # That a task of another client has failed may not have been told here yet.
+        todo = [
+            future
+            for future in futures
+            if future.status == "error"
+            or not (future.done() or self.engine.owns(future.id))
+        ]
         if todo:
             self.engine.post(Retry(extents_of(future.id for future in todo)))
         for future in todo:
