@@ -61,6 +61,23 @@ class Secret:
         """Whether *proof* was made from *text* with this secret; in constant time."""
         return hmac.compare_digest(self.proof(text), proof)
 
+    def seal(self, other: Secret, nonce: bytes) -> bytes:
+        """Return *other* so that only who knows this secret can read it.
+
+        Args:
+            other: a secret of ``SECRET_BYTES``.
+            nonce: fresh bytes that are used for nothing else.
+        """
+        return _mixed(other._value, self.proof(b"seal\0" + nonce))
+
+    def unseal(self, sealed: bytes, nonce: bytes) -> Secret:
+        """Return what was sealed with this secret.
+
+        Raises:
+            ValueError: it has not the size of a secret.
+        """
+        return Secret(_mixed(sealed, self.proof(b"seal\0" + nonce)))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
@@ -74,3 +91,9 @@ class Secret:
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a secret does not travel: it would rest wherever pickles do")
+
+
+def _mixed(one: bytes, other: bytes) -> bytes:
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} bytes where a secret has {len(other)}")
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))

@@ -1,4 +1,4 @@
-"""Commands about what lets others in: showing it."""
+"""Commands about what lets others in: showing it, and exchanging it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 
 @click.group()
 def token() -> None:
-    """Show what lets other machines into a cluster of yours."""
+    """Show what lets other machines into a cluster of yours, or exchange it."""
 
 
 @token.command("show")
@@ -23,3 +23,34 @@ def show(address: str | None, worker: bool) -> None:
     from covey.cli.where import connection_of
 
     click.echo(connection_of(address).join_string(worker=worker))
+
+
+@token.command("rotate")
+@click.argument("address", required=False)
+def rotate(address: str | None) -> None:
+    """Give a running cluster other secrets: old join strings open nothing then.
+
+    Who is connected at that moment stays: clients and workers are told, tasks run on.
+    Connection files are written anew.
+
+    \b
+    covey token rotate
+    covey token show  # the new join string
+    """
+    from covey.cli.where import connection_of
+    from covey.client.client import Client
+    from covey.errors import UsageError
+    from covey.units import counted
+
+    connection = connection_of(address)
+    with Client(connection, name="covey token", set_as_default=False) as client:
+        told = client.session.ask("rotate")
+    if "error" in told:
+        raise UsageError(told["error"])
+    # One of the clients is this command.
+    clients = counted(told["clients"] - 1, "client")
+    click.echo(
+        f"the cluster at {connection.address.shown} has new secrets; "
+        f"{counted(told['workers'], 'worker')} and {clients} were told. "
+        f"Old join strings are refused; covey token show  prints the new one"
+    )

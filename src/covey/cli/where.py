@@ -20,8 +20,8 @@ from covey.net.join_string import Connection, is_join_string
 
 NOT_AN_ARGUMENT: Final = """\
 a join string holds the secret of the cluster, and everybody on this machine can
-read a command line. (Your shell may have written this one into its history, too: a
-cluster that is started anew has a new secret.) Ways to give it:
+read a command line. (Your shell may have written this one into its history, too:
+`covey token rotate` makes it useless.) Ways to give it:
   1. an environment variable: COVEY_ADDRESS='covey://...'
   2. the standard input, with - as the address: covey worker - < FILE
   3. the connection file that `covey scheduler` wrote: --connection-file FILE"""

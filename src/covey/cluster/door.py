@@ -29,11 +29,7 @@ class Door:
     """
 
     def __init__(self, connection: Connection, place: str) -> None:
-        address = connection.address
-        if is_wildcard(address.host):
-            near = "::1" if ":" in address.host else "127.0.0.1"
-            connection = connection._replace(address=address._replace(host=near))
-        self.dashboard = Dashboard(connection, place)
+        self.dashboard = Dashboard(_near(connection), place)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._wait()
@@ -53,12 +49,25 @@ class Door:
         else:
             self._wait()
 
+    def renew(self, connection: Connection) -> None:
+        """The cluster has other secrets; pages that are open must be opened anew."""
+        self.dashboard.renew(_near(connection))
+
     def close(self) -> None:
         """Let nobody in any more, and end the process."""
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self.dashboard.socket)
         self.dashboard.close()
+
+
+def _near(connection: Connection) -> Connection:
+    """Return how the cluster is reached from this machine."""
+    address = connection.address
+    if not is_wildcard(address.host):
+        return connection
+    near = "::1" if ":" in address.host else "127.0.0.1"
+    return connection._replace(address=address._replace(host=near))
 
 
 def open_door(connection: Connection, place: str | None) -> tuple[Door | None, str]:

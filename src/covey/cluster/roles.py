@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 
 from covey import clock, config
 from covey.cluster.cover import cover
-from covey.cluster.door import Door, open_door
+from covey.cluster.door import open_door
 from covey.cluster.machine import raise_open_files
+from covey.cluster.rotation import Files
 from covey.dashboard.launch import Dashboard
 from covey.errors import CoveyError, UsageError
 from covey.net.addresses import Address, host_identity
@@ -28,12 +29,11 @@ from covey.net.connection_file import (
     leave_runtime_directory,
     left_behind,
     read_connection_file,
-    remove_connection_file,
-    write_connection_file,
 )
 from covey.net.join_string import Connection
 from covey.net.listen import Listener
 from covey.net.loop import close_event_loop, new_event_loop
+from covey.net.tls import Certificate
 from covey.net.uplink import Owner, Uplink
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
@@ -116,17 +116,21 @@ async def serve_scheduler(
         )
     if record is not None:
         server.record(record)
-    connection = Connection(listener.address, server.keys)
     life = Life(server.cluster, server.core.state.epoch)
-    files = [file_for(listener.address.port)]
+    paths = [file_for(listener.address.port)]
     if connection_file is not None:
-        files.append(connection_file)
-    door: Door | None = None
+        paths.append(connection_file)
+    files = Files(paths, listener, server.keys, life)
+
+    def certificate(secret: Secret) -> Certificate | None:
+        return cover(address, in_clear=in_clear, secret=secret)
+
+    server.renew = lambda fresh: files.renew(fresh, certificate)
     try:
-        for path in files:
-            write_connection_file(path, connection, life=life)
-        announce(connection, files[-1], listener.moved)
-        door, problem = open_door(connection, dashboard)
+        files.write()
+        announce(files.connection, paths[-1], listener.moved)
+        door, problem = open_door(files.connection, dashboard)
+        files.door = door
         if door is not None:
             server.core.state.dashboard = door.dashboard.place
             announce_dashboard(door.dashboard, "")
@@ -134,10 +138,9 @@ async def serve_scheduler(
             announce_dashboard(None, problem)
         return await ended
     finally:
-        if door is not None:
-            door.close()
-        for path in files:
-            remove_connection_file(path, connection)
+        if files.door is not None:
+            files.door.close()
+        files.remove()
         reason = ended.result() if ended.done() else ""
         await server.close(*filter(None, [reason]))
         leave_runtime_directory()
@@ -223,6 +226,7 @@ class WorkerRole(Owner):
     ) -> None:
         self._find = find
         self._connection = find()
+        self.keys = self._connection.keys
         self._plan = plan
         self._tell = tell
         self._loop = asyncio.get_running_loop()
@@ -263,8 +267,6 @@ class WorkerRole(Owner):
         loop.add_signal_handler(signal.SIGINT, self._end)
         directory = fresh_directory("worker")
         plan = self._plan
-        # With it a task can be a client itself; a worker has no use for it.
-        secret = self._connection.keys.client
         try:
             found = await environments.from_plan(Path(directory), plan["pythons"])
         except UsageError:
@@ -281,8 +283,7 @@ class WorkerRole(Owner):
                 "sys_path": [str(Path.cwd())],
                 "cwd": str(Path.cwd()),
                 "environ": {},
-                "address": str(self._connection.address),
-                "token": secret.reveal() if secret is not None else None,
+                **_login(self._connection),
             },
             memory=MemoryPlan(
                 plan["memory_limit_bytes"],
@@ -312,6 +313,14 @@ class WorkerRole(Owner):
             leave_runtime_directory()
 
     # The way to the scheduler.
+
+    def on_new_keys(self, fingerprint: str) -> None:
+        """Tell the runners, whose tasks may be clients."""
+        place = self._connection.address._replace(fingerprint=fingerprint)
+        self._connection = Connection(place, self.keys)
+        if self._agent is not None:
+            self._agent.tell_runners(_login(self._connection))
+        self._tell("was told of new secrets")
 
     def find(self) -> Connection:
         """Return where the scheduler is now; it may have moved."""
@@ -369,6 +378,15 @@ class WorkerRole(Owner):
         address = self._connection.address.shown
         text = f"the scheduler at {address} is gone ({error})"
         self._end("" if self._leaving else text)
+
+
+def _login(connection: Connection) -> dict[str, str | None]:
+    """Return what lets a task be a client itself; a worker has no use for it."""
+    secret = connection.keys.client
+    return {
+        "address": str(connection.address),
+        "token": secret.reveal() if secret is not None else None,
+    }
 
 
 async def serve_worker(

@@ -137,6 +137,18 @@ class Dashboard:
         self._process.stdin.write(json.dumps(plan).encode() + b"\n")
         self._process.stdin.flush()
 
+    def renew(self, connection: Connection) -> None:
+        """Take over other secrets, and end the process that knows the old ones.
+
+        Whoever knew those could have made himself a way in.  The next visitor starts
+        another process.
+        """
+        assert connection.keys.client is not None
+        self._secret = connection.keys.client
+        self._address = str(connection.address)
+        if self._process is not None:
+            self._process.terminate()
+
     def wait(self) -> None:
         """Wait until the process serves.
 

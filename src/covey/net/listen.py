@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from covey.errors import UsageError
 from covey.net.addresses import PORT_MAX, Address
 from covey.net.door import Door, Stranger
 from covey.net.link import Link
-from covey.net.tls import IN_CLEAR, Certificate, listener_context
+from covey.net.tls import IN_CLEAR, Certificate, listener_context, show
 from covey.wire.handshake import ListenerHandshake
 from covey.wire.keys import Keys, Role
 
@@ -37,8 +38,18 @@ class Listener:
 
     address: Address
     door: Door
+    #: What callers are shown, and what shows it; none where no TLS is spoken.
+    certificate: Certificate
+    context: ssl.SSLContext | None
     #: Whether the port asked for was taken, so that another one serves.
     moved: bool = False
+
+    def renew(self, certificate: Certificate) -> None:
+        """Show another certificate to whoever calls from now on."""
+        if self.context is not None:
+            show(self.context, certificate)
+            self.certificate = certificate
+            self.address = self.address._replace(fingerprint=certificate.fingerprint)
 
     async def close(self) -> None:
         """Stop listening; links that are open stay open."""
@@ -91,7 +102,7 @@ async def listen(
             stranger.gone()
             on_lost(link, error)
 
-        mark = bytes.fromhex(certificate.fingerprint)
+        mark = bytes.fromhex(listener.certificate.fingerprint)
         return Link(
             union,
             ListenerHandshake(role, keys, version, fingerprint=mark),
@@ -106,7 +117,8 @@ async def listen(
     if not address.path:
         port = sockets[0].getsockname()[1]
         address = address._replace(port=port, fingerprint=certificate.fingerprint)
-    return Listener(address, door, moved)
+    listener = Listener(address, door, certificate, context, moved)
+    return listener
 
 
 async def _bind_near(address: Address) -> tuple[list[socket.socket], bool]:

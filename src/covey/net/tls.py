@@ -97,6 +97,12 @@ def listener_context(certificate: Certificate) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # Nobody comes back for a shorter handshake, so nothing is kept for it.
     context.num_tickets = 0
+    show(context, certificate)
+    return context
+
+
+def show(context: ssl.SSLContext, certificate: Certificate) -> None:
+    """Show *certificate* to whoever calls from now on."""
     # The library reads keys from files only: one of mode 0600, for a moment.
     fd, path = tempfile.mkstemp(prefix="covey-key-")
     try:
@@ -105,7 +111,6 @@ def listener_context(certificate: Certificate) -> ssl.SSLContext:
         context.load_cert_chain(path)
     finally:
         Path(path).unlink()
-    return context
 
 
 @functools.cache

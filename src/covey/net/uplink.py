@@ -19,12 +19,19 @@ from covey.net.link import Link
 from covey.wire import edge
 from covey.wire.base import Message
 from covey.wire.introductions import Reception, Welcome
-from covey.wire.keys import Role
+from covey.wire.keys import Keys, Role
 from covey.wire.line import BEAT_SECONDS, Line
+from covey.wire.rotation import Rotated, opened
 
 
 class Owner:
-    """What an edge does about its way to the scheduler; to be filled in."""
+    """What an edge does about its way to the scheduler; to be filled in.
+
+    Attributes:
+        keys: what it knows; changed in place when the cluster gets other secrets.
+    """
+
+    keys: Keys
 
     def find(self) -> Connection:
         """Return where the scheduler is; asked before every try.
@@ -50,6 +57,9 @@ class Owner:
         """The scheduler said something."""
         raise NotImplementedError
 
+    def on_new_keys(self, fingerprint: str) -> None:
+        """The cluster has other secrets, and shows another certificate."""
+
     def on_away(self, error: Exception | None) -> None:
         """The link is gone; it is looked for."""
 
@@ -74,7 +84,9 @@ class Uplink:
         patience_seconds: float,
     ) -> None:
         self._owner = owner
-        self._union = union
+        self._union = union | Rotated
+        #: The certificate that the scheduler shows since the secrets were exchanged.
+        self._fingerprint = ""
         self._role = role
         self._version = version
         self._loop = asyncio.get_running_loop()
@@ -142,8 +154,14 @@ class Uplink:
     # Links.
 
     async def _open_link(self, timeout_seconds: float) -> Link:
-        place = self._place = self._owner.find()
-        return await open_link(
+        owner = self._owner
+        place = owner.find()
+        if self._fingerprint and place.keys == owner.keys:
+            # Who was told by a join string is told no more by that.
+            now = place.address._replace(fingerprint=self._fingerprint)
+            place = place._replace(address=now)
+        self._place = place
+        link = await open_link(
             place.address,
             Reception,
             role=self._role,
@@ -153,6 +171,16 @@ class Uplink:
             on_lost=self._on_lost,
             timeout_seconds=timeout_seconds,
         )
+        if place.keys != owner.keys:
+            # They were exchanged while we were away, and a file told of it.
+            self._take_over(place.keys, place.address.fingerprint)
+        return link
+
+    def _take_over(self, fresh: Keys, fingerprint: str) -> None:
+        """The secrets of the cluster are others now."""
+        self._owner.keys.become(fresh)
+        self._fingerprint = fingerprint
+        self._owner.on_new_keys(fingerprint)
 
     def _where(self) -> str:
         return self._place.address.shown if self._place is not None else "the scheduler"
@@ -163,6 +191,11 @@ class Uplink:
         if self._edge.phase is edge.Phase.GREETING:
             self._do(self._edge.heard(batch[0], clock.monotonic()))
             batch = batch[1:]
+        if Rotated in map(type, batch):
+            for message in [m for m in batch if type(m) is Rotated]:
+                fresh = opened(self._owner.keys, message)
+                self._take_over(fresh, message.fingerprint)
+            batch = [m for m in batch if type(m) is not Rotated]
         if batch and not self.closed:
             self._owner.on_messages(link, batch)
 

@@ -38,11 +38,17 @@ class Setup:
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self.worker: str = fields.get("worker") or "worker"
-        self.address: str | None = fields.get("address")
-        self.token: str | None = fields.get("token")
+        self.address: str | None
+        self.token: str | None
+        self.log_in(fields)
         self.environment: str = fields.get("environment") or ""
         self.inline_limit: int = fields.get("inline_limit") or LIMIT_BYTES
         self.threads: int = fields.get("threads") or 1
+
+    def log_in(self, fields: dict[str, Any]) -> None:
+        """Take over where and how a client made inside a task comes in."""
+        self.address = fields.get("address")
+        self.token = fields.get("token")
 
 
 class Loop(Protocol):

@@ -4,6 +4,7 @@ A daemon thread serves it, so that an answer comes while tasks compute (as long
 as they let go of the GIL now and then).  From agent to runner::
 
     ["setup", {...}]                 once, first
+    ["login", {...}]                 the secrets of the cluster were exchanged
     ["retract", slot, count]         give back what has not begun; -1 means all
     ["cancel", slot, run, task_id]   interrupt that task if it is executing
     ["flush", slot]                  send outcomes that wait behind a long task
@@ -61,6 +62,8 @@ def _obey(
     match operation:
         case ["setup", dict() as fields]:
             process.configure(fields)
+        case ["login", dict() as fields]:
+            process.setup.log_in(fields)
         case ["retract", int() as index, int() as count]:
             return _retract(process, index, count)
         case ["cancel", int() as index, int() as run, int() as task_id]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from covey import clock, config
-from covey.errors import CoveyError, RemoteProtocolError
+from covey.errors import CoveyError, RemoteProtocolError, UsageError
 from covey.net.addresses import Address
 from covey.net.inproc import InprocLink, inproc_pair
 from covey.net.link import Link
@@ -32,7 +32,9 @@ from covey.scheduler.core.machine import (
     Tick,
 )
 from covey.scheduler.sampling import Sampler, SelfProfile
-from covey.wire.client_link import Closing
+from covey.secret import Secret
+from covey.wire import rotation
+from covey.wire.client_link import Answer, Closing
 from covey.wire.introductions import (
     ClientIntroduction,
     Introduction,
@@ -56,6 +58,11 @@ _INTRODUCTION_OF: Final[dict[Role, type[Any]]] = {
 #: A worker whose connection was closed, rather than gone silent, has most likely
 #: ended; if it lives, it is back within this time.
 CLOSED_SECONDS: Final = 1.0
+
+NOT_ROTATED: Final = (
+    "this cluster belongs to a program, or to `covey start`, and its secrets end with "
+    "it; only those of a cluster that `covey scheduler` runs can be exchanged"
+)
 
 
 class SchedulerServer:
@@ -92,6 +99,9 @@ class SchedulerServer:
             keys=keys,
         )
         self.keys = keys
+        #: Has the files and listeners know other secrets; returns the fingerprint of
+        #: the certificate that is shown then.  Set by who keeps them.
+        self.renew: Callable[[Keys], str] | None = None
         self.attendance = Attendance(
             self.core,
             version=version,
@@ -329,8 +339,30 @@ class SchedulerServer:
             self._pace()
         if self.core.closing:
             self._on_closing("")
-        elif self.core.wake_at != self._wake_at:
+            return
+        if self.core.state.rotation is not None:
+            self._rotate(*self.core.state.rotation)
+        if self.core.wake_at != self._wake_at:
             self._rest()
+
+    def _rotate(self, peer: int, request: int) -> None:
+        """Exchange the secrets, tell all who are here, and answer who asked for it."""
+        self.core.state.rotation = None
+        fresh = Keys.of_client(Secret.fresh())
+        lines = [s for s in self.attendance.speakers.values() if isinstance(s, Line)]
+        try:
+            if self.renew is None:
+                raise UsageError(NOT_ROTATED)
+            message = rotation.sealed(self.keys, fresh, self.renew(fresh))
+        except CoveyError as error:
+            body: dict[str, Any] = {"error": str(error)}
+        else:
+            for line in lines:
+                line.send(message)
+            self.keys.become(fresh)
+            clients = sum(line.role is Role.CLIENT for line in lines)
+            body = {"clients": clients, "workers": len(lines) - clients}
+        self._send({peer: [Answer(request, body)]})
 
     def _rest(self) -> None:
         """Wake the core when it wants to be woken."""

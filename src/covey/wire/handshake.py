@@ -202,7 +202,7 @@ class CallerHandshake(_Side):
             raise AuthRefused(
                 "the process at that address does not know the secret of this "
                 "cluster; perhaps it is another cluster than the connection "
-                "file tells of"
+                "file tells of, or its secrets were exchanged (covey token rotate)"
             )
         assert self.other_role is not None
         if self._role not in ADMITTED.get(self.other_role, ()):

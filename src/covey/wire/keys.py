@@ -24,6 +24,9 @@ from covey.secret import Secret
 
 TOKEN_BYTES: Final = 16
 
+#: Of so many rotations tokens are remembered.
+_BEFORE_MAX: Final = 8
+
 
 class Role(enum.IntEnum):
     """What a side of a link is."""
@@ -55,6 +58,9 @@ class Keys:
         self.client = client
         self.worker = worker
         self._data = worker.derive(b"data")
+        #: What tokens were made with before a rotation: futures that were passed on
+        #: then are good still.  They alone let nobody in.
+        self._before: tuple[Secret, ...] = ()
 
     @classmethod
     def of_client(cls, secret: Secret) -> Keys:
@@ -65,6 +71,14 @@ class Keys:
     def of_worker(cls, secret: Secret) -> Keys:
         """Return the keys of a worker that may be nothing else."""
         return cls(None, secret)
+
+    def become(self, other: Keys) -> None:
+        """Take over the secrets of *other*, for all that share this object."""
+        if other == self:
+            return
+        self._before = (self._data, *self._before)[:_BEFORE_MAX]
+        self.client, self.worker = other.client, other.worker
+        self._data = other._data
 
     def of_role(self, role: Role, number: int) -> Secret:
         """Return the secret by which a caller proves *role*.
@@ -89,14 +103,14 @@ class Keys:
 
     def token(self, task: TaskId) -> bytes:
         """Return what lets others hold *task*, if its client passes it on."""
-        return self._sealer(task).proof(b"%d" % task)[:TOKEN_BYTES]
+        return _token(self._data, task)
 
     def fits(self, task: TaskId, token: bytes) -> bool:
         """Whether *token* is that of *task*."""
-        return hmac.compare_digest(self.token(task), token)
-
-    def _sealer(self, task: TaskId) -> Secret:
-        return self._data.derive(b"tasks of client %d" % client_of(task))
+        return any(
+            hmac.compare_digest(_token(data, task), token)
+            for data in (self._data, *self._before)
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Keys):
@@ -108,3 +122,8 @@ class Keys:
     def __repr__(self) -> str:
         kind = "worker" if self.client is None else "client"
         return f"<Keys of a {kind}>"
+
+
+def _token(data: Secret, task: TaskId) -> bytes:
+    sealer = data.derive(b"tasks of client %d" % client_of(task))
+    return sealer.proof(b"%d" % task)[:TOKEN_BYTES]

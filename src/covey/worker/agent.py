@@ -26,7 +26,7 @@ from covey.net.tls import Certificate
 from covey.payload import Buffer, Pack
 from covey.wire.base import Failure, Message
 from covey.wire.keys import Keys
-from covey.wire.worker_link import Holds, Leaving, Ran, Reported, RunFailed
+from covey.wire.worker_link import Holds, Leaving, Reported, RunFailed
 from covey.worker.core import orders, reporting
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.machine import WorkerCore
@@ -201,6 +201,13 @@ class WorkerAgent:
             *(self._spawn(number) for number in range(len(self._processes)))
         )
 
+    def tell_runners(self, login: dict[str, Any]) -> None:
+        """Tell all runners, present and to come, how tasks can be clients now."""
+        self._setup.update(login)
+        for process in self._processes:
+            if process is not None and process.control is not None:
+                process.control.tell(["login", login])
+
     async def first_runner(self) -> None:
         """Wait until one runner is ready.
 
@@ -268,21 +275,8 @@ class WorkerAgent:
         self._say(order.message)
 
     def _report(self, order: orders.Report) -> None:
-        assert self._upstream is not None
-        seconds = order.seconds / order.n
-        for base, n, stretch in self.storage.find(order.base, order.n):
-            pack = stretch.part(base, n)
-            self._upstream.send(
-                Ran(
-                    order.run,
-                    base,
-                    n,
-                    seconds * n,
-                    pack.sizes_bytes(),
-                    bytes(pack.data),
-                    order.slot,
-                )
-            )
+        for message in self._results.reports(order):
+            self._say(message)
 
     # Slots.
 

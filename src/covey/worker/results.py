@@ -12,7 +12,7 @@ takes over::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from covey import clock
@@ -21,6 +21,7 @@ from covey.payload import Pack
 from covey.store.pool import WARM_SECONDS
 from covey.store.segments import Segment, adopt
 from covey.wire.base import Failure
+from covey.wire.worker_link import Ran
 from covey.worker.core import orders
 from covey.worker.processes import RunnerProcess
 from covey.worker.runner_link import RunnerLink, SaysBig
@@ -60,6 +61,14 @@ class Results:
         self._arrived: tuple[TaskId, Pack | Segment] | None = None
         #: Segments that runners may write into, by their path.
         self._loans: dict[str, _Loan] = {}
+
+    def reports(self, order: orders.Report) -> Iterator[Ran]:
+        """Yield what tells the scheduler of small values that rest in the store."""
+        seconds = order.seconds / order.n
+        for base, n, stretch in self._storage.find(order.base, order.n):
+            pack = stretch.part(base, n)
+            sizes, data = pack.sizes_bytes(), bytes(pack.data)
+            yield Ran(order.run, base, n, seconds * n, sizes, data, order.slot)
 
     def bring_pack(self, base: TaskId, pack: Pack) -> None:
         """Hold small values until it is known which of them are wanted."""

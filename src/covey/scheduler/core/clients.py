@@ -220,6 +220,10 @@ def on_ask(state: SchedulerState, client: Client, message: Ask) -> None:
     if message.topic == "watch":
         watching.ask(state, client, message.request, message.number)
         return
+    if message.topic == "rotate":
+        # Secrets are the shell's; it answers.
+        state.rotation = (client.peer, message.request)
+        return
     if message.topic == "prints":
         listening.ask(state, client, message.request, message.number)
         return

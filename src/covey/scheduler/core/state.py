@@ -572,6 +572,7 @@ class SchedulerState:
         self.orphans_until = now + ORPHAN_SECONDS if epoch > 1 else 0.0
         self.outgoing: dict[int, list[Message]] = {}
         self.closing = False
+        self.rotation: tuple[int, int] | None = None  # (peer, request) that asks for it
         #: Where the dashboard listens, for those who ask.
         self.dashboard = ""
         #: Who reads the event stream, by peer: open question (0: none), and its event.
