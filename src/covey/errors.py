@@ -125,11 +125,21 @@ class RunnerDied(TaskError):
         exit_code: the exit status, or ``None`` if a signal ended it.
         signal: the name of the signal, such as ``"SIGSEGV"``, or ``None``.
         worker: the name of the worker whose runner it was.
+        peak: bytes that the process had used at most, if that is known.
+        out_of_memory: ``False`` if SIGKILL came from another process, ``None`` if that
+            is not known; what the kernel ends for memory is a ``TaskOutOfMemory``.
+        stderr: the last lines that the process wrote there.
+        attempts: of all attempts, if there were several, the latest: where each was
+            made, and what came of it.
     """
 
     exit_code: int | None = None
     signal: str | None = None
     worker: str | None = None
+    peak: int | None = None
+    out_of_memory: bool | None = None
+    stderr: str = ""
+    attempts: tuple[tuple[str, str], ...] = ()
 
 
 class WorkerDied(RunnerDied):

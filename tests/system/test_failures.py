@@ -213,9 +213,29 @@ def test_a_crash_costs_exactly_the_task_that_crashed(client, how, code, signal):
     assert isinstance(error, errors.RunnerDied)
     assert (error.exit_code, error.signal, error.worker) == (code, signal, "local")
     assert "famous last words" in str(error)
+    assert "famous last words" in error.stderr
+    assert error.peak is None or 1 << 20 < error.peak < 1 << 40
+    assert error.attempts == ()
     good = client.gather(futures, errors="skip")
     assert good == [i for i in range(200) if i != 77]
     assert client.gather(client.map(inc, range(10))) == list(range(1, 11))
+
+
+def large_and_ended(nbytes):
+    ballast = bytearray(nbytes)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    os.kill(os.getpid(), 9)
+    return len(ballast)
+
+
+def test_how_large_a_process_was_and_who_ended_it(client):
+    error = client.submit(large_and_ended, 200 << 20).exception(20)
+    assert isinstance(error, errors.RunnerDied)
+    assert error.peak >= 200 << 20
+    assert error.signal == "SIGKILL"
+    # Where nobody counts the victims of the kernel, it may have been one.
+    assert error.out_of_memory in {False, None}
+    assert "it had used up to" in str(error)
 
 
 def crash_once(path):
@@ -264,6 +284,9 @@ def test_only_failures_that_were_named_are_tried_again(client, tmp_path):
     assert any("It was tried 3 times" in note for note in notes)
     same = client.submit(crash_once, tmp_path / "m", retries=covey.Retry(1, OverThere))
     assert isinstance(same.exception(20), errors.RunnerDied)
+    deaths = client.submit(os._exit, 7, retries=1).exception(20)
+    assert [place for place, _ in deaths.attempts] == ["local", "local"]
+    assert "exited with code 7" in deaths.attempts[0][1]
     again = covey.Retry(1, (OverThere, errors.RunnerDied))
     assert client.submit(crash_once, tmp_path / "n", retries=again).result(20)
 

@@ -27,7 +27,7 @@ def test_no_groups_no_limit(tmp_path):
     nowhere = (tmp_path / "root", tmp_path / "self")
     assert cgroup.limit_bytes(*nowhere) is None
     assert cgroup.room_bytes(*nowhere) is None
-    assert cgroup.oom_kills(*nowhere) == 0
+    assert cgroup.oom_kills(*nowhere, tmp_path / "vmstat") is None
 
 
 def test_the_second_version(tree):
@@ -74,3 +74,13 @@ def test_the_first_version(tree):
 def test_a_path_that_leads_nowhere_inside_a_container(tree):
     places = tree("0::/docker/4711\n", {"memory.max": "700\n"})
     assert cgroup.limit_bytes(*places) == 700
+
+
+def test_who_counts_victims_of_the_kernel(tree, tmp_path):
+    places = tree("0::/\n", {"memory.max": "700\n"})
+    machine = tmp_path / "vmstat"
+    assert cgroup.oom_kills(*places, machine) is None
+    machine.write_text("pgfault 12\noom_kill 3\n")
+    assert cgroup.oom_kills(*places, machine) == 3
+    places = tree("0::/\n", {"memory.events": "oom 1\noom_kill 1\n"})
+    assert cgroup.oom_kills(*places, machine) == 1

@@ -61,15 +61,7 @@ def error_of(
         cls = _OURS.get(failure.type_name, TaskError)
         error = cls(f"{culprit}: {failure.message}")
         if isinstance(error, RunnerDied):
-            details = failure.details
-            code, name, worker = (
-                details.get("exit_code"),
-                details.get("signal"),
-                details.get("worker"),
-            )
-            error.exit_code = code if isinstance(code, int) else None
-            error.signal = name if isinstance(name, str) else None
-            error.worker = worker if isinstance(worker, str) else None
+            _tell_death(error, failure)
         if isinstance(error, TaskOutOfMemory):
             peak, limit = (
                 failure.details.get(n) for n in ("peak_bytes", "limit_bytes")
@@ -87,12 +79,36 @@ def error_of(
     return error
 
 
+#: Where the fields of a ``RunnerDied`` come from.
+_DEATH: Final[dict[str, tuple[str, type]]] = {
+    "exit_code": ("exit_code", int),
+    "signal": ("signal", str),
+    "worker": ("worker", str),
+    "peak": ("peak_bytes", int),
+    "out_of_memory": ("out_of_memory", int),
+    "stderr": ("stderr", str),
+}
+
+
+def _tell_death(error: RunnerDied, failure: Failure) -> None:
+    """Put what is known of the end of a process into the fields of *error*."""
+    for field, (name, kind) in _DEATH.items():
+        value = failure.details.get(name)
+        if isinstance(value, kind):
+            setattr(error, field, value)
+    if error.out_of_memory is not None:
+        error.out_of_memory = bool(error.out_of_memory)
+    error.attempts = tuple((a.worker, _what_came_of(a)) for a in failure.attempts)
+
+
+def _what_came_of(attempt: Attempt) -> str:
+    if not attempt.message:
+        return attempt.type_name
+    return f"{attempt.type_name}: {attempt.message}"
+
+
 def _attempts_text(attempts: Sequence[Attempt]) -> str:
-    lines = [
-        f"  on {attempt.worker}: {attempt.type_name}"
-        + (f": {attempt.message}" if attempt.message else "")
-        for attempt in attempts
-    ]
+    lines = [f"  on {a.worker}: {_what_came_of(a)}" for a in attempts]
     return "\n".join([f"It was tried {len(attempts)} times:", *lines])
 
 

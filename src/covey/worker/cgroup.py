@@ -15,6 +15,7 @@ _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 _LIMIT_FILES: Final = ("memory.max", "memory.limit_in_bytes")
 _USAGE_FILES: Final = ("memory.current", "memory.usage_in_bytes")
+_MACHINE: Final = Path("/proc/vmstat")
 _OOM_FILES: Final = ("memory.events", "memory.oom_control")
 
 
@@ -85,15 +86,23 @@ def _cached_bytes(group: Path) -> int:
     return sum(int(stat.get(f"{prefix}{n}_file", 0)) for n in ("inactive", "active"))
 
 
-def oom_kills(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int:
-    """Return how many processes of our groups the kernel has ended for memory."""
-    count = 0
-    for group in _groups(root, membership):
-        for name in _OOM_FILES:
-            words = _words(group / name)
-            if "oom_kill" in words:
-                count += int(words[words.index("oom_kill") + 1])
-    return count
+def oom_kills(
+    root: Path = _ROOT, membership: Path = _MEMBERSHIP, machine: Path = _MACHINE
+) -> int | None:
+    """Return how many processes the kernel has ended for memory; ``None`` if unknown.
+
+    Those of our groups, or, where nothing is counted for them, of the machine.
+    """
+    counts = [
+        int(words[words.index("oom_kill") + 1])
+        for group in _groups(root, membership)
+        for words in (_words(group / name) for name in _OOM_FILES)
+        if "oom_kill" in words
+    ]
+    if counts:
+        return sum(counts)
+    words = _words(machine)
+    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None
 
 
 def _words(path: Path) -> list[str]:

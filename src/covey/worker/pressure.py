@@ -37,6 +37,10 @@ _LEAP: Final = 0.02
 _STUCK_SECONDS: Final = 2.0
 _STILL_MAPPED: Final = "what is there cannot go to disk, because processes still map it"
 
+#: A runner that others ended is taken for a victim of the kernel's memory management
+#: if that has ended anybody within so many seconds: large processes die slowly.
+_OOM_SECONDS: Final = 10.0
+
 #: So much of the container's limit is left to the kernel: one part of so many.
 _MARGIN: Final = 16
 
@@ -92,7 +96,8 @@ class Pressure:
         self._baseline: dict[int, int] = {}
         self._now: dict[int, int] = {}
         self._peak: dict[int, int] = {}
-        self._oom_kills = cgroup.oom_kills()
+        #: How many processes the kernel had ended for memory, and when.
+        self._oom_kills: deque[tuple[float, int | None]] = deque()
         self.paused = False
         self._held = False
         self._waiting: deque[_Waiter] = deque()
@@ -157,6 +162,7 @@ class Pressure:
                 del table[pid]
         for pid, nbytes in self._now.items():
             self._peak[pid] = max(nbytes, self._peak.get(pid, 0))
+        self._count_oom_kills()
         self._storage.sweep()
         self._results.revoke()
         self._limit_bytes = self._limit_among_others()
@@ -315,15 +321,25 @@ class Pressure:
             )
             process.kill("its task used too much memory")
 
+    def _count_oom_kills(self) -> None:
+        now = clock.monotonic()
+        counts = self._oom_kills
+        while counts and counts[0][0] < now - _OOM_SECONDS:
+            counts.popleft()
+        counts.append((now, cgroup.oom_kills()))
+
     def explain_end(self, process: RunnerProcess) -> None:
-        """Find out whether the kernel has ended a runner for its memory."""
-        kills = cgroup.oom_kills()
-        if kills > self._oom_kills and process.was_killed_by_others:
-            peak = self._peak.get(process.pid, 0)
+        """Find out how much a runner has used, and whether the kernel has ended it."""
+        process.peak_bytes = max(process.peak_bytes, self._peak.get(process.pid, 0))
+        before = self._oom_kills[0][1] if self._oom_kills else None
+        after = cgroup.oom_kills()
+        if before is None or after is None or not process.was_killed_by_others:
+            return
+        process.out_of_memory = after > before
+        if process.out_of_memory:
             process.verdict = out_of_memory(
-                peak, self._plan, self.accounts(), self._storage, process
+                process.peak_bytes, self._plan, self.accounts(), self._storage, process
             )
-        self._oom_kills = kills
 
 
 def _is_idle(runner: Runner) -> bool:

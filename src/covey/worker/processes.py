@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import os
+import resource
 import signal
 import socket
 import subprocess
@@ -16,6 +18,7 @@ from typing import Any, Final
 import psutil
 
 from covey.payload import Buffer
+from covey.units import format_bytes
 from covey.wire.base import Failure
 from covey.worker.interpreters import Interpreter
 from covey.worker.launching import Launched, launch
@@ -69,6 +72,10 @@ class RunnerProcess:
         self.killed_because = ""
         #: What its task is told, if it was ended for what that task did.
         self.verdict: Failure | None = None
+        #: The most memory that it had at any time, as far as is known.
+        self.peak_bytes = 0
+        #: Whether the kernel ended it for memory; ``None`` if that is not known.
+        self.out_of_memory: bool | None = None
 
     @property
     def pid(self) -> int:
@@ -150,8 +157,12 @@ class RunnerProcess:
             link.close()
 
     def _reap(self) -> None:
-        assert self._process is not None
-        self._process.wait()
+        process = self._process
+        assert process is not None
+        # Popen.wait would do, but for what it does not tell: how large it has been.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.peak_bytes = _peak_bytes(usage)
         try:
             self._loop.call_soon_threadsafe(self._was_reaped)
         except RuntimeError:
@@ -223,11 +234,30 @@ class RunnerProcess:
         if self.killed_because:
             how += f" ({self.killed_because})"
         text = f"the process that ran it (pid {self.pid} on {worker}) {how}"
+        if self.peak_bytes:
+            details["peak_bytes"] = self.peak_bytes
+            text += f"; it had used up to {format_bytes(self.peak_bytes)}"
         if self.stderr:
+            details["stderr"] = "\n".join(self.stderr)
             text += "; the last lines of its stderr:\n  " + "\n  ".join(self.stderr)
-        if details.get("signal") == "SIGKILL" and not self.killed_because:
+        if self.was_killed_by_others:
+            if self.out_of_memory is not None:
+                details["out_of_memory"] = int(self.out_of_memory)
             text += (
                 "\nSIGKILL often means that the system ran out of memory: look at the "
                 "memory use of the task"
+                if self.out_of_memory is None
+                else "\nSIGKILL came from another process: the kernel has ended nobody "
+                "for memory"
             )
         return Failure("died", "RunnerDied", text, details=details)
+
+
+def _peak_bytes(usage: resource.struct_rusage) -> int:
+    """Return how large a process has been; 0 if it was never larger than we are.
+
+    Until it called ``exec``, it counted as large as we were.
+    """
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss * unit if usage.ru_maxrss > ours else 0
