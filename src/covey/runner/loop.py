@@ -67,7 +67,7 @@ FLUSH_MOST_SECONDS: Final = 0.008
 PRINTS_MAX: Final = 64_000
 
 #: So many values are kept for what follows; the oldest goes first.
-KEPT_MAX: Final = 256
+KEPT_MAX: Final = 2048
 
 #: The task id in a mark between the start of a batch and its first element.
 NOBODY: Final = (1 << 64) - 1

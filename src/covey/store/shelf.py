@@ -71,10 +71,11 @@ class Shelf:
 
     def put(self, base: TaskId, pack: Pack) -> None:
         """Keep small values.  What is there already stays as it is."""
-        if any(self.find(base, len(pack))):
+        n = len(pack)
+        if self.at(base) is not None if n == 1 else any(self.find(base, n)):
             self._put_around(base, pack)
             return
-        self._enter(Stretch(base, len(pack), pack, 0))
+        self._enter(Stretch(base, n, pack, 0))
         self.small_bytes += pack.nbytes
 
     def _put_around(self, base: TaskId, pack: Pack) -> None:
@@ -101,7 +102,7 @@ class Shelf:
         """Yield what there is of the given tasks: (base, n, stretch), in order."""
         task, end = base, base + n
         while task < end:
-            stretch = self._at(task)
+            stretch = self.at(task)
             if stretch is None:
                 task = self._next(task, end)
                 continue
@@ -116,6 +117,11 @@ class Shelf:
 
     def drop(self, base: TaskId, n: int) -> None:
         """Let go of what there is of the given tasks."""
+        single = self._stretches.get(base) if n == 1 else None
+        if single is not None and single.n == 1 and single.segment is None:
+            del self._stretches[base]
+            self.small_bytes -= single.nbytes
+            return
         for start, count, stretch in list(self.find(base, n)):
             self._strike(stretch)
             if stretch.segment is not None:
@@ -168,7 +174,8 @@ class Shelf:
         if stretch.n > 1:
             del self._starts[bisect_left(self._starts, stretch.base)]
 
-    def _at(self, task: TaskId) -> Stretch | None:
+    def at(self, task: TaskId) -> Stretch | None:
+        """Return the stretch that a task is part of, if its value is there."""
         stretch = self._stretches.get(task)
         if stretch is not None:
             return stretch

@@ -297,7 +297,7 @@ class WorkerAgent:
             link.tell(["fn", order.fn, len(payload)], payload)
         base, pack = self._arguments[order.run]
         lo = order.base - base
-        part = pack.cut(lo, lo + order.n)
+        part = pack if len(pack) == 1 else pack.cut(lo, lo + order.n)
         inputs: list[list[Any]] = []
         bodies: list[Buffer] = []
         if order.aligned or order.whole:

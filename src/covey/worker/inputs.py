@@ -63,7 +63,13 @@ class Inputs:
     def _collect(
         self, runner: int, extent: Extent, inputs: list[list[Any]], bodies: list[Buffer]
     ) -> None:
-        for start, count, stretch in self._storage.find(*extent):
+        base, n = extent
+        single = self._storage.small(base) if n == 1 else None
+        if single is not None:
+            inputs.append(["in", base, 1, single.nbytes])
+            bodies += (single.sizes_bytes(), single.data)
+            return
+        for start, count, stretch in self._storage.find(base, n):
             segment = stretch.segment
             if segment is not None:
                 inputs.append(["seg", start, segment.place, segment.size])

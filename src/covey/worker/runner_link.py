@@ -9,7 +9,6 @@ runner gone mad can send nonsense but cannot harm the agent.
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
 from array import array
 from collections.abc import Callable
@@ -153,6 +152,7 @@ Says: TypeAlias = (
     | SaysProfiled
 )
 _decoder: Final = msgspec.json.Decoder(list[Says])
+_encoder: Final = msgspec.json.Encoder()
 
 
 class RunnerLink(asyncio.Protocol):
@@ -188,7 +188,7 @@ class RunnerLink(asyncio.Protocol):
         self._flush_is_due = False
         if not self._header or self._transport is None:
             return
-        header = json.dumps(self._header, separators=(",", ":")).encode()
+        header = _encoder.encode(self._header)
         body = b"".join(self._body)
         self._header = []
         self._body = []

@@ -163,6 +163,13 @@ class Storage:
                 self.ledger.touch(start)
             yield start, count, stretch
 
+    def small(self, task: TaskId) -> Pack | None:
+        """Return a small value as a pack of one, if it is there."""
+        stretch = self.shelf.at(task)
+        if stretch is None or stretch.segment is not None:
+            return None
+        return stretch.part(task, 1)
+
     def held(self) -> Iterator[tuple[TaskId, int, int]]:
         """Yield all that is there: (base, n, bytes)."""
         return self.shelf.held()

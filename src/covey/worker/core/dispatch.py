@@ -305,7 +305,7 @@ def _send_riders(state: WorkerState, slot: Slot, task: TaskId) -> None:
 def arrived(state: WorkerState, base: TaskId, n: int) -> None:
     """Values are in the store that others may wait for."""
     awaited = state.awaited
-    if not awaited:
+    if not awaited or (n == 1 and base not in awaited):
         return
     if n <= len(awaited):
         tasks = [task for task in range(base, base + n) if task in awaited]

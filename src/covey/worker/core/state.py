@@ -287,8 +287,11 @@ class Runner:
 
     @property
     def exclusive(self) -> bool:
-        """Whether a task executes here that must be alone."""
-        return any(flight.alone for slot in self.slots for flight in slot.flights)
+        """Whether a task executes here that must be alone.
+
+        Nothing was in the process when it was sent, so that it comes first.
+        """
+        return any(slot.flights and slot.flights[0].alone for slot in self.slots)
 
 
 class WorkerState:
