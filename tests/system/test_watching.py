@@ -115,3 +115,12 @@ def noting(standing, gate):
         return look()
 
     return noticed
+
+
+def test_a_persisted_collection_is_waited_for_and_drawn(client):
+    da = pytest.importorskip("dask.array")
+    table = client.persist(da.ones((8, 8), chunks=4) + 1)
+    covey.wait(table, timeout=60)
+    assert covey.progress(table, notebook=False).done == 4
+    drawn = covey.visualize(table, client=client).svg
+    assert drawn.count("<g>") >= 4 and "not submitted" not in drawn

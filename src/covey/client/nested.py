@@ -40,18 +40,25 @@ def _within(nested: Any) -> Iterator[Future[Any]]:
 
 def _within_collection(collection: Any) -> Iterator[Future[Any]]:
     """Yield the futures that a persisted collection rests on."""
-    found = False
-    for value in (collection.__dask_graph__() or {}).values():
-        # dask wraps what a graph holds into nodes of its own.
-        value = getattr(value, "value", value)
-        if isinstance(value, Future):
-            found = True
-            yield value
+    found = _futures_of(collection)
     if not found:
         raise UsageError(
             "this dask collection has no futures yet; client.compute(...) returns some, "
             "and so does client.persist(...)"
         )
+    yield from found
+
+
+def is_persisted(collection: Any) -> bool:
+    """Whether a dask collection rests on futures."""
+    return bool(_futures_of(collection))
+
+
+def _futures_of(collection: Any) -> list[Future[Any]]:
+    graph = collection.__dask_graph__() or {}
+    # dask wraps what a graph holds into nodes of its own.
+    values = [getattr(value, "value", value) for value in graph.values()]
+    return [value for value in values if isinstance(value, Future)]
 
 
 def container(nested: Any) -> Any:
