@@ -31,7 +31,7 @@ remote traceback attached as a note; the classes below are for what is ours::
     └── InternalError              an invariant broke: please report
 
 Errors say what happened, what is known, and what to do.  They survive pickle.
-This file imports nothing, so every floor and every runner may use it.
+This file imports nothing of covey, so every floor and every runner may use it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,22 @@ class CoveyError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__))
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: what happened, and behind it what else is known."""
+        from html import escape
+
+        notes = "\n\n".join(getattr(self, "__notes__", ()))
+        more = (
+            f"<details><summary>more</summary><pre>{escape(notes)}</pre></details>"
+            if notes
+            else ""
+        )
+        return (
+            "<div style='border:1px solid #8884;border-left:4px solid #d33;"
+            "border-radius:6px;padding:8px 12px;font-family:system-ui,sans-serif'>"
+            f"<b>{escape(type(self).__name__)}</b><div>{escape(str(self))}</div>{more}</div>"
+        )
 
 
 def _rebuild(

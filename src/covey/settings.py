@@ -88,6 +88,20 @@ class ClientSettings(Section, frozen=True):
     progress: Literal["auto", "always", "never"] = "auto"
 
 
+class DashboardSettings(Section, frozen=True):
+    """How browsers find the dashboard.
+
+    Attributes:
+        link: where it is for the browsers of this user, with names in braces, such as
+            ``"{JUPYTERHUB_SERVICE_PREFIX}proxy/{port}/status"``; empty: found out.
+        names: hosts, by name, whose proxies lead to it, as ``"hub.example.org"``;
+            several with spaces between them.
+    """
+
+    link: str = ""
+    names: str = ""
+
+
 class Settings(Section, frozen=True):
     """All sections.
 
@@ -95,8 +109,10 @@ class Settings(Section, frozen=True):
         scheduler: where the scheduler listens, and what it remembers.
         worker: what a worker offers.
         client: how a client behaves.
+        dashboard: how browsers find the dashboard.
     """
 
     scheduler: SchedulerSettings = SchedulerSettings()
     worker: WorkerSettings = WorkerSettings()
     client: ClientSettings = ClientSettings()
+    dashboard: DashboardSettings = DashboardSettings()

@@ -56,6 +56,10 @@ def test_what_a_notebook_shows(client):
     assert f"Future {futures[0].key}" in futures[0]._repr_html_()
     assert "finished" in futures[0]._repr_html_()
     assert "with 2 slots" in client._repr_html_()
+    failed = client.submit(noisy, 3)
+    covey.wait(failed)
+    shown = failed._repr_html_()
+    assert "ValueError" in shown and "Traceback" in shown and "not this one" in shown
     assert "LocalCluster" in client.cluster._repr_html_()
 
 

@@ -212,15 +212,21 @@ class Future(refs.Reference, Generic[R]):
         return f"<Future: {shown}, key: {self.key}>"
 
     def _repr_html_(self) -> str:
-        from covey.client.html import card
+        from covey.client.html import card, folded
+        from covey.client.outcome import failure_text
 
         rows: list[tuple[str, object]] = [("status", self.status)]
         kind = self.type
         if kind is not None:
             rows.append(("type", f"{kind.__module__}.{kind.__qualname__}"))
+        note = ""
+        failure = self._range.failure(self._index) if self.status == "error" else None
+        if failure is not None:
+            rows.append((failure.type_name, failure.message[:1000]))
+            note = folded("traceback", failure_text(failure))
         if not self.done():
             rows.append(("why not yet?", "future.explain()"))
-        return card(f"Future {self.key}", rows)
+        return card(f"Future {self.key}", rows, note)
 
     def refer(self) -> int:
         """Return the id of the task, and have it recorded as an input."""

@@ -27,6 +27,16 @@ def card(title: str, rows: Iterable[tuple[str, Any]], note: str = "") -> str:
     )
 
 
+def folded(title: str, text: str) -> str:
+    """Return a long text behind a title that opens it; nothing if there is none."""
+    if not text:
+        return ""
+    return (
+        f"<details style='margin-top:4px'><summary>{escape(title)}</summary>"
+        f"<pre style='white-space:pre-wrap'>{escape(text)}</pre></details>"
+    )
+
+
 def bar(share: float, color: str = "#0f8f7a") -> str:
     """Return a bar that is filled to *share*."""
     width = round(100 * min(1.0, max(0.0, share)), 1)

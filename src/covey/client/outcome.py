@@ -19,7 +19,7 @@ from covey.errors import (
     TaskTimedOut,
     WorkerDied,
 )
-from covey.serde.failures import revive
+from covey.serde.failures import revive, traceback_text
 from covey.wire.base import Attempt, Failure
 
 _OURS: Final[dict[str, type[CoveyError]]] = {
@@ -105,6 +105,19 @@ def _what_came_of(attempt: Attempt) -> str:
     if not attempt.message:
         return attempt.type_name
     return f"{attempt.type_name}: {attempt.message}"
+
+
+def failure_text(failure: Failure) -> str:
+    """Return traceback and last lines of a failure, read without any pickle."""
+    parts = []
+    if failure.payload:
+        parts.append(traceback_text(failure.payload).rstrip())
+    printed = failure.details.get("printed")
+    if printed:
+        parts.append(f"The last lines that it printed:\n{printed}")
+    if failure.attempts:
+        parts.append(_attempts_text(failure.attempts))
+    return "\n\n".join(parts)
 
 
 def _attempts_text(attempts: Sequence[Attempt]) -> str:

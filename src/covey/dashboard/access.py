@@ -94,9 +94,17 @@ def host_is_ours(host: str, names: frozenset[str]) -> bool:
         return False
 
 
-def same_origin(origin: str | None, host: str) -> bool:
-    """Whether a request comes from a page that we served ourselves."""
-    return origin is not None and urlsplit(origin).netloc == host
+def same_origin(
+    origin: str | None, host: str, names: frozenset[str] = frozenset()
+) -> bool:
+    """Whether a request comes from a page that we served ourselves.
+
+    A proxy of *names* may tell us another ``Host`` than it has itself.
+    """
+    if origin is None:
+        return False
+    parts = urlsplit(origin)
+    return parts.netloc == host or parts.hostname in names
 
 
 def _name_of(host: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from covey.dashboard.access import Gate, Right
+from covey.dashboard.links import Link, address
 from covey.errors import StartFailed, UsageError
 from covey.net.addresses import is_loopback
 from covey.net.join_string import Connection
@@ -191,9 +192,9 @@ class Dashboard:
             process.wait()
 
 
-def link(secret: Secret, place: str, right: Right = "act") -> str:
+def link(secret: Secret, place: str, right: Right = "act") -> Link:
     """Return a link to the dashboard at *place* of the cluster that *secret* opens."""
-    return f"http://{place}/status?code={Gate(secret).code(right)}"
+    return Link(f"{address(place)}?code={Gate(secret).code(right)}")
 
 
 def _environment() -> dict[str, str]:

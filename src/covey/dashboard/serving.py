@@ -11,6 +11,7 @@ import uvicorn
 
 from covey.dashboard.access import Gate
 from covey.dashboard.feed import Feed
+from covey.dashboard.links import names
 from covey.dashboard.site import Site
 from covey.secret import Secret
 
@@ -34,7 +35,7 @@ def serve(
     """
 
     async def run() -> None:
-        site = Site(feed, Gate(secret), listening.getsockname()[1])
+        site = Site(feed, Gate(secret), listening.getsockname()[1], names())
         server = uvicorn.Server(
             uvicorn.Config(
                 site.app,

@@ -51,6 +51,11 @@ _REFUSED: Final = """<!doctype html><meta charset=utf-8><title>covey</title><lin
 <p>A link is good for one visit. Get a new one: <code>covey dashboard</code> in a shell, or
 <code>client.dashboard_link</code> in Python.</p>"""
 
+_NOT_OURS: Final = """covey: this dashboard is not known by that name.
+If a proxy leads here, tell the name of its host where the dashboard runs:
+COVEY_DASHBOARD__NAMES=hub.example.org
+"""
+
 #: Not a redirect: the cookie is kept from a visit that another site began, and a page of
 #: our own begins the next one.
 _LET_IN: Final = """<!doctype html><meta charset=utf-8><title>covey</title><link rel=icon href=data:,>
@@ -140,7 +145,7 @@ class Site:
     def _check(self, request: Request) -> Response | None:
         """Return the answer to a request that goes no further."""
         if not self._host_is_ours(request):
-            return PlainTextResponse("not the name of this host", 403)
+            return PlainTextResponse(_NOT_OURS, 403)
         right = self._right(request)
         code = request.query_params.get("code")
         if code is not None and right is None:
@@ -160,7 +165,9 @@ class Site:
             return HTMLResponse(_LET_IN)
         if request.method == "POST":
             own = same_origin(
-                request.headers.get("origin"), request.headers.get("host", "")
+                request.headers.get("origin"),
+                request.headers.get("host", ""),
+                self._names,
             )
             # No form of another site can set a header.
             if not own or request.headers.get("x-covey") != "act":
@@ -216,7 +223,9 @@ class Site:
 
     async def _stream(self, socket: WebSocket) -> None:
         """Send frames as they come; each goes out when the one before was taken in."""
-        own = same_origin(socket.headers.get("origin"), socket.headers.get("host", ""))
+        own = same_origin(
+            socket.headers.get("origin"), socket.headers.get("host", ""), self._names
+        )
         if not own or not self._host_is_ours(socket) or self._right(socket) is None:
             await socket.close()
             return
