@@ -29,6 +29,7 @@ from covey.wire.client_link import (
     DefineFunction,
     Failed,
     Finished,
+    ForgetFunction,
     FromClient,
     Notice,
     Release,
@@ -311,6 +312,11 @@ class SimClient:
         if fn not in self.functions:
             self.functions.add(fn)
             self.say(DefineFunction(fn, b"digest %d" % fn, f"f{fn}", b"payload"))
+
+    def forget(self, fn):
+        if fn in self.functions:
+            self.functions.discard(fn)
+            self.say(ForgetFunction(fn))
 
     def hold(self, task, value):
         self.held.add(task)
@@ -601,11 +607,15 @@ class SimWorker:
                 return
         self.check_store()
 
+    def _learn(self, message):
+        known = message.fn in self.functions
+        assert known == isinstance(message, worker_link.Undefine)
+        self.functions ^= {message.fn}
+
     def _obey(self, message):
         match message:
-            case worker_link.Define(fn):
-                assert fn not in self.functions
-                self.functions.add(fn)
+            case worker_link.Define() | worker_link.Undefine():
+                self._learn(message)
             case worker_link.Run():
                 assert message.fn in self.functions
                 assert all(

@@ -17,6 +17,7 @@ from scheduler_world import SHARED, World, pack_of
 
 from covey.errors import RemoteProtocolError
 from covey.ids import COUNTER_BITS
+from covey.scheduler.core import overview
 from covey.scheduler.core.machine import Away, Back, Joined, Left, Said
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import covering, find, isolate
@@ -1040,6 +1041,33 @@ def test_equal_functions_are_one(world, client):
     other.say(DefineFunction(8, b"digest 1", "f1", b"payload"))
     client.define(1)
     assert len(world.state.functions) == 1
+
+
+def test_a_function_that_nothing_leads_to_is_forgotten_everywhere(world, client):
+    worker = world.new_worker()
+    other = world.new_client()
+    for who in (client, other):
+        who.define(1)
+    task = client.submit(1, fn=1)
+    client.forget(1)
+    worker.read(10)
+    assert len(world.state.functions) == 1
+    other.forget(1)
+    # A task of it is known, and may have to be run again.
+    assert len(world.state.functions) == 1
+    world.settle()
+    client.release((task, 1))
+    world.settle()
+    assert not world.state.functions
+    assert not worker.functions
+    line = overview.overview(world.state)["functions"]["f1"]
+    assert (line["submitted"], line["done"]) == (1, 1)
+
+
+def test_a_client_that_leaves_takes_its_functions_along(world, client):
+    client.define(1)
+    world.lose(client.peer)
+    assert not world.state.functions
 
 
 def test_a_notice_goes_once_for_many_tasks(world, client):

@@ -95,6 +95,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         base = self._client(index).submit(n, fn=fn, options=options)
         self.ranges.append((base, n))
 
+    @precondition(lambda self: self.world.clients)
+    @rule(index=small, fn=st.integers(1, 2))
+    def forgets_function(self, index, fn):
+        self._client(index).forget(fn)
+
     @precondition(lambda self: self.world.clients and self.ranges)
     @rule(data=st.data(), index=small, fn=st.integers(1, 2))
     def submits_on_top(self, data, index, fn):

@@ -23,6 +23,7 @@ from covey.wire.worker_link import (
     Resumed,
     Returned,
     RunFailed,
+    Undefine,
     Undelivered,
     Unfetched,
 )
@@ -543,3 +544,14 @@ def test_extents_are_a_set_of_ids(changes, base, n):
     assert extents.covers(base, n) == (set(range(base, base + n)) <= model)
     gaps = zip(extents._ends, extents._starts[1:], strict=False)
     assert all(end < start for end, start in gaps)
+
+
+def test_a_function_is_forgotten_when_nothing_of_it_is_in_hand(world):
+    forgotten = seen(world, orders.ForgetFunction)
+    world.run(3)
+    world.tell(Undefine(1))
+    assert not forgotten
+    world.settle()
+    assert [order.fn for order in forgotten] == [1]
+    world.tell(Undefine(2))
+    assert [order.fn for order in forgotten] == [1, 2]

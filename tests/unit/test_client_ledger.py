@@ -13,6 +13,7 @@ from covey.wire.client_link import (
     DefineFunction,
     Detach,
     Ended,
+    ForgetFunction,
     Held,
     Placed,
     Recall,
@@ -185,3 +186,19 @@ def test_what_a_task_calls_is_known_as_long_as_it_is():
     assert ledger.key_of(12) is None
     ledger.note(Release(((11, 1),)))
     assert ledger.key_of(10) is None
+
+
+def test_a_function_is_told_again_as_long_as_something_may_need_it():
+    ledger = Ledger()
+    for fn in (1, 2):
+        ledger.note(DefineFunction(fn, b"digest", "f", b"bytes"))
+    ledger.note(submit(10, 2))
+    for fn in (1, 2):
+        ledger.note(ForgetFunction(fn))
+    told = [m for m in ledger.recall(Wishes(), []) if isinstance(m, DefineFunction)]
+    assert [m.fn for m in told] == [1]
+    # Whoever is told it anew is told as well that nothing more of it comes.
+    assert ForgetFunction(1) in ledger.recall(Wishes(), [])
+    ledger.note(Release(((10, 2),)))
+    report = ledger.recall(Wishes(), [])
+    assert not [m for m in report if isinstance(m, DefineFunction | ForgetFunction)]

@@ -18,6 +18,7 @@ from covey.client.core.ranges import Range
 from covey.client.fetching import Session
 from covey.client.functions import Pickled
 from covey.client.future import Future, Futures
+from covey.client.numbers import Numbers
 from covey.client.placing import CHUNK_BYTES, CHUNK_TASKS, Placer
 from covey.client.shapes import shape_of, split_needs
 from covey.client.writing import Writing
@@ -31,7 +32,7 @@ from covey.serde.formats import PICKLE, Format
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.values import dumps
 from covey.wire.base import Options
-from covey.wire.client_link import DefineFunction, Submit
+from covey.wire.client_link import Submit
 
 #: The first chunk is small, so that the first worker has something to do.
 FIRST_CHUNK_TASKS: Final = 64
@@ -78,21 +79,27 @@ class Submitter(Placer):
 
     def __init__(self, session: Session, writing: Writing) -> None:
         super().__init__(session, writing)
-        self._numbers: dict[bytes, int] = {}
+        self._numbers = Numbers(self._engine.post)
         #: Large functions that are on the cluster, by digest, for as long as a
         #: future of a task that calls them is alive.
         self._large: weakref.WeakValueDictionary[bytes, Future[Any]]
         self._large = weakref.WeakValueDictionary()
-        self._numbers_lock = threading.Lock()
         #: Named tasks that are alive here: what they are, and their range.
         self._names: dict[str, tuple[bytes, Range]] = {}
 
     # Functions.
 
     def _function(
-        self, function: Callable[..., Any], form: Format, arguments: bytes = b""
+        self,
+        function: Callable[..., Any],
+        form: Format,
+        taken: list[int],
+        arguments: bytes = b"",
     ) -> tuple[int, str, bytes, Future[Any] | None]:
-        """Return number, label, digest, and a future if it travels as a value."""
+        """Return number, label, digest, and a future if it travels as a value.
+
+        The number is added to *taken*, until ``self._numbers.done``.
+        """
         if not callable(function):
             raise UsageError(
                 f"the first argument must be something to call, not "
@@ -101,9 +108,10 @@ class Submitter(Placer):
         pickled = self.writing.function(function, form, arguments)
         if len(pickled.payload) > FUNCTION_BYTES_MAX:
             future = self._large_function(pickled)
-            number = self._define(self.writing.function(call_value, form, alone=True))
+            alone = self.writing.function(call_value, form, alone=True)
+            number = self._define(alone, taken)
             return number, pickled.label, pickled.digest, future
-        return self._define(pickled), pickled.label, pickled.digest, None
+        return self._define(pickled, taken), pickled.label, pickled.digest, None
 
     def _large_function(self, pickled: Pickled) -> Future[Any]:
         """Return a future of a function that is too large for a message."""
@@ -113,23 +121,9 @@ class Submitter(Placer):
             self._large[pickled.digest] = known
         return known
 
-    def _define(self, pickled: Pickled) -> int:
-        number = self._numbers.get(pickled.digest)
-        if number is None:
-            with self._numbers_lock:
-                number = self._numbers.get(pickled.digest)
-                if number is None:
-                    number = len(self._numbers) + 1
-                    self._engine.post(
-                        DefineFunction(
-                            number,
-                            pickled.digest,
-                            pickled.label,
-                            pickled.payload,
-                            self.writing.environment,
-                        )
-                    )
-                    self._numbers[pickled.digest] = number
+    def _define(self, pickled: Pickled, taken: list[int]) -> int:
+        number = self._numbers.take(pickled, self.writing.environment)
+        taken.append(number)
         return number
 
     # One task.
@@ -148,35 +142,40 @@ class Submitter(Placer):
         """Wish for one call."""
         self._engine.check()
         form = self.writing.form(serializer)
-        fn, label, digest, by_value = self._function(function, form)
-        if by_value is not None:
-            args = (by_value, *args)
-        with self.writing.chosen():
-            payload, needs, holds = self._arguments(args, kwargs, form)
-        if by_value is None and not self.writing.modules.idle:
-            # The arguments may name modules of which the function knows nothing.
-            fn, label, digest = self._function(function, form, payload)[:3]
-        if pure and key is None:
-            digest_args = hashlib.blake2b(digest + payload, digest_size=16)
-            key = f"{label}-{digest_args.hexdigest()}"
-        if key is not None:
-            known = self._known(key, digest, payload)
-            if known is not None:
-                return Future(self._session, known, 0)
-        base = self._engine.new_tasks(1)
-        wish = self._new_range(base, 1, label, key)
-        if holds:
-            wish.hold(holds)
-        if by_value is not None:
-            wish.hold([by_value])
-        if key is not None:
-            self._names[key] = (digest + payload, wish)
-        aligned, whole = split_needs(needs) if needs else ((), ())
-        sizes = len(payload).to_bytes(4, "little")
-        self._engine.post(
-            Submit(base, 1, fn, sizes, payload, options, aligned, whole, key)
-        )
-        return Future(self._session, wish, 0)
+        taken: list[int] = []
+        try:
+            fn, label, digest, by_value = self._function(function, form, taken)
+            if by_value is not None:
+                args = (by_value, *args)
+            with self.writing.chosen():
+                payload, needs, holds = self._arguments(args, kwargs, form)
+            if by_value is None and not self.writing.modules.idle:
+                # The arguments may name modules of which the function knows nothing.
+                again = self._function(function, form, taken, payload)
+                fn, label, digest, _ = again
+            if pure and key is None:
+                digest_args = hashlib.blake2b(digest + payload, digest_size=16)
+                key = f"{label}-{digest_args.hexdigest()}"
+            if key is not None:
+                known = self._known(key, digest, payload)
+                if known is not None:
+                    return Future(self._session, known, 0)
+            base = self._engine.new_tasks(1)
+            wish = self._new_range(base, 1, label, key)
+            if holds:
+                wish.hold(holds)
+            if by_value is not None:
+                wish.hold([by_value])
+            if key is not None:
+                self._names[key] = (digest + payload, wish)
+            aligned, whole = split_needs(needs) if needs else ((), ())
+            sizes = len(payload).to_bytes(4, "little")
+            self._engine.post(
+                Submit(base, 1, fn, sizes, payload, options, aligned, whole, key)
+            )
+            return Future(self._session, wish, 0)
+        finally:
+            self._numbers.done(taken)
 
     def _known(self, key: str, digest: bytes, payload: bytes) -> Range | None:
         known = self._names.get(key)
@@ -277,7 +276,23 @@ class Submitter(Placer):
             shared = self._shared_keywords(function, kwargs)
         if shared is not None:
             function, kwargs = shared, {}
-        fn, label, _, by_value = self._function(function, form)
+        taken: list[int] = []
+        try:
+            return self._map(function, columns, n, kwargs, options, form, taken)
+        finally:
+            self._numbers.done(taken)
+
+    def _map(
+        self,
+        function: Callable[..., Any],
+        columns: list[Any],
+        n: int,
+        kwargs: dict[str, Any],
+        options: Options,
+        form: Format,
+        taken: list[int],
+    ) -> Futures[Any] | list[Future[Any]]:
+        fn, label, _, by_value = self._function(function, form, taken)
         if n == 0:
             return []
         base = self._engine.new_tasks(n)
@@ -291,7 +306,7 @@ class Submitter(Placer):
             if by_value is not None or self.writing.modules.idle:
                 return fn
             # The arguments may name modules of which the function knows nothing.
-            return self._function(function, form, bytes(pack.data))[0]
+            return self._function(function, form, taken, bytes(pack.data))[0]
 
         calls: Iterator[Any] = zip(*columns, strict=False)
         if by_value is not None:
@@ -451,9 +466,16 @@ class Submitter(Placer):
             )
             at = end
 
-    def number_of(self, function: Callable[..., Any]) -> int:
-        """Return this client's number for a (small) function, defining it if need be."""
-        return self._define(self.writing.function(function, PICKLE))
+    def number_of(self, function: Callable[..., Any], taken: list[int]) -> int:
+        """Return this client's number for a (small) function, defining it if need be.
+
+        It is good until ``done_with(taken)``, to which it is added.
+        """
+        return self._define(self.writing.function(function, PICKLE), taken)
+
+    def done_with(self, taken: list[int]) -> None:
+        """All messages with these numbers have been posted."""
+        self._numbers.done(taken)
 
 
 def _first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:

@@ -32,6 +32,9 @@ Serializer: TypeAlias = Literal["pickle", "msgpack", "json", "arrow"]
 _WAYS: Final = ("auto", "import", "value", "source")
 _AS_USUAL: Final = nullcontext()
 
+#: So many functions are kept with what was put before their bytes.
+_HEADED_MAX: Final = 1024
+
 
 class Choices(NamedTuple):
     """What the user of a client has chosen about how things travel.
@@ -184,5 +187,7 @@ class Writing:
             body = b"".join([*(bundle.data for bundle in bundles), rest])
             payload = with_head(body, {**before, **head})
             headed = Pickled(pickled.label, digest_of(payload), payload)
+            if len(self._headed) >= _HEADED_MAX:
+                self._headed.clear()
             self._headed[key] = headed
         return headed

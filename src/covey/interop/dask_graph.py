@@ -178,6 +178,7 @@ class _Ingest:
         self._nodes: dict[Any, Any] = {}
         self._labels: dict[str, str] = {}
         self._functions: dict[tuple[int, str], int] = {}
+        self._taken: list[int] = []
 
     def _ours(self, key: Any, future: Future[Any]) -> Future[Any]:
         """Return a future that this client holds, of the same task.
@@ -220,7 +221,10 @@ class _Ingest:
         chosen: set[TaskId] = set()
         futures = {key: self._future(key, chosen) for key in wanted}
         if places:
-            Messages(self, ordered, places, base, chosen, set(names)).send()
+            try:
+                Messages(self, ordered, places, base, chosen, set(names)).send()
+            finally:
+                self._submitter.done_with(self._taken)
         return futures
 
     # What a key needs.
@@ -331,7 +335,7 @@ class _Ingest:
                 label = getattr(function, "__name__", "dask")
             number = self._functions.get((id(function), label))
         if number is None:
-            number = self._submitter.number_of(Named(label, function))
+            number = self._submitter.number_of(Named(label, function), self._taken)
             self._functions[id(function), label] = number
         return number
 
@@ -348,7 +352,8 @@ class _Ingest:
         shelf.begin_table()
         numbers: dict[int | str, int] = {}
         for label in {"dask"} if shared else labels:
-            numbers[label] = self._submitter.number_of(Nodes(str(label), table))
+            nodes = Nodes(str(label), table)
+            numbers[label] = self._submitter.number_of(nodes, self._taken)
         return tuple(
             [
                 fn if type(fn) is int else numbers["dask" if shared else fn]

@@ -144,6 +144,12 @@ class RunnerProcess:
             if "serializer" in head:
                 self._serializers[function_id] = head["serializer"]
 
+    def drop_function(self, function_id: int) -> None:
+        """Let go of a function that nobody will call any more."""
+        self._functions.pop(function_id, None)
+        self._function_bytes.pop(function_id, None)
+        self._serializers.pop(function_id, None)
+
     def serializer(self, function_id: int) -> str:
         """Return the family of serializers in which a function's values are written."""
         return self._serializers.get(function_id, "pickle")

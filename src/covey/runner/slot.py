@@ -89,6 +89,8 @@ class Slot:
                     )
                 case "fn":
                     process.add_function(operation[1], frame.take(operation[2]))
+                case "undefine":
+                    process.drop_function(operation[1])
                 case "lend":
                     process.lend(operation[1], operation[2])
                 case "took":

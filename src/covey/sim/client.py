@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from covey.client.core import invariants
 from covey.client.core.ledger import Ledger
@@ -21,6 +21,7 @@ from covey.wire.client_link import (
     DefineFunction,
     Failed,
     Finished,
+    ForgetFunction,
     Notice,
     Release,
     Retry,
@@ -33,6 +34,9 @@ from covey.wire.client_link import (
 )
 from covey.wire.introductions import ClientIntroduction, Welcome
 from covey.wire.line import Line
+
+#: After so many releases the client is done with all of its functions.
+FORGET_EVERY: Final = 5
 
 
 class Client(Node):
@@ -53,6 +57,7 @@ class Client(Node):
         self._ledger = Ledger()
         self._next = first_task_id(number)
         self._functions: set[int] = set()
+        self._releases = 0
         self._outbox: list[Message] = []
         self._fetching: set[TaskId] = set()
 
@@ -131,6 +136,11 @@ class Client(Node):
             self.wishes.remove(wish)
             self.kept_as.pop(wish.base, None)
         self.post(Release(((wish.base + lo, n),)))
+        self._releases += 1
+        if self._releases % FORGET_EVERY == 0:
+            for fn in sorted(self._functions):
+                self.post(ForgetFunction(fn))
+            self._functions.clear()
 
     def cancel(self, wish: Range, lo: int, n: int) -> None:
         """Cancel what has not ended of a stretch."""

@@ -25,7 +25,7 @@ from covey.wire.base import Extent
 from covey.wire.client_link import Retry
 from covey.wire.session import Session
 from covey.wire.worker_link import Holds
-from covey.worker.core import dispatch, machine
+from covey.worker.core import dispatch, fetching, machine
 from covey.worker.core.state import Run, WorkerState
 
 #: A mutant must be found within so many seeds.
@@ -361,7 +361,7 @@ MUTANTS: Final = (
     Mutant(
         "copies-untold",
         "a worker tells of the copies that it has fetched",
-        machine,
+        fetching,
         "Holds",
         _only_the_first,
     ),

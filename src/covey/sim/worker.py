@@ -295,6 +295,9 @@ class Worker(Node):
     def _keep_function(self, order: orders.KeepFunction) -> None:
         self._functions.add(order.fn)
 
+    def _forget_function(self, order: orders.ForgetFunction) -> None:
+        self._functions.remove(order.fn)
+
     def _keep_arguments(self, order: orders.KeepArguments) -> None:
         pack = Pack.from_wire(order.sizes, order.data)
         self._arguments[order.run] = (order.base, pack)
@@ -375,6 +378,7 @@ class Worker(Node):
         orders.Spawn: _spawn,
         orders.FetchFrom: _fetch_from,
         orders.KeepFunction: _keep_function,
+        orders.ForgetFunction: _forget_function,
         orders.KeepArguments: _keep_arguments,
         orders.KeepValues: _keep_values,
         orders.DropValues: _drop_values,

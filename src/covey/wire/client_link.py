@@ -35,6 +35,12 @@ class DefineFunction(Message, frozen=True, tag=1):
     environment: str = ""
 
 
+class ForgetFunction(Message, frozen=True, tag=17):
+    """This client will not use this number of a function again."""
+
+    fn: Id
+
+
 class Submit(Message, frozen=True, tag=2):
     """Wish for ``n`` calls of one function.
 
@@ -291,6 +297,7 @@ class Closing(Message, frozen=True, tag=28):
 
 FromClient: TypeAlias = (
     DefineFunction
+    | ForgetFunction
     | Submit
     | SubmitGraph
     | Scatter

@@ -32,6 +32,12 @@ class Define(Message, frozen=True, tag=40):
     environment: str = ""
 
 
+class Undefine(Message, frozen=True, tag=73):
+    """No more runs of this function will come, unless it is defined again."""
+
+    fn: Id
+
+
 class Run(Message, frozen=True, tag=41):
     """Run ``n`` consecutive tasks of one function.
 
@@ -296,5 +302,15 @@ FromWorker: TypeAlias = (
     | Reported
 )
 ToWorker: TypeAlias = (
-    Define | Run | Put | Drop | Return | Stop | Peer | Fetch | Leave | Watched
+    Define
+    | Undefine
+    | Run
+    | Put
+    | Drop
+    | Return
+    | Stop
+    | Peer
+    | Fetch
+    | Leave
+    | Watched
 )

@@ -31,6 +31,7 @@ from covey.worker.core import orders, reporting
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.machine import WorkerCore
 from covey.worker.environments import Environments
+from covey.worker.functions import Functions
 from covey.worker.inputs import Inputs
 from covey.worker.memory import MemoryPlan
 from covey.worker.pressure import Pressure
@@ -112,13 +113,12 @@ class WorkerAgent:
         #: Where each runner lives, and how often starts there failed in a row.
         self._lives_in = [""] * runners
         self._start_failures: Counter[str] = Counter()
-        self._functions: dict[int, tuple[str, bytes]] = {}
+        self._functions = Functions()
         self._arguments: dict[int, tuple[int, Pack]] = {}
-        self._defined: dict[RunnerLink, set[int]] = {}
         self._inputs = Inputs(self.storage, self._processes)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._profiling = Profiling(self._processes, self._functions, self._say)
+        self._profiling = Profiling(self._processes, self._functions.label, self._say)
         self._printing = Printing(self._say)
         self._loop = asyncio.get_running_loop()
         self._closing = False
@@ -149,7 +149,7 @@ class WorkerAgent:
         self._vitals = Vitals(
             self.core.state,
             self._processes,
-            self._functions,
+            self._functions.label,
             self._pressure,
             self.data,
             self._asker,
@@ -290,11 +290,7 @@ class WorkerAgent:
         link = self._link_of(order.slot)
         if link is None:
             return  # It has just ended; the core will hear of it.
-        defined = self._defined.setdefault(link, set())
-        if order.fn not in defined:
-            defined.add(order.fn)
-            _, payload = self._functions[order.fn]
-            link.tell(["fn", order.fn, len(payload)], payload)
+        self._functions.tell(link, order.fn)
         base, pack = self._arguments[order.run]
         lo = order.base - base
         part = pack if len(pack) == 1 else pack.cut(lo, lo + order.n)
@@ -443,8 +439,7 @@ class WorkerAgent:
         return runner * self._threads + slot % self._threads
 
     def _runner_ended(self, process: RunnerProcess) -> None:
-        for link in process.links:
-            self._defined.pop(link, None)
+        self._functions.slots_ended(process.links)
         if self._closing:
             return
         self._pressure.explain_end(process)
@@ -487,7 +482,10 @@ class WorkerAgent:
     # Data.
 
     def _keep_function(self, order: orders.KeepFunction) -> None:
-        self._functions[order.fn] = (order.label, order.payload)
+        self._functions.keep(order.fn, order.label, order.payload)
+
+    def _forget_function(self, order: orders.ForgetFunction) -> None:
+        self._functions.forget(order.fn)
 
     def _keep_arguments(self, order: orders.KeepArguments) -> None:
         pack = Pack.from_wire(order.sizes, order.data)
@@ -564,6 +562,7 @@ class WorkerAgent:
         orders.Spawn: _spawn_order,
         orders.FetchFrom: _fetch_from,
         orders.KeepFunction: _keep_function,
+        orders.ForgetFunction: _forget_function,
         orders.KeepArguments: _keep_arguments,
         orders.KeepValues: _keep_values,
         orders.DropValues: _drop_values,

@@ -8,7 +8,7 @@ with the scheduler, which does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from covey import clock
@@ -35,18 +35,18 @@ class Profiling:
 
     Args:
         processes: the runners.
-        functions: the label of each function, by number.
+        label: returns what a function is called, by number.
         say: sends a message to the scheduler.
     """
 
     def __init__(
         self,
         processes: Sequence[RunnerProcess | None],
-        functions: Mapping[int, tuple[str, bytes]],
+        label: Callable[[int], str],
         say: Callable[[Profiled], None],
     ) -> None:
         self._processes = processes
-        self._functions = functions
+        self._label = label
         self._say = say
         self._trees: dict[str, Tree] = {}
         self._until = 0.0
@@ -83,7 +83,7 @@ class Profiling:
             RemoteProtocolError: it makes no sense.
         """
         for fn, names, nodes in seen:
-            label, _ = self._functions.get(fn, ("", b""))
+            label = self._label(fn)
             tree = self._trees.setdefault(label, Tree())
             try:
                 tree.add_flat([name[:_NAME_MAX] for name in names], nodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from covey import clock, config
@@ -29,7 +29,7 @@ class Vitals:
     Args:
         state: the tables of the worker's core.
         processes: its runners.
-        functions: the label of each function, by number.
+        label: returns what a function is called, by number.
         pressure: knows its memory.
         data: serves its values.
         asker: fetches those of others.
@@ -41,7 +41,7 @@ class Vitals:
         self,
         state: WorkerState,
         processes: Sequence[RunnerProcess | None],
-        functions: Mapping[int, tuple[str, bytes]],
+        label: Callable[[int], str],
         pressure: Pressure,
         data: DataServer,
         asker: Asker,
@@ -50,7 +50,7 @@ class Vitals:
     ) -> None:
         self._state = state
         self._processes = processes
-        self._functions = functions
+        self._label = label
         self._pressure = pressure
         self._data = data
         self._asker = asker
@@ -86,7 +86,7 @@ class Vitals:
         pids = [p.pid for p in self._processes if p is not None and p.pid]
         return {
             **self._sampler.sample(pids),
-            "running": _running(self._state, self._functions),
+            "running": _running(self._state, self._label),
             "pid": os.getpid(),
             "host": host_identity().partition("/")[0],
             "runners": [p.pid for p in self._processes if p is not None],
@@ -106,7 +106,7 @@ class Vitals:
 
 
 def _running(
-    state: WorkerState, functions: Mapping[int, tuple[str, bytes]]
+    state: WorkerState, label: Callable[[int], str]
 ) -> list[tuple[int, int, str, float]]:
     """Return what executes for a while already: slot, task, function, seconds."""
     now = clock.monotonic()
@@ -115,6 +115,6 @@ def _running(
         for flight in (*itertools.islice(slot.flights, 1), *slot.parked.values()):
             seconds = now - flight.since
             if seconds >= RUNNING_SECONDS:
-                label, _ = functions.get(flight.run.fn, ("", b""))
-                found.append((slot.number, flight.at, label, seconds))
+                name = label(flight.run.fn)
+                found.append((slot.number, flight.at, name, seconds))
     return found

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
@@ -26,6 +27,7 @@ from covey.wire.client_link import (
     DefineFunction,
     Detach,
     Ended,
+    ForgetFunction,
     Held,
     Placed,
     Recall,
@@ -109,6 +111,9 @@ class Ledger:
 
     def __init__(self) -> None:
         self._functions: dict[int, DefineFunction] = {}
+        #: How many entries are of each function, and which the client is done with.
+        self._uses: Counter[int] = Counter()
+        self._done: set[int] = set()
         self._entries: dict[TaskId, Entry] = {}
         #: The bases of entries of more than one task, in order.
         self._starts: list[TaskId] = []
@@ -136,6 +141,10 @@ class Ledger:
         elif kind is DefineFunction:
             assert isinstance(message, DefineFunction)
             self._functions[message.fn] = message
+        elif kind is ForgetFunction:
+            assert isinstance(message, ForgetFunction)
+            self._done.add(message.fn)
+            self._drop_function(message.fn)
         elif kind is Scatter:
             assert isinstance(message, Scatter)
             self._add(message, message.base, message.n)
@@ -145,12 +154,12 @@ class Ledger:
                 self._add(message, message.task, 1)
         elif kind is Detach:
             assert isinstance(message, Detach)
-            for base, n in message.extents:
-                for owner, lo, count in self._parts(base, n):
-                    owner.detached.append((owner.base + lo, count))
+            self._detach(message.extents)
 
     def _add(self, message: Making, base: TaskId, n: int) -> Entry:
         entry = self._entries[base] = Entry(message, base, n)
+        for fn in _functions_of(message):
+            self._uses[fn] += 1
         if n > 1:
             starts = self._starts
             if not starts or starts[-1] < base:
@@ -187,6 +196,11 @@ class Ledger:
         for source in inputs:
             source.users += 1
 
+    def _detach(self, extents: Iterable[Extent]) -> None:
+        for base, n in extents:
+            for entry, lo, count in self._parts(base, n):
+                entry.detached.append((entry.base + lo, count))
+
     def _release(self, extents: Iterable[Extent]) -> None:
         for base, n in extents:
             for entry, lo, count in list(self._parts(base, n)):
@@ -203,9 +217,21 @@ class Ledger:
                 continue
             if current.n > 1:
                 del self._starts[bisect_left(self._starts, current.base)]
+            for fn in _functions_of(current.message):
+                self._uses[fn] -= 1
+                if not self._uses[fn]:
+                    self._drop_function(fn)
             for source in current.inputs:
                 source.users -= 1
                 todo.append(source)
+
+    def _drop_function(self, fn: int) -> None:
+        """Strike a function out that no entry is of, and that no later one will be."""
+        if not self._uses[fn]:
+            del self._uses[fn]
+            if fn in self._done:
+                self._done.discard(fn)
+                self._functions.pop(fn, None)
 
     def _parts(self, base: TaskId, n: int) -> Iterator[tuple[Entry, int, int]]:
         """Yield the entries that hold any of these tasks: (entry, lo in it, n)."""
@@ -278,6 +304,7 @@ class Ledger:
         """
         report: list[Message] = [Recall(), *self._functions.values()]
         report += [entry.message for entry in self._entries.values()]
+        report += [ForgetFunction(fn) for fn in sorted(self._done)]
         wanted: list[Extent] = []
         had: list[Extent] = []
         for entry in self._entries.values():
@@ -299,6 +326,13 @@ class Ledger:
             report += (entry.tried or {}).values()
         report.append(_recalled(wishes, list(foreign), tokens))
         return report
+
+
+def _functions_of(message: Making) -> Iterable[int]:
+    """Return the functions that a message is of, each once."""
+    if isinstance(message, Submit):
+        return (message.fn,)
+    return set(message.fns) if isinstance(message, SubmitGraph) else ()
 
 
 def _recalled(

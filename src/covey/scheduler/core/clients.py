@@ -11,6 +11,7 @@ from covey.ids import ClientId, TaskId
 from covey.scheduler.core import (
     checks,
     explain,
+    functions,
     graph,
     listening,
     overview,
@@ -277,6 +278,8 @@ def leave(state: SchedulerState, client: Client) -> None:
     """Forget a client and all its wishes."""
     if state.clients.pop(client.peer, None) is None:
         return
+    for number in list(client.functions):
+        functions.undefine(state, client, number)
     state.client_numbers.pop(client.number, None)
     watching.leave(state, client)
     listening.leave(state, client)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+
 from covey.scheduler.core.queues import demand_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
     UNFINISHED,
+    Function,
     SchedulerState,
     Span,
     State,
@@ -42,12 +46,30 @@ def check(state: SchedulerState) -> None:
         for span in client.wants:
             assert client.number in span.wanted, span
             assert state.spans[span.base] is span, span
+    _check_functions(state)
     assert len(state.names) == len(state.name_of)
     for name, span in state.names.items():
         assert state.name_of[span.base] == name
         assert state.spans[span.base] is span
     _check_aliases(state)
     _check_attempts(state)
+
+
+def _check_functions(state: SchedulerState) -> None:
+    tasks: Counter[Function] = Counter()
+    for span in state.spans.values():
+        if span.function is not None:
+            tasks[span.function] += span.n
+    numbers = [c.functions.values() for c in state.clients.values()]
+    names = Counter(itertools.chain.from_iterable(numbers))
+    assert set(tasks) | set(names) == set(state.functions.values())
+    for function in state.functions.values():
+        assert function.tasks == tasks[function], function.label
+        assert function.names == names[function], function.label
+        for worker in function.workers:
+            assert function in worker.functions, (function.label, worker)
+    for worker in state.workers.values():
+        assert all(worker in function.workers for function in worker.functions)
 
 
 def _check_worker(state: SchedulerState, worker: Worker) -> None:

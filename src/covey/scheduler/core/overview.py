@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from covey.scheduler.core import explain, queues
-from covey.scheduler.core.state import SchedulerState, State, Worker
+from covey.scheduler.core.state import Counts, SchedulerState, State, Worker
 
 
 def _worker_info(worker: Worker) -> dict[str, Any]:
@@ -52,11 +52,11 @@ def overview(state: SchedulerState) -> dict[str, Any]:
 
 def _functions(state: SchedulerState) -> dict[str, dict[str, Any]]:
     """Sum up what was submitted, by label: equal labels are one line to a reader."""
-    table: dict[str, dict[str, Any]] = {}
+    table: dict[str, dict[str, Any]] = {
+        label: past._asdict() for label, past in state.past_functions.items()
+    }
     for function in state.functions.values():
-        line = table.setdefault(
-            function.label, {"submitted": 0, "done": 0, "failed": 0, "seconds": None}
-        )
+        line = table.setdefault(function.label, Counts()._asdict())
         line["submitted"] += function.submitted
         line["done"] += function.done
         line["failed"] += function.failed

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
-from covey.scheduler.core import report, transitions
+from covey.scheduler.core import functions, report, transitions
 from covey.scheduler.core.queues import demand_of, failed_on, top
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
@@ -30,7 +30,7 @@ from covey.scheduler.core.state import (
     Worker,
 )
 from covey.wire.base import DEFAULT_OPTIONS
-from covey.wire.worker_link import Define, Peer, Put, Return, Run
+from covey.wire.worker_link import Peer, Put, Return, Run
 
 #: A slot is given so much work ahead that it lasts over a round trip, with room
 #: for a slow turn of the scheduler's loop.
@@ -335,17 +335,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     if span.base in worker.handed_back:
         # What it handed back has come back to it: nobody else can take it.
         worker.reluctant = True
-    if function.number not in worker.functions:
-        worker.functions.add(function.number)
-        state.send(
-            worker.peer,
-            Define(
-                function.number,
-                function.label,
-                function.payload,
-                function.environment,
-            ),
-        )
+    functions.tell(state, worker, function)
     pack = span.pack.cut(span.at, span.at + span.n)
     sources: Sources = ()
     spares: Sources = ()

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from covey.events import Ring
 from covey.ids import ClientId, RunId, TaskId, WorkerId
@@ -73,10 +73,13 @@ class Function:
         "environment",
         "failed",
         "label",
+        "names",
         "number",
         "payload",
         "seconds",
         "submitted",
+        "tasks",
+        "workers",
     )
 
     def __init__(
@@ -99,6 +102,20 @@ class Function:
         self.submitted = 0
         self.done = 0
         self.failed = 0
+        #: How many clients' numbers and how many known tasks lead to it, and which
+        #: workers have been told of it: see ``functions``.
+        self.names = 0
+        self.tasks = 0
+        self.workers: dict[Worker, None] = {}
+
+
+class Counts(NamedTuple):
+    """Tasks of functions so far."""
+
+    submitted: int = 0
+    done: int = 0
+    failed: int = 0
+    seconds: float | None = None
 
 
 class Span:
@@ -319,7 +336,7 @@ class Worker:
         self.queue: list[QueueEntry] = []
         self.demands: list[Demand] = []
         #: Functions whose bytes it has, and workers whose address it has.
-        self.functions: set[int] = set()
+        self.functions: set[Function] = set()
         self.peers: set[int] = set()
         self.leaving = False
         #: When its connection broke, if it is waited for at the moment.
@@ -532,6 +549,8 @@ class SchedulerState:
         #: The lowest id that each client, present or past, has never used.
         self.unused: dict[ClientId, TaskId] = {}
         self.functions: dict[bytes, Function] = {}
+        #: What there was of functions that are not known any more, by label.
+        self.past_functions: dict[str, Counts] = {}
         self.workers: dict[int, Worker] = {}
         self.clients: dict[int, Client] = {}
         self.client_numbers: dict[ClientId, Client] = {}

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 from covey.ids import ClientId, TaskId
 from covey.payload import Pack
-from covey.scheduler.core import checks, history, placement, report, transitions
+from covey.scheduler.core import (
+    checks,
+    functions,
+    history,
+    placement,
+    report,
+    transitions,
+)
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import keep, want
 from covey.scheduler.core.spans import (
@@ -35,6 +42,7 @@ from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure, Options
 from covey.wire.client_link import (
     DefineFunction,
     Failed,
+    ForgetFunction,
     Placed,
     Scatter,
     Submit,
@@ -47,19 +55,14 @@ handlers: Handlers[Client] = Handlers()
 
 @handlers.add(DefineFunction)
 def on_define(state: SchedulerState, client: Client, message: DefineFunction) -> None:
-    """Equal bytes are one function, whoever brings them."""
-    function = state.functions.get(message.digest)
-    if function is None:
-        state.last_function += 1
-        function = Function(
-            state.last_function,
-            message.digest,
-            message.label,
-            message.payload,
-            message.environment,
-        )
-        state.functions[message.digest] = function
-    client.functions[message.fn] = function
+    """A client will submit tasks of this function."""
+    functions.define(state, client, message)
+
+
+@handlers.add(ForgetFunction)
+def on_forget(state: SchedulerState, client: Client, message: ForgetFunction) -> None:
+    """A client is done with a function."""
+    functions.undefine(state, client, message.fn)
 
 
 def _rank(state: SchedulerState, options: Options, order: int = 0) -> Rank:
@@ -82,6 +85,7 @@ def _new_span(
     if holders is None:
         holders = client.itself
     span = Span(base, n, function, pack, at, options, rank, holders)
+    functions.count(state, function, n)
     if client.recalling:
         # It is wanted when the client has said that it is.
         span.wanted = span.delivered = frozenset({KEPT})
@@ -306,12 +310,12 @@ def on_submit_graph(
     state: SchedulerState, client: Client, message: SubmitGraph
 ) -> None:
     """Take in tasks that depend on each other; inputs come before their users."""
-    pack, functions = checks.graph(state, client, message)
+    pack, called = checks.graph(state, client, message)
     state.last_submission += 1
-    state.counters["tasks_submitted"] += len(functions)
-    for function, n in Counter(functions).items():
+    state.counters["tasks_submitted"] += len(called)
+    for function, n in Counter(called).items():
         history.submitted(state, client, message.base, n, function)
-    base, end = message.base, message.base + len(functions)
+    base, end = message.base, message.base + len(called)
     holders_of = {
         task: holders
         for holders, extents in (
@@ -322,9 +326,9 @@ def on_submit_graph(
         for task in range(start, start + n)
     }
     spans = []
-    options_of = message.options_of or (0,) * len(functions)
+    options_of = message.options_of or (0,) * len(called)
     for index, (function, needs, order, choice) in enumerate(
-        zip(functions, message.needs, message.order, options_of, strict=True)
+        zip(called, message.needs, message.order, options_of, strict=True)
     ):
         options = message.options[choice]
         span = _new_span(

@@ -18,7 +18,7 @@ import msgspec
 
 from covey.errors import InternalError
 from covey.ids import ClientId, TaskId
-from covey.scheduler.core import placement, queues, report
+from covey.scheduler.core import functions, placement, queues, report
 from covey.scheduler.core.spans import inputs_of, strike
 from covey.scheduler.core.state import (
     COMING,
@@ -378,6 +378,7 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
             source.dependents.pop(span, None)
     move(state, span, State.FORGOTTEN)
     strike(state, span)
+    functions.count(state, span.function, -span.n)
     name = state.name_of.pop(span.base, None)
     if name is not None:
         del state.names[name]

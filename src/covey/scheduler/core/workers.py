@@ -9,6 +9,7 @@ from covey.errors import RemoteProtocolError
 from covey.ids import TaskId
 from covey.payload import Pack
 from covey.scheduler.core import (
+    functions,
     history,
     orphans,
     pauses,
@@ -431,6 +432,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         worker.leaving = True
         state.slots_count -= worker.slots
         state.idle_slots -= worker.idle_slots
+    functions.leave(worker)
     state.leaving.pop(worker, None)
     state.orphans.pop(worker, None)
     for other in state.leaving:

@@ -23,6 +23,7 @@ from covey.worker.core.orders import (
     Dispatch,
     EndRun,
     Flush,
+    ForgetFunction,
     Interrupt,
     Kill,
     Retract,
@@ -88,11 +89,23 @@ def requeue(
         finish_tasks(state, run, left)
 
 
+def forget_function(state: WorkerState, fn: int) -> None:
+    """Forget an undefined function, unless runs of it are in hand."""
+    if any(run.fn == fn for run in state.runs.values()):
+        return
+    state.undefined.discard(fn)
+    state.environments.pop(fn, None)
+    state.seconds.pop(fn, None)
+    state.order(ForgetFunction(fn))
+
+
 def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
     """*n* tasks of *run* have ended or left, in whatever way."""
     run.left -= n
     if run.left <= 0 and state.runs.pop(run.run, None) is not None:
         state.order(EndRun(run.run))
+        if run.fn in state.undefined:
+            forget_function(state, run.fn)
         for task in run.awaits:
             waiting = state.awaited.get(task)
             if waiting is not None and run in waiting:

@@ -81,9 +81,15 @@ def _on_told(state: WorkerState, event: Told) -> None:
 
 
 def _on_define(state: WorkerState, message: worker_link.Define) -> None:
+    state.undefined.discard(message.fn)
     if message.environment:
         state.environments[message.fn] = message.environment
     state.order(KeepFunction(message.fn, message.label, message.payload))
+
+
+def _on_undefine(state: WorkerState, message: worker_link.Undefine) -> None:
+    state.undefined.add(message.fn)
+    dispatch.forget_function(state, message.fn)
 
 
 def _on_run(state: WorkerState, message: worker_link.Run) -> None:
@@ -516,6 +522,7 @@ def _on_tick(state: WorkerState, event: Tick) -> None:
 
 _MESSAGES: dict[type, _Handler] = {
     worker_link.Define: _on_define,
+    worker_link.Undefine: _on_undefine,
     worker_link.Run: _on_run,
     worker_link.Put: _on_put,
     worker_link.Drop: _on_drop,

@@ -215,6 +215,12 @@ class Dispatch(Order, frozen=True):
     owns: tuple[int, ...] = ()
 
 
+class ForgetFunction(Order, frozen=True):
+    """Nothing of this function is in hand, and nothing more of it will come."""
+
+    fn: int
+
+
 class EndRun(Order, frozen=True):
     """The arguments of this run are not needed any more."""
 
@@ -327,6 +333,7 @@ AnyOrder: TypeAlias = (
     | Flush
     | Dispatch
     | EndRun
+    | ForgetFunction
     | Retract
     | Interrupt
     | Kill

@@ -311,6 +311,8 @@ class WorkerState:
         self.queues: dict[str, list[QueueEntry]] = {"": []}
         #: The environment of functions that ask for one.
         self.environments: dict[int, str] = {}
+        #: Functions that are to be forgotten with their last run.
+        self.undefined: set[int] = set()
         self.queued = 0
         self.last_entry = 0
         #: Moving average of the duration of a function's calls.

@@ -1,0 +1,74 @@
+"""The numbers under which the scheduler knows this client's functions."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from covey.client.functions import Pickled
+from covey.wire.base import Message
+from covey.wire.client_link import DefineFunction, ForgetFunction
+
+#: So many functions stay defined though nobody submits them just now.  Whoever makes
+#: a new closure for each task has that many of them on the cluster, and no more.
+IDLE_MAX: Final = 256
+
+
+class Numbers:
+    """Numbers functions by their bytes, and takes back what was not used for long.
+
+    A number is *taken* while messages with it are being made; any thread may do that.
+
+    Args:
+        post: sends a message to the scheduler, in the order of the calls.
+    """
+
+    def __init__(self, post: Callable[[Message], None]) -> None:
+        self._post = post
+        self._lock = threading.Lock()
+        self._last = 0
+        self._numbers: dict[bytes, int] = {}
+        self._digests: dict[int, bytes] = {}
+        #: How often each is taken at the moment.
+        self._taken: dict[int, int] = {}
+        #: What is not taken, those used last at the end.
+        self._idle: OrderedDict[int, None] = OrderedDict()
+
+    def take(self, pickled: Pickled, environment: str) -> int:
+        """Return the number of a function; it is good until ``done`` is told of it."""
+        with self._lock:
+            number = self._numbers.get(pickled.digest)
+            if number is None:
+                self._last = number = self._last + 1
+                self._numbers[pickled.digest] = number
+                self._digests[number] = pickled.digest
+                self._post(
+                    DefineFunction(
+                        number,
+                        pickled.digest,
+                        pickled.label,
+                        pickled.payload,
+                        environment,
+                    )
+                )
+            else:
+                self._idle.pop(number, None)
+            self._taken[number] = self._taken.get(number, 0) + 1
+            return number
+
+    def done(self, taken: list[int]) -> None:
+        """All messages with these numbers, of one who took them, have been posted."""
+        with self._lock:
+            for number in taken:
+                left = self._taken[number] - 1
+                if left:
+                    self._taken[number] = left
+                else:
+                    del self._taken[number]
+                    self._idle[number] = None
+            while len(self._idle) > IDLE_MAX:
+                oldest, _ = self._idle.popitem(last=False)
+                del self._numbers[self._digests.pop(oldest)]
+                self._post(ForgetFunction(oldest))
