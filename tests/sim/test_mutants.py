@@ -20,7 +20,7 @@ SOON = {
     "stopped-tasks": 1,
     "never-kill": 0,
     "copies-untold": 9,
-    "copies-turn-up": 18,
+    "copies-turn-up": 614,
     "blame-all": 13,
     "blame-first": 13,
     "retry-of-lost-data": 56,

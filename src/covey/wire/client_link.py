@@ -35,7 +35,7 @@ class DefineFunction(Message, frozen=True, tag=1):
     environment: str = ""
 
 
-class ForgetFunction(Message, frozen=True, tag=17):
+class ForgetFunction(Message, frozen=True, tag=18):
     """This client will not use this number of a function again."""
 
     fn: Id

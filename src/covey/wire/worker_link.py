@@ -32,7 +32,7 @@ class Define(Message, frozen=True, tag=40):
     environment: str = ""
 
 
-class Undefine(Message, frozen=True, tag=73):
+class Undefine(Message, frozen=True, tag=79):
     """No more runs of this function will come, unless it is defined again."""
 
     fn: Id
