@@ -13,8 +13,9 @@ from typing import Final
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId, client_of
 from covey.payload import Pack
+from covey.scheduler.core.functions import Function
 from covey.scheduler.core.spans import covering, find
-from covey.scheduler.core.state import Client, Function, SchedulerState, Span
+from covey.scheduler.core.state import Client, SchedulerState, Span
 from covey.wire.base import Extent
 from covey.wire.client_link import Placed, Scatter, Submit, SubmitGraph, Want
 

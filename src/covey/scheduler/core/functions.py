@@ -12,17 +12,14 @@ So one to which nothing leads any more is forgotten everywhere.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from covey.scheduler.core.state import (
-    Client,
-    Counts,
-    Function,
-    SchedulerState,
-    Worker,
-)
 from covey.wire.client_link import DefineFunction
 from covey.wire.worker_link import Define, Undefine
+
+if TYPE_CHECKING:
+    from covey.scheduler.core.state import Client, SchedulerState, Worker
 
 #: So many labels of forgotten functions are told apart; the rest is summed up.
 LABELS_MAX: Final = 1000
@@ -30,19 +27,94 @@ LABELS_MAX: Final = 1000
 OTHERS: Final = "(others)"
 
 
+class Function:
+    """A function that clients submitted; one record for equal bytes."""
+
+    __slots__ = (
+        "digest",
+        "done",
+        "environment",
+        "failed",
+        "label",
+        "names",
+        "number",
+        "payload",
+        "seconds",
+        "submitted",
+        "tasks",
+        "workers",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        digest: bytes,
+        label: str,
+        payload: bytes,
+        environment: str = "",
+    ) -> None:
+        self.number = number
+        self.digest = digest
+        self.label = label
+        self.payload = payload
+        #: What its runners need; nobody but the workers looks into it.
+        self.environment = environment
+        #: Moving average of how long one call takes; ``None`` until one has returned.
+        self.seconds: float | None = None
+        #: Tasks of it so far, for those who look on.
+        self.submitted = 0
+        self.done = 0
+        self.failed = 0
+        #: How many clients' numbers and how many known tasks lead to it, and which
+        #: workers have been told of it: see ``functions``.
+        self.names = 0
+        self.tasks = 0
+        self.workers: dict[Worker, None] = {}
+
+
+class Counts(NamedTuple):
+    """Tasks of functions so far."""
+
+    submitted: int = 0
+    done: int = 0
+    failed: int = 0
+    seconds: float | None = None
+
+
+class Functions:
+    """All functions that are known, by the hash of their bytes.
+
+    Args:
+        first: after this they are numbered.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.last = first
+        self.known: dict[bytes, Function] = {}
+        #: What there was of functions that are not known any more, by label.
+        self.past: dict[str, Counts] = {}
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def __iter__(self) -> Iterator[Function]:
+        return iter(self.known.values())
+
+
 def define(state: SchedulerState, client: Client, message: DefineFunction) -> None:
     """Equal bytes are one function, whoever brings them."""
-    function = state.functions.get(message.digest)
+    table = state.functions
+    function = table.known.get(message.digest)
     if function is None:
-        state.last_function += 1
+        table.last += 1
         function = Function(
-            state.last_function,
+            table.last,
             message.digest,
             message.label,
             message.payload,
             message.environment,
         )
-        state.functions[message.digest] = function
+        table.known[message.digest] = function
     function.names += 1
     undefine(state, client, message.fn)
     client.functions[message.fn] = function
@@ -86,12 +158,12 @@ def leave(worker: Worker) -> None:
 def _drop_unused(state: SchedulerState, function: Function) -> None:
     if function.names or function.tasks:
         return
-    del state.functions[function.digest]
+    del state.functions.known[function.digest]
     for worker in function.workers:
         worker.functions.discard(function)
         state.send(worker.peer, Undefine(function.number))
     function.workers.clear()
-    past = state.past_functions
+    past = state.functions.past
     label = function.label
     if label not in past and len(past) >= LABELS_MAX:
         label = OTHERS

@@ -28,8 +28,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from covey.ids import TaskId
+from covey.scheduler.core.functions import Function
 from covey.scheduler.core.spans import find
-from covey.scheduler.core.state import Client, Function, SchedulerState, Span, Worker
+from covey.scheduler.core.state import Client, SchedulerState, Span, Worker
 from covey.wire.base import Failure
 from covey.wire.worker_link import Printed
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import demand_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
     UNFINISHED,
-    Function,
     SchedulerState,
     Span,
     State,
@@ -62,8 +62,8 @@ def _check_functions(state: SchedulerState) -> None:
             tasks[span.function] += span.n
     numbers = [c.functions.values() for c in state.clients.values()]
     names = Counter(itertools.chain.from_iterable(numbers))
-    assert set(tasks) | set(names) == set(state.functions.values())
-    for function in state.functions.values():
+    assert set(tasks) | set(names) == set(state.functions)
+    for function in state.functions:
         assert function.tasks == tasks[function], function.label
         assert function.names == names[function], function.label
         for worker in function.workers:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from covey.scheduler.core import explain, queues
-from covey.scheduler.core.state import Counts, SchedulerState, State, Worker
+from covey.scheduler.core.functions import Counts
+from covey.scheduler.core.state import SchedulerState, State, Worker
 
 
 def _worker_info(worker: Worker) -> dict[str, Any]:
@@ -53,9 +54,9 @@ def overview(state: SchedulerState) -> dict[str, Any]:
 def _functions(state: SchedulerState) -> dict[str, dict[str, Any]]:
     """Sum up what was submitted, by label: equal labels are one line to a reader."""
     table: dict[str, dict[str, Any]] = {
-        label: past._asdict() for label, past in state.past_functions.items()
+        label: past._asdict() for label, past in state.functions.past.items()
     }
-    for function in state.functions.values():
+    for function in state.functions:
         line = table.setdefault(function.label, Counts()._asdict())
         line["submitted"] += function.submitted
         line["done"] += function.done

@@ -19,11 +19,11 @@ from typing import Final, TypeAlias
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core import functions, report, transitions
+from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import demand_of, failed_on, top
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
     Demand,
-    Function,
     SchedulerState,
     Span,
     State,

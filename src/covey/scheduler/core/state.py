@@ -27,11 +27,12 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from covey.events import Ring
 from covey.ids import ClientId, RunId, TaskId, WorkerId
 from covey.payload import Pack
+from covey.scheduler.core.functions import Function, Functions
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
 
@@ -62,60 +63,6 @@ NOBODY: Final[frozenset[ClientId]] = frozenset()
 
 #: In these states a task still takes its inputs.
 UNFINISHED: Final = frozenset({State.WAITING, State.READY, State.ASSIGNED})
-
-
-class Function:
-    """A function that clients submitted; one record for equal bytes."""
-
-    __slots__ = (
-        "digest",
-        "done",
-        "environment",
-        "failed",
-        "label",
-        "names",
-        "number",
-        "payload",
-        "seconds",
-        "submitted",
-        "tasks",
-        "workers",
-    )
-
-    def __init__(
-        self,
-        number: int,
-        digest: bytes,
-        label: str,
-        payload: bytes,
-        environment: str = "",
-    ) -> None:
-        self.number = number
-        self.digest = digest
-        self.label = label
-        self.payload = payload
-        #: What its runners need; nobody but the workers looks into it.
-        self.environment = environment
-        #: Moving average of how long one call takes; ``None`` until one has returned.
-        self.seconds: float | None = None
-        #: Tasks of it so far, for those who look on.
-        self.submitted = 0
-        self.done = 0
-        self.failed = 0
-        #: How many clients' numbers and how many known tasks lead to it, and which
-        #: workers have been told of it: see ``functions``.
-        self.names = 0
-        self.tasks = 0
-        self.workers: dict[Worker, None] = {}
-
-
-class Counts(NamedTuple):
-    """Tasks of functions so far."""
-
-    submitted: int = 0
-    done: int = 0
-    failed: int = 0
-    seconds: float | None = None
 
 
 class Span:
@@ -548,9 +495,7 @@ class SchedulerState:
         self.ids_of: dict[TaskId, dict[ClientId, tuple[TaskId, ...]]] = {}
         #: The lowest id that each client, present or past, has never used.
         self.unused: dict[ClientId, TaskId] = {}
-        self.functions: dict[bytes, Function] = {}
-        #: What there was of functions that are not known any more, by label.
-        self.past_functions: dict[str, Counts] = {}
+        self.functions = Functions(first)
         self.workers: dict[int, Worker] = {}
         self.clients: dict[int, Client] = {}
         self.client_numbers: dict[ClientId, Client] = {}
@@ -578,7 +523,6 @@ class SchedulerState:
         self.ready_count = self.special_count = 0
         self.slots_count = self.idle_slots = 0
         self.last_run: RunId = first
-        self.last_function = first
         self.last_submission = 0
         self.last_entry = 0
         self.last_peer = first

@@ -16,6 +16,7 @@ from covey.scheduler.core import (
     report,
     transitions,
 )
+from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import keep, want
 from covey.scheduler.core.spans import (
@@ -31,7 +32,6 @@ from covey.scheduler.core.state import (
     KEPT,
     NOBODY,
     Client,
-    Function,
     Rank,
     SchedulerState,
     Span,

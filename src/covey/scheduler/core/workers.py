@@ -22,10 +22,10 @@ from covey.scheduler.core import (
     watching,
 )
 from covey.scheduler.core.checks import extent
+from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.spans import isolate, isolate_all
 from covey.scheduler.core.state import (
-    Function,
     SchedulerState,
     Span,
     State,
