@@ -330,7 +330,8 @@ def test_no_more_comes_at_once_than_there_is_room_for(run):
     run(story())
 
 
-def test_who_brings_a_value_waits_for_room_or_is_told_why_not(run):
+@pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
+def test_who_brings_a_value_waits_for_room_or_is_told_why_not(run, host):
     async def story():
         answers = asyncio.Queue()
 
@@ -339,15 +340,16 @@ def test_who_brings_a_value_waits_for_room_or_is_told_why_not(run):
             return await answers.get()
 
         async with keeper(room_for) as (storage, addresses, asker):
-            here = host_identity()
             first, second = (
-                asyncio.ensure_future(asker.put(addresses, n, big(n, 5), here))
+                asyncio.ensure_future(asker.put(addresses, n, big(n, 5), host))
                 for n in range(2)
             )
             answers.put_nowait("")
             await first
             assert not second.done()
             assert len(storage.shelf) == 1
+            # Nothing is sent that was not agreed to.
+            assert all(link.bytes_sent < 6 << 20 for link in links_of(asker))
             answers.put_nowait("it is full")
             with pytest.raises(ClusterError, match="could not take.*it is full"):
                 await second

@@ -30,6 +30,7 @@ class Edge(Owner):
 
     def __init__(self, address, patience_seconds=20.0, role=Role.CLIENT):
         self.place = Connection(address, KEYS)
+        self.keys = KEYS
         self.answers = []
         self.story = []
         self.welcomes = []

@@ -361,7 +361,7 @@ def test_raw_bytes_never_mix_with_messages(run, wired, nbytes):
                 end.on_message = expect(end)
                 end.link.send(done(1))
                 for request in (2, 3):
-                    head = PutLarge(request, 7, len(content))
+                    head = PutLarge(request, 7, 1, len(content))
                     waits.append(end.link.send_bulk(head, memoryview(content)))
                     end.link.send(done(10 * request))
             while not all(wait.done() for wait in waits):

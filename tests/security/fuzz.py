@@ -138,7 +138,8 @@ def asker_frames():
         [data_link.Borrow(3, 1000), data_link.PutSegment(4, BASE + 50, 3, 1000)],
         [data_link.Borrow(5, 1000), data_link.GiveBack(5)],
         [data_link.Unwrapped(1)],
-        [data_link.PutLarge(6, BASE + 60, 1000)],
+        [data_link.Borrow(6, 1000, same_host=False)],
+        [data_link.PutLarge(7, BASE + 60, 6, 1000)],
     ]
     return [encode_frame(batch) for batch in say]
 
@@ -293,6 +294,7 @@ class Link:
 
     other_number = CLIENT
     lost = False
+    queued = 0
 
     def send(self, message):
         """Nobody reads it."""

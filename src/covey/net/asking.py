@@ -6,11 +6,10 @@ on it are answered one after the other::
     Get(extents)      ─────►
                       ◄─────  Values | Lent | Raw + bytes | Bundle ... GetDone
     Unwrapped         ─────►                                  same host
-    PutLarge + bytes  ─────►
-                      ◄─────  Taken
-    Borrow            ─────►                                  same host
-                      ◄─────  Borrowed
-    PutSegment        ─────►
+    Borrow            ─────►
+                      ◄─────  Borrowed            there is room
+    PutSegment        ─────►                      written there: the same host
+    PutLarge + bytes  ─────►                      or sent
                       ◄─────  Taken
 
 Whatever way a request ends, the memory that came for it is kept by somebody or
@@ -23,7 +22,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from covey.errors import ClusterError, Disconnected, RemoteProtocolError
 from covey.ids import TaskId
@@ -52,8 +51,14 @@ from covey.wire.data_link import (
 from covey.wire.introductions import AskerIntroduction
 from covey.wire.keys import Keys, Role
 
+#: So many requests of ours wait for one keeper; it takes a few times as many.
+AT_ONCE: Final = 256
+
+#: A budget that is none.
+UNLIMITED: Final = 1 << 62
+
 #: How long a worker's port is tried; its socket file answers at once or never.
-_TCP_SECONDS = 5.0
+_TCP_SECONDS: Final = 5.0
 
 #: A worker from which nothing comes for so long, though it is to answer, is stopped or
 #: stuck.  The kernel of its machine would say for ever that all is well.
@@ -119,6 +124,8 @@ class _Request:
     def __init__(self, memory: Memory) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.loot = Loot(memory)
+        #: So many raw bytes may still begin to come; the last value goes beyond it.
+        self.left = 0
         self._watch: asyncio.TimerHandle | None = None
 
     def watch(self, link: Link, seen: int = -1) -> None:
@@ -166,6 +173,7 @@ class _Keeper:
     def __init__(self) -> None:
         self.link: Link | None = None
         self.requests: dict[int, _Request] = {}
+        self.turn = asyncio.Semaphore(AT_ONCE)
 
 
 class Asker:
@@ -218,10 +226,12 @@ class Asker:
             ClusterError: the worker cannot be reached, or the connection broke.
         """
         keeper = await self._keeper(addresses, host)
-        number, request, link = self._new_request(keeper)
-        link.send(Get(number, extents, host == self._host, tokens, budget))
-        request.watch(link)
-        await request.answer()
+        async with keeper.turn:
+            number, request, link = self._new_request(keeper)
+            request.left = budget or UNLIMITED
+            link.send(Get(number, extents, host == self._host, tokens, budget))
+            request.watch(link)
+            await request.answer()
         return request.loot
 
     async def put(
@@ -233,10 +243,11 @@ class Asker:
             ClusterError: it cannot be reached, or could not take the value.
         """
         keeper = await self._keeper(addresses, host)
-        if host == self._host:
-            problem = await self._put_here(keeper, task, frames)
-        else:
-            problem = await self._put_there(keeper, task, frames)
+        async with keeper.turn:
+            if host == self._host:
+                problem = await self._put_here(keeper, task, frames)
+            else:
+                problem = await self._put_there(keeper, task, frames)
         if problem:
             raise ClusterError(f"the worker could not take the value: {problem}")
 
@@ -264,13 +275,18 @@ class Asker:
     async def _put_there(
         self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
     ) -> str:
-        """Send a value straight from where it lies."""
-        number, request, link = self._new_request(keeper)
+        """Send a value straight from where it lies, when there is room for it."""
         parts = layout_parts(frames, new_stamp())
         nbytes = sum(map(len, parts))
+        loan, request, link = self._new_request(keeper)
+        link.send(Borrow(loan, nbytes, same_host=False))
+        answer: Borrowed = await request.answer()
+        if answer.problem:
+            return answer.problem
+        number, request, link = self._new_request(keeper)
         # The answer, or the end of the link, tells how it went.
         _ = link.send_bulk(
-            PutLarge(number, task, nbytes), *(memoryview(part) for part in parts)
+            PutLarge(number, task, loan, nbytes), *(memoryview(part) for part in parts)
         )
         return str(await request.answer())
 
@@ -377,6 +393,9 @@ def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) 
             request.settle(message.problem)
         elif isinstance(message, Borrowed):
             del keeper.requests[message.request]
+            if request.done.done() and not message.problem:
+                # Whoever wanted to bring something has gone meanwhile.
+                link.send(GiveBack(message.request))
             request.settle(message)
 
 
@@ -399,15 +418,18 @@ def _unwrap(link: Link, message: Bundle, request: _Request) -> None:
 def _receive_raw(
     link: Link, message: Raw, request: _Request | None, memory: Memory
 ) -> None:
+    if request is None or request.left <= 0:
+        raise RemoteProtocolError("a value came that nobody had asked for")
+    request.left -= message.nbytes
+
     def arrived(segment: Segment) -> None:
-        if request is None or request.done.done():
+        if request.done.done():
             memory.take_back(segment)
         else:
             request.loot.segments.append((message.task, segment))
 
     def failed(problem: str) -> None:
-        if request is not None:
-            request.fail(ClusterError(problem))
+        request.fail(ClusterError(problem))
 
     receive_segment(link, message.nbytes, memory, arrived, failed)
 

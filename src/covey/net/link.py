@@ -142,6 +142,11 @@ class Link(asyncio.BufferedProtocol):
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
 
+    @property
+    def queued(self) -> int:
+        """How many messages wait for the end of this turn."""
+        return len(self._outbox)
+
     def flush(self) -> None:
         """Write what is queued, unless raw bytes are on their way."""
         self._flush_is_due = False
@@ -227,11 +232,12 @@ class Link(asyncio.BufferedProtocol):
                 bulk.done.exception()
 
     async def drain(self) -> None:
-        """Wait until the kernel has taken enough of what was written.
+        """Write what is queued, and wait until the kernel has taken enough of it.
 
         Raises:
             Disconnected: the connection ended meanwhile.
         """
+        self.flush()
         if not self.lost and self._writable is not None:
             await asyncio.shield(self._writable)
         if self.lost:

@@ -4,8 +4,11 @@ The asking side is a client or another worker.  Small values come in packs; many
 them are lent to a client on the same host together, as a bundle in one segment.
 A large value is either lent, as the place of a memory segment that the asker
 maps, when both are on one host; or sent, as a head message followed by that
-many raw bytes on the same connection.  Who brings one on the same host borrows a
-segment of the worker and writes into that.
+many raw bytes on the same connection.
+
+Who brings a value borrows memory of the worker first, and is lent some when there is
+room.  On the same host he writes into it himself; from elsewhere he sends the bytes.
+So nobody can make a worker take in more than it has agreed to.
 """
 
 from __future__ import annotations
@@ -32,10 +35,11 @@ class Get(Message, frozen=True, tag=80):
 
 
 class PutLarge(Message, frozen=True, tag=81):
-    """Bring one large value; ``nbytes`` raw bytes follow the frame."""
+    """Bring one large value; ``nbytes`` raw bytes follow, for the memory of ``loan``."""
 
     request: Id
     task: Id
+    loan: Id
     nbytes: Bytes
 
 
@@ -49,14 +53,15 @@ class PutSegment(Message, frozen=True, tag=82):
 
 
 class Borrow(Message, frozen=True, tag=83):
-    """Ask for a segment on the same host, to write a value into."""
+    """Ask for memory for a value: on the same host, for a segment to write into."""
 
     request: Id
     nbytes: Bytes
+    same_host: bool = True
 
 
 class GiveBack(Message, frozen=True, tag=84):
-    """A segment that was lent is not needed after all."""
+    """Memory that was lent is not needed after all."""
 
     loan: Id
 
@@ -133,7 +138,7 @@ class Taken(Message, frozen=True, tag=94):
 
 
 class Borrowed(Message, frozen=True, tag=95):
-    """A segment to write into, at this place; or why there is none."""
+    """There is memory, on the same host at this place; or why there is none."""
 
     request: Id
     place: str

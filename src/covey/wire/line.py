@@ -81,6 +81,7 @@ class Line:
         self._flush_is_due = False
         self._abandoned = False
         self._pulse = Pulse(SILENT_BEATS)
+        self._appetite = Pulse(SILENT_BEATS)
         self.link: Link | None = None
         #: Anything the owner wants to remember about the peer.
         self.peer: Any = None
@@ -101,6 +102,7 @@ class Line:
         again = self.session.resume(received)
         self.link = link
         self._pulse = Pulse(SILENT_BEATS)
+        self._appetite = Pulse(SILENT_BEATS)
         link.carry(self.session, self.flush)
         for frame in again:
             link.write(frame)
@@ -116,11 +118,23 @@ class Line:
         link = self.link
         if link is None:
             return
-        if self._pulse.beat(link.bytes_received):
-            link.write(self.session.ack())
-        else:
-            seconds = SILENT_BEATS * BEAT_SECONDS
+        seconds = SILENT_BEATS * BEAT_SECONDS
+        if not self._pulse.beat(link.bytes_received):
             link.fail(Silence(f"nothing was heard for {seconds:g} s"))
+        elif not self._takes_in():
+            link.fail(Silence(f"the peer has taken nothing in for {seconds:g} s"))
+        else:
+            link.write(self.session.ack())
+
+    def _takes_in(self) -> bool:
+        """Whether the other side reads what it is told, if much of that waits.
+
+        One that speaks and never reads would have us keep more and more for it.
+        """
+        if not self.overflows:
+            self._appetite = Pulse(SILENT_BEATS)
+            return True
+        return self._appetite.beat(self.session.acked)
 
     # Sending.
 

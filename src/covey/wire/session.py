@@ -158,7 +158,8 @@ class Pulse:
         """Another beat; say whether the peer counts as alive.
 
         Args:
-            bytes_received: all that ever came on this connection.
+            bytes_received: all that ever came on this connection, or another number
+                that grows for as long as it is.
         """
         if bytes_received != self._heard:
             self._heard = bytes_received

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -11,7 +12,7 @@ from typing import Any, Final
 from covey.errors import Disconnected, RemoteProtocolError
 from covey.ids import TaskId, client_of
 from covey.net.addresses import Address, is_wildcard, own_host
-from covey.net.asking import receive_segment
+from covey.net.asking import UNLIMITED, receive_segment
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
@@ -39,6 +40,7 @@ from covey.wire.framing import BATCH_BYTES
 from covey.wire.introductions import AskerIntroduction
 from covey.wire.keys import Keys, Role
 from covey.worker.bundles import BUNDLE_BYTES, Bundles
+from covey.worker.credit import Asked, Granted
 from covey.worker.storage import Storage
 
 #: Who brings a value tells the scheduler right afterwards, or, if that has to be found
@@ -47,6 +49,9 @@ ORPHAN_SECONDS: Final = 150.0
 
 #: Whoever waits while the disk is read is told that often.
 PATIENCE_SECONDS: Final = 5.0
+
+#: So many values are lent before it is seen to that the other side takes them.
+_LENT_AT_ONCE: Final = 256
 
 #: So many values of a link are remembered before it is asked which are still here.
 _BROUGHT_MIN: Final = 64
@@ -102,11 +107,12 @@ class DataServer:
         self._listeners: list[Listener] = []
         self._links: set[Link] = set()
         self._serving: dict[Link, asyncio.Queue[Any]] = {}
+        self._asked: dict[Link, Asked] = {}
         self._tasks: dict[Link, asyncio.Task[None]] = {}
         self._lending: set[asyncio.Task[None]] = set()
         #: What has been brought over each link.
         self._brought: dict[Link, _Brought] = {}
-        #: Segments that clients write into, by the number of their request.
+        #: Memory for what is brought, by the number of the request for it.
         self._loans: dict[Link, dict[int, Segment]] = {}
         self._bundles = Bundles(storage)
         self._closed = False
@@ -169,6 +175,7 @@ class DataServer:
             return
         self._links.add(link)
         self._serving[link] = asyncio.Queue()
+        self._asked[link] = Asked()
         self._loans[link] = {}
         self._brought[link] = _Brought()
         self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
@@ -178,6 +185,7 @@ class DataServer:
             self.protocol_errors += 1
         self._links.discard(link)
         self._serving.pop(link, None)
+        self._asked.pop(link, None)
         brought = self._brought.pop(link, None)
         if brought is not None and brought.tasks and not self._closed:
             loop = asyncio.get_running_loop()
@@ -200,6 +208,7 @@ class DataServer:
                     raise RemoteProtocolError("raw bytes must end their batch")
                 self._receive(link, message)
             elif isinstance(message, Borrow):
+                self._asked[link].take(1)
                 self._start(self._lend(link, message))
             elif isinstance(message, PutSegment):
                 link.send(self._take_over(link, message))
@@ -208,6 +217,7 @@ class DataServer:
             elif isinstance(message, Unwrapped):
                 self._bundles.unwrapped(link, message.bundle)
             elif link in self._serving:
+                self._asked[link].take(len(message.extents))
                 self._check_tokens(link, message)
                 self._serving[link].put_nowait(message)
 
@@ -233,6 +243,7 @@ class DataServer:
 
     def _receive(self, link: Link, message: PutLarge) -> None:
         self._check_own(link, message.task)
+        granted = self._loan(link, message.loan)
 
         def arrived(segment: Segment) -> None:
             self._keep(link, message.task, segment)
@@ -241,7 +252,11 @@ class DataServer:
         def failed(problem: str) -> None:
             link.send(Taken(message.request, problem))
 
-        receive_segment(link, message.nbytes, self._storage, arrived, failed)
+        if granted.size != message.nbytes:
+            self._storage.take_back(granted)
+            raise RemoteProtocolError("another value came than there was room for")
+        memory = Granted(self._storage, granted)
+        receive_segment(link, message.nbytes, memory, arrived, failed)
 
     async def _lend(self, link: Link, message: Borrow) -> None:
         problem = await self._room_for(message.nbytes)
@@ -250,13 +265,19 @@ class DataServer:
         place = ""
         if not problem:
             try:
-                segment, place = self._storage.offer(message.nbytes)
+                if message.same_host:
+                    segment, place = self._storage.offer(message.nbytes)
+                else:
+                    segment = self._storage.lend(message.nbytes)
                 self._loans[link][message.request] = segment
             except (OSError, OverflowError) as error:
                 problem = (
                     f"a value of {message.nbytes:,} bytes cannot be held here: {error}"
                 )
         link.send(Borrowed(message.request, place, problem))
+        with contextlib.suppress(Disconnected):
+            await link.drain()
+            self._asked[link].answered(1)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -291,6 +312,9 @@ class DataServer:
             while True:
                 message: Get = await queue.get()
                 link.send(await self._answer(link, message))
+                # Who does not read what he asked for is answered nothing more.
+                await link.drain()
+                self._asked[link].answered(len(message.extents))
         except Disconnected:
             return  # Whoever asked is gone.
         except Exception:
@@ -302,7 +326,7 @@ class DataServer:
         """Send what is asked for, as far as the budget goes."""
         lacking: list[Extent] = []
         todo = deque(message.extents)
-        left = message.budget or 1 << 62
+        left = message.budget or UNLIMITED
         # Workers keep what they get: their values come as they are to stay.
         small = _Small(bundled=message.same_host and bool(link.other_number))
         while todo and left > 0:
@@ -332,6 +356,8 @@ class DataServer:
         """Lend or send a large value; return how many bytes went out."""
         if message.same_host:
             link.send(Lent(message.request, task, segment.place, segment.size))
+            if link.queued >= _LENT_AT_ONCE:
+                await link.drain()
             return 0
         if not segment.on_disk:
             await self._send_large(link, message.request, task, segment)
