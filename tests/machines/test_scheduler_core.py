@@ -25,6 +25,7 @@ from covey.scheduler.core.state import ORPHAN_SECONDS, State
 from covey.wire import worker_link
 from covey.wire.base import Failure, Options
 from covey.wire.client_link import (
+    Answer,
     Ask,
     Cancel,
     DefineFunction,
@@ -708,6 +709,118 @@ def test_a_client_that_finds_nothing_is_sent_to_another_holder(world, client):
         client.say(Want(((data, 1),)))
     first, second = (int(world.state.workers[w.peer].number) for w in (one, two))
     assert [message.worker for message in told] == [second, first, second]
+
+
+def spread(world, client, worker, **how):
+    """Place a value on a worker, to be copied to others."""
+    data = client.new_ids(1)
+    client.hold(data, b"large")
+    world.arguments[data] = worker.store[data] = b"large"
+    client.say(Placed(data, worker.peer, 1000, **how))
+    return data
+
+
+def holders_of(world, task):
+    return {holder.name for holder in find(world.state, task).replicas}
+
+
+def test_a_broadcast_is_passed_on_by_those_that_have_it(world, client):
+    workers = [world.new_worker(1, name=f"w{i}") for i in range(8)]
+    data = spread(world, client, workers[0], broadcast=True)
+    rounds = []
+    while any(worker.inbox for worker in workers):
+        for worker in workers:
+            worker.read(10)
+        at_work = [worker for worker in workers if worker.fetches]
+        sources = [holder for w in at_work for _, holder in w.fetches]
+        # Nobody serves two at a time.
+        assert len(set(sources)) == len(sources)
+        rounds.append(len(at_work))
+        for worker in at_work:
+            worker.fetch_asked(ok=True)
+    assert rounds[:3] == [1, 2, 4]
+    assert sum(rounds) == 7
+    assert len(holders_of(world, data)) == 8
+    client.release((data, 1))
+    world.settle()
+    world.check_empty()
+    assert not world.state.spreads
+
+
+def test_a_copy_that_is_lost_with_a_worker_is_made_anew(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = spread(world, client, one, copies=2)
+    world.settle()
+    assert holders_of(world, data) == {"one", "two"}
+    world.lose(one.peer)
+    # There is no third one yet.
+    assert holders_of(world, data) == {"two"}
+    world.new_worker(1, name="three")
+    world.settle()
+    assert holders_of(world, data) == {"two", "three"}
+    world.lose(two.peer)
+    assert client.status[data] == "stored"
+
+
+def test_a_copy_under_way_from_who_dies_comes_from_another_one(world, client):
+    workers = [world.new_worker(1, name=f"w{i}") for i in range(4)]
+    data = spread(world, client, workers[0], copies=3)
+    world.settle()
+    copies = holders_of(world, data)
+    assert len(copies) == 3
+    (spare,) = (w for w in workers if w.name not in copies)
+    source = workers[0]
+    world.lose(next(w for w in workers[1:] if w.name in copies).peer)
+    spare.read(10)
+    if spare.fetches and spare.fetches[0][1] == source.peer:
+        world.lose(source.peer)
+        spare.fetch_asked(ok=True)
+    world.settle()
+    assert len(holders_of(world, data)) == min(3, len(world.workers))
+
+
+def test_a_copy_that_cannot_be_made_is_tried_again_and_not_for_ever(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = spread(world, client, one, copies=2)
+    tries = 0
+    two.read(10)
+    while two.fetches:
+        two.fetch_asked(ok=False)
+        two.read(10)
+        tries += 1
+    assert 1 < tries < 10
+    assert holders_of(world, data) == {"one"}
+    assert client.status[data] == "stored"
+
+
+def test_whoever_asks_is_told_when_the_copies_are_there(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    answers = orders_to(client, Answer)
+    data = spread(world, client, one, copies=2)
+    client.say(Ask(5, "spread", ((data, 1),)))
+    assert not answers
+    two.read(10)
+    two.fetch_asked(ok=True)
+    assert [answer.request for answer in answers] == [5]
+    client.say(Ask(6, "spread", ((data, 1),)))
+    client.say(Ask(7, "spread", ((data + 1, 1),)))
+    assert [answer.request for answer in answers] == [5, 6, 7]
+    world.lose(two.peer)
+    world.new_worker(1, name="three")
+    client.say(Ask(8, "spread", ((data, 1),)))
+    assert len(answers) == 3
+    # The last one that could have got a copy is gone.
+    world.lose(world.workers[max(world.workers)].peer)
+    assert len(answers) == 4
+
+
+def test_copies_go_to_the_workers_that_were_named(world, client):
+    workers = [world.new_worker(1, name=f"w{i}") for i in range(4)]
+    names = ("w0", "w2")
+    large = spread(world, client, workers[0], workers=names, broadcast=True)
+    base = client.scatter(3, workers=names, broadcast=True)
+    world.settle()
+    assert holders_of(world, large) == holders_of(world, base) == set(names)
 
 
 def test_a_copy_that_turns_up_is_taken_for_the_value(world, client):

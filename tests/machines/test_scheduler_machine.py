@@ -153,8 +153,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.ranges.append((base, n))
 
     @precondition(lambda self: self.world.clients and self.world.workers)
-    @rule(index=small, others=st.integers(0, 2), gone=st.booleans())
-    def places(self, index, others, gone):
+    @rule(
+        index=small,
+        others=st.integers(0, 2),
+        gone=st.booleans(),
+        copies=st.integers(1, 4),
+        broadcast=st.booleans(),
+    )
+    def places(self, index, others, gone, copies, broadcast):
         """A large value goes to a worker, or to several, behind our back."""
         client = self._client(index)
         if client.peer in self.world.state.returning:
@@ -166,10 +172,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world.arguments[task] = b"large"
         for worker in workers:
             if gone:
-                client.say(Placed(task, 999, 100))
+                client.say(Placed(task, 999, 100, (), broadcast, copies))
             else:
                 worker.store[task] = b"large"
-                client.say(Placed(task, worker.peer, 100))
+                client.say(Placed(task, worker.peer, 100, (), broadcast, copies))
 
     @precondition(lambda self: self.world.clients and self.ranges)
     @rule(data=st.data(), index=small)

@@ -15,7 +15,7 @@ import pytest
 
 from covey import Client, LocalCluster, config, errors, fire_and_forget, wait
 from covey.net.addresses import Address
-from covey.net.connection_file import read_connection_file
+from covey.net.connection_file import fresh_directory, read_connection_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -121,6 +121,32 @@ def test_the_scheduler_is_killed_in_the_middle_of_a_map(tmp_path):
         for process in (*workers, scheduler):
             end(process)
     assert [process.returncode for process in (*workers, scheduler)] == [0, 0, 0]
+
+
+def test_what_was_scattered_twice_outlives_a_worker_and_is_twice_there_again(tmp_path):
+    path = tmp_path / "cluster.json"
+    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
+    assert scheduler.stdout.readline().startswith("covey scheduler")
+    join = ("--connection-file", str(path), "--nworkers", "1", "--name")
+    workers = {f"w{i}": covey("worker", *join, f"w{i}") for i in range(3)}
+    try:
+        with Client(path) as client:
+            client.wait_for_workers(3, timeout=30)
+            large = client.scatter(bytes(5_000_000), replicas=2)
+            holders = client.who_has(large)[large.key]
+            assert len(holders) == 2
+            end(workers[holders[0]], signal.SIGKILL)
+            assert len(large.result(30)) == 5_000_000
+            assert client.submit(len, large).result(30) == 5_000_000
+            left = set(workers) - {holders[0]}
+            wait_until(lambda: set(client.who_has(large)[large.key]) == left)
+            for name in left:
+                assert client.submit(len, large, workers=name).result(30) == 5_000_000
+    finally:
+        for process in (*workers.values(), scheduler):
+            end(process)
+    # Whoever was killed could not tidy up; the next one does it for them.
+    Path(fresh_directory("worker")).rmdir()
 
 
 def test_a_killed_cluster_comes_back():

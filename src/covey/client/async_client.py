@@ -124,10 +124,11 @@ class AsyncClient(BaseClient):
         broadcast: bool = False,
         workers: str | Iterable[str] | None = None,
         serializer: Serializer | None = None,
+        replicas: int = 1,
     ) -> Any:
         """Put local data on the cluster; see ``Client.scatter``."""
         return await asyncio.to_thread(
-            self._scatter, data, workers, broadcast, serializer
+            self._scatter, data, workers, broadcast, replicas, serializer
         )
 
     async def wait(self, futures: Any) -> None:

@@ -19,6 +19,7 @@ from covey.client.future import Future, Futures
 from covey.client.modules import OwnModules
 from covey.client.nested import futures_in
 from covey.client.options import Retries, options_of
+from covey.client.placing import Where
 from covey.client.resolve import Target, resolve_target
 from covey.client.showing import Shown, Shows
 from covey.client.submission import Submitter
@@ -360,12 +361,16 @@ class BaseClient:
         data: Any,
         workers: str | Iterable[str] | None,
         broadcast: bool,
+        replicas: int,
         serializer: str | None,
     ) -> Any:
+        if replicas < 1:
+            raise UsageError(f"replicas= takes a number from 1 up, not {replicas!r}")
         chosen = options_of(0, 0, None, None, workers, False).workers
+        where = Where(chosen, broadcast, replicas)
 
         def place(values: list[Any]) -> Any:
-            return self._submitter.scatter(values, chosen, broadcast, serializer)
+            return self._submitter.scatter(values, where, serializer)
 
         if isinstance(data, dict):
             return dict(zip(data, place(list(data.values())), strict=True))

@@ -131,15 +131,18 @@ class Client(BaseClient):
         broadcast: bool = False,
         workers: str | Iterable[str] | None = None,
         serializer: Serializer | None = None,
+        replicas: int = 1,
     ) -> Any:
         """Put local data on the cluster.
 
         Args:
             data: a list, tuple, set or dict, whose items become futures; anything
                 else becomes one future.
-            broadcast: put a copy on every worker.
+            broadcast: put a copy on every worker; they pass it on among themselves.
             workers: names or addresses of the workers to use.
             serializer: the family in which the items go; default: that of the client.
+            replicas: put copies on so many workers, on different machines if there
+                are such; a copy that is lost with a worker is made anew.
 
         Returns:
             Futures in the shape of *data*.
@@ -147,7 +150,7 @@ class Client(BaseClient):
         Raises:
             NotPicklable: an item cannot travel.
         """
-        return self._scatter(data, workers, broadcast, serializer)
+        return self._scatter(data, workers, broadcast, replicas, serializer)
 
     # The cluster.
 

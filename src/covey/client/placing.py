@@ -6,7 +6,8 @@ data port by itself, and the scheduler is told where it is.
 
 from __future__ import annotations
 
-from typing import Any, Final
+import asyncio
+from typing import Any, Final, NamedTuple
 
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
@@ -22,6 +23,25 @@ from covey.wire.client_link import Placed, Scatter
 #: A chunk of a range is closed when it has this many tasks or bytes.
 CHUNK_TASKS: Final = 2048
 CHUNK_BYTES: Final = 128 << 10
+
+
+class Where(NamedTuple):
+    """Where values are to be.
+
+    Attributes:
+        workers: what those are called that may have them; empty for all.
+        broadcast: all of them are to have a copy.
+        copies: or so many of them.
+    """
+
+    workers: tuple[str, ...] = ()
+    broadcast: bool = False
+    copies: int = 1
+
+    @property
+    def several(self) -> bool:
+        """Whether there are to be more copies than one."""
+        return self.broadcast or self.copies > 1
 
 
 class Placer:
@@ -42,8 +62,7 @@ class Placer:
     def scatter(
         self,
         values: list[Any],
-        workers: tuple[str, ...],
-        broadcast: bool,
+        where: Where,
         serializer: str | None = None,
     ) -> Futures[Any]:
         """Place values on workers, written by *serializer* or as usual."""
@@ -54,7 +73,9 @@ class Placer:
         wish = self._new_range(base, n, "data", None)
         try:
             with self.writing.chosen():
-                self._send_values(base, values, packer, workers, broadcast)
+                large = self._send_values(base, values, packer, where)
+            if large and where.several:
+                self._engine.call(self._wait_for_copies(large))
         except BaseException:
             # Nothing may be left on the cluster that nobody can ask for.
             self._session.release(wish, 0, n)
@@ -66,10 +87,11 @@ class Placer:
         base: TaskId,
         values: list[Any],
         packer: Packer,
-        workers: tuple[str, ...],
-        broadcast: bool,
-    ) -> None:
+        where: Where,
+    ) -> list[TaskId]:
+        """Send values on their way; return which of them are large."""
         start = 0
+        large = []
         for index, value in enumerate(values):
             try:
                 frames = packer.add(value)
@@ -79,22 +101,27 @@ class Placer:
             count = index + 1 - start
             if frames is not None:
                 if count > 1:
-                    self._scatter_chunk(base + start, packer.take(), workers, broadcast)
-                self._place(base + index, frames, workers, broadcast)
+                    self._scatter_chunk(base + start, packer.take(), where)
+                self._place(base + index, frames, where)
+                large.append(base + index)
                 start = index + 1
             elif count >= CHUNK_TASKS or (
                 not count & 31 and packer.nbytes > CHUNK_BYTES
             ):
-                self._scatter_chunk(base + start, packer.take(), workers, broadcast)
+                self._scatter_chunk(base + start, packer.take(), where)
                 start = index + 1
         if start < len(values):
-            self._scatter_chunk(base + start, packer.take(), workers, broadcast)
+            self._scatter_chunk(base + start, packer.take(), where)
+        return large
 
-    def _scatter_chunk(
-        self, base: TaskId, pack: Pack, workers: tuple[str, ...], broadcast: bool
-    ) -> None:
+    async def _wait_for_copies(self, tasks: list[TaskId]) -> None:
+        """Wait until no worker is passing these values on to another any more."""
+        ask = self._engine.ask
+        await asyncio.gather(*(ask("spread", extents=((task, 1),)) for task in tasks))
+
+    def _scatter_chunk(self, base: TaskId, pack: Pack, where: Where) -> None:
         sizes = pack.sizes_bytes()
-        message = Scatter(base, len(pack), sizes, bytes(pack.data), workers, broadcast)
+        message = Scatter(base, len(pack), sizes, bytes(pack.data), *where)
         self._engine.post(message)
 
     def bring(self, frames: list[Buffer], label: str) -> Future[Any]:
@@ -103,54 +130,43 @@ class Placer:
         wish = self._new_range(base, 1, label, None)
         future: Future[Any] = Future(self._session, wish, 0)
         # If that fails, the future goes, and the task with it.
-        self._place(base, frames, (), broadcast=False)
+        self._place(base, frames, Where())
         return future
 
-    def _place(
-        self,
-        task: TaskId,
-        frames: list[Buffer],
-        workers: tuple[str, ...],
-        broadcast: bool,
-    ) -> None:
-        self._engine.call(self._place_async(task, frames, workers, broadcast))
+    def _place(self, task: TaskId, frames: list[Buffer], where: Where) -> None:
+        self._engine.call(self._place_async(task, frames, where))
 
     async def _place_async(
-        self,
-        task: TaskId,
-        frames: list[Buffer],
-        workers: tuple[str, ...],
-        broadcast: bool,
+        self, task: TaskId, frames: list[Buffer], where: Where
     ) -> None:
+        """Bring a value to one worker, from which the others have it."""
         engine = self._engine
         await engine.wait_for_workers(1, None)
         known = sorted(engine.workers.values(), key=lambda seen: seen.worker)
         chosen = [
             seen
             for seen in known
-            if not workers or {seen.name, *seen.addresses} & set(workers)
+            if not where.workers or {seen.name, *seen.addresses} & set(where.workers)
         ]
         if not chosen:
             names = ", ".join(seen.name for seen in known)
             raise UsageError(
-                f"none of the workers {', '.join(workers)} is there; there are: {names}"
+                f"none of the workers {', '.join(where.workers)} is there; there are: "
+                f"{names}"
             )
         self._turn += 1
-        first = chosen[self._turn % len(chosen)]
-        targets = chosen if broadcast else [first]
+        first = self._turn % len(chosen)
         nbytes = sum(memoryview(frame).nbytes for frame in frames)
-        placed = 0
-        for seen in targets:
+        problem: ClusterError | None = None
+        for seen in chosen[first:] + chosen[:first]:
             try:
                 await engine.asker.put(seen.addresses, task, frames, seen.host)
-            except ClusterError:
-                if len(targets) == 1 and len(known) == 1:
-                    raise
+            except ClusterError as error:
+                problem = error
                 continue
-            placed += 1
-            engine.post(Placed(task, seen.worker, nbytes))
-        if not placed:
-            raise ClusterError(
-                "a large value could not be brought to any worker: their data ports "
-                "do not answer"
-            )
+            engine.post(Placed(task, seen.worker, nbytes, *where))
+            return
+        assert problem is not None
+        if len(chosen) > 1:
+            problem.add_note(f"{len(chosen)} workers were tried; this is the last one")
+        raise problem

@@ -257,7 +257,8 @@ class User:
                 self._placed.add(task)
                 self._hold(task, 1, "large")
             if task in self.held:
-                client.post(Placed(task, number, 200_000))
+                copies = 1 + task % 3
+                client.post(Placed(task, number, 200_000, copies=copies))
 
         network.pass_path(client.name, worker.name, 200_000, arrived)
 

@@ -85,7 +85,10 @@ class SubmitGraph(Message, frozen=True, tag=3):
 
 
 class Scatter(Message, frozen=True, tag=4):
-    """Small values to be placed on workers; payloads as in a pack."""
+    """Small values to be placed on workers; payloads as in a pack.
+
+    There are to be ``copies`` of each on different workers, or one on every worker.
+    """
 
     base: Id
     n: Count
@@ -93,14 +96,22 @@ class Scatter(Message, frozen=True, tag=4):
     data: bytes
     workers: tuple[str, ...] = ()
     broadcast: bool = False
+    copies: Count = 1
 
 
 class Placed(Message, frozen=True, tag=5):
-    """The client has put a large value on a worker by itself."""
+    """The client has put a large value on a worker by itself.
+
+    From there it is to be copied to others until ``copies`` workers have it, or all;
+    only to those that ``workers`` names, if it names any.
+    """
 
     task: Id
     worker: Id
     nbytes: Bytes
+    workers: tuple[str, ...] = ()
+    broadcast: bool = False
+    copies: Count = 1
 
 
 class Release(Message, frozen=True, tag=6):

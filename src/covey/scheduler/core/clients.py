@@ -17,6 +17,7 @@ from covey.scheduler.core import (
     overview,
     profiling,
     report,
+    spreading,
     submitting,
     transitions,
     watching,
@@ -224,6 +225,9 @@ def on_ask(state: SchedulerState, client: Client, message: Ask) -> None:
     if message.topic == "rotate":
         # Secrets are the shell's; it answers.
         state.rotation = (client.peer, message.request)
+        return
+    if message.topic == "spread":
+        spreading.ask(state, client, message)
         return
     if message.topic == "prints":
         listening.ask(state, client, message.request, message.number)

@@ -53,6 +53,10 @@ def check(state: SchedulerState) -> None:
         assert state.spans[span.base] is span
     _check_aliases(state)
     _check_attempts(state)
+    for span, spread in state.spreads.items():
+        assert state.spans[span.base] is span, span
+        for target, source in spread.coming.items():
+            assert target.peer in state.workers and source.peer in state.workers, span
 
 
 def _check_functions(state: SchedulerState) -> None:

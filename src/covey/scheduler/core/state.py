@@ -26,7 +26,7 @@ from it is remembered, so that lost data can be computed again.
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Any, Final, TypeAlias
 
 from covey.events import Ring
@@ -372,6 +372,23 @@ class Returning:
         self.complete = False
 
 
+class Spread:
+    """How many copies there are to be of a value, and which are being made."""
+
+    __slots__ = ("coming", "copies", "failures", "names", "todo", "waiting")
+
+    def __init__(self, copies: int, names: frozenset[str]) -> None:
+        self.copies = copies
+        #: What workers are called that may have one; empty for all.
+        self.names = names
+        #: Workers that are to get one, and that are getting one, and from whom.
+        self.todo: deque[Worker] = deque()
+        self.coming: dict[Worker, Worker] = {}
+        self.failures = 0
+        #: Who is to be told when no copy is under way any more: (peer, request).
+        self.waiting: list[tuple[int, int]] = []
+
+
 class Leftovers:
     """What a step may not do any more, because it would take too long; others go on.
 
@@ -507,6 +524,8 @@ class SchedulerState:
         self.pauses: list[QueueEntry] = []
         #: What was tried in vain of unfinished tasks: the latest attempts.
         self.attempts: dict[Span, tuple[Attempt, ...]] = {}
+        #: Values of which there are to be several copies.
+        self.spreads: dict[Span, Spread] = {}
         #: Workers with room, in the order in which they are served.
         self.hungry: OrderedDict[Worker, None] = OrderedDict()
         #: Those of them for whom something lies ready; a few more may be here.

@@ -14,6 +14,7 @@ from covey.scheduler.core import (
     history,
     placement,
     report,
+    spreading,
     transitions,
 )
 from covey.scheduler.core.functions import Function
@@ -407,19 +408,21 @@ def on_scatter(state: SchedulerState, client: Client, message: Scatter) -> None:
         _rank(state, options),
     )
     transitions.demand(state, span)
-    if not message.broadcast or client.recalling:
+    copies = len(state.workers) if message.broadcast else message.copies
+    if copies <= 1 or client.recalling:
         return
     placement.plan(state)
+    names = frozenset(message.workers)
     for part in isolate(state, message.base, message.n):
         copy = part.pack
         if part.state is not State.DONE or copy is None:
             continue
-        for worker in state.workers.values():
-            if worker not in part.replicas and not worker.leaving:
-                cut = copy.cut(part.at, part.at + part.n)
-                put = Put(part.base, part.n, cut.sizes_bytes(), bytes(cut.data))
-                state.send(worker.peer, put)
-                transitions.add_replica(state, part, worker)
+        cut = copy.cut(part.at, part.at + part.n)
+        put = Put(part.base, part.n, cut.sizes_bytes(), bytes(cut.data))
+        others = spreading.targets(state, part, names)
+        for worker in itertools.islice(others, copies - 1):
+            state.send(worker.peer, put)
+            transitions.add_replica(state, part, worker)
 
 
 @handlers.add(Placed)
@@ -455,6 +458,9 @@ def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
         return
     transitions.finish(state, span, worker, message.nbytes)
     report.stored(state, span)
+    copies = len(state.workers) if message.broadcast else message.copies
+    if copies > 1:
+        spreading.begin(state, span, copies, frozenset(message.workers))
 
 
 def _placed_again(

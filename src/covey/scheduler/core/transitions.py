@@ -379,6 +379,7 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     move(state, span, State.FORGOTTEN)
     strike(state, span)
     functions.count(state, span.function, -span.n)
+    state.spreads.pop(span, None)
     name = state.name_of.pop(span.base, None)
     if name is not None:
         del state.names[name]

@@ -18,6 +18,7 @@ from covey.scheduler.core import (
     queues,
     report,
     retrying,
+    spreading,
     transitions,
     watching,
 )
@@ -257,6 +258,7 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
         at = span.base + span.n
         if span.state is State.DONE:
             transitions.add_replica(state, span, worker)
+            spreading.arrived(state, span, worker)
         else:
             nbytes = message.nbytes * span.n // message.n
             transitions.turn_up(state, span, worker, nbytes)
@@ -276,14 +278,13 @@ def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
 
 @handlers.add(Unfetched)
 def on_unfetched(state: SchedulerState, worker: Worker, message: Unfetched) -> None:
-    """A copy could not be made for a worker that wants to leave: it tries another."""
+    """A copy could not be made: of what is being spread, or is to be moved."""
     for base, n in message.extents:
         extent(base, n)
     leaving = state.workers.get(message.worker)
-    if leaving is None:
-        return
     for span in isolate_all(state, message.extents):
-        if leaving.moving.get(span) is worker:
+        spreading.failed(state, span, worker)
+        if leaving is not None and leaving.moving.get(span) is worker:
             del leaving.moving[span]
             leaving.refused.add(worker.peer)
 
@@ -326,6 +327,7 @@ def join(state: SchedulerState, worker: Worker) -> None:
     if state.audience:
         watching.tell_pace(state)
     profiling.tell(state, worker)
+    spreading.joined(state, worker)
     placement.feed(state, worker)
 
 
@@ -438,8 +440,10 @@ def lose(state: SchedulerState, worker: Worker) -> None:
     for other in state.leaving:
         _find_other_places(other, worker)
     history.worker_left(state, worker)
-    for span in list(worker.holds):
+    held = list(worker.holds)
+    for span in held:
         transitions.lose_replica(state, span, worker)
+    spreading.lost(state, worker, held)
     for span in list(worker.assigned):
         if span.state is not State.ASSIGNED or span.ahead:
             continue  # What was sent ahead waits again as soon as its inputs do.
