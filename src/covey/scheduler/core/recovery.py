@@ -37,6 +37,7 @@ from covey.scheduler.core import (
     transitions,
     workers,
 )
+from covey.scheduler.core.comeback import QUIET_SECONDS, Returning
 from covey.scheduler.core.holding import hold, want
 from covey.scheduler.core.spans import (
     covering,
@@ -48,9 +49,7 @@ from covey.scheduler.core.spans import (
 from covey.scheduler.core.state import (
     DETACHED,
     KEPT,
-    QUIET_SECONDS,
     Client,
-    Returning,
     SchedulerState,
     Span,
     State,

@@ -32,6 +32,7 @@ from typing import Any, Final, TypeAlias
 from covey.events import Ring
 from covey.ids import ClientId, RunId, TaskId, WorkerId
 from covey.payload import Pack
+from covey.scheduler.core.comeback import Returning, Window
 from covey.scheduler.core.functions import Function, Functions
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
@@ -357,21 +358,6 @@ class Client:
         self.workers_told: set[int] = set()
 
 
-class Returning:
-    """A peer that was there before, and has not told all that it has and wants.
-
-    What it says is kept until it is complete, since only the whole makes sense: a
-    value that nobody has asked for yet is not to be thrown away, and a task whose
-    worker has not reported yet is not to be run again.
-    """
-
-    __slots__ = ("complete", "messages")
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.complete = False
-
-
 class Spread:
     """How many copies there are to be of a value, and which are being made."""
 
@@ -410,23 +396,6 @@ class Leftovers:
     def __bool__(self) -> bool:
         return bool(self.unkept or self.doomed or self.gone)
 
-
-class Window:
-    """The time in which a new life of the scheduler waits for peers of the last."""
-
-    __slots__ = ("closes", "quiet")
-
-    def __init__(self, now: float) -> None:
-        #: At the latest then.
-        self.closes = now + WINDOW_SECONDS
-        #: Then, if nobody else comes back and all have reported; 0: nobody has come.
-        self.quiet = 0.0
-
-
-#: How long a new life of the scheduler waits for peers of the last one, and for how
-#: long nobody may have come back when it waits no more.
-WINDOW_SECONDS: Final = 10.0
-QUIET_SECONDS: Final = 1.0
 
 #: For so long a value is kept that nobody has asked for, because whoever wants it
 #: may not have come back yet; and as long as a client is away that may have brought it.
@@ -541,11 +510,8 @@ class SchedulerState:
         #: certain workers; how many slots there are, and how many are idle.
         self.ready_count = self.special_count = 0
         self.slots_count = self.idle_slots = 0
-        self.last_run: RunId = first
-        self.last_submission = 0
-        self.last_entry = 0
-        self.last_peer = first
-        self.scatter_turn = 0
+        self.last_run = self.last_peer = first
+        self.last_submission = self.last_entry = self.scatter_turn = 0
         #: Peers that were there before and have not told all yet.
         self.returning: dict[int, Returning] = {}
         self.window = Window(now) if epoch > 1 else None
