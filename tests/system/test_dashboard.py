@@ -15,6 +15,7 @@ import pytest
 
 import covey
 from covey import clock
+from covey.dashboard.access import Gate
 
 pytest.importorskip("starlette", reason="needs covey[dashboard]")
 pytest.importorskip("uvicorn", reason="needs covey[dashboard]")
@@ -100,10 +101,21 @@ def test_it_shows_counts_errors_prints_and_tasks(client, browser):
     assert "in boom" in found["traceback"]
     _, page = browser.get("/status")
     assert "app.js" in page
-    assert (
-        'covey_function_seconds_count{function="abs"} 50' in browser.get("/metrics")[1]
-    )
     assert json.loads(browser.get("/api/graph")[1])["groups"]
+
+
+def test_prometheus_reads_with_a_token_that_opens_nothing_else(client, browser):
+    pytest.importorskip("prometheus_client")
+    client.gather(client.map(divmod, range(1, 51), range(1, 51)))
+    browser.until(lambda f: any(n["label"] == "divmod" for n in f["functions"]))
+    browser.cookie = ""
+    bearer = f"Bearer {Gate(client.connection.keys.client).bearer()}"
+    answer, text = browser.get("/metrics", Authorization=bearer)
+    assert answer.status == 200
+    assert 'covey_function_seconds_count{function="divmod"} 50.0' in text
+    assert 'covey_worker_memory_bytes{account="heap",worker="local"}' in text
+    assert browser.get("/metrics", Authorization="Bearer 00")[0].status == 401
+    assert browser.get("/api/frame", Authorization=bearer)[0].status == 401
 
 
 def test_acting_needs_its_right(client, browser):

@@ -112,6 +112,13 @@ def test_workers_and_status(client, ask):
     assert ask("status").startswith("scheduler ")
 
 
+def test_numbers_for_prometheus(client, ask):
+    pytest.importorskip("prometheus_client")
+    client.gather(client.map(abs, range(10)))
+    assert 'covey_worker_cpu{worker="local"}' in ask("metrics")
+    assert ask("token", "show", "--metrics").strip().isalnum()
+
+
 def test_prints_can_be_followed(client, ask, monkeypatch):
     from covey.cli import asking
 

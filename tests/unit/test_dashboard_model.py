@@ -1,4 +1,4 @@
-"""The dashboard's model: sums, bounds, frames that miss nothing, suspects, metrics."""
+"""The dashboard's model: sums, bounds, frames that miss nothing, suspects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covey.dashboard import metrics, model
+from covey.dashboard import model
 from covey.dashboard.durations import Durations
 from covey.dashboard.model import Model
 from covey.dashboard.suspects import suspects
@@ -247,15 +247,6 @@ def test_quantiles_are_right_within_a_tenth(values, share):
     assert durations.mean == pytest.approx(sum(values) / len(values))
     at_most = sum(value <= durations.quantile(share) * 1.1 for value in values)
     assert at_most >= int(share * len(values)) or exact
-
-
-def test_metrics_are_in_the_text_format():
-    made = fed(joined(), ran(1, label='a"b\\c\n'))
-    text = metrics.text(made)
-    assert "covey_tasks_done_total 1\n" in text
-    assert 'function="a\\"b\\\\c\\n"' in text
-    for line in text.splitlines():
-        assert line.startswith("#") or len(line.rsplit(" ", 1)) == 2
 
 
 def test_a_trace_has_a_track_for_each_slot_and_no_overlap():

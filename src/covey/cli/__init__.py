@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from covey.cli.asking import logs, tasks, workers
+from covey.cli.asking import logs, metrics, tasks, workers
 from covey.cli.doctor import doctor
 from covey.cli.inspection import completion, config, status, stop
 from covey.cli.roles import run_script, scheduler, start, worker
@@ -36,7 +36,7 @@ def group() -> None:
 for _command in (
     *(scheduler, worker, start, run_script, status, stop, doctor, config),
     *(token, completion),
-    *(top, dashboard, tasks, workers, logs, report, trace, export),
+    *(top, dashboard, tasks, workers, logs, metrics, report, trace, export),
 ):
     group.add_command(_command)
 

@@ -162,6 +162,30 @@ def retire(name: str, address: str | None, timeout: float) -> None:
         client.retire_workers(name, timeout)
 
 
+# Numbers.
+
+
+@click.command()
+@click.argument("address", required=False)
+def metrics(address: str | None) -> None:
+    """Print the numbers of a cluster once, in the text format of Prometheus.
+
+    The dashboard serves the same, and more of the past, at /metrics.
+
+    \b
+    covey metrics > /var/lib/node_exporter/covey.prom
+    """
+    from covey import clock
+    from covey.dashboard.metrics import text
+    from covey.dashboard.model import Model
+    from covey.recording import Head
+
+    model = Model()
+    with client_of(address) as client:
+        model.begin(Head(clock.wall(), client.overview()))
+    click.echo(text(model)[0].decode(), nl=False)
+
+
 # Logs.
 
 

@@ -13,16 +13,28 @@ def token() -> None:
 @token.command("show")
 @click.argument("address", required=False)
 @click.option("--worker", is_flag=True, help="For workers only: it makes no clients.")
-def show(address: str | None, worker: bool) -> None:
+@click.option("--metrics", is_flag=True, help="What lets Prometheus read, only that.")
+def show(address: str | None, worker: bool, metrics: bool) -> None:
     """Print the join string of a cluster: one line, and a secret.
 
     \b
     covey token show
     covey token show --worker | ssh OTHER-MACHINE covey worker -
+    covey token show --metrics > /etc/prometheus/covey.token
     """
     from covey.cli.where import connection_of
 
-    click.echo(connection_of(address).join_string(worker=worker))
+    connection = connection_of(address)
+    if not metrics:
+        click.echo(connection.join_string(worker=worker))
+        return
+    from covey.dashboard.access import Gate
+    from covey.errors import UsageError
+
+    secret = connection.keys.client
+    if secret is None:
+        raise UsageError("only the worker's secret of this cluster is known here")
+    click.echo(Gate(secret).bearer())
 
 
 @token.command("rotate")

@@ -45,6 +45,17 @@ class Gate:
         """Return the value of a cookie."""
         return self._seal("cookie", right, COOKIE_SECONDS)
 
+    def bearer(self) -> str:
+        """Return what a program shows that reads the metrics, and nothing else."""
+        return self._proof("metrics", "read")
+
+    def may_measure(self, authorization: str) -> bool:
+        """Whether an ``Authorization`` header shows that."""
+        shown = authorization.removeprefix("Bearer ").strip()
+        return hmac.compare_digest(
+            self.bearer().encode(), shown.encode("utf-8", "replace")
+        )
+
     def admit(self, code: str) -> Right | None:
         """Return the right that *code* gives, once; ``None`` if it gives none."""
         right = self._open("code", code)

@@ -32,6 +32,12 @@ class Durations:
         self.total += seconds * n
         self.longest = max(self.longest, seconds)
 
+    def at_most(self, seconds: float) -> int:
+        """Return how many calls took at most *seconds*, within a fifth of that."""
+        # Boxes whose middle lies below.
+        box = math.log(max(seconds, _SHORTEST) / _SHORTEST, _RATIO) + 0.5
+        return sum(n for number, n in self.boxes.items() if number <= box)
+
     @property
     def mean(self) -> float:
         """The mean, or 0 when nothing was counted."""

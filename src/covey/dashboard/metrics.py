@@ -1,62 +1,185 @@
-"""Numbers for Prometheus, in its text format: read when asked, no cost in between."""
+"""Numbers for Prometheus: read from the model when they are asked for, no cost in between.
+
+Every family is named ``covey_...``, in seconds and bytes.  The format, and which of its
+variants the other side understands, is prometheus-client's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
+from covey.dashboard.durations import Durations
 from covey.dashboard.model import Model
+from covey.dashboard.tables import WorkerLine
+from covey.errors import UsageError
 
-#: name, type, help, key in the totals
-_TOTALS = (
-    ("covey_workers", "gauge", "Workers that are there.", "workers"),
-    ("covey_slots", "gauge", "Slots of all workers.", "slots"),
-    ("covey_tasks_ready", "gauge", "Tasks that wait for a slot.", "ready"),
-    ("covey_tasks_pending", "gauge", "Tasks that have not ended.", "pending"),
-    ("covey_tasks_done_total", "counter", "Tasks that returned.", "done"),
-    ("covey_tasks_failed_total", "counter", "Tasks that failed for good.", "failed"),
-    ("covey_tasks_retried_total", "counter", "Runs that were tried again.", "retried"),
-    ("covey_moved_bytes_total", "counter", "Bytes between workers.", "moved"),
-    ("covey_heap_bytes", "gauge", "Private memory of workers.", "heap"),
-    ("covey_shared_bytes", "gauge", "Shared memory of workers.", "shared"),
-    ("covey_spilled_bytes", "gauge", "Values on disk.", "spilled"),
-    ("covey_scheduler_lag_seconds", "gauge", "How late its loop is.", "lag"),
-    ("covey_scheduler_rss_bytes", "gauge", "Its memory.", "scheduler_rss"),
+#: name, help, key in the totals
+_GAUGES: Final = (
+    ("covey_workers", "Workers that are there.", "workers"),
+    ("covey_slots", "Slots of all workers.", "slots"),
+    ("covey_tasks_ready", "Tasks that wait for a slot.", "ready"),
+    ("covey_tasks_running", "Tasks that workers have.", "running"),
+    ("covey_tasks_pending", "Tasks that have not ended.", "pending"),
+    ("covey_scheduler_lag_seconds", "How late its loop is.", "lag"),
+    ("covey_scheduler_cpu", "Processors that it uses.", "scheduler_cpu"),
+    ("covey_scheduler_rss_bytes", "Its memory.", "scheduler_rss"),
 )
 
+#: What counts towards the limit of a worker, and what lies on its disk.
+_ACCOUNTS: Final = ("heap", "shared", "in_flight", "warm", "spilled")
 
-def text(model: Model) -> str:
-    """Return all metrics."""
-    return "\n".join(_lines(model)) + "\n"
+#: Upper ends of the boxes in which durations are counted, in seconds.
+BUCKETS: Final = tuple(
+    factor * 10.0**power for power in range(-4, 4) for factor in (1, 3)
+)
+
+Labels = dict[str, str]
 
 
-def _lines(model: Model) -> Iterator[str]:
+def text(model: Model, accept: str = "") -> tuple[bytes, str]:
+    """Return all metrics, and their content type.
+
+    Args:
+        model: what is known.
+        accept: which formats the other side takes, as HTTP says it.
+
+    Raises:
+        UsageError: prometheus-client is not installed.
+    """
+    try:
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.exposition import choose_encoder
+    except ImportError:
+        raise UsageError(
+            "metrics need prometheus-client: pip install 'covey[dashboard]'"
+        ) from None
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(model))
+    encode, kind = choose_encoder(accept)
+    return encode(registry), kind
+
+
+class _Collector:
+    """What prometheus-client asks for the families."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def collect(self) -> Iterator[Any]:
+        """Yield every family."""
+        yield from _cluster(self._model)
+        yield from _functions(self._model)
+        yield from _workers(self._model)
+
+
+def _cluster(model: Model) -> Iterator[Any]:
     totals = model.totals()
-    for name, kind, about, key in _TOTALS:
-        yield f"# HELP {name} {about}"
-        yield f"# TYPE {name} {kind}"
-        yield f"{name} {totals[key]}"
-    yield "# HELP covey_function_seconds How long calls of a function take."
-    yield "# TYPE covey_function_seconds summary"
-    for line in model.functions.values():
-        label = _escape(line.label)
-        for share in (0.5, 0.95):
-            value = line.durations.quantile(share)
-            yield (
-                f'covey_function_seconds{{function="{label}",quantile="{share}"}} '
-                f"{value:.6g}"
-            )
-        yield (
-            f'covey_function_seconds_sum{{function="{label}"}} '
-            f"{line.durations.total:.6g}"
-        )
-        yield f'covey_function_seconds_count{{function="{label}"}} {line.durations.count}'
-    yield "# HELP covey_worker_cpu Processors that a worker uses."
-    yield "# TYPE covey_worker_cpu gauge"
-    for worker in model.workers.values():
-        if worker.left is None:
-            cpu = worker.facts.get("cpu", 0.0)
-            yield f'covey_worker_cpu{{worker="{_escape(worker.name)}"}} {cpu}'
+    for name, about, key in _GAUGES:
+        yield _family("Gauge", name, about, [({}, totals[key])])
+    lines = model.functions.values()
+    # Summed up here: what counts up may not go down when values are lost.
+    done = sum(line.done for line in lines)
+    for name, about, value in (
+        ("covey_tasks_done", "Runs that returned.", done),
+        ("covey_tasks_failed", "Tasks that failed for good.", totals["failed"]),
+        ("covey_tasks_retried", "Runs that were tried again.", totals["retried"]),
+        ("covey_tasks_lost", "Values made anew.", sum(line.lost for line in lines)),
+        ("covey_moved_bytes", "Bytes between workers.", totals["moved"]),
+        ("covey_events", "Events of the stream.", totals["events"]),
+        ("covey_events_missed", "Events that came too fast for us.", model.dropped),
+    ):
+        yield _family("Counter", name, about, [({}, value)])
 
 
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _functions(model: Model) -> Iterator[Any]:
+    from prometheus_client.core import HistogramMetricFamily
+
+    lines = list(model.functions.values())
+    yield _family(
+        "Gauge",
+        "covey_function_pending",
+        "Tasks of a function that have not ended.",
+        [({"function": line.label}, line.pending) for line in lines],
+    )
+    yield _family(
+        "Counter",
+        "covey_function_failed",
+        "Tasks of a function that failed for good.",
+        [({"function": line.label}, line.failed) for line in lines],
+    )
+    family = HistogramMetricFamily(
+        "covey_function_seconds",
+        "How long calls of a function take.",
+        labels=["function"],
+    )
+    for line in lines:
+        family.add_metric([line.label], buckets(line.durations), line.durations.total)
+    yield family
+
+
+def buckets(durations: Durations) -> list[tuple[str, float]]:
+    """Return how many calls took at most how long, as a histogram has it."""
+    found = [(f"{end:g}", float(durations.at_most(end))) for end in BUCKETS]
+    return [*found, ("+Inf", float(durations.count))]
+
+
+def _workers(model: Model) -> Iterator[Any]:
+    here = [line for line in model.workers.values() if line.left is None]
+    yield _family(
+        "Gauge",
+        "covey_worker_cpu",
+        "Processors that a worker uses.",
+        [(_name(line), line.facts.get("cpu", 0.0)) for line in here],
+    )
+    yield _family(
+        "Gauge",
+        "covey_worker_memory_bytes",
+        "Memory of a worker by what it is for; spilled lies on disk.",
+        [
+            ({**_name(line), "account": account}, line.facts["memory"][account])
+            for line in here
+            for account in _ACCOUNTS
+            if account in (line.facts.get("memory") or {})
+        ],
+    )
+    yield _family(
+        "Gauge",
+        "covey_worker_memory_limit_bytes",
+        "What a worker may use.",
+        [(_name(line), line.limit) for line in here],
+    )
+    yield _family(
+        "Gauge",
+        "covey_worker_paused",
+        "Whether a worker begins nothing, since memory is short.",
+        [(_name(line), int(line.paused)) for line in here],
+    )
+    yield _family(
+        "Counter",
+        "covey_worker_data_bytes",
+        "Bytes of values that went to and came from elsewhere.",
+        [
+            ({**_name(line), "direction": way}, line.facts["moved"][way])
+            for line in here
+            for way in ("sent", "received")
+            if way in (line.facts.get("moved") or {})
+        ],
+    )
+
+
+def _name(line: WorkerLine) -> Labels:
+    return {"worker": line.name}
+
+
+def _family(
+    kind: str, name: str, about: str, samples: Sequence[tuple[Labels, float]]
+) -> Any:
+    """Return a family with its samples, all of which have the same labels."""
+    from prometheus_client import core
+
+    make = getattr(core, f"{kind}MetricFamily")
+    family = make(name, about, labels=list(samples[0][0]) if samples else ())
+    for labels, value in samples:
+        family.add_metric(list(labels.values()), value)
+    return family
