@@ -17,7 +17,7 @@ from covey.cli.inspection import completion, config, status, stop
 from covey.cli.roles import run_script, scheduler, start, worker
 from covey.cli.token import token
 from covey.cli.top import top
-from covey.cli.watching import dashboard, export, report, trace
+from covey.cli.watching import dashboard, export, report, telemetry, trace
 from covey.errors import ClusterError, CoveyError, UsageError
 from covey.version import VERSION
 
@@ -37,6 +37,7 @@ for _command in (
     *(scheduler, worker, start, run_script, status, stop, doctor, config),
     *(token, completion),
     *(top, dashboard, tasks, workers, logs, metrics, report, trace, export),
+    telemetry,
 ):
     group.add_command(_command)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from covey.cli.inspection import client_of
 from covey.errors import StartFailed, UsageError
+from covey.units import counted
 
 if TYPE_CHECKING:
     from covey.dashboard.access import Right
@@ -119,18 +120,103 @@ def trace(recording: Path, output: Path) -> None:
 
 @click.command()
 @click.argument("recording", type=click.Path(path_type=Path))
-def export(recording: Path) -> None:
-    """Print the events of a recording as JSON lines.
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A .parquet or .jsonl file.  [default: JSON lines to the screen]",
+)
+def export(recording: Path, output: Path | None) -> None:
+    """Turn the events of a recording into JSON lines or a Parquet table.
 
     \b
-    covey export run.covey > events.jsonl
+    covey export run.covey | jq 'select(.event == "failed")'
+    covey export run.covey -o events.parquet
     """
-    from covey.recording import Batch, read
+    from covey.dashboard.export import parquet, rows
+    from covey.recording import read
 
-    for record in read(recording):
-        if isinstance(record, Batch):
-            for number, event in enumerate(record.events, record.first):
-                click.echo(json.dumps([number, *event]))
+    found = rows(read(recording))
+    if output is None:
+        for row in found:
+            click.echo(json.dumps(row))
+    elif output.suffix == ".parquet":
+        parquet(found, output)
+    elif output.suffix in {".jsonl", ".ndjson", ".json"}:
+        _write(output, "".join(f"{json.dumps(row)}\n" for row in found))
+    else:
+        raise UsageError(
+            f"{output}: what is it to be? Name a file .parquet or .jsonl, or none"
+        )
+
+
+@click.command()
+@click.argument("address", required=False)
+@click.option(
+    "--replay", type=click.Path(path_type=Path), help="Send a recording, and end."
+)
+@click.option("--service", default="covey", show_default=True, help="Its name there.")
+def telemetry(address: str | None, replay: Path | None, service: str) -> None:
+    """Send tasks to OpenTelemetry, as spans, until Ctrl-C.
+
+    It reads the event stream along as a client does, so the work does not wait for
+    it. Where to: OTEL_EXPORTER_OTLP_ENDPOINT, and its other variables.
+
+    \b
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 covey telemetry
+    covey telemetry --replay run.covey
+    """
+    from covey.dashboard.spans import provider
+
+    made = provider(service)
+    try:
+        tracer = made.get_tracer("covey")
+        if replay is not None:
+            _send_recording(tracer, replay)
+        else:
+            _send_live(tracer, address)
+    except KeyboardInterrupt:
+        pass  # That is how it ends; what was made is sent.
+    finally:
+        made.shutdown()
+
+
+def _send_recording(tracer: Any, path: Path) -> None:
+    from covey.dashboard.spans import Spans
+    from covey.recording import Head, read
+
+    spans: Spans | None = None
+    at = 0.0
+    for record in read(path):
+        if isinstance(record, Head):
+            spans = Spans(tracer, record.wall - record.overview["now"])
+        elif spans is not None:
+            spans.take(record.events)
+            at = record.now
+    if spans is not None:
+        spans.close(at)
+
+
+def _send_live(tracer: Any, address: str | None) -> None:
+    from covey import clock
+    from covey.dashboard.spans import Spans
+
+    with client_of(address) as client:
+        view = client.overview()
+        spans = Spans(tracer, clock.wall() - view["now"])
+        number, at = view["next"], view["now"]
+        try:
+            while True:
+                first, events, missed = client.events_after(number)
+                if missed:
+                    click.echo(
+                        f"covey: {counted(missed, 'event')} came too fast", err=True
+                    )
+                number = first + len(events)
+                spans.take(events)
+                at = events[-1][0] if events else at
+        finally:
+            spans.close(at)
 
 
 def _write(path: Path, text: str) -> None:
