@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures as standard
+import gc
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -113,7 +118,7 @@ def test_cancel_stops_what_runs(executor, tmp_path):
 
 def test_a_task_that_somebody_else_cancels(executor, client):
     future = executor.submit(time.sleep, 60)
-    client.cancel(future._ours, "by hand")
+    client.cancel(future.ours, "by hand")
     with pytest.raises(standard.CancelledError):
         future.result(20)
     assert future.cancelled()
@@ -156,12 +161,30 @@ def test_no_calls_after_shutdown(client):
 
 def test_shutdown_can_cancel(client):
     executor = client.get_executor()
-    futures = [executor.submit(time.sleep, 60) for _ in range(6)]
-    results = executor.map(time.sleep, [60] * 3)
+    futures = [executor.submit(time.sleep, 0.1) for _ in range(40)]
+    results = executor.map(time.sleep, [60] * 30)
     executor.shutdown(cancel_futures=True)
-    assert all(future.cancelled() for future in futures)
+    assert all(future.done() for future in futures)
+    cancelled = [future.cancelled() for future in futures]
+    # What had been begun was done, and nothing behind it was begun.
+    assert not cancelled[0]
+    assert cancelled[-1]
+    assert cancelled == sorted(cancelled)
     with pytest.raises(standard.CancelledError):
         next(results)
+
+
+def test_a_value_that_was_read_is_let_go_of(executor):
+    for value in executor.map(np.ones, [3] * 5):
+        gone = weakref.ref(value)
+        del value
+        gc.collect()
+        assert gone() is None
+
+
+def test_a_chunk_has_at_least_one_call(executor):
+    with pytest.raises(ValueError, match="chunksize"):
+        executor.map(inc, [1], chunksize=0)
 
 
 async def test_in_a_running_loop(executor):
@@ -197,6 +220,28 @@ def test_a_cluster_of_its_own_ends_by_itself():
         if thread.name == "covey-executor-end":
             thread.join(20)
     assert executor._own.closed
+
+
+@pytest.mark.system
+def test_what_was_submitted_is_done_though_nobody_waits(tmp_path):
+    script = """
+        import pathlib, sys, time
+        from covey import Executor
+
+        def note(folder, name):
+            time.sleep(0.2)
+            pathlib.Path(folder, name).touch()
+
+        Executor(max_workers=1).submit(note, sys.argv[1], "dropped")
+        executor = Executor(max_workers=1)
+        executor.submit(note, sys.argv[1], "kept")
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        check=True,
+        timeout=60,
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dropped", "kept"]
 
 
 @pytest.mark.system

@@ -181,6 +181,13 @@ class Session:
         if todo:
             self._write(lambda: self._cancel(todo, reason))
 
+    def cancel_waiting(self, futures: Iterable[Future[Any]], reason: str) -> None:
+        """Cancel tasks that no worker has been given; the scheduler says which."""
+        self.engine.check()
+        todo = [future.id for future in futures if not future.done()]
+        if todo:
+            self.engine.post(Cancel(extents_of(todo), reason, running=False))
+
     def retry(self, futures: Iterable[Future[Any]]) -> None:
         """Run failed tasks once more; their futures are pending at once."""
         chosen = list(futures)
@@ -521,6 +528,14 @@ def _keep_until_done(future: Future[Any]) -> None:
 FETCH_PAUSES_SECONDS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 
 _UNKNOWN: Final = object()
+
+
+def take(future: Future[Any], timeout: float | None) -> Any:
+    """Return the value of a future that nobody will ask again, and keep none of it."""
+    value = future.result(timeout)
+    future._range.values.pop(future._index, None)
+    future.release()
+    return value
 
 
 def all_done(futures: Sequence[Future[Any]]) -> bool:

@@ -8,21 +8,29 @@ For every library that asks for an executor: its futures work in
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from covey import clock
 from covey.client.base import BaseClient
 from covey.client.client import Client
-from covey.client.fetching import all_done
+from covey.client.fetching import all_done, take
 from covey.client.future import Future
 from covey.client.options import Retries, options_of
-from covey.errors import TaskCancelled
+from covey.errors import TaskCancelled, UsageError
 from covey.wire.base import Options
 
 T = TypeVar("T")
+
+_SHUT_DOWN: Final = "the executor was shut down"
+
+#: Executors with a cluster of their own: what they were given is done at exit.
+_alive: weakref.WeakSet[Executor] = weakref.WeakSet()
 
 
 class _ClusterFuture(concurrent.futures.Future[T]):
@@ -30,7 +38,8 @@ class _ClusterFuture(concurrent.futures.Future[T]):
 
     def __init__(self, ours: Future[T]) -> None:
         super().__init__()
-        self._ours = ours
+        #: The future of covey that it follows.
+        self.ours = ours
         self._first_cancel = threading.Lock()
 
     def cancel(self) -> bool:
@@ -38,7 +47,7 @@ class _ClusterFuture(concurrent.futures.Future[T]):
         if not super().cancel():
             return False
         if self._first_cancel.acquire(blocking=False):
-            self._ours.cancel("the future of the executor was cancelled")
+            self.ours.cancel("the future of the executor was cancelled")
             self.set_running_or_notify_cancel()
         return True
 
@@ -127,8 +136,13 @@ class ClientExecutor(concurrent.futures.Executor):
             *iterables: arguments; read to the end at once.
             timeout: seconds until an unfinished result raises ``TimeoutError``.
             chunksize: taken for compatibility; covey sizes its batches itself.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+            UsageError: *chunksize* is less than 1.
         """
-        del chunksize
+        if chunksize < 1:
+            raise UsageError(f"chunksize= takes a number from 1 up, not {chunksize!r}")
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else clock.monotonic() + timeout
@@ -139,16 +153,20 @@ class ClientExecutor(concurrent.futures.Executor):
         return _results(self._client, futures, deadline)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; with *wait*, return when all have ended."""
+        """Take no more calls.
+
+        Args:
+            wait: return when all calls have ended.
+            cancel_futures: cancel those that no worker has been given; what runs, or
+                is about to, is done.
+        """
         self._closed = True
         with self._lock:
             pending = list(self._pending)
-            maps, self._maps = self._maps, []
+            maps = list(self._maps)
         if cancel_futures:
-            for future in pending:
-                future.cancel()
-            for futures in maps:
-                self._client.cancel(futures, "the executor was shut down")
+            for futures in ([future.ours for future in pending], *maps):
+                self._client.session.cancel_waiting(futures, _SHUT_DOWN)
         if wait:
             concurrent.futures.wait(pending)
             for futures in maps:
@@ -176,16 +194,14 @@ def _results(
     index = 0
     try:
         for index in range(len(futures)):
-            future = futures[index]
             left = None
             if deadline is not None:
                 left = max(0.0, deadline - clock.monotonic())
             try:
-                value = future.result(left)
+                # Not in a variable: who drops a value has dropped the last of it.
+                yield take(futures[index], left)
             except TaskCancelled as error:
                 raise concurrent.futures.CancelledError(str(error)) from error
-            future.release()
-            yield value
     finally:
         rest = [future for future in futures[index:] if not future.done()]
         if rest:
@@ -222,37 +238,72 @@ def _set(
 class Executor(ClientExecutor):
     """An executor that brings its own cluster, or uses one that is there.
 
+    What a cluster of its own was given is done even when nobody shuts the executor
+    down: when it is collected, and when the interpreter ends.
+
     Args:
         target: a client, or whatever ``Client`` takes: an address, a cluster,
             ``None`` for this machine's cores.
+        max_workers: how many runners a cluster of its own has.
         **keywords: of ``LocalCluster``, when *target* is ``None``.
     """
 
-    def __init__(self, target: Any = None, **keywords: Any) -> None:
+    def __init__(
+        self, target: Any = None, *, max_workers: int | None = None, **keywords: Any
+    ) -> None:
         self._own: Client | None = None
+        if max_workers is not None:
+            keywords["n_workers"] = max_workers
         client = target
         if not isinstance(target, BaseClient):
             client = self._own = Client(target, set_as_default=False, **keywords)
         super().__init__(client)
+        if self._own is not None:
+            _alive.add(self)
+            # What was registered last is called first: before the cluster goes.
+            atexit.unregister(_finish)
+            atexit.register(_finish)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end a cluster that was made for this executor."""
         if self._own is None:
             super().shutdown(wait, cancel_futures=cancel_futures)
-        elif wait or cancel_futures:
-            self._end(cancel_futures=cancel_futures)
-        elif not self._closed:
+            return
+        if cancel_futures and self._own.status == "running":
+            super().shutdown(wait=False, cancel_futures=True)
+        if wait:
+            self._end()
+        elif not self._ending:
+            self._ending = True
             self._closed = True
             # As the standard library does: the interpreter waits for this thread.
             threading.Thread(target=self._end, name="covey-executor-end").start()
 
-    def _end(self, *, cancel_futures: bool = False) -> None:
+    _ending = False
+
+    def _end(self) -> None:
         assert self._own is not None
         with self._lock:
             maps = list(self._maps)
-        super().shutdown(wait=True, cancel_futures=cancel_futures)
+        super().shutdown(wait=True)
         if self._own.status == "running":
             for futures in maps:
                 # They may be read when the cluster is gone.
                 self._own.session.values(futures, "return")
         self._own.close()
+
+    def __del__(self) -> None:
+        """Let what was submitted be done, as the standard library does."""
+        own: Client | None = self.__dict__.get("_own")
+        if own is not None and own.status == "running":
+            self.shutdown(wait=False)
+
+
+def _finish() -> None:
+    """Do what is left to do, at the end of the interpreter."""
+    for executor in list(_alive):
+        executor.shutdown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alive.clear)

@@ -121,10 +121,11 @@ class Release(Message, frozen=True, tag=6):
 
 
 class Cancel(Message, frozen=True, tag=7):
-    """Stop these for everybody, running ones too."""
+    """Stop these for everybody: running ones too, or only what no worker has yet."""
 
     extents: tuple[Extent, ...]
     reason: str = ""
+    running: bool = True
 
 
 class Retry(Message, frozen=True, tag=8):

@@ -15,6 +15,7 @@ from covey.scheduler.core import (
     graph,
     listening,
     overview,
+    placement,
     profiling,
     report,
     spreading,
@@ -168,8 +169,13 @@ def on_cancel(state: SchedulerState, client: Client, message: Cancel) -> None:
     """Stop unfinished tasks, for everybody."""
     checks.extents(message.extents)
     reason = f": {message.reason}" if message.reason else ""
+    if not message.running:
+        # What came just before this goes to slots that are free.
+        placement.plan(state)
     for span in isolate_all(state, message.extents):
         if not span.unfinished or not checks.may(client, span):
+            continue
+        if span.state is State.ASSIGNED and not message.running:
             continue
         transitions.stop(state, span, kill=True)
         why = Failure(
