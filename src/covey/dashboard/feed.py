@@ -16,11 +16,15 @@ from covey.dashboard.model import Model
 from covey.errors import CoveyError, UsageError
 from covey.net.join_string import Connection
 from covey.recording import Batch, Head, read
+from covey.stacks import Profiles
 
 Status = Literal["live", "reconnecting", "replay"]
 
 #: How often everything is looked at that no event tells.
 REFRESH_SECONDS: Final = 1.0
+
+#: What code runs is looked at for so long after a page has asked.
+PROFILE_SECONDS: Final = 10.0
 
 #: A scheduler that is gone is tried again this often.
 RETRY_SECONDS: Final = 1.0
@@ -33,6 +37,8 @@ class Feed:
         self.model = Model()
         self.status: Status = "reconnecting"
         self.problem = ""
+        #: What code was seen to run, as long as somebody wanted to know.
+        self.profiles = Profiles()
 
     async def follow(self, on_news: Callable[[], None]) -> None:
         """Take in what happens, and call *on_news* after each batch."""
@@ -55,6 +61,9 @@ class Feed:
         del task, do
         raise UsageError("this is a recording: nothing can be changed")
 
+    def look_at_code(self) -> None:
+        """Have the cluster look at what code runs, for a while."""
+
     def close(self) -> None:
         """Follow no more."""
 
@@ -67,6 +76,9 @@ class LiveFeed(Feed):
         self._connection = connection
         self._client: Client | None = None
         self._closed = False
+        #: Until when somebody wants to know what code runs, by our clock.
+        self._profile_until = 0.0
+        self._profile_next = 0
 
     async def follow(self, on_news: Callable[[], None]) -> None:
         """Take in what happens until ``close`` is called."""
@@ -94,6 +106,7 @@ class LiveFeed(Feed):
         self.status, self.problem = "live", ""
         on_news()
         refreshing = asyncio.ensure_future(self._refresh())
+        self._profile_next = 0
         try:
             while True:
                 first, _, dropped, data, now = await self.ask(
@@ -109,6 +122,18 @@ class LiveFeed(Feed):
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             self.model.refresh(await self.ask("overview"))
+            if clock.monotonic() < self._profile_until:
+                await self._profile()
+
+    def look_at_code(self) -> None:
+        """Have the cluster look at what code runs, for a while."""
+        self._profile_until = clock.monotonic() + PROFILE_SECONDS
+
+    async def _profile(self) -> None:
+        answer = await self.ask("profile", number=self._profile_next)
+        self._profile_next = answer["next"]
+        for at, worker, label, names, nodes in answer["seen"]:
+            self.profiles.add(at, worker, label, names, nodes)
 
     async def ask(self, topic: str, **fields: Any) -> Any:
         """Ask the scheduler a question."""

@@ -11,10 +11,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
+from covey.dashboard.lives import Lives
 from covey.dashboard.suspects import suspects
 from covey.dashboard.tables import ErrorLine, FunctionLine, WorkerLine
 from covey.events import Ring
 from covey.recording import Batch, Head
+from covey.units import format_bytes
 
 #: Rectangles of the task stream, printed stretches, points of the curves, lines of tables.
 RECTS_MAX: Final = 100_000
@@ -49,7 +51,9 @@ class Model:
         self.rects: Ring[tuple[Any, ...]] = Ring(RECTS_MAX)
         self.logs: Ring[tuple[Any, ...]] = Ring(LOGS_MAX)
         self.points: Ring[tuple[Any, ...]] = Ring(POINTS_MAX)
+        #: When, what, which worker, and more words: who came and went, and memory.
         self.history: Ring[tuple[Any, ...]] = Ring(GONE_MAX)
+        self.lives = Lives()
         #: Where stretches of tasks ran last: for those who search.
         self.ran: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
         self.impossible: list[dict[str, Any]] = []
@@ -150,8 +154,8 @@ class Model:
         line.version = self.version
         return line
 
-    def _submitted(self, at: float, _: int, n: int, label: str, client: str) -> None:
-        del client
+    def _submitted(self, at: float, base: int, n: int, label: str, client: str) -> None:
+        self.lives.note(at, "submitted", base, n, "", client)
         line = self._function(label)
         line.submitted += n
         line.first = line.first or at
@@ -178,6 +182,7 @@ class Model:
         place.busy += seconds
         place.last = at
         self._draw(worker, slot, at, seconds, label, n, FINE, base, nbytes)
+        self.lives.note(at, "returned", base, n, worker, seconds, nbytes, slot)
         self.ran[base] = (n, label, worker, at, seconds, "done")
         self.ran.move_to_end(base)
         while len(self.ran) > TASKS_MAX:
@@ -217,6 +222,7 @@ class Model:
         place.busy += seconds
         place.last = at
         self._draw(worker, slot, at, seconds, label, 1, ERRED, base, 0)
+        self.lives.note(at, "raised", base, 1, worker, seconds, slot)
         self.ran[base] = (1, label, worker, at, seconds, "failed")
 
     def _failed(
@@ -235,10 +241,12 @@ class Model:
         line.failed += n
         line.last = at
         self.failed += n
+        first_line = message.partition("\n")[0][:200]
+        why = f"{type_name}: {first_line}"
+        self.lives.note(at, "failed", base, n, worker, why)
         if origin not in {-1, base}:
             return  # Its input has failed, and is listed itself.
-        first_line = message.partition("\n")[0]
-        key = (label, type_name, first_line[:200])
+        key = (label, type_name, first_line)
         error = self.errors.get(key)
         if error is None:
             error = self.errors[key] = ErrorLine(label, kind, type_name, message)
@@ -253,12 +261,13 @@ class Model:
         error.tasks = [*error.tasks, f"{label}-{base:x}"][-ErrorLine.TASKS_MAX :]
 
     def _retried(
-        self, _at: float, _: int, n: int, label: str, worker: str, why: str
+        self, at: float, base: int, n: int, label: str, worker: str, why: str
     ) -> None:
-        del worker, why
+        self.lives.note(at, "tried again", base, n, worker, why.partition("\n")[0])
         self._function(label).retried += n
 
-    def _lost(self, _at: float, _: int, n: int, label: str) -> None:
+    def _lost(self, at: float, base: int, n: int, label: str) -> None:
+        self.lives.note(at, "lost", base, n, "")
         self._function(label).lost += n
         self.done = max(0, self.done - n)
 
@@ -272,6 +281,7 @@ class Model:
         nbytes: int,
         seconds: float,
     ) -> None:
+        self.lives.note(at, "copied", base, n, target, source, nbytes, seconds)
         pair = self.pairs.get((source, target))
         if pair is None:
             if len(self.pairs) >= PAIRS_MAX:
@@ -313,7 +323,7 @@ class Model:
         line = self._worker(name)
         line.slots, line.host, line.resources = slots, host, resources
         line.limit, line.joined, line.left = limit, at, None
-        self.history.append((at, "joined", name))
+        self.history.append((at, "joined", name, f"{slots} slots on {host}"))
 
     def _worker_left(self, at: float, name: str, slots: int) -> None:
         del slots
@@ -322,12 +332,22 @@ class Model:
             return
         line.left = at
         line.facts = {}
-        self.history.append((at, "left", name))
+        self.history.append((at, "left", name, ""))
         self._departed.append(name)
         while len(self._departed) > GONE_MAX:
             gone = self._departed.popleft()
             if gone in self.workers and self.workers[gone].left is not None:
                 del self.workers[gone]
+
+    def _paused(self, at: float, name: str) -> None:
+        self.history.append((at, "paused", name, "memory is short there"))
+
+    def _unpaused(self, at: float, name: str) -> None:
+        self.history.append((at, "goes on", name, "memory is there again"))
+
+    def _spilled(self, at: float, name: str, nbytes: int) -> None:
+        words = f"{format_bytes(nbytes)} to disk"
+        self.history.append((at, "spilled", name, words))
 
     def _sample(self, at: float, name: str, facts: dict[str, Any]) -> None:
         line = self._worker(name)
@@ -372,6 +392,9 @@ class Model:
         "lost": _lost,
         "moved": _moved,
         "printed": _printed,
+        "paused": _paused,
+        "unpaused": _unpaused,
+        "spilled": _spilled,
         "worker-joined": _worker_joined,
         "worker-left": _worker_left,
         "sample": _sample,

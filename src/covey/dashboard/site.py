@@ -28,9 +28,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from covey.dashboard import bundle, metrics
 from covey.dashboard.access import Gate, Right, host_is_ours, same_origin
 from covey.dashboard.feed import Feed
+from covey.dashboard.questions import Questions
 from covey.dashboard.trace import trace
 from covey.errors import CoveyError, UsageError
-from covey.serde.failures import traceback_text
 
 #: Pages are sent what is new at most this often.
 FRAME_SECONDS: Final = 0.2
@@ -80,6 +80,7 @@ class Site:
         self, feed: Feed, gate: Gate, port: int, names: frozenset[str] = frozenset()
     ) -> None:
         self.feed = feed
+        self._questions = Questions(feed)
         self._gate = gate
         self._cookie = f"covey-{port}"
         self._names = names
@@ -98,6 +99,8 @@ class Site:
                 Route("/api/search", self._guard(self._search)),
                 Route("/api/task", self._guard(self._task)),
                 Route("/api/graph", self._guard(self._graph)),
+                Route("/api/memory", self._guard(self._memory)),
+                Route("/api/profile", self._guard(self._profile)),
                 Route("/api/trace", self._guard(self._trace)),
                 Route("/api/report", self._guard(self._report)),
                 Route("/api/cancel", self._guard(self._cancel), methods=["POST"]),
@@ -256,26 +259,24 @@ class Site:
         return JSONResponse(self.feed.model.search(text))
 
     async def _task(self, request: Request) -> Response:
-        key = request.query_params.get("key", "")
-        answer = await self.feed.ask("explain", names=(key,))
-        found: dict[str, Any] = {"key": key, **answer}
-        payload = found.pop("payload", b"")
-        if payload:
-            found["traceback"] = traceback_text(payload)
-        found["logs"] = [
-            entry for entry in self.feed.model.logs.since(0).events if entry[1] == key
-        ]
-        found["runs"] = self.feed.model.search(key, 50)
-        if "task" in found:
-            found["task"] = f"{found['task']:x}"
-        for source in found.get("inputs", ()):
-            source.pop("base")
-        return Response(_encode(found), media_type="application/json")
+        return _json(await self._questions.task(request.query_params.get("key", "")))
 
     async def _graph(self, request: Request) -> Response:
         del request
-        answer = await self.feed.ask("graph")
-        return Response(_encode(answer), media_type="application/json")
+        return _json(await self._questions.graph())
+
+    async def _memory(self, request: Request) -> Response:
+        del request
+        return _json(await self._questions.memory())
+
+    async def _profile(self, request: Request) -> Response:
+        asked = request.query_params
+        try:
+            seconds = float(asked.get("seconds") or 0)
+        except ValueError:
+            raise UsageError("seconds= takes a number") from None
+        function, worker = asked.get("function", ""), asked.get("worker", "")
+        return _json(self._questions.profile(function, worker, seconds))
 
     async def _trace(self, request: Request) -> Response:
         del request
@@ -316,6 +317,10 @@ class Site:
         if "task" not in answer:
             raise UsageError(f"{key}: {answer['text']}")
         return int(answer["task"])
+
+
+def _json(found: Any) -> Response:
+    return Response(_encode(found), media_type="application/json")
 
 
 async def _health(request: Request) -> Response:

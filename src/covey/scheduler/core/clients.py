@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from covey.errors import RemoteProtocolError
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import (
     checks,
-    explain,
     functions,
-    graph,
     listening,
-    overview,
     placement,
-    profiling,
+    questions,
     report,
     spreading,
     submitting,
     transitions,
     watching,
-    workers,
 )
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import want
-from covey.scheduler.core.spans import covering, inputs_of, isolate, isolate_all
+from covey.scheduler.core.spans import inputs_of, isolate, isolate_all
 from covey.scheduler.core.state import (
     COMING,
     DETACHED,
@@ -240,40 +236,7 @@ def on_ask(state: SchedulerState, client: Client, message: Ask) -> None:
         return
     if message.topic == "last-prints":
         listening.flush(state, client)
-    state.send(client.peer, Answer(message.request, _answer(state, message)))
-
-
-def _answer(state: SchedulerState, message: Ask) -> Any:
-    match message.topic:
-        case "who_has":
-            return [
-                (span.base, span.n, [worker.name for worker in span.replicas])
-                for base, n in message.extents
-                for span in covering(state, base, n)
-            ]
-        case "info":
-            return overview.cluster_info(state)
-        case "overview":
-            return overview.overview(state)
-        case "graph":
-            return graph.graph(state)
-        case "profile":
-            return profiling.ask(state, message.number)
-        case "logs":
-            return listening.logs(state, message.extents)
-        case "last-prints":
-            return None
-        case "retire":
-            return workers.retire_named(state, message.names)
-        case "explain":
-            if message.names:
-                return explain.named(state, message.names[0])
-            return explain.task(state, message.extents[0][0])
-        case "events":
-            excerpt = state.events.since(message.number, 10_000)
-            return (excerpt.first, excerpt.events, excerpt.dropped)
-        case _:
-            return {"error": f"there is no topic {message.topic!r}"}
+    state.send(client.peer, Answer(message.request, questions.answer(state, message)))
 
 
 @handlers.add(Goodbye)

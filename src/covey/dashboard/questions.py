@@ -1,0 +1,145 @@
+"""What pages ask for beyond the frames: a task, the graph, memory, what code runs.
+
+The scheduler is asked at most once in a while for all pages together, however many are
+open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from covey import clock
+from covey.dashboard.critical import critical_path
+from covey.dashboard.feed import Feed
+from covey.dashboard.model import Model
+from covey.serde.failures import traceback_text
+
+#: An answer about the whole cluster is good for so long.
+GOOD_SECONDS: Final = 3.0
+
+#: So many tasks are drawn one by one.
+_NODES_MAX: Final = 1_500
+
+#: Less than this share of a profile is not drawn.
+_PROFILE_SHARE: Final = 0.001
+
+
+class Questions:
+    """Asks the scheduler, and remembers its answers for a moment."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._answers: dict[str, tuple[float, Any]] = {}
+        self._asking: dict[str, asyncio.Lock] = {}
+
+    async def _ask_rarely(self, topic: str) -> Any:
+        async with self._asking.setdefault(topic, asyncio.Lock()):
+            at, answer = self._answers.get(topic, (0.0, None))
+            if answer is None or clock.monotonic() - at > GOOD_SECONDS:
+                answer = await self._feed.ask(topic)
+                self._answers[topic] = (clock.monotonic(), answer)
+            return answer
+
+    async def task(self, key: str) -> dict[str, Any]:
+        """Return all that is known of a task: how it stands, its life, its prints."""
+        answer = await self._feed.ask("task", names=(key,))
+        found: dict[str, Any] = {"key": key, **answer}
+        payload = found.pop("payload", b"")
+        if payload:
+            found["traceback"] = traceback_text(payload)
+        model = self._feed.model
+        found["logs"] = [e for e in model.logs.since(0).events if e[1] == key]
+        task = found.get("task", _number_of(key))
+        found["life"] = model.lives.of(task) if task is not None else []
+        if "task" in found:
+            found["task"] = f"{found['task']:x}"
+        for source in found.get("inputs", ()):
+            source.pop("base", None)
+        return found
+
+    async def graph(self) -> dict[str, Any]:
+        """Return functions, tasks when they are few, and the critical path."""
+        return with_path(await self._ask_rarely("graph"), self._feed.model)
+
+    async def memory(self) -> dict[str, Any]:
+        """Return what lies in memory."""
+        answer: dict[str, Any] = await self._ask_rarely("memory")
+        return answer
+
+    def profile(self, function: str, worker: str, seconds: float) -> dict[str, Any]:
+        """Return what code ran, and have it looked at for a while longer.
+
+        Args:
+            function: only this one; all without it.
+            worker: only there; everywhere without it.
+            seconds: only the last so many; all that is kept with 0.
+        """
+        feed = self._feed
+        feed.look_at_code()
+        since = feed.model.now - seconds if seconds else 0.0
+        tree = feed.profiles.tree(function, worker, since).pruned(_PROFILE_SHARE)
+        names, numbers = tree.flat()
+        return {
+            "names": names,
+            "nodes": numbers,
+            "subjects": feed.profiles.subjects(since),
+            "status": feed.status,
+        }
+
+
+def with_path(answer: dict[str, Any], model: Model) -> dict[str, Any]:
+    """Return the graph as pages draw it: see ``covey.scheduler.core.graph``."""
+    nodes = answer["nodes"]
+    took = [_seconds_of(node, model) for node in nodes]
+    path = critical_path([node[6] for node in nodes], [each for each, _ in took])
+    drawn = len(nodes) <= _NODES_MAX and answer["looked"] == answer["total"]
+    return {
+        **answer,
+        "nodes": [
+            {
+                "key": key,
+                "label": label,
+                "state": state,
+                "n": n,
+                "needs": needs,
+                "seconds": took[at][0],
+            }
+            for at, (key, label, state, n, _, _, needs) in enumerate(nodes)
+        ]
+        if drawn
+        else [],
+        "path": [
+            {
+                "at": at,
+                "key": nodes[at][0],
+                "label": nodes[at][1],
+                "state": nodes[at][2],
+                "seconds": took[at][0],
+                "how": took[at][1],
+            }
+            for at in path.places
+        ],
+        "path_seconds": path.seconds,
+    }
+
+
+def _seconds_of(node: tuple[Any, ...], model: Model) -> tuple[float, str]:
+    """Return how long one task of a node takes, and how that is known."""
+    _, label, state, _, base, age, _ = node
+    ran = model.ran.get(base)
+    if ran is not None:
+        return ran[4] / ran[0], "measured"
+    line = model.functions.get(label)
+    mean = line.durations.mean if line is not None else 0.0
+    if state == "assigned" and age > mean:
+        return age, "running"
+    return mean, "mean of its function" if mean else "unknown"
+
+
+def _number_of(key: str) -> int | None:
+    """Return the number in a key that the scheduler has forgotten."""
+    try:
+        return int(key.rpartition("-")[2], 16)
+    except ValueError:
+        return None

@@ -1,0 +1,96 @@
+"""What may be asked about tasks, their graph, and the values in memory."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
+
+from scheduler_world import World
+
+from covey.scheduler.core import graph
+from covey.scheduler.core.machine import Said
+from covey.wire.client_link import Ask
+
+sys.path.pop(0)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def ask(world, client, topic, **fields):
+    orders = world.core.step(Said(client.peer, [Ask(1, topic, **fields)]), world.now)
+    return orders[client.peer][-1].body
+
+
+def test_the_graph_names_inputs_by_their_place(world):
+    client = world.new_client()
+    first = client.submit(fn=1)
+    second = client.submit(fn=2, aligned=(first,))
+    client.submit(fn=2, whole=((first, 1), (second, 1)))
+    answer = ask(world, client, "graph")
+    assert [node[6] for node in answer["nodes"]] == [[], [0], [0, 1]]
+    assert [node[1:4] for node in answer["nodes"]] == [
+        ("f1", "ready", 1),
+        ("f2", "waiting", 1),
+        ("f2", "waiting", 1),
+    ]
+    assert sorted(answer["edges"]) == [("f1", "f2", 2), ("f2", "f2", 1)]
+    assert (answer["total"], answer["looked"], answer["inputs_left_out"]) == (3, 3, 0)
+
+
+def test_the_graph_looks_at_so_much_and_says_so(world, monkeypatch):
+    monkeypatch.setattr(graph, "_LOOKED_MAX", 3)
+    monkeypatch.setattr(graph, "_NEEDS_MAX", 1)
+    client = world.new_client()
+    first = client.submit()
+    for _ in range(4):
+        client.submit(aligned=(first,))
+    answer = ask(world, client, "graph")
+    assert (answer["total"], answer["looked"]) == (5, 3)
+    assert answer["inputs_left_out"] == 1
+
+
+def test_memory_is_told_by_function_by_worker_and_by_holder(world):
+    client, other = world.new_client(), world.new_client()
+    worker = world.new_worker()
+    first = client.submit(fn=1)
+    worker.do_everything()
+    client.submit(fn=2, aligned=(first,), options=None)
+    answer = ask(world, other, "memory")
+    (line,) = [line for line in answer["labels"] if line["label"] == "f1"]
+    assert line["n"] == line["wanted"] == 1
+    assert line["workers"] == {worker.name: line["bytes"]}
+    assert line["bytes"] == line["needed_bytes"] > 0
+    (value,) = answer["largest"]
+    assert value["workers"] == [worker.name]
+    assert value["holders"] == [
+        world.state.clients[client.peer].name,
+        "1 unfinished task",
+    ]
+    assert answer["held"] == answer["looked"] == 1
+
+
+def test_a_task_is_told_with_its_neighbours(world):
+    client = world.new_client()
+    worker = world.new_worker()
+    first = client.submit(fn=1)
+    worker.do_everything()
+    second = client.submit(fn=2, aligned=(first,))
+    client.submit(fn=3, aligned=(second,))
+    answer = ask(world, client, "task", names=(f"f2-{second:x}",))
+    assert answer["task"] == second
+    (need,) = answer["needs"]
+    assert (need["key"], need["state"]) == (f"f1-{first:x}", "done")
+    assert need["workers"] == [worker.name]
+    (user,) = answer["needed_by"]
+    assert user["label"] == "f3"
+    assert answer["holders"][-1] == "1 unfinished task"
+    assert answer["options"]["retries"] == 0
+    assert ask(world, client, "task", names=("nobody-1",))["state"] == "forgotten"
+    assert ask(world, client, "task")["state"] == "forgotten"
