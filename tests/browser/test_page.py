@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -112,20 +113,88 @@ def test_keys_and_names_of_every_control(page, client):
     page.keyboard.press("w")
     page.wait_for_selector("table[aria-label=workers]")
     assert page.url.endswith("#/workers")
+    page.keyboard.press("g")
+    page.keyboard.press("h")
+    page.wait_for_selector("[data-testid=workers]")
+    # Where there is nothing to search, the tasks are searched.
     page.keyboard.press("/")
     page.wait_for_selector("#search:focus")
+    assert page.url.endswith("#/tasks")
     page.keyboard.type("inside")
     page.wait_for_selector("table[aria-label='tasks that ran'] tbody tr")
     page.keyboard.press("Tab")
     dark = page.evaluate("document.documentElement.dataset.theme")
     page.keyboard.press("d")
     until(page, f"document.documentElement.dataset.theme !== '{dark}'")
-    nameless = page.evaluate(
-        """[...document.querySelectorAll('button, a, input, canvas, [role=img]')]
-        .filter(e => !(e.innerText || e.getAttribute('aria-label') || '').trim())
-        .map(e => e.outerHTML)"""
+    assert page.url.endswith("#/tasks?q=inside"), "a link leads back to what was found"
+    for name in PAGES:
+        page.goto(page.url.split("#")[0] + f"#/{name}")
+        page.wait_for_selector("main section")
+        assert page.evaluate(NAMELESS) == [], name
+
+
+NAMELESS = """[...document.querySelectorAll(
+    'button, a, input, select, canvas, table, [role=img]')]
+    .filter(e => !e.parentElement.closest('[role=img]') && !(e.innerText || e.getAttribute('aria-label') || '').trim())
+    .map(e => e.outerHTML)"""
+
+PAGES = "tasks graph memory network profile workers errors logs system".split()
+
+
+def test_what_code_runs_is_seen_and_linked(page, client):
+    def spin(until):
+        while time.time() < until:
+            pass
+
+    spin.__module__ = "__main__"
+    future = client.submit(spin, time.time() + 8)
+    page.goto(page.url.split("#")[0] + "#/profile?function=spin")
+    page.wait_for_selector("table[aria-label='functions by their own time'] tbody tr")
+    row = page.locator("table[aria-label='functions by their own time'] tbody tr").first
+    assert "spin" in row.inner_text()
+    label = page.locator("[data-testid=flame]").get_attribute("aria-label")
+    assert "frames, showing everything" in label
+    page.focus("[data-testid=flame]")
+    page.keyboard.press("ArrowDown")
+    until(
+        page,
+        "document.querySelector('[data-testid=flame]').ariaLabel.includes('spin')",
     )
-    assert nameless == []
+    future.cancel()
+
+
+def test_a_task_has_a_life_neighbours_and_holders(page, client):
+    parts = client.map(inside, [100, 200])
+    total = client.submit(max, *parts)
+    total.result(20)
+    page.goto(page.url.split("#")[0] + f"#/tasks/{total.key}")
+    page.wait_for_selector("[data-testid=life] li.good")
+    assert "submitted" in text(page, "[data-testid=life]")
+    needs = page.locator("table[aria-label='what it needs'] tbody tr")
+    needs.first.wait_for()
+    assert needs.count() == 2
+    page.goto(page.url.split("#")[0] + "#/memory")
+    page.wait_for_selector("table[aria-label='largest values'] tbody tr")
+    page.goto(page.url.split("#")[0] + "#/graph?show=tasks")
+    page.wait_for_selector("[data-testid=task-graph]")
+    assert "longest chain" in text(page, "[data-testid=critical]")
+
+
+def test_a_stopped_dashboard_is_said_to_lag_and_recovers(page, client):
+    pid = client.cluster._dashboard.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # The page says so; the cluster does not notice.
+        until(
+            page,
+            "document.querySelector('[data-testid=link]').innerText.includes('lagging')",
+        )
+        assert client.gather(client.map(inside, [10] * 2_000))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    done = client.scheduler_info()["counters"]["tasks_done"]
+    until(page, "document.querySelector('[data-testid=link]').innerText === 'live'")
+    shows(page, "done", done)
 
 
 def test_a_running_task_grows_and_a_click_leads_to_it(page, client):

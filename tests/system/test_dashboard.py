@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from urllib.parse import urlsplit
 
 import psutil
@@ -76,6 +77,8 @@ class Browser:
 @pytest.fixture(scope="module")
 def client():
     with covey.Client(n_workers=2) as made:
+        # Before anybody looks on.
+        made.gather(made.map(str, range(10)))
         # Started here, it belongs to no test.
         assert made.dashboard_link
         yield made
@@ -87,13 +90,18 @@ def browser(client):
 
 
 def test_it_shows_counts_errors_prints_and_tasks(client, browser):
-    client.gather(client.map(abs, range(50)))
+    kept = client.map(abs, range(50))
+    client.gather(kept)
     failing = client.map(boom, range(3))
     covey.wait(failing)
     frame = browser.until(lambda f: f["totals"]["failed"] == 3)
     lines = {line["label"]: line for line in frame["functions"]}
     assert lines["abs"]["done"] == 50
-    assert {line["message"] for line in frame["errors"]} == {"no 0", "no 1", "no 2"}
+    assert lines["str"]["done"] == lines["str"]["submitted"] == 10
+    assert "str" in {rect[4] for rect in frame["rects"]}, "it has looked back"
+    (cause,) = frame["errors"]
+    assert cause["count"] == 3, "they differ in a number only"
+    assert cause["message"] in {"no 0", "no 1", "no 2"}
     assert any("about to fail" in log[4] for log in frame["logs"])
     _, text = browser.get(f"/api/task?key={failing[1].key}")
     found = json.loads(text)
@@ -101,7 +109,40 @@ def test_it_shows_counts_errors_prints_and_tasks(client, browser):
     assert "in boom" in found["traceback"]
     _, page = browser.get("/status")
     assert "app.js" in page
-    assert json.loads(browser.get("/api/graph")[1])["groups"]
+    assert [what for _, what, _, _ in found["life"]] == [
+        "submitted",
+        "raised",
+        "failed",
+    ]
+    graph = json.loads(browser.get("/api/graph")[1])
+    assert graph["groups"] and graph["path"]
+    memory = json.loads(browser.get("/api/memory")[1])
+    lines = {line["label"]: line for line in memory["labels"]}
+    assert lines["abs"]["n"] == lines["abs"]["wanted"] == len(kept)
+    assert frame["totals"]["dashboard_rss"] >= 0
+
+
+def test_it_shows_what_code_runs(client, browser):
+    def spin(until):
+        import time
+
+        while time.time() < until:
+            pass
+
+    future = client.submit(spin, clock.wall() + 4)
+    deadline = clock.monotonic() + 20
+    while True:
+        status, text = browser.get("/api/profile?function=spin")
+        assert status.status == 200, text
+        found = json.loads(text)
+        if found["names"]:
+            break
+        assert clock.monotonic() < deadline, found
+        time.sleep(0.3)
+    assert any("spin" in name for name in found["names"])
+    assert ("local", "spin") in {tuple(s[:2]) for s in found["subjects"]}
+    assert browser.get("/api/profile?seconds=soon")[0].status == 409
+    future.cancel()
 
 
 def test_prometheus_reads_with_a_token_that_opens_nothing_else(client, browser):

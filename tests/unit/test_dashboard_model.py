@@ -88,13 +88,13 @@ def test_rectangles_of_a_lane_never_overlap():
 
 def test_failures_are_grouped_by_cause_and_inherited_ones_left_out():
     made = fed(
-        *(failed(base, "line 1\nmore") for base in range(30)),
-        failed(50, "line 2"),
+        *(failed(base, f"line {base}\nmore") for base in range(30)),
+        failed(50, "no column x"),
         failed(51, "line 1", origin=3),
     )
     counts = {key[2]: line.count for key, line in made.errors.items()}
-    assert counts == {"line 1": 30, "line 2": 1}
-    assert len(made.errors["inc", "ValueError", "line 1"].tasks) == 20
+    assert counts == {"line #": 30, "no column x": 1}
+    assert len(made.errors["inc", "ValueError", "line #"].tasks) == 20
     assert made.functions["inc"].failed == 32
 
 
@@ -127,7 +127,7 @@ def test_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(model, "TASKS_MAX", 10)
     made = fed(
         *(ran(base, label=f"f{base}") for base in range(100)),
-        *(failed(base, f"why {base}") for base in range(100)),
+        *(failed(base, "why " + "x" * base) for base in range(100)),
         *(
             event
             for n in range(model.GONE_MAX + 50)

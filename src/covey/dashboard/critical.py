@@ -42,7 +42,7 @@ def critical_path(needs: Sequence[Sequence[int]], seconds: Sequence[float]) -> P
     while ready:
         at = ready.pop()
         ends[at] += seconds[at]
-        if last < 0 or ends[at] > ends[last]:
+        if last < 0 or ends[at] >= ends[last]:
             last = at
         for user in users[at]:
             # The latest of its inputs decides; of equals, any.

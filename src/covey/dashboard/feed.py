@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
+import psutil
 
 from covey import clock
 from covey.client.client import Client
@@ -25,6 +26,9 @@ REFRESH_SECONDS: Final = 1.0
 
 #: What code runs is looked at for so long after a page has asked.
 PROFILE_SECONDS: Final = 10.0
+
+#: So much of what happened before the first visitor is looked at.
+PAST_EVENTS: Final = 30_000
 
 #: A scheduler that is gone is tried again this often.
 RETRY_SECONDS: Final = 1.0
@@ -102,6 +106,8 @@ class LiveFeed(Feed):
         view = await self.ask("overview")
         if self.model.cluster not in {"", view["cluster"]}:
             self.model = Model()
+        if not self.model.cluster:
+            await self._look_back(view["next"])
         self.model.begin(Head(clock.wall(), view))
         self.status, self.problem = "live", ""
         on_news()
@@ -118,10 +124,24 @@ class LiveFeed(Feed):
         finally:
             refreshing.cancel()
 
+    async def _look_back(self, end: int) -> None:
+        """Take in what happened before we came, as far as the scheduler remembers."""
+        number = max(0, end - PAST_EVENTS)
+        while number < end:
+            first, events, _ = await self.ask("events", number=number)
+            events = events[: max(0, end - first)]
+            if not events:
+                return
+            # What was long ago is no loss.
+            self.model.take(Batch(first, 0, events[-1][0], events))
+            number = first + len(events)
+
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             self.model.refresh(await self.ask("overview"))
+            rss = psutil.Process().memory_info().rss
+            self.model.counters["dashboard_rss_bytes"] = rss
             if clock.monotonic() < self._profile_until:
                 await self._profile()
 

@@ -7,6 +7,7 @@ more is counted, never silently gone.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
@@ -29,6 +30,8 @@ TASKS_MAX: Final = 20_000
 PAIRS_MAX: Final = 10_000
 
 #: So many rectangles, or lines of logs, go into one frame.
+_NUMBERS: Final = re.compile(r"\b0x[0-9a-f]+\b|\d+(?:\.\d+)?")
+
 _RECTS_IN_FRAME: Final = 20_000
 _LOGS_IN_FRAME: Final = 1_000
 
@@ -246,16 +249,19 @@ class Model:
         self.lives.note(at, "failed", base, n, worker, why)
         if origin not in {-1, base}:
             return  # Its input has failed, and is listed itself.
-        key = (label, type_name, first_line)
+        # Failures that differ in a number only have one cause.
+        key = (label, type_name, _NUMBERS.sub("#", first_line))
         error = self.errors.get(key)
         if error is None:
-            error = self.errors[key] = ErrorLine(label, kind, type_name, message)
+            error = ErrorLine(label, kind, type_name, message, key[2])
+            self.errors[key] = error
             error.first = at
             while len(self.errors) > ERRORS_MAX:
                 self.errors.popitem(last=False)
         error.version = self.version
         error.count += n
         error.last = at
+        error.message = message
         if worker:
             error.workers[worker] = error.workers.get(worker, 0) + n
         error.tasks = [*error.tasks, f"{label}-{base:x}"][-ErrorLine.TASKS_MAX :]
@@ -478,6 +484,7 @@ class Model:
             "recomputed": self.counters.get("tasks_recomputed", 0),
             "events": self.next_event,
             "clients": self.clients,
+            "dashboard_rss": self.counters.get("dashboard_rss_bytes", 0),
         }
 
     def search(self, text: str, limit: int = 200) -> list[dict[str, Any]]:

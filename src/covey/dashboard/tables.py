@@ -141,9 +141,13 @@ class WorkerLine:
 
 
 class ErrorLine:
-    """Failures of one cause: the same function, type and first line of the message."""
+    """Failures of one cause: the same function, type and message, but for its numbers.
+
+    The message shown is that of the last one.
+    """
 
     __slots__ = (
+        "cause",
         "count",
         "first",
         "kind",
@@ -159,11 +163,14 @@ class ErrorLine:
     #: Tasks that are named, the latest ones.
     TASKS_MAX = 20
 
-    def __init__(self, label: str, kind: str, type_name: str, message: str) -> None:
+    def __init__(
+        self, label: str, kind: str, type_name: str, message: str, cause: str
+    ) -> None:
         self.label = label
         self.kind = kind
         self.type_name = type_name
         self.message = message
+        self.cause = cause
         self.count = 0
         self.first = self.last = 0.0
         self.workers: dict[str, int] = {}
@@ -173,7 +180,7 @@ class ErrorLine:
     def fields(self) -> dict[str, Any]:
         """Return what a page is sent."""
         return {
-            "id": f"{self.label}/{self.type_name}/{self.message[:200]}",
+            "id": f"{self.label}/{self.type_name}/{self.cause}",
             "label": self.label,
             "kind": self.kind,
             "type": self.type_name,

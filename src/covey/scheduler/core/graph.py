@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -36,7 +37,7 @@ def graph(state: SchedulerState) -> dict[str, Any]:
         word = span.state.name.lower()
         states = groups.setdefault(label, {})
         states[word] = states.get(word, 0) + span.n
-        sources: list[Span] = []
+        sources: Sequence[Span] = ()
         if needs < _NEEDS_MAX:
             sources = inputs_of(state, span)
             needs += len(sources)

@@ -1,10 +1,18 @@
 import { render } from "preact";
 import { useEffect, useReducer, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
+import { Errors } from "./pages/errors";
+import { Graph } from "./pages/graph";
 import { Home } from "./pages/home";
 import { Logs } from "./pages/logs";
-import { Errors, Graph, MemoryPage, Network, System, WorkersPage } from "./pages/others";
+import { MemoryPage } from "./pages/memory";
+import { Network } from "./pages/network";
+import { Profile } from "./pages/profile";
+import { System } from "./pages/system";
 import { Task, Tasks } from "./pages/tasks";
+import { WorkersPage } from "./pages/workers";
+import { usePlace } from "./place";
+import * as format from "./format";
 import { store } from "./store";
 import "./style.css";
 
@@ -14,16 +22,12 @@ const PAGES = [
   ["graph", "Graph", "g"],
   ["memory", "Memory", "m"],
   ["network", "Network", "n"],
+  ["profile", "Profile", "p"],
   ["workers", "Workers", "w"],
   ["errors", "Errors", "e"],
   ["logs", "Logs", "l"],
   ["system", "System", "s"],
 ] as const;
-
-function place(): [string, string] {
-  const [, page = "", rest = ""] = location.hash.match(/^#\/([^/]*)\/?(.*)$/) ?? [];
-  return [page, decodeURIComponent(rest)];
-}
 
 const WORDS: Record<string, string> = {
   live: "live",
@@ -40,17 +44,12 @@ function theme(): string {
 
 function App() {
   const [, redraw] = useReducer((n: number) => n + 1, 0);
-  const [[page, rest], setPlace] = useState(place());
+  const { page, rest } = usePlace();
   const [look, setLook] = useState(theme());
   const [help, setHelp] = useState(false);
   document.documentElement.dataset.theme = look;
 
   useEffect(() => store.subscribe(() => redraw(0)), []);
-  useEffect(() => {
-    const moved = () => setPlace(place());
-    window.addEventListener("hashchange", moved);
-    return () => window.removeEventListener("hashchange", moved);
-  }, []);
   const toggle = () => {
     const next = look === "dark" ? "light" : "dark";
     localStorage.setItem("covey-theme", next);
@@ -59,7 +58,7 @@ function App() {
   useEffect(() => {
     let went = false;
     const keys = (event: KeyboardEvent) => {
-      if ((event.target as HTMLElement).tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (["INPUT", "SELECT"].includes((event.target as HTMLElement).tagName) || event.ctrlKey || event.metaKey || event.altKey) return;
       if (went) {
         went = false;
         const found = PAGES.find(([, , key]) => key === event.key);
@@ -99,6 +98,7 @@ function App() {
         <span class="space" />
         <span class={`link ${store.link}`} role="status" data-testid="link" title={store.problem || `events come ${store.link}`}>
           <i aria-hidden="true" /> {WORDS[store.link]}
+          {store.link === "lagging" && ` ${format.seconds(store.lateSeconds)}`}
         </span>
         {store.link !== "replay" && (
           <a class="button" href="api/report" title="One file with this page and its data">
@@ -135,6 +135,7 @@ function App() {
         {page === "graph" && <Graph />}
         {page === "memory" && <MemoryPage />}
         {page === "network" && <Network />}
+        {page === "profile" && <Profile />}
         {page === "workers" && <WorkersPage />}
         {page === "errors" && <Errors />}
         {page === "logs" && <Logs />}

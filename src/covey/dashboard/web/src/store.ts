@@ -11,7 +11,9 @@ import type { ErrorLine, Frame, FunctionLine, Happening, Log, Pair, Point, Suspe
 
 const LOGS_MAX = 5_000;
 const POINTS_MAX = 1_800;
-const STALE_MS = 12_000;
+/** While somebody looks on, the scheduler says something twice a second. */
+const STALE_MS = 3_000;
+const STALE_HIDDEN_MS = 8_000;
 
 export type Link = "live" | "lagging" | "reconnecting" | "replay" | "connecting" | "refused";
 
@@ -151,8 +153,14 @@ class Store {
     this.connect();
   }
 
+  /** How old what the page shows is. */
+  get lateSeconds(): number {
+    return (performance.now() - this.came) / 1000;
+  }
+
   private watch(): void {
-    if (this.link === "live" && performance.now() - this.came > STALE_MS) {
+    if (this.link !== "live" && this.link !== "lagging") return;
+    if (performance.now() - this.came > (document.hidden ? STALE_HIDDEN_MS : STALE_MS)) {
       this.link = "lagging";
       this.tell();
     }

@@ -148,7 +148,7 @@ export function Stream({ height, tall = false }: { height: number; tall?: boolea
             const rects = benchRects(n);
             const rows = new Int32Array(64).map((_, i) => i);
             const area = { from: 0, to: 100, left: LEFT, top: 2, width: 900, height: 300 };
-            drawRects(context, rects, rows, 64, area, { error: "#000", errorEdge: "#f00", moved: "#88f" });
+            drawRects(context, rects, rows, 64, area, { error: "#000000", errorEdge: "#ff0000", moved: "#8888ff" });
             context.getImageData(0, 0, 1, 1);
           },
         }),

@@ -102,6 +102,7 @@ export interface Totals {
   recomputed: number;
   events: number;
   clients: string[];
+  dashboard_rss: number;
 }
 
 /** worker, slot (-1 is a transfer), start, stop, label, tasks, how, task, bytes */
@@ -111,8 +112,8 @@ export type Log = [number, string, string, string, string, number];
 /** at, tasks/s, cpu share, heap, shared, spilled, bytes/s, lag, scheduler cpu, ready */
 export type Point = number[];
 export type Pair = [source: string, target: string, bytes: number, count: number, seconds: number];
-/** at, what, worker */
-export type Happening = [number, string, string];
+/** at, what, worker, more words */
+export type Happening = [number, string, string, string];
 
 export interface Frame {
   cursor: string;

@@ -106,8 +106,9 @@ export function stateOf(worker: WorkerLine): string {
   return worker.running.length || store.clock - worker.last < 1 ? "busy" : "idle";
 }
 
-export function Workers({ height, brief = false }: { height?: number; brief?: boolean }) {
-  let rows = [...store.workers.values()];
+export function Workers({ height, brief = false, text = "" }: { height?: number; brief?: boolean; text?: string }) {
+  const wanted = text.toLowerCase();
+  let rows = [...store.workers.values()].filter((worker) => !wanted || worker.name.toLowerCase().includes(wanted) || worker.host.toLowerCase().includes(wanted));
   if (brief) rows = rows.filter((worker) => worker.left === null || store.clock - worker.left < 300);
   const columns = [
     {

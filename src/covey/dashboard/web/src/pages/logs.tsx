@@ -1,6 +1,6 @@
-import { useState } from "preact/hooks";
 import * as format from "../format";
 import { Key, Panel } from "../parts";
+import { useParam } from "../place";
 import { store } from "../store";
 import type { Log } from "../types";
 
@@ -23,13 +23,28 @@ export function Lines({ logs, empty }: { logs: Log[]; empty: string }) {
 }
 
 export function Logs() {
-  const [text, setText] = useState("");
+  const [text, setText] = useParam("q");
+  const [stream, setStream] = useParam("stream");
   const wanted = text.toLowerCase();
-  const found = store.logs.filter((log) => !wanted || log.slice(1, 5).some((part) => String(part).toLowerCase().includes(wanted)));
+  const found = store.logs.filter((log) => (!stream || log[3] === stream) && (!wanted || log.slice(1, 5).some((part) => String(part).toLowerCase().includes(wanted))));
+  const shown = found.slice(-500).reverse();
   return (
     <div class="page">
-      <Panel title="Prints and logs of tasks" extra={<input id="search" type="search" placeholder="filter  ( / )" aria-label="filter logs" value={text} onInput={(event) => setText((event.target as HTMLInputElement).value)} />}>
-        <Lines logs={found.slice(-500).reverse()} empty="No task has printed anything." />
+      <Panel
+        title="Prints and logs of tasks"
+        extra={
+          <span class="tools">
+            <span class="count">{found.length > shown.length ? `the last ${shown.length} of ${format.count(found.length)}` : found.length || ""}</span>
+            <select aria-label="stream" value={stream} onChange={(event) => setStream((event.target as HTMLSelectElement).value)}>
+              <option value="">both streams</option>
+              <option value="stdout">standard output</option>
+              <option value="stderr">standard error</option>
+            </select>
+            <input id="search" type="search" placeholder="filter  ( / )" aria-label="filter logs" value={text} onInput={(event) => setText((event.target as HTMLInputElement).value)} />
+          </span>
+        }
+      >
+        <Lines logs={shown} empty={store.logs.length ? "No line fits." : "No task has printed anything."} />
       </Panel>
     </div>
   );

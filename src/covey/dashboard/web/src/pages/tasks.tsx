@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import * as format from "../format";
 import { Key, Panel, Swatch, Table, ago } from "../parts";
+import { useParam } from "../place";
 import { act, ask, store } from "../store";
 import { Stream } from "../stream";
 import type { Log } from "../types";
@@ -24,12 +25,24 @@ interface Input {
   text: string;
 }
 
+interface Neighbour {
+  key: string;
+  label: string;
+  n: number;
+  state: string;
+  workers: string[];
+  nbytes: number;
+  seconds: number;
+}
+
 interface Answer {
   key: string;
   task?: string;
   state: string;
   text: string;
   label?: string;
+  n?: number;
+  nbytes?: number;
   seconds?: number;
   worker?: string;
   workers?: string[];
@@ -37,14 +50,20 @@ interface Answer {
   attempts?: number;
   last_error?: string;
   origin?: string;
-  failure?: string;
   traceback?: string;
+  printed?: string;
+  needs?: Neighbour[];
+  needs_n?: number;
+  needed_by?: Neighbour[];
+  needed_by_n?: number;
+  holders?: string[];
+  options?: { priority: number; retries: number; timeout: number; resources: Record<string, number>; workers: string[] };
   logs: Log[];
-  runs: Found[];
+  life: [at: number, what: string, where: string, words: string][];
 }
 
 export function Tasks() {
-  const [text, setText] = useState("");
+  const [text, setText] = useParam("q");
   const [found, setFound] = useState<Found[]>([]);
   const [problem, setProblem] = useState("");
   const frames = Math.floor(store.frames / 10);
@@ -181,43 +200,116 @@ export function Task({ name }: { name: string }) {
           </pre>
         </Panel>
       )}
-      {!!answer?.inputs?.length && (
-        <Panel title="Inputs that are missing">
-          <Table
-            label="inputs"
-            rows={answer.inputs}
-            id={(row) => row.key}
-            first={0}
-            empty=""
-            columns={[
-              { name: "input", get: (row) => row.key, show: (row) => <Key name={row.key.split(" ")[0]} /> },
-              { name: "state", get: (row) => row.state },
-              { name: "worker", get: (row) => row.worker ?? "" },
-              { name: "how it stands", get: (row) => row.text },
-            ]}
-          />
-        </Panel>
-      )}
-      {!!answer?.runs.length && (
-        <Panel title="Runs">
-          <Table
-            label="runs"
-            rows={answer.runs}
-            id={(row) => row.key}
-            first={2}
-            empty=""
-            columns={[
-              { name: "worker", get: (row) => row.worker },
-              { name: "took", get: (row) => row.seconds, show: (row) => format.seconds(row.seconds), right: true },
-              { name: "ended", get: (row) => row.at, show: (row) => ago(row.at), right: true },
-              { name: "state", get: (row) => row.state },
-            ]}
-          />
-        </Panel>
+      {answer && (
+        <div class="page two even">
+          <Panel title="Its life">
+            <ol class="life" data-testid="life">
+              {answer.life.map(([at, what, where, words], index) => (
+                <li key={`${at}${index}`} class={LIFE_CLASSES[what] ?? ""}>
+                  <time>{format.timeOfDay(at, store.now, store.wall)}</time>
+                  <span>
+                    <b>{what}</b> {where && <>{what === "copied" ? "to" : "on"} {where} </>}
+                    <small>{words}</small>
+                  </span>
+                </li>
+              ))}
+              {unfinished && (
+                <li class="now">
+                  <time>now</time>
+                  <span>
+                    <b>{answer.state}</b> {answer.worker && `on ${answer.worker} `}
+                    <small>since {format.seconds(answer.seconds ?? 0)}</small>
+                  </span>
+                </li>
+              )}
+            </ol>
+            {!answer.life.length && <p class="empty">This page remembers nothing of it: it is long ago, or from before it looked on.</p>}
+          </Panel>
+          <Facts answer={answer} />
+          <Neighbours title="What it needs" rows={answer.needs ?? []} total={answer.needs_n ?? 0} texts={answer.inputs ?? []} empty="It needs no other task." />
+          <Neighbours title="What needs it" rows={answer.needed_by ?? []} total={answer.needed_by_n ?? 0} texts={[]} empty="No other task needs it." />
+        </div>
       )}
       <Panel title="What it printed">
         <Lines logs={answer?.logs ?? []} empty="It has printed nothing." />
       </Panel>
     </div>
+  );
+}
+
+const LIFE_CLASSES: Record<string, string> = { returned: "good", raised: "bad", failed: "bad", lost: "bad", "tried again": "busy" };
+
+function Facts({ answer }: { answer: Answer }) {
+  const options = answer.options;
+  const asks = Object.entries(options?.resources ?? {}).map(([name, amount]) => `${name}=${amount}`);
+  return (
+    <Panel title="Facts">
+      <dl>
+        <dt>function</dt>
+        <dd>{answer.label ?? "unknown"}</dd>
+        {(answer.n ?? 1) > 1 && (
+          <>
+            <dt>stands together with</dt>
+            <dd>{format.count((answer.n ?? 1) - 1)} others</dd>
+          </>
+        )}
+        {!!answer.workers?.length && answer.state === "done" && (
+          <>
+            <dt>its value</dt>
+            <dd>
+              {format.bytes(answer.nbytes ?? 0)} on {answer.workers.join(", ")}
+            </dd>
+          </>
+        )}
+        <dt>held by</dt>
+        <dd>{answer.holders?.join(", ") || "nobody"}</dd>
+        {options && (
+          <>
+            <dt>priority</dt>
+            <dd>{options.priority}</dd>
+            <dt>tries</dt>
+            <dd>
+              {answer.attempts ?? 0} failed, {options.retries} retries allowed
+            </dd>
+            <dt>asks for</dt>
+            <dd>{[...asks, ...options.workers].join(", ") || "any worker"}</dd>
+            {options.timeout > 0 && (
+              <>
+                <dt>stopped after</dt>
+                <dd>{format.seconds(options.timeout)}</dd>
+              </>
+            )}
+          </>
+        )}
+      </dl>
+      {answer.label && (
+        <p>
+          <a href={`#/profile?function=${encodeURIComponent(answer.label)}`}>what {answer.label} spends its time on</a>
+        </p>
+      )}
+    </Panel>
+  );
+}
+
+function Neighbours({ title, rows, total, texts, empty }: { title: string; rows: Neighbour[]; total: number; texts: Input[]; empty: string }) {
+  const said = new Map(texts.map((input) => [input.key.split(" ")[0], input.text]));
+  return (
+    <Panel title={title} extra={<span class="count">{total > rows.length ? `${rows.length} of ${format.count(total)}` : total || ""}</span>}>
+      <Table
+        label={title.toLowerCase()}
+        rows={rows}
+        id={(row) => row.key}
+        first={1}
+        down={false}
+        empty={empty}
+        height={260}
+        columns={[
+          { name: "task", get: (row) => row.key, show: (row) => (<><Swatch label={row.label} /> <Key name={row.key} />{row.n > 1 && <small> and {row.n - 1} after it</small>}</>) },
+          { name: "state", get: (row) => row.state, show: (row) => <span class={`state ${row.state}`} title={said.get(row.key)}>{row.state}</span> },
+          { name: "where", get: (row) => row.workers.join(", ") || "nowhere yet" },
+          { name: "bytes", get: (row) => row.nbytes, show: (row) => (row.nbytes ? format.bytes(row.nbytes) : ""), right: true },
+        ]}
+      />
+    </Panel>
   );
 }
