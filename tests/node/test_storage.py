@@ -60,6 +60,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.number = 0
         #: What the values are; what was lent; views that readers keep.
         self.values = {}
+        self.small = {}
         self.lent = []
         self.views = []
         self.others = []
@@ -114,9 +115,28 @@ class StorageMachine(RuleBasedStateMachine):
         if self.others:
             self.others.pop()[0].close()
 
-    @rule(task=tasks)
-    def put_small(self, task):
-        self.storage.put(100 + task, Pack.of([b"small"]))
+    @rule(base=tasks, n=st.integers(1, 3))
+    def put_small(self, base, n):
+        self.number += 1
+        values = [bytes([self.number % 256]) * 9_000] * n
+        self.storage.put(100 + base, Pack.of(values))
+        for task, value in enumerate(values, 100 + base):
+            self.small.setdefault(task, value)
+
+    @rule(base=tasks, n=st.integers(1, 3))
+    def drop_small(self, base, n):
+        self.storage.drop(100 + base, n)
+        for task in range(100 + base, 100 + base + n):
+            self.small.pop(task, None)
+
+    @invariant()
+    def small_values_are_as_they_were(self):
+        found = {}
+        for base, n, stretch in self.storage.find(100, 50):
+            found |= {base + i: bytes(v) for i, v in enumerate(stretch.part(base, n))}
+        assert found == self.small
+        shelf = self.storage.shelf
+        assert shelf.small_bytes + shelf.filed_bytes == 9_000 * len(found)
 
     @rule(task=tasks, keep=st.booleans())
     def read(self, task, keep):
@@ -197,6 +217,7 @@ class StorageMachine(RuleBasedStateMachine):
     def crash(self):
         self.loop.run_until_complete(self.storage.close())
         self.values.clear()
+        self.small.clear()
         self.lent.clear()
         self.storage = Storage(LIMIT)
         self.storage.in_hand = lambda: self.in_hand
@@ -277,6 +298,41 @@ async def test_a_full_disk_loses_nothing(tmp_path):
     assert not copy.on_disk
     assert content(copy.place, copy.size) == frames_of(1, 100_000)
     storage.take_back(copy)
+    await storage.close()
+
+
+async def test_small_values_go_to_disk_when_nothing_else_is_left(tmp_path):
+    storage = Storage(LIMIT, str(tmp_path))
+    made = Segment.of(frames_of(1, 100_000))
+    storage.adopt(1, made.place, made.size)
+    made.close()
+    values = [bytes([n]) * 10_000 for n in range(200)]
+    for at in range(0, 200, 4):
+        storage.put(100 + at, Pack.of(values[at : at + 4]))
+    storage.put(1000, Pack.of([b"tiny"] * 9))
+    assert storage.movable_bytes == made.size + 2_000_000
+    storage.release(made.size + 1_000_000)
+    while storage._spills:
+        await asyncio.wait(storage._spills)
+    assert storage.ledger.disk_bytes == made.size
+    shelf = storage.shelf
+    assert shelf.filed_bytes == 1_000_000
+    assert shelf.small_bytes == 1_000_036
+    assert storage.spilled_bytes == made.size + 1_000_000
+    # Not before it is known what that has brought.
+    storage.release(1_000_000)
+    assert not storage._spills
+    storage.sweep()
+    storage.release(2_000_000)
+    while storage._spills:
+        await asyncio.wait(storage._spills)
+    # What is tiny stays where it is.
+    assert (shelf.filed_bytes, shelf.small_bytes) == (2_000_000, 36)
+    found = [bytes(v) for b, n, s in storage.find(100, 200) for v in s.part(b, n)]
+    assert found == values
+    assert not list(tmp_path.iterdir())
+    storage.drop(0, 2000)
+    assert storage.spilled_bytes == shelf.small_bytes == shelf.loose_bytes == 0
     await storage.close()
 
 

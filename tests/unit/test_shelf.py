@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from covey.payload import Pack
+from covey.store import shelf as shelf_room
 from covey.store.segments import Segment
 from covey.store.shelf import Shelf
 
@@ -76,6 +77,20 @@ class ShelfMachine(RuleBasedStateMachine):
         expected = {t: v for t, v in self.model.items() if base <= t < base + n}
         assert found == expected
 
+    @rule(nbytes=st.integers(1, 40), late=st.booleans(), base=bases)
+    def file_small_ones(self, nbytes, late, base):
+        stretches = self.shelf.loose(nbytes)
+        assert not any(s.on_disk or s.segment for s in stretches)
+        packs = [bytes(s.view(s.base, s.n).data) for s in stretches]
+        sizes = [s.view(s.base, s.n).sizes for s in stretches]
+        if late:
+            # While they are being written, some of them go.
+            self.drop(base, 3)
+        before = self.shelf.small_bytes
+        for stretch, data, lengths in zip(stretches, packs, sizes, strict=True):
+            self.shelf.file(stretch, Pack(lengths, memoryview(data)))
+        assert late or before - self.shelf.small_bytes == sum(map(len, packs))
+
     @rule()
     def clear(self):
         self.shelf.clear()
@@ -85,7 +100,10 @@ class ShelfMachine(RuleBasedStateMachine):
     def every_byte_is_counted(self):
         small = [v for v in self.model.values() if isinstance(v, bytes)]
         large = [v for v in self.model.values() if not isinstance(v, bytes)]
-        assert self.shelf.small_bytes == sum(map(len, small))
+        assert self.shelf.small_bytes + self.shelf.filed_bytes == sum(map(len, small))
+        loose = self.shelf.loose(1 << 30)
+        assert self.shelf.loose_bytes == sum(s.nbytes for s in loose)
+        assert 0 <= self.shelf.loose_bytes <= self.shelf.small_bytes
         assert self.shelf.segment_bytes == sum(s.size for s in large)
         assert len(self.shelf) == len(self.model)
 
@@ -94,6 +112,11 @@ class ShelfMachine(RuleBasedStateMachine):
         kept = {id(v) for v in self.model.values()}
         for segment in self.segments:
             assert segment.closed == (id(segment) not in kept)
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_worth_a_file(monkeypatch):
+    monkeypatch.setattr(shelf_room, "_WORTH_BYTES", 2)
 
 
 TestShelf = ShelfMachine.TestCase

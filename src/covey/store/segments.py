@@ -299,17 +299,28 @@ def write_frames(fd: int, frames: Sequence[Buffer]) -> int:
     # Written, not copied into a mapping: that would end the process when memory
     # runs out, and hold the interpreter lock meanwhile.
     stamp = new_stamp()
+    write_joined(fd, layout_parts(frames, stamp))
+    return stamp
+
+
+def write_joined(fd: int, parts: Sequence[Buffer]) -> int:
+    """Write *parts* to a file, one after the other; return where the last one ends.
+
+    Raises:
+        OSError: there is no room left.
+    """
     joined = bytearray()
     offset = 0
-    for part in layout_parts(frames, stamp):
+    for part in parts:
         if len(part) < _JOIN_BYTES:
             joined += part
-            continue
+            if len(joined) < _COPY_BYTES:
+                continue
+            part = b""
         offset += _write(fd, joined, offset)
         joined = bytearray()
         offset += _write(fd, part, offset)
-    _write(fd, joined, offset)
-    return stamp
+    return offset + _write(fd, joined, offset)
 
 
 def new_stamp() -> int:

@@ -2,23 +2,28 @@
 
 Small values lie as stretches of packs, one record for thousands of consecutive
 tasks; a large value lies in a segment of its own.  A stretch is cut when part
-of it is dropped.  The shelf never looks into the bytes.
+of it is dropped.  A pack that is mapped from a file lies like any other.  The shelf
+never looks into the bytes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from covey.ids import TaskId
 from covey.payload import Pack
 from covey.store.segments import Segment
 
+#: Stretches of less are not worth a place in a file.
+_WORTH_BYTES: Final = 4096
+
 
 class Stretch:
     """Values of ``base`` to ``base + n - 1``: part of a pack, or a segment."""
 
-    __slots__ = ("at", "base", "n", "pack", "segment")
+    __slots__ = ("at", "base", "n", "on_disk", "pack", "segment")
 
     def __init__(
         self,
@@ -27,12 +32,16 @@ class Stretch:
         pack: Pack | None,
         at: int,
         segment: Segment | None = None,
+        *,
+        on_disk: bool = False,
     ) -> None:
         self.base = base
         self.n = n
         self.pack = pack
         self.at = at
         self.segment = segment
+        #: Whether the pack is mapped from a file.
+        self.on_disk = on_disk
 
     def part(self, base: TaskId, n: int) -> Pack:
         """Return the payloads of some tasks of this stretch."""
@@ -40,12 +49,21 @@ class Stretch:
         lo = self.at + base - self.base
         return self.pack.cut(lo, lo + n)
 
+    def view(self, base: TaskId, n: int) -> Pack:
+        """Return the payloads of some tasks without copying them."""
+        assert self.pack is not None
+        at = self.at + base - self.base
+        return Pack(self.pack.sizes, memoryview(self.pack.data)).cut(at, at + n)
+
     @property
     def nbytes(self) -> int:
         """How many bytes these values take."""
         if self.segment is not None:
             return self.segment.size
-        return self.part(self.base, self.n).nbytes
+        assert self.pack is not None
+        if self.n == len(self.pack):
+            return self.pack.nbytes
+        return self.view(self.base, self.n).nbytes
 
 
 class Shelf:
@@ -54,6 +72,12 @@ class Shelf:
     Args:
         on_drop: told of each segment whose value is dropped; closes it, or
             keeps it for something else.
+
+    Attributes:
+        small_bytes: of small values in memory.
+        loose_bytes: those of them that could as well be mapped from a file.
+        filed_bytes: of small values that are.
+        segment_bytes: of large values.
     """
 
     def __init__(
@@ -63,7 +87,9 @@ class Shelf:
         self._stretches: dict[TaskId, Stretch] = {}
         #: The bases of stretches longer than one, in order.
         self._starts: list[TaskId] = []
-        self.small_bytes = 0
+        #: Stretches that could be mapped from a file, those that came first in front.
+        self._loose: dict[TaskId, Stretch] = {}
+        self.small_bytes = self.loose_bytes = self.filed_bytes = 0
         self.segment_bytes = 0
 
     def __len__(self) -> int:
@@ -76,14 +102,12 @@ class Shelf:
             self._put_around(base, pack)
             return
         self._enter(Stretch(base, n, pack, 0))
-        self.small_bytes += pack.nbytes
 
     def _put_around(self, base: TaskId, pack: Pack) -> None:
         for at in range(len(pack)):
             if not any(self.find(base + at, 1)):
                 single = pack.cut(at, at + 1)
                 self._enter(Stretch(base + at, 1, single, 0))
-                self.small_bytes += single.nbytes
 
     def put_segment(self, task: TaskId, segment: Segment) -> bool:
         """Keep a large value.
@@ -120,7 +144,7 @@ class Shelf:
         single = self._stretches.get(base) if n == 1 else None
         if single is not None and single.n == 1 and single.segment is None:
             del self._stretches[base]
-            self.small_bytes -= single.nbytes
+            self._count(single, -1)
             return
         for start, count, stretch in list(self.find(base, n)):
             self._strike(stretch)
@@ -128,14 +152,17 @@ class Shelf:
                 self.segment_bytes -= stretch.segment.size
                 self._let_go(start, stretch.segment)
                 continue
-            self.small_bytes -= stretch.part(start, count).nbytes
             before = start - stretch.base
-            if before:
-                self._enter(Stretch(stretch.base, before, stretch.pack, stretch.at))
             after = stretch.base + stretch.n - (start + count)
-            if after:
-                at = stretch.at + before + count
-                self._enter(Stretch(start + count, after, stretch.pack, at))
+            at = stretch.at + before + count
+            for base_of, n_of, at_of in (
+                (stretch.base, before, stretch.at),
+                (start + count, after, at),
+            ):
+                if n_of:
+                    left = Stretch(base_of, n_of, stretch.pack, at_of)
+                    left.on_disk = stretch.on_disk
+                    self._enter(left)
 
     def segment(self, task: TaskId) -> Segment | None:
         """Return the segment of a large value, if there is one of that task."""
@@ -148,6 +175,22 @@ class Shelf:
         assert stretch.segment is not None
         self.segment_bytes += segment.size - stretch.segment.size
         stretch.segment = segment
+
+    def loose(self, nbytes: int) -> list[Stretch]:
+        """Return stretches in memory of about *nbytes* bytes that a file could hold."""
+        found: list[Stretch] = []
+        for stretch in self._loose.values():
+            if nbytes <= 0:
+                break
+            nbytes -= stretch.nbytes
+            found.append(stretch)
+        return found
+
+    def file(self, stretch: Stretch, pack: Pack) -> None:
+        """Keep the values of *stretch* as *pack*, mapped from a file, if still there."""
+        if self._stretches.get(stretch.base) is stretch:
+            self._strike(stretch)
+            self._enter(Stretch(stretch.base, stretch.n, pack, 0, on_disk=True))
 
     def _let_go(self, task: TaskId, segment: Segment) -> None:
         if self._on_drop is None:
@@ -162,17 +205,37 @@ class Shelf:
                 stretch.segment.close()
         self._stretches.clear()
         self._starts.clear()
-        self.small_bytes = self.segment_bytes = 0
+        self._loose.clear()
+        self.small_bytes = self.loose_bytes = self.filed_bytes = 0
+        self.segment_bytes = 0
 
     def _enter(self, stretch: Stretch) -> None:
         self._stretches[stretch.base] = stretch
         if stretch.n > 1:
             insort(self._starts, stretch.base)
+        self._count(stretch, 1)
 
     def _strike(self, stretch: Stretch) -> None:
         del self._stretches[stretch.base]
         if stretch.n > 1:
             del self._starts[bisect_left(self._starts, stretch.base)]
+        self._count(stretch, -1)
+
+    def _count(self, stretch: Stretch, sign: int) -> None:
+        if stretch.segment is not None:
+            return
+        nbytes = stretch.nbytes
+        if stretch.on_disk:
+            self.filed_bytes += sign * nbytes
+            return
+        self.small_bytes += sign * nbytes
+        if nbytes < _WORTH_BYTES:
+            return
+        self.loose_bytes += sign * nbytes
+        if sign > 0:
+            self._loose[stretch.base] = stretch
+        else:
+            del self._loose[stretch.base]
 
     def at(self, task: TaskId) -> Stretch | None:
         """Return the stretch that a task is part of, if its value is there."""

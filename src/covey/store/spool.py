@@ -14,10 +14,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from covey.store.segments import Segment, copy
+from covey.payload import Buffer
+from covey.store.segments import Mapped, Segment, copy, write_joined
 
 _NAMELESS: Final = sys.platform == "linux"
 _O_TMPFILE: Final = getattr(os, "O_TMPFILE", 0)
@@ -59,6 +61,32 @@ class Spool:
             file.close()
             raise
         return file
+
+    def write_small(self, parts: Sequence[Buffer]) -> list[memoryview]:
+        """Write *parts* into one file; return them as they are mapped from there.
+
+        The file is there as long as one of them is.  Takes long: for an IO thread.
+
+        Raises:
+            OSError: the disk is full, or there is none.
+        """
+        fd, path = self._open()
+        try:
+            if not _NAMELESS:
+                Path(path).unlink()
+            end = write_joined(fd, parts)
+            os.fsync(fd)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            whole = Mapped(fd, end).view
+        finally:
+            os.close(fd)
+        views = []
+        at = 0
+        for part in parts:
+            views.append(whole[at : at + len(part)])
+            at += len(part)
+        return views
 
     def _open(self) -> tuple[int, str]:
         flags = os.O_RDWR | os.O_CLOEXEC

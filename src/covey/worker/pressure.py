@@ -131,7 +131,7 @@ class Pressure:
             shared=storage.shared_bytes,
             in_flight=storage.lent_bytes,
             warm=storage.pool.free_bytes,
-            spilled=storage.ledger.disk_bytes,
+            spilled=storage.spilled_bytes,
         )
 
     # Looking.

@@ -18,7 +18,6 @@ from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
 from covey.payload import Pack
 from covey.store.segments import Segment
-from covey.store.shelf import Stretch
 from covey.wire.base import Extent
 from covey.wire.data_link import (
     Borrow,
@@ -344,7 +343,7 @@ class DataServer:
             if stretch.segment is not None:
                 left -= await self._send_segment(link, message, start, stretch.segment)
                 continue
-            small.add(start, _view(stretch, start, count))
+            small.add(start, stretch.view(start, count))
             if small.is_full:
                 await self._send_small(link, message.request, small)
         await self._send_small(link, message.request, small)
@@ -432,14 +431,6 @@ class _Small:
         """Whether no more should be gathered."""
         nbytes = sum(pack.nbytes for _, pack in self.parts)
         return not self.bundled or nbytes >= BUNDLE_BYTES
-
-
-def _view(stretch: Stretch, base: TaskId, n: int) -> Pack:
-    """Return some values of a stretch without copying them."""
-    assert stretch.pack is not None
-    at = stretch.at + base - stretch.base
-    whole = Pack(stretch.pack.sizes, memoryview(stretch.pack.data))
-    return whole.cut(at, at + n)
 
 
 def _cut(base: TaskId, pack: Pack) -> Iterator[tuple[TaskId, Pack]]:

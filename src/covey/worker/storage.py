@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
@@ -30,12 +30,16 @@ from covey.store.segments import Segment, adopt
 from covey.store.shelf import Shelf, Stretch
 from covey.store.spool import Spool
 from covey.worker.core.extents import Extents
+from covey.worker.memory import trim_heap
 
 #: At most this part of the limit is kept free and warm.
 _WARM_SHARE: Final = 0.25
 
 #: Threads that write to disk, and read from it.
 _IO_THREADS: Final = 2
+
+#: Small values go to disk together, in files of about this size.
+_SMALL_BATCH_BYTES: Final = 16 << 20
 
 #: A disk that was full is tried again after so long.
 _DISK_AGAIN_SECONDS: Final = 1.0
@@ -73,6 +77,7 @@ class Storage:
         self._jobs: set[asyncio.Future[Any]] = set()
         self._io: ThreadPoolExecutor | None = None
         self._closed = False
+        self._small_may_go = True
 
     # Memory for values to come.
 
@@ -196,7 +201,13 @@ class Storage:
         """What memory could be given back, as far as the disk takes it."""
         if self.disk_problem:
             return self.pool.free_bytes
-        return self.pool.free_bytes + self.ledger.memory_bytes
+        small = self.shelf.loose_bytes
+        return self.pool.free_bytes + self.ledger.memory_bytes + small
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Of values that are on disk."""
+        return self.ledger.disk_bytes + self.shelf.filed_bytes
 
     def release(self, nbytes: int) -> None:
         """Begin to give back about *nbytes* bytes of memory."""
@@ -204,6 +215,7 @@ class Storage:
         nbytes -= self.ledger.leaving_bytes
         if self.disk_problem and clock.monotonic() < self._disk_again:
             return
+        leaving = self.ledger.leaving_bytes
         in_hand = self.in_hand()
 
         def stays(task: TaskId) -> bool:
@@ -221,11 +233,40 @@ class Storage:
                 self._disk_failed(error)
                 self.ledger.stays(task)
                 continue
-            spill = asyncio.get_running_loop().create_task(
-                self._spill(task, segment, source)
-            )
-            self._spills.add(spill)
-            spill.add_done_callback(self._spills.discard)
+            self._start(self._spill(task, segment, source))
+        nbytes -= self.ledger.leaving_bytes - leaving
+        if nbytes > 0 and self._small_may_go:
+            small = self.shelf.loose(min(nbytes, _SMALL_BATCH_BYTES))
+            if small:
+                self._small_may_go = False
+                self._start(self._spill_small(small))
+
+    def _start(self, spill: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(spill)
+        self._spills.add(task)
+        task.add_done_callback(self._spills.discard)
+
+    async def _spill_small(self, stretches: list[Stretch]) -> None:
+        """Have small values mapped from a file, and give their memory back."""
+        packs = [s.view(s.base, s.n) for s in stretches]
+        parts = [pack.data for pack in packs]
+        try:
+            views = await self._in_thread(lambda: self.spool.write_small(parts))
+            self.disk_problem = ""
+        except OSError as error:
+            self._disk_failed(error)
+            return
+        if self._closed:
+            return
+        for stretch, pack, view in zip(stretches, packs, views, strict=True):
+            self.shelf.file(stretch, Pack(pack.sizes, view))
+        stretches.clear()
+        packs.clear()
+        parts.clear()
+        del stretch, pack
+        # What was many small pieces goes back to the system only when told to.
+        await self._in_thread(trim_heap)
+        self.on_change()
 
     async def _spill(self, task: TaskId, segment: Segment, source: Segment) -> None:
         file: Segment | None = None
@@ -320,7 +361,12 @@ class Storage:
         return self.ledger.memory_bytes + self.pool.lingering_bytes
 
     def sweep(self) -> None:
-        """Find what readers have let go of, and close what is not used again."""
+        """Find what readers have let go of, and close what is not used again.
+
+        Called whenever memory was looked at: not before that is it known how much
+        came free with the small values that went last.
+        """
+        self._small_may_go = True
         self.pool.sweep(clock.monotonic())
 
     async def close(self) -> None:

@@ -184,7 +184,7 @@ class Transfers:
         return sum(
             stretch.segment.size
             if stretch.segment is not None
-            else stretch.part(start, count).nbytes
+            else stretch.view(start, count).nbytes
             for start, count, stretch in self._storage.find(base, n)
         )
 
