@@ -82,8 +82,10 @@ def pack_of(payloads):
 class World:
     """A scheduler's core with simulated clients and workers."""
 
-    def __init__(self, at_once=AT_ONCE):
+    def __init__(self, at_once=AT_ONCE, memory_limit=0):
         self.epoch = 1
+        #: How many bytes each worker may use.
+        self.memory_limit = memory_limit
         #: How much the core may let go of in one step.
         self.at_once = at_once
         self.core = SchedulerCore(cluster="test")
@@ -531,7 +533,7 @@ class SimWorker:
             self.resources,
             addresses,
             host,
-            0,
+            self.world.memory_limit,
             "0",
             "3",
             1,

@@ -53,7 +53,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         # So few that much of it is left for later steps.
-        self.world = World(at_once=2)
+        # And so little memory that workers are short of it now and then.
+        self.world = World(at_once=2, memory_limit=60)
         #: Every range ever made: (base, n).
         self.ranges = []
         self.named = {}

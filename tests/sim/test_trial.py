@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from covey.scheduler.core import queues
+from covey.scheduler.core import placement, queues
 from covey.sim.trial import (
     Graph,
     Machines,
@@ -48,8 +50,38 @@ def test_a_policy_can_be_tried_by_putting_it_in_the_place_of_ours(monkeypatch):
     graph = layered(6, 40, inputs=2, nbytes=200_000)
     machines = Machines(workers=5, slots=4)
     ours = try_out(graph, machines)
-    monkeypatch.setattr(queues, "_nearest", lambda state, span, demand: None)
+    monkeypatch.setattr(queues, "_nearest", lambda sources, demand: None)
     assert try_out(graph, machines).moved_bytes > ours.moved_bytes
+
+
+def pairs(n):
+    """Load *n* large values, make one small value of each two, and sum these up.
+
+    The order is depth first, as that of a client.
+    """
+    needs = [()] * n + [(i, i + 1) for i in range(0, n, 2)]
+    needs.append(tuple(range(n, n + n // 2)))
+    nbytes = [200_000] * n + [16] * (n // 2 + 1)
+    functions = [1] * n + [2] * (n // 2) + [3]
+    seconds = [0.1] * n + [0.05] * (n // 2) + [0.1]
+    order = [i // 2 * 3 + i % 2 for i in range(n)] + [i * 3 + 2 for i in range(n // 2)]
+    return Graph(seconds, needs, nbytes, functions), [*order, 3 * n]
+
+
+def test_what_makes_values_is_withheld_until_there_is_a_slot_for_it(
+    monkeypatch, capsys
+):
+    """Else all that is ready would lie with the workers, and be made first."""
+    graph, order = pairs(200)
+    machines = Machines(workers=2, slots=2)
+    ours = try_out(graph, machines, order=order)
+    with monkeypatch.context() as patch:
+        patch.setattr(placement, "_room", lambda worker: True)
+        at_once = try_out(graph, machines, order=order)
+    most, else_ = ours.peak_bytes, at_once.peak_bytes
+    sys.stdout.write(f"at most {most:,} bytes at a time, else {else_:,}\n")
+    assert ours.peak_bytes < at_once.peak_bytes / 3
+    assert ours.makespan_seconds < 1.05 * at_once.makespan_seconds
 
 
 def test_a_list_schedule_runs_the_longest_way_first():

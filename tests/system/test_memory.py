@@ -61,6 +61,23 @@ def describe(array):
     return float(array[0]), float(array[-1]), len(array)
 
 
+def opened(path):
+    """Return when somebody has opened the other end of a pipe."""
+    return Path(path).read_text()
+
+
+def loaded(number, log, gate):
+    with open(log, "a") as file:  # noqa: PTH123
+        file.write("+")
+    return bytes(MIB)
+
+
+def measured(value, log):
+    with open(log, "a") as file:  # noqa: PTH123
+        file.write("-")
+    return len(value)
+
+
 def inc(number):
     return number + 1
 
@@ -286,3 +303,23 @@ def test_values_that_went_between_workers_of_a_machine_leave_no_memory_behind():
         del made, moved
         gc.collect()
         assert until(lambda: not any(shared(client)))
+
+
+def test_results_are_used_before_more_of_them_are_made(tmp_path):
+    """The second map was submitted later, and yet frees what the first one makes."""
+    n, pipe, log = 200, tmp_path / "pipe", tmp_path / "log"
+    os.mkfifo(pipe)
+    with Client(n_workers=2) as client:
+        gate = client.submit(opened, str(pipe))
+        loads = client.map(loaded, range(n), log=str(log), gate=gate)
+        sizes = client.map(measured, loads, log=str(log))
+        del loads
+        client.scheduler_info()  # Now the scheduler knows that nobody holds them.
+        pipe.write_text("")
+        assert client.gather(sizes) == [MIB] * n
+    there = peak = 0
+    for sign in log.read_text():
+        there += 1 if sign == "+" else -1
+        peak = max(peak, there)
+    assert there == 0
+    assert peak < n / 3

@@ -100,6 +100,7 @@ class Result(msgspec.Struct, frozen=True):
         work_seconds: all work shared by all slots; nothing can be faster either.
         list_seconds: a list schedule by b-level, with data moved for nothing.
         moved_bytes: what was fetched by one worker from another.
+        peak_bytes: the most that all workers held at a time.
     """
 
     tasks: int
@@ -108,6 +109,7 @@ class Result(msgspec.Struct, frozen=True):
     work_seconds: float
     list_seconds: float
     moved_bytes: int
+    peak_bytes: int
 
     @property
     def efficiency(self) -> float:
@@ -175,6 +177,7 @@ class _Trial:
         self._by_address: dict[str, Worker] = {}
         self.left = 0
         self.ended_at = 0.0
+        self.peak_bytes = 0
         for index in range(machines.workers):
             self._add_worker(index, machines.slots)
         self.timeline.run(1.0)
@@ -204,6 +207,7 @@ class _Trial:
     def step(self, event: Joined | Said) -> None:
         """Let the scheduler take an event in, and send what it says."""
         orders: Orders = self.core.step(event, self.timeline.now)
+        self.peak_bytes = max(self.peak_bytes, self.core.state.stored_bytes)
         for peer, messages in orders.items():
             worker = self._workers.get(peer)
             if worker is not None:
@@ -286,6 +290,7 @@ def try_out(
         work_seconds=sum(graph.seconds) / slots,
         list_seconds=list_schedule(graph, slots, levels),
         moved_bytes=trial.core.state.counters["bytes_moved"],
+        peak_bytes=trial.peak_bytes,
     )
 
 

@@ -37,6 +37,7 @@ class Function:
         "failed",
         "label",
         "names",
+        "nbytes",
         "number",
         "payload",
         "seconds",
@@ -61,6 +62,8 @@ class Function:
         self.environment = environment
         #: Moving average of how long one call takes; ``None`` until one has returned.
         self.seconds: float | None = None
+        #: The same for how large its results are.
+        self.nbytes = 0.0
         #: Tasks of it so far, for those who look on.
         self.submitted = 0
         self.done = 0

@@ -33,6 +33,8 @@ def check(state: SchedulerState) -> None:
     assert state.slots_count == slots, (state.slots_count, slots)
     idle = sum(w.idle_slots for w in state.workers.values() if not w.leaving)
     assert state.idle_slots == idle, (state.idle_slots, idle)
+    stored = sum(worker.stored_bytes for worker in state.workers.values())
+    assert state.stored_bytes == stored, (state.stored_bytes, stored)
     special = sum(
         span.n
         for span in state.spans.values()

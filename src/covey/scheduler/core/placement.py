@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
-from covey.scheduler.core import functions, report, transitions
+from covey.scheduler.core import functions, memory, report, transitions
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import demand_of, failed_on, top
 from covey.scheduler.core.spans import cut, inputs_of
@@ -75,6 +75,7 @@ Sources: TypeAlias = tuple[tuple[int, int, int], ...]
 def feed(state: SchedulerState, worker: Worker) -> None:
     """*worker* may have room: serve it at the end of this batch."""
     state.hungry[worker] = None
+    worker.withheld = False
     if worker.queue:
         state.eager[worker] = None
 
@@ -83,11 +84,28 @@ def plan(state: SchedulerState) -> None:
     """Serve the workers that have room: first those with idle slots."""
     if state.data_queue:
         _place_data(state)
-    hungry = state.hungry
-    full: list[Worker] = []
     unserved: list[Worker] = []
-    stuck = False
     # Else a worker would take back what it has just handed back for an idle one.
+    turn = _serve_idle(state, unserved)
+    while turn and state.ready_count:
+        worker = turn.popleft()
+        if not _room(worker):
+            continue
+        if _serve(state, worker):
+            turn.append(worker)
+        elif not worker.withheld:
+            unserved.append(worker)
+    for worker in (*unserved, *turn):
+        feed(state, worker)
+    if state.excess and state.hungry:
+        _call_back(state)
+
+
+def _serve_idle(state: SchedulerState, unserved: list[Worker]) -> deque[Worker]:
+    """Fill the idle slots; return the workers that have none."""
+    hungry = state.hungry
+    full: deque[Worker] = deque()
+    stuck = False
     while hungry and state.ready_count:
         worker = _next_hungry(state, stuck)
         if worker is None:
@@ -100,22 +118,10 @@ def plan(state: SchedulerState) -> None:
         elif _serve(state, worker):
             feed(state, worker)
             stuck = False
-        else:
+        elif not worker.withheld:
             unserved.append(worker)
             stuck = True
-    turn = deque(full)
-    while turn and state.ready_count:
-        worker = turn.popleft()
-        if not _room(worker):
-            continue
-        if _serve(state, worker):
-            turn.append(worker)
-        else:
-            unserved.append(worker)
-    for worker in (*unserved, *turn):
-        feed(state, worker)
-    if state.excess and hungry:
-        _call_back(state)
+    return full
 
 
 def _is_here(state: SchedulerState, worker: Worker) -> bool:
@@ -166,19 +172,17 @@ def _room(worker: Worker) -> bool:
 
 def _choose(state: SchedulerState, worker: Worker) -> Span | None:
     """Return the ready span that *worker* should get next."""
+    worker.withheld = False
     best = top(worker.queue)
     if best is None:
         state.loaded.pop(worker, None)
     elif not _fits(worker, demand_of(state, best)):
         best = None
-    span = top(state.default_demand.heap)
-    if span is not None and (best is None or span.rank < best.rank):
-        best = span
-    for demand in worker.demands:
+    for demand in (state.default_demand, *worker.demands):
         span = top(demand.heap)
         if span is None or (best is not None and best.rank <= span.rank):
             continue
-        if _fits(worker, demand):
+        if _fits(worker, demand) and memory.may_begin(worker, span, best):
             best = span
     if best is None:
         best = _from_another(state, worker)
@@ -262,7 +266,7 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
         k = max(idle, int(free / max(each, 1e-7)))
     # When little is left, every slot gets its share of it.
     share = -(-state.ready_count // max(1, state.slots_count)) * slots
-    k = max(1, min(k, share, span.n))
+    k = memory.some_of(worker, span, max(1, min(k, share, span.n)))
     return _cap_by_bytes(span, k)
 
 

@@ -6,9 +6,11 @@ that of its ``Demand``: what resources and workers it asks for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from covey.ids import client_of
+from covey.scheduler.core import memory
 from covey.scheduler.core.spans import inputs_of
 from covey.scheduler.core.state import (
     Demand,
@@ -51,11 +53,16 @@ def enqueue(state: SchedulerState, span: Span) -> None:
     if demand is not state.default_demand and span.queue is None:
         state.special_count += span.n
     place = _elsewhere(state, span, demand) if span.attempts else None
-    if place is None and (span.aligned or span.whole):
-        place = _nearest(state, span, demand)
+    if span.aligned or span.whole:
+        sources = inputs_of(state, span)
+        memory.hasten(span, sources)
+        if place is None:
+            place = _nearest(sources, demand)
     if place is not None:
         queue = place.queue
         state.loaded[place] = None
+        if place.withheld:
+            memory.reconsider(state, place)
         if place in state.hungry:
             state.eager[place] = None
     if demand is not state.default_demand and queue in (demand.heap, state.data_queue):
@@ -92,9 +99,8 @@ def _elsewhere(state: SchedulerState, span: Span, demand: Demand) -> Worker | No
     return min(others, key=lambda w: w.count / w.slots, default=None)
 
 
-def _nearest(state: SchedulerState, span: Span, demand: Demand) -> Worker | None:
-    """Return the worker that holds most of what *span* takes, if it may run there."""
-    sources = inputs_of(state, span)
+def _nearest(sources: Sequence[Span], demand: Demand) -> Worker | None:
+    """Return the worker that holds most of these, if what takes them may run there."""
     if len(sources) == 1:
         holders = sources[0].replicas
         best = holders[0] if holders else None

@@ -243,6 +243,9 @@ class Worker:
         "returning",
         "slots",
         "stored_bytes",
+        "stored_then",
+        "used_bytes",
+        "withheld",
     )
 
     def __init__(
@@ -280,6 +283,10 @@ class Worker:
         self.load: dict[Function | None, int] = {}
         self.holds: dict[Span, None] = {}
         self.stored_bytes = 0
+        #: How much memory it used when it said so last, and what was stored there then.
+        self.used_bytes = self.stored_then = 0
+        #: Whether it has room, and is given nothing until its memory is less tight.
+        self.withheld = False
         #: Ready spans that had better run here, because their inputs are here.
         self.queue: list[QueueEntry] = []
         self.demands: list[Demand] = []
@@ -510,6 +517,8 @@ class SchedulerState:
         #: certain workers; how many slots there are, and how many are idle.
         self.ready_count = self.special_count = 0
         self.slots_count = self.idle_slots = 0
+        #: How large all values are that workers hold, copies included.
+        self.stored_bytes = 0
         self.last_run = self.last_peer = first
         self.last_submission = self.last_entry = self.scatter_turn = 0
         #: Peers that were there before and have not told all yet.

@@ -18,7 +18,7 @@ import msgspec
 
 from covey.errors import InternalError
 from covey.ids import ClientId, TaskId
-from covey.scheduler.core import functions, placement, queues, report
+from covey.scheduler.core import functions, memory, placement, queues, report
 from covey.scheduler.core.spans import inputs_of, strike
 from covey.scheduler.core.state import (
     COMING,
@@ -148,7 +148,7 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     span.nbytes = nbytes
     span.replicas = (worker,)
     worker.holds[span] = None
-    worker.stored_bytes += nbytes
+    memory.stores(state, worker, nbytes)
     move(state, span, State.DONE)
     state.counters["tasks_done"] += span.n
     if span.dependents:
@@ -354,7 +354,7 @@ def drop_replicas(state: SchedulerState, span: Span) -> None:
         del worker.holds[span]
         if worker.moving:
             worker.moving.pop(span, None)
-        worker.stored_bytes -= span.nbytes
+        memory.stores(state, worker, -span.nbytes)
         _tell_to_drop(state, worker, span.base, span.n)
     span.replicas = ()
 
@@ -407,7 +407,7 @@ def add_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
         return
     span.replicas += (worker,)
     worker.holds[span] = None
-    worker.stored_bytes += span.nbytes
+    memory.stores(state, worker, span.nbytes)
     for leaving in state.leaving:
         leaving.moving.pop(span, None)
 
@@ -436,7 +436,7 @@ def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
     span.replicas = tuple(w for w in span.replicas if w is not worker)
     worker.holds.pop(span, None)
     worker.moving.pop(span, None)
-    worker.stored_bytes -= span.nbytes
+    memory.stores(state, worker, -span.nbytes)
     if span.replicas or span.state is not State.DONE:
         return
     move(state, span, State.RELEASED)

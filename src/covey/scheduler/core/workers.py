@@ -11,6 +11,7 @@ from covey.payload import Pack
 from covey.scheduler.core import (
     functions,
     history,
+    memory,
     orphans,
     pauses,
     placement,
@@ -88,17 +89,23 @@ def _current(
     ]
 
 
-def _learn(function: Function | None, seconds: float, n: int) -> None:
+def _learn(
+    function: Function | None, seconds: float, n: int, nbytes: int | None = None
+) -> None:
+    """Remember how long *n* calls took, and how large their results are."""
     if function is None:
         return
     each = seconds / n
+    # Many calls in one report weigh as much as the calls would one by one.
+    weight = 1.0 - (1.0 - _LEARNING) ** min(n, 8)
     known = function.seconds
     if known is None:
         function.seconds = each
-    else:
-        # Many calls in one report weigh as much as the calls would one by one.
-        weight = 1.0 - (1.0 - _LEARNING) ** min(n, 8)
-        function.seconds = known + weight * (each - known)
+        function.nbytes = (nbytes or 0) / n
+        return
+    function.seconds = known + weight * (each - known)
+    if nbytes is not None:
+        function.nbytes += weight * (nbytes / n - function.nbytes)
 
 
 @handlers.add(Ran)
@@ -112,7 +119,7 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
         return
     live = sum(span.n for span in spans)
     pack = None if live == n else _pack(message)
-    _learn(spans[0].function, message.seconds, n)
+    _learn(spans[0].function, message.seconds, n, len(message.data))
     for span in spans:
         share = span.n / n
         nbytes = int(len(message.data) * share)
@@ -141,9 +148,9 @@ def on_ran_stored(state: SchedulerState, worker: Worker, message: RanStored) -> 
     """Tasks returned values that rest on the worker."""
     base, n = message.base, message.n
     for span in _current(state, worker, message.run, base, n):
-        _learn(span.function, message.seconds * span.n / n, span.n)
         nbytes = message.nbytes * span.n // n
         seconds = message.seconds * span.n / n
+        _learn(span.function, seconds, span.n, nbytes)
         history.ran(state, span, worker, seconds, nbytes, message.slot)
         transitions.finish(state, span, worker, nbytes)
         if span.state is State.DONE:
@@ -294,6 +301,7 @@ def on_status(state: SchedulerState, worker: Worker, message: Status) -> None:
     """Keep the latest facts for those who ask."""
     history.strained(state, worker, message.facts)
     worker.facts = message.facts
+    memory.sampled(state, worker, message.facts)
     history.sampled(state, worker, message.facts)
 
 
