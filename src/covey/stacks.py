@@ -252,8 +252,10 @@ class Sampler:
             before = now
 
     def _look(self, microseconds: int) -> None:
-        # No frame is held beyond this: it would keep what its variables name.
         frames = sys._current_frames()  # noqa: SLF001  # the only way
+        # No frame may be held beyond this: it would keep what its variables name.  Our
+        # own one names all of them, in a circle that only the garbage collector ends.
+        del frames[threading.get_ident()]
         for subject, thread in self._whom():
             stack = self._stack(frames.get(thread))
             if stack:

@@ -24,9 +24,12 @@ PAGES = {
     "home": "",
     "tasks": "tasks",
     "task": "tasks/{impossible}",
+    "life": "tasks/{total}",
     "graph": "graph",
+    "graph-tasks": "graph?show=tasks",
     "memory": "memory",
     "network": "network",
+    "profile": "profile?function=fit",
     "workers": "workers",
     "errors": "errors",
     "logs": "logs",
@@ -45,10 +48,25 @@ def load(part: int) -> np.ndarray:
     return np.ones(100_000)
 
 
+def distance(left: np.ndarray, right: np.ndarray, shift: int) -> float:
+    """Compare two parts, one of them moved along."""
+    return float(np.abs(left - np.roll(right, shift)).sum())
+
+
+def smooth(part: np.ndarray) -> np.ndarray:
+    """Take the noise out of a part."""
+    return np.convolve(part, np.ones(9) / 9, mode="same")
+
+
+def score(left: np.ndarray, right: np.ndarray) -> float:
+    """Find the shift at which two parts fit best."""
+    left, right = smooth(left), smooth(right)
+    return min(distance(left, right, shift) for shift in range(random.randint(20, 90)))
+
+
 def fit(left: np.ndarray, right: np.ndarray) -> float:
     """Fit a model to two parts."""
-    time.sleep(random.uniform(0.05, 0.3))
-    return float(left.sum() + right.sum())
+    return score(left, right) + score(right, left)
 
 
 def parse(line: int) -> int:
@@ -70,27 +88,30 @@ def train(model: int) -> int:
     return model
 
 
-def work(client: covey.Client, stop: threading.Event) -> None:
-    """Keep the cluster busy."""
+def work(
+    client: covey.Client, stop: threading.Event, totals: list[covey.Future[float]]
+) -> None:
+    """Keep the cluster busy; the last thing that was done is in *totals*."""
     while not stop.is_set():
         parts = client.map(load, range(40))
         scores = client.map(fit, parts, parts[::-1])
         total = client.submit(summary, *scores[:30])
         lines = client.map(parse, range(200))
         covey.wait([total, *lines])
+        totals[:] = [total]
 
 
-def shoot(page: Page, base: str, task: str, folder: Path) -> None:
+def shoot(page: Page, base: str, task: str, totals: list[str], folder: Path) -> None:
     """Take all pictures."""
     for theme in ("dark", "light"):
         page.evaluate(f"localStorage.setItem('covey-theme', '{theme}')")
         page.reload()
         for name, place in PAGES.items():
-            page.goto(f"{base}#/{place.format(impossible=task)}")
-            page.wait_for_timeout(2500)
+            page.goto(f"{base}#/{place.format(impossible=task, total=totals[0].key)}")
+            page.wait_for_timeout(8000 if name == "profile" else 2500)
             shot = Image.open(BytesIO(page.screenshot()))
             # Few colours are enough, and a third of the bytes.
-            shot.quantize(200).save(folder / f"{name}-{theme}.png", optimize=True)
+            shot.quantize(256).save(folder / f"{name}-{theme}.png", optimize=True)
 
 
 def main() -> None:
@@ -102,7 +123,8 @@ def main() -> None:
     cluster = covey.LocalCluster(n_workers=6, machines=3)
     with cluster, covey.Client(cluster) as client, sync_playwright() as play:
         impossible = client.map(train, range(12), resources={"GPU": 1})
-        worker = threading.Thread(target=work, args=(client, stop))
+        totals: list[covey.Future[float]] = []
+        worker = threading.Thread(target=work, args=(client, stop, totals))
         worker.start()
         browser = play.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox"]
@@ -111,7 +133,7 @@ def main() -> None:
         page.goto(client.dashboard_link)
         page.wait_for_selector("[data-testid=workers]")
         time.sleep(WARM_UP_SECONDS)
-        shoot(page, page.url.partition("#")[0], impossible[0].key, folder)
+        shoot(page, page.url.partition("#")[0], impossible[0].key, totals, folder)
         browser.close()
         stop.set()
         worker.join(60)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 from hypothesis import given
@@ -127,6 +129,34 @@ def test_old_slices_go_when_there_is_too_much(monkeypatch):
         at = number * stacks.SLICE_SECONDS
         found.add(at, "w", "f", [f"n{number}\tm.py\t1"], [0, 0, 0, 1])
     assert len(found.tree("f")) <= 22
+
+
+class Large:
+    pass
+
+
+def hold(seen, leave):
+    large = Large()
+    seen.append(weakref.ref(large))
+    leave.wait(20)
+
+
+def test_what_was_looked_at_is_let_go():
+    seen, leave = [], threading.Event()
+    worker = threading.Thread(target=hold, args=(seen, leave))
+    worker.start()
+    while not seen:
+        pass
+    sampler = Sampler(lambda: [Seen(0, worker.ident)], lambda _: False)
+    gc.disable()
+    try:
+        for _ in range(3):
+            sampler._look(1)
+        leave.set()
+        worker.join(20)
+        assert seen[0]() is None, "a look keeps what variables name"
+    finally:
+        gc.enable()
 
 
 def outer(go, leave):

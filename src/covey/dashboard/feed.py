@@ -123,6 +123,8 @@ class LiveFeed(Feed):
                 on_news()
         finally:
             refreshing.cancel()
+            # Before its client is closed, of which it still awaits an answer.
+            await asyncio.gather(refreshing, return_exceptions=True)
 
     async def _look_back(self, end: int) -> None:
         """Take in what happened before we came, as far as the scheduler remembers."""

@@ -118,6 +118,7 @@ class Site:
             yield
         finally:
             self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
             await asyncio.to_thread(self.feed.close)
 
     def _on_news(self) -> None:

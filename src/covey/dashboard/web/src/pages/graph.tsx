@@ -110,7 +110,7 @@ function CriticalPath({ answer }: { answer: GraphAnswer }) {
         height={300}
         empty=""
         columns={[
-          { name: "", get: (row) => row.index, right: true },
+          { name: "step", get: (row) => row.index, right: true },
           { name: "task", get: (row) => row.key, show: (row) => (<><Swatch label={row.label} /> <Key name={row.key} /></>) },
           { name: "state", get: (row) => row.state, show: (row) => <span class={`state ${row.state}`}>{row.state}</span> },
           { name: "takes", get: (row) => row.seconds, show: (row) => format.seconds(row.seconds), right: true },
@@ -157,7 +157,7 @@ function GroupGraph({ answer }: { answer: GraphAnswer }) {
             <rect width="190" height="52" rx="8" class={`node ${onPath.has(group.label) ? "critical" : ""}`} />
             <rect width="6" height="52" rx="3" style={{ fill: colorOf(group.label) }} />
             <text x="16" y="20" class="name">{group.label.length > 24 ? `${group.label.slice(0, 23)}…` : group.label}</text>
-            <text x="16" y="37" class="note">{format.count(total)} tasks, {format.percent(done)} in memory</text>
+            <text x="16" y="37" class="note">{format.count(total)} {total === 1 ? "task" : "tasks"}, {format.percent(done)} in memory</text>
             <rect x="16" y="43" width="160" height="3" class="rail" />
             <rect x="16" y="43" width={160 * done} height="3" style={{ fill: "var(--good)" }} />
             <rect x={16 + 160 * done} y="43" width={160 * failed} height="3" style={{ fill: "var(--bad)" }} />

@@ -246,7 +246,7 @@ function Facts({ answer }: { answer: Answer }) {
     <Panel title="Facts">
       <dl>
         <dt>function</dt>
-        <dd>{answer.label ?? "unknown"}</dd>
+        <dd>{answer.label ?? answer.key.replace(/-[0-9a-f]+$/, "")}</dd>
         {(answer.n ?? 1) > 1 && (
           <>
             <dt>stands together with</dt>
@@ -306,7 +306,7 @@ function Neighbours({ title, rows, total, texts, empty }: { title: string; rows:
         columns={[
           { name: "task", get: (row) => row.key, show: (row) => (<><Swatch label={row.label} /> <Key name={row.key} />{row.n > 1 && <small> and {row.n - 1} after it</small>}</>) },
           { name: "state", get: (row) => row.state, show: (row) => <span class={`state ${row.state}`} title={said.get(row.key)}>{row.state}</span> },
-          { name: "where", get: (row) => row.workers.join(", ") || "nowhere yet" },
+          { name: "where", get: (row) => row.workers.join(", ") || (row.state === "released" ? "used and dropped" : "nowhere yet") },
           { name: "bytes", get: (row) => row.nbytes, show: (row) => (row.nbytes ? format.bytes(row.nbytes) : ""), right: true },
         ]}
       />
