@@ -21,8 +21,9 @@ from covey.worker.core.orders import (
     Tell,
     Tick,
     Told,
+    WakeAt,
 )
-from covey.worker.core.settling import TENURE_SECONDS
+from covey.worker.core.settling import EXTRAS_MAX, STUCK_SECONDS, TENURE_SECONDS
 
 ENDED = Failure("died", "RunnerDied", "ended")
 USUAL, OTHER = 1, 2
@@ -177,3 +178,90 @@ def test_a_crash_on_the_way_is_no_end(runners):
     world.end(kill.runner)
     assert of(Spawn, world.end(kill.runner)) == [Spawn(kill.runner, "E")]
     assert of(Dispatch, world.step(RunnerReady(kill.runner)))
+
+
+# All runners wait, inside of tasks, for what only another environment can run.
+
+
+def park(world, dispatch):
+    return world.step(SlotBlocked(dispatch.slot, dispatch.run, dispatch.base))
+
+
+def parents(world, n):
+    """Have *n* tasks run, each of which waits for tasks of its own."""
+    found = of(Dispatch, world.run(USUAL, n))
+    assert len(found) == n
+    for dispatch in found:
+        assert not of(Spawn, park(world, dispatch))
+    return found
+
+
+@pytest.mark.parametrize("runners", [1, 3])
+def test_an_extra_runner_does_what_all_others_wait_for(runners):
+    world = World(runners)
+    found = parents(world, runners)
+    orders = world.run(OTHER, 1)
+    assert not of(Kill, orders)
+    assert not of(Spawn, orders)
+    assert of(WakeAt, orders) == [WakeAt(world.now + STUCK_SECONDS)]
+    world.now += STUCK_SECONDS
+    assert of(Spawn, world.step(Tick())) == [Spawn(runners, "E")]
+    (child,) = of(Dispatch, world.step(RunnerReady(runners)))
+    assert child.slot == runners
+    # It stays for what may follow, and does not begin what others could.
+    assert not of(Kill, world.ran(child))
+    (second,) = of(Dispatch, world.run(OTHER, 1))
+    assert second.slot == runners
+    world.ran(second)
+    # When one of the others is free, it goes; nobody takes its place.
+    assert of(Kill, world.ran(found[0])) == [Kill(runners)]
+    assert not of(Spawn, world.end(runners))
+    assert of(Kill, world.run(OTHER, 1)) == [Kill(0)]
+
+
+def test_an_extra_runner_that_ends_is_started_again():
+    world = World(1)
+    parents(world, 1)
+    world.run(OTHER, 2)
+    world.now += STUCK_SECONDS
+    world.step(Tick())
+    (child,) = of(Dispatch, world.step(RunnerReady(1)))
+    orders = world.step(RunnerEnded(1, ((child.run, child.base),), ENDED))
+    assert [o.message.failure for o in of(Tell, orders)] == [ENDED]
+    assert of(Spawn, orders) == [Spawn(1, "E")]
+    assert of(Dispatch, world.step(RunnerReady(1)))
+
+
+def test_an_environment_that_an_extra_runner_cannot_have_fails_what_asks_for_it():
+    world = World(1)
+    (parent,) = parents(world, 1)
+    world.run(OTHER, 2)
+    world.now += STUCK_SECONDS
+    world.step(Tick())
+    orders = world.step(NoEnvironment(1, "E", ENDED))
+    assert len(of(Tell, orders)) == 2
+    assert not of(Spawn, orders)
+    world.ran(parent)
+    assert of(Dispatch, world.run(USUAL, 1))
+
+
+def test_there_is_no_end_of_extra_runners_but_a_failure():
+    world = World(1)
+    (parent,) = parents(world, 1)
+    functions = [Define(10 + n, "f", b"", f"E{n}") for n in range(EXTRAS_MAX + 1)]
+    world.step(Told(functions))
+    for number in range(EXTRAS_MAX):
+        world.run(10 + number, 1)
+        world.now += STUCK_SECONDS
+        orders = world.step(Tick())
+        assert of(Spawn, orders) == [Spawn(1 + number, f"E{number}")]
+        (child,) = of(Dispatch, world.step(RunnerReady(1 + number)))
+        park(world, child)
+    world.run(10 + EXTRAS_MAX, 2)
+    world.now += STUCK_SECONDS
+    orders = world.step(Tick())
+    assert not of(Spawn, orders)
+    failures = [order.message.failure for order in of(Tell, orders)]
+    assert len(failures) == 2
+    assert "nested too deep" in failures[0].message
+    world.ran(parent)

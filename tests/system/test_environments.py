@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import platform
 import subprocess
 import sys
 import zipfile
@@ -74,6 +75,24 @@ def test_subtasks_run_in_the_environment_of_their_parent():
     with Client(n_workers=1, python=OURS) as client:
         # The one runner has to serve both: it cannot move while the parent waits.
         assert client.submit(parent).result(60) == list(sys.version_info[:2])
+
+
+def test_a_task_may_wait_for_tasks_of_another_python(other):
+    def parent(python):
+        import covey
+
+        here = covey.get_client()
+        where = here.connection
+        with covey.Client(where, python=python, set_as_default=False) as client:
+            # All runners that there are wait in here.
+            ages = client.gather([client.submit(platform.python_version)] * 3)
+        return ages, list(sys.version_info[:2])
+
+    with Client(n_workers=1) as client:
+        ages, own = client.submit(parent, other).result(60)
+        assert all(age.startswith(f"{other}.") for age in ages)
+        assert own == list(sys.version_info[:2])
+        assert client.submit(version).result(30) == own
 
 
 def test_a_python_that_is_nowhere_is_told_and_the_rest_goes_on():

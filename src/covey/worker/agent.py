@@ -374,6 +374,9 @@ class WorkerAgent:
     # Runner processes.
 
     def _spawn_order(self, order: orders.Spawn) -> None:
+        if order.runner == len(self._processes):
+            self._processes.append(None)
+            self._lives_in.append("")
         self._run(self._spawn(order.runner, order.environment))
 
     async def _spawn(self, number: int, environment: str = "") -> None:

@@ -19,6 +19,7 @@ import os
 import shutil
 import signal
 import subprocess
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,14 +117,7 @@ async def run(command: list[str]) -> None:
         if name not in ("PYTHONPATH", "PYTHONHOME") and not is_join_string(value)
     }
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=clean,
-            start_new_session=True,
-        )
+        process = await _start(command, clean)
     except OSError as error:
         raise UsageError(
             f"{command[0]} could not build an environment: {error}"
@@ -136,10 +130,7 @@ async def run(command: list[str]) -> None:
             f"{command[0]} has not built an environment within {_BUILD_SECONDS:g} s"
         ) from None
     finally:
-        if process.returncode is None:
-            # What it has started (compilers, say) goes with it.
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await _end(process)
     if process.returncode:
         lines = said.decode(errors="replace").strip().splitlines()
         told = "\n  ".join(lines[-_LINES_TOLD:])
@@ -147,3 +138,34 @@ async def run(command: list[str]) -> None:
             f"the environment that was asked for could not be built; {command[0]} says:\n"
             f"  {told}"
         )
+
+
+async def _start(command: list[str], environment: dict[str, str]) -> Process:
+    """Start a command in a group of its own.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # It may be at work already.
+        await _end(await starting)
+        raise
+
+
+async def _end(process: Process) -> None:
+    """Kill a command that has not ended, with all that it has started."""
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

@@ -18,7 +18,8 @@ from heapq import heappop, heappush
 from typing import Final
 
 from covey.ids import TaskId
-from covey.wire.worker_link import ReturnDone, Returned
+from covey.wire.base import Failure
+from covey.wire.worker_link import ReturnDone, Returned, RunFailed
 from covey.worker.core.orders import (
     Dispatch,
     EndRun,
@@ -114,6 +115,36 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
                     del state.awaited[task]
 
 
+def fail_all(state: WorkerState, environment: str, failure: Failure) -> None:
+    """Nothing that waits for *environment* can run here."""
+    queue = state.queues.get(environment, [])
+    pieces = [entry[2] for entry in queue]
+    queue.clear()
+    for piece in pieces:
+        run, n = piece.run, piece.n
+        piece.n = 0
+        state.queued -= n
+        if n and run.run in state.runs:
+            for task in range(piece.base, piece.base + n):
+                fail(state, run, task, failure)
+
+
+def fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
+    """One task has failed, and did not say so itself."""
+    if run.live(task, 1):
+        state.order(Tell(RunFailed(run.run, task, 0.0, failure)))
+    finish_tasks(state, run, 1)
+
+
+_NO_RUNNER: Final = Failure(
+    "environment",
+    "EnvironmentFailed",
+    "all runners of the worker wait, inside of tasks, for other tasks, and tasks of "
+    "different environments are nested too deep for one more; let tasks return what is "
+    "to be done next instead of waiting for it, or start the worker with more runners",
+)
+
+
 # Filling slots.
 
 
@@ -124,7 +155,8 @@ def fill(state: WorkerState) -> None:
         return
     if state.suspects:
         _try_suspects(state)
-    settle(state)
+    for environment in settle(state):
+        fail_all(state, environment, _NO_RUNNER)
     if state.queued:
         # Every slot gets a first flight before any of them gets another one.
         for slot in state.slots:

@@ -432,23 +432,24 @@ def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
     for flight in in_hand:
         _take_down(state, event, flight, executing, certain=certain, killed=killed)
     dispatch.maybe_return_done(state)
-    state.order(Spawn(event.runner, runner.environment))
+    if runner.extra:
+        runner.gone = True  # If it is needed still, it is started again.
+    else:
+        state.order(Spawn(event.runner, runner.environment))
 
 
 def _on_no_environment(state: WorkerState, event: NoEnvironment) -> None:
     """Nothing that asks for it can run here; the runner goes back to the usual one."""
-    for _, _, piece in state.queues.pop(event.environment, ()):
-        run, n = piece.run, piece.n
-        piece.n = 0
-        state.queued -= n
-        if n and run.run in state.runs:
-            for task in range(piece.base, piece.base + n):
-                _fail(state, run, task, event.failure)
+    dispatch.fail_all(state, event.environment, event.failure)
+    state.queues.pop(event.environment, None)
     alone = [p for p in state.suspects if p.run.environment == event.environment]
     for piece in alone:
         state.suspects.remove(piece)
-        _fail(state, piece.run, piece.base, event.failure)
+        dispatch.fail(state, piece.run, piece.base, event.failure)
     runner = state.runners[event.runner]
+    if runner.extra:
+        runner.gone = True
+        return
     runner.environment = ""
     runner.since = math.inf
     state.order(Spawn(event.runner))
@@ -474,24 +475,18 @@ def _take_down(
             dispatch.requeue(state, run, at, task - at)
         at = task + 1
         if flight.kill_at and task == flight.at:
-            _fail(state, run, task, _stopped(flight, event.failure))
+            dispatch.fail(state, run, task, _stopped(flight, event.failure))
         elif killed:
             # The process was ended on purpose, because of another task.
             dispatch.requeue(state, run, task, 1)
         elif certain:
-            _fail(state, run, task, event.failure)
+            dispatch.fail(state, run, task, event.failure)
         else:
             # One of several: each is tried again by itself.  Even one that began
             # alone may have had company, while it waited for tasks of its own.
             dispatch.requeue(state, run, task, 1, alone=True)
     if at < end:
         dispatch.requeue(state, run, at, end - at)
-
-
-def _fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
-    if run.live(task, 1):
-        state.order(Tell(RunFailed(run.run, task, 0.0, failure)))
-    dispatch.finish_tasks(state, run, 1)
 
 
 # News of memory.

@@ -10,6 +10,7 @@ hand (a *flight*)::
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -253,6 +254,8 @@ class Runner:
     __slots__ = (
         "dying",
         "environment",
+        "extra",
+        "gone",
         "number",
         "ready",
         "reserved",
@@ -261,8 +264,12 @@ class Runner:
         "wanted",
     )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, extra: bool = False) -> None:
         self.number = number
+        #: Whether it is one more than the user gave us, for as long as it takes, and
+        #: whether it has ended meanwhile.  See ``settling``.
+        self.extra = extra
+        self.gone = False
         #: What it lives in, since when (infinite: it is still on its way there), and
         #: what it is to move to when it is idle.
         self.environment = ""
@@ -299,13 +306,11 @@ class WorkerState:
 
     def __init__(self, runners: int, threads: int) -> None:
         self.now = 0.0
-        self.runners = [Runner(number) for number in range(runners)]
+        self.runners: list[Runner] = []
         self.slots: list[Slot] = []
-        for runner in self.runners:
-            for _ in range(threads):
-                slot = Slot(len(self.slots), runner)
-                runner.slots.append(slot)
-                self.slots.append(slot)
+        self._threads = threads
+        for _ in range(runners):
+            self.add_runner()
         self.runs: dict[RunId, Run] = {}
         #: What waits, by the environment that it asks for.
         self.queues: dict[str, list[QueueEntry]] = {"": []}
@@ -336,8 +341,20 @@ class WorkerState:
         self.memory_short = False
         #: And not even that, because it is about to change.
         self.memory_hold = False
+        #: Since when something waits for an environment that no runner can move to.
+        self.stuck_since = math.inf
         self.orders: list[AnyOrder] = []
         self.wake_at = 0.0
+
+    def add_runner(self, *, extra: bool = False) -> Runner:
+        """Enter one more runner, with its slots."""
+        runner = Runner(len(self.runners), extra=extra)
+        self.runners.append(runner)
+        for _ in range(self._threads):
+            slot = Slot(len(self.slots), runner)
+            runner.slots.append(slot)
+            self.slots.append(slot)
+        return runner
 
     def entries(self) -> Iterator[QueueEntry]:
         """Yield what is queued, in no order."""
