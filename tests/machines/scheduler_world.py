@@ -135,9 +135,10 @@ class World:
         self.step(Joined(peer, client.introduction(0)))
         return client
 
-    def new_worker(self, slots=1, resources=None, name="worker"):
+    def new_worker(self, slots=1, resources=None, name="worker", pythons=()):
         peer = self.core.next_peer()
         worker = SimWorker(self, peer, slots, resources or {}, name)
+        worker.pythons = pythons
         self.workers[peer] = worker
         self.step(Joined(peer, worker.introduction(0)))
         return worker
@@ -512,6 +513,7 @@ class SimWorker:
         self.slots = slots
         self.resources = resources
         self.name = name
+        self.pythons = ()
         self.inbox = deque()
         self.store = {}
         self.runs = {}
@@ -539,6 +541,7 @@ class SimWorker:
             1,
             epoch=epoch,
             number=self.peer if epoch else 0,
+            pythons=self.pythons,
         )
 
     def report(self):

@@ -13,6 +13,7 @@ from scheduler_world import RAISED, World
 
 from covey.scheduler.core import explain
 from covey.wire.base import Options
+from covey.wire.client_link import DefineFunction
 from covey.wire.worker_link import Blocked, RunFailed, Status
 
 sys.path.pop(0)
@@ -86,6 +87,15 @@ def test_a_resource_that_nobody_offers(world, client):
     assert answer["asks"] == "GPU=2"
     assert "alice (GPU=1)" in answer["offers"]
     assert "no worker can run it" in answer["text"]
+
+
+def test_a_python_that_nobody_has(world, client):
+    world.new_worker(name="alice", pythons=("3.11",))
+    client.functions.add(9)
+    client.say(DefineFunction(9, b"d", "f", b"p", '{"python": "3.13"}'))
+    answer = why(world, client.submit(fn=9))
+    assert answer["asks"] == "Python 3.13"
+    assert "alice (Python 3.11)" in answer["offers"]
 
 
 def test_a_resource_that_is_in_use(world, client):

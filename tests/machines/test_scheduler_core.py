@@ -1191,6 +1191,47 @@ def test_a_notice_goes_once_for_many_tasks(world, client):
     assert len(notices) == 1
 
 
+def asks_for_python(client, environment, n=1):
+    """Submit tasks of a function that asks for an environment."""
+    number = 900 + len(client.functions)
+    client.functions.add(number)
+    client.say(DefineFunction(number, environment.encode(), "f", b"p", environment))
+    return client.submit(n, fn=number)
+
+
+@pytest.mark.parametrize("version", ["3.13", "3.13.1"])
+def test_a_task_goes_where_its_python_is(world, client, version):
+    poor = world.new_worker(4, name="poor", pythons=("3.11", "3.12"))
+    notices = orders_to(client, Notice)
+    ran = orders_to(poor, Run)
+    asks_for_python(client, f'{{"python": "{version}"}}', 3)
+    assert [notice.text for notice in notices] == [
+        "f: no worker can run this now: it asks for Python 3.13. It waits until a "
+        "worker that can joins; workers offer: poor (Python 3.11 3.12)"
+    ]
+    rich = orders_to(world.new_worker(4, name="rich", pythons=("3.13",)), Run)
+    assert sum(run.n for run in rich) == 3
+    assert not ran
+    # Who asks for nothing, and who asks for packages only, runs anywhere.
+    client.submit(2)
+    asks_for_python(client, '{"requirements": "numpy"}', 2)
+    assert ran
+
+
+@pytest.mark.parametrize("wish", ['{"python": "9"}', '{"python": 3}', "nonsense", "[]"])
+def test_a_wish_that_makes_no_sense_is_for_workers_to_refuse(world, client, wish):
+    worker = world.new_worker(pythons=("3.11",))
+    ran = orders_to(worker, Run)
+    asks_for_python(client, wish)
+    assert ran
+
+
+def test_a_worker_that_tells_nothing_of_its_pythons_is_tried(world, client):
+    ran = orders_to(world.new_worker(), Run)
+    asks_for_python(client, '{"python": "3.13"}')
+    assert ran
+
+
 def brought_while_nobody_heard(world, client, away):
     """A client brings a value, its worker is lost and comes back; then it tells of it."""
     one = world.new_worker(1, name="one")

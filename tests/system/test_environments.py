@@ -51,11 +51,19 @@ version, twice, wanted_value, parent = functions()
 def other():
     """A minor version that this machine has beside ours."""
     for minor in ("3.13", "3.12", "3.11"):
-        for program in candidates(minor) if minor != OURS else ():
-            done = subprocess.run([program, "-c", ""], capture_output=True, check=False)
-            if done.returncode == 0:
-                return minor
+        if minor != OURS and program_of(minor):
+            return minor
     pytest.skip(f"this machine has no Python but {OURS}")
+
+
+def program_of(minor):
+    """Return the Python of that version which starts, if there is one."""
+    for found in candidates(minor):
+        show = [found, "-c", "import sys; print(sys.executable)"]
+        done = subprocess.run(show, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return ""
 
 
 def test_runners_of_the_python_that_is_asked_for(other):
@@ -95,15 +103,69 @@ def test_a_task_may_wait_for_tasks_of_another_python(other):
         assert client.submit(version).result(30) == own
 
 
-def test_a_python_that_is_nowhere_is_told_and_the_rest_goes_on():
+def submitted(client, n):
+    """Submit some tasks; return when the scheduler has said what it has to say."""
+    futures = [client.submit(platform.python_version) for _ in range(n)]
+    client.scheduler_info()
+    return futures
+
+
+def test_a_python_that_is_nowhere_is_told_at_once_and_the_rest_goes_on():
     with Client(n_workers=1) as usual:
         client = Client(usual.cluster, python="3.99", set_as_default=False)
         with client:
-            futures = client.map(twice, range(3))
-            for future in futures:
-                with pytest.raises(errors.EnvironmentFailed, match="no Python 3.99"):
-                    future.result(60)
+            with pytest.warns(UserWarning, match="asks for Python 3.99"):
+                futures = submitted(client, 3)
+            told = futures[0].explain()
+            assert "asks for Python 3.99" in str(told)
+            assert OURS in str(told).partition("offer")[2]
+            assert not any(future.done() for future in futures)
         assert usual.submit(twice, 4).result(60) == 8
+
+
+def test_a_version_that_is_not_exactly_there_fails_what_asks_for_it():
+    told = pytest.raises(errors.EnvironmentFailed, match=f"no Python {OURS}.999")
+    with Client(n_workers=1, python=f"{OURS}.999") as client, told:
+        client.submit(abs, -1).result(60)
+
+
+def test_a_task_goes_to_a_worker_that_has_its_python(tmp_path, other):
+    """Though other workers are idle, and know of no other Python than their own."""
+    file = tmp_path / "cluster.json"
+    where = ["--connection-file", str(file)]
+    command = [sys.executable, "-m", "covey"]
+    scheduler = subprocess.Popen(
+        [*command, "scheduler", "--port", "0", "--no-dashboard", *where],
+        stdout=subprocess.PIPE,
+    )
+    scheduler.stdout.readline()
+    bare = {**os.environ, "PATH": "/nowhere", "PYENV_ROOT": str(tmp_path)}
+    bare["UV_PYTHON_INSTALL_DIR"] = str(tmp_path)
+    program = program_of(other)
+    workers = [
+        subprocess.Popen(
+            [*command, "worker", *where, "--nworkers", "2", "--name", "poor"], env=bare
+        )
+    ]
+    try:
+        with Client(str(file), python=other) as client:
+            client.wait_for_workers(1, timeout=30)
+            with pytest.warns(UserWarning, match=f"asks for Python {other}"):
+                futures = submitted(client, 3)
+            python = ["--python", sys.executable, "--python", program]
+            names = ["--nworkers", "1", "--name", "rich"]
+            workers.append(
+                subprocess.Popen(
+                    [*command, "worker", *where, *names, *python], env=bare
+                )
+            )
+            assert all(age.startswith(other) for age in client.gather(futures))
+            (places,) = {tuple(found) for found in client.who_has(futures).values()}
+            assert places == ("rich",)
+    finally:
+        for process in (*workers, scheduler):
+            process.terminate()
+            process.communicate(timeout=30)
 
 
 WHEEL = {
@@ -159,7 +221,7 @@ def test_what_cannot_be_installed_is_told_in_the_installers_words(cache):
 
 
 def test_threads_have_no_other_python():
-    with Client(processes=False, python="3.99") as client:
+    with Client(processes=False, python=f"{OURS}.999") as client:
         future = client.submit(twice, 1)
         with pytest.raises(errors.EnvironmentFailed, match="threads of its own"):
             future.result(30)
@@ -255,20 +317,20 @@ def test_two_who_want_the_same_build_it_once(tmp_path, monkeypatch, cache):
 @pytest.mark.parametrize(
     ("names", "rest", "match"),
     [
-        ('["3.99.0", "SELF", []]', "echo no runner here >&2; exit 3", "no runner here"),
-        ('["3.99.0", "/no/such/python", []]', "exit 3", "cannot be started"),
-        ("a python of no kind", "exit 3", "cannot start in .*python3.99"),
+        ('["3.19.0", "SELF", []]', "echo no runner here >&2; exit 3", "no runner here"),
+        ('["3.19.0", "/no/such/python", []]', "exit 3", "cannot be started"),
+        ("a python of no kind", "exit 3", "cannot start in .*python3.19"),
     ],
 )
 def test_runners_that_do_not_start_fail_the_tasks_that_ask(
     tmp_path, monkeypatch, names, rest, match
 ):
-    python = tmp_path / "python3.99"
+    python = tmp_path / "python3.19"
     said = names.replace("SELF", str(python))
     program(python, f"[ \"$1\" = -c ] && echo '{said}' && exit; {rest}")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with Client(n_workers=1) as usual:
-        client = Client(usual.cluster, python="3.99", set_as_default=False)
+        client = Client(usual.cluster, python="3.19", set_as_default=False)
         with client, pytest.raises(errors.EnvironmentFailed, match=match):
             client.submit(abs, -1).result(60)
         assert usual.submit(abs, -4).result(60) == 4

@@ -120,6 +120,7 @@ class EmbeddedCluster:
             VERSION,
             platform.python_version(),
             os.getpid(),
+            pythons=self._environments.pythons(),
         )
         worker.attach(self.server.attach_worker(introduction, worker.on_messages))
         await starting

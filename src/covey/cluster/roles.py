@@ -235,6 +235,7 @@ class WorkerRole(Owner):
         self._addresses: tuple[str, ...] = ()
         self._number = 0
         self._python = ""
+        self._pythons: tuple[str, ...] = ()
         self._leaving = False
         self._uplink = Uplink(
             self,
@@ -273,6 +274,7 @@ class WorkerRole(Owner):
             shutil.rmtree(directory, ignore_errors=True)
             raise
         self._python = found.usual.version
+        self._pythons = found.pythons()
         agent = self._agent = WorkerAgent(
             name=plan["name"],
             runners=plan["runners"],
@@ -342,6 +344,7 @@ class WorkerRole(Owner):
             self._python,
             epoch,
             self._number,
+            self._pythons,
         )
 
     def on_welcome(self, line: Line, welcome: Welcome, old: Line | None) -> None:

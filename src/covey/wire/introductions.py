@@ -64,6 +64,8 @@ class WorkerIntroduction(Message, frozen=True, tag=101):
     runner_python: str = ""
     epoch: Id = 0
     number: Id = 0
+    #: The minor versions of Python that its runners can have; empty: not known.
+    pythons: tuple[str, ...] = ()
 
 
 class Resume(Message, frozen=True, tag=103):

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ class Environments:
         usual: the interpreter for tasks that ask for nothing; ours, by default.
         named: Pythons that ``covey worker --python`` named.
         tell: takes a line about a build that takes a while.
+        named_minors: the versions of these.
     """
 
     def __init__(
@@ -47,13 +48,22 @@ class Environments:
         usual: Interpreter | None = None,
         named: Sequence[str] = (),
         tell: Callable[[str], None] = lambda _: None,
+        named_minors: Iterable[str] = (),
     ) -> None:
         self.usual = usual or interpreters.own()
         self._directory = directory
         self._named = tuple(named)
+        self._named_minors = tuple(named_minors)
         self._tell = tell
         self._found: dict[str, asyncio.Future[Interpreter]] = {}
         self._failed: dict[str, float] = {}
+
+    def pythons(self) -> tuple[str, ...]:
+        """Return the minor versions of Python that runners can have here."""
+        found = {interpreters.minor_of(self.usual.version), *self._named_minors}
+        if self._directory is not None:
+            found.update(interpreters.minors())
+        return tuple(sorted(found))
 
     async def prepare(self, wanted: str) -> Interpreter:
         """Return an interpreter as *wanted*, building its environment if need be.
@@ -127,13 +137,15 @@ async def from_plan(directory: Path, named: Sequence[str]) -> Environments:
     """Return what a worker has whose user named these Pythons.
 
     Raises:
-        UsageError: the first of them, for the usual runners, cannot run any.
+        UsageError: one of them cannot run any.
     """
-    usual = None
+    found = []
     if named:
         links = interpreters.link_folder(directory / "python")
-        usual = await interpreters.probe(named[0], links)
-    return Environments(directory, usual, named, on_stderr)
+        found = [await interpreters.probe(program, links) for program in named]
+    minors = [interpreters.minor_of(python.version) for python in found]
+    usual = found[0] if found else None
+    return Environments(directory, usual, named, on_stderr, minors)
 
 
 def _parse(wanted: str) -> dict[str, str]:

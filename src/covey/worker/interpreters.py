@@ -31,6 +31,9 @@ from covey.worker import launching
 #: The oldest Python that a runner can have.
 OLDEST: Final = (3, 11)
 
+#: So far it is looked for newer ones.
+_NEWEST: Final = 20
+
 #: An interpreter that does not tell its version within this time is none.
 _PROBE_SECONDS: Final = 30.0
 
@@ -111,6 +114,11 @@ def _is_own(executable: str) -> bool:
     return os.path.abspath(found) == os.path.abspath(sys.executable)  # noqa: PTH100
 
 
+def minor_of(version: str) -> str:
+    """Return ``3.12`` of ``3.12.1``."""
+    return ".".join(version.split(".")[:2])
+
+
 def candidates(minor: str, named: Sequence[str] = ()) -> Iterator[str]:
     """Yield programs that may be Python *minor* (``3.12``), the likeliest first.
 
@@ -136,13 +144,23 @@ def candidates(minor: str, named: Sequence[str] = ()) -> Iterator[str]:
                 yield str(program)
 
 
+def minors() -> list[str]:
+    """Return the minor versions (``3.12``) that runners may have on this machine.
+
+    A program of that name is taken for one; whether it starts is seen when it is
+    asked for.
+    """
+    known = (f"{OLDEST[0]}.{minor}" for minor in range(OLDEST[1], _NEWEST))
+    return [minor for minor in known if next(candidates(minor), None) is not None]
+
+
 async def find(wanted: str, links: Path, named: Sequence[str] = ()) -> Interpreter:
     """Return an interpreter of version *wanted*: ``3.12``, or exactly ``3.12.1``.
 
     Raises:
         UsageError: there is none on this machine; tells where it was looked for.
     """
-    minor = ".".join(wanted.split(".")[:2])
+    minor = minor_of(wanted)
     tried = []
     for program in dict.fromkeys(candidates(minor, named)):
         try:

@@ -207,7 +207,7 @@ def _is_paused(worker: Worker) -> bool:
 
 
 def _impossible(state: SchedulerState, demand: Demand) -> dict[str, Any]:
-    offers = queues.offers(state)
+    offers = queues.offers(state, demand)
     text = (
         f"no worker can run it: it asks for {queues.describe(demand)}; "
         f"workers offer: {offers}"

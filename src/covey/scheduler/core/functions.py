@@ -12,8 +12,11 @@ So one to which nothing leads any more is forgotten everywhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from covey.wire.client_link import DefineFunction
 from covey.wire.worker_link import Define, Undefine
@@ -40,6 +43,7 @@ class Function:
         "nbytes",
         "number",
         "payload",
+        "python",
         "seconds",
         "submitted",
         "tasks",
@@ -58,8 +62,9 @@ class Function:
         self.digest = digest
         self.label = label
         self.payload = payload
-        #: What its runners need; nobody but the workers looks into it.
+        #: What its runners need; of that, which Python says where tasks of it can go.
         self.environment = environment
+        self.python = python_of(environment)
         #: Moving average of how long one call takes; ``None`` until one has returned.
         self.seconds: float | None = None
         #: The same for how large its results are.
@@ -82,6 +87,27 @@ class Counts(NamedTuple):
     done: int = 0
     failed: int = 0
     seconds: float | None = None
+
+
+def python_of(environment: str) -> str:
+    """Return the minor version of Python that an environment asks for, or nothing.
+
+    Text that makes no sense is refused by the workers, in words of theirs.
+    """
+    if not environment:
+        return ""
+    try:
+        wanted = msgspec.json.decode(environment, type=_Wish).python
+    except msgspec.MsgspecError:
+        return ""
+    found = re.match(r"\d+\.\d+", wanted)
+    return found[0] if found else ""
+
+
+class _Wish(msgspec.Struct):
+    """What matters here of what a client asks for."""
+
+    python: str = ""
 
 
 class Functions:

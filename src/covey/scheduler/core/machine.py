@@ -222,6 +222,7 @@ class SchedulerCore:
                     hello.host,
                     hello.memory_limit_bytes,
                     hello.runner_python or hello.python,
+                    hello.pythons,
                 ),
             )
             return

@@ -83,7 +83,7 @@ def _impossible(state: SchedulerState) -> list[dict[str, Any]]:
                     "n": sum(span.n for span in spans),
                     "key": explain.key_of(state, spans[0]),
                     "asks": queues.describe(demand),
-                    "offers": queues.offers(state),
+                    "offers": queues.offers(state, demand),
                 }
             )
     return found

@@ -27,13 +27,17 @@ from covey.wire.client_link import Notice
 def demand_of(state: SchedulerState, span: Span) -> Demand:
     """Return the queue of those that ask for the same as *span*."""
     options = span.options
-    if options is DEFAULT_OPTIONS or not (options.resources or options.workers):
+    function = span.function
+    python = function.python if function is not None else ""
+    if not python and (
+        options is DEFAULT_OPTIONS or not (options.resources or options.workers)
+    ):
         return state.default_demand
     # Unhashable members: the text of what is asked for is the key.
     key = _demand_key(options.resources, options.workers, options.allow_other_workers)
-    demand = state.demands.get(key)
+    demand = state.demands.get(key + python)
     if demand is None:
-        demand = state.demands[key] = Demand(options)
+        demand = state.demands[key + python] = Demand(options, python)
         for worker in state.workers.values():
             if demand.admits(worker):
                 worker.demands.append(demand)
@@ -122,7 +126,7 @@ def _notice_if_impossible(state: SchedulerState, span: Span, demand: Demand) -> 
     label = span.function.label if span.function is not None else "data"
     text = (
         f"{label}: no worker can run this now: it asks for {describe(demand)}. "
-        f"It waits until a worker that can joins; workers offer: {offers(state)}"
+        f"It waits until a worker that can joins; workers offer: {offers(state, demand)}"
     )
     for number in span.wanted or (client_of(span.base),):
         client = state.client_numbers.get(number)
@@ -133,19 +137,23 @@ def _notice_if_impossible(state: SchedulerState, span: Span, demand: Demand) -> 
 def describe(demand: Demand) -> str:
     """Say in words what *demand* asks for."""
     parts = [f"{name}={amount:g}" for name, amount in demand.resources.items()]
+    if demand.python:
+        parts.append(f"Python {demand.python}")
     if demand.workers:
         parts.append("one of the workers " + ", ".join(sorted(demand.workers)))
     return " and ".join(parts) or "nothing special"
 
 
-def offers(state: SchedulerState) -> str:
-    """Say in words what the workers offer."""
+def offers(state: SchedulerState, demand: Demand) -> str:
+    """Say in words what the workers offer of what is asked for."""
     if not state.workers:
         return "nothing, for there is no worker"
     shown = []
     for worker in list(state.workers.values())[:8]:
         amounts = " ".join(f"{k}={v:g}" for k, v in worker.resources.items())
-        shown.append(f"{worker.name} ({amounts or 'no resources'})")
+        if demand.python and worker.pythons:
+            amounts = ", ".join([f"Python {' '.join(worker.pythons)}", amounts])
+        shown.append(f"{worker.name} ({amounts.rstrip(', ') or 'no resources'})")
     more = len(state.workers) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 

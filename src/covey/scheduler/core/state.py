@@ -186,9 +186,18 @@ class Span:
 class Demand:
     """Tasks that ask for the same resources and workers share a queue."""
 
-    __slots__ = ("allow_other_workers", "heap", "noticed", "resources", "workers")
+    __slots__ = (
+        "allow_other_workers",
+        "heap",
+        "noticed",
+        "python",
+        "resources",
+        "workers",
+    )
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, python: str = "") -> None:
+        #: The minor version that its runner must have; empty for any.
+        self.python = python
         self.resources = {k: need for k, need in options.resources.items() if need}
         self.workers = frozenset(options.workers)
         self.allow_other_workers = options.allow_other_workers
@@ -203,6 +212,8 @@ class Demand:
     def admits(self, worker: Worker) -> bool:
         """Whether *worker* could ever run such a task."""
         if not (self.prefers(worker) or self.allow_other_workers):
+            return False
+        if self.python and worker.pythons and self.python not in worker.pythons:
             return False
         offers = worker.resources
         return all(offers.get(name, 0) >= need for name, need in self.resources.items())
@@ -236,6 +247,7 @@ class Worker:
         "peer",
         "peers",
         "python",
+        "pythons",
         "queue",
         "refused",
         "reluctant",
@@ -258,8 +270,11 @@ class Worker:
         host: str,
         memory_limit_bytes: int,
         python: str = "",
+        pythons: tuple[str, ...] = (),
     ) -> None:
         self.peer = peer
+        #: The minor versions that its runners can have; empty if that is not known.
+        self.pythons = pythons
         self.number = WorkerId(peer)
         self.name = name
         self.addresses = addresses
