@@ -20,6 +20,7 @@ from covey.wire.worker_link import (
     Blocked,
     Drop,
     Holds,
+    Lacks,
     Resumed,
     Returned,
     RunFailed,
@@ -463,6 +464,21 @@ def test_when_no_source_delivers_all_are_named_and_none_is_asked_twice(world):
     assert [f.worker for f in fetches] == [7, 8, 9]
     lacking = ((10, 2, 7), (10, 2, 8), (10, 2, 9))
     assert [r.lacking for r in returned] == [lacking, lacking]
+    world.check_ends()
+
+
+def test_what_the_disk_garbled_is_not_here_any_more(world):
+    lacks = told(world, Lacks)
+    world.run(2, aligned=(10,), sources=((10, 2, 7),))
+    world.fetched((10, 2))
+    world.settle()
+    world.step(orders.Garbled(11))
+    assert lacks == [Lacks(((11, 1),))]
+    assert 11 not in world.store
+    fetches = seen(world, orders.FetchFrom)
+    world.run(2, aligned=(10,), sources=((10, 2, 7),))
+    assert len(fetches) == 1
+    world.settle()
     world.check_ends()
 
 

@@ -19,6 +19,7 @@ from covey.errors import ClusterError, Disconnected
 from covey.ids import first_task_id
 from covey.net import asking
 from covey.net.addresses import Address, host_identity
+from covey.net.arrivals import Arrival
 from covey.net.asking import Asker
 from covey.net.loop import new_event_loop
 from covey.payload import Pack, read_layout
@@ -77,10 +78,12 @@ async def always_room(_):
 
 
 @contextlib.asynccontextmanager
-async def keeper(room_for=always_room, on_orphans=lambda _: None):
+async def keeper(
+    room_for=always_room, on_orphans=lambda _: None, on_garbled=lambda _: None
+):
     """Yield a store, its addresses, and somebody who may ask for what is on it."""
     storage = Storage(1 << 30)
-    server = DataServer(storage, KEYS, "1", room_for, on_orphans)
+    server = DataServer(storage, KEYS, "1", room_for, on_orphans, on_garbled)
     asker = Asker(KEYS, "1", "somebody")
     with tempfile.TemporaryDirectory(prefix="cd-") as folder:
         places = [Address("", 0, f"{folder}/d"), Address("127.0.0.1", 0, "")]
@@ -679,6 +682,76 @@ def test_a_holder_that_reads_from_disk_asks_for_patience(run, monkeypatch):
             assert content(loot.segments[0][1]) == big(1, 1)
             loot.discard()
             storage.shelf.segment(1).on_disk = False
+            assert storage.lent_bytes == 0
+
+    run(story())
+
+
+def garble(monkeypatch):
+    """Flip one bit of the next large value on its way."""
+    take = Arrival.take
+    flipped = []
+
+    def garbled(arrival, data):
+        if len(data) > 1000 and not flipped:
+            data = bytearray(data)
+            data[500] ^= 4
+            flipped.append(data)
+        take(arrival, data)
+
+    monkeypatch.setattr(Arrival, "take", garbled)
+
+
+def test_what_is_garbled_on_its_way_is_lacking_and_counted(run, monkeypatch):
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            put_large(storage, 1, big(1, 1))
+            put_large(storage, 2, big(2, 1))
+            garble(monkeypatch)
+            loot = await asker.get(addresses, ((1, 2), (3, 1)), ELSEWHERE)
+            assert loot.lacking == ((1, 1), (3, 1))
+            assert [task for task, _ in loot.segments] == [2]
+            assert content(loot.segments[0][1]) == big(2, 1)
+            loot.discard()
+            assert asker.garbled == 1
+            loot = await asker.get(addresses, ((1, 1),), ELSEWHERE)
+            assert content(loot.segments[0][1]) == big(1, 1)
+            loot.discard()
+
+    run(story())
+
+
+def test_what_is_garbled_while_it_is_brought_is_refused(run, monkeypatch):
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            garble(monkeypatch)
+            with pytest.raises(ClusterError, match="checksum"):
+                await asker.put(addresses, 1, big(1, 1), ELSEWHERE)
+            assert storage.shelf.segment(1) is None
+            assert storage.lent_bytes == 0
+            await asker.put(addresses, 1, big(1, 1), ELSEWHERE)
+            assert content(storage.shelf.segment(1)) == big(1, 1)
+
+    run(story())
+
+
+def test_what_the_disk_garbles_is_lacking_and_told(run):
+    async def story():
+        lost = []
+        async with keeper(on_garbled=lost.append) as (storage, addresses, asker):
+            for task in (1, 2):
+                put_large(storage, task, big(task, 1))
+            storage.release(4 << 20)
+            while storage._spills:
+                await asyncio.wait(storage._spills)
+            segment = storage.shelf.segment(1)
+            assert segment.on_disk
+            os.pwrite(segment.fd, b"x", 500_000)
+            loot = await asker.get(addresses, ((1, 2),), ELSEWHERE)
+            assert loot.lacking == ((1, 1),)
+            assert content(loot.segments[0][1]) == big(2, 1)
+            loot.discard()
+            assert lost == [1]
             assert storage.lent_bytes == 0
 
     run(story())

@@ -10,10 +10,14 @@ import contextlib
 import functools
 import os
 import tempfile
+import zlib
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from covey.errors import (
     AuthRefused,
@@ -24,7 +28,7 @@ from covey.errors import (
 )
 from covey.net import connect, link
 from covey.net.addresses import Address
-from covey.net.asking import FreshMemory, receive_segment
+from covey.net.arrivals import Arrival, FreshMemory, receive
 from covey.net.connect import open_link
 from covey.net.inproc import inproc_pair
 from covey.net.listen import listen
@@ -390,13 +394,8 @@ def test_a_segment_that_cannot_be_made_is_reported_and_its_bytes_pass(
 
             def on_message(link, message):
                 if isinstance(message, Raw):
-                    receive_segment(
-                        link,
-                        message.nbytes,
-                        FreshMemory(),
-                        problems.append,
-                        problems.append,
-                    )
+                    note = problems.append
+                    receive(link, Arrival(message.nbytes, FreshMemory(), note, note))
 
             pair.far.on_message = on_message
 
@@ -415,6 +414,38 @@ def test_a_segment_that_cannot_be_made_is_reported_and_its_bytes_pass(
     run(story())
 
 
+@given(
+    content=st.binary(min_size=1, max_size=40),
+    cuts=st.lists(st.integers(0, 44), max_size=5),
+    flipped=st.none() | st.integers(0, 8 * 44 - 1),
+)
+def test_a_checksum_tells_whether_all_came_as_it_was_sent(content, cuts, flipped):
+    stream = bytearray(content + zlib.crc32(content).to_bytes(4, "little"))
+    if flipped is not None:
+        assume(flipped < 8 * len(stream))
+        stream[flipped // 8] ^= 1 << flipped % 8
+    ends = []
+
+    class Memory(FreshMemory):
+        def take_back(self, segment):
+            ends.append("taken back")
+            segment.close()
+
+    def arrived(segment):
+        ends.append(os.pread(segment.fd, 100, 0))
+        segment.close()
+
+    arrival = Arrival(
+        len(content), Memory(), arrived, ends.append, lambda: ends.append("garbled")
+    )
+    assert arrival.total_bytes == len(stream)
+    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    for start, stop in pairwise(places):
+        assert not ends
+        arrival.take(memoryview(stream)[start:stop])
+    assert ends == (["taken back", "garbled"] if flipped is not None else [content])
+
+
 def open_files():
     names = []
     for path in Path("/proc/self/fd").iterdir():
@@ -429,9 +460,8 @@ def test_a_loss_in_the_middle_gives_the_memory_back(run, wired):
             arrived = []
 
             def on_message(link, message):
-                receive_segment(
-                    link, message.nbytes, FreshMemory(), arrived.append, arrived.append
-                )
+                note = arrived.append
+                receive(link, Arrival(message.nbytes, FreshMemory(), note, note))
                 pair.far.stir()
 
             pair.far.on_message = on_message

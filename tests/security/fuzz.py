@@ -294,6 +294,7 @@ class Link:
 
     other_number = CLIENT
     lost = False
+    guarded = False
     queued = 0
 
     def send(self, message):
@@ -308,7 +309,7 @@ class Link:
     def expect_raw(self, nbytes, sink):
         sink.give_up()
 
-    def send_bulk(self, head, *data):
+    def send_bulk(self, head, *data, checked=False):
         done = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done

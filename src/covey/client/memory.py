@@ -19,7 +19,8 @@ class MemoryTable(dict[str, dict[str, int]]):
     processes map it; ``in_flight``, what is being written; and ``warm``, memory that
     waits for the next value.  ``small`` is the part of the heap that is small values,
     ``unmanaged`` the rest of it.  ``spilled`` lies on disk.  ``sent`` and ``received``
-    count the bytes of values that went to and came from elsewhere, ``links`` by peer.
+    count the bytes of values that went to and came from elsewhere, ``links`` by peer,
+    and ``garbled`` values that did not come as they were sent.
     """
 
     def __str__(self) -> str:

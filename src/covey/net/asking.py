@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from covey.errors import ClusterError, Disconnected, RemoteProtocolError
 from covey.ids import TaskId
 from covey.net.addresses import Address, host_identity, parse_address
+from covey.net.arrivals import Arrival, FreshMemory, Memory, receive
 from covey.net.connect import open_link
 from covey.net.link import Link, disconnected
 from covey.payload import Buffer, Pack, layout_parts, read_layout
@@ -65,34 +65,6 @@ _TCP_SECONDS: Final = 5.0
 SILENCE_SECONDS = 20.0
 
 
-class Memory(Protocol):
-    """Where the bytes of large values go that come in."""
-
-    def lend(self, nbytes: int) -> Segment:
-        """Return a segment to write *nbytes* bytes into.
-
-        Raises:
-            OSError: there is no room.
-        """
-        ...
-
-    def take_back(self, segment: Segment) -> None:
-        """Nobody wants what was, or was to be, written there."""
-        ...
-
-
-class FreshMemory:
-    """A new segment for each value."""
-
-    def lend(self, nbytes: int) -> Segment:
-        """Return a new segment."""
-        return Segment.create(nbytes)
-
-    def take_back(self, segment: Segment) -> None:
-        """Let go of it."""
-        segment.close()
-
-
 @dataclass
 class Loot:
     """What a request brought.
@@ -101,8 +73,9 @@ class Loot:
         packs: small values, ``(base, pack)``.
         lent: large values on this host: ``(task, place, nbytes)``.
         segments: large values that were sent: ``(task, segment)``.
-        lacking: what the keeper did not have.
+        lacking: what the keeper did not have, and what was garbled on its way.
         rest: what did not fit into the budget.
+        garbled: how many values were.
         memory: where the segments come from.
     """
 
@@ -112,6 +85,7 @@ class Loot:
     segments: list[tuple[TaskId, Segment]] = field(default_factory=list)
     lacking: tuple[Extent, ...] = ()
     rest: tuple[Extent, ...] = ()
+    garbled: int = 0
 
     def discard(self) -> None:
         """Give the memory back: nobody wants these values any more."""
@@ -204,6 +178,8 @@ class Asker:
         self._keepers: dict[tuple[str, ...], _Keeper] = {}
         self._opening: dict[tuple[str, ...], asyncio.Lock] = {}
         self._last_request = 0
+        #: Values that did not come as they were sent.
+        self.garbled = 0
         #: On links that are gone.
         self._received_before = 0
         self._closed = False
@@ -232,6 +208,7 @@ class Asker:
             link.send(Get(number, extents, host == self._host, tokens, budget))
             request.watch(link)
             await request.answer()
+        self.garbled += request.loot.garbled
         return request.loot
 
     async def put(
@@ -285,9 +262,9 @@ class Asker:
             return answer.problem
         number, request, link = self._new_request(keeper)
         # The answer, or the end of the link, tells how it went.
-        _ = link.send_bulk(
-            PutLarge(number, task, loan, nbytes), *(memoryview(part) for part in parts)
-        )
+        checked = not link.guarded
+        head = PutLarge(number, task, loan, nbytes, checked)
+        _ = link.send_bulk(head, *(memoryview(part) for part in parts), checked=checked)
         return str(await request.answer())
 
     @property
@@ -384,7 +361,7 @@ def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) 
         elif isinstance(message, Lent):
             request.loot.lent.append((message.task, message.place, message.nbytes))
         elif isinstance(message, GetDone):
-            request.loot.lacking = message.lacking
+            request.loot.lacking += message.lacking
             request.loot.rest = message.rest
             del keeper.requests[message.request]
             request.settle(None)
@@ -422,6 +399,10 @@ def _receive_raw(
         raise RemoteProtocolError("a value came that nobody had asked for")
     request.left -= message.nbytes
 
+    def garbled() -> None:
+        request.loot.lacking += ((message.task, 1),)
+        request.loot.garbled += 1
+
     def arrived(segment: Segment) -> None:
         if request.done.done():
             memory.take_back(segment)
@@ -431,78 +412,8 @@ def _receive_raw(
     def failed(problem: str) -> None:
         request.fail(ClusterError(problem))
 
-    receive_segment(link, message.nbytes, memory, arrived, failed)
-
-
-class _Arrival:
-    """Writes raw bytes into a segment as they come."""
-
-    def __init__(
-        self,
-        nbytes: int,
-        memory: Memory,
-        arrived: Callable[[Segment], None],
-        failed: Callable[[str], None],
-    ) -> None:
-        self._nbytes = nbytes
-        self._memory = memory
-        self._left = nbytes
-        self._arrived = arrived
-        self._failed = failed
-        self._segment: Segment | None = None
-        try:
-            self._segment = memory.lend(nbytes)
-        except (OSError, OverflowError) as error:
-            self._refuse(error)
-
-    def take(self, data: Buffer) -> None:
-        at = self._nbytes - self._left
-        self._left -= len(data)
-        segment = self._segment
-        if segment is None:
-            return
-        try:
-            segment.write_at(at, data)
-        except OSError as error:
-            self._refuse(error)
-            return
-        if not self._left:
-            self._segment = None
-            self._arrived(segment)
-
-    def give_up(self) -> None:
-        if self._segment is not None:
-            self._memory.take_back(self._segment)
-            self._segment = None
-
-    def _refuse(self, error: Exception) -> None:
-        """Let go of the bytes that came, and of those that still come."""
-        self.give_up()
-        self._failed(f"a value of {self._nbytes:,} bytes cannot be held here: {error}")
-
-
-def receive_segment(
-    link: Link,
-    nbytes: int,
-    memory: Memory,
-    arrived: Callable[[Segment], None],
-    failed: Callable[[str], None],
-) -> None:
-    """Write the raw bytes that follow into a segment.
-
-    Args:
-        link: where they come from.
-        nbytes: how many.
-        memory: where segments come from.
-        arrived: called with the segment when it is full.
-        failed: called with the reason when there is no room for it.
-
-    Raises:
-        RemoteProtocolError: no bytes were announced.
-    """
-    if not nbytes:
-        raise RemoteProtocolError("a value of no bytes was announced")
-    link.expect_raw(nbytes, _Arrival(nbytes, memory, arrived, failed))
+    check = garbled if message.checked else None
+    receive(link, Arrival(message.nbytes, memory, arrived, failed, check))
 
 
 def _on_lost(keeper: _Keeper, _: Link, error: Exception | None) -> None:

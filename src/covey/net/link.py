@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
@@ -44,6 +45,10 @@ PARTING_SECONDS: Final = 1.0
 #: Raw bytes are written in pieces of this size, so that other traffic gets a turn.
 PIECE_BYTES: Final = 4 << 20
 
+#: Raw bytes may end with their CRC-32.  Of what the standard library has, nothing
+#: quicker is as good; what comes by TLS needs none.
+CHECKSUM_BYTES: Final = 4
+
 #: What has come is taken over in parts of at most this size: they stay in the cache of
 #: the processor on their way to a segment.
 READ_BYTES: Final = 256 << 10
@@ -62,18 +67,22 @@ class RawSink(Protocol):
 class _Bulk:
     """Raw bytes on their way out, and the messages before them."""
 
-    __slots__ = ("at", "done", "messages", "parts")
+    __slots__ = ("at", "checked", "checksum", "done", "messages", "parts")
 
     def __init__(
         self,
         messages: list[Message],
         parts: Sequence[memoryview],
         done: asyncio.Future[None],
+        *,
+        checked: bool,
     ) -> None:
         self.messages = messages
         self.parts = deque(parts)
         self.at = 0
         self.done = done
+        self.checked = checked
+        self.checksum = 0
 
     def next_piece(self) -> memoryview:
         """Return what is to be written next."""
@@ -84,6 +93,16 @@ class _Bulk:
             self.parts.popleft()
             self.at = 0
         return piece
+
+    def check(self, piece: memoryview) -> None:
+        """Take a piece into account that was written just now, if it is checked."""
+        # While the kernel sends it: taken before, that would wait.
+        if self.checked:
+            self.checksum = zlib.crc32(piece, self.checksum)
+            if not self.parts:
+                self.checked = False
+                tail = self.checksum.to_bytes(CHECKSUM_BYTES, "little")
+                self.parts.append(memoryview(tail))
 
 
 class Link(asyncio.BufferedProtocol):
@@ -172,10 +191,12 @@ class Link(asyncio.BufferedProtocol):
             self._problem = error
             self.abort()
 
-    def send_bulk(self, head: Message, *parts: memoryview) -> asyncio.Future[None]:
-        """Send *head* and, behind it, the raw bytes of *parts*.
+    def send_bulk(
+        self, head: Message, *parts: memoryview, checked: bool = False
+    ) -> asyncio.Future[None]:
+        """Send *head* and, behind it, the raw bytes of *parts*, and their checksum.
 
-        The link keeps them until they are sent, whoever else lets go of them.
+        That comes only with *checked*, and is taken while they leave.  The link keeps them until they are sent, whoever else lets go of them.
 
         Returns:
             A future that is done when the last byte was written.  It need not be
@@ -184,7 +205,7 @@ class Link(asyncio.BufferedProtocol):
         """
         done: asyncio.Future[None] = self._loop.create_future()
         outbox, self._outbox = self._outbox, []
-        self._bulks.append(_Bulk([*outbox, head], parts, done))
+        self._bulks.append(_Bulk([*outbox, head], parts, done, checked=checked))
         if self.lost:
             self._fail_bulks()
         else:
@@ -212,6 +233,7 @@ class Link(asyncio.BufferedProtocol):
             piece = bulk.next_piece()
             self.bytes_sent += len(piece)
             transport.write(piece)
+            bulk.check(piece)
         if bulk.parts:
             self._pump_soon()
             return
@@ -433,6 +455,14 @@ class Link(asyncio.BufferedProtocol):
         """The peer broke the rules, or is silent: remember why, and close."""
         self._problem = error
         self.abort()
+
+    @property
+    def guarded(self) -> bool:
+        """Whether what comes is what was sent: by TLS, or it stays on the machine."""
+        transport = self._transport
+        return not self.own_host or bool(
+            transport and transport.get_extra_info("ssl_object")
+        )
 
     @property
     def own_host(self) -> str:

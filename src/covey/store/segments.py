@@ -29,6 +29,7 @@ import os
 import signal
 import stat
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -52,6 +53,10 @@ _JOIN_BYTES: Final = 1 << 16
 _COPY_BYTES: Final = 8 << 20
 
 
+class Garbled(OSError):
+    """The disk has not given back what was written."""
+
+
 class Segment:
     """A segment that this process holds and may write.
 
@@ -62,6 +67,7 @@ class Segment:
         path: under which other processes of this machine can open it, as long
             as this process keeps it open.
         on_disk: its pages are those of a file on disk, not memory.
+        checksum: the CRC-32 of what it holds, where it was written to disk.
         is_guest: another worker keeps it, too, and is the one to use it again.
     """
 
@@ -69,6 +75,7 @@ class Segment:
         "_named",
         "_stamp",
         "capacity",
+        "checksum",
         "fd",
         "is_guest",
         "on_disk",
@@ -82,6 +89,7 @@ class Segment:
         self.fd = fd
         self.on_disk = on_disk
         self.is_guest = False
+        self.checksum: int | None = None
         self.size = size
         self.capacity = size
         self.path = path
@@ -151,9 +159,14 @@ class Segment:
 
         Raises:
             OSError: there is no memory left.
+            Garbled: it is not what was written there.
         """
         self.filled(other.size)
-        copy(other.fd, self.fd, other.size)
+        checksum = copy(other.fd, self.fd, other.size)
+        if other.checksum not in {None, checksum}:
+            raise Garbled(
+                f"{other.size:,} bytes came back from disk that are not those written"
+            )
 
     def map(self) -> Mapped:
         """Map it for reading; the mapping outlives ``close``.
@@ -337,18 +350,23 @@ def _write(fd: int, data: Buffer, offset: int) -> int:
     return done
 
 
-def copy(source: int, target: int, nbytes: int) -> None:
+def copy(source: int, target: int, nbytes: int) -> int:
     """Copy the first *nbytes* bytes of a file, without the interpreter lock.
+
+    Returns:
+        Their CRC-32.
 
     Raises:
         OSError: there is no room left.
     """
-    done = 0
+    done = checksum = 0
     while done < nbytes:
         piece = os.pread(source, min(_COPY_BYTES, nbytes - done), done)
         if not piece:
             raise OSError(f"a segment ends at {done:,} bytes, not at {nbytes:,}")
+        checksum = zlib.crc32(piece, checksum)
         done += _write(target, piece, done)
+    return checksum
 
 
 def _open_checked(place: str, size: int, flags: int) -> int:

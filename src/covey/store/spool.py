@@ -52,7 +52,7 @@ class Spool:
         fd, path = self._open()
         file = Segment(fd, segment.size, path, named=not _NAMELESS, on_disk=True)
         try:
-            copy(segment.fd, fd, segment.size)
+            file.checksum = copy(segment.fd, fd, segment.size)
             # Only what has reached the disk can be dropped from memory.
             os.fsync(fd)
             if hasattr(os, "posix_fadvise"):

@@ -35,12 +35,16 @@ class Get(Message, frozen=True, tag=80):
 
 
 class PutLarge(Message, frozen=True, tag=81):
-    """Bring one large value; ``nbytes`` raw bytes follow, for the memory of ``loan``."""
+    """Bring one large value; ``nbytes`` raw bytes follow, for the memory of ``loan``.
+
+    If it is ``checked``, four more bytes follow: their CRC-32, little-endian.
+    """
 
     request: Id
     task: Id
     loan: Id
     nbytes: Bytes
+    checked: bool = False
 
 
 class PutSegment(Message, frozen=True, tag=82):
@@ -112,11 +116,12 @@ class Patience(Message, frozen=True, tag=97):
 
 
 class Raw(Message, frozen=True, tag=92):
-    """A large value: ``nbytes`` raw bytes follow the frame."""
+    """A large value: ``nbytes`` raw bytes follow the frame, as in ``PutLarge``."""
 
     request: Id
     task: Id
     nbytes: Bytes
+    checked: bool = False
 
 
 class GetDone(Message, frozen=True, tag=93):

@@ -136,7 +136,12 @@ class WorkerAgent:
         self._results.full = self._pressure.full
         room_for = self._pressure.room_for
         self.data = DataServer(
-            self.storage, keys, version, room_for, self._ask_about_orphans
+            self.storage,
+            keys,
+            version,
+            room_for,
+            self._ask_about_orphans,
+            lambda task: self._step(orders.Garbled(task)),
         )
         self._transfers = Transfers(
             self.storage,

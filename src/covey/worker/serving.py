@@ -12,12 +12,13 @@ from typing import Any, Final
 from covey.errors import Disconnected, RemoteProtocolError
 from covey.ids import TaskId, client_of
 from covey.net.addresses import Address, is_wildcard, own_host
-from covey.net.asking import UNLIMITED, receive_segment
+from covey.net.arrivals import Arrival, receive
+from covey.net.asking import UNLIMITED
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
 from covey.payload import Pack
-from covey.store.segments import Segment
+from covey.store.segments import Garbled, Segment
 from covey.wire.base import Extent
 from covey.wire.data_link import (
     Borrow,
@@ -86,6 +87,7 @@ class DataServer:
         keys: what links prove that they know.
         version: of covey.
         room_for: waits until so many bytes fit, or tells why they never will.
+        on_garbled: told of a value that the disk did not give back as it was.
         on_orphans: told of what somebody has brought who is gone since: perhaps
             before the scheduler heard of it.
     """
@@ -97,10 +99,12 @@ class DataServer:
         version: str,
         room_for: Callable[[int], Awaitable[str]],
         on_orphans: Callable[[set[TaskId]], None] = lambda _: None,
+        on_garbled: Callable[[TaskId], None] = lambda _: None,
     ) -> None:
         self._storage = storage
         self._room_for = room_for
         self._on_orphans = on_orphans
+        self._on_garbled = on_garbled
         self._keys = keys
         self._version = version
         self._listeners: list[Listener] = []
@@ -255,7 +259,12 @@ class DataServer:
             self._storage.take_back(granted)
             raise RemoteProtocolError("another value came than there was room for")
         memory = Granted(self._storage, granted)
-        receive_segment(link, message.nbytes, memory, arrived, failed)
+
+        def garbled() -> None:
+            failed("it did not come as it was sent; its checksum is another one")
+
+        check = garbled if message.checked else None
+        receive(link, Arrival(message.nbytes, memory, arrived, failed, check))
 
     async def _lend(self, link: Link, message: Borrow) -> None:
         problem = await self._room_for(message.nbytes)
@@ -341,7 +350,13 @@ class DataServer:
             if start + count < base + n:
                 todo.appendleft((start + count, base + n - start - count))
             if stretch.segment is not None:
-                left -= await self._send_segment(link, message, start, stretch.segment)
+                try:
+                    left -= await self._send_segment(
+                        link, message, start, stretch.segment
+                    )
+                except Garbled:
+                    self._on_garbled(start)
+                    lacking.append((start, 1))
                 continue
             small.add(start, stretch.view(start, count))
             if small.is_full:
@@ -389,8 +404,9 @@ class DataServer:
         self, link: Link, request: int, task: TaskId, segment: Segment
     ) -> None:
         self.bytes_sent += segment.size
-        head = Raw(request, task, segment.size)
-        await link.send_bulk(head, segment.map().view)
+        checked = not link.guarded
+        head = Raw(request, task, segment.size, checked)
+        await link.send_bulk(head, segment.map().view, checked=checked)
 
     async def _send_small(self, link: Link, request: int, small: _Small) -> None:
         """Send the small values that were found, in one way or the other."""

@@ -301,6 +301,7 @@ class Storage:
         Raises:
             OSError: there is no memory, or no file descriptor, left for it, or the disk
                 cannot be read.
+            Garbled: what the disk gave is not what it was given.
         """
         source = _again(segment)
         copy = self.lend(segment.size)
@@ -394,4 +395,6 @@ def _again(segment: Segment) -> Segment:
     Raises:
         OSError: there are too many open files.
     """
-    return Segment(os.dup(segment.fd), segment.size, "", named=False)
+    again = Segment(os.dup(segment.fd), segment.size, "", named=False)
+    again.checksum = segment.checksum
+    return again

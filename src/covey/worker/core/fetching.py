@@ -11,9 +11,16 @@ go back::
 from __future__ import annotations
 
 from covey.wire.base import Extent
-from covey.wire.worker_link import Holds, Undelivered, Unfetched
+from covey.wire.worker_link import Holds, Lacks, Undelivered, Unfetched
 from covey.worker.core import dispatch
-from covey.worker.core.orders import Fetched, FetchFailed, FetchFrom, Tell
+from covey.worker.core.orders import (
+    DropValues,
+    Fetched,
+    FetchFailed,
+    FetchFrom,
+    Garbled,
+    Tell,
+)
 from covey.worker.core.state import Fetching, Run, WorkerState
 
 
@@ -56,6 +63,15 @@ def on_fetched(state: WorkerState, event: Fetched) -> None:
                 if not run.missing and run.run in state.runs:
                     dispatch.requeue(state, run, run.base, run.left)
     dispatch.arrived(state, base, n)
+
+
+def on_garbled(state: WorkerState, event: Garbled) -> None:
+    """What is no good is not here: the scheduler knows another copy, or makes one."""
+    extent = (event.task, 1)
+    state.copies.discard(*extent)
+    state.made.discard(*extent)
+    state.order(DropValues((extent,)))
+    state.order(Tell(Lacks((extent,))))
 
 
 def on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:

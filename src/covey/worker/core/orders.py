@@ -120,6 +120,12 @@ class FetchFailed(Event, frozen=True):
     worker: int
 
 
+class Garbled(Event, frozen=True):
+    """A value on disk is not what it was: it is lost."""
+
+    task: int
+
+
 class MemoryShort(Event, frozen=True):
     """Memory is short, or it is not any more.
 
@@ -154,6 +160,7 @@ AnyEvent: TypeAlias = (
     | RetractDone
     | Fetched
     | FetchFailed
+    | Garbled
     | MemoryShort
     | RunnerGrown
     | Tick
