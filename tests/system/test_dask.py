@@ -21,6 +21,7 @@ from dask import delayed  # noqa: E402
 from covey import AsyncClient, Client, Retry, errors  # noqa: E402
 from covey.dask import get  # noqa: E402
 from covey.interop import dask_graph, dask_messages  # noqa: E402
+from covey.wire.client_link import WorkerSeen  # noqa: E402
 
 
 def inc(x):
@@ -217,6 +218,21 @@ def test_shuffles_go_by_tasks(client, collections):
     assert len(frame.shuffle("b").compute()) == 100
     assert frame.merge(frame, on="b").a_x.count().compute() == 1430
     assert frame.set_index("b").a.sum().compute() == 4950
+
+
+@pytest.mark.parametrize("kind", ["frame", "bag"])
+def test_a_shuffle_over_one_disk_is_refused_on_two_hosts(
+    client, collections, kind, monkeypatch
+):
+    if kind == "frame":
+        shuffled = collections["frame"].shuffle("b", shuffle_method="disk")
+    else:
+        shuffled = db.from_sequence(range(9)).groupby(bool, shuffle="disk")
+    assert len(shuffled.compute()) in {100, 2}
+    far = WorkerSeen(1 << 40, "far", (), "another", 1)
+    monkeypatch.setitem(client.session.engine.workers, far.worker, far)
+    with pytest.raises(errors.UsageError, match="'dataframe.shuffle.method': 'tasks'"):
+        shuffled.compute()
 
 
 def test_a_large_array_is_brought_by_the_data_plane(client):

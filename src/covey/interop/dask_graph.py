@@ -44,6 +44,9 @@ LABELS_MAX: Final = 512
 TABLE_LABELS_MAX: Final = 64
 TABLE_BYTES_MAX: Final = 1 << 14
 
+#: How the keys of dask's stores on disk begin, those of data frames and of bags.
+_DISK_HEADS: Final = ("zpartd-", "partd-")
+
 #: From so many tasks on, the garbage collector rests while a graph is sent.
 MANY_TASKS: Final = 10_000
 
@@ -324,8 +327,25 @@ class _Ingest:
             return label_of(key)
         label = self._labels.get(head)
         if label is None:
+            self._refuse_one_disk(head)
             label = self._labels[head] = label_of(head)
         return label
+
+    def _refuse_one_disk(self, head: str) -> None:
+        """Raise if tasks of several hosts would exchange data over a disk of one.
+
+        Each of them would read what was written on its own host, and nobody would notice.
+        """
+        if not head.startswith(_DISK_HEADS):
+            return
+        hosts = {seen.host for seen in self._engine.workers.values()}
+        if len(hosts) > 1:
+            raise UsageError(
+                f"{head!r} is a shuffle over the disk of one machine, and the workers are "
+                f"on {len(hosts)} hosts. Let dask shuffle by tasks: dask.config.set("
+                f"{{'dataframe.shuffle.method': 'tasks'}}), as covey does while a client is "
+                f"the default, or shuffle_method='tasks' (bags: shuffle='tasks')"
+            )
 
     def _function(self, plain: Plain, label: str) -> int:
         function = plain.function
