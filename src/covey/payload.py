@@ -92,6 +92,13 @@ class Pack:
             self._ends = array("Q", accumulate(self.sizes))
         return self._ends
 
+    def bytes_of(self, lo: int, hi: int) -> int:
+        """Return how long the payloads *lo* to *hi* (exclusive) are together."""
+        if lo == 0 and hi == len(self.sizes):
+            return len(self.data)
+        ends = self.ends()
+        return (ends[hi - 1] if hi else 0) - (ends[lo - 1] if lo else 0)
+
     def __getitem__(self, index: int) -> Buffer:
         if len(self.sizes) == 1:
             return self.data

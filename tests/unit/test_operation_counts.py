@@ -11,13 +11,16 @@ import gc
 import sys
 import tracemalloc
 from collections import Counter
+from itertools import accumulate
 
 import pytest
 
+from covey import payload
 from covey.client.core.ranges import Range
 from covey.ids import ClientId, first_task_id
 from covey.payload import Pack
 from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore, Tick
+from covey.store.shelf import Shelf
 from covey.wire import worker_link
 from covey.wire.client_link import (
     Cancel,
@@ -360,6 +363,20 @@ def test_a_future_of_a_single_task_is_few_objects(figure):
 
 
 # The worker.
+
+
+def test_dropping_one_of_many_small_values_is_no_look_at_all_of_them(monkeypatch):
+    looks = []
+    monkeypatch.setattr(
+        payload, "accumulate", lambda sizes: looks.append(1) or accumulate(sizes)
+    )
+    shelf = Shelf()
+    shelf.put(0, Pack.of([b"x"] * 1_000))
+    for task in range(0, 1_000, 2):
+        shelf.drop(task, 1)
+    assert shelf.small_bytes == 500
+    # Where each payload ends was found out once.
+    assert len(looks) == 1
 
 
 def test_a_run_through_the_worker_costs_few_calls(figure):

@@ -61,9 +61,7 @@ class Stretch:
         if self.segment is not None:
             return self.segment.size
         assert self.pack is not None
-        if self.n == len(self.pack):
-            return self.pack.nbytes
-        return self.view(self.base, self.n).nbytes
+        return self.pack.bytes_of(self.at, self.at + self.n)
 
 
 class Shelf:
