@@ -1299,3 +1299,19 @@ def test_what_a_lost_worker_had_told_of_does_not_turn_up_there(world, client):
     client.say(Placed(data, one.peer, 8))
     world.pass_time(2 * ORPHAN_SECONDS)
     assert client.failures[data].kind == "lost"
+
+
+def test_what_a_client_brings_goes_to_workers_that_are_here():
+    """From one that is away nobody could fetch it, and it may not come back."""
+    world = World()
+    client = world.new_client()
+    gone, here = world.new_worker(), world.new_worker()
+    world.step(Away(gone.peer))
+    data = client.scatter(4)
+    places = {w.peer for s in covering(world.state, data, 4) for w in s.replicas}
+    assert places == {here.peer}
+    world.step(Away(here.peer))
+    more = client.scatter(1)
+    assert find(world.state, more).state is State.READY
+    world.step(Back(gone.peer))
+    assert find(world.state, more).replicas == (world.state.workers[gone.peer],)

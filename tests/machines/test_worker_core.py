@@ -16,20 +16,24 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
 from worker_world import World
 
+from covey.wire.base import Failure
 from covey.wire.worker_link import (
     Blocked,
+    Define,
     Drop,
     Holds,
     Lacks,
     Resumed,
     Returned,
+    Run,
     RunFailed,
     Undefine,
     Undelivered,
     Unfetched,
 )
-from covey.worker.core import orders
+from covey.worker.core import invariants, orders
 from covey.worker.core.extents import Extents
+from covey.worker.core.machine import WorkerCore
 
 sys.path.pop(0)
 
@@ -571,3 +575,30 @@ def test_a_function_is_forgotten_when_nothing_of_it_is_in_hand(world):
     assert [order.fn for order in forgotten] == [1]
     world.tell(Undefine(2))
     assert [order.fn for order in forgotten] == [1, 2]
+
+
+def test_a_suspect_that_rode_waits_for_its_input_and_runs_alone():
+    """Else two of them could take their process down together for ever."""
+    core = WorkerCore(1, 2)
+    step = 0.001
+
+    def dispatched(event):
+        found = core.step(event, step)
+        return [order.run for order in found if isinstance(order, orders.Dispatch)]
+
+    runs = [
+        Run(number, 1, base, 1, b"\0" * 4, b"", (0,), seconds=1e-5, awaits=awaits)
+        for number, base, awaits in ((1, 10, ()), (2, 11, (10,)), (3, 20, ()))
+    ]
+    runs.append(Run(4, 1, 21, 1, b"\0" * 4, b"", (0,), seconds=1e-5, awaits=(20,)))
+    core.step(orders.Told([Define(1, "f", b""), *runs]), step)
+    assert sorted(dispatched(orders.RunnerReady(0))) == [1, 2, 3, 4]
+    died = Failure("died", "RunnerDied", "SIGSEGV")
+    core.step(orders.RunnerEnded(0, ((2, 11), (4, 21)), died), step)
+    assert sorted(dispatched(orders.RunnerReady(0))) == [1, 3]
+    inputs = [slot.flights[0].run for slot in core.state.slots]
+    for slot, run in enumerate(inputs):
+        core.step(orders.SlotRan(slot, run.run, run.base, 1, 1e-5, 1, True), step)
+    alone = [flight.alone for s in core.state.slots for flight in s.flights]
+    assert alone == [True]
+    invariants.check(core.state)

@@ -498,7 +498,8 @@ def _place_data(state: SchedulerState) -> None:
         places = [
             worker
             for worker in state.workers.values()
-            if not worker.leaving and demand.admits(worker)
+            # What lies with one that is away nobody could fetch.
+            if _is_here(state, worker) and demand.admits(worker)
         ]
         if places:
             _spread(state, span, places)

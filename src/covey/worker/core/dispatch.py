@@ -77,6 +77,9 @@ def requeue(
 ) -> None:
     """Tasks that a slot had in hand must be dispatched again, but stopped ones."""
     left = n
+    if alone and run.missing:
+        run.suspect = True
+    alone = alone or run.suspect
     for start, count in run.live(base, n):
         left -= count
         if run.missing:
@@ -329,6 +332,8 @@ def _send_riders(state: WorkerState, slot: Slot, task: TaskId) -> None:
     for made in todo:
         for run in state.awaited[made]:
             if run.rides is not None or run.timeout_seconds or run.stopped:
+                continue
+            if run.suspect:
                 continue
             if run.environment != slot.runner.environment:
                 continue

@@ -40,6 +40,7 @@ class Run:
         "rides",
         "run",
         "stopped",
+        "suspect",
         "timeout_seconds",
         "whole",
     )
@@ -80,6 +81,9 @@ class Run:
         #: The slot that makes all that is missing, if this was sent there already to
         #: run right behind it.
         self.rides: Slot | None = None
+        #: Whether it was one of several that executed when a process died, while it
+        #: rode: it rides no more, and runs alone when its inputs are there.
+        self.suspect = False
         #: Tasks that nobody wants to hear of any more: (first, end).
         self.stopped: list[tuple[TaskId, TaskId]] = []
 
