@@ -11,6 +11,7 @@ import pytest
 
 from covey import config, errors
 from covey.net.addresses import Address
+from covey.net.connection_file import Life, is_overtaken, write_connection_file
 from covey.net.join_string import Connection
 from covey.net.loop import new_event_loop
 from covey.net.uplink import Owner, Uplink
@@ -199,6 +200,41 @@ def test_who_has_seen_a_newer_life_does_not_go_back(path):
             edge.uplink.close()
 
     run(story)
+
+
+def test_a_scheduler_that_was_taken_for_dead_ends_without_a_word(path):
+    """Its peers shall look for the newer one, not end with it."""
+
+    async def story():
+        reasons = []
+        old = SchedulerServer(
+            keys=KEYS, version="0", cluster="c", on_closing=reasons.append
+        )
+        await old.listen(Address("", 0, str(path)))
+        place = Connection(Address("", 0, str(path)), KEYS)
+        edge = Edge(place.address)
+        await edge.open()
+        newer = Address("", 0, str(path) + "-newer")
+        async with scheduler(newer.path, cluster="c", epoch=2):
+            edge.place = Connection(newer, KEYS)
+            old.step_aside()
+            await old.close(*reasons)
+            await edge.until(lambda: len(edge.welcomes) == 2)
+            assert reasons == ["a newer scheduler has taken over"]
+            assert edge.story[:2] == ["welcome", "away"]
+            assert "closing" not in edge.story and edge.ended is None
+            edge.uplink.close()
+
+    run(story)
+
+
+def test_a_connection_file_tells_of_a_later_life(tmp_path):
+    path, here = tmp_path / "cluster.json", Connection(Address("h", 1, ""), KEYS)
+    assert not is_overtaken(path, Life("c", 1))
+    write_connection_file(path, here, life=Life("c", 2))
+    assert is_overtaken(path, Life("c", 1))
+    assert not is_overtaken(path, Life("c", 2))
+    assert not is_overtaken(path, Life("another", 1))
 
 
 def test_a_worker_ends_no_scheduler_by_what_it_claims(path):

@@ -26,6 +26,7 @@ from covey.net.connection_file import (
     Life,
     file_for,
     fresh_directory,
+    is_overtaken,
     leave_runtime_directory,
     left_behind,
     read_connection_file,
@@ -50,6 +51,9 @@ T = TypeVar("T")
 
 #: How long a worker waits for the connection file of a scheduler that starts.
 FILE_SECONDS: Final = 30.0
+
+#: So often a scheduler looks whether another life of it has begun.
+LOOK_SECONDS: Final = 5.0
 
 #: How long a worker that is asked to leave may take to finish and hand over.
 DRAIN_SECONDS: Final = 60.0
@@ -128,6 +132,7 @@ async def serve_scheduler(
     server.renew = lambda fresh: files.renew(fresh, certificate)
     try:
         files.write()
+        _look_for_newer(server, paths, life)
         announce(files.connection, paths[-1], listener.moved)
         door, problem = open_door(files.connection, dashboard)
         files.door = door
@@ -144,6 +149,18 @@ async def serve_scheduler(
         reason = ended.result() if ended.done() else ""
         await server.close(*filter(None, [reason]))
         leave_runtime_directory()
+
+
+def _look_for_newer(server: SchedulerServer, files: list[Path], life: Life) -> None:
+    """Step aside once there is a later life of this scheduler.
+
+    This process may have stood still for so long that it was taken for dead.
+    """
+    if any(is_overtaken(path, life) for path in files):
+        server.step_aside()
+        return
+    loop = asyncio.get_running_loop()
+    loop.call_later(LOOK_SECONDS, _look_for_newer, server, files, life)
 
 
 def is_in_clear(address: Address) -> bool:

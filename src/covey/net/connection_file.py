@@ -209,6 +209,16 @@ def left_behind(path: Path) -> tuple[Keys, Life] | None:
     return connection.keys, life
 
 
+def is_overtaken(path: Path, life: Life) -> bool:
+    """Whether a file tells of a later life of the same cluster than *life*."""
+    try:
+        _, fields = _read(path)
+        found = Life(str(fields["cluster"]), int(fields["epoch"]))
+    except (UsageError, KeyError, ValueError):
+        return False
+    return found.cluster == life.cluster and found.epoch > life.epoch
+
+
 def _has_died(fields: dict[str, Any]) -> bool:
     """Whether the process that wrote a file has ended, as far as can be told."""
     # Process ids of another machine, or another container, tell us nothing.

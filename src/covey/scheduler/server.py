@@ -118,7 +118,7 @@ class SchedulerServer:
         self._strangers: set[Link] = set()
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
-        self._closed = False
+        self._closed = self._overtaken = False
         self._pacing: asyncio.TimerHandle | None = None
         self._recorder: Writer | None = None
         self._recorded = 0
@@ -170,7 +170,10 @@ class SchedulerServer:
         return theirs
 
     async def close(self, reason: str = "it was told to end") -> None:
-        """Close all links and listeners; peers are told the *reason*."""
+        """Close all links and listeners; peers are told the *reason*.
+
+        If a newer scheduler has taken over they are told nothing, and look for it.
+        """
         self._closed = True
         self._beat_timer.cancel()
         for timer in (self._wake, self._pacing):
@@ -182,13 +185,18 @@ class SchedulerServer:
             self._recorder = None
         speakers = list(self.attendance.speakers.values())
         for speaker in speakers:
-            if isinstance(speaker, Line):
+            if isinstance(speaker, Line) and not self._overtaken:
                 is_client = speaker.role is Role.CLIENT
                 speaker.send(Closing(reason) if is_client else Leave())
         for listener in self._listeners:
             await listener.close()
         for end in [*speakers, *self._strangers]:
             end.close()
+
+    def step_aside(self) -> None:
+        """End, for there is a newer scheduler: peers are to look for that one."""
+        self._closed = self._overtaken = True
+        self._on_closing("a newer scheduler has taken over")
 
     def _on_turned_away(self) -> None:
         self.core.count("strangers_turned_away")
@@ -231,8 +239,7 @@ class SchedulerServer:
         if isinstance(event, Overtaken):
             # A worker's word ends no cluster: it looks for the newer one elsewhere.
             if isinstance(hello, ClientIntroduction):
-                self._closed = True
-                self._on_closing("a newer scheduler has taken over")
+                self.step_aside()
         elif event is not None:
             self._strangers.discard(link)
             self._step(event)
