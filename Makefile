@@ -98,7 +98,7 @@ fix: $(VENV)/.stamp-test
 matrix: $(VENV)/.stamp-test
 	@for minor in 3.11 3.12 3.13; do \
 	    $(PY) -m tests.matrix.environment $$minor $(VENV)-$$minor; done
-	$(BIN)/pytest -q -m matrix tests/system
+	$(BIN)/pytest -q -m matrix tests/system tests/sim
 
 fuzz: $(VENV)/.stamp-test
 	$(PY) tests/security/fuzz.py $(COUNT) $(or $(SEED),0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def read(path: Path) -> Plan:
 
 
 def test_a_small_campaign():
-    outcomes = run_seeds(range(60))
+    outcomes = run_seeds(range(64))
     assert not {o.seed: o.problem for o in outcomes if o.problem}
     assert sum(outcome.tasks for outcome in outcomes) > 3000
 
@@ -45,20 +46,43 @@ def test_plans_hold_every_fault_and_every_wish():
     assert {kind for plan in plans for kind in plan.kinds} == set(KINDS)
 
 
+def listed_by(python, hash_seed, count):
+    """Return the trace hash of each seed, as another process comes to them."""
+    listed = subprocess.run(
+        [str(python), "-m", "covey.sim", "--digests", "--seeds", str(count)],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    ).stdout
+    lines = [line.split() for line in listed.splitlines()]
+    return {int(seed): digest for seed, digest in lines}
+
+
 def test_a_run_is_the_same_whatever_the_hash_seed():
     """Sets of texts have another order in each process; nothing may depend on it."""
     here = digests(run_seeds(range(12)))
     for hash_seed in ("1", "2"):
-        listed = subprocess.run(
-            [sys.executable, "-m", "covey.sim", "--digests", "--seeds", "12"],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        ).stdout
-        there = dict(line.split() for line in listed.splitlines())
-        assert there == {str(seed): digest for seed, digest in here.items()}
+        assert listed_by(sys.executable, hash_seed, 12) == here
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("minor", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_a_run_is_the_same_on_every_python(minor, hash_seed):
+    """A seed that fails anywhere can be replayed everywhere."""
+    python = Path(f"{sys.prefix}-{minor}") / "bin" / "python"
+    if minor == f"{sys.version_info[0]}.{sys.version_info[1]}":
+        python = Path(sys.executable)
+    if not python.exists():
+        pytest.skip(f"`make matrix` found no Python {minor} here")
+    assert listed_by(python, hash_seed, 40) == first_forty()
+
+
+@functools.cache
+def first_forty():
+    return digests(run_seeds(range(40)))
 
 
 def test_a_campaign_takes_any_number_of_processes():

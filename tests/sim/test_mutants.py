@@ -13,17 +13,20 @@ from covey.sim.plan import Plan
 
 #: Those that plain seeds notice soon, with the first of some seeds.
 SOON = {
-    "sent-twice": 2,
-    "never-again": 2,
+    "sent-twice": 0,
+    "never-again": 0,
     "no-drops": 0,
-    "no-stops": 1,
-    "stopped-tasks": 1,
-    "never-kill": 0,
-    "copies-untold": 9,
-    "copies-turn-up": 614,
-    "blame-all": 13,
-    "blame-first": 13,
-    "retry-of-lost-data": 56,
+    "no-stops": 11,
+    "stopped-tasks": 11,
+    "never-kill": 2,
+    "late-news": 20,
+    "lost-inputs": 20,
+    "stale-runs": 250,
+    "copies-untold": 13,
+    "copies-turn-up": 373,
+    "blame-all": 5,
+    "blame-first": 5,
+    "retry-of-lost-data": 70,
 }
 
 #: Those that a plan notices which was kept when the bug was found.

@@ -6,12 +6,20 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from covey.settings import SchedulerSettings
 from covey.sim.network import Node
 from covey.sim.plan import Fault
 from covey.sim.tasks import decode
 
 if TYPE_CHECKING:
     from covey.sim.world import World
+
+
+def lasts(fault: Fault) -> float:
+    """Return for how many seconds a fault goes on."""
+    if fault.kind == "outage":
+        return SchedulerSettings().worker_grace_seconds + 1.0 + 0.5 * fault.seconds
+    return fault.seconds
 
 
 def _worker_crash(world: World, fault: Fault, rng: Random) -> None:
@@ -42,12 +50,21 @@ def _pause(world: World, fault: Fault, rng: Random) -> None:
     node = rng.choice(world.nodes())
     if not node.paused:
         node.pause()
-        world.timeline.after(fault.seconds, _resume, node)
+        # The clock of a machine that sleeps stands still; that of one process does not.
+        asleep = fault.seconds if rng.random() < 0.5 else 0.0
+        world.timeline.after(fault.seconds, _resume, node, node.pauses, asleep)
 
 
-def _resume(node: Node) -> None:
-    if node.alive and node.paused:
+def _resume(node: Node, pauses: int, asleep: float) -> None:
+    if node.alive and node.paused and node.pauses == pauses:
+        if asleep:
+            node.step_clock(-asleep)
         node.resume()
+
+
+def _clock(world: World, fault: Fault, rng: Random) -> None:
+    """The clock of a process jumps ahead: for so long its machine was not run."""
+    rng.choice(world.nodes()).step_clock(100.0 * fault.seconds * rng.random())
 
 
 def _partition(world: World, fault: Fault, rng: Random) -> None:
@@ -73,6 +90,18 @@ def _block(world: World, source: str, target: str, seconds: float) -> None:
     world.oracle.out_of_reach = True
     world.network.block(source, target)
     world.timeline.after(seconds, world.network.heal, source, target)
+
+
+def _outage(world: World, fault: Fault, rng: Random) -> None:
+    """A worker cannot reach its scheduler for longer than it is waited for.
+
+    It works on meanwhile, on what has long been given to others.
+    """
+    workers = world.living_workers()
+    if workers:
+        name = rng.choice(workers).name
+        for path in ((name, world.scheduler.name), (world.scheduler.name, name)):
+            _block(world, *path, lasts(fault))
 
 
 def _swizzle(world: World, fault: Fault, rng: Random) -> None:
@@ -113,6 +142,29 @@ def _slow(world: World, fault: Fault, rng: Random) -> None:
         world.timeline.after(fault.seconds, setattr, worker, "slowness", 1.0)
 
 
+def _slow_node(world: World, fault: Fault, rng: Random) -> None:
+    """A machine is busy: all that comes and goes is late, and tasks take long."""
+    node = rng.choice(world.nodes())
+    late = rng.random() * 0.5
+    for other in world.nodes():
+        for path in ((node.name, other.name), (other.name, node.name)):
+            world.network.clog(*path, late)
+            world.timeline.after(fault.seconds, world.network.clog, *path, 0.0)
+    for worker in world.living_workers():
+        if worker is node:
+            worker.slowness = 1.0 + 10.0 * rng.random()
+            world.timeline.after(fault.seconds, setattr, worker, "slowness", 1.0)
+
+
+def _disk_full(world: World, fault: Fault, rng: Random) -> None:
+    """On one worker nothing large fits any more, for a while."""
+    workers = world.living_workers()
+    if workers:
+        worker = rng.choice(workers)
+        worker.disk_full = world.oracle.disk_full = True
+        world.timeline.after(fault.seconds, setattr, worker, "disk_full", False)
+
+
 def _join(world: World, fault: Fault, rng: Random) -> None:
     """One more worker comes."""
     del fault, rng
@@ -134,6 +186,12 @@ def _scheduler_crash(world: World, fault: Fault, rng: Random) -> None:
     world.lose_scheduler(back_in=min(fault.seconds, 20.0))
 
 
+def _zombie(world: World, fault: Fault, rng: Random) -> None:
+    """The scheduler stands still until it is replaced, and then goes on."""
+    until_replaced = 1.0 + 9.0 * rng.random()
+    world.replace_scheduler(until_replaced, until_replaced + fault.seconds)
+
+
 def _client_gone(world: World, fault: Fault, rng: Random) -> None:
     """A client's process is killed."""
     del fault
@@ -152,8 +210,13 @@ DO: Final[dict[str, Callable[[World, Fault, Random], None]]] = {
     "cut": _cut,
     "slow": _slow,
     "swizzle": _swizzle,
+    "outage": _outage,
     "join": _join,
     "retire": _retire,
     "client-gone": _client_gone,
     "scheduler-crash": _scheduler_crash,
+    "zombie": _zombie,
+    "clock": _clock,
+    "slow-node": _slow_node,
+    "disk-full": _disk_full,
 }

@@ -85,14 +85,17 @@ class Uplink:
         self._patience_seconds = patience_seconds
         self._edge = edge.Edge(patience_seconds, rng.random)
         self.line: Line | None = None
+        #: The life of the scheduler that this edge is with.
+        self.epoch = 0
         self.closed = False
         self._end: End | None = None
         self._timer = 0
+        owner.node.rearm.append(self._rest)
 
     @property
-    def epoch(self) -> int:
-        """The highest epoch that was seen."""
-        return self._edge.epoch
+    def _now(self) -> float:
+        """The time, by the clock of this process."""
+        return self._timeline.now + self._owner.node.ahead
 
     def start(self) -> None:
         """Look for the scheduler for the first time."""
@@ -124,7 +127,7 @@ class Uplink:
         if self.closed:
             return
         if self._dial():
-            self._do(self._edge.connected(self._timeline.now))
+            self._do(self._edge.connected(self._now))
         else:
             self._later(RETRY_SECONDS * self._rng.random(), self._connect)
 
@@ -142,7 +145,7 @@ class Uplink:
         if end is not self._end or self.closed:
             return
         if self._edge.phase is edge.Phase.GREETING:
-            self._do(self._edge.heard(batch[0], self._timeline.now))
+            self._do(self._edge.heard(batch[0], self._now))
             batch = batch[1:]
         if batch and not self.closed:
             self._owner.on_batch(batch)
@@ -153,29 +156,32 @@ class Uplink:
         self._end = None
         if self.line is not None:
             self.line.detach()
-        self._do(self._edge.lost(end.why, self._timeline.now))
+        self._do(self._edge.lost(end.why, self._now))
 
     # What the edge orders.
 
     def _do(self, orders: list[edge.Order]) -> None:
         for order in orders:
             self._EXECUTE[type(order)](self, order)
+        self._rest()
+
+    def _rest(self) -> None:
         self._timer += 1
         if self._edge.wake_at:
-            at = self._edge.wake_at
-            self._timeline.at(at, self._owner.node.run, self._tick, self._timer)
+            node = self._owner.node
+            at = node.when(self._edge.wake_at)
+            self._timeline.at(at, node.run, self._tick, self._timer)
 
     def _tick(self, timer: int) -> None:
         if timer == self._timer:
-            self._do(self._edge.tick(self._timeline.now))
+            self._do(self._edge.tick(self._now))
 
     def _try(self, order: edge.Dial) -> None:
         del order
-        now = self._timeline.now
         if self._dial():
-            self._do(self._edge.connected(now))
+            self._do(self._edge.connected(self._now))
         else:
-            self._do(self._edge.not_found(Disconnected("nobody is there"), now))
+            self._do(self._edge.not_found(Disconnected("nobody is there"), self._now))
 
     def _greet(self, order: edge.Greet) -> None:
         assert self._end is not None
@@ -194,6 +200,9 @@ class Uplink:
     def _open(self, order: edge.Open) -> None:
         session, end = self._edge.session, self._end
         assert session is not None and end is not None
+        # Whatever the machine thinks: nobody goes back to an older life.
+        assert order.welcome.epoch >= self.epoch, self._owner.node.name
+        self.epoch = order.welcome.epoch
         old = self.line
         line = self.line = new_line(session, Role.SCHEDULER)
         end.decode_as(self._union)

@@ -21,6 +21,9 @@ from covey.wire.framing import FrameReader, encode_frame
 from covey.wire.keys import Role
 from covey.wire.session import Session
 
+#: By how much clocks are ahead of each other.
+CLOCKS: Final = (0.0, 0.25, 86_400.5, 1e6)
+
 #: A connection over which nothing has been acknowledged for so long breaks.
 SILENCE_SECONDS: Final = 30.0
 
@@ -32,6 +35,13 @@ class Node:
         self.name = name
         self.alive = True
         self.paused = False
+        #: How often it was stopped.
+        self.pauses = 0
+        #: By how much this process's clock is ahead of the others: clocks count from
+        #: whenever they like, and only how long something takes means anything.
+        self.ahead = 0.0
+        #: What sets the timers of this process once more when its clock has jumped.
+        self.rearm: list[Callable[[], None]] = []
         self._held: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         #: Who waits for an answer of this process, and must hear of its end.
         self.mourners: dict[int, Callable[[], None]] = {}
@@ -44,9 +54,21 @@ class Node:
         elif self.alive:
             call(*args)
 
+    def when(self, time: float) -> float:
+        """Return when it will be *time* by this process's clock."""
+        # A nanosecond more, or rounding would wake it a little early for ever.
+        return time - self.ahead + (1e-9 if self.ahead else 0.0)
+
+    def step_clock(self, seconds: float) -> None:
+        """The clock of this process jumps."""
+        self.ahead += seconds
+        for rearm in self.rearm:
+            rearm()
+
     def pause(self) -> None:
         """Stop as SIGSTOP does."""
         self.paused = True
+        self.pauses += 1
 
     def die(self) -> None:
         """End as SIGKILL does it."""

@@ -47,6 +47,8 @@ class Oracle:
         #: How many workers were lost, and whether data could be out of reach.
         self.losses = 0
         self.out_of_reach = False
+        #: Whether a worker has had no room, neither in memory nor on disk.
+        self.disk_full = False
         #: How many lives of the scheduler have ended.
         self.restarts = 0
         #: How many attempts of each recipe have come to their end.
@@ -165,13 +167,18 @@ class Oracle:
         kind = failure.kind
         if _LASTING.get(recipe.kind) == kind:
             return True
-        if _PASSING.get(recipe.kind) == kind and not options.retries:
+        if _PASSING.get(recipe.kind) == kind and (
+            # A try that its process was killed in is one try less.
+            not options.retries or number in self.killed
+        ):
             return True
         match kind:
             case "cancelled":
                 return number in self.cancelled or task in self.unsure
             case "timeout":
                 return options.timeout_seconds > 0
+            case "memory":
+                return self.disk_full
             case "died":
                 if number in self.killed:
                     return True
@@ -186,7 +193,8 @@ class Oracle:
                     or task in self.late
                 ):
                     return True
-                return self.out_of_reach and "could not be brought" in failure.message
+                out_of_reach = self.out_of_reach or self.disk_full
+                return out_of_reach and "could not be brought" in failure.message
         return False
 
 

@@ -31,6 +31,11 @@ FAULTS: Final = (
     "retire",
     "client-gone",
     "scheduler-crash",
+    "zombie",
+    "clock",
+    "slow-node",
+    "disk-full",
+    "outage",
 )
 
 #: What users wish for: see ``users``.
@@ -127,8 +132,9 @@ class Plan(msgspec.Struct, frozen=True):
         return chosen
 
 
-def _some(rng: Random, all_of: Sequence[str], share: float) -> tuple[str, ...]:
-    return tuple(one for one in all_of if rng.random() < share)
+def _some(seed: int, all_of: Sequence[str], share: float) -> tuple[str, ...]:
+    """Return about that share of them; a new one among them changes few plans."""
+    return tuple(one for one in all_of if Random(f"{seed} {one}").random() < share)
 
 
 def draw(seed: int) -> Plan:
@@ -138,8 +144,8 @@ def draw(seed: int) -> Plan:
     clients = rng.choice((1, 1, 2, 3))
     # Wishes that make something come more often than those that take it away.
     makers, others = WISHES[:7], WISHES[7:]
-    kinds_of_wish = [*_some(rng, makers, 0.7), "map"] * 3 + list(
-        _some(rng, others, 0.6)
+    kinds_of_wish = [*_some(seed, makers, 0.7), "map"] * 3 + list(
+        _some(seed, others, 0.6)
     )
     wishes = sorted(
         (
@@ -153,7 +159,7 @@ def draw(seed: int) -> Plan:
         ),
         key=lambda wish: wish.at,
     )
-    kinds_of_fault = _some(rng, FAULTS, rng.choice((0.05, 0.1, 0.3, 0.6)))
+    kinds_of_fault = _some(seed, FAULTS, rng.choice((0.05, 0.1, 0.3, 0.6)))
     # Now and then all of them are of one kind.
     kinds_of_fault = kinds_of_fault or (rng.choice(FAULTS),)
     faults = sorted(
@@ -168,18 +174,25 @@ def draw(seed: int) -> Plan:
         ),
         key=lambda fault: fault.at,
     )
+    latency = rng.choice((1e-4, 1e-3, 0.02))
+    task_seconds = rng.choice((1e-4, 0.003, 0.05, 0.5))
+    tasks = rng.choice((4, 12, 40))
+    if any(fault.kind == "outage" for fault in faults):
+        # There is something to do for longer than that, and news of it is late.
+        task_seconds, tasks = rng.choice((0.5, 2.0)), 40
+        latency = 0.2
     return Plan(
         seed=seed,
         clients=clients,
         workers=rng.randrange(1, 6),
         runners=rng.randrange(1, 4),
         threads=rng.choice((1, 1, 2, 3)),
-        latency=rng.choice((1e-4, 1e-3, 0.02)),
+        latency=latency,
         jitter=rng.choice((1e-5, 1e-3, 0.05)),
-        task_seconds=rng.choice((1e-4, 0.003, 0.05, 0.5)),
-        kinds=_some(rng, KINDS, rng.choice((0.0, 0.3, 0.7))),
+        task_seconds=task_seconds,
+        kinds=_some(seed, KINDS, rng.choice((0.0, 0.3, 0.7))),
         odd=rng.choice((0.02, 0.1, 0.3)),
-        tasks=rng.choice((4, 12, 40)),
+        tasks=tasks,
         check_every=rng.choice((1, 4, 16)),
         wishes=tuple(wishes),
         faults=tuple(faults),

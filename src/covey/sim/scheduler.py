@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, Final
 
 from covey.errors import RemoteProtocolError
+from covey.ids import TaskId
 from covey.scheduler.core import invariants
 from covey.scheduler.core.attendance import Attendance, Graces, Overtaken
 from covey.scheduler.core.machine import (
@@ -19,8 +20,9 @@ from covey.scheduler.core.machine import (
 )
 from covey.settings import SchedulerSettings
 from covey.sim.lines import new_line
-from covey.sim.network import End, Node
+from covey.sim.network import CLOCKS, End, Node
 from covey.sim.timeline import Timeline
+from covey.wire.client_link import Placed
 from covey.wire.introductions import (
     ClientIntroduction,
     Introduction,
@@ -47,8 +49,13 @@ class Scheduler(Node):
         super().__init__("scheduler")
         self.timeline = timeline
         self.rng = rng
+        self.ahead = rng.choice(CLOCKS)
+        self.rearm.append(self._rest)
         self.core = SchedulerCore(
-            cluster="simulated", epoch=epoch, now=timeline.now, events_kept=200
+            cluster="simulated",
+            epoch=epoch,
+            now=timeline.now + self.ahead,
+            events_kept=200,
         )
         # So little that simulated graphs, which are small, are let go of in steps, too.
         self.core.state.leftovers.at_once = 5
@@ -65,8 +72,12 @@ class Scheduler(Node):
         self._wake = 0
         #: Called when a peer is given up.
         self.on_given_up: Callable[[], None] = lambda: None
+        #: Called with a value that was brought too late to a worker that leaves.
+        self.on_late: Callable[[TaskId], None] = lambda _: None
         #: Called when a client has seen a later life than this one.
         self.on_overtaken: Callable[[Scheduler], None] = lambda _: None
+        #: Says whether the connection file tells of a later life.
+        self.is_overtaken: Callable[[Scheduler], bool] = lambda _: False
         timeline.after(BEAT_SECONDS, self.run, self._beat)
         self._rest()
 
@@ -80,6 +91,7 @@ class Scheduler(Node):
         line = end.peer
         if line is not None:
             if line.link is end:
+                self._look_for_latecomers(batch)
                 self._step(Said(line.peer, batch))
             return
         (hello,) = batch
@@ -100,6 +112,15 @@ class Scheduler(Node):
         elif joined is not None:
             self._step(joined)
 
+    def _look_for_latecomers(self, batch: list[Any]) -> None:
+        """Values may be brought to a worker that has been let go, as nobody knew yet."""
+        state = self.core.state
+        for message in batch:
+            if isinstance(message, Placed):
+                worker = state.workers.get(message.worker)
+                if worker and worker.leaving and worker not in state.leaving:
+                    self.on_late(message.task)
+
     # Coming and going.
 
     def _on_lost(self, end: End) -> None:
@@ -111,6 +132,9 @@ class Scheduler(Node):
             self._step(event)
 
     def _beat(self) -> None:
+        if self.is_overtaken(self):
+            self.on_overtaken(self)
+            return
         self.timeline.after(BEAT_SECONDS, self.run, self._beat)
         for line in self.attendance.beat():
             self._leave(self.attendance.forget(line))
@@ -127,7 +151,7 @@ class Scheduler(Node):
 
     def _step(self, event: Event) -> None:
         try:
-            orders = self.core.step(event, self.timeline.now)
+            orders = self.core.step(event, self.timeline.now + self.ahead)
         except RemoteProtocolError as error:
             # All peers here are our own code, so that this is a bug of ours.
             raise AssertionError(f"a peer broke the rules: {error}") from error
@@ -143,7 +167,8 @@ class Scheduler(Node):
         self._wake_at = self.core.wake_at
         self._wake += 1
         if self._wake_at:
-            self.timeline.at(self._wake_at, self.run, self._tick, self._wake)
+            at = self.when(self._wake_at)
+            self.timeline.at(at, self.run, self._tick, self._wake)
 
     def _tick(self, wake: int) -> None:
         if wake == self._wake:

@@ -240,6 +240,8 @@ class User:
         network, client = self.world.network, self.client
 
         def put() -> None:
+            if worker.disk_full:
+                return
             worker.store.setdefault(task, value)
             worker.sizes[task] = 200_000
             network.pass_path(worker.name, client.name, 16, answered)
@@ -296,6 +298,10 @@ class User:
 
     def _retry(self, rng: Random) -> None:
         del rng
+        self.retry_all()
+
+    def retry_all(self) -> None:
+        """Have everything that failed run once more."""
         for wish, index in list(self.held.values()):
             self.client.retry(wish, index)
 

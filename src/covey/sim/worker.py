@@ -13,7 +13,7 @@ from covey.sim.lines import Uplink
 from covey.sim.network import Network, Node
 from covey.sim.runners import Batch, Inputs, Runner, Work
 from covey.sim.timeline import Timeline
-from covey.wire.base import Extent, Message
+from covey.wire.base import Extent, Failure, Message
 from covey.wire.introductions import Welcome, WorkerIntroduction
 from covey.wire.line import Line
 from covey.wire.worker_link import (
@@ -29,6 +29,9 @@ from covey.worker.core.machine import WorkerCore
 
 #: How long a runner takes to come up.
 START_SECONDS: Final = 0.1
+
+#: What becomes of a task whose result has no room.
+NO_ROOM: Final = Failure("memory", "TaskOutOfMemory", "its result cannot be kept")
 
 #: Results up to about this size ride along to whoever waits for them.
 INLINE_BYTES: Final = 2048
@@ -71,6 +74,9 @@ class Worker(Node):
         self.world = world
         self.timeline = world.timeline
         self.rng = world.rng
+        self.rearm.append(self._rest)
+        #: Whether there is no room for large values, neither in memory nor on disk.
+        self.disk_full = False
         self.work = world.work
         self.slowness = 1.0
         self.address = address
@@ -93,6 +99,7 @@ class Worker(Node):
         self._arrived: tuple[TaskId, list[bytes], int] | None = None
         self._outbox: list[Message] = []
         self._wake = 0
+        self._due = 0.0
         self.runners: list[Runner] = []
         for number in range(runners):
             runner = Runner(self, number, threads)
@@ -188,6 +195,9 @@ class Worker(Node):
         seconds: float,
         large: bool,
     ) -> None:
+        if large and self.disk_full:
+            self._step(orders.SlotFailed(slot, run, base, seconds, NO_ROOM))
+            return
         nbytes = 200_000 if large else sum(map(len, values))
         self._arrived = (base, values, nbytes if large else 0)
         inline = nbytes <= INLINE_BYTES * len(values)
@@ -202,7 +212,7 @@ class Worker(Node):
         self._send()
 
     def _step(self, event: orders.AnyEvent) -> None:
-        for order in self.core.step(event, self.timeline.now):
+        for order in self.core.step(event, self.timeline.now + self.ahead):
             self._EXECUTE[type(order)](self, order)
         if self._check:
             invariants.check(self.core.state)
@@ -327,6 +337,11 @@ class Worker(Node):
         def taken(found: dict[TaskId, tuple[bytes, int]] | None) -> None:
             base, n = order.extent
             if found is None or any(t not in found for t in range(base, base + n)):
+                came = False
+            else:
+                sizes = [size for _, size in found.values()]
+                came = not self.disk_full or max(sizes, default=0) <= INLINE_BYTES
+            if not came or found is None:
                 self._step(orders.FetchFailed(order.extent, order.worker))
                 return
             self._take_in(found)
@@ -357,8 +372,14 @@ class Worker(Node):
         self.on_quit(self)
 
     def _wake_at(self, order: orders.WakeAt) -> None:
+        self._due = order.time
+        self._rest()
+
+    def _rest(self) -> None:
         self._wake += 1
-        self.timeline.at(order.time, self.run, self._tick, self._wake)
+        if self._due:
+            at = self.when(self._due)
+            self.timeline.at(at, self.run, self._tick, self._wake)
 
     def _tick(self, wake: int) -> None:
         if wake == self._wake:

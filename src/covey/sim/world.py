@@ -15,9 +15,9 @@ from covey.ids import ClientId, TaskId
 from covey.scheduler.core import invariants
 from covey.settings import ClientSettings, WorkerSettings
 from covey.sim.client import Client
-from covey.sim.faults import DO
+from covey.sim.faults import DO, lasts
 from covey.sim.lines import Owner, Uplink
-from covey.sim.network import End, Network, Node, Weather
+from covey.sim.network import CLOCKS, End, Network, Node, Weather
 from covey.sim.oracle import Oracle, OracleWork, Wrong
 from covey.sim.plan import Fault, Plan, Wish
 from covey.sim.runners import Work
@@ -32,8 +32,8 @@ from covey.wire.worker_link import ToWorker
 #: After everything has healed, all must have ended within this time ...
 LIVENESS_SECONDS: Final = 300.0
 
-#: For so long clients that are gone are waited for, and values that nobody claims.
-GRACE_SECONDS: Final = 75.0
+#: For so long clients that are gone are waited for, and after them what they brought.
+GRACE_SECONDS: Final = 135.0
 
 #: ... which is looked at so often.
 LOOK_SECONDS: Final = 0.5
@@ -57,6 +57,8 @@ class World:
         self.oracle = Oracle()
         self.work: Work = OracleWork(self.oracle)
         self.epoch = 0
+        #: Earlier lives of the scheduler that have not ended.
+        self.zombies: list[Scheduler] = []
         self.scheduler = self._new_scheduler()
         self.workers: dict[str, Worker] = {}
         self.users: list[User] = []
@@ -78,7 +80,7 @@ class World:
         """Return all processes that live."""
         clients = [user.client for user in self.users]
         schedulers = [self.scheduler] if self.scheduler.alive else []
-        return [*schedulers, *self.living_workers(), *clients]
+        return [*schedulers, *self.zombies, *self.living_workers(), *clients]
 
     def worker_at(self, address: str) -> Worker | None:
         """Return the worker that serves its data at an address, if it lives."""
@@ -101,6 +103,7 @@ class World:
             address=f"tcp://{name}:{self._lives}",
             resources={"gpu": 1.0},
         )
+        worker.ahead = self.rng.choice(CLOCKS)
         self.workers[name] = worker
         worker.on_quit = self._let_go
         patience = WorkerSettings().reconnect_seconds
@@ -122,13 +125,21 @@ class World:
             check_every=self.plan.check_every,
         )
         scheduler.on_given_up = self._lost_one
+        scheduler.on_late = self.oracle.late.add
+        scheduler.is_overtaken = lambda it: it is not self.scheduler
+        scheduler.on_overtaken = self._end_zombie
         return scheduler
 
     def _lost_one(self) -> None:
         self.oracle.losses += 1
 
     def door(self) -> End | None:
-        """Return the scheduler's end of a new connection, if it is there."""
+        """Return the scheduler's end of a new connection, if it is there.
+
+        While an earlier life lingers, some still find their way to that.
+        """
+        if self.zombies and self.rng.random() < 0.3:
+            return self.rng.choice(self.zombies).accept()
         return self.scheduler.accept() if self.scheduler.alive else None
 
     def lose_scheduler(self, *, back_in: float) -> None:
@@ -138,6 +149,33 @@ class World:
             self.scheduler.die()
             self.network.gone(self.scheduler)
             self.timeline.after(back_in, self._next_life)
+
+    def replace_scheduler(self, replaced_in: float, back_in: float) -> None:
+        """The scheduler stands still, is taken for dead, and comes back after all."""
+        old = self.scheduler
+        if old.alive and not old.paused:
+            old.pause()
+            self.timeline.after(replaced_in, self._replace, old)
+            self.timeline.after(back_in, self._wake, old)
+
+    def _replace(self, old: Scheduler) -> None:
+        if old is self.scheduler and old.alive and old.paused:
+            self.oracle.restarts += 1
+            # Nothing of what was said to it last need have come there.
+            self.oracle.losses += 1
+            self.zombies.append(old)
+            self.scheduler = self._new_scheduler()
+
+    def _wake(self, old: Scheduler) -> None:
+        if old.alive and old.paused:
+            old.resume()
+
+    def _end_zombie(self, old: Scheduler) -> None:
+        """An earlier life has heard of a later one: it ends, without a word."""
+        if old in self.zombies:
+            self.zombies.remove(old)
+            old.die()
+            self.network.gone(old)
 
     def _next_life(self) -> None:
         if not self.scheduler.alive:
@@ -177,6 +215,7 @@ class World:
         self._last_client += 1
         number = ClientId(2 * self._last_client + 1)
         client = Client(self, number, f"client{self._last_client}")
+        client.ahead = self.rng.choice(CLOCKS)
         user = User(self, client, self.plan, self.oracle, lambda: self.users)
         self.users.append(user)
         client.on_gone = lambda: self.lose_client(user)
@@ -208,7 +247,7 @@ class World:
         times = [wish.at for wish in plan.wishes] + [fault.at for fault in plan.faults]
         last = max(times, default=0.0)
         self._until(last + 0.001)
-        longest = max((fault.seconds for fault in plan.faults), default=0.0)
+        longest = max((lasts(fault) for fault in plan.faults), default=0.0)
         self._until(last + min(longest, 45.0))
         self._heal()
         self._finish()
@@ -238,6 +277,7 @@ class World:
                 node.resume()
         for worker in self.living_workers():
             worker.slowness = 1.0
+            worker.disk_full = False
         for name in list(self.workers):
             self._come_back(name)
 
@@ -249,6 +289,11 @@ class World:
         self._until(self.timeline.now + GRACE_SECONDS)
         # What was lost may have turned up meanwhile.
         self._until_all_is_here()
+        if self.plan.seed % 2:
+            # What has failed may be tried once more, whatever it failed of.
+            for user in self.users:
+                user.retry_all()
+            self._until_all_is_here()
         self._check_stores()
 
     def _until_all_is_here(self) -> None:
