@@ -112,6 +112,26 @@ def test_workers_and_status(client, ask):
     assert ask("status").startswith("scheduler ")
 
 
+def busy(seconds):
+    print("begun")  # noqa: T201
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_a_profile_names_the_frame_that_takes_the_time(client, ask):
+    tasks = client.map(busy, [300] * 2)
+    while len(client.logs(tasks)) < len(tasks):
+        client.scheduler_info()
+    table = ask("profile", "--seconds", "2").splitlines()
+    assert table[0].split() == ["own", "share", "with", "calls", "frame"]
+    assert any("busy" in line for line in table[1:]), table
+    lines = ask("profile", "--seconds", "0.2", "-o", "collapsed")
+    assert "busy (its tasks)" not in lines and "busy" in lines
+    ask("profile", "--seconds", "0.1", "--function", "nothing", code=1)
+    client.cancel(tasks)
+
+
 def test_numbers_for_prometheus(client, ask):
     pytest.importorskip("prometheus_client")
     client.gather(client.map(abs, range(10)))

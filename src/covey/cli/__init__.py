@@ -14,6 +14,7 @@ import click
 from covey.cli.asking import logs, metrics, tasks, workers
 from covey.cli.doctor import doctor
 from covey.cli.inspection import completion, config, status, stop
+from covey.cli.profiling import profile
 from covey.cli.roles import run_script, scheduler, start, worker
 from covey.cli.token import token
 from covey.cli.top import top
@@ -37,7 +38,7 @@ for _command in (
     *(scheduler, worker, start, run_script, status, stop, doctor, config),
     *(token, completion),
     *(top, dashboard, tasks, workers, logs, metrics, report, trace, export),
-    telemetry,
+    *(profile, telemetry),
 ):
     group.add_command(_command)
 

@@ -44,6 +44,8 @@ def _come_anyway(cluster: Any) -> bool:
     """Whether what tasks print goes where this process prints: once is enough."""
     if not getattr(cluster, "prints_here", False):
         return False
+    if hasattr(sys.stdout, "watch_fd_thread"):
+        return True  # A notebook's kernel shows what is written to its descriptors.
     try:
         return (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)
     except (OSError, ValueError, AttributeError):
