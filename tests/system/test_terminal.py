@@ -36,6 +36,7 @@ async def test_top_watches_a_cluster_and_cancels_what_it_runs(client):
 
     app = Top(LiveFeed(client.connection))
     async with app.run_test(size=(150, 40)) as pilot:
+        await until(app, pilot, lambda: app._feed.status == "live")
         sleeper = client.submit(time.sleep, 300)
         failed = client.map(failing, range(3))
         await asyncio.to_thread(covey.wait, failed)
