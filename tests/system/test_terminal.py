@@ -40,7 +40,9 @@ async def test_top_watches_a_cluster_and_cancels_what_it_runs(client):
         sleeper = client.submit(time.sleep, 300)
         failed = client.map(failing, range(3))
         await asyncio.to_thread(covey.wait, failed)
-        await until(app, pilot, lambda: len(app._lines.get("errors") or ()) >= 3)
+        seen = app._feed.model
+        await until(app, pilot, lambda: seen.failed >= 3 and app._lines.get("errors"))
+        assert app._lines["errors"][0].cells[0] == "failing"
         only = [sleeper.key]
         await until(app, pilot, lambda: [n.key for n in app._lines["running"]] == only)
         await pilot.press("e")
