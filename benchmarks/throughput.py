@@ -6,8 +6,10 @@ microbenchmark, by its names, so that others can compare.
 
 from __future__ import annotations
 
+import time
+
 from benchmarks.contenders import Contender
-from benchmarks.harness import Room, Timed
+from benchmarks.harness import Figure, Room, Timed
 
 room = Room(__doc__)
 
@@ -115,6 +117,38 @@ def tasks_and_get_batch(cluster: Contender, n: int, timed: Timed) -> None:
     """Map over 1,000 elements, and get all results; batches a second."""
     with timed():
         cluster.gather(cluster.map(inc, range(n)))
+
+
+#: What a map over many elements is asked for, in seconds: must and aim.
+LARGE_MAP = {
+    "the call returns": (1.0, 0.05),
+    "first result": (0.3, 0.05),
+    "all gathered": (15.0, 4.0),
+}
+
+
+@room.job("map over {n:,}", short=100_000, full=1_000_000, needs="covey")
+def large_map(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
+    """Map over many elements: when the call returns, and when results come."""
+    del timed
+    warm(cluster)
+    started = time.perf_counter()
+    futures = cluster.map(inc, range(n))
+    moments = [time.perf_counter()]
+    assert cluster.result(futures[0]) == 1
+    moments.append(time.perf_counter())
+    values = cluster.gather(futures)
+    moments.append(time.perf_counter())
+    assert values == list(range(1, n + 1))
+    rows = [f"map over {n:,}: {what}" for what in LARGE_MAP]
+    return {
+        row: Figure(moment - started, "s")
+        for row, moment in zip(rows, moments, strict=True)
+    }
+
+
+for _what, (_must, _aim) in LARGE_MAP.items():
+    room.ask(f"map over 1,000,000: {_what}", must=_must, aim=_aim)
 
 
 if __name__ == "__main__":
