@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -36,6 +37,9 @@ from covey.wire.client_link import Submit
 
 #: The first chunk is small, so that the first worker has something to do.
 FIRST_CHUNK_TASKS: Final = 64
+
+#: Arguments are pickled so many at a time.
+BATCH_TASKS: Final = 32
 
 #: A function with more bytes than this travels as a value, on the data plane.
 FUNCTION_BYTES_MAX: Final = 1 << 20
@@ -369,34 +373,57 @@ class Submitter(Placer):
         packer = form.packer()
         base = wish.base
         start, limit = 0, FIRST_CHUNK_TASKS
+        done = nbytes = 0
+        alike = True
+        marks: list[int] = []
         with refs.capture() as found:
             ids = found.task_ids
-            marks: list[int] = []
-            add = packer.add
-            nbytes = 0
-            index = -1
-            for index, call in enumerate(calls):
-                frames = self._add_call(add, call, index, form)
-                if frames is not None:
-                    self._add_large(packer, frames, wish, ids)
-                if ids:
-                    marks += [0] * (index - start - len(marks))
-                    marks.append(len(ids))
-                count = index + 1 - start
-                if count >= limit or (
-                    not count & 31 and (nbytes := packer.nbytes) > CHUNK_BYTES
-                ):
+            while batch := list(itertools.islice(calls, BATCH_TASKS)):
+                # Most often the elements are small, plain and hold no futures.
+                added = packer.add_all(batch) if alike else -1
+                if ids and added >= 0:
+                    packer.drop_last(len(batch))
+                    ids.clear()
+                    added = -1
+                alike = added >= 0
+                if alike:
+                    nbytes += added
+                else:
+                    self._add_each(packer, batch, done, wish, ids, marks, form)
+                    nbytes = packer.nbytes
+                done += len(batch)
+                if done - start >= limit or nbytes > CHUNK_BYTES:
                     self._send_chunk(
                         base + start, number, packer.take(), ids, marks, options
                     )
-                    start, limit = index + 1, CHUNK_TASKS
+                    start, limit = done, CHUNK_TASKS
+                    nbytes = 0
                     ids.clear()
                     marks = []
-            del nbytes
-            if index >= start:
+            if done > start:
                 self._send_chunk(
                     base + start, number, packer.take(), ids, marks, options
                 )
+
+    def _add_each(
+        self,
+        packer: Packer,
+        batch: list[Any],
+        first: int,
+        wish: Range,
+        ids: list[TaskId],
+        marks: list[int],
+        form: Format,
+    ) -> None:
+        """Add arguments one by one; *marks* says where the ids of each end."""
+        for index, call in enumerate(batch, first):
+            before = len(packer)
+            frames = self._add_call(packer.add, call, index, form)
+            if frames is not None:
+                self._add_large(packer, frames, wish, ids)
+            if ids:
+                marks += [0] * (before - len(marks))
+                marks.append(len(ids))
 
     def _add_call(
         self,

@@ -13,6 +13,7 @@ A client chooses one for its arguments, and the results of its tasks come back i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from covey.errors import UsageError
@@ -66,6 +67,11 @@ class _Refusal(Packer):
     def __init__(self, error: UsageError) -> None:
         super().__init__()
         self._error = error
+
+    def add_all(self, values: Sequence[Any]) -> int:
+        """Add nothing: each value is looked at by itself."""
+        del values
+        return -1
 
     def add(self, value: Any, name: str = "value") -> list[Buffer] | None:
         """Refuse."""

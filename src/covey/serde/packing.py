@@ -15,10 +15,11 @@ to lay out in a segment; its buffers have not been copied by then.
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from covey.payload import Buffer, Pack
@@ -85,7 +86,7 @@ class Packer:
         limit_bytes: a value whose payload is larger is not packed.
     """
 
-    __slots__ = ("_by_table", "_chunks", "_keep", "_sieve", "_take_buffer")
+    __slots__ = ("_by_table", "_chunks", "_keep", "_quick", "_sieve", "_take_buffer")
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._chunks: list[bytes] = []
@@ -95,6 +96,9 @@ class Packer:
         #: Whether to begin with our table of reducers.
         self._by_table = False
         self._take_buffer = self._sieve.take
+        self._quick = functools.partial(
+            pickle.dumps, protocol=PROTOCOL, buffer_callback=self._take_buffer
+        )
 
     @property
     def limit_bytes(self) -> int:
@@ -142,6 +146,36 @@ class Packer:
             self._keep(stream)
             return None
         return self._settle(value, name, stream)
+
+    def add_all(self, values: Sequence[Any]) -> int:
+        """Pickle values of which none needs a second look, or add none of them.
+
+        No bytecode runs between the elements, which halves the time for small ones.
+
+        Returns:
+            How many bytes they took; -1 if none was added.
+        """
+        if self._by_table:
+            return -1
+        try:
+            streams = list(map(self._quick, values))
+        except Exception:
+            self._sieve.found_large()
+            return -1
+        sizes = list(map(len, streams))
+        longest = max(sizes, default=0)
+        if self._sieve.found_large() or longest > self._sieve.limit_bytes:
+            return -1
+        if longest >= _SHORTEST_GLOBAL:
+            together = b"".join(streams)
+            if _needs_table(together) or mentions_main(together):
+                return -1
+        self._chunks += streams
+        return sum(sizes)
+
+    def drop_last(self, count: int) -> None:
+        """Take out the *count* values that were added last."""
+        del self._chunks[len(self._chunks) - count :]
 
     def _settle(
         self, value: Any, name: str, stream: bytes | None

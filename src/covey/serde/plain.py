@@ -93,6 +93,11 @@ class _PlainPacker(Packer):
         super().__init__(limit_bytes)
         self._format = format_
 
+    def add_all(self, values: Sequence[Any]) -> int:
+        """Add nothing: each value is looked at by itself."""
+        del values
+        return -1
+
     def add(self, value: Any, name: str = "value") -> list[Buffer] | None:
         """Write *value* into the pack, or return its frames if it is too large."""
         frames = self._format.dumps(value, name)
