@@ -45,6 +45,45 @@ def test_any_value_survives(value):
     assert loads_inline(dumps_inline(value)) == value
 
 
+@given(st.lists(VALUES), st.lists(VALUES))
+def test_many_values_at_once_are_as_one_by_one(first, second):
+    single, many = Packer(), Packer()
+    for value in (*first, *second):
+        assert single.add(value) is None
+    for values in (first, second):
+        before = many.nbytes
+        added = many.add_all(values)
+        if added < 0:
+            # One that needs a second look, and then none of them is there.
+            assert many.nbytes == before
+            for value in values:
+                many.add(value)
+        else:
+            assert many.nbytes == before + added
+    many.add_all([1, 2])
+    many.drop_last(2)
+    one, other = many.take(), single.take()
+    assert (one.sizes, bytes(one.data)) == (other.sizes, bytes(other.data))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        threading.Lock(),
+        bytes(1 << 17),
+        numpy.ones(1 << 14),
+        [].append,
+        type("Local", (), {"__module__": "__main__"})(),
+    ],
+    ids=["no-pickle", "large", "large-buffer", "method", "main"],
+)
+def test_what_needs_a_second_look_keeps_its_neighbours_out(value):
+    packer = Packer()
+    assert packer.add_all([1, value, 2]) == -1
+    assert len(packer) == 0
+    assert packer.add_all([1, 2]) > 0
+
+
 @given(st.lists(VALUES))
 def test_any_values_survive_in_a_pack(values):
     packer = Packer()
