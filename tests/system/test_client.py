@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import covey
-from covey import as_completed, errors, fire_and_forget, wait
+from covey import Client, as_completed, errors, fire_and_forget, wait
 
 
 def inc(x):
@@ -389,3 +389,23 @@ def test_dask_collections(client):
     assert other == pytest.approx(2 * total)
     kept = client.persist(x)
     assert kept.sum().compute(scheduler=client) == pytest.approx(total)
+
+
+def test_gather_knows_three_words_about_errors(client):
+    future = client.submit(abs, -1)
+    with pytest.raises(errors.UsageError, match="errors= is one of 'raise', 'skip'"):
+        client.gather([future], errors="ignore")
+    with pytest.raises(errors.UsageError, match="not 'ignore'"):
+        client.gather(future, errors="ignore")
+
+
+def test_a_keyword_that_nobody_knows():
+    with pytest.raises(errors.UsageError, match="did you mean n_workers="):
+        Client(n_worker=2)
+    with pytest.raises(errors.UsageError, match="AsyncClient"):
+        Client(asynchronous=True)
+
+
+def test_resources_are_amounts_by_name(client):
+    with pytest.raises(errors.UsageError, match="amounts by name"):
+        client.submit(abs, -1, resources="GPU")

@@ -14,6 +14,7 @@ import pytest
 
 import covey
 from covey import AsyncClient, Client, LocalCluster, errors
+from covey.client import fetching
 from covey.net.connection_file import (
     file_for,
     fresh_directory,
@@ -292,7 +293,8 @@ def test_a_cluster_by_hand(tmp_path):
                 "--name",
                 "d",
             )
-            _, err = end(workers["a"])
+            # Ctrl-C in its terminal; SIGTERM is the same to it.
+            _, err = end(workers["a"], signal.SIGINT)
             assert (workers["a"].returncode, err) == (0, "")
             said = []
             for line in scheduler.stdout:
@@ -327,6 +329,23 @@ def test_a_cluster_by_hand(tmp_path):
     assert scheduler.returncode == 0
     # Whoever was killed could not tidy up; the next one does it for them.
     Path(fresh_directory("worker")).rmdir()
+
+
+def test_who_waits_where_there_is_no_worker_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "NO_WORKER_SECONDS", 0.05)
+    path = tmp_path / "cluster.json"
+    scheduler = start("scheduler", "--port", "0", "--connection-file", str(path))
+    try:
+        scheduler.stdout.readline()
+        with Client(path) as client:
+            future = client.submit(inc, 1)
+            with (
+                pytest.warns(UserWarning, match="there is no worker"),
+                pytest.raises(TimeoutError, match="as soon as one joins"),
+            ):
+                future.result(0.1)
+    finally:
+        end(scheduler)
 
 
 def test_open_networks_are_refused_with_the_ways_out(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import types
+import weakref
 
 import pytest
 
@@ -87,6 +88,18 @@ def test_the_line_tells_share_and_numbers(monkeypatch):
     finish(whole, 500, 1500)
     assert "100% 2,000 / 2,000" in watched.line(79)
     assert all(len(watched.line(width)) <= width for width in range(1, 120))
+
+
+def test_what_is_watched_is_wanted_until_it_has_ended():
+    whole = range_of(10)
+    futures = Futures(SESSION, whole)
+    gone = weakref.ref(futures)
+    watched = Progress([futures])
+    del futures
+    assert gone() is not None
+    finish(whole, 0, 10)
+    assert watched._look()[1]
+    assert gone() is None
 
 
 def test_a_bar_of_nothing_is_full():

@@ -201,7 +201,8 @@ def worker(
 ) -> None:
     """Run a worker: this machine's share of a cluster.
 
-    SIGTERM lets it finish what it began and hand over its data.
+    Ctrl-C and SIGTERM let it finish what it began and hand over its data; a second one
+    ends it at once.
 
     \b
     covey worker 127.0.0.1:8786

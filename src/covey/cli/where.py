@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from covey.errors import UsageError
+from covey.errors import NoScheduler, UsageError
 from covey.net.connection_file import known_connections, read_connection_file
 from covey.net.join_string import Connection, is_join_string
 
@@ -52,8 +52,8 @@ def connection_of(address: str | None) -> Connection:
     """Return the cluster that a command means; the only one of ours, if none is named.
 
     Raises:
-        UsageError: there is none, or more than one, or its secret is not known.
-        NoScheduler: it has ended.
+        UsageError: there are more than one, or its secret is not known.
+        NoScheduler: there is none, or it has ended.
     """
     from covey.client.resolve import resolve_target
 
@@ -64,10 +64,12 @@ def connection_of(address: str | None) -> Connection:
     if named:
         return read_connection_file(Path(named))
     found = [connection for _, connection in known_connections()]
+    if not found:
+        raise NoScheduler(
+            "no cluster of yours is running on this machine: `covey start` starts one, "
+            "and an address names one elsewhere"
+        )
     if len(found) != 1:
         places = ", ".join(connection.address.shown for connection in found)
-        raise UsageError(
-            f"which cluster? Give its address. "
-            f"{f'There are: {places}' if places else 'None of yours is running'}"
-        )
+        raise UsageError(f"which cluster? Give its address. There are: {places}")
     return found[0]

@@ -7,6 +7,7 @@ differs.  It works in any asyncio loop, and never blocks it.
 from __future__ import annotations
 
 import asyncio
+import html
 from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -83,6 +84,14 @@ class AsyncClient(BaseClient):
     def __await__(self) -> Generator[Any, None, Self]:
         return self.start().__await__()
 
+    def __repr__(self) -> str:
+        if not self._started:
+            return f"<{type(self).__name__}: not connected yet; await it>"
+        return super().__repr__()
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() if self._started else html.escape(repr(self))
+
     def __getattr__(self, name: str) -> Any:
         if name in {"_engine", "_session", "_submitter", "_target"}:
             raise UsageError(
@@ -107,6 +116,7 @@ class AsyncClient(BaseClient):
             errors: ``"raise"`` the first, ``"skip"`` what failed, or ``"return"``
                 the exceptions in the values' places.
         """
+        self._session.check_errors(errors)
         if isinstance(futures, Futures):
             await self._session.wait_async(futures)
             return await self._session.values_async(futures, errors)

@@ -107,6 +107,7 @@ class Client(BaseClient):
         Raises:
             Exception: what the first failed task raised.
         """
+        self._session.check_errors(errors)
         if isinstance(futures, Future):
             return futures.result() if errors == "raise" else self._one(futures, errors)
         if isinstance(futures, Futures):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from covey.client.core.ranges import Range, Status
 from covey.client.countdown import Countdown, Signal
@@ -18,7 +19,7 @@ from covey.client.decoding import Lazy, Unreadable, attempt, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.future import Future, Futures
 from covey.client.outcome import error_of
-from covey.errors import ClusterError, DataLost, TaskUnreadable
+from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
 from covey.ids import TaskId
 from covey.net.asking import Loot
 from covey.payload import Pack
@@ -30,6 +31,10 @@ from covey.wire.client_link import Cancel, Detach, Release, Retry
 RELEASED_AT_ONCE: Final = 4096
 
 Errors = Literal["raise", "skip", "return"]
+_ERRORS: Final = get_args(Errors)
+
+#: Who waits so long where there is no worker is told that there is none.
+NO_WORKER_SECONDS: Final = 3.0
 
 Handles: TypeAlias = list[tuple[Range, int, int]]
 """Futures of one range that nobody holds any more: (range, first index, how many)."""
@@ -86,11 +91,28 @@ class Session:
         countdown = self.countdown(futures, signal.fire)
         try:
             with context.blocking():
-                done = signal.wait(timeout)
+                done = self._await(signal, timeout)
         finally:
             countdown.stop()
         if not done:
             raise TimeoutError(self._why_not(futures, timeout))
+
+    def _await(self, ended: Signal, timeout: float | None) -> bool:
+        if not self.engine.workers and (timeout is None or timeout > NO_WORKER_SECONDS):
+            if ended.wait(NO_WORKER_SECONDS):
+                return True
+            self._tell_of_no_worker()
+            timeout = None if timeout is None else timeout - NO_WORKER_SECONDS
+        return ended.wait(timeout)
+
+    def _tell_of_no_worker(self) -> None:
+        engine = self.engine
+        if not engine.workers and not engine.why_away():
+            warnings.warn(
+                f"there is no worker at {engine.address}: tasks wait until one joins. "
+                f"`covey worker` starts one",
+                stacklevel=5,
+            )
 
     def _why_not(self, futures: Sequence[Future[Any]], timeout: float | None) -> str:
         late = next(future for future in futures if not future.done())
@@ -123,9 +145,11 @@ class Session:
                     return  # The loop was closed: nobody waits any more.
 
             countdown = self.countdown(futures, on_done)
+            patience = loop.call_later(NO_WORKER_SECONDS, self._tell_of_no_worker)
             try:
                 await ended
             finally:
+                patience.cancel()
                 countdown.stop()
         if single:
             return (await self.values_async(futures))[0]
@@ -233,6 +257,17 @@ class Session:
             future._range.revert(future._index, 1)
 
     # Fetching.
+
+    @staticmethod
+    def check_errors(errors: Errors) -> None:
+        """Refuse a word that says nothing about errors.
+
+        Raises:
+            UsageError: it is none of the three.
+        """
+        if errors not in _ERRORS:
+            words = ", ".join(map(repr, _ERRORS))
+            raise UsageError(f"errors= is one of {words}, not {errors!r}")
 
     def values(
         self, futures: Sequence[Future[Any]], errors: Errors = "raise"

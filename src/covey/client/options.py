@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -128,6 +128,10 @@ def options_of(
             raise UsageError(f"timeout= takes seconds above 0, not {timeout!r}")
         seconds = min(seconds, SECONDS_MAX)
     amounts = {}
+    if resources is not None and not isinstance(resources, Mapping):
+        raise UsageError(
+            f'resources= takes amounts by name, such as {{"GPU": 1}}, not {resources!r}'
+        )
     for name, amount in (resources or {}).items():
         if not _is_number(amount) or not 0 <= amount <= AMOUNT_MAX:
             raise UsageError(

@@ -103,6 +103,8 @@ class Progress:
         #: The tasks watched of each range; ``None`` for all of them.
         self._ranges: dict[Range, dict[int, None] | None] = {}
         self.total = 0
+        #: What is watched is wanted: nobody else may hold these futures.
+        self._held: Any = futures
         for group in futures:
             self._add(group)
         self._drawer = Drawer(self._look)
@@ -146,7 +148,10 @@ class Progress:
 
     def _look(self) -> tuple[Sequence[Row], bool]:
         rows = self.rows()
-        return rows, bars.in_all(rows).done >= self.total
+        over = bars.in_all(rows).done >= self.total
+        if over:
+            self._held = None
+        return rows, over
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until the last line was drawn."""
@@ -156,6 +161,7 @@ class Progress:
     def close(self) -> None:
         """Draw no more."""
         self._drawer.close()
+        self._held = None
 
     def line(self, width: int) -> str:
         """Return the whole as a line of at most *width* characters."""

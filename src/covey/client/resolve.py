@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,25 @@ def resolve_target(
 def _own_cluster(keywords: dict[str, Any]) -> Target:
     # A surrounding of ours, one floor up: found by name, when asked for.
     local = import_module("covey.cluster.local")
+    code = local.LocalCluster.__init__.__code__
+    known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    _check_keywords(keywords, known)
     cluster = local.LocalCluster(**keywords)
     return Target(cluster.connection, cluster, owned=True, look_again=cluster.find)
+
+
+def _check_keywords(keywords: dict[str, Any], known: Collection[str]) -> None:
+    for name in keywords:
+        if name == "asynchronous":
+            raise UsageError("there is no asynchronous=: use covey.AsyncClient")
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, 1)
+            hint = (
+                f"did you mean {near[0]}=?" if near else f"there are {', '.join(known)}"
+            )
+            raise UsageError(f"{name}= is no keyword of Client or LocalCluster: {hint}")
 
 
 def _from_file(path: Path) -> Target:

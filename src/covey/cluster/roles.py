@@ -271,6 +271,7 @@ class WorkerRole(Owner):
             self._end()
             return
         self._leaving = True
+        self._tell("leaves in order; a second signal ends it at once")
         self._agent.leave()
         self._loop.call_later(DRAIN_SECONDS, self._end)
 
@@ -281,8 +282,8 @@ class WorkerRole(Owner):
             ClusterError: the scheduler cannot be reached, or refuses.
         """
         loop = self._loop
-        loop.add_signal_handler(signal.SIGTERM, self._on_signal)
-        loop.add_signal_handler(signal.SIGINT, self._end)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
         directory = fresh_directory("worker")
         plan = self._plan
         try:

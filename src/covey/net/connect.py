@@ -185,6 +185,11 @@ def _explain(address: Address, error: OSError, waited: float, what: str) -> str:
             f"is `covey scheduler` running there, is {address.port} the port that it "
             f"printed, and does a firewall let you through?"
         )
+        if not address.is_local and isinstance(error, ConnectionRefusedError):
+            check += (
+                " A scheduler listens on its own machine only, unless it was started "
+                "with --host"
+            )
     if isinstance(error, TimeoutError):
         reason = "no answer at all"
     elif error.errno is not None and error.errno in errno.errorcode:
