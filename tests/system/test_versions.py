@@ -99,6 +99,51 @@ def test_runners_of_another_python(tmp_path):
     check(cell(sys.executable, runner_python(minor), tmp_path), minor)
 
 
+EARLY = """
+import sys
+from covey import Client
+
+offset = 40
+
+def plus(x):
+    return x + offset, sys.version_info[1]
+
+with Client(sys.argv[1]) as client:
+    future = client.submit(plus, 2)
+    other = client.submit(eval("lambda x: x * 2"), 4)
+    print("submitted", flush=True)
+    print(*future.result(90), flush=True)
+    try:
+        other.result(60)
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def test_what_is_sent_before_any_worker_is_there_suits_any_python(tmp_path):
+    minor = next((m for m in reversed(MINORS) if m != OURS and runner_python(m)), None)
+    if minor is None:
+        pytest.skip(f"no Python but {OURS} of {', '.join(MINORS)} is on this machine")
+    file = tmp_path / "cluster.json"
+    program = tmp_path / "early.py"
+    program.write_text(EARLY)
+    processes = [start_scheduler(file)]
+    try:
+        client = subprocess.Popen(
+            [sys.executable, str(program), str(file)], stdout=subprocess.PIPE, text=True
+        )
+        processes.append(client)
+        assert client.stdout.readline() == "submitted\n"
+        where = ["--connection-file", str(file), "--nworkers", "1"]
+        python = ["--python", runner_python(minor)]
+        processes.append(subprocess.Popen([*COVEY, "worker", *where, *python]))
+        assert client.stdout.readline() == f"42 {minor.split('.')[1]}\n"
+        # What has no text is refused by name, as ever.
+        assert client.stdout.readline() == "VersionSkew\n"
+    finally:
+        end(*reversed(processes))
+
+
 @pytest.mark.matrix
 @pytest.mark.parametrize("runner", MINORS)
 @pytest.mark.parametrize("client", MINORS)

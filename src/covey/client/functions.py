@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from covey.client import sources
 from covey.serde.functions import dumps_function, goes_by_name, label
 
 #: Values of these types never change.
@@ -31,6 +32,9 @@ _CONSTANT: Final = (
     type,
     range,
 )
+
+#: Fewer bytes than this are the name of a function, or that of code without lines.
+_NAME_BYTES: Final = 200
 
 _MISSING: Final = object()
 _CACHE_MAX: Final = 1024
@@ -145,6 +149,8 @@ class FunctionCache:
                 return known[2]
         watchable, watch = _watch(function)
         payload = dumps_function(function)
+        if len(payload) > _NAME_BYTES:
+            sources.remember(function)
         pickled = Pickled(label(function), digest_of(payload), payload)
         if watchable:
             if len(self._known) >= _CACHE_MAX:

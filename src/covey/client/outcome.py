@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from covey.client import sources
 from covey.errors import (
     AuthRefused,
     CoveyError,
@@ -53,7 +54,9 @@ def error_of(
     """
     origin = _origin(failure, key, key_of)
     if failure.payload:
-        error: BaseException = revive(failure.payload, plain=plain)
+        error: BaseException = revive(
+            failure.payload, plain=plain, retell=sources.filled_in
+        )
     else:
         # What was cancelled is told of the task that cannot run for that, all else
         # of the task that it happened to.
@@ -111,7 +114,8 @@ def failure_text(failure: Failure) -> str:
     """Return traceback and last lines of a failure, read without any pickle."""
     parts = []
     if failure.payload:
-        parts.append(traceback_text(failure.payload).rstrip())
+        told = traceback_text(failure.payload).rstrip()
+        parts.append(sources.filled_in(told))
     printed = failure.details.get("printed")
     if printed:
         parts.append(f"The last lines that it printed:\n{printed}")

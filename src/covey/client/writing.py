@@ -4,7 +4,7 @@ What can be imported on the other side always goes by reference.  For the rest
 there are two ways, and the client takes the one that its readers can follow::
 
     all runners have our minor version of Python  ──►  by value: bytecode, exact
-    some have another one                         ──►  by source: text, checked
+    some have another one, or nobody is here yet  ──►  by source: text, checked
 
 ``functions="import"`` allows nothing but names; with a serializer other than
 ``"pickle"``, no pickle is written or read anywhere on behalf of the client.
@@ -21,7 +21,7 @@ from covey.client.engine import Engine
 from covey.client.environments import Requirements, chosen_python
 from covey.client.functions import FunctionCache, Pickled, digest_of
 from covey.client.modules import Bundle, OwnModules
-from covey.errors import UsageError
+from covey.errors import NotPicklable, UsageError
 from covey.serde import code, registry
 from covey.serde.formats import PICKLE, Format, format_named
 from covey.serde.functions import dumps_name, label, split_head, with_head
@@ -159,6 +159,8 @@ class Writing:
         elif self.by_source:
             with registry.by_source():
                 pickled = self._by_source.pickled(function)
+        elif self._functions == "auto" and not self._engine.workers:
+            pickled = self._for_whoever_comes(function)
         else:
             pickled = self._by_value.pickled(function)
         head: dict[str, Any] = {}
@@ -176,6 +178,17 @@ class Writing:
             mixed = digest_of(self.environment.encode() + pickled.digest)
             pickled = pickled._replace(digest=mixed)
         return pickled
+
+    def _for_whoever_comes(self, function: Callable[..., Any]) -> Pickled:
+        """No worker is here yet, and nobody knows which Python the first will have.
+
+        Text can be read by all of them; what has none goes by value.
+        """
+        try:
+            with registry.by_source():
+                return self._by_source.pickled(function)
+        except NotPicklable:
+            return self._by_value.pickled(function)
 
     def _headed_by(
         self, head: dict[str, Any], bundles: tuple[Bundle, ...], pickled: Pickled

@@ -29,6 +29,7 @@ import pickle
 import struct
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, Final
 
 from covey.errors import TaskUnreadable
@@ -107,15 +108,22 @@ def traceback_text(payload: bytes) -> str:
     return text
 
 
-def revive(payload: bytes, *, plain: bool = False) -> BaseException:
+def revive(
+    payload: bytes,
+    *,
+    plain: bool = False,
+    retell: Callable[[str], str] = lambda text: text,
+) -> BaseException:
     """Return the exception to raise for a failure payload; never raises.
 
     Args:
         payload: what ``describe`` returned.
         plain: read no pickle.
+        retell: may say more in the text of the traceback.
     """
     try:
         header, pickled = _split(payload)
+        header["traceback"] = retell(header["traceback"])
     except (ValueError, KeyError, TypeError, struct.error) as error:
         return TaskUnreadable(
             f"the task failed, and the description of its failure is garbled: {error}"
