@@ -229,6 +229,24 @@ def test_a_stopped_dashboard_holds_nobody_up(client, browser):
     browser.until(lambda f: f["totals"]["done"] >= 20_000)
 
 
+def test_what_a_stopped_dashboard_misses_is_said_and_counted(monkeypatch):
+    monkeypatch.setenv("COVEY_SCHEDULER__EVENTS_KEPT", "200")
+    with covey.Client(n_workers=1, set_as_default=False) as own:
+        browser = Browser(own.dashboard_link)
+        browser.until(lambda f: f["status"] == "live")
+        pid = own.cluster._dashboard.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # One by one, or they would be few events.
+            for number in range(300):
+                assert own.submit(abs, number).result(20) == number
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        frame = browser.until(lambda f: f["totals"]["done"] == 300)
+        assert frame["dropped"] > 0
+        assert any("too fast" in finding["text"] for finding in frame["suspects"])
+
+
 def test_a_killed_dashboard_is_started_again(client):
     os.kill(client.cluster._dashboard.pid, signal.SIGKILL)
     client.cluster._dashboard._process.wait(20)

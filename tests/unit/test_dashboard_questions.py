@@ -124,3 +124,29 @@ def test_the_graph_is_given_with_its_critical_path(total):
         ("sum-9", "unknown"),
     ]
     assert len(found["nodes"]) == (3 if total == 3 else 0), "all tasks, or none"
+
+
+def test_counts_are_right_again_after_events_were_missed():
+    model = Model()
+    view = {
+        "next": 10,
+        "impossible": [],
+        "clients": [],
+        "running": {},
+        "ready": 0,
+        "known": 0,
+        "slots": 1,
+        "functions": {"inc": {"submitted": 9, "done": 7, "failed": 1, "seconds": 0.5}},
+    }
+    event = [1.0, "ran", 1, 1, "inc", "alice", 0.1, 8, 0]
+    model.take(Batch(6, 6, 1.0, [event]))
+    model.refresh(view)
+    # Up to number 10 events are in these counts already, from there on they add up.
+    model.take(Batch(7, 0, 2.0, [event, event]))
+    assert model.done == 3
+    model.take(Batch(9, 0, 3.0, [event, event]))
+    assert (model.done, model.failed, model.dropped) == (8, 1, 6)
+    assert model.functions["inc"].submitted == 9
+    model.refresh({**view, "next": 11})
+    model.take(Batch(11, 0, 4.0, [event]))
+    assert model.done == 9, "nothing was missed since"

@@ -74,6 +74,10 @@ class Model:
         self._point_at = 0.0
         self._point_done = 0
         self._point_moved = 0
+        #: How much was missed when the scheduler's counts were taken over last, and
+        #: those that wait until the stream has come so far.
+        self._dropped_counted = 0
+        self._recount_from: dict[str, Any] | None = None
         self._lane_ends: dict[tuple[str, int], float] = {}
         self._departed: deque[str] = deque()
 
@@ -97,6 +101,12 @@ class Model:
         here = {fields["name"] for fields in view["workers"]}
         for name in [n for n in self.workers if n not in here]:
             self._worker_left(self.now, name, 0)
+        self._recount(view)
+        self._point_done = self.done
+        self.refresh(view)
+
+    def _recount(self, view: dict[str, Any]) -> None:
+        """Take over the scheduler's counts, where events have been missed."""
         for label, fields in view["functions"].items():
             function = self._function(label)
             function.submitted = max(function.submitted, fields["submitted"])
@@ -106,14 +116,17 @@ class Model:
                 if fields["seconds"] is not None:
                     function.durations.add(fields["seconds"], missed)
             function.failed = max(function.failed, fields["failed"])
-        self.done = sum(line.done for line in self.functions.values())
+        self.done = sum(line.done - line.lost for line in self.functions.values())
         self.failed = sum(line.failed for line in self.functions.values())
-        self._point_done = self.done
-        self.refresh(view)
+        self._recount_from = None
+        self._dropped_counted = self.dropped
 
     def refresh(self, view: dict[str, Any]) -> None:
         """Take in what no event tells: who runs what, and what cannot run."""
         self.version += 1
+        if self.dropped > self._dropped_counted and view["next"] >= self.next_event:
+            # The counts hold once all events before them have been taken in.
+            self._recount_from = view
         self.impossible = view["impossible"]
         self.clients = view["clients"]
         for line in self.functions.values():
@@ -132,8 +145,12 @@ class Model:
         """Take in a batch of events."""
         self.version += 1
         self.dropped += batch.dropped
-        self.next_event = batch.first + len(batch.events)
+        number = batch.first
+        self.next_event = number + len(batch.events)
         for event in batch.events:
+            if self._recount_from is not None and number >= self._recount_from["next"]:
+                self._recount(self._recount_from)
+            number += 1
             handler = self._HANDLERS.get(event[1])
             if handler is not None:
                 handler(self, event[0], *event[2:])
