@@ -33,6 +33,7 @@ from covey.wire.client_link import (
     ForgetFunction,
     FromClient,
     Notice,
+    Over,
     Release,
     Reverted,
     Scatter,
@@ -446,8 +447,8 @@ class SimClient:
         match message:
             case Notice(text):
                 self.notices.append(text)
-            case Tried():
-                self.ledger.tried(message)
+            case Tried() | Over():
+                self.ledger.hear(message)
             case Answer():
                 pass  # Tests that ask look for it themselves.
             case _:

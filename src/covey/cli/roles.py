@@ -45,6 +45,11 @@ COUNT: Final = click.IntRange(min=1)
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Write down what happens."
 )
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep what is detached or published here, for the next scheduler.",
+)
 @click.option("--no-dashboard", is_flag=True, help="Let nobody watch by browser.")
 @click.option(
     "--dashboard-address",
@@ -59,6 +64,7 @@ def scheduler(
     insecure: bool,
     print_join_string: str | None,
     record: Path | None,
+    journal: Path | None,
     no_dashboard: bool,
     dashboard_address: str,
 ) -> None:
@@ -115,6 +121,7 @@ def scheduler(
         announce_dashboard,
         fixed=named,
         tell=_tell,
+        journal=journal,
     )
     reason = roles.run(serving)
     if reason:

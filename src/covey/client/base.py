@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from covey import config
+from covey.client import current
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.environments import environment_text
@@ -394,10 +395,12 @@ class BaseClient:
         if known is not None and known.n == 1:
             known.held += 1
             return Future(self._session, known, 0)
-        if self._engine.owns(task_id):
+        kept = current.kept_tokens.get()
+        if self._engine.owns(task_id) and (known is not None or task_id not in kept):
             raise UsageError(
                 f"the future of task {task_id:x} was released before it came back here"
             )
+        token = kept.get(task_id, token)
         wish = Range(task_id, 1, label, name)
         wish.held = 1
         self._engine.wishes.add(wish)

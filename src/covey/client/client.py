@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from covey.client import current
+from covey.client import current, publishing
 from covey.client.base import BaseClient
 from covey.client.environments import Requirements
 from covey.client.fetching import Errors, extents_of
@@ -228,6 +228,41 @@ class Client(BaseClient):
                 "logs", extents=extents
             )
         ]
+
+    # What outlives clients.
+
+    def publish_dataset(self, name: str, value: Any) -> None:
+        """Keep *value* on the cluster under *name*, with the results of its futures.
+
+        They are kept, and made again if they are lost, until somebody takes the name
+        back: whoever leaves, and over the death of the scheduler if that has a
+        ``--journal``.
+
+        Args:
+            name: for all clients of the cluster.
+            value: a future, futures nested in lists and dicts, or a persisted dask
+                collection.
+
+        Raises:
+            UsageError: the name is taken.
+        """
+        publishing.publish(self, name, value)
+
+    def get_dataset(self, name: str) -> Any:
+        """Return what is kept under *name*, with futures of this client in it.
+
+        Raises:
+            KeyError: nothing is.
+        """
+        return publishing.published(self, name)
+
+    def list_datasets(self) -> tuple[str, ...]:
+        """Return the names under which something is kept."""
+        return tuple(self._session.ask("published"))
+
+    def unpublish_dataset(self, name: str) -> None:
+        """Keep nothing under *name* any more."""
+        publishing.unpublish(self, name)
 
     def wait_for_workers(
         self, n_workers: int = 1, timeout: float | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from covey.errors import UsageError
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 _current: contextvars.ContextVar[Client | None] = contextvars.ContextVar(
     "covey_client", default=None
 )
+#: What lets this client hold tasks whose futures are being read, by their ids: those
+#: of something that was kept under a name, whose own tokens may be of another time.
+kept_tokens: contextvars.ContextVar[Mapping[int, bytes]] = contextvars.ContextVar(
+    "covey_kept_tokens", default=MappingProxyType({})
+)
+
 _default: list[Client] = []
 _lock = threading.Lock()
 _in_task: dict[str, Client] = {}

@@ -49,6 +49,7 @@ from covey.wire.client_link import (
     Finished,
     Goodbye,
     Notice,
+    Over,
     Reverted,
     Stored,
     ToClient,
@@ -251,10 +252,11 @@ class Engine(Owner):
                 [
                     (wish.base, wish.n)
                     for wish in self.wishes.all()
-                    if not self.owns(wish.base)
+                    if not (self.owns(wish.base) and self._ledger.knows(wish.base))
                 ]
             )
-            tokens = self.tokens_for(foreign, {})
+            named = (task for base, n in foreign for task in range(base, base + n))
+            tokens = [self.token_of(task) for task in named]
             line.send_all(self._ledger.recall(self.wishes, foreign, tokens))
             line.send_all(list(self._asked.values()))
             self.on_back()
@@ -515,8 +517,8 @@ class Engine(Owner):
         if answer is not None and not answer.done():
             answer.set_result(message.body)
 
-    def _on_tried(self, message: Tried) -> None:
-        self._ledger.tried(message)
+    def _on_told(self, message: Tried | Over) -> None:
+        self._ledger.hear(message)
 
     def _on_notice(self, message: Notice) -> None:
         # No line of ours would help the reader.
@@ -587,7 +589,8 @@ class Engine(Owner):
         WorkerSeen: _on_worker_seen,
         WorkerGone: _on_worker_gone,
         Closing: _on_closing,
-        Tried: _on_tried,
+        Tried: _on_told,
+        Over: _on_told,
     }
 
 

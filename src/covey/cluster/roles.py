@@ -36,6 +36,7 @@ from covey.net.listen import Listener
 from covey.net.loop import close_event_loop, new_event_loop
 from covey.net.tls import Certificate
 from covey.net.uplink import Owner, Uplink
+from covey.scheduler.journal import JournalFile
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
 from covey.version import VERSION
@@ -86,6 +87,7 @@ async def serve_scheduler(
     *,
     fixed: bool = False,
     tell: Callable[[str], None] = lambda _: None,
+    journal: Path | None = None,
 ) -> str:
     """Run a scheduler until it ends; return why, or nothing if it was told to.
 
@@ -99,9 +101,10 @@ async def serve_scheduler(
         announce_dashboard: called with it, or with why there is none.
         fixed: it is that port or none.
         tell: called with a line for people whenever a worker comes or goes.
+        journal: a file for what is to outlive its clients and the scheduler.
 
     Raises:
-        UsageError: nothing can listen there.
+        UsageError: nothing can listen there, or the journal cannot be used.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[str] = loop.create_future()
@@ -112,7 +115,9 @@ async def serve_scheduler(
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
-    server, listener = await _listen(address, in_clear, connection_file, end, tell)
+    server, listener = await _listen(
+        address, in_clear, connection_file, end, tell, journal
+    )
     if fixed and listener.moved:
         await server.close()
         raise UsageError(
@@ -181,14 +186,15 @@ async def _listen(
     connection_file: Path | None,
     end: Callable[[str], None],
     tell: Callable[[str], None],
+    journal: Path | None,
 ) -> tuple[SchedulerServer, Listener]:
     """Listen as the next life of the scheduler that died here, or as a new one."""
     before = _left_behind(address.port, connection_file)
-    server, listener = await _listen_as(before, address, in_clear, end, tell)
+    server, listener = await _listen_as(before, address, in_clear, end, tell, journal)
     if before is not None and connection_file is None and listener.moved:
         # Another scheduler has the port by now: nothing to go on with.
         await server.close()
-        server, listener = await _listen_as(None, address, in_clear, end, tell)
+        server, listener = await _listen_as(None, address, in_clear, end, tell, journal)
     return server, listener
 
 
@@ -198,6 +204,7 @@ async def _listen_as(
     in_clear: bool,
     end: Callable[[str], None],
     tell: Callable[[str], None],
+    journal: Path | None,
 ) -> tuple[SchedulerServer, Listener]:
     """Listen as the next life of a scheduler, or as a new one."""
     keys, life = before or (Keys.of_client(Secret.fresh()), Life("", 0))
@@ -209,6 +216,7 @@ async def _listen_as(
         on_closing=end,
         tell=tell,
         check=bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
+        journal=None if journal is None else JournalFile(journal),
     )
     certificate = cover(address, in_clear=in_clear, secret=keys.client)
     return server, await server.listen(address, certificate)

@@ -20,7 +20,7 @@ from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
 from covey.recording import Writer
-from covey.scheduler.core import invariants
+from covey.scheduler.core import invariants, journaling
 from covey.scheduler.core.attendance import Attendance, Graces, Overtaken
 from covey.scheduler.core.machine import (
     Event,
@@ -31,6 +31,7 @@ from covey.scheduler.core.machine import (
     SchedulerCore,
     Tick,
 )
+from covey.scheduler.journal import JournalFile
 from covey.scheduler.sampling import Sampler, SelfProfile
 from covey.secret import Secret
 from covey.wire import rotation
@@ -77,6 +78,7 @@ class SchedulerServer:
         on_closing: called with the reason when the cluster is to end.
         tell: called with a line for people whenever a worker comes or goes.
         check: check the invariants after every step; dear.
+        journal: where to write down what is to outlive its clients.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class SchedulerServer:
         on_closing: Callable[[str], None] = lambda _: None,
         tell: Callable[[str], None] = lambda _: None,
         check: bool = False,
+        journal: JournalFile | None = None,
     ) -> None:
         self.cluster = cluster or secrets.token_hex(8)
         self.core = SchedulerCore(
@@ -126,6 +129,9 @@ class SchedulerServer:
         self._profile = SelfProfile()
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
+        self._journal = journal
+        if journal is not None:
+            self._go_on_with(journal)
         self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
         self._rest()
 
@@ -192,6 +198,9 @@ class SchedulerServer:
             await listener.close()
         for end in [*speakers, *self._strangers]:
             end.close()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
 
     def step_aside(self) -> None:
         """End, for there is a newer scheduler: peers are to look for that one."""
@@ -317,6 +326,8 @@ class SchedulerServer:
 
     def _beat(self) -> None:
         """Say that we are alive; see who is not, and who was away for too long."""
+        if self._journal is not None:
+            self._journal.sync()
         self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
         for line in self.attendance.beat():
             self._leave(self.attendance.forget(line))
@@ -334,7 +345,10 @@ class SchedulerServer:
         if self._closed:
             return
         try:
-            self._send(self.core.step(event, clock.monotonic()))
+            orders = self.core.step(event, clock.monotonic())
+            if self._journal is not None:
+                self._note(self._journal)
+            self._send(orders)
             if self._check:
                 invariants.check(self.core.state)
         except RemoteProtocolError:
@@ -351,6 +365,27 @@ class SchedulerServer:
             self._rotate(*self.core.state.rotation)
         if self.core.wake_at != self._wake_at:
             self._rest()
+
+    # The journal.
+
+    def _go_on_with(self, journal: JournalFile) -> None:
+        before = journaling.essence(journal.before)
+        journal.before = []
+        journal.begin(before)
+        self.core.restore(before, clock.monotonic())
+
+    def _note(self, journal: JournalFile) -> None:
+        """Write down what has come, before anybody hears what follows from it."""
+        records = self.core.take_records()
+        if not records or journal.problem:
+            return
+        problem = journal.write(records)
+        if not problem and journal.is_due:
+            left = journaling.live(self.core.state, journal.records())
+            problem = journal.begin(left)
+        if problem:
+            self._tell(problem)
+            self._send(self.core.notify(problem))
 
     def _rotate(self, peer: int, request: int) -> None:
         """Exchange the secrets, tell all who are here, and answer who asked for it."""

@@ -23,6 +23,7 @@ from covey.wire.client_link import (
     Finished,
     ForgetFunction,
     Notice,
+    Over,
     Release,
     Retry,
     Reverted,
@@ -179,8 +180,8 @@ class Client(Node):
     def _on_reverted(self, message: Reverted) -> None:
         self.wishes.reverted(message.base, message.n)
 
-    def _on_tried(self, message: Tried) -> None:
-        self._ledger.tried(message)
+    def _on_told(self, message: Tried | Over) -> None:
+        self._ledger.hear(message)
 
     def _on_worker_seen(self, message: WorkerSeen) -> None:
         self.workers[message.worker] = message
@@ -201,7 +202,8 @@ class Client(Node):
         WorkerGone: _on_worker_gone,
         Answer: _ignore,
         Notice: _ignore,
-        Tried: _on_tried,
+        Tried: _on_told,
+        Over: _on_told,
     }
 
     # Fetching.

@@ -225,7 +225,31 @@ class Tried(Message, frozen=True, tag=17):
     attempts: tuple[Attempt, ...] = ()
 
 
+class Publish(Message, frozen=True, tag=37):
+    """Keep these tasks under a name, whoever leaves, with what stands for them.
+
+    ``payload`` is for whoever asks for the name.  A name that is taken stays with
+    what it names.
+    """
+
+    name: str
+    payload: bytes
+    extents: tuple[Extent, ...] = ()
+
+
+class Unpublish(Message, frozen=True, tag=38):
+    """Nothing is to be kept under this name any more."""
+
+    name: str
+
+
 # From the scheduler.
+
+
+class Over(Message, frozen=True, tag=30):
+    """Tasks that were detached have ended, or were never to be run."""
+
+    extents: tuple[Extent, ...]
 
 
 class Finished(Message, frozen=True, tag=20):
@@ -326,6 +350,8 @@ FromClient: TypeAlias = (
     | Ended
     | Recalled
     | Tried
+    | Publish
+    | Unpublish
 )
 ToClient: TypeAlias = (
     Finished
@@ -338,4 +364,5 @@ ToClient: TypeAlias = (
     | WorkerGone
     | Closing
     | Tried
+    | Over
 )

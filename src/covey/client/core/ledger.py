@@ -29,6 +29,7 @@ from covey.wire.client_link import (
     Ended,
     ForgetFunction,
     Held,
+    Over,
     Placed,
     Recall,
     Recalled,
@@ -38,6 +39,7 @@ from covey.wire.client_link import (
     SubmitGraph,
     Tried,
 )
+from covey.wire.extents import without
 
 Making: TypeAlias = Submit | SubmitGraph | Scatter | Placed
 
@@ -211,7 +213,7 @@ class Ledger:
         todo = [entry]
         while todo:
             current = todo.pop()
-            if current.held or current.users:
+            if current.held or current.users or current.detached:
                 continue
             if self._entries.pop(current.base, None) is None:
                 continue
@@ -264,13 +266,28 @@ class Ledger:
         entry = self._entries[self._starts[index]]
         return entry if task < entry.base + entry.n else None
 
-    def tried(self, message: Tried) -> None:
-        """Take note of attempts that came to nothing, as the scheduler tells of them."""
+    def hear(self, message: Tried | Over) -> None:
+        """Take note of what the scheduler tells for the next one to know."""
+        if isinstance(message, Over):
+            self._over(message.extents)
+            return
         entry = self._find(message.base)
         if entry is not None:
             if entry.tried is None:
                 entry.tried = {}
             entry.tried[message.base] = message
+
+    def _over(self, extents: Iterable[Extent]) -> None:
+        """Tasks that were detached have ended: they are not to be run again."""
+        for base, n in extents:
+            for entry, lo, count in list(self._parts(base, n)):
+                gone = [(entry.base + lo, count)]
+                entry.detached = list(without(entry.detached, gone))
+                self._drop_unused(entry)
+
+    def knows(self, task: TaskId) -> bool:
+        """Whether it is known how *task* is made."""
+        return self._find(task) is not None
 
     # Names.
 

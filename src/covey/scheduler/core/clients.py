@@ -11,8 +11,10 @@ from covey.ids import ClientId, TaskId
 from covey.scheduler.core import (
     checks,
     functions,
+    journaling,
     listening,
     placement,
+    publishing,
     questions,
     report,
     spreading,
@@ -31,7 +33,7 @@ from covey.scheduler.core.state import (
     Span,
     State,
 )
-from covey.wire.base import Failure, Message
+from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import (
     Answer,
     Ask,
@@ -42,16 +44,26 @@ from covey.wire.client_link import (
     FromClient,
     Goodbye,
     Held,
+    Publish,
     Recall,
     Recalled,
     Release,
     Retry,
     Reverted,
     Tried,
+    Unpublish,
     Want,
 )
+from covey.wire.extents import without
 
 handlers: Handlers[Client] = Handlers(submitting.handlers)
+
+
+def hear(state: SchedulerState, client: Client, message: Message) -> None:
+    """Act on what a client says, and have it written down if it is worth it."""
+    handlers.handle(state, client, message)
+    if type(message) in journaling.NOTED:
+        state.journal.note(client.number, message)
 
 
 # Holding and letting go.
@@ -155,9 +167,28 @@ def _release_shared(
 def on_detach(state: SchedulerState, client: Client, message: Detach) -> None:
     """These shall run to their end, whoever leaves."""
     checks.extents(message.extents)
-    for span in isolate_all(state, message.extents):
-        if span.unfinished and checks.may(client, span):
-            span.wanted = span.wanted | {DETACHED}
+    for base, n in message.extents:
+        run: list[Extent] = []
+        for span, task in list(parts(state, base, n)):
+            if span.unfinished and checks.may(client, span):
+                span.wanted = span.wanted | {DETACHED}
+                run.append((task, span.n))
+        ended = tuple(without([(base, n)], run))
+        if ended:
+            report.over(state, ended)
+
+
+@handlers.add(Publish)
+def on_publish(state: SchedulerState, client: Client, message: Publish) -> None:
+    """These are kept under a name, if it is free: who asks hears what it names."""
+    publishing.publish(state, client, message)
+
+
+@handlers.add(Unpublish)
+def on_unpublish(state: SchedulerState, client: Client, message: Unpublish) -> None:
+    """Nothing is kept under that name any more."""
+    del client
+    publishing.unpublish(state, message)
 
 
 @handlers.add(Cancel)
@@ -236,6 +267,9 @@ def on_ask(state: SchedulerState, client: Client, message: Ask) -> None:
         return
     if message.topic == "last-prints":
         listening.flush(state, client)
+    if message.topic == "published":
+        publishing.ask(state, client, message)
+        return
     state.send(client.peer, Answer(message.request, questions.answer(state, message)))
 
 

@@ -17,6 +17,7 @@ from covey.errors import RemoteProtocolError
 from covey.ids import ClientId
 from covey.scheduler.core import (
     clients,
+    journaling,
     listening,
     overview,
     pauses,
@@ -28,8 +29,10 @@ from covey.scheduler.core import (
     watching,
     workers,
 )
+from covey.scheduler.core.books import Record
 from covey.scheduler.core.state import Client, SchedulerState, Worker
 from covey.wire.base import Message
+from covey.wire.client_link import Notice
 from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
 from covey.wire.keys import Keys
 
@@ -159,6 +162,27 @@ class SchedulerCore:
         """The scheduler's own process was seen to do this: see ``covey.stacks``."""
         profiling.own(self.state, names, nodes)
 
+    def restore(self, records: list[Record], now: float) -> Orders:
+        """Go on with what a journal tells of an earlier life; keep one from now on."""
+        state = self.state
+        state.now = now
+        journaling.remember(state, records)
+        if state.window is None:
+            recovery.take_in(state, [])
+            placement.plan(state)
+        outgoing, state.outgoing = state.outgoing, {}
+        return outgoing
+
+    def notify(self, text: str) -> Orders:
+        """Return what tells all clients something that their users should know."""
+        return {peer: [Notice(text)] for peer in self.state.clients}
+
+    def take_records(self) -> list[Record]:
+        """Return what has come for the journal since the last time."""
+        journal = self.state.journal
+        records, journal.records = journal.records, []
+        return records
+
     def overview(self, now: float) -> dict[str, Any]:
         """Return how everything stands, for one who begins to read the stream."""
         self.state.now = now
@@ -200,7 +224,7 @@ class SchedulerCore:
         client = state.clients.get(event.peer)
         if client is not None:
             for message in event.messages:
-                clients.handlers.handle(state, client, message)
+                clients.hear(state, client, message)
 
     def _joined(self, event: Joined) -> None:
         state = self.state

@@ -29,8 +29,10 @@ from covey.scheduler.core import (
     checks,
     clients,
     history,
+    journaling,
     orphans,
     placement,
+    publishing,
     recalled,
     retrying,
     submitting,
@@ -122,6 +124,7 @@ def pass_time(state: SchedulerState) -> None:
         complete = [p for p, r in state.returning.items() if r.complete]
         history.recovered(state, len(complete))
         take_in(state, complete)
+        publishing.answer(state)
     else:
         # Those that are still nobody's are dropped by this.
         _place_orphans(state)
@@ -140,18 +143,26 @@ def take_in(state: SchedulerState, peers: list[int]) -> None:
         _keep_for_now(client)
     for worker in came:
         _guard(state, worker.peer, _take_values, worker, reports[worker.peer])
-    _replay(state, back, reports)
+    ghosts = journaling.ghosts(state)
+    for ghost, made in ghosts:
+        # As long as it takes, whoever the journal tells of is there as well.
+        state.clients[ghost.peer] = ghost
+        reports[ghost.peer] = made
+    _replay(state, [*(ghost for ghost, _ in ghosts), *back], reports)
     for client in back:
         _guard(state, client.peer, _hold_again, client, reports[client.peer])
     _place_orphans(state)
     for client in back:
         _guard(state, client.peer, _want_again, client, reports[client.peer])
+    journaling.want_again(state)
+    for ghost, _ in ghosts:
+        journaling.lay(state, ghost)
     for worker in came:
         _guard(state, worker.peer, _take_runs, worker, reports[worker.peer])
     for client in back:
         last = told[client.peer][len(reports[client.peer])]
         _guard(state, client.peer, _want_foreign, client, last)
-    if back:
+    if back or ghosts:
         # Only of what clients tell is anything kept; workers alone do not cost this.
         for span in list(state.spans.values()):
             transitions.unwant(state, span, KEPT)
@@ -195,7 +206,7 @@ def _go_on(state: SchedulerState, peer: int, rest: list[Message]) -> None:
     client = state.clients.get(peer)
     if client is not None:
         for message in rest:
-            clients.handlers.handle(state, client, message)
+            clients.hear(state, client, message)
 
 
 # What clients recall.
@@ -243,11 +254,7 @@ _MAKERS = frozenset({DefineFunction, Submit, SubmitGraph, Scatter, Placed})
 
 def _foreign_inputs(client: Client, message: Message) -> list[Extent]:
     """Return what *message* takes of other clients' tasks."""
-    taken: list[Extent] = []
-    if isinstance(message, Submit):
-        taken = [*((task, message.n) for task in message.aligned), *message.whole]
-    elif isinstance(message, SubmitGraph):
-        taken = [(task, 1) for needs in message.needs for task in needs]
+    taken = journaling.inputs_of_message(message)
     return [(base, n) for base, n in taken if client_of(base) != client.number]
 
 
@@ -266,6 +273,8 @@ def _enter(state: SchedulerState, client: Client, message: Message) -> None:
         client.recalling = True
         submitting.handlers.handle(state, client, part)
         client.recalling = False
+        if client.number in state.client_numbers:
+            state.journal.note(client.number, part)
 
 
 def _hold_again(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from covey.ids import ClientId, TaskId
+from collections.abc import Sequence
+
+from covey.ids import ClientId, TaskId, client_of
 from covey.payload import Pack
 from covey.scheduler.core import history
 from covey.scheduler.core.state import Client, SchedulerState, Span, State, Worker
-from covey.wire.base import Message
+from covey.wire.base import Extent, Message
 from covey.wire.client_link import (
+    Ended,
     Failed,
     Finished,
+    Over,
     Reverted,
     Stored,
     WorkerSeen,
@@ -49,6 +53,10 @@ def finished(
                     _tell(state, number, message)
     for span in spans:
         span.delivered = span.wanted
+    keepers = state.publications.holders
+    for span in spans if keepers else ():
+        # Who keeps a value under a name has got none.
+        span.delivered -= keepers
 
 
 def _tell(state: SchedulerState, number: ClientId, message: Message) -> None:
@@ -104,6 +112,15 @@ def failed(state: SchedulerState, span: Span) -> None:
         for base in ids_for(state, span, number):
             _tell(state, number, Failed(base, span.n, span.failure))
     history.failed(state, span, span.failure)
+    number = client_of(span.base)
+    state.journal.note(number, Ended(span.base, span.n, span.failure))
+
+
+def over(state: SchedulerState, extents: Sequence[Extent]) -> None:
+    """Tasks that were detached have ended."""
+    number = client_of(extents[0][0])
+    _tell(state, number, Over(tuple(extents)))
+    state.journal.note(number, Over(tuple(extents)))
 
 
 def reverted(state: SchedulerState, span: Span) -> None:

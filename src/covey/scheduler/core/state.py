@@ -32,6 +32,7 @@ from typing import Any, Final, TypeAlias
 from covey.events import Ring
 from covey.ids import ClientId, RunId, TaskId, WorkerId
 from covey.payload import Pack
+from covey.scheduler.core.books import Journal, Publications
 from covey.scheduler.core.comeback import Returning, Window
 from covey.scheduler.core.functions import Function, Functions
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
@@ -527,11 +528,11 @@ class SchedulerState:
         self.leaving: dict[Worker, None] = {}
         #: When workers that are gone left, by name; the latest ones only.
         self.departed: OrderedDict[str, float] = OrderedDict()
-        self.leftovers = Leftovers()
+        self.leftovers, self.journal = Leftovers(), Journal()
+        self.publications = Publications()
         #: How many tasks are READY, and how many of them ask for resources or for
         #: certain workers; how many slots there are, and how many are idle.
-        self.ready_count = self.special_count = 0
-        self.slots_count = self.idle_slots = 0
+        self.ready_count = self.special_count = self.slots_count = self.idle_slots = 0
         #: How large all values are that workers hold, copies included.
         self.stored_bytes = 0
         self.last_run = self.last_peer = first

@@ -166,6 +166,7 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     if DETACHED in span.wanted:
         span.wanted -= {DETACHED}
         span.delivered -= {DETACHED}
+        report.over(state, (span.extent,))
     if span.aligned or span.whole:
         for source in inputs_of(state, span):
             if not (source.pending or source.wanted):
@@ -232,6 +233,7 @@ def _fail_one(state: SchedulerState, span: Span, failure: Failure) -> dict[Span,
     report.failed(state, span)
     if DETACHED in span.wanted:
         span.wanted -= {DETACHED}
+        report.over(state, (span.extent,))
     doomed = {
         dependent: None
         for dependent in (span.dependents or ())

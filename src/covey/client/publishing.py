@@ -1,0 +1,60 @@
+"""Results that outlive their client: kept on the cluster under a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from covey.client import current
+from covey.client.fetching import extents_of
+from covey.errors import UsageError
+from covey.serde import refs
+from covey.serde.values import dumps_inline, loads_inline
+from covey.wire.client_link import Publish, Unpublish
+
+if TYPE_CHECKING:
+    from covey.client.client import Client
+
+
+def publish(client: Client, name: str, value: Any) -> None:
+    """Keep *value*, and the results of all futures in it, under *name*.
+
+    Raises:
+        UsageError: the name is taken.
+    """
+    with refs.capture() as found_in:
+        dumps_inline(value, name)
+    # Once more: now each future is written as one that anybody can take up.
+    payload = dumps_inline(value, name)
+    extents = extents_of(found_in.task_ids)
+    client.session.engine.post(Publish(name, payload, extents))
+    found = client.session.ask("published", names=(name,))
+    if found is None or bytes(found[0]) != payload:
+        raise UsageError(
+            f"the name {name!r} is taken: something else is kept under it. Take another "
+            f"one, or give it back with unpublish_dataset({name!r})"
+        )
+
+
+def published(client: Client, name: str) -> Any:
+    """Return what is kept under *name*.
+
+    Raises:
+        KeyError: nothing is.
+    """
+    found = client.session.ask("published", names=(name,))
+    if found is None:
+        known = client.session.ask("published")
+        there = ", ".join(map(repr, known)) or "nothing"
+        raise KeyError(f"nothing is kept under {name!r}; there is: {there}")
+    payload, tokens = found
+    shown = current.kept_tokens.set(dict(tokens))
+    try:
+        with current.as_current(client):
+            return loads_inline(payload)
+    finally:
+        current.kept_tokens.reset(shown)
+
+
+def unpublish(client: Client, name: str) -> None:
+    """Keep nothing under *name* any more."""
+    client.session.engine.post(Unpublish(name))
