@@ -231,9 +231,11 @@ class Submitter(Placer):
     ) -> list[Buffer] | None:
         try:
             return packer.add(value)
-        except (TypeError, ValueError):
-            _name_culprit(args, kwargs, form)
-            raise
+        except (TypeError, ValueError) as error:
+            failed = error
+        # Outside of ``except``: it says the same, better, and not on top of it.
+        _name_culprit(args, kwargs, form)
+        raise failed
 
     def _lift(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
