@@ -65,6 +65,8 @@ def test_a_broken_contract_is_noticed(tmp_path, file, line, contract):
     )
     for name in ground.split():
         (house / f"{name}.py").touch()
+    for name in ("edge", "line", "session"):
+        (house / "wire" / f"{name}.py").touch()
     (house / "clock.py").write_text("import time\n")
     (house / "net" / "__init__.py").write_text("import pickle\n")
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())

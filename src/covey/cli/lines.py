@@ -14,7 +14,7 @@ LINES_MAX = 200
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 WORKERS = ("worker", "slots", "cpu", "memory", "limit", "", "running", "done", "failed")
-FUNCTIONS = ("function", "done", "of", "running", "failed", "mean", "p95", "left")
+FUNCTIONS = ("function", "done", "of", "on workers", "failed", "mean", "p95", "left")
 RUNNING = ("task", "for", "on", "slot")
 ERRORS = ("function", "times", "error", "message")
 
@@ -39,7 +39,7 @@ def headline(model: Model, status: str) -> str:
     parts = [
         status,
         f"{counted(totals['workers'], 'worker')}, {counted(totals['slots'], 'slot')}",
-        f"{totals['running']:,} running",
+        f"{totals['running']:,} on workers",
         f"{totals['pending']:,} pending",
         f"{totals['done']:,} done",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,8 @@ MISSING: Final = (
     "covey status --watch instead"
 )
 
+NO_TERMINAL: Final = "covey top needs a terminal. This is covey status --watch instead"
+
 
 @click.command()
 @click.argument("address", required=False)
@@ -32,8 +35,13 @@ def top(address: str | None, replay: Path | None) -> None:
     covey top 127.0.0.1:8786
     covey top --replay run.covey
     """
+    instead = None
     if find_spec("textual") is None:
-        click.echo(f"covey: {MISSING}", err=True)
+        instead = MISSING
+    elif not (sys.stdin.isatty() and sys.stdout.isatty()):
+        instead = NO_TERMINAL
+    if instead is not None:
+        click.echo(f"covey: {instead}", err=True)
         with client_of(address) as client:
             watch_status(client, "table")
         return
