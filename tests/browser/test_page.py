@@ -227,6 +227,30 @@ def test_a_recording_shows_the_same_offline(browser, client, tmp_path):
     context.close()
 
 
+def test_a_saved_report_has_the_graph_and_what_code_ran(
+    page, browser, client, tmp_path
+):
+    total = client.submit(max, *client.map(inside, [100, 200]))
+    total.result(20)
+    page.goto(page.url.split("#")[0] + "#/profile")
+    future = client.submit(nap, 2.0)
+    page.wait_for_selector("table[aria-label='functions by their own time'] tbody tr")
+    with page.expect_download() as saved:
+        page.click("nav a:has-text('save report')")
+    file = tmp_path / "report.html"
+    saved.value.save_as(file)
+    future.result(20)
+    context = browser.new_context(offline=True)
+    kept = context.new_page()
+    kept.goto(file.as_uri() + "#/graph")
+    kept.wait_for_selector("[data-testid=critical]")
+    kept.goto(file.as_uri() + "#/profile")
+    kept.wait_for_selector("table[aria-label='functions by their own time'] tbody tr")
+    kept.goto(file.as_uri() + "#/tasks/nap-1")
+    until(kept, "document.body.innerText.includes('cannot be asked any more')")
+    context.close()
+
+
 def test_a_worker_that_is_killed_turns_lost(browser):
     scheduler = subprocess.Popen(
         [*_COVEY, "scheduler", "--port", "0", "--dashboard-address", ":0"],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from covey.errors import UsageError
 
@@ -30,13 +31,14 @@ def report(frame: dict[str, Any], title: str) -> str:
     """Return one HTML file with the page and all its data, to be opened offline.
 
     Args:
-        frame: what the page is sent when it is opened.
+        frame: what the page is sent when it is opened, and maybe ``answers``, by
+            address, to what it would ask.
         title: of the document.
     """
     html = page().read_text(encoding="utf-8")
     script = (STATIC / "app.js").read_text(encoding="utf-8")
     style = (STATIC / "app.css").read_text(encoding="utf-8")
-    data = json.dumps(frame, separators=(",", ":"))
+    data = msgspec.json.encode(frame).decode()
     # In a script element only the end of a script is special.
     data = data.replace("<", "\\u003c")
     script = script.replace("</script", "<\\/script")

@@ -7,12 +7,14 @@ open.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from covey import clock
 from covey.dashboard.critical import critical_path
 from covey.dashboard.feed import Feed
 from covey.dashboard.model import Model
+from covey.errors import CoveyError
 from covey.serde.failures import traceback_text
 
 #: An answer about the whole cluster is good for so long.
@@ -75,8 +77,11 @@ class Questions:
             worker: only there; everywhere without it.
             seconds: only the last so many; all that is kept with 0.
         """
+        self._feed.look_at_code()
+        return self._seen(function, worker, seconds)
+
+    def _seen(self, function: str, worker: str, seconds: float) -> dict[str, Any]:
         feed = self._feed
-        feed.look_at_code()
         since = feed.model.now - seconds if seconds else 0.0
         tree = feed.profiles.tree(function, worker, since).pruned(_PROFILE_SHARE)
         names, numbers = tree.flat()
@@ -86,6 +91,15 @@ class Questions:
             "subjects": feed.profiles.subjects(since),
             "status": feed.status,
         }
+
+    async def to_keep(self) -> dict[str, Any]:
+        """Return answers by address, for a page that can ask nobody any more."""
+        found: dict[str, Any] = {"api/profile": self._seen("", "", 0.0)}
+        for address, ask in (("api/graph", self.graph), ("api/memory", self.memory)):
+            with contextlib.suppress(CoveyError):
+                # A recording knows neither, and its page says so.
+                found[address] = await ask()
+        return found
 
 
 def with_path(answer: dict[str, Any], model: Model) -> dict[str, Any]:

@@ -289,7 +289,8 @@ class Site:
 
     async def _report(self, request: Request) -> Response:
         del request
-        frame = {**self.feed.model.frame(""), "status": "replay"}
+        answers = await self._questions.to_keep()
+        frame = {**self.feed.model.frame(""), "status": "replay", "answers": answers}
         return HTMLResponse(
             bundle.report(frame, "covey report"),
             headers={"Content-Disposition": 'attachment; filename="covey-report.html"'},

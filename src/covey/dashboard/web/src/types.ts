@@ -120,6 +120,7 @@ export interface Frame {
   fresh: boolean;
   status: "live" | "reconnecting" | "replay";
   problem?: string;
+  answers?: Record<string, unknown>;
   cluster: string;
   now: number;
   wall: number;

@@ -116,7 +116,10 @@ export function Workers({ height, brief = false, text = "" }: { height?: number;
       get: (w: WorkerLine) => w.name,
       show: (w: WorkerLine) => (
         <span data-testid={`worker-${w.name}`} data-state={stateOf(w)}>
-          <i class={`dot ${stateOf(w)}`} aria-hidden="true" /> {w.name}
+          <i class={`dot ${stateOf(w)}`} aria-hidden="true" />{" "}
+          <a href={`#/tasks?q=${encodeURIComponent(w.name)}`} title="what ran there">
+            {w.name}
+          </a>
         </span>
       ),
     },

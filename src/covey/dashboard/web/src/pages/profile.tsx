@@ -28,11 +28,11 @@ function useProfile(query: string): [ProfileAnswer, string] {
           if (!alive) return;
           setAnswer(found);
           setProblem("");
-          setTimeout(again, document.hidden ? 5_000 : 1_000);
+          if (!store.kept) setTimeout(again, document.hidden ? 5_000 : 1_000);
         },
         (error: Error) => {
           setProblem(error.message);
-          setTimeout(again, 5_000);
+          if (!store.kept) setTimeout(again, 5_000);
         },
       );
     };
@@ -115,7 +115,7 @@ export function Profile() {
       </Panel>
       <p class="hint">
         Runners look at their tasks a hundred times a second, and so does the scheduler at itself, as long as this page is open; not at all otherwise.
-        {store.link === "replay" && " A recording has no profile."}
+        {store.link === "replay" && " What is kept in a file is what was seen until then."}
       </p>
     </div>
   );
