@@ -48,6 +48,7 @@ class EmbeddedCluster:
             epoch=plan.get("epoch", 1),
             on_closing=self.end,
             check=bool(plan.get("check")),
+            own_process=own_processes,
         )
         # Threads of the user's own process have no other Python than that.
         self._environments = Environments(

@@ -217,6 +217,7 @@ async def _listen_as(
         tell=tell,
         check=bool(os.environ.get("COVEY_CHECK_INVARIANTS")),
         journal=None if journal is None else JournalFile(journal),
+        own_process=True,
     )
     certificate = cover(address, in_clear=in_clear, secret=keys.client)
     return server, await server.listen(address, certificate)

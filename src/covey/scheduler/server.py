@@ -20,6 +20,7 @@ from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
 from covey.recording import Writer
+from covey.scheduler.collector import Collector
 from covey.scheduler.core import invariants, journaling
 from covey.scheduler.core.attendance import Attendance, Graces, Overtaken
 from covey.scheduler.core.machine import (
@@ -79,6 +80,7 @@ class SchedulerServer:
         tell: called with a line for people whenever a worker comes or goes.
         check: check the invariants after every step; dear.
         journal: where to write down what is to outlive its clients.
+        own_process: nothing but the cluster is in this process.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class SchedulerServer:
         tell: Callable[[str], None] = lambda _: None,
         check: bool = False,
         journal: JournalFile | None = None,
+        own_process: bool = False,
     ) -> None:
         self.cluster = cluster or secrets.token_hex(8)
         self.core = SchedulerCore(
@@ -116,6 +119,7 @@ class SchedulerServer:
         self._on_closing = on_closing
         self._tell = tell
         self._check = check
+        self._collector = Collector(ours=own_process)
         #: How the workers are called that are here, or waited for.
         self._names: dict[int, str] = {}
         self._strangers: set[Link] = set()
@@ -329,6 +333,7 @@ class SchedulerServer:
         if self._journal is not None:
             self._journal.sync()
         self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._collector.spare(len(self.core.state.spans))
         for line in self.attendance.beat():
             self._leave(self.attendance.forget(line))
 
