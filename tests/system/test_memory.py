@@ -305,6 +305,39 @@ def test_values_that_went_between_workers_of_a_machine_leave_no_memory_behind():
         assert until(lambda: not any(shared(client)))
 
 
+def cut(array, number, parts):
+    count = len(array) // parts
+    return array[number * count : (number + 1) * count].copy()
+
+
+def joined(*pieces):
+    return sum(float(piece.sum()) for piece in pieces)
+
+
+@pytest.mark.slow
+def test_an_all_to_all_past_the_memory_is_right_and_leaves_nothing():
+    parts, count = 16, 2 * MIB  # 256 MiB, where there is room for about 200
+    with Client(n_workers=4, machines=4, memory_limit="448MiB") as client:
+        blocks = [client.submit(np.full, count, float(n)) for n in range(parts)]
+        pieces = [
+            [client.submit(cut, b, n, parts) for n in range(parts)] for b in blocks
+        ]
+        del blocks
+        sums = [client.submit(joined, *column) for column in zip(*pieces, strict=True)]
+        del pieces
+        assert (
+            client.gather(sums) == [sum(range(parts)) * float(count // parts)] * parts
+        )
+        del sums
+        gc.collect()
+
+        def left():
+            keys = ("small", "shared", "in_flight", "spilled")
+            return [v[key] for v in client.memory().values() for key in keys]
+
+        assert until(lambda: not any(left())), left()
+
+
 def test_results_are_used_before_more_of_them_are_made(tmp_path):
     """The second map was submitted later, and yet frees what the first one makes."""
     n, pipe, log = 200, tmp_path / "pipe", tmp_path / "log"

@@ -381,6 +381,7 @@ def _unwrap(link: Link, message: Bundle, request: _Request) -> None:
     try:
         frames = read_layout(open_segment(message.place, message.nbytes).view)
     except OSError as error:
+        link.send(Unwrapped(message.bundle))
         request.fail(ClusterError(f"small values could not be mapped: {error}"))
         return
     except ValueError as error:

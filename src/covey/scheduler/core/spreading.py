@@ -87,7 +87,8 @@ def ask(state: SchedulerState, client: Client, message: Ask) -> None:
 def joined(state: SchedulerState, worker: Worker) -> None:
     """*worker* has joined: it takes a copy of what there is too little of."""
     for span, spread in state.spreads.items():
-        if not spread.names or not spread.names.isdisjoint(worker.names):
+        named = not spread.names or not spread.names.isdisjoint(worker.names)
+        if named and len(span.replicas) + len(spread.coming) < spread.copies:
             spread.todo.append(worker)
             _go_on(state, span, spread, span.replicas)
 
