@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 import pytest
 
 import covey
+import covey.errors
 from covey import config
 from covey.recording import Batch, read
 
@@ -128,3 +130,15 @@ def test_a_persisted_collection_is_waited_for_and_drawn(client):
     assert covey.progress(table, notebook=False).done == 4
     drawn = covey.visualize(table, client=client).svg
     assert drawn.count("<g>") >= 4 and "not submitted" not in drawn
+
+
+def test_who_waits_for_news_of_a_client_that_is_closed_hears_of_it(client):
+    asking = covey.Client(client.cluster, set_as_default=False)
+    number, _, _ = asking.events_after(0)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        far = pool.submit(asking.events_after, number + 1_000_000)
+        while not asking._engine._asked:
+            client.scheduler_info()
+        asking.close()
+        with pytest.raises(covey.errors.Closed, match="before the answer came"):
+            far.result(30)

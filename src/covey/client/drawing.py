@@ -18,6 +18,9 @@ from covey.client.future import Future
 from covey.client.nested import futures_in, is_persisted
 from covey.errors import UsageError
 
+#: More cannot be looked at in a picture.
+NODES_MAX: Final = 600
+
 _COLUMN: Final = 190
 _ROW: Final = 44
 _WIDTH: Final = 140
@@ -103,13 +106,25 @@ def _sorted_out(futures: Any) -> tuple[list[Future[Any]], list[Any]]:
 def _known(client: Any, wanted: Sequence[str]) -> dict[str, Any]:
     """Return the nodes that the scheduler knows, behind *wanted* if that is given."""
     answer = client.session.ask("graph")
-    if answer["total"] and not answer["nodes"]:
+    keys = [entry[0] for entry in answer["nodes"]]
+    nodes = {
+        key: {
+            "label": label,
+            "state": state,
+            "n": n,
+            "needs": [keys[at] for at in needs],
+        }
+        for key, label, state, n, _, _, needs in answer["nodes"]
+    }
+    chosen = _behind(nodes, wanted) if wanted else nodes
+    unseen = wanted and not chosen and answer["looked"] < answer["total"]
+    if len(chosen) > NODES_MAX or unseen:
         raise UsageError(
-            f"{answer['total']:,} stretches of tasks are too many for a picture; the "
-            f"graph page of the dashboard shows them by function"
+            f"{max(len(chosen), answer['total']):,} stretches of tasks are too many for "
+            f"a picture ({NODES_MAX} fit); the graph page of the dashboard shows them "
+            f"by function"
         )
-    nodes = {node["key"]: node for node in answer["nodes"]}
-    return _behind(nodes, wanted) if wanted else nodes
+    return chosen
 
 
 def _behind(nodes: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:

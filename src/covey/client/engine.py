@@ -330,12 +330,14 @@ class Engine(Owner):
         self.broken = Disconnected(f"{how}; tasks that had not ended are lost{hint}")
         if self._oriented is not None and not self._oriented.done():
             self._oriented.set_exception(error or self.broken)
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(self.broken)
-        self._answers.clear()
+        self._end_questions(self.broken)
         self._end_pending("lost", "Disconnected", str(self.broken))
         self._tell_worker_watchers()
+
+    def _end_questions(self, error: Exception) -> None:
+        for answer in [each for each in self._answers.values() if not each.done()]:
+            answer.set_exception(error)
+        self._answers.clear()
 
     def _end_pending(self, kind: str, type_name: str, text: str) -> None:
         failure = Failure(kind, type_name, text)
@@ -555,6 +557,8 @@ class Engine(Owner):
             self._uplink.close()
         if self._asker is not None:
             self._asker.close()
+        # Whoever waits for an answer in another thread gets none any more.
+        self._end_questions(Closed("this client was closed before the answer came"))
 
     def close(self, *, shutdown: bool = False) -> None:
         """Leave the cluster; futures that have not ended are cancelled.  Idempotent."""

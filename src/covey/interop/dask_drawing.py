@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
+from covey.client.drawing import NODES_MAX
 from covey.errors import UsageError
-
-#: More cannot be looked at in a picture.
-NODES_MAX: Final = 600
 
 
 def nodes(collections: Iterable[Any], *, optimize: bool) -> dict[str, dict[str, Any]]:
