@@ -137,7 +137,7 @@ def test_who_waits_for_news_of_a_client_that_is_closed_hears_of_it(client):
     number, _, _ = asking.events_after(0)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         far = pool.submit(asking.events_after, number + 1_000_000)
-        while not asking._engine._asked:
+        while not asking._engine._questions.open():
             client.scheduler_info()
         asking.close()
         with pytest.raises(covey.errors.Closed, match="before the answer came"):

@@ -30,6 +30,7 @@ from covey import clock, config
 from covey.client.core.ledger import Ledger
 from covey.client.core.ranges import Wishes
 from covey.client.merging import merge
+from covey.client.questions import Questions
 from covey.errors import Closed, CoveyError, Disconnected, UsageError
 from covey.ids import TaskId, client_of, first_task_id, new_client_id
 from covey.net.addresses import host_identity
@@ -43,7 +44,6 @@ from covey.version import VERSION
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import (
     Answer,
-    Ask,
     Closing,
     Failed,
     Finished,
@@ -133,9 +133,7 @@ class Engine(Owner):
         self.away_since: float | None = None
         self._ledger = Ledger()
         self._asker: Asker | None = None
-        self._asked: dict[int, Ask] = {}
-        self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._last_request = 0
+        self._questions = Questions(self.post)
         #: Done when we know all workers that were there before us.
         self._oriented: asyncio.Future[None] | None = None
         self._unseen = 0
@@ -258,7 +256,7 @@ class Engine(Owner):
             named = (task for base, n in foreign for task in range(base, base + n))
             tokens = [self.token_of(task) for task in named]
             line.send_all(self._ledger.recall(self.wishes, foreign, tokens))
-            line.send_all(list(self._asked.values()))
+            line.send_all(self._questions.open())
             self.on_back()
 
     def on_messages(self, link: Any, batch: list[Any]) -> None:
@@ -330,14 +328,9 @@ class Engine(Owner):
         self.broken = Disconnected(f"{how}; tasks that had not ended are lost{hint}")
         if self._oriented is not None and not self._oriented.done():
             self._oriented.set_exception(error or self.broken)
-        self._end_questions(self.broken)
+        self._questions.end(self.broken)
         self._end_pending("lost", "Disconnected", str(self.broken))
         self._tell_worker_watchers()
-
-    def _end_questions(self, error: Exception) -> None:
-        for answer in [each for each in self._answers.values() if not each.done()]:
-            answer.set_exception(error)
-        self._answers.clear()
 
     def _end_pending(self, kind: str, type_name: str, text: str) -> None:
         failure = Failure(kind, type_name, text)
@@ -409,15 +402,7 @@ class Engine(Owner):
 
     async def ask(self, topic: str, **fields: Any) -> Any:
         """Ask the scheduler a question and return the answer."""
-        self._last_request += 1
-        number = self._last_request
-        answer = self._answers[number] = self.loop.create_future()
-        question = self._asked[number] = Ask(number, topic, **fields)
-        self.post(question)
-        try:
-            return await answer
-        finally:
-            del self._asked[number]
+        return await self._questions.ask(topic, **fields)
 
     @property
     def asker(self) -> Asker:
@@ -515,9 +500,7 @@ class Engine(Owner):
         self.wishes.reverted(message.base, message.n)
 
     def _on_answer(self, message: Answer) -> None:
-        answer = self._answers.pop(message.request, None)
-        if answer is not None and not answer.done():
-            answer.set_result(message.body)
+        self._questions.answered(message)
 
     def _on_told(self, message: Tried | Over) -> None:
         self._ledger.hear(message)
@@ -558,7 +541,7 @@ class Engine(Owner):
         if self._asker is not None:
             self._asker.close()
         # Whoever waits for an answer in another thread gets none any more.
-        self._end_questions(Closed("this client was closed before the answer came"))
+        self._questions.end(Closed("this client was closed before the answer came"))
 
     def close(self, *, shutdown: bool = False) -> None:
         """Leave the cluster; futures that have not ended are cancelled.  Idempotent."""
