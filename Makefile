@@ -10,6 +10,7 @@
 #   make flood               10,000 connections that prove nothing
 #   make sim [SEEDS=2000]    the whole of covey on virtual time; SEED=42 replays one
 #   make sim-mutants         the same without each of its protections: all are missed
+#   make soak [MINUTES=30]   real processes, and a nemesis among them; SEED=7 chooses it
 #   make examples            every example at full size
 #   make bench               the short benchmarks; bench-full takes its time
 #   make web                 the dashboard's page, from its sources (needs Node 20)
@@ -112,6 +113,10 @@ sim: $(VENV)/.stamp-covey
 .PHONY: sim-mutants
 sim-mutants: $(VENV)/.stamp-covey
 	@$(PY) -m covey.sim --mutants
+
+.PHONY: soak
+soak: $(VENV)/.stamp-test
+	$(PY) -m benchmarks.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0)
 
 examples: $(VENV)/.stamp-examples
 	@set -e; for program in examples/0*.py; do \

@@ -1,4 +1,4 @@
-"""A TCP proxy that can fall silent, as a network does that is cut in two."""
+"""A TCP proxy that can fall silent, as a network does that is cut in two, or cut links."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class SilentProxy:
         self._loop = asyncio.new_event_loop()
         self._open = asyncio.Event()
         self._open.set()
+        self._writers: set[asyncio.StreamWriter] = set()
         ready = threading.Event()
         threading.Thread(target=self._run, args=(ready,), daemon=True).start()
         ready.wait(10)
@@ -27,6 +28,14 @@ class SilentProxy:
     def heal(self) -> None:
         """Let everything through, what has gathered first."""
         self._loop.call_soon_threadsafe(self._open.set)
+
+    def cut(self) -> None:
+        """Break all connections, in the middle of whatever they carry."""
+        self._loop.call_soon_threadsafe(self._abort)
+
+    def _abort(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
 
     def _run(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
@@ -45,7 +54,10 @@ class SilentProxy:
         except OSError:
             writer.transport.abort()
             return
+        ends = {writer, there[1]}
+        self._writers |= ends
         await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+        self._writers -= ends
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -13,20 +13,21 @@ from covey.sim.plan import Plan
 
 #: Those that plain seeds notice soon, with the first of some seeds.
 SOON = {
-    "sent-twice": 0,
-    "never-again": 0,
+    "sent-twice": 2,
+    "never-again": 2,
+    "older-lives": 93,
     "no-drops": 0,
-    "no-stops": 11,
-    "stopped-tasks": 11,
+    "no-stops": 0,
+    "stopped-tasks": 0,
     "never-kill": 2,
-    "late-news": 20,
-    "lost-inputs": 20,
-    "stale-runs": 250,
-    "copies-untold": 13,
-    "copies-turn-up": 373,
-    "blame-all": 5,
-    "blame-first": 5,
-    "retry-of-lost-data": 70,
+    "late-news": 212,
+    "lost-inputs": 61,
+    "stale-runs": 56,
+    "copies-untold": 4,
+    "copies-turn-up": 199,
+    "blame-all": 7,
+    "blame-first": 7,
+    "retry-of-lost-data": 11,
 }
 
 #: Those that a plan notices which was kept when the bug was found.

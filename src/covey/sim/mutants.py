@@ -23,6 +23,8 @@ from covey.sim.campaign import play
 from covey.sim.plan import draw
 from covey.wire.base import Extent
 from covey.wire.client_link import Retry
+from covey.wire.edge import Edge, Introduce
+from covey.wire.introductions import Gone, Welcome
 from covey.wire.session import Session
 from covey.wire.worker_link import Holds
 from covey.worker.core import dispatch, fetching, machine
@@ -235,7 +237,20 @@ def _news_always_counts(_: Any) -> Any:
     return unended
 
 
-# Of the session.
+# Of sessions, and of lives of the scheduler.
+
+
+def _whichever_life(real: Any) -> Any:
+    """An edge takes whatever scheduler it finds, and says it has seen no other."""
+
+    def heard(self: Edge, message: Any, now: float) -> Any:
+        if isinstance(message, Gone):
+            return [Introduce(message.epoch)]
+        if isinstance(message, Welcome):
+            self.epoch = 0
+        return real(self, message, now)
+
+    return heard
 
 
 def _all_again(real: Any) -> Any:
@@ -273,6 +288,13 @@ MUTANTS: Final = (
         Session,
         "resume",
         _nothing_again,
+    ),
+    Mutant(
+        "older-lives",
+        "an edge never goes back to an older life of its scheduler, and tells it so",
+        Edge,
+        "heard",
+        _whichever_life,
     ),
     Mutant(
         "stale-runs",

@@ -44,6 +44,8 @@ class Oracle:
         self.unsure: set[TaskId] = set()
         #: Brought to a worker that had just been let go, as nobody knew yet.
         self.late: set[TaskId] = set()
+        #: Brought, and let go of by somebody: who retries what took it may find it gone.
+        self.released: set[TaskId] = set()
         #: How many workers were lost, and whether data could be out of reach.
         self.losses = 0
         self.out_of_reach = False
@@ -191,6 +193,7 @@ class Oracle:
                     or self.restarts
                     or self.out_of_reach
                     or task in self.late
+                    or task in self.released
                 ):
                     return True
                 out_of_reach = self.out_of_reach or self.disk_full

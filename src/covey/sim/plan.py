@@ -147,6 +147,12 @@ def draw(seed: int) -> Plan:
     kinds_of_wish = [*_some(seed, makers, 0.7), "map"] * 3 + list(
         _some(seed, others, 0.6)
     )
+    kinds_of_fault = _some(seed, FAULTS, rng.choice((0.05, 0.1, 0.3, 0.6)))
+    # Now and then all of them are of one kind.
+    kinds_of_fault = kinds_of_fault or (rng.choice(FAULTS),)
+    if "retire" in kinds_of_fault:
+        # What leaving may lose is what only those have that leave.
+        kinds_of_wish += ["place"] * 6
     wishes = sorted(
         (
             Wish(
@@ -159,9 +165,6 @@ def draw(seed: int) -> Plan:
         ),
         key=lambda wish: wish.at,
     )
-    kinds_of_fault = _some(seed, FAULTS, rng.choice((0.05, 0.1, 0.3, 0.6)))
-    # Now and then all of them are of one kind.
-    kinds_of_fault = kinds_of_fault or (rng.choice(FAULTS),)
     faults = sorted(
         (
             Fault(

@@ -40,6 +40,10 @@ GRACES: Final = Graces(
 )
 
 
+#: In every how manieth beat it looks at its connection file.
+LOOK_BEATS: Final = 5
+
+
 class Scheduler(Node):
     """One life of a scheduler."""
 
@@ -68,6 +72,7 @@ class Scheduler(Node):
         )
         self._check_every = check_every
         self._steps = 0
+        self._beats = 0
         self._wake_at = 0.0
         self._wake = 0
         #: Called when a peer is given up.
@@ -132,7 +137,8 @@ class Scheduler(Node):
             self._step(event)
 
     def _beat(self) -> None:
-        if self.is_overtaken(self):
+        self._beats += 1
+        if self._beats % LOOK_BEATS == 0 and self.is_overtaken(self):
             self.on_overtaken(self)
             return
         self.timeline.after(BEAT_SECONDS, self.run, self._beat)

@@ -288,6 +288,7 @@ class User:
         """Let go of futures."""
         for task in tasks:
             wish, index = self.held.pop(task)
+            self.oracle.released |= self.oracle.brought & {task}
             self.client.release(wish, index, 1)
 
     def _cancel(self, rng: Random) -> None:
