@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
 from covey.scheduler.core import explain
 from covey.scheduler.core.history import label_of
 from covey.scheduler.core.holdings import holders_of
-from covey.scheduler.core.spans import find, inputs_of
+from covey.scheduler.core.spans import covering, find
 from covey.scheduler.core.state import SchedulerState, Span
 
 _SHOWN: Final = 50
@@ -20,21 +21,21 @@ def named(state: SchedulerState, key: str) -> dict[str, Any]:
     Returns:
         What ``explain.task`` returns, and ``needs`` and ``needed_by`` (key, state,
         workers and bytes of neighbours), ``needs_n`` and ``needed_by_n`` (how many there
-        are), ``holders``, ``n`` (tasks that stand alike), ``options`` and ``nbytes``.
+        are: tasks, and stretches of tasks), ``holders``, ``n`` (tasks that stand alike), ``options`` and ``nbytes``.
     """
     answer = explain.named(state, key)
     span = find(state, answer["task"]) if "task" in answer else None
     if span is None:
         return answer
-    needs = inputs_of(state, span)
+    needs = dict.fromkeys(islice(_inputs(state, span), _SHOWN))
     dependents = span.dependents or {}
     options = span.options
     return {
         **answer,
         "n": span.n,
         "nbytes": span.nbytes // span.n,
-        "needs": [_neighbour(state, source) for source in needs[:_SHOWN]],
-        "needs_n": len(needs),
+        "needs": [_neighbour(state, source) for source in needs],
+        "needs_n": len(span.aligned) + sum(n for _, n in span.whole),
         "needed_by": [_neighbour(state, user) for user in islice(dependents, _SHOWN)],
         "needed_by_n": len(dependents),
         "holders": holders_of(state, span),
@@ -46,6 +47,16 @@ def named(state: SchedulerState, key: str) -> dict[str, Any]:
             "workers": list(options.workers),
         },
     }
+
+
+def _inputs(state: SchedulerState, span: Span) -> Iterator[Span]:
+    """Yield the inputs one by one: there may be very many, and few are shown."""
+    for task in span.aligned:
+        source = find(state, task)
+        if source is not None:
+            yield source
+    for base, n in span.whole:
+        yield from covering(state, base, n)
 
 
 def _neighbour(state: SchedulerState, span: Span) -> dict[str, Any]:
