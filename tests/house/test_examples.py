@@ -97,6 +97,7 @@ def test_the_demo_draws_its_picture(tmp_path):
     answer = run(script, "--scale", "0.1", scale="1", directory=tmp_path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "every pixel is right" in answer.stdout
+    assert audit(tmp_path / "audit.log") == {"client", "control", "runner"}
     assert (tmp_path / "mandelbrot.png").stat().st_size > 1000
 
 

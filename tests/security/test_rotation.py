@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.cookiejar
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
@@ -140,6 +143,9 @@ def check_who_is_in_stays(client, held):
     # And over the next connection, when this one breaks.
     client.session.engine._uplink.cut()
     assert client.submit(inc, 1, key=None).result(30) == 2
+    # What it passes on about itself lets others in.
+    with Client(client.connection, set_as_default=False, timeout=10) as friend:
+        assert friend.submit(inc, 2).result(30) == 3
 
 
 @pytest.mark.system
@@ -188,3 +194,37 @@ def test_tokens_of_before_are_good_still_and_others_are_not():
     for _ in range(8):
         keys.become(Keys.of_client(Secret.fresh()))
     assert not keys.fits(7, token)
+
+
+@pytest.mark.system
+def test_pages_have_to_be_opened_anew(tmp_path):
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    path = tmp_path / "c.json"
+    how = ("--port", "0", "--connection-file", str(path), "--dashboard-address", ":0")
+    scheduler = start("scheduler", *how)
+    for _ in range(2):
+        scheduler.stdout.readline()
+    try:
+        with Client(str(path), set_as_default=False) as client:
+            assert visit(client.dashboard_link) == 200
+            unused = client.dashboard_link
+            command("token", "rotate", path=path)
+            # The process that knows the old secret ends; the next visit starts another.
+            while (found := visit(client.dashboard_link)) != 200:
+                assert found in {401, "cut off"}
+            assert visit(unused) == 401
+            assert client.connection.keys == read_connection_file(path).keys
+    finally:
+        end(scheduler)
+
+
+def visit(link):
+    """Open a page as a browser does, which keeps its cookies."""
+    jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    try:
+        return urllib.request.build_opener(jar).open(link, timeout=20).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return "cut off"

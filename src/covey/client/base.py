@@ -139,8 +139,9 @@ class BaseClient:
 
     @property
     def connection(self) -> Connection:
-        """The scheduler's address and the keys that it was reached with."""
-        return self._target.connection
+        """The scheduler's address, and what opens it at present."""
+        place = self._engine.place or self._target.connection
+        return place._replace(keys=self._engine.keys)
 
     @property
     def cluster(self) -> Any:
@@ -165,7 +166,7 @@ class BaseClient:
         if self._target.cluster is not None:
             link: str | None = getattr(self._target.cluster, "dashboard_link", None)
             return link
-        secret = self._target.keys.client
+        secret = self._engine.keys.client
         place = self._session.ask("info").get("dashboard")
         if not place or secret is None:
             return None

@@ -29,9 +29,11 @@ class Owner:
 
     Attributes:
         keys: what it knows; changed in place when the cluster gets other secrets.
+        place: where the scheduler was reached last.
     """
 
     keys: Keys
+    place: Connection | None = None
 
     def find(self) -> Connection:
         """Return where the scheduler is; asked before every try.
@@ -99,7 +101,6 @@ class Uplink:
         self._dialing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
-        self._place: Connection | None = None
 
     @property
     def connected(self) -> bool:
@@ -160,7 +161,7 @@ class Uplink:
             # Who was told by a join string is told no more by that.
             now = place.address._replace(fingerprint=self._fingerprint)
             place = place._replace(address=now)
-        self._place = place
+        owner.place = place
         link = await open_link(
             place.address,
             Reception,
@@ -178,12 +179,17 @@ class Uplink:
 
     def _take_over(self, fresh: Keys, fingerprint: str) -> None:
         """The secrets of the cluster are others now."""
-        self._owner.keys.become(fresh)
+        owner = self._owner
+        owner.keys.become(fresh)
         self._fingerprint = fingerprint
-        self._owner.on_new_keys(fingerprint)
+        if owner.place is not None:
+            now = owner.place.address._replace(fingerprint=fingerprint)
+            owner.place = owner.place._replace(address=now)
+        owner.on_new_keys(fingerprint)
 
     def _where(self) -> str:
-        return self._place.address.shown if self._place is not None else "the scheduler"
+        place = self._owner.place
+        return place.address.shown if place is not None else "the scheduler"
 
     def _on_messages(self, link: Link, batch: list[Any]) -> None:
         if link is not self._link:
