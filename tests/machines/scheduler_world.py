@@ -430,6 +430,8 @@ class SimClient:
                     value = self.world.arguments[source + offset]
                     assert value == self.values[base + offset]
             case Failed(base, n, failure):
+                if failure.type_name == "KeyConflict":
+                    self.ledger.refuse(base)
                 for task in range(base, base + n):
                     self._end(task, "failed")
                     self.failures[task] = failure

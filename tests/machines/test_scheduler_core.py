@@ -1315,3 +1315,18 @@ def test_what_a_client_brings_goes_to_workers_that_are_here():
     assert find(world.state, more).state is State.READY
     world.step(Back(gone.peer))
     assert find(world.state, more).replicas == (world.state.workers[gone.peer],)
+
+
+def test_what_was_refused_for_its_key_does_not_take_it_in_another_life(world, client):
+    world.new_worker()
+    other = world.new_client()
+    mine = client.submit(1, name="k")
+    theirs = other.submit(1, fn=2, name="k")
+    assert other.failures[theirs].type_name == "KeyConflict"
+    # Who was refused comes back first, and must not take the key.
+    world.restart(late=[client.peer])
+    world.close_window()
+    world.come_back(client)
+    world.settle()
+    assert client.status[mine] in {"finished", "stored"}
+    assert other.status[theirs] == "failed"

@@ -494,6 +494,8 @@ class Engine(Owner):
             if name is not None:
                 details = {**failure.details, "origin": name}
                 failure = msgspec.structs.replace(failure, details=details)
+        if failure.type_name == "KeyConflict":
+            self._ledger.refuse(message.base)
         self.wishes.failed(message.base, message.n, failure)
 
     def _on_reverted(self, message: Reverted) -> None:

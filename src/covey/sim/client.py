@@ -175,6 +175,8 @@ class Client(Node):
         self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
 
     def _on_failed(self, message: Failed) -> None:
+        if message.failure.type_name == "KeyConflict":
+            self._ledger.refuse(message.base)
         self.wishes.failed(message.base, message.n, message.failure)
 
     def _on_reverted(self, message: Reverted) -> None:

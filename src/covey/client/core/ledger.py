@@ -58,6 +58,7 @@ class Entry:
         "inputs",
         "message",
         "n",
+        "refused",
         "tried",
         "users",
     )
@@ -73,6 +74,8 @@ class Entry:
         self.users = 0
         self.inputs: tuple[Entry, ...] = ()
         self.detached: list[Extent] = []
+        #: Whether the scheduler has refused it: then it is not to be said again.
+        self.refused = False
         #: What was tried of these tasks in vain, by the first task that it is about.
         self.tried: dict[TaskId, Tried] | None = None
 
@@ -277,6 +280,15 @@ class Ledger:
                 entry.tried = {}
             entry.tried[message.base] = message
 
+    def refuse(self, task: TaskId) -> None:
+        """The scheduler has refused to enter *task*: its key names another one.
+
+        Another life of the scheduler might take it for the one that is meant.
+        """
+        entry = self._entries.get(task)
+        if entry is not None:
+            entry.refused = True
+
     def _over(self, extents: Iterable[Extent]) -> None:
         """Tasks that were detached have ended: they are not to be run again."""
         for base, n in extents:
@@ -320,11 +332,12 @@ class Ledger:
             tokens: what lets us hold them, in turn.
         """
         report: list[Message] = [Recall(), *self._functions.values()]
-        report += [entry.message for entry in self._entries.values()]
+        entries = [entry for entry in self._entries.values() if not entry.refused]
+        report += [entry.message for entry in entries]
         report += [ForgetFunction(fn) for fn in sorted(self._done)]
         wanted: list[Extent] = []
         had: list[Extent] = []
-        for entry in self._entries.values():
+        for entry in entries:
             for base, n in entry.held_extents():
                 at = base
                 for wish, lo, count, offset in wishes.parts(base, n):
@@ -335,11 +348,11 @@ class Ledger:
                 if at < base + n:
                     # Nobody has a future of it: a later message will take it.
                     wanted.append((at, base + n - at))
-        detached = [e for entry in self._entries.values() for e in entry.detached]
+        detached = [e for entry in entries for e in entry.detached]
         report += [Held(wanted=part) for part in _chunks(wanted)]
         report += [Held(had=part) for part in _chunks(had)]
         report += [Held(detached=part) for part in _chunks(detached)]
-        for entry in self._entries.values():
+        for entry in entries:
             report += (entry.tried or {}).values()
         report.append(_recalled(wishes, list(foreign), tokens))
         return report
