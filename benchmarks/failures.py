@@ -11,15 +11,18 @@ for each task.  Numbers of rows are those of ``docs/failures.md``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ from benchmarks.proxy import SilentProxy
 from benchmarks.site import Score, Site, family_of, send_signal, until
 
 LIMIT_SECONDS = 240.0
+
+ROWS_OF_THE_MATRIX = 32
 
 
 def work(x: int, folder: str, seconds: float = 0.01, *inputs: int) -> int:
@@ -350,6 +355,221 @@ def _rolling(site: Site, score: Score) -> None:
         score.counts["wrong"] += 1
 
 
+# Memory and disks.
+
+
+def grow(nbytes: int) -> int:
+    """Take memory, in steps that others can see."""
+    taken = []
+    while len(taken) << 24 < nbytes:
+        taken.append(b"x" * (1 << 24))
+        time.sleep(0.02)
+    return len(taken)
+
+
+def large(x: int) -> bytes:
+    """Return 16 MiB that tell *x*."""
+    return x.to_bytes(4, "big") * (1 << 22)
+
+
+@contextlib.contextmanager
+def _small_disk(site: Site) -> Iterator[Path]:
+    """Mount a file system of 1 MiB, which takes root."""
+    folder = Path(site.folder) / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    subprocess.run(command, check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@row("R15", "a task grows over the memory limit: only that one fails", peers=False)
+def _out_of_memory(site: Site, score: Score) -> None:
+    site.start_worker(memory="500MiB")
+    client = site.client()
+    hog = client.submit(grow, 4 << 30)
+    futures, expected = _tasks(site, client, 200)
+    score.take([hog, *futures], ["TaskOutOfMemory", *expected], 60)
+    score.recount(site)
+
+
+@row("R16", "the disk of the spill folder is full", peers=False)
+def _disk_full(site: Site, score: Score) -> None:
+    with _small_disk(site) as folder:
+        os.environ["COVEY_WORKER__SPILL_DIRECTORY"] = str(folder)
+        site.start_worker(memory="400MiB")
+        client = site.client()
+        futures = list(client.map(large, range(40)))
+        sizes = list(client.map(len, futures))
+        score.take_either(sizes, [1 << 24] * 40, "TaskOutOfMemory")
+        more, expected = _tasks(site, client, 50)
+        score.take(more, expected)
+        site.close()
+
+
+@row("R17", "the disk of the journal is full: the cluster goes on", peers=False)
+def _journal_full(site: Site, score: Score) -> None:
+    with _small_disk(site) as folder:
+        site.journal = str(folder / "journal")
+        site.restart_scheduler()
+        client = site.with_workers(2)
+        warnings.simplefilter("ignore")  # It says that there is no journal any more.
+        kept, values = _tasks(site, client, 20)
+        client.publish_dataset("kept", kept)
+        filling = [client.submit(len, b"x" * 50_000) for _ in range(60)]
+        futures, expected = _tasks(site, client, 300, first=100)
+        score.take([*filling, *futures], [50_000] * 60 + expected)
+        # What was written before is there.
+        site.restart_scheduler()
+        other = site.client()
+        score.take(list(other.get_dataset("kept")), values)
+        score.recount(site)
+
+
+# Scheduler and client both.
+
+
+JOB = """
+import os, sys
+from benchmarks.failures import work
+from covey import Client
+client = Client(sys.argv[1])
+futures = client.map(work, range(300), folder=sys.argv[2])
+client.publish_dataset("job", futures)
+os.kill(os.getpid(), 9)
+"""
+
+
+def _leave_a_job(site: Site) -> None:
+    """Have a client publish what it has just submitted, and die; then the scheduler."""
+    site.journal = f"{site.folder}/journal"
+    site.restart_scheduler()
+    site.with_workers(2).close()
+    command = [sys.executable, "-c", JOB, site.file, site.ran]
+    subprocess.run(command, check=False, timeout=60)
+    until(lambda: len(site.executions()) > 20)
+    site.scheduler.kill()
+    site.scheduler.wait()
+
+
+@row("R30", "scheduler and client die; a published job is done", peers=False)
+def _nobody_lives(site: Site, score: Score) -> None:
+    _leave_a_job(site)
+    site.start_scheduler()
+    futures = list(site.client().get_dataset("job"))
+    score.take(futures, [work_value(x) for x in range(300)])
+    score.recount(site)
+    if score.counts["recomputed"]:
+        score.counts["wrong"] += 1
+
+
+@row("R18", "the journal's last record is torn, or one in it is damaged", peers=False)
+def _journal_torn(site: Site, score: Score) -> None:
+    _leave_a_job(site)
+    journal = Path(site.journal)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:60] + bytes([whole[60] ^ 4]) + whole[61:])
+    command = [sys.executable, "-m", "covey", "scheduler", "--journal", str(journal)]
+    command += ["--port", str(site.port), "--connection-file", site.file]
+    refused = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False
+    )
+    if refused.returncode == 0 or "damaged" not in refused.stderr:
+        score.counts["wrong"] += 1
+    journal.write_bytes(whole + b"\x40\0\0\0\1\2\3")
+    site.start_scheduler()
+    futures = list(site.client().get_dataset("job"))
+    score.take(futures, [work_value(x) for x in range(300)])
+
+
+# Links, ports, and everything.
+
+
+@row("R21", "connections are cut again and again, in the middle of frames", peers=False)
+def _cut_links(site: Site, score: Score) -> None:
+    site.start_worker()
+    worker_side = SilentProxy(site.port)
+    site.start_worker(through=worker_side.port)
+    client_side = SilentProxy(site.port)
+    from covey import Client
+
+    client = Client(site.through(client_side.port))
+    client.wait_for_workers(2, timeout=60)
+    futures, expected = _tasks(site, client, 1500)
+    for turn in range(20):
+        time.sleep(0.3)
+        (worker_side, client_side)[turn % 2].cut()
+    score.take(futures, expected, 60)
+    score.recount(site)
+    if score.counts["recomputed"]:
+        score.counts["wrong"] += 1
+
+
+@row("R26", "ports in use, names that do not resolve, SIGTERM under load", peers=False)
+def _ports_and_names(site: Site, score: Score) -> None:
+    client = site.with_workers(2)
+    futures, expected = _tasks(site, client, 400)
+    said = []
+    for command in (
+        ["scheduler", "--port", str(site.port), "--no-dashboard"],
+        ["worker", "no-such-host.invalid:8786"],
+    ):
+        whole = [sys.executable, "-m", "covey", *command]
+        done = subprocess.run(
+            whole, capture_output=True, text=True, timeout=90, check=False
+        )
+        said.append(done.stderr)
+        score.counts["wrong"] += done.returncode == 0 or "Traceback" in done.stderr
+    score.counts["wrong"] += "in use" not in said[0] or "no-such-host" not in said[1]
+    site.workers[0].terminate()
+    score.take(futures, expected, 60)
+    score.recount(site)
+    score.counts["wrong"] += bool(score.counts["recomputed"])
+
+
+@row("R32", "for a while, all of it: kills, stops, cut links, in an order by chance")
+def _nemesis(site: Site, score: Score) -> None:
+    chance = random.Random(32)
+    seconds = 1800.0 if site.full else 40.0
+    client = site.with_workers(3)
+    futures: list[Any] = []
+    expected: list[int] = []
+    until_then = time.monotonic() + seconds
+    while time.monotonic() < until_then:
+        more, values = _tasks(site, client, 200, first=len(futures))
+        futures += more
+        expected += values
+        time.sleep(chance.uniform(1.0, 4.0))
+        _strike(site, chance)
+        if site.full and len(futures) > 20_000:
+            score.take(futures, expected, 60)
+            futures, expected = [], []
+    score.take(futures, expected, 90)
+    score.recount(site)
+
+
+def _strike(site: Site, chance: random.Random) -> None:
+    """Do one bad thing, and let the site recover its strength."""
+    what = chance.choice(["worker", "worker", "scheduler", "pause"])
+    victim = site.workers[0]
+    if what == "scheduler":
+        site.restart_scheduler()
+    elif what == "pause":
+        for pid in family_of(victim.pid):
+            send_signal(pid, signal.SIGSTOP)
+        time.sleep(chance.uniform(0.5, 3.0))
+        for pid in family_of(victim.pid):
+            send_signal(pid, signal.SIGCONT)
+    else:
+        site.workers.pop(0)
+        for pid in family_of(victim.pid):
+            send_signal(pid, signal.SIGKILL)
+        victim.wait()
+        site.start_worker()
+
+
 # Machinery.
 
 
@@ -425,7 +645,10 @@ def main() -> None:
     for contender in ("covey", *filter(None, arguments.peers.split(","))):
         mine = [v for k, v in found.items() if k.endswith(contender)]
         passed = sum(told["passed"] for told in mine)
-        print(f"{contender}: {passed} of {len(mine)} rows (the matrix has 32)")
+        print(
+            f"{contender}: {passed} of {ROWS_OF_THE_MATRIX} survived "
+            f"({len(mine)} rows were done)"
+        )
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1))
 

@@ -27,6 +27,8 @@ class Site:
         Path(self.ran).mkdir()
         self.port = free_port()
         self.workers: list[subprocess.Popen[bytes]] = []
+        #: Where a scheduler of covey keeps a journal, if it shall.
+        self.journal = ""
         self.scheduler = self.start_scheduler()
         self._names = 0
 
@@ -39,6 +41,7 @@ class Site:
         """Start a scheduler, always at the same port."""
         if self.contender == "covey":
             arguments = ["covey", "scheduler", "--connection-file", self.file]
+            arguments += ["--journal", self.journal] if self.journal else []
         else:
             arguments = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
             arguments.append("--no-dashboard")
@@ -49,6 +52,12 @@ class Site:
             until(lambda: _listens(self.port))
         return self.scheduler
 
+    def restart_scheduler(self) -> None:
+        """Kill the scheduler, and start another one in its place."""
+        self.scheduler.kill()
+        self.scheduler.wait()
+        self.start_scheduler()
+
     def through(self, port: int) -> Any:
         """Return how to reach the scheduler by another port: that of a proxy."""
         from covey.net.addresses import Address
@@ -58,7 +67,7 @@ class Site:
         return found._replace(address=Address("127.0.0.1", port, ""))
 
     def start_worker(
-        self, threads: int = 1, through: int = 0
+        self, threads: int = 1, through: int = 0, memory: str = ""
     ) -> subprocess.Popen[bytes]:
         """Start one more worker with one runner process."""
         self._names += 1
@@ -71,6 +80,7 @@ class Site:
         if through:
             os.environ["COVEY_ADDRESS"] = self.through(through).join_string()
             arguments = ["covey", "worker"]
+        name += ["--memory-limit", memory] if memory else []
         worker = _start([*arguments, *name, "--nworkers", "1"])
         os.environ.pop("COVEY_ADDRESS", None)
         self.workers.append(worker)
@@ -136,6 +146,15 @@ class Score:
                 self.counts["right" if expected_error else "lost"] += 1
             else:
                 self.counts["right" if same else "wrong"] += 1
+
+    def take_either(self, futures: list[Any], expected: list[Any], error: str) -> None:
+        """Wait for *futures*: each gives what it should, or ends with that error."""
+        until(lambda: all(future.done() for future in futures), 60)
+        wanted = [
+            error if future.done() and future.status == "error" else value
+            for future, value in zip(futures, expected, strict=True)
+        ]
+        self.take(futures, wanted, 1)
 
     def recount(self, site: Site) -> None:
         """Count executions beyond the first of each task."""
