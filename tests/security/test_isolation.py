@@ -13,7 +13,7 @@ import pytest
 import covey
 from covey import Client, errors
 from covey.client.current import as_current
-from covey.client.fetching import extents_of
+from covey.client.extents import extents_of
 from covey.ids import ClientId, first_task_id
 from covey.payload import Pack
 from covey.scheduler.core import invariants

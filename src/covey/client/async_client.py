@@ -14,7 +14,8 @@ from typing import Any, Self, TypeVar, overload
 
 from covey.client.base import BaseClient
 from covey.client.environments import Requirements
-from covey.client.fetching import Errors, extents_of
+from covey.client.extents import extents_of
+from covey.client.fetching import Errors
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import container, futures_in, rebuild

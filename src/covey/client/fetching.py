@@ -17,6 +17,7 @@ from covey.client.core.ranges import Range, Status
 from covey.client.countdown import Countdown, Signal
 from covey.client.decoding import Lazy, Unreadable, attempt, decode, decode_all
 from covey.client.engine import Engine
+from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
 from covey.client.outcome import error_of
 from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
@@ -24,7 +25,7 @@ from covey.ids import TaskId
 from covey.net.asking import Loot
 from covey.payload import Pack
 from covey.runner import context
-from covey.wire.base import Extent, Failure
+from covey.wire.base import Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
 #: So many extents are released by one message.
@@ -579,22 +580,3 @@ def all_done(futures: Sequence[Future[Any]]) -> bool:
     if whole is not None:
         return not whole.pending
     return all(f._range.status[f._index] for f in futures)
-
-
-def extents_of(tasks: Iterable[TaskId]) -> tuple[Extent, ...]:
-    """Return task ids as extents, neighbours joined."""
-    return tuple(join_extents((task, 1) for task in tasks))
-
-
-def join_extents(extents: Iterable[Extent]) -> list[Extent]:
-    """Sort extents and join those that touch."""
-    joined: list[Extent] = []
-    for base, n in sorted(extents):
-        if joined and joined[-1][0] + joined[-1][1] == base:
-            joined[-1] = (joined[-1][0], joined[-1][1] + n)
-        else:
-            joined.append((base, n))
-    return joined
-
-
-__all__ = ["Errors", "Pack", "Session"]

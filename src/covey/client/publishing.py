@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from covey.client import current
-from covey.client.fetching import extents_of
+from covey.client.extents import extents_of
 from covey.errors import UsageError
 from covey.serde import refs
 from covey.serde.values import dumps_inline, loads_inline

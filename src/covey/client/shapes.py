@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from covey.client.fetching import extents_of
+from covey.client.extents import extents_of
 from covey.ids import TaskId
 from covey.wire.base import Extent
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from covey.client.fetching import extents_of
+from covey.client.extents import extents_of
 from covey.ids import TaskId
 from covey.interop.dask_annotations import OptionsOf
 from covey.interop.dask_order import Order
