@@ -262,8 +262,15 @@ class Engine(Owner):
     def on_messages(self, link: Any, batch: list[Any]) -> None:
         """The scheduler said something."""
         del link
-        for message in batch:
-            self._HANDLERS[type(message)](self, message)
+        try:
+            for message in batch:
+                self._HANDLERS[type(message)](self, message)
+        except Exception as error:
+            # All of the batch counts as received and does not come again: who waits
+            # for the rest of it would wait for ever.
+            logging.getLogger("covey.client").exception("a bug in covey's client")
+            self._break(error)
+            return
         if not self.lull_is_coming:
             # Who has a result in hand is likely to drop its future now.
             self.lull_is_coming = True

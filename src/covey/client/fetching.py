@@ -96,7 +96,10 @@ class Session:
         finally:
             countdown.stop()
         if not done:
-            raise TimeoutError(self._why_not(futures, timeout))
+            # Some may have ended since, and even all of them.
+            late = [future for future in futures if not future.done()]
+            if late:
+                raise TimeoutError(self._why_not(late, timeout))
 
     def _await(self, ended: Signal, timeout: float | None) -> bool:
         if not self.engine.workers and (timeout is None or timeout > NO_WORKER_SECONDS):
@@ -115,10 +118,9 @@ class Session:
                 stacklevel=5,
             )
 
-    def _why_not(self, futures: Sequence[Future[Any]], timeout: float | None) -> str:
-        late = next(future for future in futures if not future.done())
-        count = sum(not future.done() for future in futures)
-        others = f" (and {count - 1} others)" if count > 1 else ""
+    def _why_not(self, futures: list[Future[Any]], timeout: float | None) -> str:
+        late = futures[0]
+        others = f" (and {len(futures) - 1} others)" if len(futures) > 1 else ""
         try:
             reason = self.engine.why_away()
             reason = reason or self.ask("explain", 1.0, extents=((late.id, 1),))["text"]
@@ -164,7 +166,8 @@ class Session:
         def call() -> None:
             try:
                 callback(future)
-            except Exception:
+            except BaseException:
+                # sys.exit(), too: it would end the thread that all futures need.
                 import logging
 
                 logging.getLogger("covey.client").exception(
