@@ -705,7 +705,7 @@ class SimWorker:
         spares = [w for b, m, w in run.message.spares if (b, m) == (base, n)]
         for at, place in enumerate([holder, *spares]):
             if (ok or at) and self._copy((base, n), place):
-                self.say(Holds(base, n, 8 * n))
+                self.say(Holds(base, n, 8 * n, place, 0.1))
                 for failed in [holder, *spares][:at]:
                     self.say(Undelivered((base, n), failed))
                 return

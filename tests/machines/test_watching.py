@@ -211,3 +211,33 @@ def test_pauses_and_spills_are_events(world):
         ["unpaused", worker.name],
         ["spilled", worker.name, 300],
     ]
+
+
+def test_what_was_moved_and_what_was_at_hand_is_counted(world):
+    """A task takes two values of one worker and one of another: see ``bytes_local``."""
+    reader = world.new_client()
+    here, there = world.new_worker(), world.new_worker()
+    values = [reader.submit(fn=1) for _ in range(2)]
+    for worker in (here, there):
+        worker.read(len(worker.inbox))
+        for number in list(worker.runs):
+            worker.finish(number, stored=True)  # 100 bytes each.
+    before = dict(world.state.counters)
+    assert {world.state.spans[v].replicas[0].peer for v in values} == {
+        here.peer,
+        there.peer,
+    }
+    user = reader.submit(fn=2, whole=tuple((v, 1) for v in values))
+    runner = next(w for w in (here, there) if w.inbox)
+    runner.read(len(runner.inbox))
+    (number,) = runner.runs
+    runner.fetch(number, ok=True)  # 8 bytes, as a copy is in this world.
+    after = world.state.counters
+    assert after["bytes_local"] - before["bytes_local"] == 100
+    assert after["bytes_moved"] - before["bytes_moved"] == 8
+    runner.finish(number)
+    assert reader.status[user] == "finished"
+    world.core.tell_audience(world.now, {"cpu": 0.1})
+    told = world.state.events.since(0, 1000).events
+    (facts,) = [event[2] for event in told if event[1] == "scheduler"]
+    assert facts["bytes_local"] == 100 and facts["bytes_moved"] == 8

@@ -346,7 +346,7 @@ class Worker(Node):
                 return
             self._take_in(found)
             nbytes = sum(size for _, size in found.values())
-            self._step(orders.Fetched(order.extent, nbytes))
+            self._step(orders.Fetched(order.extent, nbytes, order.worker))
 
         ask(self.world, self, address, (order.extent,), taken)
 

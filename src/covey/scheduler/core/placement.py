@@ -400,7 +400,6 @@ def _sources(
         if not source.replicas:
             awaited.append(source.base)
             continue
-        state.counters["bytes_moved"] += source.nbytes
         for at, holder in enumerate(_holders(source, worker, span.run)):
             introduce_peer(state, worker, holder)
             place = (source.base, source.n, int(holder.number))

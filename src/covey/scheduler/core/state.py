@@ -450,6 +450,7 @@ _COUNTED: Final = (
     "tasks_done",
     "tasks_failed",
     "tasks_recomputed",
+    # What workers have fetched from each other for tasks, and what they had at hand.
     "bytes_moved",
     "bytes_local",
     # Holders that did not deliver where another one did.

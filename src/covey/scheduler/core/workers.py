@@ -257,6 +257,7 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
     at, end = message.base, message.base + message.n
     source = state.workers.get(message.source)
     if source is not None:
+        state.counters["bytes_moved"] += message.nbytes
         how = (message.nbytes, message.seconds)
         history.moved(state, at, message.n, source, worker, *how)
     for span in isolate(state, message.base, message.n):
