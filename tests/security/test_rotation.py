@@ -197,6 +197,7 @@ def test_tokens_of_before_are_good_still_and_others_are_not():
 
 
 @pytest.mark.system
+@pytest.mark.slow  # A dashboard has to come up twice.
 def test_pages_have_to_be_opened_anew(tmp_path):
     pytest.importorskip("starlette")
     pytest.importorskip("uvicorn")
