@@ -56,6 +56,8 @@ class Oracle:
         #: How many attempts of each recipe have come to their end.
         self.attempts: dict[int, int] = {}
         self.runs = 0
+        #: How long all tasks take, one after the other.
+        self.seconds = 0.0
 
     def new_number(self) -> int:
         """Return a number for a recipe."""
@@ -65,6 +67,7 @@ class Oracle:
     def know(self, task: TaskId, recipe: Recipe, payload: bytes, how: Options) -> None:
         """A task is wished for."""
         self._recipes[task] = recipe
+        self.seconds += recipe.seconds
         self._payloads[task] = payload
         self._options[recipe.number] = how
 

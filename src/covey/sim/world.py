@@ -297,7 +297,8 @@ class World:
         self._check_stores()
 
     def _until_all_is_here(self) -> None:
-        deadline = self.timeline.now + LIVENESS_SECONDS
+        # As if a single slot were left to run them all, one after the other.
+        deadline = self.timeline.now + LIVENESS_SECONDS + self.oracle.seconds
         # A list, for all of them are to look and fetch.
         while not all([user.look() for user in self.users]):  # noqa: C419
             if self.timeline.now > deadline:
