@@ -61,3 +61,31 @@ def test_a_task_that_ends_just_after_the_time_is_over(client, tmp_path, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(session, "_await", too_late)
         assert future.result(timeout=1) == 5
+
+
+def test_a_map_of_which_one_future_was_released(client, tmp_path):
+    gate = tmp_path / "gate"
+    futures = client.map(wait_at, [gate] * 3, range(3))
+    futures[0].release()
+    assert futures.whole is None
+    for ask in (client.gather, covey.wait):
+        with pytest.raises(errors.Closed, match="released"):
+            ask(futures)
+    with pytest.raises(errors.NotPicklable, match="released"):
+        client.map(inc, futures)
+    gate.touch()
+    assert client.gather(futures[1:]) == [1, 2]
+
+
+def test_the_same_future_twice_is_no_reason_to_wait_for_others(client, tmp_path):
+    (tmp_path / "open").touch()
+    first, other = client.map(wait_at, [tmp_path / "open", tmp_path / "gate"], [1, 2])
+    done = threading.Event()
+    asking = threading.Thread(
+        target=lambda: client.gather([first, first]) == [1, 1] and done.set()
+    )
+    asking.start()
+    assert done.wait(20)
+    (tmp_path / "gate").touch()
+    assert other.result(timeout=20) == 2
+    asking.join()

@@ -21,7 +21,8 @@ class Countdown:
     def add(self, wish: Range, indices: Sequence[int] | range) -> None:
         """Wait for these tasks of a range, too."""
         status = wish.status
-        if len(indices) == wish.n:
+        # The same future may have been given several times.
+        if len(indices) >= wish.n and len(set(indices)) == wish.n:
             waiting: Any = None
             if not wish.pending:
                 return
@@ -35,15 +36,18 @@ class Countdown:
 
         def watcher(changed: Range, lo: int, n: int) -> None:
             nonlocal done
-            if done:
-                return
-            if waiting is None:
-                done = not changed.pending
-            else:
-                waiting.difference_update(range(lo, lo + n))
-                done = not waiting
-            if done:
-                self._one_less()
+            # Of two threads that see the last one end, one may say so.
+            with self._lock:
+                if done:
+                    return
+                if waiting is None:
+                    done = not changed.pending
+                else:
+                    waiting.difference_update(range(lo, lo + n))
+                    done = not waiting
+                if not done:
+                    return
+            self._one_less()
 
         wish.watchers.append(watcher)
         self._watched.append((wish, watcher))

@@ -64,7 +64,11 @@ class Session:
     def countdown(
         self, futures: Iterable[Future[Any]], on_done: Callable[[], None]
     ) -> Countdown:
-        """Call *on_done* when all of *futures* have ended."""
+        """Call *on_done* when all of *futures* have ended.
+
+        Raises:
+            Closed: one that has not ended was released, and is told no more.
+        """
         countdown = Countdown(on_done)
         whole = futures.whole if isinstance(futures, Futures) else None
         if whole is not None:
@@ -73,6 +77,8 @@ class Session:
             indices: dict[Range, list[int]] = {}
             for future in futures:
                 if not future._range.status[future._index]:
+                    if future.released:
+                        raise future._closed()
                     indices.setdefault(future._range, []).append(future._index)
             for wish, chosen in indices.items():
                 countdown.add(wish, chosen)
@@ -443,6 +449,8 @@ class Session:
                 # Some values can be read: one by one, then.
         values = []
         for future in futures:
+            if future.released:
+                raise future._closed()
             wish, index = future._range, future._index
             failure = wish.failure(index) if wish.status[index] >= 3 else None
             if failure is None:
@@ -579,7 +587,6 @@ def take(future: Future[Any], timeout: float | None) -> Any:
 
 def all_done(futures: Sequence[Future[Any]]) -> bool:
     """Whether all of *futures* have ended."""
-    whole = futures.whole if isinstance(futures, Futures) else None
-    if whole is not None:
-        return not whole.pending
+    if isinstance(futures, Futures):
+        return futures.all_ended
     return all(f._range.status[f._index] for f in futures)

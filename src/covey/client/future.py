@@ -8,6 +8,7 @@ is alive here; when the last one is collected, the value may go.
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
@@ -248,6 +249,8 @@ class Future(refs.Reference, Generic[R]):
 
 _MAKING: Final = threading.Lock()
 
+_session_of: Final = operator.attrgetter("_session")
+
 
 def _untouched(wish: Range, made: dict[int, Any]) -> Handles:
     """Return the stretches of a range of which no single future was made."""
@@ -276,8 +279,19 @@ class Futures(MutableSequence[Future[R]], refs.References):
 
     @property
     def whole(self) -> Range | None:
-        """The range, as long as this is exactly its futures."""
-        return self._range if self._items is None else None
+        """The range, as long as this is exactly its futures and all are held."""
+        if self._items is not None or None in map(
+            _session_of, list(self._made.values())
+        ):
+            return None
+        return self._range
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether no task of these is pending; none of the futures is made for it."""
+        if self._items is None:
+            return not self._range.pending
+        return all(future.done() for future in self._items)
 
     def __len__(self) -> int:
         return self._range.n if self._items is None else len(self._items)

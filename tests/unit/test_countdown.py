@@ -1,0 +1,61 @@
+"""Waiting for tasks of ranges: who is told, and when."""
+
+from __future__ import annotations
+
+import threading
+
+from covey.client.core.ranges import Range
+from covey.client.countdown import Countdown
+from covey.payload import Pack
+
+
+def test_a_task_that_is_named_twice_is_waited_for_once():
+    wish = Range(0, 2, "f", None)
+    fired = []
+    countdown = Countdown(lambda: fired.append(True))
+    countdown.add(wish, [0, 0])
+    countdown.armed()
+    wish.finish(0, Pack.of([b"x"]))
+    assert fired == [True]
+
+
+class Meeting:
+    """A range that has ended, and that two threads look at in the same moment."""
+
+    n = 1
+
+    def __init__(self):
+        self.status = bytearray(1)
+        self.watchers = []
+        self._both = threading.Barrier(2)
+
+    @property
+    def pending(self):
+        if not self.watchers:
+            return 1
+        try:
+            self._both.wait(0.2)
+        except threading.BrokenBarrierError:
+            return 0
+        return 0
+
+
+def test_the_end_of_a_range_that_two_threads_see_counts_once():
+    meeting, other = Meeting(), Range(0, 1, "f", None)
+    fired = []
+    countdown = Countdown(lambda: fired.append(True))
+    countdown.add(other, [0])
+    see = threading.Thread(target=lambda: meeting.watchers[0](meeting, 0, 1))
+
+    class Watchers(list):
+        def append(self, watcher):
+            super().append(watcher)
+            see.start()
+
+    meeting.watchers = Watchers()
+    countdown.add(meeting, [0])
+    see.join()
+    countdown.armed()
+    assert not fired
+    other.finish(0, Pack.of([b"x"]))
+    assert fired == [True]
