@@ -409,3 +409,27 @@ def test_a_keyword_that_nobody_knows():
 def test_resources_are_amounts_by_name(client):
     with pytest.raises(errors.UsageError, match="amounts by name"):
         client.submit(abs, -1, resources="GPU")
+
+
+def test_what_cannot_be_sent_is_refused_at_the_call_and_hurts_nobody(client):
+    waiting = client.submit(later, 4)
+    for key in (3, ("a", 1), "x" * 20_000_000, "\ud800"):
+        with pytest.raises(errors.UsageError, match="key="):
+            client.submit(inc, 1, key=key)
+        with pytest.raises(errors.UsageError, match="key="):
+            client.map(inc, [1, 2], key=[key, "two"])
+        with pytest.raises(errors.UsageError, match="key="):
+            client.explain(key)
+        with pytest.raises(errors.UsageError, match="name="):
+            client.publish_dataset(key, 1)
+    for number in (-1, "x"):
+        with pytest.raises(errors.UsageError, match="since="):
+            client.events(number)
+    with pytest.raises(errors.UsageError, match="reason="):
+        waiting.cancel(3)
+    with pytest.raises(errors.UsageError, match="reason="):
+        client.cancel([waiting], "\ud800")
+    odd = lambda: 5  # noqa: E731
+    odd.__name__ = "half \ud800"
+    assert client.submit(odd).result(20) == 5
+    assert waiting.result(20) == 8

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from covey import config
 from covey.client import current
+from covey.client.checks import REASON_LENGTH_MAX, check_names, check_text
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.environments import environment_text
@@ -61,7 +62,9 @@ class BaseClient:
     ) -> None:
         environment = environment_text(choices.python, choices.environment)
         self._target = resolve_target(target, secret, keywords)
-        self.name = name or f"client-{os.getpid()}-{next(_numbers)}"
+        self.name = check_text(
+            name or f"client-{os.getpid()}-{next(_numbers)}", "name="
+        )
         self._engine = Engine(self._target.find, self.name)
         try:
             # A cluster of our own has our path, and finds what we can import.
@@ -415,6 +418,7 @@ class BaseClient:
         Tasks that run are stopped, for every client that waits for them; what
         depends on them fails with ``TaskCancelled``.  What has ended stays.
         """
+        check_text(reason, "reason=", REASON_LENGTH_MAX)
         self._session.cancel(futures_in(futures), reason)
 
     def retry(self, futures: Any) -> None:
@@ -518,12 +522,14 @@ def _names(key: str | Sequence[str] | None, n: int) -> Sequence[str | None]:
     if key is None:
         return [None] * n
     if isinstance(key, str):
+        check_text(f"{key}-{n}", "key=")
         return [f"{key}-{index}" for index in range(n)]
-    if len(key) != n:
+    names = check_names(key, "key=")
+    if len(names) != n:
         raise UsageError(
-            f"there are {counted(len(key), 'key')} for {counted(n, 'task')}"
+            f"there are {counted(len(names), 'key')} for {counted(n, 'task')}"
         )
-    return key
+    return names
 
 
 @atexit.register

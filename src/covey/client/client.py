@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, overload
 
 from covey.client import current, publishing
 from covey.client.base import BaseClient
+from covey.client.checks import check_count, check_text
 from covey.client.environments import Requirements
 from covey.client.extents import extents_of
 from covey.client.fetching import Errors
@@ -207,7 +208,8 @@ class Client(BaseClient):
 
     def explain(self, key: str) -> str:
         """Say in a sentence how the task called *key* stands, whoever submitted it."""
-        answer = self._session.ask("explain", names=(key,))
+        names = (check_text(key, "key="),)
+        answer = self._session.ask("explain", names=names)
         return f"{key}: {answer['text']}"
 
     def logs(self, futures: Any = None) -> list[tuple[str, str, str]]:
@@ -306,7 +308,8 @@ class Client(BaseClient):
             The number of the first event, the events, and how many were missed
             because they are too old to be kept.
         """
-        first, events, dropped = self._session.ask("events", number=since)
+        number = check_count(since, "since=")
+        first, events, dropped = self._session.ask("events", number=number)
         return first, [tuple(event) for event in events], dropped
 
     def events_after(self, number: int) -> tuple[int, list[tuple[Any, ...]], int]:
@@ -316,6 +319,7 @@ class Client(BaseClient):
         """
         from msgspec import msgpack
 
+        number = check_count(number, "number=")
         first, _, dropped, data, _ = self._session.ask("watch", number=number)
         return first, [tuple(event) for event in msgpack.decode(data)], dropped
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
+from covey.client.checks import REASON_LENGTH_MAX, check_text
 from covey.client.core.ranges import Range, Status
 from covey.client.outcome import error_of
 from covey.errors import Closed, TaskCancelled
@@ -169,6 +170,7 @@ class Future(refs.Reference, Generic[R]):
         Returns:
             Whether it had not ended yet.
         """
+        check_text(reason, "reason=", REASON_LENGTH_MAX)
         if self.done():
             return self.cancelled()
         self.session.cancel([self], reason)

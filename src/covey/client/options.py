@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from covey.client.checks import check_names, check_text
 from covey.errors import UsageError
 from covey.serde.failures import full_name
 from covey.units import parse_seconds
@@ -138,20 +139,17 @@ def options_of(
                 f"resources[{name!r}] must be a number from 0 to {AMOUNT_MAX:g}, not "
                 f"{amount!r}"
             )
-        amounts[str(name)] = float(amount)
-    if workers is None:
-        names: tuple[str, ...] = ()
-    elif isinstance(workers, str):
-        names = (workers,)
-    else:
-        names = tuple(workers)
-        if not all(isinstance(name, str) for name in names):
-            raise UsageError(f"workers= takes names or addresses, not {workers!r}")
+        amounts[check_text(name, "resources=")] = float(amount)
+    names = () if workers is None else names_of(workers)
     return Options(
         priority, times, float(seconds), amounts, names, allow_other_workers, again
     )
 
 
 def names_of(workers: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the names of workers, of which a user gave one or several."""
-    return (workers,) if isinstance(workers, str) else tuple(workers)
+    """Return the names of workers, of which a user gave one or several.
+
+    Raises:
+        UsageError: something else is among them.
+    """
+    return check_names(workers, "workers=")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from covey.client import current
+from covey.client.checks import check_text
 from covey.client.extents import extents_of
 from covey.errors import UsageError
 from covey.serde import refs
@@ -19,8 +20,9 @@ def publish(client: Client, name: str, value: Any) -> None:
     """Keep *value*, and the results of all futures in it, under *name*.
 
     Raises:
-        UsageError: the name is taken.
+        UsageError: the name is taken, or is none.
     """
+    check_text(name, "name=")
     with refs.capture() as found_in:
         dumps_inline(value, name)
     # Once more: now each future is written as one that anybody can take up.
@@ -41,6 +43,7 @@ def published(client: Client, name: str) -> Any:
     Raises:
         KeyError: nothing is.
     """
+    check_text(name, "name=")
     found = client.session.ask("published", names=(name,))
     if found is None:
         known = client.session.ask("published")
@@ -57,4 +60,5 @@ def published(client: Client, name: str) -> Any:
 
 def unpublish(client: Client, name: str) -> None:
     """Keep nothing under *name* any more."""
+    check_text(name, "name=")
     client.session.engine.post(Unpublish(name))

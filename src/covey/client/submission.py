@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Final
 
+from covey.client.checks import check_text
 from covey.client.core.ranges import Range
 from covey.client.fetching import Session
 from covey.client.functions import Pickled
@@ -145,6 +146,8 @@ class Submitter(Placer):
     ) -> Future[Any]:
         """Wish for one call."""
         self._engine.check()
+        if key is not None:
+            check_text(key, "key=")
         form = self.writing.form(serializer)
         taken: list[int] = []
         try:

@@ -34,6 +34,7 @@ from covey.interop.dask_order import order
 from covey.interop.dask_packing import Ref, Shelf, is_large, pack_call, pack_node
 from covey.interop.pool import RemoteData
 from covey.serde import refs
+from covey.serde.functions import encodable
 from covey.serde.packing import Packer
 from covey.wire.base import Message
 
@@ -389,6 +390,7 @@ class _Ingest:
 def label_of(key: Any) -> str:
     """Return the name of a key without its token and position."""
     text = str(key[0]) if isinstance(key, tuple) and key else str(key)
+    text = encodable(text)
     head, _, tail = text.rpartition("-")
     # A token may have dashes in it, if it is a UUID: inc-4122de2b-6d1d-4c65-...
     if len(tail) == 12 and text.count("-") >= 5:

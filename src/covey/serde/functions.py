@@ -147,13 +147,22 @@ def _imported(name: str) -> Callable[..., Any]:
 
 
 def label(function: Any) -> str:
-    """Return a short name for people: ``inc``, ``lambda``, ``partial(inc)``."""
+    """Return a short name for people: ``inc``, ``lambda``, ``partial(inc)``.
+
+    It is a text that can be sent, whatever the callable says of itself.
+    """
     try:
-        text = _label(function, 0)
+        text = str(_label(function, 0))
     except Exception:
         # A callable may have any attributes, and they may do anything.
         text = "callable"
+    text = encodable(text)
     return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 3] + "..."
+
+
+def encodable(text: str) -> str:
+    """Return *text* with its halves of characters, if any, written out as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _label(function: Any, depth: int) -> str:
