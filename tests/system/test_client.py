@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import itertools
 import os
 import threading
 import time
@@ -87,6 +88,42 @@ def test_a_map_keeps_its_order_and_every_element_its_own_future(client):
 @pytest.mark.parametrize("make", [list, iter, tuple, lambda r: (x for x in r)])
 def test_map_reads_any_iterable(client, make):
     assert client.gather(client.map(add, make(range(5)), y=10)) == [10, 11, 12, 13, 14]
+
+
+class Frame(list):
+    """Like a data frame: its length is not that of what it yields."""
+
+    def __len__(self):
+        return 2
+
+
+def test_map_reads_what_comes_and_nothing_for_ever(client):
+    assert client.gather(client.map(inc, Frame([1, 2, 3]))) == [2, 3, 4]
+    assert client.gather(client.map(add, [1, 2], itertools.repeat(2))) == [3, 4]
+    named = client.map(add, [1, 2], itertools.repeat(2), key="named")
+    assert client.gather(named) == [3, 4]
+    with client.get_executor() as executor:
+        assert list(executor.map(add, [1, 2], itertools.repeat(2))) == [3, 4]
+
+
+class Shrinks:
+    """An argument that takes the rest of its list away while it is pickled."""
+
+    def __init__(self, rest):
+        self.rest = rest
+
+    def __reduce__(self):
+        if self.rest:
+            del self.rest[1:]
+        return (int, ())
+
+
+def test_a_map_whose_arguments_become_fewer_is_refused(client):
+    rest = [0] * 100
+    rest[0] = Shrinks(rest)
+    with pytest.raises(errors.UsageError, match="became fewer"):
+        client.map(inc, rest)
+    assert client.submit(inc, 1).result(20) == 2
 
 
 def test_an_empty_map(client):

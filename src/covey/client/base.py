@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from covey import config
 from covey.client import current
 from covey.client.checks import REASON_LENGTH_MAX, check_names, check_text
+from covey.client.columns import columns_of
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.environments import environment_text
@@ -352,7 +353,8 @@ class BaseClient:
         )
         if key is None and not pure:
             return self._submitter.map(fn, iterables, kwargs, options, serializer)
-        calls = list(zip(*iterables, strict=False))
+        columns, n = columns_of(iterables)
+        calls = list(itertools.islice(zip(*columns, strict=False), n))
         names: Sequence[str | None] = _names(key, len(calls))
         return [
             self._submitter.submit(

@@ -12,10 +12,11 @@ import hashlib
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from covey.client.checks import check_text
+from covey.client.columns import columns_of, first_ids
 from covey.client.core.ranges import Range
 from covey.client.fetching import Session
 from covey.client.functions import Pickled
@@ -276,10 +277,7 @@ class Submitter(Placer):
         """Wish for one call per element."""
         self._engine.check()
         form = self.writing.form(serializer)
-        if not iterables:
-            raise UsageError("map needs at least one iterable of arguments")
-        columns = [c if isinstance(c, Sized) else list(c) for c in iterables]
-        n = min(len(column) for column in columns)
+        columns, n = columns_of(iterables)
         shared = None
         if self.writing.pickles(form):
             shared = self._shared_keywords(function, kwargs)
@@ -306,7 +304,7 @@ class Submitter(Placer):
             return []
         base = self._engine.new_tasks(n)
         wish = self._new_range(base, n, label, None)
-        firsts = _first_ids(columns, n)
+        firsts = first_ids(columns, n)
         if firsts is not None and not kwargs and by_value is None:
             self._send_columns(wish, fn, firsts, options)
             return Futures(self._session, wish)
@@ -317,7 +315,8 @@ class Submitter(Placer):
             # The arguments may name modules of which the function knows nothing.
             return self._function(function, form, taken, bytes(pack.data))[0]
 
-        calls: Iterator[Any] = zip(*columns, strict=False)
+        # A list may grow while it is read: another thread may add to it.
+        calls: Iterator[Any] = itertools.islice(zip(*columns, strict=False), n)
         if by_value is not None:
             wish.hold([by_value])
             calls = ((by_value, *args) for args in calls)
@@ -325,7 +324,12 @@ class Submitter(Placer):
             calls = (Call(args, kwargs) for args in calls)
         try:
             with self.writing.chosen():
-                self._send_chunks(wish, number, calls, options, form)
+                sent = self._send_chunks(wish, number, calls, options, form)
+            if sent < n:
+                raise UsageError(
+                    f"the arguments of this map became fewer while they were read: there "
+                    f"were {n:,}, and {sent:,} were left"
+                )
         except BaseException:
             # Nothing may be left running that nobody can ask for.
             self._session.release(wish, 0, n)
@@ -374,7 +378,8 @@ class Submitter(Placer):
         calls: Iterator[Any],
         options: Options,
         form: Format,
-    ) -> None:
+    ) -> int:
+        """Send the calls on their way; return how many there were."""
         packer = form.packer()
         base = wish.base
         start, limit = 0, FIRST_CHUNK_TASKS
@@ -409,6 +414,7 @@ class Submitter(Placer):
                 self._send_chunk(
                     base + start, number, packer.take(), ids, marks, options
                 )
+        return done
 
     def _add_each(
         self,
@@ -508,26 +514,6 @@ class Submitter(Placer):
     def done_with(self, taken: list[int]) -> None:
         """All messages with these numbers have been posted."""
         self._numbers.done(taken)
-
-
-def _first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:
-    """Return the first id of each column, if all are futures of neighbouring tasks."""
-    firsts = []
-    for column in columns:
-        if isinstance(column, Futures) and column.whole is not None:
-            firsts.append(column.whole.base)
-            continue
-        if not isinstance(column, list | tuple) or not isinstance(column[0], Future):
-            return None
-        first = column[0].id
-        for index in range(n):
-            future = column[index]
-            if not isinstance(future, Future) or future.id != first + index:
-                return None
-            if future.released:
-                return None  # Packing it tells what is wrong, and where.
-        firsts.append(first)
-    return tuple(firsts)
 
 
 def _name_culprit(args: tuple[Any, ...], kwargs: dict[str, Any], form: Format) -> None:

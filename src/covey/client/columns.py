@@ -1,0 +1,57 @@
+"""The arguments of a map: one column for each iterable that the user gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Any, Final
+
+from covey.client.future import Future, Futures
+from covey.errors import UsageError
+from covey.ids import TaskId
+
+#: Sequences whose length is the number of their items, for sure.
+_PLAIN: Final = (list, tuple, range, Futures)
+
+
+def columns_of(iterables: tuple[Iterable[Any], ...]) -> tuple[list[Any], int]:
+    """Return the columns as sequences, and how many items of each count.
+
+    What has a length need not yield as many items: a data frame has rows, and yields
+    the names of its columns.  So all but plain sequences are read, side by side: the
+    shortest one ends it, and others may be endless.
+
+    Raises:
+        UsageError: there is no iterable at all.
+    """
+    if not iterables:
+        raise UsageError("map needs at least one iterable of arguments")
+    columns: list[Any] = list(iterables)
+    if not all(type(column) in _PLAIN for column in columns):
+        if len(columns) == 1:
+            columns = [list(columns[0])]
+        else:
+            rows = list(zip(*columns, strict=False))
+            places = range(len(columns))
+            columns = [list(map(itemgetter(at), rows)) for at in places]
+    return columns, min(map(len, columns))
+
+
+def first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:
+    """Return the first id of each column, if all are futures of neighbouring tasks."""
+    firsts = []
+    for column in columns:
+        if isinstance(column, Futures) and column.whole is not None:
+            firsts.append(column.whole.base)
+            continue
+        if not isinstance(column, list | tuple) or not isinstance(column[0], Future):
+            return None
+        first = column[0].id
+        for index in range(n):
+            future = column[index]
+            if not isinstance(future, Future) or future.id != first + index:
+                return None
+            if future.released:
+                return None  # Packing it tells what is wrong, and where.
+        firsts.append(first)
+    return tuple(firsts)
