@@ -249,3 +249,10 @@ def test_a_client_that_was_given_stays(client):
     with Executor(client) as executor:
         assert executor.submit(inc, 1).result(20) == 2
     assert client.submit(inc, 1).result(20) == 2
+
+
+def test_how_many_runners_is_said_by_name(client):
+    with pytest.raises(errors.UsageError, match="max_workers=4"):
+        Executor(4)
+    with pytest.raises(errors.UsageError, match="of the executor's own"):
+        Executor(client, max_workers=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import CancelledError
 from multiprocessing import TimeoutError as JoblibTimeout
 
 import numpy as np
@@ -119,3 +120,24 @@ def test_nothing_is_left(client):
         if thread.name.startswith("covey-joblib"):
             thread.join(20)
             assert not thread.is_alive()
+
+
+def test_batches_that_somebody_else_cancels(client):
+    backend = covey.joblib.CoveyBackend(client)
+    raised = []
+
+    def run():
+        with parallel_config(backend):
+            try:
+                Parallel()(delayed(time.sleep)(60) for _ in range(4))
+            except BaseException as error:
+                raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not backend._batches:
+        threading.Event().wait(0.01)
+    client.cancel([batch.ours for batch in list(backend._batches)])
+    thread.join(30)
+    assert not thread.is_alive()
+    assert isinstance(raised[0], CancelledError)

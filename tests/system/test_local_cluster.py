@@ -407,3 +407,37 @@ def test_classes_of_a_script_travel_both_ways():
         """
     )
     assert outcome(script) == (0, "ok\n", "")
+
+
+def fork_and_use_a_client():
+    pid = os.fork()
+    if not pid:
+        try:
+            covey.get_client().submit(inc, 1).result(10)
+        except covey.CoveyError:
+            os._exit(3)
+        finally:
+            os._exit(4)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+async def await_a_subtask(x):
+    return await covey.get_client().submit(inc, x)
+
+
+def use_an_executor(x):
+    with covey.get_client().get_executor() as executor:
+        first = executor.submit(inc, x).result()
+        return [first, *executor.map(inc, [x])]
+
+
+def test_a_child_of_a_task_leaves_its_slot_alone(client):
+    assert client.submit(fork_and_use_a_client).result(30) == 3
+    assert client.gather(client.map(inc, range(500))) == list(range(1, 501))
+
+
+def test_tasks_wait_for_their_own_in_every_way():
+    with Client(n_workers=1) as client:
+        assert client.submit(await_a_subtask, 1).result(20) == 2
+        assert client.gather(client.map(await_a_subtask, range(4))) == [1, 2, 3, 4]
+        assert client.submit(use_an_executor, 1).result(20) == [2, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -331,5 +332,15 @@ def run_script(nworkers: int | None, script: str, args: tuple[str, ...]) -> None
     with LocalCluster(nworkers, host="127.0.0.1") as cluster:
         environment = {**os.environ, "COVEY_ADDRESS": f"{cluster.host}:{cluster.port}"}
         command = [sys.executable, script, *args]
-        code = subprocess.run(command, env=environment, check=False).returncode
+        code = _run_to_its_end(command, environment)
     sys.exit(code)
+
+
+def _run_to_its_end(command: list[str], environment: dict[str, str]) -> int:
+    """Run a program that decides itself what signals mean; return its exit code."""
+    process = subprocess.Popen(command, env=environment)
+    # Ctrl-C in a terminal reaches the program by itself; others send to us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    code = process.wait()
+    return 128 - code if code < 0 else code

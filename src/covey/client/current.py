@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -28,6 +29,10 @@ kept_tokens: contextvars.ContextVar[Mapping[int, bytes]] = contextvars.ContextVa
 _default: list[Client] = []
 _lock = threading.Lock()
 _in_task: dict[str, Client] = {}
+
+if hasattr(os, "register_at_fork"):
+    # They are the parent's, who goes on using them.
+    os.register_at_fork(after_in_child=_in_task.clear)
 
 
 def set_default(client: Client) -> None:

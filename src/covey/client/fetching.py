@@ -156,7 +156,8 @@ class Session:
             countdown = self.countdown(futures, on_done)
             patience = loop.call_later(NO_WORKER_SECONDS, self._tell_of_no_worker)
             try:
-                await ended
+                with context.blocking():
+                    await ended
             finally:
                 patience.cancel()
                 countdown.stop()

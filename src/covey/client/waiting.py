@@ -287,8 +287,9 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
                 changed = loop.create_future()
                 self._wakers.append(_waker(loop, changed))
             try:
-                async with asyncio.timeout(self._left()):
-                    await changed
+                with context.blocking():
+                    async with asyncio.timeout(self._left()):
+                        await changed
             except TimeoutError:
                 raise TimeoutError(self._late()) from None
 

@@ -23,6 +23,7 @@ from covey.client.fetching import all_done, take
 from covey.client.future import Future
 from covey.client.options import Retries, options_of
 from covey.errors import TaskCancelled, UsageError
+from covey.runner import context
 from covey.wire.base import Options
 
 T = TypeVar("T")
@@ -41,6 +42,20 @@ class _ClusterFuture(concurrent.futures.Future[T]):
         #: The future of covey that it follows.
         self.ours = ours
         self._first_cancel = threading.Lock()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return the value, waiting for it; a task that waits gives its slot away."""
+        if self.done():
+            return super().result(timeout)
+        with context.blocking():
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised, waiting for its end as ``result`` does."""
+        if self.done():
+            return super().exception(timeout)
+        with context.blocking():
+            return super().exception(timeout)
 
     def cancel(self) -> bool:
         """Cancel the task unless it has ended; a running one is stopped."""
@@ -168,7 +183,8 @@ class ClientExecutor(concurrent.futures.Executor):
             for futures in ([future.ours for future in pending], *maps):
                 self._client.session.cancel_waiting(futures, _SHUT_DOWN)
         if wait:
-            concurrent.futures.wait(pending)
+            with context.blocking():
+                concurrent.futures.wait(pending)
             for futures in maps:
                 self._client.session.wait(futures, None)
 
@@ -252,7 +268,14 @@ class Executor(ClientExecutor):
         self, target: Any = None, *, max_workers: int | None = None, **keywords: Any
     ) -> None:
         self._own: Client | None = None
+        if isinstance(target, int):
+            raise UsageError(f"say how many runners by name: max_workers={target}")
         if max_workers is not None:
+            if target is not None:
+                raise UsageError(
+                    "max_workers= is for a cluster of the executor's own, and this one "
+                    "was given a client or the place of one"
+                )
             keywords["n_workers"] = max_workers
         client = target
         if not isinstance(target, BaseClient):

@@ -80,6 +80,8 @@ class CoveyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         #: Large arguments that are on the cluster, by ``id``, with what keeps that id.
         self._brought: dict[int, tuple[Any, Future[Any]]] = {}
         self._hearing: concurrent.futures.ThreadPoolExecutor | None = None
+        #: Whether joblib has stopped what runs, and wants to hear no more of it.
+        self._aborted = False
 
     # What joblib asks.
 
@@ -102,6 +104,7 @@ class CoveyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def start_call(self) -> None:
         """A call of ``Parallel`` begins."""
+        self._aborted = False
         self._hearing = concurrent.futures.ThreadPoolExecutor(
             1, thread_name_prefix="covey-joblib"
         )
@@ -139,6 +142,7 @@ class CoveyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Stop what runs: somebody raised, or nobody reads the results."""
         del ensure_ready
+        self._aborted = True
         for batch in list(self._batches):
             batch.cancel()
 
@@ -161,7 +165,9 @@ class CoveyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
     ) -> None:
         self._batches.discard(batch)
         hearing = self._hearing
-        if callback is None or hearing is None or batch.cancelled():
+        if callback is None or hearing is None:
+            return
+        if self._aborted and batch.cancelled():
             return
         # The next batch is submitted from there, which may have to wait for the cluster;
         # the thread that we are in is the one that hears of the cluster.

@@ -8,6 +8,7 @@ somewhere to run.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,15 @@ class _Here(threading.local):
 
 
 here = _Here()
+
+
+def _forget_after_fork() -> None:
+    """A child that a task forks is no task: the slot and its socket are its parent's."""
+    here.loop = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class TaskContext:
