@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import itertools
 import os
+import sys
 import threading
 import time
 
@@ -371,6 +372,30 @@ def test_keys_name_and_share_tasks(client):
     pure = client.submit(inc, 5, pure=True)
     assert client.submit(inc, 5, pure=True).key == pure.key
     assert client.submit(inc, 5).key != client.submit(inc, 5).key
+
+
+def test_keys_name_calls_with_large_arguments(client):
+    array = np.arange(500_000)
+    one = client.submit(np.sum, array, key="large-one")
+    again = client.submit(np.sum, array.copy(), key="large-one")
+    assert one.id == again.id
+    with pytest.raises(errors.KeyConflict, match="large-one"):
+        client.submit(np.sum, array + 1, key="large-one")
+    pure = client.submit(np.sum, array, pure=True)
+    assert client.submit(np.sum, array, pure=True).id == pure.id
+    assert client.submit(np.sum, array + 1, pure=True).key != pure.key
+    assert one.result(20) == pure.result(20) == array.sum()
+
+
+def test_a_name_keeps_no_value_alive(client):
+    future = client.submit(bytes, 50_000, key="kept-by-nobody")
+    assert len(future.result(20)) == 50_000
+    wish = future._range
+    del future
+    until(lambda: client.session.engine.wishes.find(wish.base) is None)
+    gc.collect()
+    # What is left: this variable, and the argument of the function.
+    assert sys.getrefcount(wish) == 2
 
 
 def submit_and_wait_for_notice(client):

@@ -8,7 +8,6 @@ large one is brought to a worker first and the task takes it as an input.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import threading
 import weakref
@@ -21,11 +20,12 @@ from covey.client.core.ranges import Range
 from covey.client.fetching import Session
 from covey.client.functions import Pickled
 from covey.client.future import Future, Futures
+from covey.client.names import Names, identity_of
 from covey.client.numbers import Numbers
 from covey.client.placing import CHUNK_BYTES, CHUNK_TASKS, Placer
 from covey.client.shapes import shape_of, split_needs
 from covey.client.writing import Writing
-from covey.errors import KeyConflict, UsageError
+from covey.errors import UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.serde import refs
@@ -90,8 +90,8 @@ class Submitter(Placer):
         #: future of a task that calls them is alive.
         self._large: weakref.WeakValueDictionary[bytes, Future[Any]]
         self._large = weakref.WeakValueDictionary()
-        #: Named tasks that are alive here: what they are, and their range.
-        self._names: dict[str, tuple[bytes, Range]] = {}
+        #: Named tasks that are alive here.
+        self._names = Names(self._engine.wishes)
 
     # Functions.
 
@@ -156,18 +156,23 @@ class Submitter(Placer):
             if by_value is not None:
                 args = (by_value, *args)
             with self.writing.chosen():
-                payload, needs, holds = self._arguments(args, kwargs, form)
+                payload, needs, large = self._written(args, kwargs, form)
             if by_value is None and not self.writing.modules.idle:
                 # The arguments may name modules of which the function knows nothing.
                 again = self._function(function, form, taken, payload)
                 fn, label, digest, _ = again
-            if pure and key is None:
-                digest_args = hashlib.blake2b(digest + payload, digest_size=16)
-                key = f"{label}-{digest_args.hexdigest()}"
-            if key is not None:
-                known = self._known(key, digest, payload)
+            identity = b""
+            if pure or key is not None:
+                identity = identity_of(digest, large or (payload,))
+                key = key or f"{label}-{identity.hex()}"
+                known = self._names.find(key, identity)
                 if known is not None:
+                    known.held += 1
                     return Future(self._session, known, 0)
+            holds: list[object] = []
+            if large:
+                with self.writing.chosen():
+                    payload, needs, holds = self._lifted(args, kwargs, form)
             base = self._engine.new_tasks(1)
             wish = self._new_range(base, 1, label, key)
             if holds:
@@ -175,7 +180,7 @@ class Submitter(Placer):
             if by_value is not None:
                 wish.hold([by_value])
             if key is not None:
-                self._names[key] = (digest + payload, wish)
+                self._names.enter(key, identity, base)
             aligned, whole = split_needs(needs) if needs else ((), ())
             sizes = len(payload).to_bytes(4, "little")
             self._engine.post(
@@ -185,35 +190,34 @@ class Submitter(Placer):
         finally:
             self._numbers.done(taken)
 
-    def _known(self, key: str, digest: bytes, payload: bytes) -> Range | None:
-        known = self._names.get(key)
-        if known is None:
-            return None
-        identity, wish = known
-        if wish.held <= 0:
-            del self._names[key]
-            return None
-        if identity != digest + payload:
-            raise KeyConflict(
-                f"the key {key!r} already names another task of this client: one key "
-                f"cannot stand for two different calls. Choose another key, or release "
-                f"the first future"
-            )
-        wish.held += 1
-        return wish
-
-    def _arguments(
+    def _written(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
-    ) -> tuple[bytes, list[TaskId], list[object]]:
-        """Return payload, ids of the futures inside, and futures to be kept."""
+    ) -> tuple[bytes, list[TaskId], list[Buffer]]:
+        """Return arguments as bytes, and the ids of the futures inside.
+
+        If they are too large for a message, these are the first of the frames that
+        follow, and the rest is to be lifted out of them.
+        """
         packer = _here.packer(form)
         value: Any = Call(args, kwargs) if kwargs else args
         with refs.capture() as found:
             frames = self._add(packer, value, args, kwargs, form)
-            if frames is None:
-                return packer.take_single(), found.task_ids, []
+        if frames is None:
+            return packer.take_single(), found.task_ids, []
+        return bytes(frames[0]), found.task_ids, frames
+
+    def _lifted(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
+    ) -> tuple[bytes, list[TaskId], list[object]]:
+        """Bring what is large to workers.
+
+        Returns:
+            What is left of the arguments, as bytes; the ids of the futures inside, and
+            those that are to be kept.
+        """
+        packer = _here.packer(form)
         args, kwargs, holds = self._lift(args, kwargs, form)
-        value = Call(args, kwargs) if kwargs else args
+        value: Any = Call(args, kwargs) if kwargs else args
         with refs.capture() as found:
             frames = self._add(packer, value, args, kwargs, form)
             if frames is None:
