@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -495,3 +496,25 @@ def test_what_cannot_be_sent_is_refused_at_the_call_and_hurts_nobody(client):
     odd.__name__ = "half \ud800"
     assert client.submit(odd).result(20) == 5
     assert waiting.result(20) == 8
+
+
+class Point(NamedTuple):
+    x: object
+    y: object
+
+
+def test_a_named_tuple_is_scattered_into_one(client):
+    there = client.scatter(Point(1, bytes(200_000)))
+    assert isinstance(there, Point)
+    assert client.gather(there) == Point(1, bytes(200_000))
+
+
+def test_run_takes_one_worker_by_its_name_and_no_strangers(client):
+    name, *_ = client.ncores()
+    assert list(client.run(pid_of_runner, workers=name)) == [name]
+    assert list(client.run(pid_of_runner, workers=[name])) == [name]
+    for workers in ("nobody", [name, "nobody"]):
+        with pytest.raises(errors.UsageError, match=f"no worker nobody.*{name}"):
+            client.run(pid_of_runner, workers=workers)
+    with pytest.raises(errors.UsageError, match="workers="):
+        client.run(pid_of_runner, workers=3)

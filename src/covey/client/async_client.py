@@ -187,7 +187,7 @@ class AsyncClient(BaseClient):
         fn: Callable[..., Any],
         /,
         *args: Any,
-        workers: Iterable[str] | None = None,
+        workers: str | Iterable[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Run a function once on every worker; see ``Client.run``."""

@@ -21,7 +21,7 @@ from covey.client.fetching import Session
 from covey.client.future import Future, Futures
 from covey.client.modules import OwnModules
 from covey.client.nested import futures_in
-from covey.client.options import Retries, options_of
+from covey.client.options import Retries, names_of, options_of
 from covey.client.placing import Where
 from covey.client.resolve import Target, resolve_target
 from covey.client.showing import Shown, Shows
@@ -385,6 +385,8 @@ class BaseClient:
             scattered = place(list(data))
             if isinstance(data, list | range):
                 return scattered
+            if isinstance(data, tuple) and hasattr(data, "_fields"):
+                return type(data)(*scattered)
             return type(data)(scattered)
         return place([data])[0]
 
@@ -440,15 +442,29 @@ class BaseClient:
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        workers: Iterable[str] | None,
+        workers: str | Iterable[str] | None,
         kwargs: dict[str, Any],
     ) -> dict[str, Future[Any]]:
-        """Submit a call for every worker, ahead of other tasks."""
+        """Submit a call for every worker, ahead of other tasks.
+
+        Raises:
+            UsageError: one of *workers* is not there; nothing was submitted.
+        """
         self._engine.check()
-        chosen = set(workers) if workers is not None else None
+        there = list(self._engine.workers.values())
+        chosen = None if workers is None else set(names_of(workers))
+        unknown = set() if chosen is None else set(chosen)
+        for seen in there:
+            unknown -= {seen.name, *seen.addresses}
+        if unknown:
+            known = ", ".join(seen.name for seen in there) or "none"
+            raise UsageError(
+                f"there is no worker {', '.join(sorted(unknown))}; there are: {known}. "
+                f"Nothing was run"
+            )
         names = [
             seen.name
-            for seen in self._engine.workers.values()
+            for seen in there
             if chosen is None or chosen & {seen.name, *seen.addresses}
         ]
         return {

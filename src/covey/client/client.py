@@ -162,13 +162,22 @@ class Client(BaseClient):
         fn: Callable[..., R],
         /,
         *args: Any,
-        workers: Iterable[str] | None = None,
+        workers: str | Iterable[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, R]:
         """Run a function once on every worker, in a runner, ahead of other tasks.
 
+        Args:
+            fn: what to call.
+            *args: its arguments.
+            workers: the name or address of a worker, or several; default: all.
+            **kwargs: further arguments, or options of ``submit``.
+
         Returns:
             The results by the name of the worker.
+
+        Raises:
+            UsageError: there is no such worker; nothing was run.
         """
         futures = self._run_everywhere(fn, args, workers, kwargs)
         results: dict[str, R] = self.gather(futures)
