@@ -518,3 +518,17 @@ def test_run_takes_one_worker_by_its_name_and_no_strangers(client):
             client.run(pid_of_runner, workers=workers)
     with pytest.raises(errors.UsageError, match="workers="):
         client.run(pid_of_runner, workers=3)
+
+
+def test_values_of_the_wrong_kind_are_refused_by_name(client):
+    future = client.submit(inc, 1)
+    for wrong in ("1", [1], float("nan")):
+        with pytest.raises(errors.UsageError, match="timeout= takes"):
+            future.result(wrong)
+        with pytest.raises(errors.UsageError, match="timeout= takes"):
+            future.exception(wrong)
+    assert future.result(20) == 2
+    with pytest.raises(errors.UsageError, match="takes no bad=.*priority, retries"):
+        client.get_executor(bad=2)
+    with client.get_executor(priority=1, pure=True) as executor:
+        assert list(executor.map(inc, [1])) == [2]

@@ -70,3 +70,15 @@ def test_every_label_can_be_sent(called):
     for function in (Odd(), Odd):
         assert isinstance(label(function), str)
         assert label(function).encode()
+
+
+@pytest.mark.parametrize("timeout", [[1], {}, 0, -1, float("nan"), b"1"])
+def test_a_timeout_is_seconds(timeout):
+    with pytest.raises(UsageError, match="timeout= takes seconds"):
+        options_of(0, 0, timeout, None, None, False)
+
+
+@pytest.mark.parametrize("resources", ["GPU", ["GPU"], 3])
+def test_resources_are_amounts(resources):
+    with pytest.raises(UsageError, match="resources= takes amounts"):
+        options_of(0, 0, None, resources, None, False)

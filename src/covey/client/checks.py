@@ -6,6 +6,7 @@ the one who wrote what cannot be sent is told at the call, and nobody else notic
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any, Final
 
 from covey.errors import UsageError
@@ -60,6 +61,17 @@ def check_count(value: object, what: str) -> int:
     if type(value) is not int or not 0 <= value <= _NUMBER_MAX:
         raise UsageError(f"{what} takes a whole number from 0 up, not {value!r:.80}")
     return value
+
+
+def check_patience(timeout: object) -> None:
+    """Refuse what is no number of seconds to wait for; ``None`` is for ever.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if timeout is None or (isinstance(timeout, int | float) and not isnan(timeout)):
+        return
+    raise UsageError(f"timeout= takes a number of seconds, not {timeout!r:.80}")
 
 
 def check_names(value: Any, what: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
-from covey.client.checks import REASON_LENGTH_MAX, check_text
+from covey.client.checks import REASON_LENGTH_MAX, check_patience, check_text
 from covey.client.core.ranges import Range, Status
 from covey.client.outcome import error_of
 from covey.errors import Closed, TaskCancelled
@@ -121,6 +121,8 @@ class Future(refs.Reference, Generic[R]):
             TaskCancelled: the task was cancelled.
             Exception: whatever the task raised, with its remote traceback as a note.
         """
+        if timeout is not None:
+            check_patience(timeout)
         self.session.wait([self], timeout)
         value: R = self.session.values([self])[0]
         return value
@@ -132,6 +134,8 @@ class Future(refs.Reference, Generic[R]):
             TimeoutError: it did not end in time.
             TaskCancelled: the task was cancelled.
         """
+        if timeout is not None:
+            check_patience(timeout)
         self.session.wait([self], timeout)
         failure = self._range.failure(self._index)
         if failure is None:

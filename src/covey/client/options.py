@@ -125,7 +125,7 @@ def options_of(
     seconds = 0.0
     if timeout is not None:
         seconds = parse_seconds(timeout) if isinstance(timeout, str) else timeout
-        if not seconds > 0:
+        if not _is_number(seconds) or not seconds > 0:
             raise UsageError(f"timeout= takes seconds above 0, not {timeout!r}")
         seconds = min(seconds, SECONDS_MAX)
     amounts = {}

@@ -73,9 +73,18 @@ class ClientExecutor(concurrent.futures.Executor):
     Args:
         client: whose cluster to use.
         **options: of ``Client.submit``, for every call: ``priority``, ``retries``, ...
+
+    Raises:
+        UsageError: there is no such option, or a value makes no sense.
     """
 
     def __init__(self, client: BaseClient, **options: Any) -> None:
+        unknown = [word for word in options if word not in _OPTIONS]
+        if unknown:
+            raise UsageError(
+                f"an executor of a client takes no {unknown[0]}=; it takes "
+                f"{', '.join(_OPTIONS)}"
+            )
         self._client = client
         self._options = options
         self._pure = bool(options.get("pure", False))
@@ -187,6 +196,18 @@ class ClientExecutor(concurrent.futures.Executor):
                 concurrent.futures.wait(pending)
             for futures in maps:
                 self._client.session.wait(futures, None)
+
+
+#: What an executor takes of the options of ``Client.submit``.
+_OPTIONS: Final = (
+    "pure",
+    "priority",
+    "retries",
+    "timeout",
+    "resources",
+    "workers",
+    "allow_other_workers",
+)
 
 
 def _checked(
