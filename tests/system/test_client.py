@@ -527,6 +527,18 @@ def test_values_of_the_wrong_kind_are_refused_by_name(client):
             future.result(wrong)
         with pytest.raises(errors.UsageError, match="timeout= takes"):
             future.exception(wrong)
+        with pytest.raises(errors.UsageError, match="timeout= takes"):
+            wait([future], wrong)
+        with pytest.raises(errors.UsageError, match="timeout= takes"):
+            as_completed([future], timeout=wrong)
+        with pytest.raises(errors.UsageError, match="timeout= takes"):
+            client.wait_for_workers(1, wrong)
+        with pytest.raises(errors.UsageError, match="timeout= takes"):
+            client.retire_workers("local", wrong)
+        with pytest.raises(errors.UsageError, match="timeout= takes"):
+            Client(timeout=wrong)
+    with pytest.raises(errors.UsageError, match="n_workers= takes"):
+        client.wait_for_workers("1")
     assert future.result(20) == 2
     with pytest.raises(errors.UsageError, match="takes no bad=.*priority, retries"):
         client.get_executor(bad=2)

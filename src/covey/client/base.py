@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from covey import config
 from covey.client import current
-from covey.client.checks import REASON_LENGTH_MAX, check_names, check_text
+from covey.client.checks import (
+    REASON_LENGTH_MAX,
+    check_names,
+    check_patience,
+    check_text,
+)
 from covey.client.columns import columns_of
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
@@ -61,6 +66,7 @@ class BaseClient:
         choices: Choices,
         shows: Shows,
     ) -> None:
+        check_patience(timeout)
         environment = environment_text(choices.python, choices.environment)
         self._target = resolve_target(target, secret, keywords)
         self.name = check_text(

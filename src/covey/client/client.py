@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, overload
 
 from covey.client import current, publishing
 from covey.client.base import BaseClient
-from covey.client.checks import check_count, check_text
+from covey.client.checks import check_count, check_patience, check_text
 from covey.client.environments import Requirements
 from covey.client.extents import extents_of
 from covey.client.fetching import Errors
@@ -284,6 +284,8 @@ class Client(BaseClient):
         Raises:
             TimeoutError: they have not within *timeout* seconds.
         """
+        check_count(n_workers, "n_workers=")
+        check_patience(timeout)
         self._engine.check()
         self._engine.call(self._engine.wait_for_workers(n_workers, timeout))
 
@@ -306,6 +308,7 @@ class Client(BaseClient):
             UsageError: there is no such worker.
             TimeoutError: they have not gone within *timeout* seconds.
         """
+        check_patience(timeout)
         self._engine.check()
         names = names_of(workers)
         return self._engine.call(self._engine.retire_workers(names, timeout))

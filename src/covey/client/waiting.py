@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from covey import clock
+from covey.client.checks import check_patience
 from covey.client.countdown import Countdown
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures
@@ -49,6 +50,7 @@ def wait(
     Raises:
         TimeoutError: not enough of them ended in time.
     """
+    check_patience(timeout)
     futures = fs if isinstance(fs, Futures) else list(futures_in(fs))
     if len(futures):
         session = _session_of(futures)
@@ -147,6 +149,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         raise_errors: bool = True,
         timeout: float | None = None,
     ) -> None:
+        check_patience(timeout)
         self._with_results = with_results
         self._raise_errors = raise_errors
         self._timeout = timeout
