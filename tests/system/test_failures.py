@@ -231,7 +231,8 @@ def large_and_ended(nbytes):
 def test_how_large_a_process_was_and_who_ended_it(client):
     error = client.submit(large_and_ended, 200 << 20).exception(20)
     assert isinstance(error, errors.RunnerDied)
-    assert error.peak >= 200 << 20
+    # The kernel counts the pages of a thread in batches.
+    assert error.peak >= 190 << 20
     assert error.signal == "SIGKILL"
     # Where nobody counts the victims of the kernel, it may have been one.
     assert error.out_of_memory in {False, None}

@@ -142,6 +142,8 @@ class Top(App[None]):
 
     def fill(self) -> None:
         """Show how everything stands."""
+        if not self.query("#head"):
+            return  # The screen is being taken down.
         model = self._feed.model
         status = self._feed.status
         if self._feed.problem and status != "live":
