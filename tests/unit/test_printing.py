@@ -124,3 +124,13 @@ def test_only_what_a_task_writes_is_copied(monkeypatch):
     assert {what[:3] for what in loop.printed} == {(3, 7, "stderr")}
     assert loop.sent == 2
     assert stream.isatty() is False
+
+
+def test_what_no_message_can_hold_is_copied_with_escapes(monkeypatch):
+    """As in the name of a file with a byte that is no UTF-8."""
+    inner = io.StringIO()
+    loop = Loop(3)
+    monkeypatch.setattr(here, "loop", loop, raising=False)
+    print("é \udcff", file=TaskStream(inner, "stdout"))
+    assert inner.getvalue() == "é \udcff\n"
+    assert "".join(text for *_, text in loop.printed) == "é \\udcff\n"

@@ -12,6 +12,7 @@ import time
 from typing import Any, Final, TextIO
 
 from covey.runner.context import here
+from covey.serde.functions import encodable
 
 #: Sends for lines in a second, and at once after a silence.
 _SENDS_PER_SECOND: Final = 100
@@ -37,7 +38,11 @@ class TaskStream:
         if loop is not None and text:
             run, task = loop.executing()
             if run:
-                loop.print(run, task, self._name, text[:_WAITING_MAX])
+                copy = text[:_WAITING_MAX]
+                if not copy.isascii():
+                    # Names of files may hold bytes that no message can.
+                    copy = encodable(copy)
+                loop.print(run, task, self._name, copy)
                 if "\n" in text and self._may_send():
                     loop.send_prints()
         return count
