@@ -369,6 +369,28 @@ def test_a_child_of_a_fork_is_told_and_harms_nothing():
     assert out.replace("child True\n", "", 1) in {expected, "child True\n" + expected}
 
 
+def test_a_child_of_a_fork_does_not_keep_the_cluster_alive():
+    script = program(
+        """
+        import os
+        from covey import Client
+        client = Client(n_workers=1)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        client.close()
+        # It went because its lifeline was closed; else it would have been killed.
+        print(client.cluster._keeper._process.returncode)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        """
+    )
+    assert outcome(script) == (0, "0\n", "")
+
+
 def test_classes_of_a_script_travel_both_ways():
     script = program(
         """

@@ -18,6 +18,7 @@ import select
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +44,7 @@ class Keeper:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._plan = plan
+        _keepers.add(self)
         self._process: subprocess.Popen[bytes] | None = None
         #: Held while the process is started or stopped.
         self._lock = threading.Lock()
@@ -86,6 +88,11 @@ class Keeper:
         """
         if self._failure:
             raise StartFailed(self._failure)
+
+    def let_go(self) -> None:
+        """In a fork: hold the lifeline no more, which is the parent's alone."""
+        if self._process is not None:
+            _close_lifeline(self._process)
 
     def stop(self) -> None:
         """End the process.  Idempotent."""
@@ -175,6 +182,19 @@ class Keeper:
         finally:
             answers.close()
         return facts
+
+
+_keepers: Final[weakref.WeakSet[Keeper]] = weakref.WeakSet()
+
+
+def _let_go_after_fork() -> None:
+    """The cluster ends with the process that started it, whatever it has forked."""
+    for keeper in list(_keepers):
+        keeper.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_after_fork)
 
 
 def _close_lifeline(process: subprocess.Popen[bytes]) -> None:
