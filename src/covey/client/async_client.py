@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -151,20 +151,29 @@ class AsyncClient(BaseClient):
     ) -> None:
         """Wait until *n_workers* workers have joined; see ``Client``."""
         work = self._engine.wait_for_workers(n_workers, timeout)
-        await asyncio.wrap_future(self._engine.start(work))
+        await self._there(work)
 
     async def retire_workers(
         self, workers: str | Iterable[str], timeout: float | None = None
     ) -> list[str]:
         """Let workers leave in good order; see ``Client``."""
         work = self._engine.retire_workers(names_of(workers), timeout)
+        return await self._there(work)
+
+    async def _there(self, work: Coroutine[Any, Any, R]) -> R:
+        """Have *work* done in the I/O thread, and wait for it."""
+        try:
+            self._engine.check()
+        except BaseException:
+            work.close()
+            raise
         return await asyncio.wrap_future(self._engine.start(work))
 
     async def who_has(self, futures: Any) -> dict[str, list[str]]:
         """Return the names of the workers that hold each value, by key."""
         chosen: list[Future[Any]] = list(futures_in(futures))
         work = self._engine.ask("who_has", extents=extents_of(f.id for f in chosen))
-        places = await asyncio.wrap_future(self._engine.start(work))
+        places = await self._there(work)
         by_id = {
             task: workers
             for base, n, workers in places
@@ -179,7 +188,7 @@ class AsyncClient(BaseClient):
     async def scheduler_info(self) -> dict[str, Any]:
         """Return workers, clients, task states and counters as plain data."""
         work = self._engine.ask("info")
-        info: dict[str, Any] = await asyncio.wrap_future(self._engine.start(work))
+        info: dict[str, Any] = await self._there(work)
         return info
 
     async def run(
