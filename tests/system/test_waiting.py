@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sys
 import threading
 
@@ -89,3 +92,89 @@ def test_the_same_future_twice_is_no_reason_to_wait_for_others(client, tmp_path)
     (tmp_path / "gate").touch()
     assert other.result(timeout=20) == 2
     asking.join()
+
+
+def in_a_fork(ask):
+    """Return the name of the error that *ask* raises in a child of this process."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # What hangs ends, too.
+        word = "nothing"
+        try:
+            ask()
+        except BaseException as error:
+            word = type(error).__name__
+        os.write(writer, word.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        word = answer.read()
+    os.waitpid(child, 0)
+    return word
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_in_a_fork_nobody_waits_for_news_that_cannot_come(client, tmp_path):
+    gate = tmp_path / "gate"
+    futures = client.map(wait_at, [gate] * 2)
+    one = futures[0]
+    assert in_a_fork(one.result) == "UsageError"
+    first = "FIRST_COMPLETED"
+    assert in_a_fork(lambda: covey.wait([one], return_when=first)) == "UsageError"
+    assert in_a_fork(lambda: list(covey.as_completed([one]))) == "UsageError"
+    assert in_a_fork(lambda: list(covey.as_completed(futures))) == "UsageError"
+    assert in_a_fork(lambda: one.add_done_callback(print)) == "UsageError"
+    gate.touch()
+    covey.wait(futures, timeout=20)
+    assert in_a_fork(one.result) == "nothing"
+
+
+def test_threads_share_as_completed_to_its_end(client, tmp_path):
+    gate = tmp_path / "gate"
+    coming = covey.as_completed(client.map(wait_at, [gate] * 2))
+    got = []
+    threads = [
+        threading.Thread(target=lambda: got.extend(coming), daemon=True)
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    gate.touch()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert len(set(got)) == len(got) == 2
+
+
+def test_clear_ends_the_waiting_of_others(client, tmp_path):
+    gate = tmp_path / "gate"
+    future = client.submit(wait_at, gate)
+    coming = covey.as_completed([future])
+    waits = threading.Event()
+    left, coming._left = coming._left, lambda: waits.set() or left()
+    got = []
+    threads = [
+        threading.Thread(target=lambda: got.extend(coming), daemon=True),
+        threading.Thread(target=lambda: got.extend(coming.batches()), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    assert waits.wait(20)
+    coming.clear()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    gate.touch()
+    assert got == [] and future.result(timeout=20) is None
+
+
+def test_a_closed_async_client_says_so(client):
+    async def main():
+        other = await covey.AsyncClient(client.cluster)
+        await other.close()
+        for ask in (other.scheduler_info, other.wait_for_workers, other.memory):
+            with pytest.raises(errors.Closed):
+                await ask()
+
+    asyncio.run(main())

@@ -167,15 +167,23 @@ class Engine(Owner):
             UsageError: the process is a fork of the one that made the client.
             Disconnected: the scheduler is gone.
         """
+        self.check_process()
+        if self.closed:
+            raise Closed("this client has been closed; make a new one")
+        if self.broken is not None:
+            raise Disconnected(str(self.broken))
+
+    def check_process(self) -> None:
+        """Raise in a fork of the process that made this engine: no news come there.
+
+        Raises:
+            UsageError: this is one.
+        """
         if self._forks != _forks:
             raise UsageError(
                 "this client belongs to the process that made it; after a fork, make "
                 "a new Client in the child"
             )
-        if self.closed:
-            raise Closed("this client has been closed; make a new one")
-        if self.broken is not None:
-            raise Disconnected(str(self.broken))
 
     def call(
         self, work: Coroutine[Any, Any, T], timeout_seconds: float | None = None

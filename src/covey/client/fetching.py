@@ -68,7 +68,9 @@ class Session:
 
         Raises:
             Closed: one that has not ended was released, and is told no more.
+            UsageError: the process is a fork, where no news come.
         """
+        self.engine.check_process()
         countdown = Countdown(on_done)
         whole = futures.whole if isinstance(futures, Futures) else None
         if whole is not None:

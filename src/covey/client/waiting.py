@@ -183,6 +183,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         """One watch for all futures of a map."""
         wish = futures.whole
         assert wish is not None
+        futures._session.engine.check_process()
         status = wish.status
         lock = threading.Lock()
         seen = bytearray(wish.n)
@@ -229,8 +230,21 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
     def clear(self) -> None:
         """Forget all futures that were not yielded."""
         with self._condition:
+            waiting = list(self._waiting.values())
             self._ready.clear()
             self._waiting.clear()
+            wakers = self._nothing_is_left()
+        for _, countdown in waiting:
+            if countdown is not None:
+                countdown.stop()
+        for wake in wakers:
+            wake()
+
+    def _nothing_is_left(self) -> list[Any]:
+        """Let others go that wait; return what wakes the event loops of some."""
+        self._condition.notify_all()
+        wakers, self._wakers = self._wakers, []
+        return wakers
 
     # Iterating.
 
@@ -238,17 +252,32 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         return self
 
     def __next__(self) -> T:
-        with self._condition:
-            if not self._ready and not self._waiting:
-                raise StopIteration
-            if not self._ready:
-                with context.blocking():
-                    while not self._ready:
-                        if not self._condition.wait(self._left()):
-                            raise TimeoutError(self._late())
-            future = self._ready.popleft()
+        future = self._take()
+        if future is None:
+            raise StopIteration
         item: T = self._shape(future)
         return item
+
+    def _take(self, block: bool = True) -> Future[Any] | None:
+        """Return the next one; nothing if none is left, or none is ready yet."""
+        if block and not self._ready and self._waiting:
+            # The slot is taken back when others can go on: not under the lock.
+            with context.blocking(), self._condition:
+                while not self._ready and self._waiting:
+                    if not self._condition.wait(self._left()):
+                        raise TimeoutError(self._late())
+                future, wakers = self._pop()
+        else:
+            with self._condition:
+                future, wakers = self._pop()
+        for wake in wakers:
+            wake()
+        return future
+
+    def _pop(self) -> tuple[Future[Any] | None, list[Any]]:
+        """Take out what is ready; if it is the last of all, others need not wait."""
+        future = self._ready.popleft() if self._ready else None
+        return future, [] if self._ready or self._waiting else self._nothing_is_left()
 
     def _shape(self, future: Future[Any]) -> Any:
         if not self._with_results:
@@ -258,15 +287,17 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     def next_batch(self, block: bool = True) -> list[T]:
         """Return all that can be had now; with *block*, wait for the first one."""
-        batch = [next(self)] if block and not self.is_empty() else []
-        while self._ready:
-            batch.append(next(self))
+        batch: list[T] = []
+        future = self._take(block)
+        while future is not None:
+            batch.append(self._shape(future))
+            future = self._take(block=False)
         return batch
 
     def batches(self) -> Iterator[list[T]]:
         """Iterate over batches of what has ended together."""
-        while not self.is_empty():
-            yield self.next_batch()
+        while batch := self.next_batch():
+            yield batch
 
     def _left(self) -> float | None:
         if self._deadline is None:
@@ -279,16 +310,19 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
     def __aiter__(self) -> AsyncIterator[T]:
         return self
 
-    async def _take_async(self) -> Future[Any]:
+    async def _take_async(self) -> Future[Any] | None:
         loop = asyncio.get_running_loop()
         while True:
             with self._condition:
-                if not self._ready and not self._waiting:
-                    raise StopAsyncIteration
-                if self._ready:
-                    return self._ready.popleft()
+                over = not self._waiting
+                future, wakers = self._pop()
                 changed = loop.create_future()
-                self._wakers.append(_waker(loop, changed))
+                if future is None and not over:
+                    self._wakers.append(_waker(loop, changed))
+            for wake in wakers:
+                wake()
+            if future is not None or over:
+                return future
             try:
                 with context.blocking():
                     async with asyncio.timeout(self._left()):
@@ -298,6 +332,8 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     async def __anext__(self) -> T:
         future = await self._take_async()
+        if future is None:
+            raise StopAsyncIteration
         item: Any = future
         if self._with_results:
             errors: Any = "raise" if self._raise_errors else "return"
