@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 
 from covey import clock, config
+from covey.client import forks
 from covey.client.core.ledger import Ledger
 from covey.client.core.ranges import Wishes
 from covey.client.merging import merge
@@ -70,19 +71,6 @@ _OUR_PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}."
 #: message or when this time is over.  It delays nothing that anybody waits for.
 LULL_SECONDS: Final = 0.002
 
-_forks = 0
-
-
-def _forked() -> None:
-    global _forks  # noqa: PLW0603  (a process has one count of its forks)
-    _forks += 1
-
-
-# Asking the system for the process id takes longer than the rest of ``check``.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
 #: A scheduler that is looked for so long is worth a warning.
 TELL_AWAY_SECONDS: Final = 5.0
 
@@ -118,7 +106,7 @@ class Engine(Owner):
         #: Why the scheduler ends, once it has said so.
         self._closing: str | None = None
         self.pid = os.getpid()
-        self._forks = _forks
+        self._forks = forks.count
         self._next_task = first_task_id(self.client_id)
         self._ids = threading.Lock()
         self._outbox: list[Message] = []
@@ -179,7 +167,7 @@ class Engine(Owner):
         Raises:
             UsageError: this is one.
         """
-        if self._forks != _forks:
+        if self._forks != forks.count:
             raise UsageError(
                 "this client belongs to the process that made it; after a fork, make "
                 "a new Client in the child"
