@@ -6,7 +6,7 @@ import pytest
 
 import covey
 from covey import settings
-from covey.client import fetching
+from covey.client import bringing
 
 pytestmark = pytest.mark.system
 
@@ -33,17 +33,17 @@ def test_a_large_value_is_fetched_under_the_id_of_the_task_itself():
 
 def test_a_holder_that_does_not_answer_is_asked_until_its_grace_is_over(monkeypatch):
     grace = settings.Settings().scheduler.worker_grace_seconds
-    pauses = fetching.FETCH_PAUSES_SECONDS
+    pauses = bringing.FETCH_PAUSES_SECONDS
     assert sum(pauses) > grace
-    monkeypatch.setattr(fetching, "FETCH_PAUSES_SECONDS", (0.0,) * len(pauses))
+    monkeypatch.setattr(bringing, "FETCH_PAUSES_SECONDS", (0.0,) * len(pauses))
     with covey.Client(n_workers=1, processes=False) as client:
         future = client.submit(large)
         covey.wait([future])
         vain = iter(range(len(pauses) - 1))
-        fetch = future.session._fetch_from
+        fetch = future.session.bringer._fetch_from
 
         async def in_the_end(worker, tasks):
             return next(vain, None) is None and await fetch(worker, tasks)
 
-        monkeypatch.setattr(future.session, "_fetch_from", in_the_end)
+        monkeypatch.setattr(future.session.bringer, "_fetch_from", in_the_end)
         assert len(future.result(30)) == 3_000_000

@@ -178,3 +178,43 @@ def test_a_closed_async_client_says_so(client):
                 await ask()
 
     asyncio.run(main())
+
+
+def large(path):
+    """Return a large value; the first time at once, later when a file is there."""
+    first = path.with_name("first")
+    if first.exists():
+        wait_at(path)
+    first.touch()
+    return bytes(3_000_000)
+
+
+def test_a_value_that_is_lost_is_waited_for_until_the_time_is_over(tmp_path):
+    gate = tmp_path / "gate"
+    with covey.Client(n_workers=1, set_as_default=False) as own:
+        future = own.submit(large, gate)
+        covey.wait(future, timeout=20)
+        os.kill(own.cluster._keeper._process.pid, signal.SIGKILL)
+        with pytest.raises(TimeoutError, match="lost"):
+            future.result(timeout=1)
+        gate.touch()
+        assert len(future.result(timeout=60)) == 3_000_000
+
+
+def boom():
+    raise ValueError("no")
+
+
+def test_futures_of_several_clients_are_asked_for_by_their_own(client, tmp_path):
+    gate = tmp_path / "gate"
+    with covey.Client(client.cluster, set_as_default=False) as other:
+        theirs = client.submit(large, gate)
+        assert [len(value) for value in other.gather([theirs])] == [3_000_000]
+        failing = client.submit(boom)
+        covey.wait(failing, timeout=20)
+        other.retry([failing])
+        with pytest.raises(ValueError, match="no"):
+            failing.result(timeout=20)
+        waiting = client.submit(wait_at, gate)
+        other.cancel([waiting])
+        assert waiting.cancelled()

@@ -7,23 +7,23 @@ This is what futures lean on.  It belongs to an ``Engine`` and is shared by
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from covey.client.bringing import Bringer
 from covey.client.core.ranges import Range, Status
 from covey.client.countdown import Countdown, Signal
-from covey.client.decoding import Lazy, Unreadable, attempt, decode, decode_all
+from covey.client.decoding import Lazy, Unreadable, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
 from covey.client.outcome import error_of
 from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
 from covey.ids import TaskId
-from covey.net.asking import Loot
-from covey.payload import Pack
 from covey.runner import context
 from covey.wire.base import Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
@@ -48,6 +48,7 @@ class Session:
         self.engine = engine
         #: Whether to refuse values and exceptions that pickle wrote.
         self.plain = plain
+        self.bringer = Bringer(engine, plain=plain)
         self._dropped: list[Handles] = []
         self._drop_is_due = False
         engine.catch_up = self._send_dropped
@@ -215,8 +216,8 @@ class Session:
     def cancel(self, futures: Iterable[Future[Any]], reason: str) -> None:
         """Cancel unfinished tasks; their futures are cancelled at once."""
         todo = [future for future in futures if not future.done()]
-        if todo:
-            self._write(lambda: self._cancel(todo, reason))
+        for session, chosen in _by_session(todo):
+            session._write(functools.partial(session._cancel, chosen, reason))
 
     def cancel_waiting(self, futures: Iterable[Future[Any]], reason: str) -> None:
         """Cancel tasks that no worker has been given; the scheduler says which."""
@@ -227,9 +228,8 @@ class Session:
 
     def retry(self, futures: Iterable[Future[Any]]) -> None:
         """Run failed tasks once more; their futures are pending at once."""
-        chosen = list(futures)
-        if chosen:
-            self._write(lambda: self._retry(chosen))
+        for session, chosen in _by_session(futures):
+            session._write(functools.partial(session._retry, chosen))
 
     def _write(self, change: Callable[[], None]) -> None:
         """Change ranges in the I/O thread, which alone writes into them."""
@@ -283,14 +283,21 @@ class Session:
             raise UsageError(f"errors= is one of {words}, not {errors!r}")
 
     def values(
-        self, futures: Sequence[Future[Any]], errors: Errors = "raise"
+        self,
+        futures: Sequence[Future[Any]],
+        errors: Errors = "raise",
+        deadline: float | None = None,
     ) -> list[Any]:
         """Return the values of ended tasks.
 
+        What was lost since is waited for until *deadline*, of the steady clock; what
+        is there is brought, however long that takes.
+
         Raises:
             Exception: of the first task that failed, unless *errors* says otherwise.
+            TimeoutError: a value that was lost is not there again.
         """
-        self._bring(futures)
+        self._bring(futures, deadline)
         return self._collect(futures, errors)
 
     async def values_async(
@@ -300,17 +307,19 @@ class Session:
         await self._bring_async(futures)
         return self._collect(futures, errors)
 
-    def _bring(self, futures: Sequence[Future[Any]]) -> None:
-        stored = self._stored(futures)
-        if stored:
-            self.engine.check()
-            self.engine.call(self._fetch(stored))
+    def _bring(
+        self, futures: Sequence[Future[Any]], deadline: float | None = None
+    ) -> None:
+        for session, stored in self._stored(futures):
+            session.engine.check()
+            session.engine.call(session.bringer.fetch(stored, deadline))
 
     async def _bring_async(self, futures: Sequence[Future[Any]]) -> None:
-        stored = self._stored(futures)
-        if stored:
-            self.engine.check()
-            await asyncio.wrap_future(self.engine.start(self._fetch(stored)))
+        for session, stored in self._stored(futures):
+            session.engine.check()
+            await asyncio.wrap_future(
+                session.engine.start(session.bringer.fetch(stored))
+            )
 
     def kept(self, futures: Sequence[Future[Any]]) -> dict[int, Any]:
         """Return the values that can be had, by the ``id`` of their futures."""
@@ -331,113 +340,39 @@ class Session:
 
     async def values_here(self, futures: Sequence[Future[Any]]) -> list[Any]:
         """Return the values of ended tasks, for work inside the I/O thread."""
-        stored = self._stored(futures)
-        if stored:
-            await self._fetch(stored)
+        await self._bring_async(futures)
         return self._collect(futures, "raise")
 
-    def _stored(self, futures: Sequence[Future[Any]]) -> list[tuple[Range, int]]:
-        """Return those whose values rest on a worker and were not fetched yet."""
+    def _stored(
+        self, futures: Sequence[Future[Any]]
+    ) -> list[tuple[Session, list[tuple[Range, int]]]]:
+        """Return whose values rest on a worker and were not fetched yet.
+
+        Each by its own session: another client's workers do not know ours.
+        """
         whole = futures.whole if isinstance(futures, Futures) else None
         if whole is not None:
             if not whole.status.count(Status.STORED):
                 return []
             return [
-                (whole, index)
-                for index in range(whole.n)
-                if whole.status[index] == Status.STORED and index not in whole.values
+                (
+                    futures[0].session,
+                    [
+                        (whole, index)
+                        for index in range(whole.n)
+                        if whole.status[index] == Status.STORED
+                        and index not in whole.values
+                    ],
+                )
             ]
-        return [
-            (f._range, f._index)
-            for f in futures
-            if f._range.status[f._index] == Status.STORED
-            and f._index not in f._range.values
-        ]
-
-    async def _fetch(self, stored: list[tuple[Range, int]]) -> None:
-        """Bring values from workers, a few times over if places turn out stale."""
-        for pause in FETCH_PAUSES_SECONDS:
-            by_worker: dict[int, list[int]] = {}
-            for wish, index in stored:
-                place = wish.place(index)
-                if place is not None and wish.status[index] == Status.STORED:
-                    by_worker.setdefault(place[2], []).append(wish.base + index)
-            outcomes = await asyncio.gather(
-                *(self._fetch_from(w, tasks) for w, tasks in by_worker.items())
-            )
-            if all(outcomes):
-                return
-            # Somewhere else by now, or being computed again: ask, and wait.
-            await self._locate(stored)
-            stored = [(w, i) for w, i in stored if i not in w.values]
-            if any(wish.status[i] == Status.STORED for wish, i in stored):
-                await asyncio.sleep(pause)
-
-    async def _locate(self, stored: list[tuple[Range, int]]) -> None:
-        from covey.wire.client_link import Want
-
-        missing = [(w, i) for w, i in stored if i not in w.values]
-        countdown_done = asyncio.Event()
-        countdown = Countdown(countdown_done.set)
-        for wish, index in missing:
-            wish.revert(index, 1)
-            countdown.add(wish, [index])
-        countdown.armed()
-        self.engine.post(Want(extents_of(w.base + i for w, i in missing)))
-        await countdown_done.wait()
-
-    async def _fetch_from(self, worker: int, tasks: list[TaskId]) -> bool:
-        seen = self.engine.workers.get(worker)
-        if seen is None:
-            return False
-        # What the worker calls a shared task, and by which ids it is known here.
-        kept_as = self.engine.kept_as
-        ours: dict[TaskId, list[TaskId]] = {}
-        shared: dict[TaskId, bytes] = {}
-        for task in tasks:
-            if task in kept_as:
-                source, token = kept_as[task]
-                ours.setdefault(source, []).append(task)
-                shared[source] = token
-        wanted = tasks
-        if ours:
-            wanted = [kept_as[task][0] if task in kept_as else task for task in tasks]
-        try:
-            extents = extents_of(wanted)
-            tokens = self.engine.tokens_for(extents, shared)
-            loot = await self.engine.asker.get(
-                seen.addresses, extents, seen.host, tokens
-            )
-        except ClusterError:
-            return False
-        return self._stow(loot, ours) and not loot.lacking
-
-    def _stow(self, loot: Loot, ours: dict[TaskId, list[TaskId]]) -> bool:
-        """Keep what came; false if something was lent and has moved since."""
-        complete = True
-        for base, pack in loot.packs:
-            # Views: what is copied is copied once, when somebody looks at it.
-            views = Pack(pack.sizes, memoryview(pack.data))
-            for task, payload in enumerate(views, base):
-                self._put(task, Lazy(payload), ours)
-        for task, place, nbytes in loot.lent:
-            try:
-                self._put(task, attempt(place, nbytes, self.plain), ours)
-            except FileNotFoundError:
-                complete = False
-        for task, segment in loot.segments:
-            try:
-                value = attempt(segment.place, segment.size, self.plain)
-                self._put(task, value, ours)
-            finally:
-                segment.close()
-        return complete
-
-    def _put(self, task: TaskId, value: Any, ours: dict[TaskId, list[TaskId]]) -> None:
-        for known in (task, *ours.get(task, ())):
-            wish = self.engine.wishes.find(known)
-            if wish is not None:
-                wish.values[known - wish.base] = value
+        found: dict[Session, list[tuple[Range, int]]] = {}
+        for f in futures:
+            if (
+                f._range.status[f._index] == Status.STORED
+                and f._index not in f._range.values
+            ):
+                found.setdefault(f.session, []).append((f._range, f._index))
+        return list(found.items())
 
     def _collect(self, futures: Sequence[Future[Any]], errors: Errors) -> list[Any]:
         whole = futures.whole if isinstance(futures, Futures) else None
@@ -569,13 +504,19 @@ def _emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:
             yield handles.pop()
 
 
+def _by_session(
+    futures: Iterable[Future[Any]],
+) -> Iterable[tuple[Session, list[Future[Any]]]]:
+    """Return futures by the clients that hold them, which alone write into them."""
+    found: dict[Session, list[Future[Any]]] = {}
+    for future in futures:
+        found.setdefault(future.session, []).append(future)
+    return found.items()
+
+
 def _keep_until_done(future: Future[Any]) -> None:
     """What is watched is kept; there is nothing else to do."""
 
-
-#: After each vain try to fetch a value there is a pause.  A holder that has died is
-#: asked for until its grace is over and the scheduler counts its values as lost.
-FETCH_PAUSES_SECONDS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 
 _UNKNOWN: Final = object()
 

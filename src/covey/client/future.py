@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
+from covey import clock
 from covey.client.checks import REASON_LENGTH_MAX, check_patience, check_text
 from covey.client.core.ranges import Range, Status
 from covey.client.outcome import error_of
@@ -114,17 +115,20 @@ class Future(refs.Reference, Generic[R]):
         """Return the value, waiting for it if need be.
 
         Args:
-            timeout: seconds to wait; ``None`` waits for as long as it takes.
+            timeout: seconds to wait; ``None`` waits for as long as it takes.  A large
+                value that is there is brought even so.
 
         Raises:
             TimeoutError: it did not come in time; the task goes on.
             TaskCancelled: the task was cancelled.
             Exception: whatever the task raised, with its remote traceback as a note.
         """
+        deadline = None
         if timeout is not None:
             check_patience(timeout)
+            deadline = clock.monotonic() + timeout
         self.session.wait([self], timeout)
-        value: R = self.session.values([self])[0]
+        value: R = self.session.values([self], deadline=deadline)[0]
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
