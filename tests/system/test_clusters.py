@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -344,6 +345,12 @@ def test_who_waits_where_there_is_no_worker_is_told(tmp_path, monkeypatch):
                 pytest.raises(TimeoutError, match="as soon as one joins"),
             ):
                 future.result(0.1)
+            # Where warnings are errors, this ends the waiting.
+            for bring in (client.scatter, lambda large: client.submit(len, large)):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    with pytest.raises(UserWarning, match="there is no worker"):
+                        bring(bytes(3_000_000))
     finally:
         end(scheduler)
 

@@ -36,6 +36,8 @@ def test_a_callback_that_exits_does_not_end_the_client(client, tmp_path, caplog)
     assert client.gather(futures) == list(range(20))
     assert client._engine._line is connection and connection.connected
     assert "raised" in caplog.text
+    with pytest.raises(SystemExit):
+        futures[0].add_done_callback(lambda _: sys.exit("here"))
 
 
 def test_a_batch_that_cannot_be_acted_on_ends_the_client(client, tmp_path):

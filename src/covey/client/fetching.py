@@ -118,11 +118,23 @@ class Session:
             timeout = None if timeout is None else timeout - NO_WORKER_SECONDS
         return ended.wait(timeout)
 
-    def _tell_of_no_worker(self) -> None:
+    def await_worker(self) -> None:
+        """Give a first worker time to join; say so if none does.
+
+        What is large goes to a worker at once, and waits here for one.
+        """
+        if self.engine.workers:
+            return
+        try:
+            self.engine.call(self.engine.wait_for_workers(1, NO_WORKER_SECONDS))
+        except TimeoutError:
+            self._tell_of_no_worker("what is large waits here")
+
+    def _tell_of_no_worker(self, what: str = "tasks wait") -> None:
         engine = self.engine
         if not engine.workers and not engine.why_away():
             warnings.warn(
-                f"there is no worker at {engine.address}: tasks wait until one joins. "
+                f"there is no worker at {engine.address}: {what} until one joins. "
                 f"`covey worker` starts one",
                 stacklevel=5,
             )
@@ -176,8 +188,11 @@ class Session:
         def call() -> None:
             try:
                 callback(future)
-            except BaseException:
-                # sys.exit(), too: it would end the thread that all futures need.
+            except BaseException as error:
+                # sys.exit() would end the thread that all futures need.  In a thread
+                # of the program's own it, and Ctrl-C, is what it is.
+                if not isinstance(error, Exception) and not self.engine.in_thread:
+                    raise
                 import logging
 
                 logging.getLogger("covey.client").exception(

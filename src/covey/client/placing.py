@@ -134,6 +134,7 @@ class Placer:
         return future
 
     def _place(self, task: TaskId, frames: list[Buffer], where: Where) -> None:
+        self._session.await_worker()
         self._engine.call(self._place_async(task, frames, where))
 
     async def _place_async(
