@@ -11,7 +11,7 @@ import time
 import pytest
 
 import covey
-from covey import errors, wait
+from covey import Client, errors, wait
 
 
 def inc(x):
@@ -231,8 +231,8 @@ def large_and_ended(nbytes):
 def test_how_large_a_process_was_and_who_ended_it(client):
     error = client.submit(large_and_ended, 200 << 20).exception(20)
     assert isinstance(error, errors.RunnerDied)
-    # The kernel counts the pages of a thread in batches.
-    assert error.peak >= 190 << 20
+    # An idle runner has a quarter of that; the kernel does not count each page at once.
+    assert error.peak > 100 << 20
     assert error.signal == "SIGKILL"
     # Where nobody counts the victims of the kernel, it may have been one.
     assert error.out_of_memory in {False, None}
@@ -393,3 +393,31 @@ def test_a_task_may_not_hide_from_being_cancelled(client, tmp_path):
     client.cancel(futures)
     # With both runners in their hands, only killing those gets this one done.
     assert client.submit(inc, 1).result(30) == 2
+
+
+def pid_here():
+    return os.getpid()
+
+
+def import_slowly(folder, seconds=0):
+    sys.path.insert(0, folder)
+    import slow_package  # type: ignore[import-not-found]
+
+    time.sleep(seconds)
+    return slow_package.NAMES, os.getpid()
+
+
+def test_no_package_is_left_half_imported(tmp_path):
+    package = tmp_path / "slow_package"
+    package.mkdir()
+    (package / "part.py").write_text("__all__ = ['name']; name = 1")
+    (package / "__init__.py").write_text(
+        "import time; from .part import *; time.sleep(0.3); NAMES = part.__all__"
+    )
+    with Client(n_workers=1, set_as_default=False) as one:
+        # A function of this module, which takes a while to import itself.
+        pid = one.submit(pid_here).result(20)
+        with pytest.raises(TimeoutError):
+            one.submit(import_slowly, str(tmp_path), 60, timeout=0.1).result(20)
+        # The runner is the same, and the package whole.
+        assert one.submit(import_slowly, str(tmp_path)).result(20) == (["name"], pid)

@@ -12,8 +12,15 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
+from typing import Final
 
 from covey.runner.context import TaskInterrupted, here
+
+#: Where the code lies that imports modules.
+_IMPORTER: Final = "<frozen importlib._bootstrap>"
+
+#: Who is importing something is interrupted so much later.
+_AGAIN_SECONDS: Final = 0.05
 
 
 def install() -> None:
@@ -21,10 +28,25 @@ def install() -> None:
     signal.signal(signal.SIGURG, _on_signal)
 
 
-def _on_signal(_number: int, _frame: FrameType | None) -> None:
+def _on_signal(_number: int, frame: FrameType | None) -> None:
     loop = here.loop
-    if loop is not None and loop.take_signal():
+    if loop is None:
+        return
+    if _imports(frame):
+        # A package that is left half imported stays broken for whoever comes next.
+        # Who imports for too long is killed, like all who do not listen.
+        threading.Timer(_AGAIN_SECONDS, signal_main_thread).start()
+    elif loop.take_signal():
         raise TaskInterrupted
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Say whether a module is being imported, somewhere up the stack."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTER:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def signal_main_thread() -> None:
