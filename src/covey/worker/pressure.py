@@ -330,15 +330,16 @@ class Pressure:
 
     def explain_end(self, process: RunnerProcess) -> None:
         """Find out how much a runner has used, and whether the kernel has ended it."""
-        process.peak_bytes = max(process.peak_bytes, self._peak.get(process.pid, 0))
         before = self._oom_kills[0][1] if self._oom_kills else None
         after = cgroup.oom_kills()
         if before is None or after is None or not process.was_killed_by_others:
             return
         process.out_of_memory = after > before
         if process.out_of_memory:
+            # What was seen now and then is less than what it had in the end.
+            peak = max(process.peak_bytes, self._peak.get(process.pid, 0))
             process.verdict = out_of_memory(
-                process.peak_bytes, self._plan, self.accounts(), self._storage, process
+                peak, self._plan, self.accounts(), self._storage, process
             )
 
 
