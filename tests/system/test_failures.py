@@ -229,16 +229,15 @@ def large_and_ended(nbytes):
 
 
 def test_how_large_a_process_was_and_who_ended_it():
-    # What the kernel tells of a child that was never as large as its parent says
-    # nothing, and the worker of the other tests has been large.
     with Client(n_workers=1, set_as_default=False) as one:
         error = one.submit(large_and_ended, 200 << 20).exception(20)
     assert isinstance(error, errors.RunnerDied)
-    assert error.peak >= 200 << 20
+    # Not known where the worker, or who started it, has been as large.
+    assert error.peak is None or error.peak >= 200 << 20
     assert error.signal == "SIGKILL"
     # Where nobody counts the victims of the kernel, it may have been one.
     assert error.out_of_memory in {False, None}
-    assert "it had used up to" in str(error)
+    assert ("it had used up to" in str(error)) == (error.peak is not None)
 
 
 def crash_once(path):
