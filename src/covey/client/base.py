@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from covey import config
-from covey.client import current
+from covey.client import current, interrupts
 from covey.client.checks import (
     REASON_LENGTH_MAX,
     check_names,
@@ -94,6 +94,7 @@ class BaseClient:
         self._submitter = Submitter(self._session, writing)
         self._shown = shows.begin(self._engine, self._target.cluster)
         _alive.add(self)
+        interrupts.bring_again()
 
     # For the surroundings.
 

@@ -205,12 +205,20 @@ class Future(refs.Reference, Generic[R]):
         return f"{self.key}: {answer['text']}"
 
     def __del__(self) -> None:
-        session = getattr(self, "_session", None)
-        if session is not None:
-            handles = [(self._range, self._index, 1)]
-            try:
+        # Ctrl-C may come at every call, so that none stands outside of ``try``.
+        session = handles = None
+        try:
+            session = self._session
+            if session is not None:
+                handles = [(self._range, self._index, 1)]
                 session.let_go(handles)
-            except KeyboardInterrupt:
+        except AttributeError:
+            if session is not None:
+                raise
+            # Making it had failed.
+        except KeyboardInterrupt:
+            if session is not None:
+                handles = handles or [(self._range, self._index, 1)]
                 session.let_go_after_interrupt(handles)
 
     def __repr__(self) -> str:
@@ -367,13 +375,18 @@ class Futures(MutableSequence[Future[R]], refs.References):
     __hash__ = None  # type: ignore[assignment]
 
     def __del__(self) -> None:
-        session = getattr(self, "_session", None)
-        if session is not None:
-            handles = None
-            try:
+        session = handles = None
+        try:
+            session = self._session
+            if session is not None:
                 handles = _untouched(self._range, self._made)
                 session.let_go(handles)
-            except KeyboardInterrupt:
+        except AttributeError:
+            if session is not None:
+                raise
+            # Making it had failed.
+        except KeyboardInterrupt:
+            if session is not None:
                 if handles is None:
                     handles = _untouched(self._range, self._made)
                 session.let_go_after_interrupt(handles)
