@@ -762,6 +762,44 @@ def test_a_copy_that_is_lost_with_a_worker_is_made_anew(world, client):
     assert client.status[data] == "stored"
 
 
+@pytest.mark.parametrize("how", [{"copies": 2}, {"broadcast": True}])
+def test_another_life_of_the_scheduler_keeps_up_the_number_of_copies(
+    world, client, how
+):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = spread(world, client, one, **how)
+    world.settle()
+    fetched = []
+    world.watch = lambda peer, message: fetched.append(message)
+    world.restart()
+    world.settle()
+    # What is there is not copied again; what is lost after that is.
+    assert not [message for message in fetched if isinstance(message, Fetch)]
+    assert holders_of(world, data) == {"one", "two"}
+    world.lose(two.peer)
+    world.new_worker(1, name="three")
+    world.settle()
+    assert holders_of(world, data) == {"one", "three"}
+
+
+def test_a_copy_that_was_lost_with_the_scheduler_is_made_anew(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = spread(world, client, one, copies=2)
+    world.settle()
+    three = world.new_worker(1, name="three")
+    world.restart(late={two.peer})
+    world.close_window()
+    world.settle()
+    assert data in three.store
+    world.come_back(two)
+    world.settle()
+    assert holders_of(world, data) == {"one", "two", "three"}
+    client.release((data, 1))
+    world.settle()
+    world.check_empty()
+    assert not world.state.spreads
+
+
 def test_a_copy_under_way_from_who_dies_comes_from_another_one(world, client):
     workers = [world.new_worker(1, name=f"w{i}") for i in range(4)]
     data = spread(world, client, workers[0], copies=3)

@@ -35,6 +35,7 @@ from covey.scheduler.core import (
     publishing,
     recalled,
     retrying,
+    spreading,
     submitting,
     transitions,
     workers,
@@ -166,6 +167,7 @@ def take_in(state: SchedulerState, peers: list[int]) -> None:
         # Only of what clients tell is anything kept; workers alone do not cost this.
         for span in list(state.spans.values()):
             transitions.unwant(state, span, KEPT)
+    spreading.resume(state)
     for peer, messages in told.items():
         _guard(state, peer, _go_on, peer, messages[len(reports[peer]) + 1 :])
 

@@ -113,6 +113,14 @@ def lost(state: SchedulerState, worker: Worker, held: Iterable[Span]) -> None:
         _go_on(state, span, spread, span.replicas)
 
 
+def resume(state: SchedulerState) -> None:
+    """Workers have told what they hold: make the copies that are missing."""
+    for span, spread in state.spreads.items():
+        if len(span.replicas) + len(spread.coming) < spread.copies:
+            _choose(state, span, spread)
+            _go_on(state, span, spread, span.replicas)
+
+
 def _choose(state: SchedulerState, span: Span, spread: Spread) -> None:
     spread.todo.clear()
     for worker in targets(state, span, spread.names):

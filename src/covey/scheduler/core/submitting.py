@@ -453,13 +453,13 @@ def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
         DEFAULT_OPTIONS,
         _rank(state, DEFAULT_OPTIONS),
     )
+    copies = len(state.workers) if message.broadcast else message.copies
     if worker is None or client.recalling:
         transitions.demand(state, span)
-        return
-    transitions.finish(state, span, worker, message.nbytes)
-    report.stored(state, span)
-    copies = len(state.workers) if message.broadcast else message.copies
-    if copies > 1:
+    else:
+        transitions.finish(state, span, worker, message.nbytes)
+        report.stored(state, span)
+    if copies > 1 and state.spans.get(span.base) is span:
         spreading.begin(state, span, copies, frozenset(message.workers))
 
 
