@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from covey.worker import cgroup
+from covey.worker.cgroup import Container
 
 
 @pytest.fixture
 def tree(tmp_path):
-    """Write files of control groups; return what the functions are given."""
+    """Write files of control groups; return where they are."""
 
     def write(membership, files):
         for name, text in files.items():
@@ -24,10 +24,10 @@ def tree(tmp_path):
 
 
 def test_no_groups_no_limit(tmp_path):
-    nowhere = (tmp_path / "root", tmp_path / "self")
-    assert cgroup.limit_bytes(*nowhere) is None
-    assert cgroup.room_bytes(*nowhere) is None
-    assert cgroup.oom_kills(*nowhere, tmp_path / "vmstat") is None
+    nowhere = Container(tmp_path / "root", tmp_path / "self", tmp_path / "vmstat")
+    assert nowhere.limit_bytes() is None
+    assert nowhere.room_bytes() is None
+    assert nowhere.oom_kills() is None
 
 
 def test_the_second_version(tree):
@@ -44,10 +44,10 @@ def test_the_second_version(tree):
             "jobs/mine/memory.events": "low 0\nhigh 0\nmax 7\noom 1\noom_kill 4\n",
         },
     )
-    assert cgroup.limit_bytes(*places) == 2000
+    assert Container(*places).limit_bytes() == 2000
     # 1,000 of the group above, less cached files; 1,600 of our own.
-    assert cgroup.room_bytes(*places) == 1000
-    assert cgroup.oom_kills(*places) == 4
+    assert Container(*places).room_bytes() == 1000
+    assert Container(*places).oom_kills() == 4
 
 
 def test_the_first_version(tree):
@@ -66,21 +66,30 @@ def test_the_first_version(tree):
             ),
         },
     )
-    assert cgroup.limit_bytes(*places) == 5000
-    assert cgroup.room_bytes(*places) == 3000
-    assert cgroup.oom_kills(*places) == 2
+    assert Container(*places).limit_bytes() == 5000
+    assert Container(*places).room_bytes() == 3000
+    assert Container(*places).oom_kills() == 2
 
 
 def test_a_path_that_leads_nowhere_inside_a_container(tree):
     places = tree("0::/docker/4711\n", {"memory.max": "700\n"})
-    assert cgroup.limit_bytes(*places) == 700
+    assert Container(*places).limit_bytes() == 700
 
 
 def test_who_counts_victims_of_the_kernel(tree, tmp_path):
     places = tree("0::/\n", {"memory.max": "700\n"})
     machine = tmp_path / "vmstat"
-    assert cgroup.oom_kills(*places, machine) is None
+    assert Container(*places, machine).oom_kills() is None
     machine.write_text("pgfault 12\noom_kill 3\n")
-    assert cgroup.oom_kills(*places, machine) == 3
+    assert Container(*places, machine).oom_kills() == 3
     places = tree("0::/\n", {"memory.events": "oom 1\noom_kill 1\n"})
-    assert cgroup.oom_kills(*places, machine) == 1
+    assert Container(*places, machine).oom_kills() == 1
+
+
+def test_a_limit_that_changes(tree, tmp_path):
+    container = Container(*tree("0::/\n", {"memory.max": "max\n"}))
+    assert container.limit_bytes() is None
+    (tmp_path / "root/memory.max").write_text("700\n")
+    (tmp_path / "root/memory.current").write_text("600\n")
+    assert container.limit_bytes() == 700
+    assert container.room_bytes() == 100

@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import Final
 
-from covey.worker import cgroup
+from covey.worker.cgroup import Container
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
 
@@ -41,7 +41,7 @@ def _cpu_quota(root: Path) -> float | None:
 def memory_bytes() -> int:
     """Return how much memory this process may use."""
     total = _total_bytes()
-    limit = cgroup.limit_bytes()
+    limit = Container().limit_bytes()
     return total if limit is None else min(total, limit)
 
 

@@ -6,9 +6,9 @@ may be set on our own group or on any above it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
@@ -43,39 +43,70 @@ def _groups(root: Path, membership: Path) -> Iterator[Path]:
             yield group
 
 
-class _Limited(NamedTuple):
-    path: Path
-    limit: int
+class Container:
+    """The groups that this process was in when this was made, and above.
 
+    Which files there are is found out once: that takes ten times as long as to read
+    them, and a worker that has nothing to do reads them four times a second.
+    """
 
-def _limited_groups(root: Path, membership: Path) -> Iterator[_Limited]:
-    for group in _groups(root, membership):
-        for name in _LIMIT_FILES:
-            words = _words(group / name)
+    def __init__(
+        self,
+        root: Path = _ROOT,
+        membership: Path = _MEMBERSHIP,
+        machine: Path = _MACHINE,
+    ) -> None:
+        groups = tuple(_groups(root, membership))
+        self._machine = machine
+        self._limits = _files(groups, _LIMIT_FILES)
+        self._oom_counts = [
+            file for file in _files(groups, _OOM_FILES) if "oom_kill" in _words(file)
+        ]
+
+    def _limited(self) -> Iterator[tuple[Path, int]]:
+        """Yield the groups that have a limit now, with it."""
+        for file in self._limits:
+            words = _words(file)
             # No limit is "max", or a number larger than any memory.
             if words and words[0].isdigit() and int(words[0]) < 1 << 60:
-                yield _Limited(group, int(words[0]))
+                yield file.parent, int(words[0])
+
+    def limit_bytes(self) -> int | None:
+        """Return how much memory our groups may use, if they are limited."""
+        return min((limit for _, limit in self._limited()), default=None)
+
+    def room_bytes(self) -> int | None:
+        """Return how much memory our groups have left, if they are limited.
+
+        Cached files do not count: the kernel lets go of them when it needs to.
+        """
+        rooms = []
+        for group, limit in self._limited():
+            for name in _USAGE_FILES:
+                words = _words(group / name)
+                if words:
+                    cached = _cached_bytes(group)
+                    rooms.append(limit - max(0, int(words[0]) - cached))
+        return min(rooms, default=None)
+
+    def oom_kills(self) -> int | None:
+        """Return how many processes the kernel has ended for memory, if it is known.
+
+        Those of our groups, or, where nothing is counted for them, of the machine.
+        """
+        counts = list(map(_oom_kills, self._oom_counts or [self._machine]))
+        known = [count for count in counts if count is not None]
+        return sum(known) if known else None
 
 
-def limit_bytes(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
-    """Return how much memory our groups may use, if they are limited."""
-    limits = [group.limit for group in _limited_groups(root, membership)]
-    return min(limits, default=None)
+def _files(groups: Iterable[Path], names: Iterable[str]) -> list[Path]:
+    """Return those of the files called so that there are."""
+    return [g / name for g in groups for name in names if (g / name).is_file()]
 
 
-def room_bytes(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
-    """Return how much memory our groups have left, if they are limited.
-
-    Cached files do not count: the kernel lets go of them when it needs to.
-    """
-    rooms = []
-    for group in _limited_groups(root, membership):
-        for name in _USAGE_FILES:
-            words = _words(group.path / name)
-            if words:
-                cached = _cached_bytes(group.path)
-                rooms.append(group.limit - max(0, int(words[0]) - cached))
-    return min(rooms, default=None)
+def _oom_kills(file: Path) -> int | None:
+    words = _words(file)
+    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None
 
 
 def _cached_bytes(group: Path) -> int:
@@ -84,25 +115,6 @@ def _cached_bytes(group: Path) -> int:
     # The first version counts groups below it in fields of their own.
     prefix = "total_" if "total_inactive_file" in stat else ""
     return sum(int(stat.get(f"{prefix}{n}_file", 0)) for n in ("inactive", "active"))
-
-
-def oom_kills(
-    root: Path = _ROOT, membership: Path = _MEMBERSHIP, machine: Path = _MACHINE
-) -> int | None:
-    """Return how many processes the kernel has ended for memory; ``None`` if unknown.
-
-    Those of our groups, or, where nothing is counted for them, of the machine.
-    """
-    counts = [
-        int(words[words.index("oom_kill") + 1])
-        for group in _groups(root, membership)
-        for words in (_words(group / name) for name in _OOM_FILES)
-        if "oom_kill" in words
-    ]
-    if counts:
-        return sum(counts)
-    words = _words(machine)
-    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None
 
 
 def _words(path: Path) -> list[str]:

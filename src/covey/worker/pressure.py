@@ -15,7 +15,7 @@ from typing import Final
 from covey import clock
 from covey.units import format_bytes
 from covey.wire.base import Failure
-from covey.worker import cgroup
+from covey.worker.cgroup import Container
 from covey.worker.core import orders
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.pressure import Judgement, RunnerMemory, judge
@@ -40,6 +40,9 @@ _STILL_MAPPED: Final = "what is there cannot go to disk, because processes still
 #: A runner that others ended is taken for a victim of the kernel's memory management
 #: if that has ended anybody within so many seconds: large processes die slowly.
 _OOM_SECONDS: Final = 10.0
+
+#: How often its victims are counted.
+_COUNT_SECONDS: Final = 2.0
 
 #: So much of the container's limit is left to the kernel: one part of so many.
 _MARGIN: Final = 16
@@ -92,6 +95,7 @@ class Pressure:
         self._closed = False
         self._agent_bytes = 0
         self._limit_bytes = plan.limit_bytes
+        self._container = Container()
         #: Private bytes of each process: when it was ready, at present, at most.
         self._baseline: dict[int, int] = {}
         self._now: dict[int, int] = {}
@@ -175,7 +179,7 @@ class Pressure:
 
     def _limit_among_others(self) -> int:
         """Return our limit, less what others use of that of the container."""
-        room = cgroup.room_bytes()
+        room = self._container.room_bytes()
         limit = self._plan.limit_bytes
         if room is None:
             return limit
@@ -324,14 +328,16 @@ class Pressure:
     def _count_oom_kills(self) -> None:
         now = clock.monotonic()
         counts = self._oom_kills
+        if counts and now < counts[-1][0] + _COUNT_SECONDS:
+            return
         while counts and counts[0][0] < now - _OOM_SECONDS:
             counts.popleft()
-        counts.append((now, cgroup.oom_kills()))
+        counts.append((now, self._container.oom_kills()))
 
     def explain_end(self, process: RunnerProcess) -> None:
         """Find out how much a runner has used, and whether the kernel has ended it."""
         before = self._oom_kills[0][1] if self._oom_kills else None
-        after = cgroup.oom_kills()
+        after = self._container.oom_kills()
         if before is None or after is None or not process.was_killed_by_others:
             return
         process.out_of_memory = after > before
