@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from covey.worker.memory import words_of
+
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
@@ -60,13 +62,13 @@ class Container:
         self._machine = machine
         self._limits = _files(groups, _LIMIT_FILES)
         self._oom_counts = [
-            file for file in _files(groups, _OOM_FILES) if "oom_kill" in _words(file)
+            file for file in _files(groups, _OOM_FILES) if b"oom_kill" in words_of(file)
         ]
 
     def _limited(self) -> Iterator[tuple[Path, int]]:
         """Yield the groups that have a limit now, with it."""
         for file in self._limits:
-            words = _words(file)
+            words = words_of(file)
             # No limit is "max", or a number larger than any memory.
             if words and words[0].isdigit() and int(words[0]) < 1 << 60:
                 yield file.parent, int(words[0])
@@ -83,7 +85,7 @@ class Container:
         rooms = []
         for group, limit in self._limited():
             for name in _USAGE_FILES:
-                words = _words(group / name)
+                words = words_of(group / name)
                 if words:
                     cached = _cached_bytes(group)
                     rooms.append(limit - max(0, int(words[0]) - cached))
@@ -105,20 +107,13 @@ def _files(groups: Iterable[Path], names: Iterable[str]) -> list[Path]:
 
 
 def _oom_kills(file: Path) -> int | None:
-    words = _words(file)
-    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None
+    words = words_of(file)
+    return int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else None
 
 
 def _cached_bytes(group: Path) -> int:
-    words = _words(group / "memory.stat")
+    words = words_of(group / "memory.stat")
     stat = dict(zip(words[::2], words[1::2], strict=False))
     # The first version counts groups below it in fields of their own.
-    prefix = "total_" if "total_inactive_file" in stat else ""
-    return sum(int(stat.get(f"{prefix}{n}_file", 0)) for n in ("inactive", "active"))
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text("ascii").split()
-    except (OSError, UnicodeDecodeError):
-        return []
+    prefix = b"total_" if b"total_inactive_file" in stat else b""
+    return sum(int(stat.get(prefix + n, 0)) for n in (b"inactive_file", b"active_file"))

@@ -57,6 +57,7 @@ class Vitals:
         self._printing = printing
         self._say = say
         self._sampler = Sampler()
+        self._host = host_identity().partition("/")[0]
         #: How often to tell, while somebody looks on.
         self._pace = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -88,7 +89,7 @@ class Vitals:
             **self._sampler.sample(pids),
             "running": _running(self._state, self._label),
             "pid": os.getpid(),
-            "host": host_identity().partition("/")[0],
+            "host": self._host,
             "runners": [p.pid for p in self._processes if p is not None],
             "memory": {
                 **self._pressure.accounts().facts(),
