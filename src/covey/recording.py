@@ -5,6 +5,10 @@ bytes of msgpack::
 
     ["head", wall, overview]                    how everything stood, and the time of day
     ["events", first, n, dropped, now, bytes]   n events from number first, as msgpack
+    ["seen", now, trees]                        what code ran, by worker and function
+    ["told", topic, key, now, answer]           what the scheduler answered when asked
+
+The last two are looks, taken now and then: see ``covey.snapshots``.
 
 A record that is cut short (the writer was killed) ends the file.  Whoever reads one needs
 no cluster and no pickle.
@@ -48,6 +52,34 @@ class Batch(NamedTuple):
     events: list[Any]
 
 
+class Seen(NamedTuple):
+    """What code was seen to run since the record of this kind before.
+
+    Attributes:
+        now: the clock of the scheduler.
+        trees: worker, function, names and nodes, as ``covey.stacks.Tree.flat`` has them.
+    """
+
+    now: float
+    trees: list[Any]
+
+
+class Told(NamedTuple):
+    """What the scheduler answered to a question.
+
+    Attributes:
+        topic: what it was about: ``graph``, ``memory`` or ``task``.
+        key: the task, if it was about one.
+        now: the clock of the scheduler.
+        answer: as ``covey.scheduler.core.questions`` gives it.
+    """
+
+    topic: str
+    key: str
+    now: float
+    answer: dict[str, Any]
+
+
 class Writer:
     """Writes a recording.  What is printed in tasks may be private: mode 0600."""
 
@@ -70,6 +102,14 @@ class Writer:
         """Write a batch of events that were encoded already."""
         self._record(["events", first, n, dropped, now, data])
 
+    def seen(self, now: float, trees: list[Any]) -> None:
+        """Write what code was seen to run."""
+        self._record(["seen", now, trees])
+
+    def told(self, topic: str, key: str, now: float, answer: dict[str, Any]) -> None:
+        """Write what the scheduler said when it was asked."""
+        self._record(["told", topic, key, now, answer])
+
     def _record(self, fields: list[Any]) -> None:
         data = _encode(fields)
         self._file.write(_LENGTH.pack(len(data)) + data)
@@ -87,8 +127,11 @@ class Head(NamedTuple):
     overview: dict[str, Any]
 
 
-def read(path: str | Path) -> Iterator[Head | Batch]:
-    """Yield what a recording says: a ``Head`` first, then batches.
+Record = Head | Batch | Seen | Told
+
+
+def read(path: str | Path) -> Iterator[Record]:
+    """Yield what a recording says: a ``Head`` first, then the rest as it came.
 
     Raises:
         UsageError: it cannot be read, or is no recording.
@@ -116,7 +159,7 @@ def read(path: str | Path) -> Iterator[Head | Batch]:
             yield _parse(path, data)
 
 
-def _parse(path: str | Path, data: bytes) -> Head | Batch:
+def _parse(path: str | Path, data: bytes) -> Record:
     try:
         match msgspec.msgpack.decode(data):
             case ["head", float() as wall, dict() as overview]:
@@ -130,6 +173,16 @@ def _parse(path: str | Path, data: bytes) -> Head | Batch:
                 bytes() as events,
             ]:
                 return Batch(first, dropped, now, msgspec.msgpack.decode(events))
+            case ["seen", float() as now, list() as trees]:
+                return Seen(now, trees)
+            case [
+                "told",
+                str() as topic,
+                str() as key,
+                float() as now,
+                dict() as answer,
+            ]:
+                return Told(topic, key, now, answer)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UsageError(f"{path} is damaged: {error}") from error
     raise UsageError(f"{path} is damaged, or was written by a later version of covey")

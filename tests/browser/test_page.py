@@ -208,7 +208,7 @@ def test_a_running_task_grows_and_a_click_leads_to_it(page, client):
 
 def test_a_recording_shows_the_same_offline(browser, client, tmp_path):
     from covey.dashboard.bundle import report
-    from covey.dashboard.feed import replay
+    from covey.dashboard.past import replay
 
     path = tmp_path / "run.covey"
     with covey.record(path, client):

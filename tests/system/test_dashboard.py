@@ -17,6 +17,7 @@ import pytest
 import covey
 from covey import clock
 from covey.dashboard.access import Gate
+from covey.recording import Told, read
 
 pytest.importorskip("starlette", reason="needs covey[dashboard]")
 pytest.importorskip("uvicorn", reason="needs covey[dashboard]")
@@ -272,6 +273,8 @@ def test_the_scheduler_opens_its_door_to_the_first_visitor(tmp_path):
             str(file),
             "--dashboard-address",
             ":0",
+            "--record",
+            str(tmp_path / "run.covey"),
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -297,3 +300,5 @@ def test_the_scheduler_opens_its_door_to_the_first_visitor(tmp_path):
     finally:
         scheduler.terminate()
         scheduler.communicate(timeout=20)
+    told = [r.topic for r in read(tmp_path / "run.covey") if isinstance(r, Told)]
+    assert told[-2:] == ["graph", "memory"], "how all stood when it was ended"

@@ -13,7 +13,7 @@ import pytest
 import covey
 import covey.errors
 from covey import config
-from covey.recording import Batch, read
+from covey.recording import Batch, Told, read
 
 pytestmark = pytest.mark.system
 
@@ -41,9 +41,15 @@ def test_a_recording_has_what_happened(client, tmp_path):
     with covey.record(path, client):
         futures = client.map(noisy, range(5))
         covey.wait(futures)
-    head, *batches = read(path)
+    head, *rest = read(path)
     assert head.overview["slots"] == 2
-    assert all(isinstance(batch, Batch) and not batch.dropped for batch in batches)
+    batches = [record for record in rest if isinstance(record, Batch)]
+    assert not any(batch.dropped for batch in batches)
+    told = {record.topic: record for record in rest if isinstance(record, Told)}
+    assert set(told) == {"task", "graph", "memory"}
+    assert told["task"].key == futures[3].key
+    assert b"three" in told["task"].answer["payload"]
+    assert [node[0] for node in told["graph"].answer["nodes"]]
     events = [event for batch in batches for event in batch.events]
     done = sum(event[3] for event in events if event[1] == "ran")
     assert done == 4

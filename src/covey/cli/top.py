@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from covey.cli.inspection import client_of, watch_status
+from covey.errors import StartFailed
 
 if TYPE_CHECKING:
     from covey.dashboard.feed import Feed
@@ -40,6 +41,11 @@ def top(address: str | None, replay: Path | None) -> None:
         instead = MISSING
     elif not (sys.stdin.isatty() and sys.stdout.isatty()):
         instead = NO_TERMINAL
+    if instead is not None and replay is not None:
+        raise StartFailed(
+            f"{instead.partition('.')[0]}. `covey report {replay} -o report.html` makes a "
+            f"page of a recording"
+        )
     if instead is not None:
         click.echo(f"covey: {instead}", err=True)
         with client_of(address) as client:
@@ -51,10 +57,12 @@ def top(address: str | None, replay: Path | None) -> None:
 
 
 def _feed(address: str | None, replay: Path | None) -> Feed:
-    from covey.dashboard.feed import LiveFeed, ReplayFeed
-
     if replay is not None:
+        from covey.dashboard.past import ReplayFeed
+
         return ReplayFeed(replay)
+    from covey.dashboard.feed import LiveFeed
+
     # Whether there is a cluster is said here, and not on a screen full of nothing.
     with client_of(address) as client:
         connection = client.connection

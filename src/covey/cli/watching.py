@@ -49,7 +49,7 @@ def dashboard(
         raise StartFailed(missing)
     right: Right = "view" if view_only else "act"
     if replay is not None:
-        from covey.dashboard.feed import ReplayFeed
+        from covey.dashboard.past import ReplayFeed
         from covey.secret import Secret
 
         _serve(ReplayFeed(replay), Secret.fresh(), port, right, browse)
@@ -96,10 +96,15 @@ def report(recording: Path, output: Path) -> None:
     \b
     covey report run.covey -o report.html
     """
-    from covey.dashboard import bundle
-    from covey.dashboard.feed import replay
+    import asyncio
 
-    frame = {**replay(recording).frame(""), "status": "replay"}
+    from covey.dashboard import bundle
+    from covey.dashboard.past import ReplayFeed
+    from covey.dashboard.questions import Questions
+
+    feed = ReplayFeed(recording)
+    answers = asyncio.run(Questions(feed).to_keep())
+    frame = {**feed.model.frame(""), "status": "replay", "answers": answers}
     _write(output, bundle.report(frame, f"covey: {recording.name}"))
 
 
@@ -112,7 +117,7 @@ def trace(recording: Path, output: Path) -> None:
     \b
     covey trace run.covey -o trace.json
     """
-    from covey.dashboard.feed import replay
+    from covey.dashboard.past import replay
     from covey.dashboard.trace import trace as make
 
     _write(output, json.dumps(make(replay(recording))))
@@ -183,14 +188,14 @@ def telemetry(address: str | None, replay: Path | None, service: str) -> None:
 
 def _send_recording(tracer: Any, path: Path) -> None:
     from covey.dashboard.spans import Spans
-    from covey.recording import Head, read
+    from covey.recording import Batch, Head, read
 
     spans: Spans | None = None
     at = 0.0
     for record in read(path):
         if isinstance(record, Head):
             spans = Spans(tracer, record.wall - record.overview["now"])
-        elif spans is not None:
+        elif spans is not None and isinstance(record, Batch):
             spans.take(record.events)
             at = record.now
     if spans is not None:

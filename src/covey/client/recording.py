@@ -12,6 +12,7 @@ from covey.client.current import get_client
 from covey.client.engine import Engine
 from covey.errors import CoveyError
 from covey.recording import Writer
+from covey.snapshots import PROFILE_SECONDS, Question, Snapshots
 
 #: How long the last events are waited for when a recording is closed.
 _LAST_SECONDS: Final = 2.0
@@ -29,25 +30,47 @@ class Recording:
         overview: dict[str, Any] = engine.call(engine.ask("overview"))
         self._writer = Writer(path)
         self._writer.head(clock.wall(), overview)
+        #: By how much the scheduler's clock is ahead of ours.
+        self._ahead: float = overview["now"] - clock.monotonic()
+        self._snapshots = Snapshots(self._writer, self._now)
         self._next: int = overview["next"]
         #: The event that ends it, once it is to end.
         self._last: float = float("inf")
         self._closed = False
         self._work = engine.start(self._follow())
+        self._looking = engine.start(self._look())
 
     @property
     def path(self) -> Path:
         """Where the recording is written."""
         return self._writer.path
 
+    @property
+    def _now(self) -> float:
+        return clock.monotonic() + self._ahead
+
     async def _follow(self) -> None:
         while self._next < self._last:
-            self._take(await self._engine.ask("watch", number=self._next))
+            answer = await self._engine.ask("watch", number=self._next)
+            first, n, dropped, data, now = answer
+            self._writer.batch(first, n, dropped, data, now)
+            self._next = first + n
+            self._ahead = now - clock.monotonic()
+            await self._ask(self._snapshots.failures(data))
 
-    def _take(self, answer: Any) -> None:
-        first, n, dropped, data, now = answer
-        self._writer.batch(first, n, dropped, data, now)
-        self._next = first + n
+    async def _look(self) -> None:
+        """Ask now and then what no event tells."""
+        while True:
+            await self._ask(self._snapshots.due(self._now))
+            await asyncio.sleep(PROFILE_SECONDS)
+
+    async def _ask(self, questions: list[Question]) -> None:
+        for question in questions:
+            names = (question.key,) if question.key else ()
+            answer = await self._engine.ask(
+                question.topic, number=question.number, names=names
+            )
+            self._snapshots.answered(question, self._now, answer)
 
     def close(self) -> None:
         """Write what has happened until now, and close the file."""
@@ -67,6 +90,9 @@ class Recording:
         if self._next < self._last and not self._work.done():
             await asyncio.wrap_future(self._work)
         self._work.cancel()
+        self._looking.cancel()
+        await self._ask(self._snapshots.last())
+        self._snapshots.write_profile(self._now)
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from covey.errors import UsageError
-from covey.recording import Batch, Head
+from covey.recording import Batch, Head, Record
 
 #: The fields of each kind of event, after the time and the word, as the scheduler's
 #: ``history`` describes them.
@@ -57,14 +57,15 @@ _COLUMNS: Final[Mapping[str, str]] = {
 _ROWS_IN_GROUP: Final = 50_000
 
 
-def rows(records: Iterable[Head | Batch]) -> Iterator[dict[str, Any]]:
+def rows(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
     """Yield the events of a recording, each with the names of its fields."""
     # What the time of day was when the clock of the scheduler stood at zero.
     epoch = 0.0
     for record in records:
         if isinstance(record, Head):
             epoch = record.wall - record.overview["now"]
-            continue
+        if not isinstance(record, Batch):
+            continue  # No event: a look at how things stood.
         for number, (at, word, *facts) in enumerate(record.events, record.first):
             row = {"number": number, "time": epoch + at, "at": at, "event": word}
             # What a later covey adds is kept, without a name.

@@ -1,10 +1,9 @@
-"""Where the model's news comes from: a cluster, or a recording."""
+"""Where the model's news comes from: a cluster, or (in ``past``) a recording."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
@@ -16,7 +15,7 @@ from covey.client.future import Future
 from covey.dashboard.model import Model
 from covey.errors import CoveyError, UsageError
 from covey.net.join_string import Connection
-from covey.recording import Batch, Head, read
+from covey.recording import Batch, Head
 from covey.stacks import Profiles
 
 Status = Literal["live", "reconnecting", "replay"]
@@ -54,7 +53,7 @@ class Feed:
             UsageError: there is nobody to ask.
         """
         del topic, fields
-        raise UsageError("this is a recording: nobody can be asked")
+        raise UsageError("there is no scheduler that could be asked")
 
     def act(self, task: int, do: Callable[[Future[Any]], object]) -> None:
         """Do something with a task.
@@ -63,7 +62,7 @@ class Feed:
             UsageError: there is no scheduler that could be told.
         """
         del task, do
-        raise UsageError("this is a recording: nothing can be changed")
+        raise UsageError("there is no scheduler that could change anything")
 
     def look_at_code(self) -> None:
         """Have the cluster look at what code runs, for a while."""
@@ -187,27 +186,3 @@ class LiveFeed(Feed):
         """Follow no more."""
         self._closed = True
         self._leave()
-
-
-class ReplayFeed(Feed):
-    """Shows a recording, as it stood at its end."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.status = "replay"
-        self.model = replay(path)
-
-
-def replay(path: str | Path) -> Model:
-    """Return the model after everything in a recording.
-
-    Raises:
-        UsageError: it is no recording.
-    """
-    model = Model()
-    for record in read(path):
-        if isinstance(record, Head):
-            model.begin(record)
-        else:
-            model.take(record)
-    return model

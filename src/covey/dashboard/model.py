@@ -7,7 +7,6 @@ more is counted, never silently gone.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
@@ -17,6 +16,7 @@ from covey.dashboard.suspects import suspects
 from covey.dashboard.tables import ErrorLine, FunctionLine, WorkerLine
 from covey.events import Ring
 from covey.recording import Batch, Head
+from covey.snapshots import cause_of
 from covey.units import format_bytes
 
 #: Rectangles of the task stream, printed stretches, points of the curves, lines of tables.
@@ -30,8 +30,6 @@ TASKS_MAX: Final = 20_000
 PAIRS_MAX: Final = 10_000
 
 #: So many rectangles, or lines of logs, go into one frame.
-_NUMBERS: Final = re.compile(r"\b0x[0-9a-f]+\b|\d+(?:\.\d+)?")
-
 _RECTS_IN_FRAME: Final = 20_000
 _LOGS_IN_FRAME: Final = 1_000
 
@@ -261,13 +259,12 @@ class Model:
         line.failed += n
         line.last = at
         self.failed += n
+        key = cause_of(label, type_name, message)
         first_line = message.partition("\n")[0][:200]
         why = f"{type_name}: {first_line}"
         self.lives.note(at, "failed", base, n, worker, why)
         if origin not in {-1, base}:
             return  # Its input has failed, and is listed itself.
-        # Failures that differ in a number only have one cause.
-        key = (label, type_name, _NUMBERS.sub("#", first_line))
         error = self.errors.get(key)
         if error is None:
             error = ErrorLine(label, kind, type_name, message, key[2])
@@ -508,23 +505,32 @@ class Model:
         """Return stretches of tasks whose key, function or worker contains *text*."""
         found: list[dict[str, Any]] = []
         for base in reversed(self.ran):
-            n, label, worker, at, seconds, how = self.ran[base]
+            n, label, worker, *_ = self.ran[base]
             key = f"{label}-{base:x}"
             if text in key or text in worker or _inside(text, label, base, n):
-                found.append(
-                    {
-                        "key": key,
-                        "n": n,
-                        "label": label,
-                        "worker": worker,
-                        "at": at,
-                        "seconds": seconds,
-                        "state": how,
-                    }
-                )
+                found.append(self._run(base))
                 if len(found) >= limit:
                     break
         return found
+
+    def run_of(self, key: str) -> dict[str, Any] | None:
+        """Return where the task that is called *key* ran last, as ``search`` has it."""
+        for base, (n, label, *_) in self.ran.items():
+            if _inside(key, label, base, n):
+                return self._run(base)
+        return None
+
+    def _run(self, base: int) -> dict[str, Any]:
+        n, label, worker, at, seconds, how = self.ran[base]
+        return {
+            "key": f"{label}-{base:x}",
+            "n": n,
+            "label": label,
+            "worker": worker,
+            "at": at,
+            "seconds": seconds,
+            "state": how,
+        }
 
 
 def _inside(text: str, label: str, base: int, n: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 from covey import clock
 from covey.dashboard.critical import critical_path
@@ -22,6 +23,15 @@ GOOD_SECONDS: Final = 3.0
 
 #: So many tasks are drawn one by one.
 _NODES_MAX: Final = 1_500
+
+#: What a report keeps: lines of what ran, tasks (failed, critical, the slowest and the
+#: latest ones), and flame graphs of single functions and workers.
+_RUNS_KEPT: Final = 2_000
+_TASKS_KEPT: Final = 100
+_PROFILES_KEPT: Final = 20
+
+#: What a browser leaves as it is in an address, beside letters and digits.
+_PLAIN: Final = "!'()*~-._"
 
 #: Less than this share of a profile is not drawn.
 _PROFILE_SHARE: Final = 0.001
@@ -94,12 +104,36 @@ class Questions:
 
     async def to_keep(self) -> dict[str, Any]:
         """Return answers by address, for a page that can ask nobody any more."""
-        found: dict[str, Any] = {"api/profile": self._seen("", "", 0.0)}
+        model = self._feed.model
+        ran = model.search("", limit=_RUNS_KEPT)
+        found: dict[str, Any] = {"api/search": ran}
         for address, ask in (("api/graph", self.graph), ("api/memory", self.memory)):
             with contextlib.suppress(CoveyError):
-                # A recording knows neither, and its page says so.
+                # What a recording does not know, its page says.
                 found[address] = await ask()
+        for function, worker in self._profiles_to_keep():
+            query = urlencode({"function": function, "worker": worker, "seconds": "0"})
+            seen = self._seen(function, worker, 0.0)
+            found[f"api/profile?{query}"] = {**seen, "status": "replay"}
+        failed = [key for line in model.errors.values() for key in line.tasks[-3:]]
+        steps = [step["key"] for step in found.get("api/graph", {}).get("path", ())]
+        slowest = [run["key"] for run in sorted(ran, key=lambda run: -run["seconds"])]
+        latest = [run["key"] for run in ran]
+        keys = dict.fromkeys((*failed, *steps, *slowest[:_TASKS_KEPT], *latest))
+        for key in list(keys)[: 2 * _TASKS_KEPT]:
+            found[f"api/task?key={quote(key, safe=_PLAIN)}"] = await self.task(key)
         return found
+
+    def _profiles_to_keep(self) -> list[tuple[str, str]]:
+        """Return which functions and workers are kept by themselves, all of them first."""
+        subjects = self._feed.profiles.subjects()
+        functions = dict.fromkeys(label for _, label, _ in subjects)
+        workers = dict.fromkeys(worker for worker, _, _ in subjects if worker)
+        return [
+            ("", ""),
+            *((label, "") for label in list(functions)[:_PROFILES_KEPT]),
+            *(("", worker) for worker in list(workers)[:_PROFILES_KEPT]),
+        ]
 
 
 def with_path(answer: dict[str, Any], model: Model) -> dict[str, Any]:

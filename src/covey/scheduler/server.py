@@ -35,6 +35,7 @@ from covey.scheduler.core.machine import (
 from covey.scheduler.journal import JournalFile
 from covey.scheduler.sampling import Sampler, SelfProfile
 from covey.secret import Secret
+from covey.snapshots import Question, Snapshots
 from covey.wire import rotation
 from covey.wire.client_link import Answer, Closing
 from covey.wire.introductions import (
@@ -128,6 +129,7 @@ class SchedulerServer:
         self._closed = self._overtaken = False
         self._pacing: asyncio.TimerHandle | None = None
         self._recorder: Writer | None = None
+        self._snapshots: Snapshots | None = None
         self._recorded = 0
         self._sampler = Sampler()
         self._profile = SelfProfile()
@@ -189,10 +191,12 @@ class SchedulerServer:
         for timer in (self._wake, self._pacing):
             if timer is not None:
                 timer.cancel()
-        if self._recorder is not None:
+        if self._recorder is not None and self._snapshots is not None:
             self._write_down()
+            self._look(self._snapshots.last())
+            self._snapshots.write_profile(clock.monotonic())
             self._recorder.close()
-            self._recorder = None
+            self._recorder = self._snapshots = None
         speakers = list(self.attendance.speakers.values())
         for speaker in speakers:
             if isinstance(speaker, Line) and not self._overtaken:
@@ -442,6 +446,8 @@ class SchedulerServer:
             seen = self._profile.seen_if_due()
             if seen is not None:
                 self.core.profiled(*seen)
+        if self._snapshots is not None:
+            self._look(self._snapshots.due(clock.monotonic()))
         self._send(self.core.tell_audience(clock.monotonic(), facts))
         self._write_down()
         if self.core.watched or self._recorder is not None:
@@ -454,18 +460,29 @@ class SchedulerServer:
             UsageError: the file cannot be written.
         """
         self._recorder = Writer(path)
-        self._recorder.head(clock.wall(), self.core.overview(clock.monotonic()))
+        now = clock.monotonic()
+        self._recorder.head(clock.wall(), self.core.overview(now))
+        self._snapshots = Snapshots(self._recorder, now)
         self._recorded = self.core.state.events.next
         if self._pacing is None:
             self._pace()
 
     def _write_down(self) -> None:
-        if self._recorder is None:
+        if self._recorder is None or self._snapshots is None:
             return
         while self._recorded < self.core.state.events.next:
             first, n, dropped, data, now = self.core.batch_since(self._recorded)
             self._recorder.batch(first, n, dropped, data, now)
             self._recorded = first + n
+            self._look(self._snapshots.failures(data))
+
+    def _look(self, questions: list[Question]) -> None:
+        """Write down answers to questions that no event answers."""
+        assert self._snapshots is not None
+        now = clock.monotonic()
+        for topic, number, key in questions:
+            answer = self.core.answer(now, topic, number, (key,) if key else ())
+            self._snapshots.answered(Question(topic, number, key), now, answer)
 
     def _break(self, error: Exception) -> None:
         """Better a cluster that ends, and says why, than one that hangs."""

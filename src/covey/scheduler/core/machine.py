@@ -23,6 +23,7 @@ from covey.scheduler.core import (
     pauses,
     placement,
     profiling,
+    questions,
     recovery,
     report,
     transitions,
@@ -32,7 +33,7 @@ from covey.scheduler.core import (
 from covey.scheduler.core.books import Record
 from covey.scheduler.core.state import Client, SchedulerState, Worker
 from covey.wire.base import Message
-from covey.wire.client_link import Notice
+from covey.wire.client_link import Ask, Notice
 from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
 from covey.wire.keys import Keys
 
@@ -187,6 +188,13 @@ class SchedulerCore:
         """Return how everything stands, for one who begins to read the stream."""
         self.state.now = now
         return overview.overview(self.state)
+
+    def answer(
+        self, now: float, topic: str, number: int = 0, names: tuple[str, ...] = ()
+    ) -> Any:
+        """Return what a client would be answered that asks about *topic*."""
+        self.state.now = now
+        return questions.answer(self.state, Ask(0, topic, (), number, names))
 
     def batch_since(self, number: int) -> watching.Batch:
         """Return encoded events from *number* on, as those who look on get them."""

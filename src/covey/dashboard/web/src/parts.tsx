@@ -123,6 +123,12 @@ export function Key({ name }: { name: string }) {
   );
 }
 
+/** In a recording: when the scheduler was asked for what is shown. */
+export function AsOf({ at }: { at: number | undefined }) {
+  if (at === undefined) return null;
+  return <small title="Looked at now and then while it was recorded; this is the last time that much was there.">as it stood at {format.timeOfDay(at, store.now, store.wall)}</small>;
+}
+
 export function ago(at: number): string {
   return `${format.seconds(Math.max(0, store.clock - at))} ago`;
 }

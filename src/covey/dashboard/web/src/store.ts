@@ -173,12 +173,21 @@ class Store {
 
 export const store = new Store();
 
-export async function ask<T>(path: string): Promise<T> {
-  if (store.kept) {
-    const answer = store.kept[path.split("?")[0]];
-    if (answer === undefined) throw new Error("This file does not have that: it was kept of a cluster that cannot be asked any more.");
-    return answer as T;
+/** In a report: what was asked while there was somebody to ask. */
+function kept(answers: Record<string, unknown>, path: string): unknown {
+  const [name, query = ""] = path.split("?");
+  if (name === "api/search" && name in answers) {
+    const text = new URLSearchParams(query).get("q") ?? "";
+    const rows = answers[name] as { key: string; worker: string }[];
+    return rows.filter((row) => row.key.includes(text) || row.worker.includes(text)).slice(0, 200);
   }
+  const answer = answers[path] ?? answers[name];
+  if (answer === undefined) throw new Error("This file does not have that: it was kept of a cluster that cannot be asked any more.");
+  return answer;
+}
+
+export async function ask<T>(path: string): Promise<T> {
+  if (store.kept) return kept(store.kept, path) as T;
   const answer = await fetch(path);
   const body = (await answer.json()) as T & { error?: string };
   if (!answer.ok) throw new Error(body.error ?? answer.statusText);

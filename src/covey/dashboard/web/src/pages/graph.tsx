@@ -3,7 +3,7 @@ import { useAnswer } from "../asking";
 import { colorOf, themeColor } from "../colors";
 import * as format from "../format";
 import { layout } from "../layout";
-import { Bar, Key, Panel, Swatch, Table } from "../parts";
+import { AsOf, Bar, Key, Panel, Swatch, Table } from "../parts";
 import { useParam } from "../place";
 
 interface Group {
@@ -36,6 +36,7 @@ interface GraphAnswer {
   total: number;
   looked: number;
   inputs_left_out: number;
+  as_of?: number;
 }
 
 export function Graph() {
@@ -51,6 +52,7 @@ export function Graph() {
         title={showTasks ? "Tasks and what they need" : "Functions and what they need"}
         extra={
           <span class="tools">
+            <AsOf at={answer.as_of} />
             <small>
               {few ? `${format.count(answer.looked)} of ${format.count(answer.total)} stretches of tasks` : `${format.count(answer.total)} ${answer.total === 1 ? "stretch" : "stretches"} of tasks`}
             </small>

@@ -1,6 +1,6 @@
 import { useAnswer } from "../asking";
 import * as format from "../format";
-import { Bar, Key, Panel, Swatch, Table, memoryParts } from "../parts";
+import { AsOf, Bar, Key, Panel, Swatch, Table, memoryParts } from "../parts";
 import { Plot } from "../plot";
 import { store } from "../store";
 import type { WorkerLine } from "../types";
@@ -28,6 +28,7 @@ interface Holdings {
   bytes: number;
   held: number;
   looked: number;
+  as_of?: number;
 }
 
 const MEMORY_WORDS = new Set(["paused", "goes on", "spilled"]);
@@ -84,7 +85,7 @@ export function MemoryPage() {
       <div>
         <Panel
           title="By function"
-          extra={<small>{held && (held.looked < held.held ? `${format.count(held.looked)} of ${format.count(held.held)} stretches looked at` : `${format.bytes(held.bytes)} in all`)}</small>}
+          extra={<span class="tools"><AsOf at={held?.as_of} /><small>{held && (held.looked < held.held ? `${format.count(held.looked)} of ${format.count(held.held)} stretches looked at` : `${format.bytes(held.bytes)} in all`)}</small></span>}
         >
           {problem && <p class="problem">{problem}</p>}
           <Table

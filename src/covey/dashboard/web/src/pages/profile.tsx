@@ -77,11 +77,11 @@ export function Profile() {
                 </option>
               ))}
             </select>
-            <select aria-label="how far back" value={span} onChange={(event) => setSpan((event.target as HTMLSelectElement).value)}>
+            {!store.kept && <select aria-label="how far back" value={span} onChange={(event) => setSpan((event.target as HTMLSelectElement).value)}>
               <option value="0">since somebody looks</option>
               <option value="60">the last minute</option>
               <option value="10">the last ten seconds</option>
-            </select>
+            </select>}
             <input id="search" type="search" placeholder="highlight  ( / )" aria-label="highlight functions" value={text} onInput={(event) => setText((event.target as HTMLInputElement).value)} />
           </span>
         }
@@ -114,8 +114,9 @@ export function Profile() {
         />
       </Panel>
       <p class="hint">
-        Runners look at their tasks a hundred times a second, and so does the scheduler at itself, as long as this page is open; not at all otherwise.
-        {store.link === "replay" && " What is kept in a file is what was seen until then."}
+        {store.link === "replay"
+          ? "Runners looked at their tasks a hundred times a second while this was recorded, or while somebody had this page open."
+          : "Runners look at their tasks a hundred times a second, and so does the scheduler at itself, as long as this page is open; not at all otherwise."}
       </p>
     </div>
   );

@@ -174,7 +174,7 @@ export function Task({ name }: { name: string }) {
             <p class="lead" data-testid="explanation">
               <span class={`state ${answer.state}`}>{answer.state}</span> {answer.text}
             </p>
-            <p>
+            {store.link !== "replay" && <p>
               <button type="button" disabled={!unfinished} onClick={() => doIt("cancel")}>
                 Cancel
               </button>{" "}
@@ -184,7 +184,7 @@ export function Task({ name }: { name: string }) {
               <span role="status" data-testid="said">
                 {said}
               </span>
-            </p>
+            </p>}
             {answer.origin && (
               <p>
                 It failed because its input <Key name={answer.origin} /> failed.
