@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from covey import config
-from covey.client import current, interrupts
+from covey.client import adopting, interrupts
 from covey.client.checks import (
     REASON_LENGTH_MAX,
     check_names,
@@ -19,7 +19,6 @@ from covey.client.checks import (
     check_text,
 )
 from covey.client.columns import columns_of
-from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.environments import environment_text
 from covey.client.fetching import Session
@@ -36,7 +35,6 @@ from covey.errors import UsageError
 from covey.net.join_string import Connection
 from covey.secret import Secret
 from covey.units import counted
-from covey.wire.client_link import Want
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -406,22 +404,7 @@ class BaseClient:
 
         *token* came along with the future of another client, and lets us hold it.
         """
-        known = self._engine.wishes.find(task_id)
-        if known is not None and known.n == 1:
-            known.held += 1
-            return Future(self._session, known, 0)
-        kept = current.kept_tokens.get()
-        if self._engine.owns(task_id) and (known is not None or task_id not in kept):
-            raise UsageError(
-                f"the future of task {task_id:x} was released before it came back here"
-            )
-        token = kept.get(task_id, token)
-        wish = Range(task_id, 1, label, name)
-        wish.held = 1
-        self._engine.wishes.add(wish)
-        self._engine.tokens[task_id] = token
-        self._engine.post(Want(((task_id, 1),), (token,)))
-        return Future(self._session, wish, 0)
+        return adopting.future_of(self._session, task_id, label, name, token)
 
     def cancel(self, futures: Any, reason: str = "") -> None:
         """Cancel all futures in *futures* (one, or nested in lists and dicts).
@@ -510,6 +493,7 @@ class BaseClient:
         for each in shown:
             each.close()
         self._engine.close(shutdown=shutdown)
+        self._session.callbacks.close()
         self._target.close_owned()
         _alive.discard(self)
 
@@ -555,6 +539,11 @@ def _names(key: str | Sequence[str] | None, n: int) -> Sequence[str | None]:
             f"there are {counted(len(names), 'key')} for {counted(n, 'task')}"
         )
     return names
+
+
+# Clusters end by ``weakref.finalize``, all of which are called where the first of them
+# was made.  What is registered after that is called before: clients leave first.
+weakref.finalize(BaseClient, list).detach()
 
 
 @atexit.register

@@ -37,11 +37,16 @@ def columns_of(iterables: tuple[Iterable[Any], ...]) -> tuple[list[Any], int]:
     return columns, min(map(len, columns))
 
 
-def first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:
-    """Return the first id of each column, if all are futures of neighbouring tasks."""
+def first_ids(columns: list[Any], n: int, session: object) -> tuple[TaskId, ...] | None:
+    """Return the first id of each column, if all are futures of neighbouring tasks.
+
+    Those of another session than *session* are not: they are looked at one by one.
+    """
     firsts = []
     for column in columns:
         if isinstance(column, Futures) and column.whole is not None:
+            if column.holder is not session:
+                return None
             firsts.append(column.whole.base)
             continue
         if not isinstance(column, list | tuple) or not isinstance(column[0], Future):
@@ -51,7 +56,8 @@ def first_ids(columns: list[Any], n: int) -> tuple[TaskId, ...] | None:
             future = column[index]
             if not isinstance(future, Future) or future.id != first + index:
                 return None
-            if future.released:
-                return None  # Packing it tells what is wrong, and where.
+            if future.holder is not session:
+                # Packing it tells what is wrong if it was released, and where.
+                return None
         firsts.append(first)
     return tuple(firsts)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from covey.client.bringing import Bringer
+from covey.client.callbacks import Callbacks
 from covey.client.core.ranges import Range, Status
 from covey.client.countdown import Countdown, Signal
 from covey.client.decoding import Lazy, Unreadable, decode, decode_all
@@ -49,6 +50,10 @@ class Session:
         #: Whether to refuse values and exceptions that pickle wrote.
         self.plain = plain
         self.bringer = Bringer(engine, plain=plain)
+        #: What calls the users' callbacks.
+        self.callbacks = Callbacks(engine)
+        #: Taken by whoever changes how many handles a range has.
+        self._holding = threading.Lock()
         self._dropped: list[Handles] = []
         self._drop_is_due = False
         engine.catch_up = self._send_dropped
@@ -183,26 +188,14 @@ class Session:
     def watch(
         self, future: Future[Any], callback: Callable[[Future[Any]], object]
     ) -> None:
-        """Call *callback* once, when *future* has ended."""
+        """Call *callback* once, when *future* has ended, wherever that is learned.
 
-        def call() -> None:
-            try:
-                callback(future)
-            except BaseException as error:
-                # sys.exit() would end the thread that all futures need.  In a thread
-                # of the program's own it, and Ctrl-C, is what it is.
-                if not isinstance(error, Exception) and not self.engine.in_thread:
-                    raise
-                import logging
-
-                logging.getLogger("covey.client").exception(
-                    "a callback of %s raised", future.key
-                )
-
+        Most often that is the I/O thread: *callback* must be quick, and raise nothing.
+        """
         countdown: list[Countdown] = []
 
         def on_done() -> None:
-            call()
+            callback(future)
             if countdown:
                 # Taken out, so that nothing goes on to hold the future.
                 countdown.pop().stop()
@@ -446,7 +439,25 @@ class Session:
         known = not isinstance(value, Lazy | Unreadable)
         return type(value) if known and value is not _UNKNOWN else None
 
-    # Letting go.  Called from ``__del__``: no locks, no waiting, no errors.
+    # Holding, and letting go.
+
+    def enter(self, wish: Range) -> None:
+        """Have news of the tasks of a new range entered into it."""
+        with self._holding:
+            self.engine.wishes.add(wish)
+
+    def hold(self, wish: Range) -> bool:
+        """Count one more handle of a range of one; false if nobody holds it any more.
+
+        Then the I/O thread has let go of the task, and a new one is to be made.
+        """
+        with self._holding:
+            if wish.held <= 0:
+                return False
+            wish.held += 1
+            return True
+
+    # Called from ``__del__``: no locks, no waiting, no errors.
 
     def release(self, wish: Range, index: int, n: int) -> None:
         """Nobody here holds these futures any more."""
@@ -494,8 +505,13 @@ class Session:
         if not self._dropped:
             return
         dropped, self._dropped = self._dropped, []
+        # What is posted in here comes before whatever is made because of it.
+        with self._holding:
+            self._release(_emptied(dropped))
+
+    def _release(self, dropped: Iterable[tuple[Range, int, int]]) -> None:
         extents = []
-        for wish, lo, n in _emptied(dropped):
+        for wish, lo, n in dropped:
             wish.held -= n
             if wish.n == 1 and wish.held > 0:
                 continue  # Another handle of the same task is alive.

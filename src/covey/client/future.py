@@ -8,12 +8,14 @@ is alive here; when the last one is collected, the value may go.
 
 from __future__ import annotations
 
+import functools
 import operator
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from covey import clock
+from covey.client.callbacks import run_callback
 from covey.client.checks import REASON_LENGTH_MAX, check_patience, check_text
 from covey.client.core.ranges import Range, Status
 from covey.client.outcome import error_of
@@ -68,6 +70,11 @@ class Future(refs.Reference, Generic[R]):
             f"{self.key}: this future was released, and its value may be gone; "
             f"submit the task again"
         )
+
+    @property
+    def holder(self) -> Session | None:
+        """The session that holds it; ``None`` once it was released."""
+        return self._session
 
     @property
     def released(self) -> bool:
@@ -165,10 +172,16 @@ class Future(refs.Reference, Generic[R]):
     def add_done_callback(self, callback: Callable[[Future[R]], object]) -> None:
         """Call *callback* with this future when the task has ended.
 
-        It runs in covey's I/O thread (at once, in the caller's, if the task has
-        ended already) and must not block.
+        It may do whatever you like: fetch the value, submit more, wait.  It is called
+        in a thread for the callbacks of this client, one after the other in the order
+        in which the tasks end; at once, in yours, if the task has ended already.  What
+        it raises is logged.
         """
-        self.session.watch(self, callback)
+        session = self.session
+        if self.done():
+            run_callback(callback, self)
+        else:
+            session.watch(self, functools.partial(session.callbacks.soon, callback))
 
     # Acting.
 
@@ -251,13 +264,13 @@ class Future(refs.Reference, Generic[R]):
         """Return the id of the task, and have it recorded as an input."""
         if self._session is None:
             raise self._closed()
-        refs.note(self.id)
+        refs.note(self.id, self, self._session)
         return self.id
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._session is None:
             raise self._closed()
-        if refs.note(self.id):
+        if refs.note(self.id, self, self._session):
             return (refs.resolve, (self.id,))
         from covey.client.current import rebind
 
@@ -303,6 +316,11 @@ class Futures(MutableSequence[Future[R]], refs.References):
         ):
             return None
         return self._range
+
+    @property
+    def holder(self) -> Session:
+        """The session that made these."""
+        return self._session
 
     @property
     def all_ended(self) -> bool:

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from covey.client.adopting import adopted
 from covey.client.checks import check_text
 from covey.client.columns import columns_of, first_ids
 from covey.client.core.ranges import Range
@@ -156,7 +157,7 @@ class Submitter(Placer):
             if by_value is not None:
                 args = (by_value, *args)
             with self.writing.chosen():
-                payload, needs, large = self._written(args, kwargs, form)
+                payload, needs, large, holds = self._written(args, kwargs, form)
             if by_value is None and not self.writing.modules.idle:
                 # The arguments may name modules of which the function knows nothing.
                 again = self._function(function, form, taken, payload)
@@ -166,10 +167,8 @@ class Submitter(Placer):
                 identity = identity_of(digest, large or (payload,))
                 key = key or f"{label}-{identity.hex()}"
                 known = self._names.find(key, identity)
-                if known is not None:
-                    known.held += 1
+                if known is not None and self._session.hold(known):
                     return Future(self._session, known, 0)
-            holds: list[object] = []
             if large:
                 with self.writing.chosen():
                     payload, needs, holds = self._lifted(args, kwargs, form)
@@ -192,19 +191,33 @@ class Submitter(Placer):
 
     def _written(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
-    ) -> tuple[bytes, list[TaskId], list[Buffer]]:
+    ) -> tuple[bytes, list[TaskId], list[Buffer], list[object]]:
         """Return arguments as bytes, and the ids of the futures inside.
 
         If they are too large for a message, these are the first of the frames that
-        follow, and the rest is to be lifted out of them.
+        follow, and the rest is to be lifted out of them.  Last come futures that are to
+        be kept.
         """
         packer = _here.packer(form)
         value: Any = Call(args, kwargs) if kwargs else args
-        with refs.capture() as found:
+        with refs.capture(self._session) as found:
             frames = self._add(packer, value, args, kwargs, form)
-        if frames is None:
-            return packer.take_single(), found.task_ids, []
-        return bytes(frames[0]), found.task_ids, frames
+        if frames is not None:
+            return bytes(frames[0]), found.task_ids, frames, []
+        payload = packer.take_single()
+        return payload, found.task_ids, [], self._adopted(found)
+
+    def _adopted(self, found: refs.Capture) -> list[object]:
+        """Take over the futures of other clients that were met; return ours of them.
+
+        Raises:
+            UsageError: another client is closed, or is one of another cluster.
+        """
+        if found.strangers is None:
+            return []
+        strangers: list[Any] = found.strangers
+        found.strangers = None
+        return [adopted(self._session, future) for future in strangers]
 
     def _lifted(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
@@ -218,13 +231,14 @@ class Submitter(Placer):
         packer = _here.packer(form)
         args, kwargs, holds = self._lift(args, kwargs, form)
         value: Any = Call(args, kwargs) if kwargs else args
-        with refs.capture() as found:
+        with refs.capture(self._session) as found:
             frames = self._add(packer, value, args, kwargs, form)
+            holds += self._adopted(found)
             if frames is None:
                 return packer.take_single(), found.task_ids, holds
         # Many medium ones: the arguments as a whole become one large value.
         future = self.bring(frames, "arguments")
-        with refs.capture() as outer:
+        with refs.capture(self._session) as outer:
             packer.add(_Large(future.id))
         needs = [*outer.task_ids, *found.task_ids]
         return packer.take_single(), needs, [*holds, future]
@@ -254,7 +268,7 @@ class Submitter(Placer):
         def lift(value: Any) -> Any:
             if isinstance(value, Future | int | float | complex | bool | type(None)):
                 return value
-            with refs.capture() as found:
+            with refs.capture(self._session) as found:
                 frames = form.dumps(value)
             if found.task_ids or sum(memoryview(f).nbytes for f in frames) <= (
                 LIMIT_BYTES // 2
@@ -308,7 +322,7 @@ class Submitter(Placer):
             return []
         base = self._engine.new_tasks(n)
         wish = self._new_range(base, n, label, None)
-        firsts = first_ids(columns, n)
+        firsts = first_ids(columns, n, self._session)
         if firsts is not None and not kwargs and by_value is None:
             self._send_columns(wish, fn, firsts, options)
             return Futures(self._session, wish)
@@ -346,7 +360,7 @@ class Submitter(Placer):
         """Keyword arguments that hold no futures go with the function, once."""
         if not kwargs:
             return None
-        with refs.capture() as found, self.writing.chosen():
+        with refs.capture(self._session) as found, self.writing.chosen():
             for name, value in kwargs.items():
                 dumps(value, f"kwargs[{name!r}]")
         if found.task_ids:
@@ -390,12 +404,13 @@ class Submitter(Placer):
         done = nbytes = 0
         alike = True
         marks: list[int] = []
-        with refs.capture() as found:
+        with refs.capture(self._session) as found:
             ids = found.task_ids
             while batch := list(itertools.islice(calls, BATCH_TASKS)):
                 # Most often the elements are small, plain and hold no futures.
                 added = packer.add_all(batch) if alike else -1
                 if ids and added >= 0:
+                    found.strangers = None  # They are met once more.
                     packer.drop_last(len(batch))
                     ids.clear()
                     added = -1
@@ -405,6 +420,8 @@ class Submitter(Placer):
                 else:
                     self._add_each(packer, batch, done, wish, ids, marks, form)
                     nbytes = packer.nbytes
+                    if found.strangers is not None:
+                        wish.hold(self._adopted(found))
                 done += len(batch)
                 if done - start >= limit or nbytes > CHUNK_BYTES:
                     self._send_chunk(

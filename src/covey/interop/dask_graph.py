@@ -206,7 +206,8 @@ class _Ingest:
             self._awaited.add(engine)
         token = engine.token_of(future.id)
         ours = self._client.future_of(future.id, label_of(key), None, token)
-        self._holds.append(ours)
+        # If theirs is let go before ours is known, the task is gone.
+        self._holds += (ours, future)
         return ours
 
     def send(self, wanted: list[Any]) -> dict[Any, Future[Any]]:
@@ -286,14 +287,14 @@ class _Ingest:
                 for held in self._holds:
                     if isinstance(held, Future) and held.id == task:
                         return held
-            wish.held += 1
-            return Future(self._session, wish, 0)
+            if self._session.hold(wish):
+                return Future(self._session, wish, 0)
         if not self._engine.owns(task):
             return self._client.future_of(task, label_of(key), None)
         wish = Range(task, 1, label_of(key), None)
         wish.held = 1
         wish.holds = self._holds
-        self._engine.wishes.add(wish)
+        self._session.enter(wish)
         chosen.add(task)
         return Future(self._session, wish, 0)
 

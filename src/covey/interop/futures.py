@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import functools
 import os
 import threading
 import weakref
@@ -56,6 +57,16 @@ class _ClusterFuture(concurrent.futures.Future[T]):
             return super().exception(timeout)
         with context.blocking():
             return super().exception(timeout)
+
+    def add_done_callback(
+        self, fn: Callable[[concurrent.futures.Future[T]], object]
+    ) -> None:
+        """Call *fn* when the call has ended, as ``covey.Future`` calls callbacks."""
+        if self.done():
+            super().add_done_callback(fn)
+        else:
+            callbacks = self.ours.session.callbacks
+            super().add_done_callback(functools.partial(callbacks.soon, fn))
 
     def cancel(self) -> bool:
         """Cancel the task unless it has ended; a running one is stopped."""
@@ -119,7 +130,7 @@ class ClientExecutor(concurrent.futures.Executor):
         theirs = _ClusterFuture(ours)
         with self._lock:
             self._pending.add(theirs)
-        ours.add_done_callback(lambda done: self._ended(done, theirs))
+        ours.session.watch(ours, lambda done: self._ended(done, theirs))
         return theirs
 
     def _ended(self, ours: Future[Any], theirs: _ClusterFuture[Any]) -> None:

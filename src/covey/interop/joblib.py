@@ -79,7 +79,7 @@ class CoveyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self._batches: set[concurrent.futures.Future[Any]] = set()
         #: Large arguments that are on the cluster, by ``id``, with what keeps that id.
         self._brought: dict[int, tuple[Any, Future[Any]]] = {}
-        self._hearing: concurrent.futures.ThreadPoolExecutor | None = None
+        self._in_call = False
         #: Whether joblib has stopped what runs, and wants to hear no more of it.
         self._aborted = False
 
@@ -105,16 +105,12 @@ class CoveyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
     def start_call(self) -> None:
         """A call of ``Parallel`` begins."""
         self._aborted = False
-        self._hearing = concurrent.futures.ThreadPoolExecutor(
-            1, thread_name_prefix="covey-joblib"
-        )
+        self._in_call = True
 
     def stop_call(self) -> None:
         """It has ended: nothing of it stays on the cluster."""
         self._brought.clear()
-        if self._hearing is not None:
-            self._hearing.shutdown(wait=False)
-            self._hearing = None
+        self._in_call = False
 
     def submit(
         self,
@@ -164,17 +160,12 @@ class CoveyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         callback: Callable[[concurrent.futures.Future[Any]], Any] | None,
     ) -> None:
         self._batches.discard(batch)
-        hearing = self._hearing
-        if callback is None or hearing is None:
+        if callback is None or not self._in_call:
             return
         if self._aborted and batch.cancelled():
             return
-        # The next batch is submitted from there, which may have to wait for the cluster;
-        # the thread that we are in is the one that hears of the cluster.
-        try:
-            hearing.submit(callback, batch)
-        except RuntimeError:
-            return  # The call has ended in the meantime.
+        # The next batch is submitted from there, which may have to wait for the cluster.
+        callback(batch)
 
     def _lift(self, value: Any) -> Any:
         """Return a large argument as a future, brought once for the whole call."""

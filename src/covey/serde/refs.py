@@ -51,15 +51,26 @@ class References:
 class Capture:
     """The ids of the futures met since the capture began.
 
+    Args:
+        holder: whose futures are expected; ``None`` if that does not matter.
+
     Attributes:
         task_ids: ids in the order in which they were met; the same id may
             stand there more than once.
+        strangers: those of the futures met that somebody else holds.
     """
 
-    __slots__ = ("task_ids",)
+    __slots__ = ("holder", "strangers", "task_ids")
 
-    def __init__(self) -> None:
+    def __init__(self, holder: object = None) -> None:
         self.task_ids: list[int] = []
+        self.holder = holder
+        self.strangers: list[Reference] | None = None
+
+    def meet(self, stranger: Reference) -> None:
+        """A future was met that another holder has."""
+        if self.holder is not None:
+            self.strangers = [*(self.strangers or ()), stranger]
 
 
 class _Here(threading.local):
@@ -73,23 +84,33 @@ _here = _Here()
 class capture:  # noqa: N801  (used as a verb; a class, for ``submit`` is in a hurry)
     """``with capture() as found``: record the futures pickled in this thread."""
 
-    __slots__ = ("_before",)
+    __slots__ = ("_before", "_holder")
+
+    def __init__(self, holder: object = None) -> None:
+        self._holder = holder
 
     def __enter__(self) -> Capture:
         self._before = _here.capture
-        _here.capture = found = Capture()
+        _here.capture = found = Capture(self._holder)
         return found
 
     def __exit__(self, *_: object) -> None:
         _here.capture = self._before
 
 
-def note(task_id: int) -> bool:
-    """Record *task_id* if a capture is active in this thread, and say whether."""
+def note(
+    task_id: int, reference: Reference | None = None, holder: object = None
+) -> bool:
+    """Record *task_id* if a capture is active in this thread, and say whether.
+
+    *reference* is the future that it is of, and *holder* who holds that.
+    """
     found = _here.capture
     if found is None:
         return False
     found.task_ids.append(task_id)
+    if holder is not found.holder and reference is not None:
+        found.meet(reference)
     return True
 
 

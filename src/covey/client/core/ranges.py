@@ -274,7 +274,11 @@ def _around(start: int, end: int, lo: int, hi: int) -> list[tuple[int, int]]:
 
 
 class Wishes:
-    """All ranges of a client, by task id."""
+    """All ranges of a client, by task id.
+
+    Whoever adds or removes holds a lock meanwhile (``Session.enter``); who looks for one
+    does not, and may miss a range that is being removed.
+    """
 
     def __init__(self) -> None:
         self._ranges: dict[TaskId, Range] = {}
@@ -298,11 +302,16 @@ class Wishes:
         wish = self._ranges.get(task)
         if wish is not None:
             return wish
-        at = bisect_right(self._starts, task) - 1
+        starts = self._starts
+        at = bisect_right(starts, task) - 1
         if at < 0:
             return None
-        wish = self._ranges[self._starts[at]]
-        return wish if task < wish.base + wish.n else None
+        # Another thread may have taken some out since.
+        for start in starts[at : at + 1]:
+            wish = self._ranges.get(start)
+            if wish is not None and wish.base <= task < wish.base + wish.n:
+                return wish
+        return None
 
     def parts(self, base: TaskId, n: int) -> list[tuple[Range, int, int, int]]:
         """Return the known parts of some tasks: (range, lo in it, n, offset)."""

@@ -1,0 +1,82 @@
+"""Futures of tasks that another client has made, taken over by this one.
+
+They come by themselves, as arguments, if both clients are of this process; or as bytes,
+in a task or under a name (``current.rebind``).  Who holds a future of a task has a token
+that lets others hold it, too, and hands it on with the future.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from covey.client import current
+from covey.client.core.ranges import Range
+from covey.client.fetching import Session
+from covey.client.future import Future
+from covey.errors import UsageError
+from covey.ids import TaskId
+from covey.wire.client_link import Want
+
+
+def future_of(
+    session: Session, task: TaskId, label: str, name: str | None, token: bytes = b""
+) -> Future[Any]:
+    """Return a future, of this session, of a task that some client has made.
+
+    Args:
+        session: of the client that is to hold it.
+        task: its id.
+        label: what its key begins with.
+        name: its key, if it was given one.
+        token: came along with the future of another client, and lets us hold it.
+
+    Raises:
+        UsageError: we have made it ourselves, and have released it.
+    """
+    engine = session.engine
+    known = engine.wishes.find(task)
+    if known is not None and known.n == 1 and session.hold(known):
+        return Future(session, known, 0)
+    kept = current.kept_tokens.get()
+    if engine.owns(task) and (known is not None or task not in kept):
+        raise UsageError(
+            f"the future of task {task:x} was released before it came back here"
+        )
+    token = kept.get(task, token)
+    wish = Range(task, 1, label, name)
+    wish.held = 1
+    session.enter(wish)
+    engine.tokens[task] = token
+    engine.post(Want(((task, 1),), (token,)))
+    return Future(session, wish, 0)
+
+
+def adopted(session: Session, future: Future[Any]) -> Future[Any]:
+    """Return a future, of this session, of the task that *future* of another is of.
+
+    Raises:
+        UsageError: the other client is closed, or is one of another cluster.
+    """
+    theirs, ours = future.session.engine, session.engine
+    if theirs.closed or theirs.broken is not None:
+        raise UsageError(
+            f"{future.key} is a future of the client {theirs.name!r}, which was closed: "
+            f"what it held is gone, and {ours.name!r} cannot take it. Submit that task "
+            f"again"
+        )
+    if theirs.cluster != ours.cluster:
+        raise UsageError(
+            f"{future.key} is a future of the client {theirs.name!r}, whose cluster "
+            f"({theirs.address.shown}) is another than that of {ours.name!r} "
+            f"({ours.address.shown}): its value is not here. Pass future.result(), or "
+            f"scatter that"
+        )
+    if not future.done():
+        # It was wished for over a link of its own, which may be the slower one.  After
+        # an answer over that link, the scheduler knows the task.
+        future.session.ask("who_has", extents=((future.id, 1),))
+    wish, token = future._range, theirs.token_of(future.id)
+    taken = future_of(session, future.id, wish.label, wish.name, token)
+    # If it is let go over there before we are known to want it, the task is gone.
+    taken._range.hold([future])
+    return taken

@@ -1,0 +1,124 @@
+"""Callbacks of futures may do what they like; futures of one client are taken by another."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import covey
+from covey import errors
+
+pytestmark = pytest.mark.system
+
+
+def inc(x):
+    return x + 1
+
+
+def add(x, y=0):
+    return x + y
+
+
+def wait_at(path):
+    """Wait for a file, so that a test decides when a task ends."""
+    gate = threading.Event()
+    while not path.exists():
+        gate.wait(0.005)
+
+
+def ones_after(gate):
+    wait_at(gate)
+    return np.ones(300_000)
+
+
+def two_after(value):
+    return 2
+
+
+def total(nested):
+    return sum(array.sum() for array in nested["a"])
+
+
+def test_callbacks_may_wait_and_are_called_in_order(client, tmp_path):
+    gate, order, told = tmp_path / "gate", [], threading.Event()
+
+    def first(done):
+        # Nothing of this is here yet: all of it must be waited for.
+        large = client.submit(np.ones, 200_000)
+        order.append((done.result().sum(), client.submit(np.sum, large).result(20)))
+        order.append(client.gather(client.map(inc, range(3))))
+
+    def second(done):
+        order.append(done.result())
+        told.set()
+
+    large = client.submit(ones_after, gate)
+    large.add_done_callback(first)
+    client.submit(two_after, large).add_done_callback(second)
+    gate.touch()
+    assert told.wait(20)
+    assert order == [(300_000.0, 200_000.0), [1, 2, 3], 2]
+
+
+def test_callbacks_of_an_executor_may_wait_as_well(client, tmp_path):
+    gate, seen, told = tmp_path / "gate", [], threading.Event()
+    with client.get_executor() as executor:
+
+        def ask(done):
+            seen.append((done.result().sum(), executor.submit(inc, 1).result(20)))
+            told.set()
+
+        executor.submit(ones_after, gate).add_done_callback(ask)
+        gate.touch()
+        assert told.wait(20)
+    assert seen == [(300_000.0, 2)]
+
+
+def test_closing_calls_the_callbacks_of_what_had_not_ended(client, tmp_path, caplog):
+    told = []
+    other = covey.Client(client.cluster, set_as_default=False)
+    futures = [other.submit(ones_after, tmp_path / "gate") for _ in range(3)]
+    futures[0].add_done_callback(lambda done: told.append(done.status))
+    futures[1].add_done_callback(lambda done: done.result())
+    futures[2].add_done_callback(lambda done: other.close())
+    other.close()
+    assert told == ["cancelled"]
+    assert "raised" not in caplog.text
+
+
+def test_futures_of_another_client_of_the_cluster_are_taken(client, tmp_path):
+    gate = tmp_path / "gate"
+    with covey.Client(client.cluster, set_as_default=False) as other:
+        # Not one of these is held by its own client for longer than the call takes.
+        sums = [
+            other.submit(add, other.submit(inc, 1), y=client.submit(inc, 2)),
+            other.submit(sum, [client.submit(inc, i) for i in range(3)]),
+            other.submit(total, {"a": [client.submit(ones_after, gate)]}),
+            other.submit(add, client.submit(inc, 0), y=np.ones(100_000)),
+        ]
+        doubled = other.map(add, client.map(inc, range(100)), range(100))
+        same = other.map(inc, client.map(inc, range(100)))
+        gate.touch()
+        assert other.gather(sums[:3]) == [5, 6, 300_000.0]
+        assert sums[3].result(20).sum() == 200_000
+        assert other.gather(doubled) == [2 * i + 1 for i in range(100)]
+        assert other.gather(same) == [i + 2 for i in range(100)]
+
+
+def test_futures_of_clients_that_are_closed_or_elsewhere_are_refused(client):
+    with covey.Client(client.cluster, set_as_default=False, name="gone") as other:
+        future = other.submit(inc, 1)
+    for wrong in (
+        lambda: client.submit(inc, future),
+        lambda: client.map(inc, [future]),
+    ):
+        with pytest.raises(errors.UsageError, match="of the client 'gone'.*was closed"):
+            wrong()
+    with (
+        covey.LocalCluster(n_workers=1, processes=False) as cluster,
+        covey.Client(cluster, set_as_default=False, name="far") as far,
+        pytest.raises(errors.UsageError, match=f"{client.name!r}.*another than.*'far'"),
+    ):
+        far.submit(inc, client.submit(inc, 1))
