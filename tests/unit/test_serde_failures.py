@@ -7,7 +7,16 @@ import threading
 import pytest
 
 from covey.errors import TaskUnreadable
-from covey.serde.failures import describe, revive, summary, traceback_text
+from covey.serde.failures import (
+    PICKLE_LIMIT,
+    describe,
+    revive,
+    summary,
+    traceback_text,
+)
+from covey.wire.base import Failure
+from covey.wire.framing import encode_frame
+from covey.wire.worker_link import RunFailed
 
 
 class NeedsArguments(Exception):
@@ -143,7 +152,16 @@ def test_an_endless_recursion_is_told_briefly():
 
 
 def test_a_huge_exception_arrives_as_text():
-    assert isinstance(travel(ValueError(bytes(20 << 20))), TaskUnreadable)
+    error = travel(ValueError(bytes(20 << 20)))
+    assert isinstance(error, TaskUnreadable)
+    assert "at most go along" in str(error)
+
+
+def test_the_largest_exception_that_travels_fits_into_a_message():
+    payload = describe(ValueError(bytes(PICKLE_LIMIT - 200)), where="w")
+    assert isinstance(revive(payload), ValueError)
+    failure = Failure("raised", *summary(payload), payload)
+    encode_frame([RunFailed(1, 1, 0.1, failure)])
 
 
 @pytest.mark.parametrize(

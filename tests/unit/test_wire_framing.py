@@ -308,6 +308,12 @@ def test_batches_keep_the_order_and_stay_moderate(sizes):
         assert len(batch) == 1 or sum(map(weight, batch)) <= BATCH_BYTES
 
 
+def test_failures_with_much_in_them_do_not_share_a_frame():
+    failure = Failure("raised", "ValueError", "no", bytes(4 << 20))
+    said = [client_link.Failed(i, 1, failure) for i in range(5)]
+    assert [len(batch) for batch in batches(said)] == [1] * 5
+
+
 def test_failures_survive_the_wire():
     failure = Failure("raised", "ValueError", "no", b"x", 7, {"exit_code": None})
     reader = FrameReader(ToClient)

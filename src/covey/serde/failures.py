@@ -43,8 +43,9 @@ _SUMMARY_LIMIT: Final = 1000
 #: So many classes of an exception are named, at most.
 _CLASSES_MAX: Final = 32
 
-#: An exception that drags more than this along arrives as text.
-_PICKLE_LIMIT: Final = 16 << 20
+#: An exception that drags more than this along arrives as text: it travels in the
+#: messages that everybody's news waits behind, and these have a limit.
+PICKLE_LIMIT: Final = 8 << 20
 
 _HEAD: Final = struct.Struct("<I")
 
@@ -292,8 +293,10 @@ def _pickle(error: BaseException) -> tuple[bytes, str]:
 
 def _pickle_and_try(written: Any, error: BaseException) -> bytes:
     data = dumps_inline(written, "exception")
-    if len(data) > _PICKLE_LIMIT:
-        raise pickle.PicklingError(f"it takes {len(data)} bytes")
+    if len(data) > PICKLE_LIMIT:
+        raise pickle.PicklingError(
+            f"it takes {len(data):,} bytes, and {PICKLE_LIMIT:,} at most go along"
+        )
     back = loads_inline(data)
     if type(back).__qualname__ != type(error).__qualname__:
         raise pickle.PicklingError(f"it comes back as {type_name(back)}")

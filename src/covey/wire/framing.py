@@ -82,6 +82,9 @@ def weight(message: Message) -> int:
     What it says of every task counts besides the payloads: the extents that it names,
     the tasks of a graph.
     """
+    failure = getattr(message, "failure", None)
+    if failure is not None:
+        return 64 + len(failure.payload) + len(failure.message)
     return (
         64
         + len(getattr(message, "data", b""))
