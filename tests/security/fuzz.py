@@ -4,8 +4,10 @@
 
 Each target is what stands behind a listening socket, without the socket: the
 handshakes of both doors, the scheduler's core behind frames of a client and of a
-worker, and the data server of a worker.  The bytes are frames that make sense, with
-bits turned, parts left out, doubled, exchanged, and numbers made huge.
+worker, and the data server of a worker; and a worker's agent behind frames of its
+runners, whose sockets user code can write to (``fuzz_runner``).  The bytes are frames
+that make sense, with bits turned, parts left out, doubled, exchanged, and numbers made
+huge.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import psutil
+from fuzz_runner import RunnerSays
 
 from covey.errors import ProtocolError, RemoteProtocolError
 from covey.ids import ClientId, first_task_id
@@ -195,7 +198,19 @@ class Mutator:
         return bytes(made)
 
 
-class Handshakes:
+class Target:
+    """Something that is fed mutated frames of its corpus."""
+
+    async def settle(self):
+        """Let it do what it has begun, before the next input."""
+
+    def next(self, mutate):
+        """Return the next input."""
+        data = mutate.random.choice(self.corpus)
+        return mutate(data, self.corpus) if mutate.random.randrange(8) else data
+
+
+class Handshakes(Target):
     """Strangers at the doors of a scheduler and of a worker."""
 
     frames_are_framed = False
@@ -223,7 +238,7 @@ class Handshakes:
         """There is no state."""
 
 
-class Introductions:
+class Introductions(Target):
     """Peers that have proved a role, and present themselves."""
 
     def __init__(self):
@@ -241,7 +256,7 @@ class Introductions:
         """There is no state."""
 
 
-class Scheduler:
+class Scheduler(Target):
     """The scheduler's core, behind frames of a client or of a worker."""
 
     def __init__(self, role):
@@ -315,7 +330,7 @@ class Link:
         return done
 
 
-class Data:
+class Data(Target):
     """A worker's data server, behind frames of a client."""
 
     def __init__(self):
@@ -353,6 +368,9 @@ TARGETS = {
     "scheduler, as a client": lambda: Scheduler(1),
     "scheduler, as a worker": lambda: Scheduler(2),
     "data server": Data,
+    "agent, as a runner": lambda: RunnerSays(
+        KEYS, ClientIntroduction(CLIENT, "c", "1", "3.11.7", "host"), worker("w")
+    ),
 }
 
 
@@ -371,7 +389,6 @@ async def fuzz(name, count, seed):
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: problems.append(context))
     mutate = Mutator(seed)
-    choose = mutate.random
     ends = Counter()
     target.renew()
     memory = psutil.Process().memory_info
@@ -383,9 +400,8 @@ async def fuzz(name, count, seed):
             # Let tasks that were begun go on.
             await asyncio.sleep(0)
             assert not problems, f"{name}: {problems} before input {number}"
-        data = choose.choice(target.corpus)
-        if choose.randrange(8):
-            data = mutate(data, target.corpus)
+        await target.settle()
+        data = target.next(mutate)
         try:
             target.take(data)
             ends["taken"] += 1

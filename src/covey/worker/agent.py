@@ -28,7 +28,7 @@ from covey.wire.base import Failure, Message
 from covey.wire.keys import Keys
 from covey.wire.worker_link import Holds, Leaving, Reported, RunFailed
 from covey.worker.core import orders, reporting
-from covey.worker.core.in_hand import inputs_in_hand
+from covey.worker.core.in_hand import has_in_hand, inputs_in_hand
 from covey.worker.core.machine import WorkerCore
 from covey.worker.environments import Environments
 from covey.worker.functions import Functions
@@ -59,8 +59,10 @@ from covey.worker.transfers import Transfers
 from covey.worker.upstream import Upstream
 from covey.worker.vitals import Vitals
 
-#: Results up to about this size ride along to whoever waits for them.
+#: Results up to about this size ride along to whoever waits for them; so many bytes
+#: at once, or a runner could say more than a message holds.
 INLINE_BYTES: Final = 2048
+INLINE_BYTES_MAX: Final = 4 << 20
 
 #: A runner that ends so often before it is ready will never be.
 START_FAILURES_MAX: Final = 3
@@ -261,6 +263,8 @@ class WorkerAgent:
             more = self._more_follows
             for order in self.core.step(event, clock.monotonic(), more=more):
                 self._EXECUTE[type(order)](self, order)
+        except RemoteProtocolError:
+            raise  # A runner said what makes no sense: it goes, and nothing was changed.
         except Exception as error:
             self._break(error)
 
@@ -332,7 +336,7 @@ class WorkerAgent:
                     operation.n,
                     operation.seconds,
                     pack.nbytes,
-                    pack.nbytes <= INLINE_BYTES * operation.n,
+                    pack.nbytes <= min(INLINE_BYTES * operation.n, INLINE_BYTES_MAX),
                 )
             )
         elif type(operation) is SaysBig:
@@ -350,7 +354,10 @@ class WorkerAgent:
                 )
             )
         elif type(operation) is SaysPrinted:
-            self._printing.take(operation, clock.monotonic())
+            # Nobody prints in the name of another one's task.
+            at = self.core.state.slots[slot]
+            if has_in_hand(at, operation.run, operation.task):
+                self._printing.take(operation, clock.monotonic())
         elif type(operation) is SaysReturned:
             run, base, n = operation.run, operation.base, operation.n
             self._step(orders.SlotReturned(slot, run, base, n))
@@ -426,6 +433,8 @@ class WorkerAgent:
             if type(operation) is SaysReady:
                 process = self._processes[runner]
                 if process is not None:
+                    if process.ready:
+                        raise RemoteProtocolError("it is ready, for the second time")
                     process.ready = True
                 self._start_failures.pop(self._lives_in[runner], None)
                 if not self._first_ready.done():

@@ -111,7 +111,7 @@ class RunnerProcess:
     ) -> RunnerLink:
         end.setblocking(False)
         _, link = await self._loop.create_unix_connection(
-            lambda: RunnerLink(on_says, self._one_less), sock=end
+            lambda: RunnerLink(on_says, self._one_less, self._said_nonsense), sock=end
         )
         return link
 
@@ -120,6 +120,10 @@ class RunnerProcess:
 
     def _control_says(self, says: list[tuple[Any, Buffer]]) -> None:
         self._on_control(self.number, says)
+
+    def _said_nonsense(self, what: str) -> None:
+        """Its code has written into our sockets: nothing that it says counts now."""
+        self.kill(f"what it wrote to the worker is nothing that a runner says: {what}")
 
     async def _watch_stderr(self) -> None:
         assert self._process is not None and self._process.stderr is not None

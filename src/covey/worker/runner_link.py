@@ -2,8 +2,12 @@
 
 Frames are ``<IQ``: the length of a JSON header and of a body.  The header is a
 list of operations, the body holds their bytes in order.  JSON, because a
-runner has nothing but the standard library; the agent decodes it typed, so a
-runner gone mad can send nonsense but cannot harm the agent.
+runner has nothing but the standard library.
+
+User code owns that process, and may write anything into its sockets.  So what comes is
+decoded typed, with a bound for everything, and held against what the slot has in
+hand; a runner that says what no runner says is ended and started anew, and the agent
+goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import asyncio
 import struct
 from array import array
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -22,12 +26,33 @@ from covey.wire.base import Bytes, Count, Failure, Id, Seconds
 
 _HEAD: Final = struct.Struct("<IQ")
 
-#: A header holds operations, not values.
-_HEADER_BYTES_MAX: Final = 64 << 20
-_BODY_BYTES_MAX: Final = 1 << 32
+#: A header holds operations, not values; a body what is small enough to ride along,
+#: of some milliseconds.
+_HEADER_BYTES_MAX: Final = 16 << 20
+_BODY_BYTES_MAX: Final = 256 << 20
+_OPERATIONS_MAX: Final = 1 << 18
+
+#: How long names, and what an exception says, may be; ``covey.serde.failures`` cuts
+#: them far below it.
+_NAME_MAX: Final = 4096
+_MESSAGE_MAX: Final = 1 << 16
+_CLASSES_MAX: Final = 64
+
+#: An exception with all that belongs to it must fit into a message upwards.
+_FAILURE_BYTES_MAX: Final = 12 << 20
 
 #: A flag of a run: its value is wanted by one that follows on the same slot.
 KEEP: Final = 1
+
+_Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=_NAME_MAX)]
+_Said: TypeAlias = Annotated[str, msgspec.Meta(max_length=_MESSAGE_MAX)]
+_Classes: TypeAlias = Annotated[
+    tuple[_Name, ...], msgspec.Meta(max_length=_CLASSES_MAX)
+]
+_FailureBytes: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_FAILURE_BYTES_MAX)]
+
+#: Numbers of a profile: places in a tree, and microseconds, a day at most.
+_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 37)]
 
 # What a slot reports.
 
@@ -63,10 +88,10 @@ class SaysFailed(_Operation, frozen=True, tag="failed"):
     run: Id
     task: Id
     seconds: Seconds
-    type_name: str
-    message: str
-    size: Bytes
-    classes: tuple[str, ...] = ()
+    type_name: _Name
+    message: _Said
+    size: _FailureBytes
+    classes: _Classes = ()
 
     def failure(
         self, body: Buffer, details: dict[str, str | int | float | None]
@@ -101,7 +126,7 @@ class SaysPrinted(_Operation, frozen=True, tag="printed"):
 
     run: Id
     task: Id
-    stream: str
+    stream: Literal["stdout", "stderr"]
     text: str
 
 
@@ -109,9 +134,9 @@ class SaysPrinted(_Operation, frozen=True, tag="printed"):
 
 
 class SaysReady(_Operation, frozen=True, tag="ready"):
-    """The process serves its slots."""
+    """The process serves its slots; what it says of itself nobody has to read."""
 
-    facts: dict[str, Any]
+    facts: msgspec.Raw
 
 
 class SaysReturned(_Operation, frozen=True, tag="returned"):
@@ -136,7 +161,7 @@ class SaysStacks(_Operation, frozen=True, tag="stacks"):
 class SaysProfiled(_Operation, frozen=True, tag="profiled"):
     """What tasks were seen to do: function, and a tree as ``covey.stacks`` has it."""
 
-    seen: list[tuple[int, list[str], list[int]]]
+    seen: list[tuple[Id, list[str], list[_Number]]]
 
 
 Says: TypeAlias = (
@@ -151,20 +176,32 @@ Says: TypeAlias = (
     | SaysStacks
     | SaysProfiled
 )
-_decoder: Final = msgspec.json.Decoder(list[Says])
+_decoder: Final = msgspec.json.Decoder(
+    Annotated[list[Says], msgspec.Meta(max_length=_OPERATIONS_MAX)]
+)
 _encoder: Final = msgspec.json.Encoder()
 
 
 class RunnerLink(asyncio.Protocol):
-    """One socket to a runner: a slot's, or its control socket."""
+    """One socket to a runner: a slot's, or its control socket.
+
+    Args:
+        on_says: takes what a frame says: operations, with their bytes.
+        on_lost: called when the socket is closed.
+        on_nonsense: called with what is wrong, once, when a frame came that is none
+            of a runner's; nothing is read after it.
+    """
 
     def __init__(
         self,
         on_says: Callable[[list[tuple[Any, Buffer]]], None],
         on_lost: Callable[[], None],
+        on_nonsense: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._on_says = on_says
         self._on_lost = on_lost
+        self._on_nonsense = on_nonsense
+        self._deaf = False
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._header: list[Any] = []
@@ -203,13 +240,17 @@ class RunnerLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
+        if self._deaf:
+            return
         buffer = self._buffer
         buffer += data
         try:
             while len(buffer) >= _HEAD.size:
                 header_size, body_size = _HEAD.unpack_from(buffer)
                 if header_size > _HEADER_BYTES_MAX or body_size > _BODY_BYTES_MAX:
-                    raise RemoteProtocolError("a runner sent a frame without measure")
+                    raise RemoteProtocolError(
+                        f"a frame of {header_size:,} and {body_size:,} bytes"
+                    )
                 end = _HEAD.size + header_size + body_size
                 if len(buffer) < end:
                     return
@@ -217,9 +258,11 @@ class RunnerLink(asyncio.Protocol):
                 body = bytes(buffer[_HEAD.size + header_size : end])
                 del buffer[:end]
                 self._on_says(_split(header, body))
-        except (RemoteProtocolError, msgspec.MsgspecError, RecursionError):
-            # User code owns that process and may write anything: it is done for.
+        except RemoteProtocolError as error:
+            self._deaf = True
+            self._buffer = bytearray()
             self.close()
+            self._on_nonsense(str(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended; nothing comes after this."""
@@ -235,19 +278,27 @@ class RunnerLink(asyncio.Protocol):
 
 
 def _split(header: bytes, body: bytes) -> list[tuple[Any, Buffer]]:
-    """Give each operation its bytes."""
+    """Give each operation its bytes.
+
+    Raises:
+        RemoteProtocolError: these are no operations of a runner.
+    """
+    try:
+        operations = _decoder.decode(header)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise RemoteProtocolError(str(error)) from error
     says: list[tuple[Any, Buffer]] = []
     at = 0
     view = memoryview(body)
-    for operation in _decoder.decode(header):
+    for operation in operations:
         if isinstance(operation, SaysRan):
             size = 4 * operation.n + operation.data_size
         elif isinstance(operation, SaysFailed):
             size = operation.size
         else:
             size = 0
-        if size < 0 or at + size > len(body):
-            raise RemoteProtocolError("a runner's body is shorter than it said")
+        if at + size > len(body):
+            raise RemoteProtocolError("a body that is shorter than it is said to be")
         says.append((operation, view[at : at + size]))
         at += size
     return says
@@ -263,5 +314,5 @@ def read_pack(says: SaysRan, body: Buffer) -> Pack:
     sizes = array("I")
     sizes.frombytes(view[: 4 * says.n])
     if sum(sizes) != says.data_size:
-        raise RemoteProtocolError("the sizes in a runner's pack do not add up")
+        raise RemoteProtocolError("results whose sizes do not add up")
     return Pack(sizes, bytes(view[4 * says.n :]))

@@ -1,9 +1,10 @@
-"""The inputs of what slots have in hand: values that must stay where they are."""
+"""What slots have in hand, and its inputs: values that must stay where they are."""
 
 from __future__ import annotations
 
+from covey.ids import RunId, TaskId
 from covey.worker.core.extents import Extents
-from covey.worker.core.state import WorkerState
+from covey.worker.core.state import Slot, WorkerState
 
 
 def inputs_in_hand(state: WorkerState) -> Extents:
@@ -20,3 +21,13 @@ def inputs_in_hand(state: WorkerState) -> Extents:
             for _, real in run.renamed:
                 inputs.add(real, 1)
     return inputs
+
+
+def has_in_hand(slot: Slot, run: RunId, task: TaskId) -> bool:
+    """Say whether a slot was given this task, and has not told its end yet."""
+    if (run, task) in slot.parked:
+        return True
+    return any(
+        flight.run.run == run and flight.base <= task < flight.base + flight.n
+        for flight in slot.flights
+    )

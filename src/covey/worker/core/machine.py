@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias, get_args
 
+from covey.errors import RemoteProtocolError
 from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.base import Extent, Failure
@@ -236,19 +237,31 @@ def _flight_of(
     return slot, None
 
 
+def _demand(condition: bool) -> None:
+    """Refuse news that does not fit what a slot has in hand: a runner made it up."""
+    if not condition:
+        raise RemoteProtocolError("news of tasks that it does not have in hand")
+
+
 def _land(
     state: WorkerState, slot_number: int, run_id: RunId, task: TaskId, n: int
 ) -> Run | None:
-    """Note that *n* tasks have come back from a slot; return their run."""
+    """Note that *n* tasks have come back from a slot; return their run.
+
+    Raises:
+        RemoteProtocolError: they are not what the slot must speak of next.
+    """
     slot = state.slots[slot_number]
-    parked = slot.parked.pop((run_id, task), None)
-    if parked is not None:
+    if (run_id, task) in slot.parked:
+        _demand(n == 1)
+        parked = slot.parked.pop((run_id, task))
         if parked.done:
             slot.resumed -= 1
         return parked.run
     slot, flight = _flight_of(state, slot_number, run_id, task)
     if flight is None:
         return None
+    _demand(task == flight.at and n <= flight.left)
     flight.done += n
     slot.less(flight, n)
     flight.since = state.now
@@ -343,6 +356,8 @@ def _on_slot_returned(state: WorkerState, event: SlotReturned) -> None:
     if flight is None:
         return
     # What comes back is always the end of a flight: it becomes shorter.
+    _demand(event.base >= flight.at)
+    _demand(event.base + event.n == flight.base + flight.n)
     flight.n -= event.n
     slot.less(flight, event.n)
     if flight.done >= flight.n:
@@ -369,6 +384,7 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     slot, flight = _flight_of(state, event.slot, event.run, event.task)
     if flight is None:
         return
+    _demand(event.task == flight.at)
     piece = Piece(flight.run, event.task, 1, alone=flight.alone)
     alone = Flight(piece, 1, state.now, flight.each)
     alone.deadline = flight.deadline
