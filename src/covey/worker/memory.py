@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from covey.worker.counters import words_of
+
 _HAS_STATM: Final = sys.platform == "linux"
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_PIECE_BYTES: Final = 1 << 14
 
 
 class MemoryPlan(msgspec.Struct, frozen=True):
@@ -89,25 +89,6 @@ def trim_heap() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def words_of(path: str | Path) -> list[bytes]:
-    """Return the words in one of the kernel's files; none if it cannot be read.
-
-    Without the buffers and decoders of files, which cost more than the kernel does:
-    an idle worker does little else than this.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            text = b""
-            while piece := os.read(file, _PIECE_BYTES):
-                text += piece
-            return text.split()
-        finally:
-            os.close(file)
-    except OSError:
-        return []
 
 
 def private_bytes(pid: int | str) -> int:
