@@ -52,8 +52,8 @@ async def _serve(plan: dict[str, Any], answers: int, launched: list[Launched]) -
         _answer(answers, facts)
         await cluster.first_runner()
         _answer(answers, {"ready": True})
-        # What was made so far lives as long as the process does.
-        gc.collect()
+        # What was made so far lives as long as the process does.  The little of it
+        # that does not is kept, too: to find it would keep the first task waiting.
         gc.freeze()
         gc.enable()
         await cluster.ended

@@ -6,7 +6,8 @@ cluster.  Answers on a pipe, one JSON line at a time: where it listens, then tha
 the first runner is ready, or why none will be.
 
 Somebody waits for it to come up.  So the runners, which take about as long to start
-as all that follows takes to import, are started first.
+as all that follows takes to import, are started first: as many as there are cores
+that are not needed for that.  The cluster is ready with the first of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import os
 import sys
 
-from covey.cluster.machine import raise_open_files
+from covey.cluster.machine import cores, raise_open_files
 from covey.worker import launching
 
 
@@ -30,7 +31,8 @@ def main() -> None:
         line += piece
     plan = json.loads(line)
     raise_open_files()
-    launched = _launch(sum(plan["machines"]), plan["threads"])
+    at_once = min(sum(plan["machines"]), max(1, cores() - 1))
+    launched = _launch(at_once, plan["threads"])
     # Until all is there, there is nothing to collect; then it is all kept.
     gc.disable()
     from covey.cluster.child import serve

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from covey import clock
+
+if TYPE_CHECKING:
+    import psutil
 
 
 class Sampler:
@@ -17,7 +18,7 @@ class Sampler:
     def __init__(self) -> None:
         self._processes: dict[int, psutil.Process] = {}
         self._seconds: dict[int, float] = {}
-        self._at = clock.monotonic()
+        self._at = 0.0
         #: When the next sample is due, if the loop is on time.
         self._due = 0.0
 
@@ -36,6 +37,12 @@ class Sampler:
             late the loop was.
         """
         now = clock.monotonic()
+        if not self._at:
+            # Nothing to compare with, while somebody waits for the first runner.
+            self._at, self._due = now, 0.0
+            return {"cpu": 0.0, "lag_seconds": 0.0}
+        import psutil  # It takes a while to import.
+
         elapsed = max(now - self._at, 1e-3)
         lag = max(0.0, now - self._due) if self._due else 0.0
         self._at, self._due = now, 0.0
