@@ -169,7 +169,7 @@ HERE = {
         ({"packages": {**HERE["packages"], "numpy": "1.26"}}, "numpy 2"),
         ({"packages": {**HERE["packages"], "pandas": None}}, "no pandas"),
         ({"packages": {**HERE["packages"], "cloudpickle": None}}, "no cloudpickle"),
-        ({"packages": {**HERE["packages"], "cloudpickle": "3.1"}}, "by value"),
+        ({"packages": {**HERE["packages"], "cloudpickle": "3.1"}}, "by source"),
         ({"python": "3.12.9"}, None),
     ],
 )

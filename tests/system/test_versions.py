@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
+from covey import Client
+from covey.errors import TaskUnreadable, VersionSkew
 from covey.worker.interpreters import candidates
 
 pytestmark = pytest.mark.system
@@ -142,6 +146,42 @@ def test_what_is_sent_before_any_worker_is_there_suits_any_python(tmp_path):
         assert client.stdout.readline() == "VersionSkew\n"
     finally:
         end(*reversed(processes))
+
+
+@pytest.fixture
+def another_cloudpickle(tmp_path):
+    """A scheduler, and a worker whose cloudpickle says that it is version 99."""
+    folder = tmp_path / "packages" / "cloudpickle"
+    shutil.copytree(Path(cloudpickle.__file__).parent, folder)
+    text = (folder / "__init__.py").read_text()
+    told = f"__version__ = '99.0.1'\n{text.replace('__version__ =', '_was =')}"
+    (folder / "__init__.py").write_text(told)
+    file = tmp_path / "cluster.json"
+    scheduler = start_scheduler(file)
+    worker = subprocess.Popen(
+        [*COVEY, "worker", "--connection-file", str(file), "--nworkers", "1"],
+        env={**os.environ, "PYTHONPATH": str(folder.parent)},
+    )
+    yield str(file)
+    end(worker, scheduler)
+
+
+def test_another_cloudpickle_gets_text_and_refuses_the_rest(another_cloudpickle):
+    versions = ["cloudpickle 99.0.1", f"cloudpickle {cloudpickle.__version__}"]
+    offset = 40
+    with Client(another_cloudpickle) as client:
+        client.wait_for_workers(1, timeout=60)
+        assert client.submit(lambda x: x + offset, 2).result(60) == 42
+        there = client.submit(getattr, cloudpickle, "__version__")
+        assert there.result(60) == "99.0.1"
+        made = client.submit(eval, "lambda: 1")
+        with pytest.raises(TaskUnreadable) as caught:
+            made.result(60)
+        assert all(version in str(caught.value) for version in versions)
+    with Client(another_cloudpickle, functions="value") as client:
+        error = client.submit(lambda x: x + 1, 2).exception(60)
+    assert isinstance(error, VersionSkew)
+    assert all(version in str(error) for version in versions)
 
 
 @pytest.mark.matrix

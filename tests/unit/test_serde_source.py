@@ -8,10 +8,12 @@ import functools
 import importlib.util
 import io
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 from types import CodeType
 
+import cloudpickle
 import pytest
 
 from covey.errors import NotPicklable, VersionSkew
@@ -264,6 +266,31 @@ def test_bytecode_of_another_python_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(code, "MINOR", (3, 99))
     with pytest.raises(VersionSkew, match=r"Python 3\.\d+, and this .* Python 3\.99"):
         pickle.loads(data)
+
+
+def test_code_that_another_cloudpickle_wrote_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(code, "cloudpickle_version", lambda: "4.0.1")
+    data = dumps_function(lambda x: x + 1)
+    for same in ("4.9", ""):
+        # Other releases of it are not worth a word, and neither is what is not known.
+        monkeypatch.setattr(code, "cloudpickle_version", lambda v=same: v)
+        assert pickle.loads(data)(1) == 2
+    monkeypatch.setattr(code, "cloudpickle_version", lambda: "3.1.2")
+    with pytest.raises(
+        VersionSkew, match=r"cloudpickle 4\.0\.1, .* cloudpickle 3\.1\.2"
+    ):
+        pickle.loads(data)
+
+
+def test_the_version_of_cloudpickle_is_told_without_importing_it():
+    program = (
+        "import sys; from covey.version import cloudpickle_version\n"
+        "print(cloudpickle_version(), 'cloudpickle' in sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == [cloudpickle.__version__, "False"]
 
 
 def test_no_code_object_is_made_of_it_before(monkeypatch):

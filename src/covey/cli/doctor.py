@@ -21,6 +21,7 @@ from covey.cli.output import output_option, show
 from covey.errors import CoveyError, Refused, TaskError, UsageError
 from covey.runner import checkup
 from covey.units import format_bytes, format_seconds
+from covey.version import major
 
 if TYPE_CHECKING:
     from covey.client.client import Client
@@ -242,22 +243,21 @@ def _differences(here: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:
     ours, theirs = (f["packages"]["cloudpickle"] for f in (here, facts))
     if theirs is None:
         yield "It has no cloudpickle: only what can be imported there will run."
-    elif ours and _minor(ours) != _minor(theirs):
-        yield f"Here is cloudpickle {ours}: what travels by value may not be readable."
+    elif ours and major(ours) != major(theirs):
+        yield (
+            f"Here is cloudpickle {ours}: functions that cannot be imported there "
+            f"travel by source."
+        )
     for package in ("numpy", "pandas", "pyarrow", "dask"):
         ours, theirs = here["packages"][package], facts["packages"][package]
         if ours and theirs is None:
             yield f"It has no {package}, and here is {ours}."
-        elif ours and _major(ours) != _major(theirs):
+        elif ours and major(ours) != major(theirs):
             yield f"Here is {package} {ours}: values of it may not be readable there."
 
 
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
-
-
-def _major(version: str) -> str:
-    return version.partition(".")[0]
 
 
 def _worker(

@@ -18,7 +18,6 @@ import concurrent.futures
 import logging
 import os
 import platform
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Sequence
@@ -32,6 +31,7 @@ from covey.client.core.ledger import Ledger
 from covey.client.core.ranges import Wishes
 from covey.client.merging import merge
 from covey.client.questions import Questions
+from covey.client.readers import Readers
 from covey.errors import Closed, CoveyError, Disconnected, UsageError
 from covey.ids import TaskId, client_of, first_task_id, new_client_id
 from covey.net.addresses import host_identity
@@ -64,9 +64,6 @@ from covey.wire.line import Line
 
 T = TypeVar("T")
 
-#: How the version of a Python begins that can execute our bytecode.
-_OUR_PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}."
-
 #: Futures that are dropped so soon after news are let go together, with the next
 #: message or when this time is over.  It delays nothing that anybody waits for.
 LULL_SECONDS: Final = 0.002
@@ -97,8 +94,7 @@ class Engine(Owner):
         self.kept_as: dict[TaskId, tuple[TaskId, bytes]] = {}
         #: What lets us hold and fetch futures that other clients have passed on.
         self.tokens: dict[TaskId, bytes] = {}
-        #: Whether runners with another minor version of Python have been seen.
-        self.foreign_python = False
+        self.readers = Readers()
         self.cluster = ""
         self.closed = False
         self.broken: Exception | None = None
@@ -522,8 +518,7 @@ class Engine(Owner):
 
     def _on_worker_seen(self, message: WorkerSeen) -> None:
         self.workers[message.worker] = message
-        if message.python and not message.python.startswith(_OUR_PYTHON):
-            self.foreign_python = True
+        self.readers.saw(message)
         self._unseen -= 1
         self._orient()
         self._tell_worker_watchers()

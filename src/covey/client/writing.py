@@ -3,8 +3,9 @@
 What can be imported on the other side always goes by reference.  For the rest
 there are two ways, and the client takes the one that its readers can follow::
 
-    all runners have our minor version of Python  ──►  by value: bytecode, exact
-    some have another one, or nobody is here yet  ──►  by source: text, checked
+    all runners have our minor version of Python,
+    and our major version of cloudpickle          ──►  by value: bytecode, exact
+    some have others, or nobody is here yet       ──►  by source: text, checked
 
 ``functions="import"`` allows nothing but names; with a serializer other than
 ``"pickle"``, no pickle is written or read anywhere on behalf of the client.
@@ -59,8 +60,8 @@ class Writing:
         engine: knows which Pythons there are on the cluster.
         functions: how functions go that cannot be imported: ``"value"``,
             ``"source"``, or ``"auto"``: by source as soon as a worker is known
-            whose runners have another minor version of Python.  ``"import"``:
-            they do not go at all.
+            whose runners have another minor version of Python, or another major
+            version of cloudpickle.  ``"import"``: they do not go at all.
         serializer: the family in which values go, if a call does not say.
         modules: the user's own modules.
         environment: what all functions ask for; see ``environments``.
@@ -126,9 +127,12 @@ class Writing:
         """Whether code that cannot be imported goes as text now."""
         if self._functions != "auto":
             return self._functions == "source"
+        readers = self._engine.readers
+        if readers.foreign_cloudpickle:
+            return True
         if self._chosen_python:
             return self._chosen_python != code.text(code.MINOR)
-        return self._engine.foreign_python
+        return readers.foreign_python
 
     def chosen(self) -> AbstractContextManager[None]:
         """Inside ``with``, what this thread pickles is written as was chosen."""

@@ -18,7 +18,7 @@ from covey.net.addresses import Address, host_identity
 from covey.net.tls import Certificate
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
-from covey.version import VERSION
+from covey.version import VERSION, cloudpickle_version
 from covey.wire.introductions import WorkerIntroduction
 from covey.wire.keys import Keys
 from covey.worker.agent import WorkerAgent
@@ -122,6 +122,7 @@ class EmbeddedCluster:
             platform.python_version(),
             os.getpid(),
             pythons=self._environments.pythons(),
+            cloudpickle=cloudpickle_version(),
         )
         worker.attach(self.server.attach_worker(introduction, worker.on_messages))
         await starting

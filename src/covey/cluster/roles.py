@@ -39,7 +39,7 @@ from covey.net.uplink import Owner, Uplink
 from covey.scheduler.journal import JournalFile
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
-from covey.version import VERSION
+from covey.version import VERSION, cloudpickle_version
 from covey.wire.introductions import Welcome, WorkerIntroduction
 from covey.wire.keys import Keys, Role
 from covey.wire.line import Line
@@ -372,6 +372,8 @@ class WorkerRole(Owner):
             epoch,
             self._number,
             self._pythons,
+            # Runners of every Python are lent ours.
+            cloudpickle_version(),
         )
 
     def on_welcome(self, line: Line, welcome: Welcome, old: Line | None) -> None:

@@ -1,11 +1,12 @@
-"""Code objects belong to one minor version of Python.
+"""Code objects belong to one minor version of Python, and to what wrote them.
 
 Bytecode that another minor version executes raises nonsense at best, and ends
-the process at worst.  So a code object inside a pickle takes along which Python
-compiled it, and a reader of another minor version refuses it by name, before
-anything is made of it::
+the process at worst.  And what makes functions and classes of it again are functions of
+cloudpickle, which may be others in another major version of that.  So a code object inside a
+pickle takes along which of both wrote it, and a reader with others refuses it by
+name, before anything is made of it::
 
-    3.13: lambda x: x + 1  ──►  code_of((3, 13), ...)  ──►  3.11: VersionSkew
+    3.13: lambda x: x + 1  ──►  code_of((3, 13), "3.1.2", ...)  ──►  3.11: VersionSkew
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import CodeType
 from typing import Any, Final
 
 from covey.errors import VersionSkew
+from covey.version import cloudpickle_version, major
 
 #: This Python, as far as bytecode is concerned.
 MINOR: Final = (sys.version_info[0], sys.version_info[1])
@@ -26,11 +28,21 @@ def text(minor: tuple[int, ...]) -> str:
     return ".".join(map(str, minor))
 
 
-def code_of(minor: tuple[int, int], *parts: Any) -> CodeType:
+def readable_by(cloudpickle: str) -> bool:
+    """Say whether that version of cloudpickle reads what ours writes.
+
+    Versions that are not known are taken to be as ours.
+    """
+    ours = cloudpickle_version()
+    return not (ours and cloudpickle) or major(ours) == major(cloudpickle)
+
+
+def code_of(minor: tuple[int, int], cloudpickle: str, *parts: Any) -> CodeType:
     """Make a code object again; unpickling calls this.
 
     Raises:
-        VersionSkew: another minor version of Python compiled it.
+        VersionSkew: another minor version of Python compiled it, or another major
+            version of cloudpickle wrote what belongs to it.
     """
     if minor != MINOR:
         raise VersionSkew(
@@ -40,6 +52,14 @@ def code_of(minor: tuple[int, int], *parts: Any) -> CodeType:
             f'travel by source (Client(functions="source")), or ask for runners of '
             f"your own Python (Client(python={text(minor)!r}))"
         )
+    if not readable_by(cloudpickle):
+        raise VersionSkew(
+            f"a function or class was sent by value, written by cloudpickle "
+            f"{cloudpickle}, and this process has cloudpickle {cloudpickle_version()}, "
+            f"which may not read it. Install the same major version on both sides, put "
+            f"the function into a module that both can import, or let it travel by "
+            f'source (Client(functions="source"))'
+        )
     return CodeType(*parts)
 
 
@@ -48,6 +68,6 @@ def tagged(reduce: Callable[[Any], Any]) -> Callable[[CodeType], tuple[Any, ...]
 
     def reduce_code(code: CodeType) -> tuple[Any, ...]:
         _, parts = reduce(code)[:2]
-        return (code_of, (MINOR, *parts))
+        return (code_of, (MINOR, cloudpickle_version(), *parts))
 
     return reduce_code

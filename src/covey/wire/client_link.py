@@ -308,7 +308,8 @@ class Notice(Message, frozen=True, tag=25):
 class WorkerSeen(Message, frozen=True, tag=26):
     """Where a worker's data can be fetched.  Sent before it is first named.
 
-    ``python`` is the version that its runners have, such as ``3.12.1``.
+    ``python`` is the version that its runners have, such as ``3.12.1``, and
+    ``cloudpickle`` that of what reads functions there.
     """
 
     worker: Id
@@ -317,6 +318,7 @@ class WorkerSeen(Message, frozen=True, tag=26):
     host: str
     slots: Id
     python: str = ""
+    cloudpickle: str = ""
 
 
 class WorkerGone(Message, frozen=True, tag=27):

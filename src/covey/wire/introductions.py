@@ -66,6 +66,8 @@ class WorkerIntroduction(Message, frozen=True, tag=101):
     number: Id = 0
     #: The minor versions of Python that its runners can have; empty: not known.
     pythons: tuple[str, ...] = ()
+    #: The version of cloudpickle that its runners have; empty: not known.
+    cloudpickle: str = ""
 
 
 class Resume(Message, frozen=True, tag=103):

@@ -255,6 +255,7 @@ class SchedulerCore:
                     hello.memory_limit_bytes,
                     hello.runner_python or hello.python,
                     hello.pythons,
+                    hello.cloudpickle,
                 ),
             )
             return

@@ -101,6 +101,7 @@ def introduce_worker(state: SchedulerState, client: Client, worker: Worker) -> N
                 worker.host,
                 worker.slots,
                 worker.python,
+                worker.cloudpickle,
             ),
         )
 

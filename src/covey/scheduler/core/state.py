@@ -228,6 +228,7 @@ class Worker:
         "assigned",
         "away_since",
         "blocked",
+        "cloudpickle",
         "count",
         "demands",
         "facts",
@@ -272,6 +273,7 @@ class Worker:
         memory_limit_bytes: int,
         python: str = "",
         pythons: tuple[str, ...] = (),
+        cloudpickle: str = "",
     ) -> None:
         self.peer = peer
         #: The minor versions that its runners can have; empty if that is not known.
@@ -280,8 +282,9 @@ class Worker:
         self.name = name
         self.addresses = addresses
         self.host = host
-        #: The version of Python that its runners have.
+        #: The versions of Python and of cloudpickle that its runners have.
         self.python = python
+        self.cloudpickle = cloudpickle
         #: Everything a user may call it in ``workers=``.
         hosts = {a.removeprefix("tcp://").rpartition(":")[0] for a in addresses}
         self.names = frozenset({name, *addresses, *hosts} - {""})
