@@ -142,10 +142,22 @@ def test_it_runs_and_waits_for_tasks_of_its_own(world, client):
     task = client.submit(options=Options(timeout_seconds=60.0))
     world.now = 5.0
     text = why(world, task)["text"]
-    assert "it is on alice (run 1) since 5 s" in text
+    assert "alice was given it 5 s ago, and it runs, or is about to;" in text
     assert "stopped when it has run for 1m 00s" in text
     worker.say(Blocked(1, task))
     assert "waits for tasks of its own" in why(world, task)["text"]
+
+
+def test_what_a_worker_runs_tells_who_runs_and_who_waits(world, client):
+    world.new_worker(name="alice")
+    task = client.submit()
+    (alice,) = world.state.workers.values()
+    alice.facts = {"running": [[0, 1 << 40, "f", 9.0]]}
+    assert why(world, task)["text"].endswith(
+        "it runs, or is about to; 1 slot there finishes what nobody waits for any more"
+    )
+    alice.facts = {"running": [[0, task, "f", 9.0]]}
+    assert why(world, task)["text"].endswith("ago, and it runs")
 
 
 def test_a_failure_names_the_input_where_it_began(world, client):

@@ -33,6 +33,12 @@ def ones_after(gate):
     return np.ones(300_000)
 
 
+def touch_and_wait(begun, gate):
+    begun.touch()
+    wait_at(gate)
+    return 0
+
+
 def two_after(value):
     return 2
 
@@ -77,13 +83,14 @@ def test_callbacks_of_an_executor_may_wait_as_well(client, tmp_path):
 
 
 def test_closing_calls_the_callbacks_of_what_had_not_ended(client, tmp_path, caplog):
-    told = []
+    gate, told = tmp_path / "gate", []
     other = covey.Client(client.cluster, set_as_default=False)
-    futures = [other.submit(ones_after, tmp_path / "gate") for _ in range(3)]
+    futures = [other.submit(ones_after, gate) for _ in range(3)]
     futures[0].add_done_callback(lambda done: told.append(done.status))
     futures[1].add_done_callback(lambda done: done.result())
     futures[2].add_done_callback(lambda done: other.close())
     other.close()
+    gate.touch()
     assert told == ["cancelled"]
     assert "raised" not in caplog.text
 
@@ -122,3 +129,16 @@ def test_futures_of_clients_that_are_closed_or_elsewhere_are_refused(client):
         pytest.raises(errors.UsageError, match=f"{client.name!r}.*another than.*'far'"),
     ):
         far.submit(inc, client.submit(inc, 1))
+
+
+def test_running_is_what_a_worker_has(client, tmp_path):
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    first = client.submit(touch_and_wait, begun, gate)
+    after = client.submit(inc, first)
+    wait_at(begun)
+    assert first.running() and not first.done()
+    assert "was given it" in first.explain()
+    assert not after.running()
+    gate.touch()
+    assert after.result(20) == 1
+    assert not first.running() and not after.running()

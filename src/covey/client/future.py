@@ -113,8 +113,15 @@ class Future(refs.Reference, Generic[R]):
         return self._range.status[self._index] == Status.CANCELLED
 
     def running(self) -> bool:
-        """Whether the task has not ended yet."""
-        return not self.done()
+        """Whether a worker has been given the task: it runs, or is about to.
+
+        The scheduler is asked.  False while the task waits for its inputs or its turn,
+        and when it has ended.
+        """
+        if self.done():
+            return False
+        answer = self.session.ask("explain", extents=((self.id, 1),))
+        return answer["state"] == "assigned" and "inputs" not in answer
 
     # Waiting.
 

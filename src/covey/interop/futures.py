@@ -58,6 +58,10 @@ class _ClusterFuture(concurrent.futures.Future[T]):
         with context.blocking():
             return super().exception(timeout)
 
+    def running(self) -> bool:
+        """Whether a worker has been given the call: it runs, or is about to."""
+        return not self.done() and self.ours.running()
+
     def add_done_callback(
         self, fn: Callable[[concurrent.futures.Future[T]], object]
     ) -> None:

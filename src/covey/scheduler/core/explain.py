@@ -261,10 +261,6 @@ def _go_before(ahead: int, at_least: str) -> str:
     return f"{at_least}{counted(ahead, 'task')} {'goes' if ahead == 1 else 'go'} before"
 
 
-def _among(worker: Worker) -> str:
-    return "alone" if worker.count == 1 else f"among {counted(worker.count, 'task')}"
-
-
 def _ahead(state: SchedulerState, span: Span) -> tuple[int, int, float, bool]:
     """Count what goes before *span*: by priority, by order, and how long it takes."""
     higher = earlier = looked = 0
@@ -323,10 +319,20 @@ def _assigned(state: SchedulerState, span: Span) -> dict[str, Any]:
         answer["text"] += f"; it lies ready on {worker.name}, to begin right after them"
         return {**answer, "worker": worker.name, "run": span.run}
     seconds = state.now - span.since
-    text = (
-        f"it is on {worker.name} (run {span.run}) since {format_seconds(seconds)}, "
-        f"{_among(worker)} on {counted(worker.slots, 'slot')}"
-    )
+    text = f"{worker.name} was given it {format_seconds(seconds)} ago, and "
+    running = _running_there(worker)
+    if any(span.base <= task < span.base + span.n for task in running):
+        text += "it runs"
+    else:
+        text += "it runs, or is about to"
+        if worker.count > worker.slots:
+            text += f": {worker.count} tasks for {counted(worker.slots, 'slot')}"
+        unwanted = sum(find(state, task) is None for task in running)
+        if unwanted:
+            text += (
+                f"; {counted(unwanted, 'slot')} there finish{'es' * (unwanted == 1)} "
+                f"what nobody waits for any more"
+            )
     usual = span.function.seconds if span.function is not None else None
     if usual is not None:
         text += f"; calls of {label_of(span)} take {format_seconds(usual)}"
@@ -346,6 +352,14 @@ def _assigned(state: SchedulerState, span: Span) -> dict[str, Any]:
         "run": span.run,
         "usual_seconds": usual,
     }
+
+
+def _running_there(worker: Worker) -> list[TaskId]:
+    """Return what the worker said was running there; that is up to 2 seconds old."""
+    rows = worker.facts.get("running")
+    if not isinstance(rows, list):
+        return []
+    return [row[1] for row in rows if len(row) > 1 and isinstance(row[1], int)]
 
 
 def _done(state: SchedulerState, span: Span) -> dict[str, Any]:
