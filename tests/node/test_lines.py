@@ -349,5 +349,26 @@ def test_more_than_is_kept_for_who_is_away_is_told_anew(path, monkeypatch):
     run(story)
 
 
+def test_a_frame_that_cannot_be_read_twice_ends_its_sender(path, monkeypatch):
+    monkeypatch.setattr("covey.wire.edge.REFUSED_SECONDS", 0.0)
+
+    async def story():
+        async with scheduler(path):
+            edge = Edge(Address("", 0, str(path)))
+            await edge.open()
+            edge.ask(1)
+            await edge.until(lambda: edge.answers == [1])
+            line = edge.uplink.line
+            # Well framed, and no message of ours.
+            frame = b"\x01\x00\x00\x00\xc0"
+            line.session.push(frame)
+            line.link.write(frame)
+            await edge.until(lambda: edge.ended is not None)
+            assert isinstance(edge.ended, errors.Refused)
+            assert "cannot be read" in str(edge.ended)
+
+    run(story)
+
+
 def test_beats_are_what_silence_is_counted_in():
     assert lines.SILENT_BEATS * lines.BEAT_SECONDS < 15

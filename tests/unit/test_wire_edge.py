@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covey.errors import Closed, Disconnected, NoScheduler, Refused
+from covey.errors import (
+    Closed,
+    Disconnected,
+    NoScheduler,
+    Refused,
+    RemoteProtocolError,
+)
 from covey.wire import edge
 from covey.wire.edge import (
     GREETING_SECONDS,
@@ -65,6 +71,28 @@ def test_a_scheduler_that_has_forgotten_is_told_the_highest_epoch():
     assert one.heard(Gone(6), at) == [Introduce(5)]
     assert one.heard(welcome(6, 9), at) == [Open(welcome(6, 9))]
     assert one.epoch == 6 and one.session.number == 9
+
+
+def misread(one, why):
+    """Let a frame come that cannot be read; return which order is given."""
+    (order,) = one.lost(why, 1.0)
+    assert order.why is why
+    if type(order) is Search:
+        at = one.wake_at
+        assert one.tick(at) == [Dial()]
+        one.connected(at)
+        assert one.heard(Resumed(0), at) == [GoOn(0)]
+    return type(order)
+
+
+def test_what_cannot_be_read_is_read_once_more_and_not_for_ever():
+    one, why = opened(), RemoteProtocolError("nonsense")
+    assert misread(one, why) is Search
+    # It had been damaged on its way: the second time it could be read.
+    one.session.take(100)
+    assert misread(one, why) is Search
+    assert misread(one, why) is End
+    assert one.phase is Phase.ENDED
 
 
 def test_an_older_life_is_hung_up_on():

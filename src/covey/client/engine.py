@@ -99,8 +99,8 @@ class Engine(Owner):
         self.closed = False
         self.broken: Exception | None = None
         self._warned: dict[Any, int] = {}
-        #: Why the scheduler ends, once it has said so.
-        self._closing: str | None = None
+        #: Why the scheduler ends, or refuses us, once it has said so.
+        self._closing: Closing | None = None
         self.pid = os.getpid()
         self._forks = forks.count
         self._next_task = first_task_id(self.client_id)
@@ -322,7 +322,10 @@ class Engine(Owner):
         how = f"the connection to the scheduler at {self.address.shown} broke{why}"
         hint = ". Look at the scheduler's log for the reason"
         if self._closing is not None:
-            how = f"the scheduler at {self.address.shown} has ended: {self._closing}"
+            what = "refuses to go on with us" if self._closing.refused else "has ended"
+            how = (
+                f"the scheduler at {self.address.shown} {what}: {self._closing.reason}"
+            )
             hint = ""
         self.broken = Disconnected(f"{how}; tasks that had not ended are lost{hint}")
         if self._oriented is not None and not self._oriented.done():
@@ -528,7 +531,7 @@ class Engine(Owner):
         self._tell_worker_watchers()
 
     def _on_closing(self, message: Closing) -> None:
-        self._closing = message.reason
+        self._closing = message
 
     # The end.
 

@@ -280,7 +280,7 @@ class SchedulerServer:
 
     def _on_failed(self, line: Line, error: CoveyError) -> None:
         """Something that *line* should say cannot be said: the peer must go."""
-        line.send(Closing(f"the scheduler cannot tell it: {error}"))
+        line.send(Closing(f"it has to tell what cannot be sent: {error}", refused=True))
         line.close()
         self._leave(self.attendance.forget(line))
 
@@ -297,7 +297,7 @@ class SchedulerServer:
     def _expel(self, line: Line, error: RemoteProtocolError) -> None:
         """End the session of a peer that broke the rules, and tell it so."""
         is_client = line.role is Role.CLIENT
-        line.send(Closing(f"it refuses us: {error}") if is_client else Leave())
+        line.send(Closing(str(error), refused=True) if is_client else Leave())
         line.close()
         self._leave(self.attendance.forget(line))
 

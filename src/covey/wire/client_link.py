@@ -328,9 +328,11 @@ class WorkerGone(Message, frozen=True, tag=27):
 
 
 class Closing(Message, frozen=True, tag=28):
-    """The scheduler ends, and why; nothing comes after this."""
+    """Nothing comes after this: the scheduler ends, or has done with this client."""
 
     reason: str
+    #: Whether it goes on for others.
+    refused: bool = False
 
 
 FromClient: TypeAlias = (

@@ -32,6 +32,7 @@ from covey.errors import (
     Disconnected,
     NoScheduler,
     Refused,
+    RemoteProtocolError,
     StartFailed,
 )
 from covey.wire.introductions import Gone, Refusal, Resume, Resumed, Welcome
@@ -132,6 +133,8 @@ class Edge:
         self._searched = 0.0
         self._looked_at = 0.0
         self._refused_since: float | None = None
+        #: Behind how many frames of the session one stands that we could not read.
+        self._misread_at = -1
 
     # What happens to it.
 
@@ -165,6 +168,7 @@ class Edge:
             case Welcome():
                 self.epoch = message.epoch
                 self.session = Session(message.session)
+                self._misread_at = -1
                 self._opened()
                 return [Open(message)]
             case Resumed():
@@ -178,6 +182,12 @@ class Edge:
             return self._try_again(Disconnected(f"the connection broke{how}"), now)
         if self.phase is not Phase.OPEN:
             return []
+        if isinstance(why, RemoteProtocolError) and self.session is not None:
+            # It may have been damaged on its way.  If it was made so, it would come
+            # again and again.
+            if self._misread_at == self.session.received:
+                return self._end(why)
+            self._misread_at = self.session.received
         self._pause = FIRST_PAUSE_SECONDS
         self._searched = 0.0
         self._looked_at = now

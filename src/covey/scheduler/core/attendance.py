@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
+from covey.errors import RemoteProtocolError
 from covey.scheduler.core.machine import Away, Back, Joined, Left, SchedulerCore
 from covey.wire import line as lines
 from covey.wire.base import Message
@@ -117,6 +118,9 @@ class Attendance:
         self.sessions: dict[int, Line] = {}
         #: For how many more beats peers that are away are waited for.
         self._graces: dict[Line, int] = {}
+        #: Behind how many frames of a line one stands that cannot be read, and why.
+        self._misread: dict[Line, int] = {}
+        self._refused: dict[Line, str] = {}
 
     # Greetings.
 
@@ -130,6 +134,10 @@ class Attendance:
         ):
             link.send(Gone(self._core.state.epoch))
             return self.forget(line) if line is not None else None
+        if line in self._refused:
+            link.send(Refusal(self._refused[line]))
+            link.close()
+            return None
         old = line.detach()
         if old is not None:
             old.abort()
@@ -191,7 +199,20 @@ class Attendance:
             self.retire(line)
             return None
         self._graces[line] = self._grace(line, error)
+        if isinstance(error, RemoteProtocolError):
+            self._misunderstood(line, error)
         return Away(line.peer)
+
+    def _misunderstood(self, line: Line, error: RemoteProtocolError) -> None:
+        """A frame could not be read.  It is sent again; if that is no better, refuse it.
+
+        It may have been damaged on its way.  If it was made so, it would come again and
+        again, and what is behind it never.
+        """
+        place = line.session.received
+        if self._misread.get(line) == place:
+            self._refused[line] = f"what was sent cannot be read: {error}"
+        self._misread[line] = place
 
     def _grace(self, line: Line, error: Exception | None) -> int:
         graces = self._graces_now()
@@ -226,6 +247,8 @@ class Attendance:
         """A session is over, whatever becomes of its peer."""
         self.sessions.pop(line.session.number, None)
         self._graces.pop(line, None)
+        self._misread.pop(line, None)
+        self._refused.pop(line, None)
         if self.speakers.get(line.peer) is line:
             del self.speakers[line.peer]
         old = line.detach()

@@ -187,7 +187,7 @@ def _guard(
             workers.lose(state, worker)
         if client is not None:
             client.recalling = False
-            state.send(peer, Closing(f"it does not understand us: {error}"))
+            state.send(peer, Closing(str(error), refused=True))
             clients.leave(state, client)
 
 
