@@ -524,6 +524,8 @@ class SimWorker:
         self.peers = set()
         self.fetches = []
         self.said = []
+        #: Failures that it has told of, and that it tells another life again.
+        self.unheard = []
 
     def say(self, *messages):
         self.said += messages
@@ -555,7 +557,10 @@ class SimWorker:
             report += [
                 worker_link.Running(number, task, 1, awaits) for task in run.todo
             ]
+        report += [worker_link.Running(f.run, f.task, 1) for f in self.unheard]
         report.append(worker_link.Reported())
+        report += self.unheard
+        self.unheard = []
         for number, run in self.runs.items():
             report += [Blocked(number, task) for task in sorted(run.blocked)]
         self.world.step(Said(self.peer, over_the_wire(report, FromWorker)))
@@ -755,7 +760,9 @@ class SimWorker:
         run = self.runs[run_number]
         task, _ = run.stretch(start, 1)
         self._done(run_number, task, 1)
-        self.say(RunFailed(run_number, task, 0.001, failure))
+        news = RunFailed(run_number, task, 0.001, failure)
+        self.say(news)
+        return news
 
     def give_back(self, run_number, start, length):
         run = self.runs[run_number]

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-from scheduler_world import World
+from scheduler_world import RAISED, World
 
 from covey.scheduler.core import explain
 from covey.scheduler.core.retrying import worth
@@ -17,6 +17,7 @@ from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.wire.base import Again, Failure, Options
 from covey.wire.client_link import Tried
+from covey.wire.worker_link import RunFailed
 
 sys.path.pop(0)
 
@@ -166,6 +167,32 @@ def test_the_counts_survive_the_scheduler(world, client):
         worker.fail(run, worker.runs[run].todo.index(base))
     assert client.status[base] == "failed"
     assert len(client.failures[base].attempts) == 3
+
+
+def test_a_failure_that_both_sides_tell_another_life_counts_once(world, client):
+    worker = world.new_worker()
+    task = client.submit(1, options=Options(retries=2))
+    worker.unheard.append(worker.fail(run_of(worker, task)))
+    world.restart()
+    world.close_window()
+    assert find(world.state, task).attempts == 1
+    world.settle()
+    assert client.status[task] == "finished"
+    client.release_all()
+    world.check_empty()
+
+
+def test_a_failure_that_the_client_has_not_heard_of_counts_then(world, client):
+    worker = world.new_worker()
+    task = client.submit(1, options=Options(retries=2))
+    number = run_of(worker, task)
+    worker._done(number, task, 1)
+    worker.unheard.append(RunFailed(number, task, 0.001, RAISED))
+    world.restart()
+    world.close_window()
+    assert find(world.state, task).attempts == 1
+    world.settle()
+    assert client.status[task] == "finished"
 
 
 def test_losses_survive_the_scheduler(world, client):

@@ -1070,6 +1070,52 @@ def test_values_of_a_worker_that_died_are_not_given_to_who_comes_late(world, cli
     assert client.status[task] == "finished"
 
 
+def test_old_news_of_a_failure_takes_no_value_that_waits_for_its_client(world, client):
+    worker = world.new_worker()
+    task = client.submit(1, options=Options(retries=1))
+    worker.read(10)
+    worker.unheard.append(worker.fail(next(iter(worker.runs))))
+    worker.read(10)
+    worker.finish(next(iter(worker.runs)), stored=True)
+    world.restart(late={client.peer})
+    world.close_window()
+    worker.read(10)
+    assert task in worker.store
+    world.come_back(client)
+    world.settle()
+    assert client.status[task] == "stored"
+    client.release_all()
+    world.settle()
+    world.check_empty()
+
+
+def test_a_copy_fetched_for_an_earlier_life_waits_for_its_client(world, client):
+    one = world.new_worker()
+    two = world.new_worker()
+    task = client.submit(1)
+    for worker in (one, two):
+        worker.read(10)
+        for number in list(worker.runs):
+            worker.finish(number, stored=True)
+    holder = one if task in one.store else two
+    other = two if holder is one else one
+    world.restart(late={client.peer})
+    world.close_window()
+    # What was fetched for the earlier life has come only now, and is told once more.
+    for worker in (other, holder):
+        worker.store[task] = world.arguments[task]
+        worker.say(Holds(task, 1, 8, holder.peer, 0.1))
+    for worker in (one, two):
+        worker.read(10)
+        assert task in worker.store
+    world.come_back(client)
+    world.settle()
+    assert client.status[task] == "stored"
+    client.release_all()
+    world.settle()
+    world.check_empty()
+
+
 def test_a_cancelled_task_that_two_share_stays_cancelled(world, client):
     other = world.new_client()
     task = client.submit(1, name="it")

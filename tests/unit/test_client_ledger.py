@@ -22,6 +22,7 @@ from covey.wire.client_link import (
     Scatter,
     Submit,
     SubmitGraph,
+    Tried,
 )
 
 FAILURE = Failure("raised", "ValueError", "no")
@@ -63,6 +64,17 @@ def test_what_came_of_other_clients_tasks_is_not_asked_for_again():
     wishes.find(7).finish(1, Pack.of([b"a"]))
     last = Ledger().recall(wishes, [(7, 3)], [b"7", b"8", b"9"])[-1]
     assert last == Recalled(((7, 1), (9, 1)), (b"7", b"9", b"8"), ((8, 1),))
+
+
+def test_what_was_tried_is_told_of_stretches_and_of_their_parts_the_latest_last():
+    ledger = Ledger()
+    ledger.note(submit(100, 10))
+    whole, part = Tried(100, 10, 1, 0), Tried(100, 1, 2, 0)
+    for news in (whole, part, Tried(103, 1, 2, 0), Tried(103, 1, 3, 0), part):
+        ledger.hear(news)
+    report = ledger.recall(wishes_of((100, 10)), [])
+    told = [message for message in report if isinstance(message, Tried)]
+    assert told == [whole, Tried(103, 1, 3, 0), part]
 
 
 def test_what_is_held_is_asked_for_again():

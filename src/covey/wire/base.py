@@ -105,12 +105,14 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
         kind: that of the ``Failure``; ``gone`` if its worker was lost.
         type_name: the name of the exception's class.
         message: what it said, shortened.
+        run: its number; 0 if it has not come to an end, as far as is known.
     """
 
     worker: str
     kind: str
     type_name: str
     message: str = ""
+    run: Id = 0
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):

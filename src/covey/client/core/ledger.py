@@ -76,8 +76,8 @@ class Entry:
         self.detached: list[Extent] = []
         #: Whether the scheduler has refused it: then it is not to be said again.
         self.refused = False
-        #: What was tried of these tasks in vain, by the first task that it is about.
-        self.tried: dict[TaskId, Tried] | None = None
+        #: What was tried of these tasks in vain, by what it is about, the latest last.
+        self.tried: dict[Extent, Tried] | None = None
 
     def hold_only(self, extents: Iterable[Extent]) -> None:
         """Of these tasks, only those in *extents* are held from the beginning."""
@@ -278,7 +278,9 @@ class Ledger:
         if entry is not None:
             if entry.tried is None:
                 entry.tried = {}
-            entry.tried[message.base] = message
+            # A stretch may have been cut since: what was said of all of it still counts.
+            entry.tried.pop((message.base, message.n), None)
+            entry.tried[message.base, message.n] = message
 
     def refuse(self, task: TaskId) -> None:
         """The scheduler has refused to enter *task*: its key names another one.

@@ -5,13 +5,14 @@ Whoever wants them may still come back: ``recovery`` says until when they are ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from covey.ids import TaskId, client_of
 from covey.scheduler.core import submitting, transitions
 from covey.scheduler.core.spans import covering
 from covey.scheduler.core.state import ORPHAN_SECONDS, SchedulerState, Worker
 from covey.wire.base import Extent
+from covey.wire.extents import without
 from covey.wire.worker_link import Drop
 
 
@@ -41,6 +42,14 @@ def claim(state: SchedulerState, base: TaskId, n: int) -> None:
             if lo < hi and not any(True for _ in covering(state, lo, hi - lo)):
                 span = submitting.found_value(state, lo, hi - lo)
                 transitions.finish(state, span, worker, nbytes * (hi - lo) // count)
+
+
+def gaps(
+    state: SchedulerState, worker: Worker, base: TaskId, n: int
+) -> Iterator[Extent]:
+    """Yield what is no orphan of *worker*, of some tasks."""
+    held = [(start, count) for start, count, _ in state.orphans.get(worker, ())]
+    return without([(base, n)], held)
 
 
 def strike(state: SchedulerState, worker: Worker, extents: Sequence[Extent]) -> None:

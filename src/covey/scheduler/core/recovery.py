@@ -428,8 +428,11 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
     at, end = message.base, message.base + message.n
     for span in _by_their_ids(state, message.base, message.n):
         if at < span.base:
-            _stop(state, worker, message.run, at, span.base - at)
+            _stop_unknown(state, worker, message.run, at, span.base - at)
         at = span.base + span.n
+        if retrying.has_counted(state, span, message.run):
+            # It has failed: the client knew that before the worker could say so again.
+            continue
         if span.state in {State.WAITING, State.READY} and (
             not message.awaits or _comes_there(state, worker, span, message.awaits)
         ):
@@ -451,7 +454,15 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
                 kill=span.state is State.FAILED,
             )
     if at < end:
-        _stop(state, worker, message.run, at, end - at)
+        _stop_unknown(state, worker, message.run, at, end - at)
+
+
+def _stop_unknown(
+    state: SchedulerState, worker: Worker, run: int, base: TaskId, n: int
+) -> None:
+    """Nobody waits for these tasks; what an earlier attempt made of them may stay."""
+    for start, count in orphans.gaps(state, worker, base, n):
+        _stop(state, worker, run, start, count)
 
 
 def _comes_there(

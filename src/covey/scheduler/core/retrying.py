@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from covey import errors
-from covey.ids import client_of
+from covey.ids import RunId, client_of
 from covey.scheduler.core import checks, history, pauses, transitions
 from covey.scheduler.core.spans import isolate
 from covey.scheduler.core.state import Client, SchedulerState, Span, Worker
@@ -42,7 +42,8 @@ _DOUBLINGS_MAX: Final = 64
 def failed(state: SchedulerState, span: Span, worker: Worker, failure: Failure) -> None:
     """A run of *span* failed on *worker*: again, if it may be; else for good."""
     message = failure.message[:_MESSAGE_KEPT]
-    _note(state, span, Attempt(worker.name, failure.kind, failure.type_name, message))
+    how = (failure.kind, failure.type_name, message)
+    _note(state, span, Attempt(worker.name, *how, span.run))
     if not (
         span.attempts < span.options.retries and worth(span.options.again, failure)
     ):
@@ -127,6 +128,11 @@ def _tell(state: SchedulerState, span: Span) -> None:
         attempts = state.attempts.get(span, ())
         message = Tried(span.base, span.n, span.attempts, span.losses, attempts)
         state.send(client.peer, message)
+
+
+def has_counted(state: SchedulerState, span: Span, run: RunId) -> bool:
+    """Whether *run* is an attempt at *span* that is known to have failed."""
+    return any(attempt.run == run for attempt in state.attempts.get(span, ()))
 
 
 def recall(state: SchedulerState, client: Client, message: Tried) -> None:

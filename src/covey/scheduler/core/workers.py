@@ -260,9 +260,10 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
         state.counters["bytes_moved"] += message.nbytes
         how = (message.nbytes, message.seconds)
         history.moved(state, at, message.n, source, worker, *how)
+    each = message.nbytes // message.n
     for span in isolate(state, message.base, message.n):
         if at < span.base:
-            state.send(worker.peer, Drop(((at, span.base - at),)))
+            _holds_unknown(state, worker, at, span.base - at, each)
         at = span.base + span.n
         if span.state is State.DONE:
             transitions.add_replica(state, span, worker)
@@ -271,7 +272,15 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
             nbytes = message.nbytes * span.n // message.n
             transitions.turn_up(state, span, worker, nbytes)
     if at < end:
-        state.send(worker.peer, Drop(((at, end - at),)))
+        _holds_unknown(state, worker, at, end - at, each)
+
+
+def _holds_unknown(
+    state: SchedulerState, worker: Worker, base: TaskId, n: int, each: int
+) -> None:
+    """Nobody has asked for these: they may be what an earlier life had fetched."""
+    orphans.strike(state, worker, ((base, n),))
+    orphans.keep(state, worker, base, n, each * n)
 
 
 @handlers.add(Lacks)
