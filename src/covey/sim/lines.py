@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 from covey.errors import CoveyError, Disconnected, Refused
 from covey.sim.network import End, Network, Node
@@ -21,13 +21,15 @@ from covey.wire.keys import Role
 from covey.wire.line import BEAT_SECONDS, Line
 from covey.wire.session import Session
 
+Soon: TypeAlias = Callable[[Callable[[], None]], object]
+
 #: Who has not been taken in yet tries again after so long.
 RETRY_SECONDS: Final = 0.5
 
 
-def new_line(session: Session, role: Role) -> Line:
-    """Return a line whose messages leave at once."""
-    return Line(session, role, _never_fails, lambda flush: flush())
+def new_line(session: Session, role: Role, soon: Soon = lambda flush: flush()) -> Line:
+    """Return a line whose messages leave at once, unless *soon* says when."""
+    return Line(session, role, _never_fails, soon)
 
 
 def _never_fails(line: Line, error: CoveyError) -> None:
@@ -74,6 +76,8 @@ class Uplink:
         timeline: Timeline,
         rng: Random,
         patience_seconds: float,
+        *,
+        corked: bool,
     ) -> None:
         self._owner = owner
         self._union = union
@@ -83,6 +87,7 @@ class Uplink:
         self._timeline = timeline
         self._rng = rng
         self._patience_seconds = patience_seconds
+        self._corked = corked
         self._edge = edge.Edge(patience_seconds, rng.random)
         self.line: Line | None = None
         #: The life of the scheduler that this edge is with.
@@ -96,6 +101,11 @@ class Uplink:
     def _now(self) -> float:
         """The time, by the clock of this process."""
         return self._timeline.now + self._owner.node.ahead
+
+    @property
+    def connected(self) -> bool:
+        """Whether the scheduler can be spoken to at the moment."""
+        return self.line is not None and self.line.connected
 
     def start(self) -> None:
         """Look for the scheduler for the first time."""
@@ -204,10 +214,15 @@ class Uplink:
         assert order.welcome.epoch >= self.epoch, self._owner.node.name
         self.epoch = order.welcome.epoch
         old = self.line
-        line = self.line = new_line(session, Role.SCHEDULER)
+        line = self.line = self._new_line(session)
         end.decode_as(self._union)
         line.attach(end, 0)
         self._owner.on_welcome(line, order.welcome, old)
+
+    def _new_line(self, session: Session) -> Line:
+        if not self._corked:
+            return new_line(session, Role.SCHEDULER)
+        return new_line(session, Role.SCHEDULER, lambda flush: self._later(0.0, flush))
 
     def _go_on(self, order: edge.GoOn) -> None:
         line, end = self.line, self._end

@@ -173,8 +173,8 @@ class Oracle:
         if _LASTING.get(recipe.kind) == kind:
             return True
         if _PASSING.get(recipe.kind) == kind and (
-            # A try that its process was killed in is one try less.
-            not options.retries or number in self.killed
+            # A try in which it was killed, or ran for too long, is one try less.
+            not options.retries or number in self.killed or options.timeout_seconds > 0
         ):
             return True
         match kind:
@@ -195,6 +195,7 @@ class Oracle:
                     self.losses
                     or self.restarts
                     or self.out_of_reach
+                    or self.disk_full  # Nobody could take it from one that left.
                     or task in self.late
                     or task in self.released
                 ):

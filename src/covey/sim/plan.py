@@ -98,7 +98,9 @@ class Plan(msgspec.Struct, frozen=True):
         kinds: how tasks may behave, beside plain ones.
         odd: how many of the tasks behave otherwise than plainly.
         tasks: about how many tasks one wish has, at most.
-        check_every: invariants are checked after so many steps of the scheduler.
+        checks: so many spans of the scheduler are checked after a step of it; where
+            there are more, all are, after several steps.
+        corked: whether clients and workers send what they say in one turn together.
         wishes: what users do, in order of time.
         faults: what goes wrong, in order of time.
     """
@@ -114,7 +116,8 @@ class Plan(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...]
     odd: float
     tasks: int
-    check_every: int
+    checks: int
+    corked: bool
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
 
@@ -196,7 +199,8 @@ def draw(seed: int) -> Plan:
         kinds=_some(seed, KINDS, rng.choice((0.0, 0.3, 0.7))),
         odd=rng.choice((0.02, 0.1, 0.3)),
         tasks=tasks,
-        check_every=rng.choice((1, 4, 16)),
+        checks=rng.choice((16, 4, 1)),
+        corked=rng.random() < 0.7,
         wishes=tuple(wishes),
         faults=tuple(faults),
     )

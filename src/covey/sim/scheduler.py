@@ -48,7 +48,7 @@ class Scheduler(Node):
     """One life of a scheduler."""
 
     def __init__(
-        self, timeline: Timeline, rng: Random, *, epoch: int, check_every: int = 1
+        self, timeline: Timeline, rng: Random, *, epoch: int, checks: int
     ) -> None:
         super().__init__("scheduler")
         self.timeline = timeline
@@ -70,8 +70,9 @@ class Scheduler(Node):
             new_number=lambda: rng.getrandbits(62) | 1,
             new_line=new_line,
         )
-        self._check_every = check_every
-        self._steps = 0
+        self._checks = checks
+        #: How many spans may be checked now: as many as the steps since have brought.
+        self._unchecked = 0
         self._beats = 0
         self._wake_at = 0.0
         self._wake = 0
@@ -161,8 +162,9 @@ class Scheduler(Node):
         except RemoteProtocolError as error:
             # All peers here are our own code, so that this is a bug of ours.
             raise AssertionError(f"a peer broke the rules: {error}") from error
-        self._steps += 1
-        if self._steps % self._check_every == 0:
+        self._unchecked += self._checks
+        if self._unchecked >= len(self.core.state.spans):
+            self._unchecked = 0
             invariants.check(self.core.state)
         self._send(orders)
         if self.core.wake_at != self._wake_at:

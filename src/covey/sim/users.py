@@ -271,8 +271,8 @@ class User:
         if not others:
             return
         task = rng.choice(list(rng.choice(others).held))
-        if task in self.held:
-            return
+        if task in self.held or self.client.wishes.find(task) is not None:
+            return  # One's own that was let go of does not come back: it is refused.
         # It may be let go of by the other one before this is heard of.
         self.oracle.unsure.add(task)
         self._hold(task, 1, "other's")
@@ -285,11 +285,19 @@ class User:
         self.release(tasks)
 
     def release(self, tasks: Sequence[TaskId]) -> None:
-        """Let go of futures."""
+        """Let go of futures, consecutive ones of a range together."""
+        stretches: list[tuple[Range, int, int]] = []
         for task in tasks:
             wish, index = self.held.pop(task)
             self.oracle.released |= self.oracle.brought & {task}
-            self.client.release(wish, index, 1)
+            if stretches:
+                last, lo, n = stretches[-1]
+                if last is wish and lo + n == index:
+                    stretches[-1] = (wish, lo, n + 1)
+                    continue
+            stretches.append((wish, index, 1))
+        for wish, lo, n in stretches:
+            self.client.release(wish, lo, n)
 
     def _cancel(self, rng: Random) -> None:
         for task in self._stretch(rng):

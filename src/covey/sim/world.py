@@ -35,6 +35,9 @@ LIVENESS_SECONDS: Final = 300.0
 #: For so long clients that are gone are waited for, and after them what they brought.
 GRACE_SECONDS: Final = 135.0
 
+#: When there was nothing to be waited for in all this time, that is over.
+SETTLE_SECONDS: Final = 5.0
+
 #: ... which is looked at so often.
 LOOK_SECONDS: Final = 0.5
 
@@ -111,7 +114,15 @@ class World:
 
     def _uplink(self, owner: Owner, union: Any, role: Role, patience: float) -> Uplink:
         uplink = Uplink(
-            owner, union, role, self, self.network, self.timeline, self.rng, patience
+            owner,
+            union,
+            role,
+            self,
+            self.network,
+            self.timeline,
+            self.rng,
+            patience,
+            corked=self.plan.corked,
         )
         uplink.start()
         return uplink
@@ -122,7 +133,7 @@ class World:
             self.timeline,
             self.rng,
             epoch=self.epoch,
-            check_every=self.plan.check_every,
+            checks=self.plan.checks,
         )
         scheduler.on_given_up = self._lost_one
         scheduler.on_late = self.oracle.late.add
@@ -284,9 +295,7 @@ class World:
     def _finish(self) -> None:
         """Everything that somebody waits for comes to its end."""
         self._until_all_is_here()
-        # Whatever is still said, read and dropped is over by then, and nobody who has
-        # gone is waited for any more.
-        self._until(self.timeline.now + GRACE_SECONDS)
+        self._until_nobody_is_missed()
         # What was lost may have turned up meanwhile.
         self._until_all_is_here()
         if self.plan.seed % 2:
@@ -295,6 +304,27 @@ class World:
                 user.retry_all()
             self._until_all_is_here()
         self._check_stores()
+
+    def _until_nobody_is_missed(self) -> None:
+        """Who has gone is waited for, and what is still said and dropped ends."""
+        deadline = self.timeline.now + GRACE_SECONDS
+        restless = self.timeline.now
+        while restless + SETTLE_SECONDS > self.timeline.now < deadline:
+            self._until(self.timeline.now + LOOK_SECONDS)
+            if not self._is_at_rest():
+                restless = self.timeline.now
+
+    def _is_at_rest(self) -> bool:
+        """Whether all are here, and nothing is to happen at a later time."""
+        scheduler = self.scheduler
+        edges: list[Worker | Client] = [user.client for user in self.users]
+        edges += self.living_workers()
+        return not (
+            self.zombies
+            or scheduler.core.wake_at
+            or scheduler.attendance.waits
+            or any(not edge.uplink or not edge.uplink.connected for edge in edges)
+        )
 
     def _until_all_is_here(self) -> None:
         # As if a single slot were left to run them all, one after the other.

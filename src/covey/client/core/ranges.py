@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_right, insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from covey.ids import TaskId
@@ -196,6 +196,18 @@ class Range:
                 return failure
         return None
 
+    def stretches(self) -> Iterator[tuple[int, int, Status]]:
+        """Yield the stretches of which something is here, and what they came to."""
+        for lo, pack in self.packs():
+            yield lo, len(pack), Status.FINISHED
+        if self._ends is None:
+            return
+        for lo, (n, _, _) in self._ends.stored.all():
+            yield lo, n, Status.STORED
+        for lo, n, failure in self._ends.failures:
+            cancelled = failure.kind == "cancelled"
+            yield lo, n, Status.CANCELLED if cancelled else Status.ERROR
+
     def key(self, index: int) -> str:
         """Return the key of a task: a text for humans, the same everywhere."""
         if self.name is not None:
@@ -283,6 +295,9 @@ class Wishes:
     def __init__(self) -> None:
         self._ranges: dict[TaskId, Range] = {}
         self._starts: list[TaskId] = []
+
+    def __len__(self) -> int:
+        return len(self._ranges)
 
     def add(self, wish: Range) -> None:
         """Enter a range."""

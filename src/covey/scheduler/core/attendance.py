@@ -222,6 +222,11 @@ class Attendance:
             return max(0, graces.worker - SILENT_BEATS)
         return min(graces.worker, graces.closed)
 
+    @property
+    def waits(self) -> bool:
+        """Whether anybody who is away is waited for."""
+        return bool(self._graces)
+
     def beat(self) -> list[Line]:
         """Say that we are alive; return those that are to be forgotten."""
         for line in list(self.sessions.values()):

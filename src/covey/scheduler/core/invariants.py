@@ -19,9 +19,11 @@ from covey.scheduler.core.state import (
 
 def check(state: SchedulerState) -> None:
     """Assert every invariant of the scheduler's tables."""
+    # Looked up once for each span, not once for each pair that it is in.
+    inputs = {span: set(inputs_of(state, span)) for span in state.spans.values()}
     for base, span in state.spans.items():
         assert base == span.base, span
-        _check_span(state, span)
+        _check_span(state, span, inputs)
     _check_disjoint(state)
     ready = sum(s.n for s in state.spans.values() if s.state is State.READY)
     assert state.ready_count == ready, (state.ready_count, ready)
@@ -124,7 +126,9 @@ def _check_attempts(state: SchedulerState) -> None:
         assert span.unfinished and state.spans[span.base] is span, span
 
 
-def _check_span(state: SchedulerState, span: Span) -> None:
+def _check_span(
+    state: SchedulerState, span: Span, inputs: dict[Span, set[Span]]
+) -> None:
     assert span.n > 0
     assert span.state is not State.FORGOTTEN, span
     assert (span.state is State.ASSIGNED) == (span.worker is not None), span
@@ -147,17 +151,16 @@ def _check_span(state: SchedulerState, span: Span) -> None:
     assert span.pending == pending, (span, span.pending, pending)
     for dependent, aligned in (span.dependents or {}).items():
         assert state.spans[dependent.base] is dependent, (span, dependent)
-        assert span in inputs_of(state, dependent), (span, dependent)
+        assert span in inputs[dependent], (span, dependent)
         assert not aligned or dependent.n == span.n, (span, dependent)
     if span.state is State.RELEASED:
         # A value that is needed is being made, unless its maker has failed.
         assert not span.needed, span
     if span.unfinished:
-        _check_inputs(state, span)
+        _check_inputs(state, span, inputs[span])
 
 
-def _check_inputs(state: SchedulerState, span: Span) -> None:
-    sources = inputs_of(state, span)
+def _check_inputs(state: SchedulerState, span: Span, sources: set[Span]) -> None:
     for source in sources:
         assert source.dependents is not None and span in source.dependents, span
     missing = sum(source.state is not State.DONE for source in sources)
