@@ -6,10 +6,16 @@ from typing import Final
 
 from covey.client.extents import extents_of
 from covey.ids import TaskId
-from covey.wire.base import Extent
+from covey.payload import Pack
+from covey.wire.base import Extent, Options
+from covey.wire.client_link import SubmitGraph
 
 #: As many futures of neighbouring tasks in one argument list are named as a whole.
 _WHOLE_MIN: Final = 4
+
+#: Calls that take other futures each travel as the nodes of one graph, unless one of
+#: them takes more than this: a graph names its inputs one by one.
+NODE_INPUTS: Final = 16
 
 
 def split_needs(
@@ -56,3 +62,24 @@ def shape_of(
             return None
     singles, whole = split_needs(same)
     return tuple(aligned), (*whole, *((task, 1) for task in singles))
+
+
+def as_graph(
+    base: TaskId,
+    fn: int,
+    pack: Pack,
+    needs: list[tuple[TaskId, ...]],
+    options: Options,
+) -> SubmitGraph:
+    """Return the message of calls that take other futures each, all of them wanted."""
+    n = len(needs)
+    return SubmitGraph(
+        base,
+        (fn,) * n,
+        pack.sizes_bytes(),
+        bytes(pack.data),
+        tuple(needs),
+        tuple(range(n)),
+        ((base, n),),
+        (options,),
+    )

@@ -24,7 +24,7 @@ from covey.client.future import Future, Futures
 from covey.client.names import Names, identity_of
 from covey.client.numbers import Numbers
 from covey.client.placing import CHUNK_BYTES, CHUNK_TASKS, Placer
-from covey.client.shapes import shape_of, split_needs
+from covey.client.shapes import NODE_INPUTS, as_graph, shape_of, split_needs
 from covey.client.writing import Writing
 from covey.errors import UsageError
 from covey.ids import TaskId
@@ -506,11 +506,16 @@ class Submitter(Placer):
             aligned, whole = shape
             self._engine.post(Submit(base, n, fn, sizes, data, options, aligned, whole))
             return
-        at = 0
-        for index in range(n):
-            end = marks[index]
+        needs = [
+            tuple(dict.fromkeys(ids[at:end]))
+            for at, end in itertools.pairwise((0, *marks))
+        ]
+        if max(map(len, needs)) <= NODE_INPUTS:
+            self._engine.post(as_graph(base, fn, pack, needs, options))
+            return
+        for index, taken in enumerate(needs):
             part = pack.cut(index, index + 1)
-            aligned, whole = split_needs(ids[at:end])
+            aligned, whole = split_needs([*taken])
             self._engine.post(
                 Submit(
                     base + index,
@@ -523,7 +528,6 @@ class Submitter(Placer):
                     whole,
                 )
             )
-            at = end
 
     def number_of(self, function: Callable[..., Any], taken: list[int]) -> int:
         """Return this client's number for a (small) function, defining it if need be.
