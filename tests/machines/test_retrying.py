@@ -15,8 +15,9 @@ from covey.scheduler.core import explain
 from covey.scheduler.core.retrying import worth
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
-from covey.wire.base import Again, Failure, Options
-from covey.wire.client_link import Tried
+from covey.scheduler.core.unfit import RETRY_SECONDS
+from covey.wire.base import DEFAULT_OPTIONS, Again, Failure, Options
+from covey.wire.client_link import DefineFunction, Tried
 from covey.wire.worker_link import RunFailed
 
 sys.path.pop(0)
@@ -225,3 +226,115 @@ def test_a_client_that_was_told_forgets_with_the_task(world, client):
 def test_a_new_client_may_not_tell_how_often_it_was_tried(world, client):
     with pytest.raises(Exception, match="recalls what it never told"):
         client.say(Tried(client.submit(1), 1, 3, 0))
+
+
+# Environments that cannot be had.
+
+REFUSED = Failure("environment", "EnvironmentFailed", "pip says: no such package")
+
+
+def asks(client, environment='{"requirements": "numpy"}', options=DEFAULT_OPTIONS):
+    """Submit a task whose function asks for an environment."""
+    number = 900 + len(client.functions)
+    client.functions.add(number)
+    client.say(DefineFunction(number, environment.encode(), "f", b"p", environment))
+    return client.submit(1, fn=number, options=options)
+
+
+def refuse(world, task):
+    """Let the worker that has *task* refuse its environment; return its name."""
+    worker = next(w for w in world.workers.values() if run_of(w, task))
+    worker.fail(run_of(worker, task), failure=REFUSED)
+    return worker.name
+
+
+@pytest.fixture
+def three(world):
+    return [world.new_worker(1, name=name) for name in ("one", "two", "three")]
+
+
+def test_what_one_worker_cannot_have_is_tried_on_the_others(world, client, three):
+    task = asks(client)
+    refused = {refuse(world, task), refuse(world, task)}
+    assert len(refused) == 2
+    assert client.status[task] == "pending"
+    # It was not even begun: that uses up no attempt.
+    assert find(world.state, task).attempts == 0
+    world.settle()
+    assert client.status[task] == "finished"
+    # Neither of the two is asked for it again; for all else they are as good as before.
+    (left,) = {w.name for w in three} - refused
+    for _ in range(3):
+        asks(client)
+    for worker in three:
+        worker.read(10)
+    assert {w.name for w in three if w.runs} == {left}
+    client.submit(4)
+    for worker in three:
+        worker.read(10)
+    assert all(w.runs for w in three)
+    world.settle()
+
+
+def test_it_fails_when_all_have_refused_and_tells_where(world, client, three):
+    task = asks(client)
+    refused = {refuse(world, task) for _ in three}
+    assert len(refused) == 3
+    assert client.status[task] == "failed"
+    failure = client.failures[task]
+    assert failure.message == REFUSED.message
+    assert {attempt.worker for attempt in failure.attempts} == refused
+    # Who comes later is not left waiting: the workers may think otherwise now.
+    later = asks(client)
+    refuse(world, later)
+    world.settle()
+    assert client.status[later] == "finished"
+
+
+def test_a_worker_that_was_asked_for_by_name_has_the_last_word(world, client, three):
+    task = asks(client, options=Options(workers=("two",)))
+    assert refuse(world, task) == "two"
+    assert client.status[task] == "failed"
+
+
+def test_a_worker_that_refused_is_asked_again_after_a_while(world, client):
+    one = world.new_worker(1, name="one")
+    task = asks(client)
+    two = world.new_worker(1, name="two")
+    assert refuse(world, task) == "one"
+    world.settle()
+    world.pass_time(RETRY_SECONDS)
+    tasks = [asks(client), asks(client)]
+    assert {w.name for w in (one, two) for t in tasks if run_of(w, t)} == {"one", "two"}
+
+
+def test_what_lay_ready_for_it_goes_elsewhere_too(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.submit(1)
+    world.settle()
+    number = 900
+    environment = '{"python": "3.13"}'
+    client.functions.add(number)
+    client.say(DefineFunction(number, b"d", "f", b"p", environment))
+    tasks = [client.submit(1, fn=number, whole=((data, 1),)) for _ in range(6)]
+    one.read(100)
+    world.new_worker(1, name="two")
+    queue = world.state.workers[one.peer].queue
+    assert any(find(world.state, task).queue is queue for task in tasks)
+    before = set(one.runs)
+    one.fail(min(before), failure=REFUSED)
+    one.read(100)
+    assert set(one.runs) < before
+    assert not any(find(world.state, task).queue is queue for task in tasks)
+    while one.runs:
+        one.fail(next(iter(one.runs)), failure=REFUSED)
+    world.settle()
+    assert {client.status[task] for task in tasks} == {"finished"}
+
+
+def test_who_asked_for_nothing_cannot_be_refused_its_environment(world, client, three):
+    """Only a worker gone mad says so, and it is believed no more than that."""
+    task = client.submit(1)
+    refuse(world, task)
+    assert client.status[task] == "failed"
+    assert not any(worker.unfit for worker in world.state.workers.values())

@@ -188,12 +188,18 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "covey" / "environments"
 
 
-@pytest.mark.matrix  # Making an environment takes many seconds.
-def test_packages_that_are_asked_for(tmp_path, cache):
+@pytest.fixture
+def wheel(tmp_path):
+    """A package to install: ``covetous``."""
     wheel = tmp_path / "covetous-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, text in WHEEL.items():
             archive.writestr(name, text)
+    return wheel
+
+
+@pytest.mark.matrix  # Making an environment takes many seconds.
+def test_packages_that_are_asked_for(wheel, cache):
     with Client(n_workers=2) as usual:
         for _ in range(2):
             with Client(usual.cluster, environment=[str(wheel)]) as client:
@@ -206,6 +212,36 @@ def test_packages_that_are_asked_for(tmp_path, cache):
     # One environment, though two runners and two clients wanted it; and private.
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
     assert cache.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.matrix
+def test_what_one_worker_cannot_build_another_one_can(tmp_path, wheel, cache):
+    file = tmp_path / "cluster.json"
+    where = ["--connection-file", str(file)]
+    command = [sys.executable, "-m", "covey"]
+    scheduler = subprocess.Popen(
+        [*command, "scheduler", "--port", "0", "--no-dashboard", *where],
+        stdout=subprocess.PIPE,
+    )
+    scheduler.stdout.readline()
+    worker = [*command, "worker", *where, "--nworkers", "1", "--name"]
+    nowhere = {**os.environ, "XDG_CACHE_HOME": str(file)}
+    workers = [subprocess.Popen([*worker, "poor"], env=nowhere)]
+    try:
+        with Client(str(file), environment=[str(wheel)]) as client:
+            client.wait_for_workers(1, timeout=60)
+            with pytest.raises(errors.EnvironmentFailed, match="poor: "):
+                client.submit(wanted_value).result(60)
+            workers.append(subprocess.Popen([*worker, "rich"]))
+            client.wait_for_workers(2, timeout=60)
+            futures = [client.submit(wanted_value) for _ in range(4)]
+            assert {value for value, _ in client.gather(futures)} == {42}
+            places = {*map(tuple, client.who_has(futures).values())}
+            assert places == {("rich",)}
+    finally:
+        for process in (*workers, scheduler):
+            process.terminate()
+            process.communicate(timeout=30)
 
 
 @pytest.mark.matrix

@@ -120,7 +120,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         kind: ``raised`` by the task itself, or by us: ``died``, ``timeout``,
-            ``cancelled``, ``lost``, ``unrunnable``, ``unreadable``.
+            ``cancelled``, ``lost``, ``environment``, ``unrunnable``, ``unreadable``.
         type_name: the name of the exception's class.
         message: what it says, in one line where possible.
         payload: the exception with its traceback, opaque; may be empty.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from covey.ids import client_of
-from covey.scheduler.core import memory
+from covey.scheduler.core import memory, unfit
 from covey.scheduler.core.spans import inputs_of
 from covey.scheduler.core.state import (
     Demand,
@@ -28,16 +28,18 @@ def demand_of(state: SchedulerState, span: Span) -> Demand:
     """Return the queue of those that ask for the same as *span*."""
     options = span.options
     function = span.function
-    python = function.python if function is not None else ""
-    if not python and (
+    environment = function.environment if function is not None else ""
+    if not environment and (
         options is DEFAULT_OPTIONS or not (options.resources or options.workers)
     ):
         return state.default_demand
     # Unhashable members: the text of what is asked for is the key.
     key = _demand_key(options.resources, options.workers, options.allow_other_workers)
-    demand = state.demands.get(key + python)
+    demand = state.demands.get(key + environment)
     if demand is None:
-        demand = state.demands[key + python] = Demand(options, python)
+        python = function.python if function is not None else ""
+        demand = Demand(options, python, environment)
+        state.demands[key + environment] = demand
         for worker in state.workers.values():
             if demand.admits(worker):
                 worker.demands.append(demand)
@@ -56,6 +58,8 @@ def enqueue(state: SchedulerState, span: Span) -> None:
     queue = demand.heap if span.function is not None else state.data_queue
     if demand is not state.default_demand and span.queue is None:
         state.special_count += span.n
+    if demand.environment:
+        unfit.forgive(state, demand)
     place = _elsewhere(state, span, demand) if span.attempts else None
     if span.aligned or span.whole:
         sources = inputs_of(state, span)

@@ -6,8 +6,9 @@ task had no part in that, as far as is known.  After some of them it is suspecte
 the same, since it may be what takes workers down::
 
     failed ─► worth another attempt? ─► ready again, after a pause if one was asked for
-                     │ no
-                     └─► failed for good, with the places of all attempts
+       │             │ no
+       │             └─► failed for good, with the places of all attempts
+       └─► the environment could not be had there ─► another worker, if one is left
 
 The client that made the task is told of both counts each time.  So another life of the
 scheduler goes on counting where this one stopped.
@@ -21,9 +22,16 @@ import msgspec
 
 from covey import errors
 from covey.ids import RunId, client_of
-from covey.scheduler.core import checks, history, pauses, transitions
+from covey.scheduler.core import (
+    checks,
+    history,
+    pauses,
+    queues,
+    transitions,
+    unfit,
+)
 from covey.scheduler.core.spans import isolate
-from covey.scheduler.core.state import Client, SchedulerState, Span, Worker
+from covey.scheduler.core.state import Client, SchedulerState, Span, State, Worker
 from covey.wire.base import Again, Attempt, Failure
 from covey.wire.client_link import Tried
 
@@ -44,6 +52,10 @@ def failed(state: SchedulerState, span: Span, worker: Worker, failure: Failure) 
     message = failure.message[:_MESSAGE_KEPT]
     how = (failure.kind, failure.type_name, message)
     _note(state, span, Attempt(worker.name, *how, span.run))
+    if failure.kind == "environment" and _moves(state, span, worker):
+        history.retried(state, span, worker, failure)
+        transitions.requeue(state, span)
+        return
     if not (
         span.attempts < span.options.retries and worth(span.options.again, failure)
     ):
@@ -54,6 +66,22 @@ def failed(state: SchedulerState, span: Span, worker: Worker, failure: Failure) 
     _tell(state, span)
     transitions.requeue(state, span)
     pauses.put_off(state, span, pause_seconds(span))
+
+
+def _moves(state: SchedulerState, span: Span, worker: Worker) -> bool:
+    """*worker* could not have the environment of *span*: say whether others might.
+
+    It uses up no attempt, for the task was not even begun.
+    """
+    demand = queues.demand_of(state, span)
+    if not demand.environment:
+        return False
+    if demand.environment not in worker.unfit:
+        unfit.mark(state, worker, demand.environment)
+        for _, _, other in list(worker.queue):
+            if other.queue is worker.queue and other.state is State.READY:
+                queues.enqueue(state, other)
+    return unfit.others(state, demand)
 
 
 def lost(state: SchedulerState, span: Span, worker: Worker) -> None:

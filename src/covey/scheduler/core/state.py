@@ -189,6 +189,7 @@ class Demand:
 
     __slots__ = (
         "allow_other_workers",
+        "environment",
         "heap",
         "noticed",
         "python",
@@ -196,9 +197,13 @@ class Demand:
         "workers",
     )
 
-    def __init__(self, options: Options, python: str = "") -> None:
-        #: The minor version that its runner must have; empty for any.
+    def __init__(
+        self, options: Options, python: str = "", environment: str = ""
+    ) -> None:
+        #: The minor version that its runner must have; empty for any.  And all that
+        #: it asks for of its runner, as its client wrote it.
         self.python = python
+        self.environment = environment
         self.resources = {k: need for k, need in options.resources.items() if need}
         self.workers = frozenset(options.workers)
         self.allow_other_workers = options.allow_other_workers
@@ -215,6 +220,8 @@ class Demand:
         if not (self.prefers(worker) or self.allow_other_workers):
             return False
         if self.python and worker.pythons and self.python not in worker.pythons:
+            return False
+        if self.environment in worker.unfit:
             return False
         offers = worker.resources
         return all(offers.get(name, 0) >= need for name, need in self.resources.items())
@@ -258,6 +265,7 @@ class Worker:
         "slots",
         "stored_bytes",
         "stored_then",
+        "unfit",
         "used_bytes",
         "withheld",
     )
@@ -285,6 +293,8 @@ class Worker:
         #: The versions of Python and of cloudpickle that its runners have.
         self.python = python
         self.cloudpickle = cloudpickle
+        #: Environments that it could not have, and since when: see ``unfit``.
+        self.unfit: dict[str, float] = {}
         #: Everything a user may call it in ``workers=``.
         hosts = {a.removeprefix("tcp://").rpartition(":")[0] for a in addresses}
         self.names = frozenset({name, *addresses, *hosts} - {""})

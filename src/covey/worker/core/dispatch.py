@@ -140,7 +140,7 @@ def fail(state: WorkerState, run: Run, task: TaskId, failure: Failure) -> None:
 
 
 _NO_RUNNER: Final = Failure(
-    "environment",
+    "unrunnable",
     "EnvironmentFailed",
     "all runners of the worker wait, inside of tasks, for other tasks, and tasks of "
     "different environments are nested too deep for one more; let tasks return what is "
