@@ -6,13 +6,13 @@ bytes: on a connection between machines that does not speak TLS.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from typing import Protocol
 
 from covey.errors import RemoteProtocolError
 from covey.net.link import CHECKSUM_BYTES, Link
 from covey.payload import Buffer
+from covey.store.checksum import crc32
 from covey.store.segments import Segment
 
 
@@ -106,7 +106,7 @@ class Arrival:
             self._refuse(error)
             return
         if self._garbled is not None:
-            self._checksum = zlib.crc32(data, self._checksum)
+            self._checksum = crc32(data, self._checksum)
 
     def _end(self) -> None:
         segment, self._segment = self._segment, None

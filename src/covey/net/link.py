@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
@@ -30,6 +29,7 @@ from typing import Any, Final, Protocol, cast
 from covey.errors import CoveyError, Disconnected, RemoteProtocolError
 from covey.net.sockets import notice_silence, shown_certificate
 from covey.payload import Buffer
+from covey.store.checksum import crc32
 from covey.wire.base import Message
 from covey.wire.framing import FrameReader, batches, encode_frame
 from covey.wire.handshake import CallerHandshake, ListenerHandshake
@@ -98,7 +98,7 @@ class _Bulk:
         """Take a piece into account that was written just now, if it is checked."""
         # While the kernel sends it: taken before, that would wait.
         if self.checked:
-            self.checksum = zlib.crc32(piece, self.checksum)
+            self.checksum = crc32(piece, self.checksum)
             if not self.parts:
                 self.checked = False
                 tail = self.checksum.to_bytes(CHECKSUM_BYTES, "little")

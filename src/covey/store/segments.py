@@ -29,7 +29,6 @@ import os
 import signal
 import stat
 import sys
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -42,6 +41,7 @@ from covey.payload import (
     layout_size,
     read_stamp,
 )
+from covey.store.checksum import crc32
 
 _HAS_MEMFD: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
 _HAS_LEASES: Final = sys.platform == "linux"
@@ -364,7 +364,7 @@ def copy(source: int, target: int, nbytes: int) -> int:
         piece = os.pread(source, min(_COPY_BYTES, nbytes - done), done)
         if not piece:
             raise OSError(f"a segment ends at {done:,} bytes, not at {nbytes:,}")
-        checksum = zlib.crc32(piece, checksum)
+        checksum = crc32(piece, checksum)
         done += _write(target, piece, done)
     return checksum
 
