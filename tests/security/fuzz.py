@@ -143,6 +143,10 @@ def asker_frames():
         [data_link.Unwrapped(1)],
         [data_link.Borrow(6, 1000, same_host=False)],
         [data_link.PutLarge(7, BASE + 60, 6, 1000)],
+        [data_link.Borrow(8, 1000, same_host=False)],
+        [data_link.PutLarge(9, BASE + 61, 8, 1000, checked=True, in_blocks=True)],
+        [data_link.Block(9, 1, 900, 30, 7)],
+        [data_link.Block(9, 0, 100, 100, 8)],
     ]
     return [encode_frame(batch) for batch in say]
 

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import os
 
+import msgspec
 import pytest
 
 from covey.errors import RemoteProtocolError
+from covey.net import codecs
 from covey.net.addresses import Address
 from covey.net.asking import AT_ONCE, Asker
 from covey.net.connect import open_link
@@ -23,6 +25,7 @@ from covey.secret import Secret
 from covey.store.segments import Segment
 from covey.wire.client_link import Finished
 from covey.wire.data_link import (
+    Block,
     Borrow,
     Borrowed,
     FromAsker,
@@ -196,7 +199,7 @@ def test_bytes_that_nobody_agreed_to_are_not_taken(said):
                 peer.link.send(message)
                 if isinstance(message, Borrow):
                     await peer.until(lambda: peer.heard)
-                    assert peer.heard == [Borrowed(1, "")]
+                    assert peer.heard == [Borrowed(1, "", codecs=codecs.numbers())]
             await until(lambda: not server._links)
             assert server.protocol_errors == 1
             assert storage.lent_bytes == 0
@@ -276,6 +279,33 @@ def test_a_keeper_sends_no_more_than_was_asked_for(requests, budget):
         async with liar(answer) as (asker, addresses):
             with pytest.raises(Exception, match="nobody had asked for"):
                 await asker.get(addresses, ((1, 5),), "elsewhere", budget=budget)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ([Block(1, 0, 9, 9)], "of nothing that was announced"),
+        ([Raw(1, 1, 1000, in_blocks=True), GetDone(1)], "before it was whole"),
+        ([Raw(1, 1, 1000, in_blocks=True), Raw(1, 2, 9, in_blocks=True)], "before"),
+        ([Raw(1, 1, 1000, in_blocks=True), Block(1, 0, 1001, 1001)], "1,000 are miss"),
+    ],
+    ids=["unasked", "too little", "two at once", "too much"],
+)
+def test_a_keeper_keeps_to_the_order_of_blocks(said, match):
+    def answer(link, message):
+        for reply in said:
+            reply = msgspec.structs.replace(reply, request=message.request)
+            if isinstance(reply, Block):
+                link.send_bulk(reply, memoryview(bytes(reply.packed_bytes)))
+            else:
+                link.send(reply)
+
+    async def story():
+        async with liar(answer) as (asker, addresses):
+            with pytest.raises(Exception, match=match):
+                await asker.get(addresses, ((1, 5),), "elsewhere")
 
     run(story())
 

@@ -20,7 +20,8 @@ class MemoryTable(dict[str, dict[str, int]]):
     waits for the next value.  ``small`` is the part of the heap that is small values,
     ``unmanaged`` the rest of it.  ``spilled`` lies on disk.  ``sent`` and ``received``
     count the bytes of values that went to and came from elsewhere, ``links`` by peer,
-    and ``garbled`` values that did not come as they were sent.
+    ``saved`` those that need not be sent because values were compressed, and
+    ``garbled`` values that did not come as they were sent.
     """
 
     def __str__(self) -> str:

@@ -158,11 +158,11 @@ def _workers(model: Model) -> Iterator[Any]:
     yield _family(
         "Counter",
         "covey_worker_data_bytes",
-        "Bytes of values that went to and came from elsewhere.",
+        "Bytes of values that went to and came from elsewhere; saved by compression.",
         [
             ({**_name(line), "direction": way}, line.facts["moved"][way])
             for line in here
-            for way in ("sent", "received")
+            for way in ("sent", "received", "saved")
             if way in (line.facts.get("moved") or {})
         ],
     )

@@ -20,19 +20,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from covey.errors import ClusterError, Disconnected, RemoteProtocolError
 from covey.ids import TaskId
+from covey.net import codecs
 from covey.net.addresses import Address, host_identity, parse_address
 from covey.net.arrivals import Arrival, FreshMemory, Memory, receive
+from covey.net.blocks import Blocks, pays, send_blocks
 from covey.net.connect import open_link
 from covey.net.link import Link, disconnected
 from covey.payload import Buffer, Pack, layout_parts, read_layout
 from covey.store.segments import Segment, fill, new_stamp, open_segment, payload_size
 from covey.wire.base import Extent
 from covey.wire.data_link import (
+    Block,
     Borrow,
     Borrowed,
     Bundle,
@@ -47,6 +51,7 @@ from covey.wire.data_link import (
     Taken,
     Unwrapped,
     Values,
+    are_raw_bytes_behind,
 )
 from covey.wire.introductions import AskerIntroduction
 from covey.wire.keys import Keys, Role
@@ -100,6 +105,8 @@ class _Request:
         self.loot = Loot(memory)
         #: So many raw bytes may still begin to come; the last value goes beyond it.
         self.left = 0
+        #: The value that comes in blocks just now.
+        self.blocks: Blocks | None = None
         self._watch: asyncio.TimerHandle | None = None
 
     def watch(self, link: Link, seen: int = -1) -> None:
@@ -136,6 +143,8 @@ class _Request:
             self.done.set_result(result)
 
     def fail(self, error: Exception) -> None:
+        if self.blocks is not None:
+            self.blocks.give_up()
         self.loot.discard()
         if not self.done.done():
             self.done.set_exception(error)
@@ -180,6 +189,8 @@ class Asker:
         self._last_request = 0
         #: Values that did not come as they were sent.
         self.garbled = 0
+        #: What is sent in blocks, until it is.
+        self._sending: set[asyncio.Task[int]] = set()
         #: On links that are gone.
         self._received_before = 0
         self._closed = False
@@ -263,9 +274,27 @@ class Asker:
         number, request, link = self._new_request(keeper)
         # The answer, or the end of the link, tells how it went.
         checked = not link.guarded
-        head = PutLarge(number, task, loan, nbytes, checked)
-        _ = link.send_bulk(head, *(memoryview(part) for part in parts), checked=checked)
+        views = [memoryview(part) for part in parts]
+        usable = codecs.common(answer.codecs)
+        if pays(link, usable, nbytes):
+            link.send(PutLarge(number, task, loan, nbytes, checked, in_blocks=True))
+            # Whoever stops to wait stops nothing: half a value would be left there.
+            self._start(link, send_blocks(link, number, views, usable, checked=checked))
+        else:
+            head = PutLarge(number, task, loan, nbytes, checked)
+            _ = link.send_bulk(head, *views, checked=checked)
         return str(await request.answer())
+
+    def _start(self, link: Link, sending: Coroutine[Any, Any, int]) -> None:
+        task = asyncio.get_running_loop().create_task(sending)
+        self._sending.add(task)
+
+        def ended(task: asyncio.Task[int]) -> None:
+            self._sending.discard(task)
+            if task.cancelled() or task.exception() is not None:
+                link.abort()
+
+        task.add_done_callback(ended)
 
     @property
     def bytes_received(self) -> int:
@@ -330,7 +359,8 @@ class Asker:
             if self._closed:
                 keeper.link.close()
                 break
-            keeper.link.send(AskerIntroduction(self._name, self._host))
+            introduction = AskerIntroduction(self._name, self._host, codecs.numbers())
+            keeper.link.send(introduction)
             return keeper
         raise Disconnected(
             f"the data plane of a worker cannot be reached at any of "
@@ -347,10 +377,13 @@ def _reachable(addresses: tuple[str, ...], same_host: bool) -> list[Address]:
 def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) -> None:
     for message in batch:
         request = keeper.requests.get(message.request)
-        if isinstance(message, Raw):
-            if message is not batch[-1]:
+        if isinstance(message, Raw | Block):
+            if message is not batch[-1] and are_raw_bytes_behind(message):
                 raise RemoteProtocolError("raw bytes must end their batch")
-            _receive_raw(link, message, request, memory)
+            if isinstance(message, Raw):
+                _receive_raw(link, message, request, memory)
+            else:
+                _receive_block(link, message, request)
         elif request is None:
             continue
         elif isinstance(message, Values):
@@ -360,20 +393,26 @@ def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) 
             _unwrap(link, message, request)
         elif isinstance(message, Lent):
             request.loot.lent.append((message.task, message.place, message.nbytes))
-        elif isinstance(message, GetDone):
-            request.loot.lacking += message.lacking
-            request.loot.rest = message.rest
+        elif isinstance(message, GetDone | Taken | Borrowed):
+            _end(link, message, request)
             del keeper.requests[message.request]
-            request.settle(None)
-        elif isinstance(message, Taken):
-            del keeper.requests[message.request]
-            request.settle(message.problem)
-        elif isinstance(message, Borrowed):
-            del keeper.requests[message.request]
-            if request.done.done() and not message.problem:
-                # Whoever wanted to bring something has gone meanwhile.
-                link.send(GiveBack(message.request))
-            request.settle(message)
+
+
+def _end(link: Link, message: GetDone | Taken | Borrowed, request: _Request) -> None:
+    """A request has been answered."""
+    if isinstance(message, GetDone):
+        if request.blocks is not None:
+            raise RemoteProtocolError("a value ended before it was whole")
+        request.loot.lacking += message.lacking
+        request.loot.rest = message.rest
+        request.settle(None)
+    elif isinstance(message, Taken):
+        request.settle(message.problem)
+    else:
+        if request.done.done() and not message.problem:
+            # Whoever wanted to bring something has gone meanwhile.
+            link.send(GiveBack(message.request))
+        request.settle(message)
 
 
 def _unwrap(link: Link, message: Bundle, request: _Request) -> None:
@@ -414,7 +453,19 @@ def _receive_raw(
         request.fail(ClusterError(problem))
 
     check = garbled if message.checked else None
-    receive(link, Arrival(message.nbytes, memory, arrived, failed, check))
+    if message.in_blocks:
+        if request.blocks is not None:
+            raise RemoteProtocolError("a value came before the one before was whole")
+        request.blocks = Blocks(message.nbytes, memory, arrived, failed, check)
+    else:
+        receive(link, Arrival(message.nbytes, memory, arrived, failed, check))
+
+
+def _receive_block(link: Link, message: Block, request: _Request | None) -> None:
+    if request is None or request.blocks is None:
+        raise RemoteProtocolError("a block came of nothing that was announced")
+    if request.blocks.expect(link, message):
+        request.blocks = None
 
 
 def _on_lost(keeper: _Keeper, _: Link, error: Exception | None) -> None:

@@ -26,7 +26,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
+from covey import clock
 from covey.errors import CoveyError, Disconnected, RemoteProtocolError
+from covey.net.savings import Speed
 from covey.net.sockets import notice_silence, shown_certificate
 from covey.payload import Buffer
 from covey.store.checksum import crc32
@@ -144,6 +146,10 @@ class Link(asyncio.BufferedProtocol):
         self.other_version = ""
         self.bytes_sent = 0
         self.bytes_received = 0
+        #: How fast the peer, or what lies between, takes what is sent.
+        self.speed = Speed()
+        self._full_since = 0.0
+        self._full_bytes = 0
 
     # Sending.
 
@@ -268,13 +274,23 @@ class Link(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The kernel takes no more for now."""
         self._writable = self._loop.create_future()
+        self._full_since = clock.monotonic()
+        self._full_bytes = self._unwritten()
 
     def resume_writing(self) -> None:
         """The kernel takes more again."""
         writable, self._writable = self._writable, None
+        if writable is not None and not self.lost:
+            now = clock.monotonic()
+            taken = self._full_bytes - self._unwritten()
+            self.speed.saw(taken, now - self._full_since, now)
         if writable is not None and not writable.done():
             writable.set_result(None)
         self._pump()
+
+    def _unwritten(self) -> int:
+        transport = self._transport
+        return 0 if transport is None else transport.get_write_buffer_size()
 
     # Carrying a session: its owner writes frames, the link counts what comes.
 

@@ -37,7 +37,8 @@ class Get(Message, frozen=True, tag=80):
 class PutLarge(Message, frozen=True, tag=81):
     """Bring one large value; ``nbytes`` raw bytes follow, for the memory of ``loan``.
 
-    If it is ``checked``, four more bytes follow: their CRC-32, little-endian.
+    If it is ``checked``, four more bytes follow: their CRC-32, little-endian.  What is
+    sent ``in_blocks`` comes as ``Block`` messages instead.
     """
 
     request: Id
@@ -45,6 +46,7 @@ class PutLarge(Message, frozen=True, tag=81):
     loan: Id
     nbytes: Bytes
     checked: bool = False
+    in_blocks: bool = False
 
 
 class PutSegment(Message, frozen=True, tag=82):
@@ -74,6 +76,20 @@ class Unwrapped(Message, frozen=True, tag=85):
     """The segment of a bundle is mapped, and need not be lent any more."""
 
     bundle: Id
+
+
+class Block(Message, frozen=True, tag=98):
+    """The next part of a value that comes in blocks; ``packed_bytes`` raw bytes follow.
+
+    ``codec`` says what they are compressed by, 0 is by nothing; ``checksum`` is the
+    CRC-32 of what becomes of them, if the value is ``checked``.
+    """
+
+    request: Id
+    codec: Id
+    plain_bytes: Count
+    packed_bytes: Count
+    checksum: Id = 0
 
 
 class Values(Message, frozen=True, tag=90):
@@ -122,6 +138,7 @@ class Raw(Message, frozen=True, tag=92):
     task: Id
     nbytes: Bytes
     checked: bool = False
+    in_blocks: bool = False
 
 
 class GetDone(Message, frozen=True, tag=93):
@@ -143,14 +160,25 @@ class Taken(Message, frozen=True, tag=94):
 
 
 class Borrowed(Message, frozen=True, tag=95):
-    """There is memory, on the same host at this place; or why there is none."""
+    """There is memory, on the same host at this place; or why there is none.
+
+    What is sent may be compressed by ``codecs``.
+    """
 
     request: Id
     place: str
     problem: str = ""
+    codecs: tuple[Id, ...] = ()
 
 
-FromAsker: TypeAlias = Get | PutLarge | PutSegment | Borrow | GiveBack | Unwrapped
-FromKeeper: TypeAlias = (
-    Values | Bundle | Lent | Patience | Raw | GetDone | Taken | Borrowed
+FromAsker: TypeAlias = (
+    Get | PutLarge | PutSegment | Borrow | GiveBack | Unwrapped | Block
 )
+FromKeeper: TypeAlias = (
+    Values | Bundle | Lent | Patience | Raw | Block | GetDone | Taken | Borrowed
+)
+
+
+def are_raw_bytes_behind(message: Raw | PutLarge | Block) -> bool:
+    """Whether raw bytes follow this message."""
+    return isinstance(message, Block) or not message.in_blocks

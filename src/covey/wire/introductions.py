@@ -78,10 +78,14 @@ class Resume(Message, frozen=True, tag=103):
 
 
 class AskerIntroduction(Message, frozen=True, tag=102):
-    """Somebody who wants values from a worker's data plane."""
+    """Somebody who wants values from a worker's data plane.
+
+    They may be compressed by ``codecs``.
+    """
 
     name: str
     host: str
+    codecs: tuple[Id, ...] = ()
 
 
 class Welcome(Message, frozen=True, tag=110):

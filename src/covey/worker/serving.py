@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from covey.errors import Disconnected, RemoteProtocolError
 from covey.ids import TaskId, client_of
+from covey.net import codecs
 from covey.net.addresses import Address, is_wildcard, own_host
 from covey.net.arrivals import Arrival, receive
 from covey.net.asking import UNLIMITED
+from covey.net.blocks import Blocks, pays, send_blocks
+from covey.net.codecs import Codec
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
@@ -21,6 +24,7 @@ from covey.payload import Pack
 from covey.store.segments import Garbled, Segment
 from covey.wire.base import Extent
 from covey.wire.data_link import (
+    Block,
     Borrow,
     Borrowed,
     FromAsker,
@@ -35,6 +39,7 @@ from covey.wire.data_link import (
     Taken,
     Unwrapped,
     Values,
+    are_raw_bytes_behind,
 )
 from covey.wire.framing import BATCH_BYTES
 from covey.wire.introductions import AskerIntroduction
@@ -117,9 +122,15 @@ class DataServer:
         self._brought: dict[Link, _Brought] = {}
         #: Memory for what is brought, by the number of the request for it.
         self._loans: dict[Link, dict[int, Segment]] = {}
+        #: Values that come in blocks, by the number of the request.
+        self._coming: dict[Link, dict[int, Blocks]] = {}
+        #: By what each link's peer lets values be compressed.
+        self._codecs: dict[Link, list[Codec]] = {}
         self._bundles = Bundles(storage)
         self._closed = False
         self.bytes_sent = 0
+        #: Bytes of values that were not sent, because these were compressed.
+        self.bytes_saved = 0
         #: Links whose peer broke the rules, and callers who never got in.
         self.protocol_errors = 0
         self.strangers_turned_away = 0
@@ -180,6 +191,7 @@ class DataServer:
         self._serving[link] = asyncio.Queue()
         self._asked[link] = Asked()
         self._loans[link] = {}
+        self._coming[link] = {}
         self._brought[link] = _Brought()
         self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
 
@@ -196,6 +208,9 @@ class DataServer:
         for segment in self._loans.pop(link, {}).values():
             # Whoever borrowed it may be writing still: it lingers until then.
             self._storage.take_back(segment)
+        for blocks in self._coming.pop(link, {}).values():
+            blocks.give_up()
+        self._codecs.pop(link, None)
         self._bundles.lost(link)
         task = self._tasks.pop(link, None)
         if task is not None:
@@ -205,9 +220,10 @@ class DataServer:
         for message in batch:
             if isinstance(message, AskerIntroduction):
                 link.peer = message.name
+                self._codecs[link] = codecs.common(message.codecs)
                 continue
-            if isinstance(message, PutLarge):
-                if message is not batch[-1]:
+            if isinstance(message, PutLarge | Block):
+                if message is not batch[-1] and are_raw_bytes_behind(message):
                     raise RemoteProtocolError("raw bytes must end their batch")
                 self._receive(link, message)
             elif isinstance(message, Borrow):
@@ -244,7 +260,14 @@ class DataServer:
         if link.other_number and client_of(task) != link.other_number:
             raise RemoteProtocolError("a client brought the value of another one")
 
-    def _receive(self, link: Link, message: PutLarge) -> None:
+    def _receive(self, link: Link, message: PutLarge | Block) -> None:
+        if isinstance(message, Block):
+            blocks = self._coming[link].get(message.request)
+            if blocks is None:
+                raise RemoteProtocolError("a block came of nothing that was announced")
+            if blocks.expect(link, message):
+                del self._coming[link][message.request]
+            return
         self._check_own(link, message.task)
         granted = self._loan(link, message.loan)
 
@@ -264,7 +287,14 @@ class DataServer:
             failed("it did not come as it was sent; its checksum is another one")
 
         check = garbled if message.checked else None
-        receive(link, Arrival(message.nbytes, memory, arrived, failed, check))
+        if not message.in_blocks:
+            receive(link, Arrival(message.nbytes, memory, arrived, failed, check))
+        elif self._coming[link].get(message.request) is None:
+            blocks = Blocks(message.nbytes, memory, arrived, failed, check)
+            self._coming[link][message.request] = blocks
+        else:
+            self._storage.take_back(granted)
+            raise RemoteProtocolError("two values came as one")
 
     async def _lend(self, link: Link, message: Borrow) -> None:
         problem = await self._room_for(message.nbytes)
@@ -282,7 +312,8 @@ class DataServer:
                 problem = (
                     f"a value of {message.nbytes:,} bytes cannot be held here: {error}"
                 )
-        link.send(Borrowed(message.request, place, problem))
+        able = () if message.same_host else codecs.numbers()
+        link.send(Borrowed(message.request, place, problem, able))
         with contextlib.suppress(Disconnected):
             await link.drain()
             self._asked[link].answered(1)
@@ -405,8 +436,16 @@ class DataServer:
     ) -> None:
         self.bytes_sent += segment.size
         checked = not link.guarded
-        head = Raw(request, task, segment.size, checked)
-        await link.send_bulk(head, segment.map().view, checked=checked)
+        value = segment.map().view
+        usable = self._codecs.get(link, [])
+        if pays(link, usable, segment.size):
+            link.send(Raw(request, task, segment.size, checked, in_blocks=True))
+            self.bytes_saved += await send_blocks(
+                link, request, [value], usable, checked=checked
+            )
+        else:
+            head = Raw(request, task, segment.size, checked)
+            await link.send_bulk(head, value, checked=checked)
 
     async def _send_small(self, link: Link, request: int, small: _Small) -> None:
         """Send the small values that were found, in one way or the other."""

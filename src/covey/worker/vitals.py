@@ -97,6 +97,7 @@ class Vitals:
             },
             "moved": {
                 "sent": self._data.bytes_sent,
+                "saved": self._data.bytes_saved,
                 "received": self._asker.bytes_received,
                 "garbled": self._asker.garbled,
                 "links": {**self._asker.links(), **self._data.links()},
