@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from types import SimpleNamespace
 
+import pytest
+
+from covey.client import interrupts
 from covey.client.core.ranges import Range, Wishes
 from covey.client.fetching import Session
-from covey.client.future import Future
+from covey.client.future import Future, Futures
 from covey.wire.client_link import Release
 
 
@@ -74,3 +80,64 @@ def test_what_was_let_go_is_not_held_again():
     here._send_dropped()
     assert not here.hold(wish)
     assert sent == [Release(((7, 1),))]
+
+
+class Interrupted:
+    """A session that Ctrl-C comes to when it is to let go of something."""
+
+    def __init__(self):
+        self.let_go_of = []
+
+    def let_go(self, handles):
+        raise KeyboardInterrupt
+
+    def let_go_once_more(self, handles):
+        self.let_go_of += handles
+
+
+@pytest.fixture
+def brought_again(monkeypatch):
+    """Return what would be done a little later, in another thread."""
+    calls = []
+
+    class Timer:
+        def __init__(self, seconds, call, args):
+            calls.append((call, args))
+
+        def start(self):
+            """Nothing: the test looks at what it would do."""
+
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    monkeypatch.setattr(interrupts, "_installed", [])
+    monkeypatch.setattr(interrupts.threading, "Timer", Timer)
+    interrupts.bring_again()
+    yield calls
+    assert printed == []
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_an_interrupt_while_futures_are_dropped_comes_again_once(brought_again, n):
+    here = Interrupted()
+    wish = Range(0, n, "f", None)
+    handle = Future(here, wish, 0) if n == 1 else Futures(here, wish)
+    del handle
+    assert here.let_go_of == [(wish, 0, n)]
+    main = threading.main_thread().ident
+    assert brought_again == [(signal.pthread_kill, (main, signal.SIGINT))]
+
+
+def test_an_interrupt_as_the_dropping_begins_comes_again_too(brought_again):
+    early = SimpleNamespace(object=Future.__del__, exc_type=KeyboardInterrupt)
+    sys.unraisablehook(early)
+    assert len(brought_again) == 1
+
+
+def test_what_others_raise_as_they_are_dropped_is_printed_as_ever(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    monkeypatch.setattr(interrupts, "_installed", [])
+    interrupts.bring_again()
+    other = SimpleNamespace(object=print, exc_type=KeyboardInterrupt)
+    sys.unraisablehook(other)
+    assert printed == [other]

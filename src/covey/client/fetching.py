@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -475,30 +474,10 @@ class Session:
             except RuntimeError:
                 return  # The loop has ended; the cluster forgets us anyway.
 
-    def let_go_after_interrupt(self, handles: Handles) -> None:
-        """Let go although Ctrl-C came in the middle of it, and bring it again.
-
-        Python prints what ``__del__`` raises and goes on as if nothing had been:
-        a program that drops futures all the time could not be interrupted.  So
-        another thread interrupts it once more, a little later.
-        """
-        # If they are in the queue already, twice is once: the list is emptied.
+    def let_go_once_more(self, handles: Handles) -> None:
+        """Ctrl-C came in the middle of ``let_go``; twice is once: the list is emptied."""
         self._drop_is_due = False
         self.let_go(handles)
-        main = threading.main_thread().ident
-        assert main is not None
-        try:
-            # A signal that comes just before a thread blocks does not wake it,
-            # and where ``__del__`` was called it may be about to.
-            self.engine.loop.call_soon_threadsafe(
-                self.engine.loop.call_later,
-                0.05,
-                signal.pthread_kill,
-                main,
-                signal.SIGINT,
-            )
-        except RuntimeError:
-            return  # The loop has ended, and with it the program's use of it.
 
     def _send_dropped(self) -> None:
         self._drop_is_due = False

@@ -239,7 +239,8 @@ class Future(refs.Reference, Generic[R]):
         except KeyboardInterrupt:
             if session is not None:
                 handles = handles or [(self._range, self._index, 1)]
-                session.let_go_after_interrupt(handles)
+                session.let_go_once_more(handles)
+            raise  # See ``interrupts``.
 
     def __repr__(self) -> str:
         if self._session is None:
@@ -414,7 +415,8 @@ class Futures(MutableSequence[Future[R]], refs.References):
             if session is not None:
                 if handles is None:
                     handles = _untouched(self._range, self._made)
-                session.let_go_after_interrupt(handles)
+                session.let_go_once_more(handles)
+            raise  # See ``interrupts``.
 
     def __repr__(self) -> str:
         n = len(self)

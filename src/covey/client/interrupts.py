@@ -1,7 +1,10 @@
 """Ctrl-C that comes just when a future is being dropped.
 
-Python prints what ``__del__`` raises and goes on.  What comes inside of our ``__del__`` is
-caught there; what comes at the moment when it is entered cannot be, and shows up here.
+Python prints what ``__del__`` raises and goes on as if nothing had been: a program that
+drops futures all the time could not be interrupted.  All of it shows up here, whether it
+came inside of ``__del__`` or at the moment when that was entered, and is brought again::
+
+    Ctrl-C ──► Future.__del__ ──raises──► sys.unraisablehook ──a little later──► Ctrl-C
 """
 
 from __future__ import annotations
@@ -9,14 +12,16 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, Final
 
 from covey.client.future import Future, Futures
 
-_AGAIN_SECONDS = 0.05
+#: A signal that comes just before a thread blocks does not wake it, and where ``__del__``
+#: was called it may be about to.
+AGAIN_SECONDS: Final = 0.05
 
-_lock = threading.Lock()
-_installed: list[bool] = []
+_lock: Final = threading.Lock()
+_installed: Final[list[bool]] = []
 
 
 def bring_again() -> None:
@@ -29,14 +34,16 @@ def bring_again() -> None:
 
     def hook(unraisable: Any) -> None:
         dropping = unraisable.object in (Future.__del__, Futures.__del__)
-        if not (dropping and unraisable.exc_type is KeyboardInterrupt):
+        if dropping and unraisable.exc_type is KeyboardInterrupt:
+            _interrupt_soon()
+        else:
             before(unraisable)
-            return
-        main = threading.main_thread().ident
-        again = threading.Timer(
-            _AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT)
-        )
-        again.daemon = True
-        again.start()
 
     sys.unraisablehook = hook
+
+
+def _interrupt_soon() -> None:
+    main = threading.main_thread().ident
+    again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT))
+    again.daemon = True
+    again.start()
