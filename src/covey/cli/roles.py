@@ -318,9 +318,16 @@ def _how_to_watch() -> str:
 @click.option(
     "-n", "--nworkers", type=COUNT, help="Runner processes.  [default: one a core]"
 )
+@click.option(
+    "--as-distributed",
+    is_flag=True,
+    help="Let `from dask.distributed import ...` in it mean covey.",
+)
 @click.argument("script", type=click.Path(exists=True, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def run_script(nworkers: int | None, script: str, args: tuple[str, ...]) -> None:
+def run_script(
+    nworkers: int | None, as_distributed: bool, script: str, args: tuple[str, ...]
+) -> None:
     """Run a script with a cluster around it; Client() in it finds the cluster.
 
     \b
@@ -329,9 +336,15 @@ def run_script(nworkers: int | None, script: str, args: tuple[str, ...]) -> None
     """
     from covey.cluster.local import LocalCluster
 
+    command = [sys.executable, script, *args]
+    if as_distributed:
+        from covey.compat import distributed
+
+        # The runners of the cluster take part, too.
+        os.environ[distributed.VARIABLE] = "1"
+        command[1:1] = ["-m", distributed.__name__]
     with LocalCluster(nworkers, host="127.0.0.1") as cluster:
         environment = {**os.environ, "COVEY_ADDRESS": f"{cluster.host}:{cluster.port}"}
-        command = [sys.executable, script, *args]
         code = _run_to_its_end(command, environment)
     sys.exit(code)
 

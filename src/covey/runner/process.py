@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, Final, Protocol
 
 from covey.errors import InternalError
@@ -55,6 +56,15 @@ class ServedSlot(Protocol):
     def at_work(self) -> list[Seen]:
         """Return the function and the thread of each task that executes here."""
         ...
+
+
+def _stand_in_for_distributed() -> None:
+    """Let tasks import ``distributed`` where the program that started us does so."""
+    try:
+        compat = import_module("covey.compat.distributed")
+    except ModuleNotFoundError:
+        return  # An environment of the user's own has of covey what a runner needs.
+    compat.install()
 
 
 class RunnerProcess:
@@ -99,6 +109,8 @@ class RunnerProcess:
                     os.chdir(cwd)
                 except OSError as error:
                     print(f"cannot enter {cwd}: {error}", file=sys.stderr)  # noqa: T201  # standard error is where an agent looks
+            if "COVEY_AS_DISTRIBUTED" in os.environ:
+                _stand_in_for_distributed()
             missing = [p for p in fields.get("sys_path") or () if p not in sys.path]
             sys.path[:0] = missing
             registry.load_plugins(fields.get("serializers") or ())

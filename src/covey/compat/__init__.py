@@ -1,0 +1,1 @@
+"""Programs that were written for others, on covey; see ``covey.compat.distributed``."""
