@@ -12,6 +12,7 @@ encoded and decoded as on a real link, and held against what each side knows:
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 
 from covey.client.core.ledger import Ledger
@@ -519,6 +520,9 @@ class SimWorker:
         self.pythons = ()
         self.inbox = deque()
         self.store = {}
+        #: Of values that were made by a run: the versions of all that they come from.
+        self.made_of = {}
+        self.mixed = {}
         self.runs = {}
         self.functions = set()
         self.peers = set()
@@ -551,7 +555,10 @@ class SimWorker:
 
     def report(self):
         """Tell all that is here and in hand."""
-        report = [Holds(task, 1, 8) for task in sorted(self.store)]
+        report = [
+            Holds(task, 1, 8, digests=self.digests(task, 1))
+            for task in sorted(self.store)
+        ]
         for number, run in self.runs.items():
             awaits = tuple(t for t in run.message.awaits if t not in self.store)
             report += [
@@ -608,7 +615,7 @@ class SimWorker:
             return  # It has not been taken in.
         me = state.workers[self.peer]
         known = [span.extent for span in me.holds]
-        known += [(base, n) for base, n, _ in state.orphans.get(me, ())]
+        known += [orphan[:2] for orphan in state.orphans.get(me, ())]
         believed = {task for base, n in known for task in range(base, base + n)}
         assert believed == set(self.store), (self.peer, believed ^ set(self.store))
 
@@ -641,9 +648,8 @@ class SimWorker:
             case worker_link.Put(base, _, sizes, data):
                 for task, value in enumerate(Pack.from_wire(sizes, data), base):
                     self.store[task] = bytes(value)
-            case worker_link.Drop(extents):
-                for base, n in extents:
-                    self._drop(base, n)
+            case worker_link.Drop() | worker_link.Forget():
+                self._drop_all(message)
             case worker_link.Return(count):
                 self._hand_back(count)
             case worker_link.Stop(run, base, n):
@@ -658,9 +664,16 @@ class SimWorker:
                 assert not self.runs
                 self.world.lose(self.peer)
 
+    def _drop_all(self, message):
+        for base, n in message.extents:
+            self._drop(base, n)
+        if isinstance(message, worker_link.Forget):
+            self.say(worker_link.Forgot(message.extents))
+
     def _drop(self, base, n):
         for task in range(base, base + n):
             self.store.pop(task, None)
+            self.made_of.pop(task, None)
 
     def _done(self, run, base, n):
         record = self.runs.get(run)
@@ -710,7 +723,8 @@ class SimWorker:
         spares = [w for b, m, w in run.message.spares if (b, m) == (base, n)]
         for at, place in enumerate([holder, *spares]):
             if (ok or at) and self._copy((base, n), place):
-                self.say(Holds(base, n, 8 * n, place, 0.1))
+                known = self.digests(base, n)
+                self.say(Holds(base, n, 8 * n, place, 0.1, known))
                 for failed in [holder, *spares][:at]:
                     self.say(Undelivered((base, n), failed))
                 return
@@ -731,29 +745,71 @@ class SimWorker:
         if other is None or any(task not in other.store for task in tasks):
             return False
         self.store.update({task: other.store[task] for task in tasks})
+        self.made_of.update({t: other.made_of[t] for t in tasks if t in other.made_of})
         return True
+
+    def digests(self, base, n):
+        """Return the digests of values that are here, if they are known."""
+        made_of = [
+            self.made_of.get(task, {}).get(task) for task in range(base, base + n)
+        ]
+        return b"" if None in made_of else b"".join(made_of)
 
     def fetch_asked(self, *, ok):
         """Do, or fail to do, what a ``Fetch`` asked for."""
         extent, holder = self.fetches.pop(0)
         if ok and self._copy(extent, holder):
-            self.say(Holds(*extent, 8 * extent[1]))
+            self.say(Holds(*extent, 8 * extent[1], digests=self.digests(*extent)))
         else:
             self.say(Unfetched((extent,), holder))
 
-    def finish(self, run_number, start=0, length=1 << 30, *, stored=False):
-        """Return from a stretch of a run."""
+    def finish(self, run_number, start=0, length=1 << 30, *, stored=False, gave=0):
+        """Return from a stretch of a run; *gave* tells apart what it gave each time."""
         run = self.runs[run_number]
         first, n = run.stretch(start, length)
         for task in run.inputs(first, n):
             assert self.store[task] == self.world.arguments[task], f"{task:x}"
         values = [self.world.arguments[task] for task in range(first, first + n)]
-        self.store.update(zip(range(first, first + n), values, strict=True))
+        for task, value in enumerate(values, first):
+            # What is there already stays as it is.
+            if task not in self.store:
+                self.store[task] = value
+                self._give(task, run.inputs(task, 1), gave)
+        digests = self.digests(first, n)
+        known = digests if run.message.digests else b""
         self._done(run_number, first, n)
+        took = 0.001 * n
         if stored:
-            self.say(RanStored(run_number, first, n, 0.001 * n, 100 * n))
+            self.say(RanStored(run_number, first, n, took, 100 * n, digests=known))
         else:
-            self.say(Ran(run_number, first, n, 0.001 * n, **pack_of(values)))
+            pack = pack_of(values)
+            self.say(Ran(run_number, first, n, took, **pack, digests=known))
+        self._check_versions(first, n)
+
+    def _give(self, task, inputs, gave):
+        """Note what a value was made of, and its digest."""
+        made_of, mixed = {}, ""
+        for taken in sorted(inputs):
+            for origin, version in self.made_of.get(taken, {}).items():
+                if made_of.setdefault(origin, version) != version:
+                    mixed = f"{task:x} mixes two versions of {origin:x}"
+        content = (self.world.arguments[task], gave, sorted(made_of.items()))
+        digest = zlib.crc32(repr(content).encode()).to_bytes(4)
+        self.made_of[task] = {**made_of, task: digest}
+        self.mixed[task] = mixed
+
+    def _check_versions(self, first, n):
+        """Nothing is accepted that comes from two versions of one value.
+
+        A run that was stopped may do that, if it has not read of it yet.
+        """
+        me = self.world.state.workers.get(self.peer)
+        if self.world.epoch > 1:
+            return  # What was lost with the scheduler before, nobody can compare.
+        for task in range(first, first + n):
+            span = find(self.world.state, task)
+            if span is not None and me in span.replicas:
+                assert not self.mixed.get(task), self.mixed[task]
 
     def fail(self, run_number, start=0, failure=RAISED):
         """Fail in one task of a run."""

@@ -244,8 +244,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         start=small,
         length=sizes,
         how=st.sampled_from(["ran", "ran", "ran", "stored", "failed", "back", "block"]),
+        gave=st.sampled_from([0, 0, 0, 1]),
     )
-    def worker_answers(self, data, index, start, length, how):
+    def worker_answers(self, data, index, start, length, how, gave):
         worker = self._worker(index)
         worker.read(10)
         run = None
@@ -255,7 +256,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         match how:
             case "ran" | "stored":
-                worker.finish(run, start, length, stored=how == "stored")
+                worker.finish(run, start, length, stored=how == "stored", gave=gave)
             case "failed":
                 worker.fail(run, start)
             case "back":

@@ -16,6 +16,8 @@ import pytest
 from covey import Client, LocalCluster, config, errors, fire_and_forget, wait
 from covey.net.addresses import Address
 from covey.net.connection_file import fresh_directory, read_connection_file
+from covey.worker.agent import WorkerAgent
+from covey.worker.core import orders
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -291,3 +293,34 @@ def test_a_client_that_vanishes_is_forgotten_after_its_grace(monkeypatch):
         assert len(info["clients"]) == 2
         wait_until(lambda: not any(watching.scheduler_info()["tasks"].values()))
         assert len(watching.scheduler_info()["clients"]) == 1
+
+
+def same(drawn, written):
+    return drawn.hex() == written
+
+
+def test_a_value_that_is_another_when_it_is_made_again_is_mixed_with_nothing(
+    monkeypatch,
+):
+    agents = []
+    attach = WorkerAgent.attach
+
+    def attached(self, upstream):
+        agents.append(self)
+        attach(self, upstream)
+
+    monkeypatch.setattr(WorkerAgent, "attach", attached)
+    with Client(n_workers=1, processes=False) as client:
+        drawn = client.submit(os.urandom, 16)
+        written = client.submit(bytes.hex, drawn)
+        before = written.result(20)
+        (agent,) = agents
+        task = int(drawn.key.rpartition("-")[2], 16)
+        agent._loop.call_soon_threadsafe(agent._step, orders.Garbled(task))
+        wait_until(lambda: client.scheduler_info()["tasks"]["done"] == 1)
+        with pytest.warns(UserWarning, match=r"urandom-.* was computed again"):
+            assert client.submit(same, drawn, written).result(20)
+        assert "it gave another value than before (1 time)" in client.explain(drawn.key)
+        assert client.scheduler_info()["counters"]["results_changed"] == 1
+        # What was read stays as it was.
+        assert written.result() == before

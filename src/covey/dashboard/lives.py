@@ -58,6 +58,7 @@ _WORDS: Final[dict[str, Callable[..., str]]] = {
     "tried again": lambda n, why: f"after {why}{_among(n)}",
     "failed": lambda _, why: why,
     "lost": lambda n: f"its value is gone; it is computed again{_among(n)}",
+    "changed": lambda n: f"made again, it gave another value than before{_among(n)}",
     "copied": lambda _, source, nbytes, seconds: (
         f"{format_bytes(nbytes)} from {source} in {format_seconds(seconds)}"
     ),

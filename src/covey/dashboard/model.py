@@ -291,6 +291,10 @@ class Model:
         self._function(label).lost += n
         self.done = max(0, self.done - n)
 
+    def _changed(self, at: float, base: int, n: int, label: str) -> None:
+        del label
+        self.lives.note(at, "changed", base, n, "")
+
     def _moved(
         self,
         at: float,
@@ -410,6 +414,7 @@ class Model:
         "failed": _failed,
         "retried": _retried,
         "lost": _lost,
+        "changed": _changed,
         "moved": _moved,
         "printed": _printed,
         "paused": _paused,

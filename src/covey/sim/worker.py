@@ -13,6 +13,7 @@ from covey.sim.lines import Uplink
 from covey.sim.network import Network, Node
 from covey.sim.runners import Batch, Inputs, Runner, Work
 from covey.sim.timeline import Timeline
+from covey.store.digests import of_pack
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.introductions import Welcome, WorkerIntroduction
 from covey.wire.line import Line
@@ -21,6 +22,7 @@ from covey.wire.worker_link import (
     Holds,
     Leaving,
     Ran,
+    RanStored,
     Reported,
     RunFailed,
 )
@@ -143,7 +145,12 @@ class Worker(Node):
             return
         failures = [m for m in old.unheard(FromWorker) if isinstance(m, RunFailed)]
         messages: list[Message] = [
-            Holds(task, 1, self.sizes.get(task, len(value)))
+            Holds(
+                task,
+                1,
+                self.sizes.get(task, len(value)),
+                digests=of_pack(Pack.of([value])),
+            )
             for task, value in self.store.items()
         ]
         messages += reporting.in_hand(self.core.state, failures)
@@ -238,8 +245,18 @@ class Worker(Node):
                 order.seconds,
                 pack.sizes_bytes(),
                 bytes(pack.data),
+                order.slot,
+                of_pack(pack) if order.digests else b"",
             )
         )
+
+    def _report_stored(self, order: orders.ReportStored) -> None:
+        digests = self._digests(order.base, order.n)
+        how = (order.seconds, order.nbytes, order.slot, digests)
+        self._outbox.append(RanStored(order.run, order.base, order.n, *how))
+
+    def _digests(self, base: TaskId, n: int) -> bytes:
+        return of_pack(Pack.of([self.store[task] for task in range(base, base + n)]))
 
     # Slots.
 
@@ -346,7 +363,9 @@ class Worker(Node):
                 return
             self._take_in(found)
             nbytes = sum(size for _, size in found.values())
-            self._step(orders.Fetched(order.extent, nbytes, order.worker))
+            digests = self._digests(*order.extent)
+            how = (nbytes, order.worker, 0.0, digests)
+            self._step(orders.Fetched(order.extent, *how))
 
         ask(self.world, self, address, (order.extent,), taken)
 
@@ -389,6 +408,7 @@ class Worker(Node):
     _EXECUTE: ClassVar[dict[type, Callable[[Worker, Any], None]]] = {
         orders.Tell: _tell,
         orders.Report: _report,
+        orders.ReportStored: _report_stored,
         orders.Stow: _stow,
         orders.Flush: _flush,
         orders.Dispatch: _dispatch,

@@ -47,6 +47,7 @@ class Run(Message, frozen=True, tag=41):
     order in which they are to be tried.  ``renamed`` lists inputs that the
     arguments know by another id: (that id, the real one).  ``awaits`` are inputs
     that are not there yet, and will be: results of runs that this worker was given.
+    With ``digests``, the digests of the results are wanted, too: see ``covey.store.digests``.
     """
 
     run: Id
@@ -65,6 +66,7 @@ class Run(Message, frozen=True, tag=41):
     renamed: tuple[tuple[Id, Id], ...] = ()
     awaits: tuple[Id, ...] = ()
     spares: tuple[tuple[Id, Count, Id], ...] = ()
+    digests: bool = False
 
 
 class Put(Message, frozen=True, tag=42):
@@ -78,6 +80,12 @@ class Put(Message, frozen=True, tag=42):
 
 class Drop(Message, frozen=True, tag=43):
     """Nobody needs these values any more."""
+
+    extents: tuple[Extent, ...]
+
+
+class Forget(Message, frozen=True, tag=50):
+    """What the worker has of these is outdated, if it has any: answered by ``Forgot``."""
 
     extents: tuple[Extent, ...]
 
@@ -134,7 +142,10 @@ class Watched(Message, frozen=True, tag=49):
 
 
 class Ran(Message, frozen=True, tag=60):
-    """Tasks returned; small results ride along, and rest on the worker too."""
+    """Tasks returned; small results ride along, and rest on the worker too.
+
+    ``digests`` are four bytes for each result, if the run asks for them.
+    """
 
     run: Id
     base: Id
@@ -143,10 +154,11 @@ class Ran(Message, frozen=True, tag=60):
     sizes: bytes
     data: bytes
     slot: Slot = -1
+    digests: bytes = b""
 
 
 class RanStored(Message, frozen=True, tag=61):
-    """Tasks returned; their results rest on the worker."""
+    """Tasks returned; their results rest on the worker.  ``digests`` as in ``Ran``."""
 
     run: Id
     base: Id
@@ -154,6 +166,7 @@ class RanStored(Message, frozen=True, tag=61):
     seconds: Seconds
     nbytes: Bytes
     slot: Slot = -1
+    digests: bytes = b""
 
 
 class RunFailed(Message, frozen=True, tag=62):
@@ -187,7 +200,7 @@ class Holds(Message, frozen=True, tag=65):
     """The worker has come to hold copies of these.
 
     ``source`` is the number of the worker they came from, and ``seconds`` how long
-    that took; 0 when they did not come from one.
+    that took; 0 when they did not come from one.  ``digests`` are four bytes for each.
     """
 
     base: Id
@@ -195,10 +208,17 @@ class Holds(Message, frozen=True, tag=65):
     nbytes: Bytes
     source: Id = 0
     seconds: Seconds = 0.0
+    digests: bytes = b""
 
 
 class Lacks(Message, frozen=True, tag=66):
     """The worker does not hold these after all, or no more."""
+
+    extents: tuple[Extent, ...]
+
+
+class Forgot(Message, frozen=True, tag=74):
+    """A ``Forget`` was obeyed: what is said of these from now on was made, or came, later."""
 
     extents: tuple[Extent, ...]
 
@@ -290,6 +310,7 @@ FromWorker: TypeAlias = (
     | ReturnDone
     | Holds
     | Lacks
+    | Forgot
     | Status
     | Printed
     | Profiled
@@ -307,6 +328,7 @@ ToWorker: TypeAlias = (
     | Run
     | Put
     | Drop
+    | Forget
     | Return
     | Stop
     | Peer

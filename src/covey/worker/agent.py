@@ -38,7 +38,7 @@ from covey.worker.pressure import Pressure
 from covey.worker.printing import Printing
 from covey.worker.processes import RunnerProcess
 from covey.worker.profiling import Profiling
-from covey.worker.results import Results
+from covey.worker.results import Results, held
 from covey.worker.runner_link import (
     KEEP,
     RunnerLink,
@@ -192,8 +192,8 @@ class WorkerAgent:
         """
         self._upstream = upstream
         failures = [m for m in unheard if isinstance(m, RunFailed)]
-        for base, n, nbytes in self.storage.held():
-            upstream.send(Holds(base, n, nbytes))
+        for value in held(self.storage):
+            upstream.send(value)
         for message in reporting.in_hand(self.core.state, failures):
             upstream.send(message)
         upstream.send(Reported())
@@ -285,6 +285,10 @@ class WorkerAgent:
 
     def _report(self, order: orders.Report) -> None:
         for message in self._results.reports(order):
+            self._say(message)
+
+    def _report_stored(self, order: orders.ReportStored) -> None:
+        for message in self._results.reports_stored(order):
             self._say(message)
 
     # Slots.
@@ -569,6 +573,7 @@ class WorkerAgent:
     _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {
         orders.Tell: _tell,
         orders.Report: _report,
+        orders.ReportStored: _report_stored,
         orders.Stow: _stow,
         orders.Flush: _flush,
         orders.Dispatch: _dispatch,

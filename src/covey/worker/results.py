@@ -18,10 +18,11 @@ from typing import Final
 from covey import clock
 from covey.ids import TaskId
 from covey.payload import Pack
+from covey.store import digests
 from covey.store.pool import WARM_SECONDS
 from covey.store.segments import Segment, adopt
 from covey.wire.base import Failure
-from covey.wire.worker_link import Ran
+from covey.wire.worker_link import Holds, Ran, RanStored
 from covey.worker.core import orders
 from covey.worker.processes import RunnerProcess
 from covey.worker.runner_link import RunnerLink, SaysBig
@@ -68,7 +69,16 @@ class Results:
         for base, n, stretch in self._storage.find(order.base, order.n):
             pack = stretch.part(base, n)
             sizes, data = pack.sizes_bytes(), bytes(pack.data)
-            yield Ran(order.run, base, n, seconds * n, sizes, data, order.slot)
+            known = digests.of_pack(pack) if order.digests else b""
+            yield Ran(order.run, base, n, seconds * n, sizes, data, order.slot, known)
+
+    def reports_stored(self, order: orders.ReportStored) -> Iterator[RanStored]:
+        """Yield what tells the scheduler of values that stay here."""
+        run, n, slot = order.run, order.n, order.slot
+        for base, k, stretch in self._storage.find(order.base, n):
+            known = digests.of_stretch(stretch, base, k)
+            seconds, nbytes = order.seconds * k / n, order.nbytes * k // n
+            yield RanStored(run, base, k, seconds, nbytes, slot, known)
 
     def bring_pack(self, base: TaskId, pack: Pack) -> None:
         """Hold small values until it is known which of them are wanted."""
@@ -167,3 +177,10 @@ class Results:
             if loan.segment.withdraw():
                 del self._loans[path]
                 self._storage.take_back(loan.segment)
+
+
+def held(storage: Storage) -> Iterator[Holds]:
+    """Yield what tells a scheduler that does not know us what is here."""
+    for base, n, nbytes in storage.held():
+        known = digests.of_stored(storage.shelf, base, n)
+        yield Holds(base, n, nbytes, digests=known)

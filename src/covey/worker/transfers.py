@@ -18,6 +18,7 @@ from typing import Any, Final
 from covey import clock
 from covey.errors import ClusterError
 from covey.net.asking import Asker, Loot
+from covey.store import digests
 from covey.wire.base import Extent
 from covey.worker.core import orders
 from covey.worker.core.extents import Extents
@@ -174,7 +175,9 @@ class Transfers:
         for base, n in whole:
             self._loose.discard(base, n)
             nbytes = self._nbytes(base, n)
-            self._step(orders.Fetched((base, n), nbytes, errand.holder, seconds))
+            known = digests.of_stored(self._storage.shelf, base, n)
+            how = (nbytes, errand.holder, seconds, known)
+            self._step(orders.Fetched((base, n), *how))
         if failed:
             self._let_go()
         for extent in failed:

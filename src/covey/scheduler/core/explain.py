@@ -44,7 +44,7 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
         ``task`` (its id), ``state`` (a word), ``text`` (a sentence for a human), ``label`` (the
         function), ``seconds`` (in that state), and facts as far as they apply:
         ``worker``, ``workers``, ``inputs``, ``ahead``, ``asks``, ``offers``,
-        ``attempts``, ``tried_on``, ``last_error``, ``pause_seconds``, ``expected_seconds``, ``payload`` (what it raised,
+        ``attempts``, ``tried_on``, ``versions``, ``last_error``, ``pause_seconds``, ``expected_seconds``, ``payload`` (what it raised,
         for those who can read it), ``printed`` (its last lines).
     """
     span = find(state, task_id)
@@ -63,6 +63,8 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
     answer.update(_EXPLANATIONS[span.state](state, span))
     if span.attempts:
         _tell_attempts(state, span, answer)
+    if span in state.versions.count:
+        _tell_versions(state, span, answer)
     return answer
 
 
@@ -113,6 +115,12 @@ def _tell_attempts(state: SchedulerState, span: Span, answer: dict[str, Any]) ->
         places = answer["tried_on"] = list(dict.fromkeys(a.worker for a in failed))
         text += f", the last time with {error} (on {', '.join(places)})"
     answer["text"] += text
+
+
+def _tell_versions(state: SchedulerState, span: Span, answer: dict[str, Any]) -> None:
+    answer["versions"] = versions = state.versions.count[span]
+    times = counted(versions - 1, "time")
+    answer["text"] += f"; made again, it gave another value than before ({times})"
 
 
 def _attempts(state: SchedulerState, span: Span) -> tuple[Attempt, ...]:

@@ -47,6 +47,7 @@ class Function:
         "seconds",
         "submitted",
         "tasks",
+        "unsteady",
         "workers",
     )
 
@@ -69,6 +70,8 @@ class Function:
         self.seconds: float | None = None
         #: The same for how large its results are.
         self.nbytes = 0.0
+        #: Whether clients were told that it does not always give the same.
+        self.unsteady = False
         #: Tasks of it so far, for those who look on.
         self.submitted = 0
         self.done = 0

@@ -136,6 +136,11 @@ def lost(state: SchedulerState, span: Span) -> None:
     state.events.append((state.now, "lost", span.base, span.n, label_of(span)))
 
 
+def changed(state: SchedulerState, span: Span) -> None:
+    """*span* was made again, and gave another value than before."""
+    state.events.append((state.now, "changed", span.base, span.n, label_of(span)))
+
+
 def printed(state: SchedulerState, worker: Worker, message: Printed) -> None:
     """A task wrote to a standard stream on *worker*."""
     span = find(state, message.task)

@@ -365,6 +365,8 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
             span.renamed,
             awaits,
             spares,
+            # What may have to be told apart from what it gives another time.
+            span.n == 1 or bool(span.dependents or span.digests),
         ),
     )
 

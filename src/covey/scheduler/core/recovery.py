@@ -38,6 +38,7 @@ from covey.scheduler.core import (
     spreading,
     submitting,
     transitions,
+    versions,
     workers,
 )
 from covey.scheduler.core.comeback import QUIET_SECONDS, Returning
@@ -53,6 +54,7 @@ from covey.scheduler.core.state import (
     DETACHED,
     KEPT,
     Client,
+    Orphan,
     SchedulerState,
     Span,
     State,
@@ -370,7 +372,8 @@ def _take_values(
     for message in report_of:
         if isinstance(message, Holds):
             checks.extent(message.base, message.n)
-            held.append((message.base, message.n, message.nbytes))
+            digests = versions.check(message.digests, message.n)
+            held.append((message.base, message.n, message.nbytes, digests))
 
 
 def _take_runs(state: SchedulerState, worker: Worker, report_of: list[Message]) -> None:
@@ -380,26 +383,28 @@ def _take_runs(state: SchedulerState, worker: Worker, report_of: list[Message]) 
             _adopt(state, worker, message)
 
 
-def _turn_up(
-    state: SchedulerState, worker: Worker, base: TaskId, n: int, nbytes: int
-) -> None:
+def _turn_up(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
     """*worker* holds these values, whoever may want them."""
+    base, n, _, _ = orphan
     at, end = base, base + n
     for span in _by_their_ids(state, base, n):
         if at < span.base:
-            orphans.keep(
-                state, worker, at, span.base - at, nbytes * (span.base - at) // n
-            )
+            orphans.keep(state, worker, orphans.part(orphan, at, span.base))
         at = span.base + span.n
-        if span.failure is not None and span.failure.kind != "lost":
+        _, _, nbytes, digests = orphans.part(orphan, span.base, at)
+        if versions.is_other(state, span, digests):
+            # Another worker has what was made since, or before.
+            state.send(worker.peer, Drop((span.extent,)))
+        elif span.failure is not None and span.failure.kind != "lost":
             # It was cancelled, or failed at its client: what has ended has ended.
             state.send(worker.peer, Drop((span.extent,)))
         elif span.state is State.DONE:
             transitions.add_replica(state, span, worker)
         else:
-            transitions.turn_up(state, span, worker, nbytes * span.n // n)
+            span.digests = digests or span.digests
+            transitions.turn_up(state, span, worker, nbytes)
     if at < end:
-        orphans.keep(state, worker, at, end - at, nbytes * (end - at) // n)
+        orphans.keep(state, worker, orphans.part(orphan, at, end))
 
 
 def _by_their_ids(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
@@ -416,11 +421,11 @@ def _place_orphans(state: SchedulerState) -> None:
     """Values that nobody had asked for are given to those who want them."""
     before, state.orphans = state.orphans, {}
     for worker, held in before.items():
-        for base, n, nbytes in held:
-            if any(True for _ in covering(state, base, n)):
-                _turn_up(state, worker, base, n, nbytes)
+        for orphan in held:
+            if any(True for _ in covering(state, *orphan[:2])):
+                _turn_up(state, worker, orphan)
             else:
-                orphans.keep(state, worker, base, n, nbytes)
+                orphans.keep(state, worker, orphan)
 
 
 def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappush
+from typing import Any
 
 from covey.ids import TaskId, client_of
 from covey.scheduler.core.state import SchedulerState, Span, State
@@ -217,10 +218,19 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.replicas = right.replicas
     left.attempts = right.attempts
     left.losses = right.losses
-    if right in state.attempts:
-        state.attempts[left] = state.attempts[right]
     left.failure = right.failure
     left.nbytes = right.nbytes * k // right.n
+    left.digests, right.digests = right.digests[: 4 * k], right.digests[4 * k :]
+    tables: tuple[dict[Span, Any], ...] = (
+        state.attempts,
+        state.versions.count,
+        state.versions.outdated,
+        state.leftovers.unkept,
+        state.leftovers.doomed,
+    )
+    for table in tables:
+        if right in table:
+            table[left] = table[right]
     if right.n > 1:
         _strike_start(state, right.base)
     right.base += k
@@ -240,9 +250,6 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
         client = state.client_numbers.get(number) or state.leftovers.gone.get(number)
         if client is not None:
             client.wants[left] = None
-    for leftovers in (state.leftovers.unkept, state.leftovers.doomed):
-        if right in leftovers:
-            leftovers[left] = None
     if right.queue is not None:
         left.queue = right.queue
         state.last_entry += 1

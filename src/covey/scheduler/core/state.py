@@ -45,6 +45,10 @@ within it.  The lowest goes first."""
 QueueEntry: TypeAlias = "tuple[Rank, int, Span]"
 
 
+Orphan: TypeAlias = tuple[TaskId, int, int, bytes]
+"""Values that nobody has asked for: the first, how many, bytes, and digests."""
+
+
 class State(enum.IntEnum):
     """Where a span stands."""
 
@@ -77,6 +81,7 @@ class Span:
         "base",
         "delivered",
         "dependents",
+        "digests",
         "failure",
         "function",
         "inputs",
@@ -148,6 +153,8 @@ class Span:
         self.queue: list[QueueEntry] | None = None
         self.replicas: tuple[Worker, ...] = ()
         self.nbytes = 0
+        #: Of the values that were accepted last, if known: see ``versions``.
+        self.digests = b""
         #: Attempts so far that failed and were tried again, and that were lost with
         #: their worker.
         self.attempts = 0
@@ -239,6 +246,7 @@ class Worker:
         "count",
         "demands",
         "facts",
+        "forgetting",
         "free",
         "functions",
         "given_up",
@@ -338,6 +346,8 @@ class Worker:
         #: Values that it reported, and was told to drop since nobody had told of them:
         #: to hear of one later makes it no less gone.
         self.given_up: set[TaskId] = set()
+        #: What it was told to forget, and has not yet: see ``versions``.
+        self.forgetting: deque[tuple[Extent, ...]] = deque()
         #: How it is, and how often it was told to say so.
         self.facts: dict[str, object] = {}
         self.pace = 0.0
@@ -433,6 +443,18 @@ class Leftovers:
         return bool(self.unkept or self.doomed or self.gone)
 
 
+class Versions:
+    """Tasks that gave another value when they ran again."""
+
+    __slots__ = ("count", "outdated")
+
+    def __init__(self) -> None:
+        #: How many different values they gave, where that is not one.
+        self.count: dict[Span, int] = {}
+        #: What was made of an earlier value, until it has run again.
+        self.outdated: dict[Span, None] = {}
+
+
 #: For so long a value is kept that nobody has asked for, because whoever wants it
 #: may not have come back yet; and as long as a client is away that may have brought it.
 ORPHAN_SECONDS: Final = 60.0
@@ -466,6 +488,8 @@ _COUNTED: Final = (
     # What workers have fetched from each other for tasks, and what they had at hand.
     "bytes_moved",
     "bytes_local",
+    # Results of tasks that ran again and gave another value.
+    "results_changed",
     # Holders that did not deliver where another one did.
     "sources_failed",
     # Links whose peer broke the rules, and callers who never got in.
@@ -543,7 +567,7 @@ class SchedulerState:
         #: When workers that are gone left, by name; the latest ones only.
         self.departed: OrderedDict[str, float] = OrderedDict()
         self.leftovers, self.journal = Leftovers(), Journal()
-        self.publications = Publications()
+        self.publications, self.versions = Publications(), Versions()
         #: How many tasks are READY, and how many of them ask for resources or for
         #: certain workers; how many slots there are, and how many are idle.
         self.ready_count = self.special_count = self.slots_count = self.idle_slots = 0
@@ -554,8 +578,8 @@ class SchedulerState:
         #: Peers that were there before and have not told all yet.
         self.returning: dict[int, Returning] = {}
         self.window = Window(now) if epoch > 1 else None
-        #: What returning workers hold and nobody has asked for: (base, n, bytes).
-        self.orphans: dict[Worker, list[tuple[TaskId, int, int]]] = {}
+        #: What returning workers hold and nobody has asked for.
+        self.orphans: dict[Worker, list[Orphan]] = {}
         self.orphans_until = now + ORPHAN_SECONDS if epoch > 1 else 0.0
         self.outgoing: dict[int, list[Message]] = {}
         self.closing = False

@@ -357,11 +357,11 @@ def drop_replicas(state: SchedulerState, span: Span) -> None:
         if worker.moving:
             worker.moving.pop(span, None)
         memory.stores(state, worker, -span.nbytes)
-        _tell_to_drop(state, worker, span.base, span.n)
+        tell_to_drop(state, worker, span.base, span.n)
     span.replicas = ()
 
 
-def _tell_to_drop(state: SchedulerState, worker: Worker, base: TaskId, n: int) -> None:
+def tell_to_drop(state: SchedulerState, worker: Worker, base: TaskId, n: int) -> None:
     """Tell *worker* to drop values, in one message with what it was just told to."""
     queue = state.outgoing.get(worker.peer)
     if queue:
@@ -382,6 +382,8 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     strike(state, span)
     functions.count(state, span.function, -span.n)
     state.spreads.pop(span, None)
+    state.versions.count.pop(span, None)
+    state.versions.outdated.pop(span, None)
     name = state.name_of.pop(span.base, None)
     if name is not None:
         del state.names[name]
@@ -439,8 +441,19 @@ def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
     worker.holds.pop(span, None)
     worker.moving.pop(span, None)
     memory.stores(state, worker, -span.nbytes)
-    if span.replicas or span.state is not State.DONE:
-        return
+    if not span.replicas and span.state is State.DONE:
+        _miss(state, span)
+        revert(state, span)
+        demand(state, span)
+
+
+def withdraw(state: SchedulerState, span: Span) -> None:
+    """The values of *span* do not count any more; whoever waits, waits again."""
+    _miss(state, span)  # Who counts on them is stopped before they go.
+    drop_replicas(state, span)
+
+
+def _miss(state: SchedulerState, span: Span) -> None:
     move(state, span, State.RELEASED)
     for dependent in list(span.dependents or ()):
         if dependent.state is State.WAITING:
@@ -452,10 +465,13 @@ def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
             dependent.missing += 1
             _recall(state, dependent)
             move(state, dependent, State.WAITING)
+
+
+def revert(state: SchedulerState, span: Span) -> None:
+    """Values are not there any more: say so, if they are to be made again."""
     if span.needed:
         state.counters["tasks_recomputed"] += span.n
         report.reverted(state, span)
-        demand(state, span)
 
 
 def _recall(state: SchedulerState, span: Span) -> None:
@@ -485,16 +501,21 @@ def recall_dependents(state: SchedulerState, span: Span) -> None:
 
 def requeue(state: SchedulerState, span: Span) -> None:
     """An assigned span must be placed anew, for whatever reason."""
+    for source in put_back(state, span):
+        demand(state, source)
+
+
+def put_back(state: SchedulerState, span: Span) -> list[Span]:
+    """An assigned span is assigned no more; return the inputs that it waits for."""
     recall_dependents(state, span)
     missing = [s for s in inputs_of(state, span) if s.state is not State.DONE]
     if not missing:
         move(state, span, State.READY)
-        return
+        return []
     failed = next((s for s in missing if s.state is State.FAILED), None)
     if failed is not None:
         fail(state, span, inherited(failed))
-        return
+        return []
     span.missing = len(missing)
     move(state, span, State.WAITING)
-    for source in missing:
-        demand(state, source)
+    return missing

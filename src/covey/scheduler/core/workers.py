@@ -21,6 +21,7 @@ from covey.scheduler.core import (
     retrying,
     spreading,
     transitions,
+    versions,
     watching,
 )
 from covey.scheduler.core.checks import extent
@@ -28,6 +29,7 @@ from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.spans import isolate, isolate_all
 from covey.scheduler.core.state import (
+    Orphan,
     SchedulerState,
     Span,
     State,
@@ -39,6 +41,7 @@ from covey.wire.worker_link import (
     Blocked,
     Drop,
     Fetch,
+    Forgot,
     FromWorker,
     Holds,
     Lacks,
@@ -114,6 +117,7 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
     base, n = message.base, message.n
     if len(message.sizes) != 4 * n:
         raise RemoteProtocolError(f"{n:,} results came with other sizes than theirs")
+    digests = versions.check(message.digests, n)
     spans = _current(state, worker, message.run, base, n)
     if not spans:
         return
@@ -128,12 +132,15 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
         report.finished(state, spans, message.sizes, message.data)
         share = len(message.data) / n
         for span in spans:
-            transitions.finish(state, span, worker, int(share * span.n))
+            mine = versions.part(digests, span.base - base, span.n)
+            versions.finish(state, span, worker, int(share * span.n), mine)
         return
     for span in spans:
-        part = pack.cut(span.base - base, span.base - base + span.n)
+        at = span.base - base
+        part = pack.cut(at, at + span.n)
         report.finished(state, [span], part.sizes_bytes(), bytes(part.data))
-        transitions.finish(state, span, worker, part.nbytes)
+        mine = versions.part(digests, at, span.n)
+        versions.finish(state, span, worker, part.nbytes, mine)
 
 
 def _pack(message: Ran) -> Pack:
@@ -147,12 +154,14 @@ def _pack(message: Ran) -> Pack:
 def on_ran_stored(state: SchedulerState, worker: Worker, message: RanStored) -> None:
     """Tasks returned values that rest on the worker."""
     base, n = message.base, message.n
+    digests = versions.check(message.digests, n)
     for span in _current(state, worker, message.run, base, n):
         nbytes = message.nbytes * span.n // n
         seconds = message.seconds * span.n / n
         _learn(span.function, seconds, span.n, nbytes)
         history.ran(state, span, worker, seconds, nbytes, message.slot)
-        transitions.finish(state, span, worker, nbytes)
+        mine = versions.part(digests, span.base - base, span.n)
+        versions.finish(state, span, worker, nbytes, mine)
         if span.state is State.DONE:
             report.stored(state, span)
 
@@ -254,33 +263,38 @@ def on_resumed(state: SchedulerState, worker: Worker, message: Resumed) -> None:
 def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
     """The worker has fetched copies."""
     extent(message.base, message.n)
+    digests = versions.check(message.digests, message.n)
     at, end = message.base, message.base + message.n
     source = state.workers.get(message.source)
     if source is not None:
         state.counters["bytes_moved"] += message.nbytes
         how = (message.nbytes, message.seconds)
         history.moved(state, at, message.n, source, worker, *how)
-    each = message.nbytes // message.n
+    told = (message.base, message.n, message.nbytes, digests)
     for span in isolate(state, message.base, message.n):
         if at < span.base:
-            _holds_unknown(state, worker, at, span.base - at, each)
+            _holds_unknown(state, worker, orphans.part(told, at, span.base))
         at = span.base + span.n
-        if span.state is State.DONE:
+        mine = versions.part(digests, span.base - message.base, span.n)
+        if worker.forgetting and versions.forgets(worker, span):
+            continue
+        if versions.is_other(state, span, mine):
+            versions.refuse(state, span, worker)
+        elif span.state is State.DONE:
             transitions.add_replica(state, span, worker)
             spreading.arrived(state, span, worker)
         else:
             nbytes = message.nbytes * span.n // message.n
+            span.digests = mine or span.digests
             transitions.turn_up(state, span, worker, nbytes)
     if at < end:
-        _holds_unknown(state, worker, at, end - at, each)
+        _holds_unknown(state, worker, orphans.part(told, at, end))
 
 
-def _holds_unknown(
-    state: SchedulerState, worker: Worker, base: TaskId, n: int, each: int
-) -> None:
+def _holds_unknown(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
     """Nobody has asked for these: they may be what an earlier life had fetched."""
-    orphans.strike(state, worker, ((base, n),))
-    orphans.keep(state, worker, base, n, each * n)
+    orphans.strike(state, worker, (orphan[:2],))
+    orphans.keep(state, worker, orphan)
 
 
 @handlers.add(Lacks)
@@ -291,6 +305,13 @@ def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
     orphans.strike(state, worker, message.extents)
     for span in isolate_all(state, message.extents):
         transitions.lose_replica(state, span, worker)
+
+
+@handlers.add(Forgot)
+def on_forgot(state: SchedulerState, worker: Worker, message: Forgot) -> None:
+    """The worker has read that what it has of some tasks is outdated."""
+    del state
+    versions.forgot(worker, message.extents)
 
 
 @handlers.add(Unfetched)

@@ -52,7 +52,8 @@ def on_fetched(state: WorkerState, event: Fetched) -> None:
     """Copies have come: whoever waited for them may go on."""
     base, n = event.extent
     state.copies.add(base, n)
-    state.order(Tell(Holds(base, n, event.nbytes, event.worker, event.seconds)))
+    how = (event.nbytes, event.worker, event.seconds, event.digests)
+    state.order(Tell(Holds(base, n, *how)))
     fetching = state.fetching.pop(event.extent, None)
     if fetching is not None:
         for worker in fetching.failed:

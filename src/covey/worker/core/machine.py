@@ -29,6 +29,7 @@ from covey.worker.core.orders import (
     NoEnvironment,
     Quit,
     Report,
+    ReportStored,
     Retract,
     RetractDone,
     RunnerEnded,
@@ -107,6 +108,7 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
         message.reply,
         message.renamed,
     )
+    run.digests = message.digests
     run.environment = state.environments.get(message.fn, "")
     state.runs[run.run] = run
     if message.seconds:
@@ -133,6 +135,11 @@ def _on_put(state: WorkerState, message: worker_link.Put) -> None:
 
 def _on_drop(state: WorkerState, message: worker_link.Drop) -> None:
     _drop(state, message.extents)
+
+
+def _on_forget(state: WorkerState, message: worker_link.Forget) -> None:
+    _drop(state, message.extents)
+    state.order(Tell(worker_link.Forgot(message.extents)))
 
 
 def _drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
@@ -314,7 +321,9 @@ def _keep(
     state.made.add(base, n)
     dispatch.arrived(state, base, n)
     if run.reply and event.inline:
-        state.order(Report(run.run, base, n, seconds, event.slot))
+        state.order(Report(run.run, base, n, seconds, event.slot, run.digests))
+    elif run.digests:
+        state.order(ReportStored(run.run, base, n, seconds, nbytes, event.slot))
     else:
         state.order(Tell(RanStored(run.run, base, n, seconds, nbytes, event.slot)))
 
@@ -538,6 +547,7 @@ _MESSAGES: dict[type, _Handler] = {
     worker_link.Run: _on_run,
     worker_link.Put: _on_put,
     worker_link.Drop: _on_drop,
+    worker_link.Forget: _on_forget,
     worker_link.Return: _on_return,
     worker_link.Stop: _on_stop,
     worker_link.Peer: _on_peer,

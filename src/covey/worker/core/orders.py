@@ -111,6 +111,7 @@ class Fetched(Event, frozen=True):
     nbytes: int
     worker: int = 0
     seconds: float = 0.0
+    digests: bytes = b""
 
 
 class FetchFailed(Event, frozen=True):
@@ -187,6 +188,18 @@ class Report(Order, frozen=True):
     base: int
     n: int
     seconds: float
+    slot: int
+    digests: bool = False
+
+
+class ReportStored(Order, frozen=True):
+    """Tell the scheduler of values that stay in the store, and of their digests."""
+
+    run: int
+    base: int
+    n: int
+    seconds: float
+    nbytes: int
     slot: int
 
 
@@ -336,6 +349,7 @@ class WakeAt(Order, frozen=True):
 AnyOrder: TypeAlias = (
     Tell
     | Report
+    | ReportStored
     | Stow
     | Flush
     | Dispatch

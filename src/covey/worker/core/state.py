@@ -30,6 +30,7 @@ class Run:
         "aligned",
         "awaits",
         "base",
+        "digests",
         "environment",
         "fn",
         "left",
@@ -72,6 +73,8 @@ class Run:
         self.reply = reply
         #: Inputs that the arguments know by another id: (that id, the real one).
         self.renamed = renamed
+        #: Whether the scheduler wants to know the digests of the values.
+        self.digests = False
         #: Inputs that other runs here are to make.
         self.awaits: tuple[TaskId, ...] = ()
         #: What its function asks for.
