@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from covey.errors import RemoteProtocolError
-from covey.scheduler.core.state import Profile, SchedulerState, Worker
+from covey.scheduler.core.profile import Profile
+from covey.scheduler.core.state import SchedulerState, Worker
 from covey.wire.worker_link import Profiled, Watched
 
 #: For so long workers look on after a question; it is prolonged when half is over.

@@ -35,6 +35,7 @@ from covey.payload import Pack
 from covey.scheduler.core.books import Journal, Publications
 from covey.scheduler.core.comeback import Returning, Window
 from covey.scheduler.core.functions import Function, Functions
+from covey.scheduler.core.profile import Profile
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
 
@@ -496,20 +497,6 @@ _COUNTED: Final = (
     "protocol_errors",
     "strangers_turned_away",
 )
-
-
-class Profile:
-    """What code was seen to run, and until when somebody wants to know."""
-
-    __slots__ = ("seen", "until")
-
-    #: So many pieces are kept for those who ask for them.
-    KEPT: Final = 2_000
-
-    def __init__(self, until: float, first: int) -> None:
-        self.until = until
-        #: Time, worker, label, and a tree as ``covey.stacks`` has it.
-        self.seen: Ring[tuple[object, ...]] = Ring(self.KEPT, first)
 
 
 class SchedulerState:
