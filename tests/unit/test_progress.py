@@ -194,6 +194,20 @@ def test_in_a_notebook_a_card_is_replaced(monkeypatch):
     assert "3 / 3" in last["text/html"] and "3 / 3" in last["text/plain"]
 
 
+def test_a_card_is_replaced_a_few_times_a_second_and_at_the_end(monkeypatch):
+    place = Place()
+    display = types.ModuleType("IPython.display")
+    display.display = lambda data, **how: place
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    card = bars.NotebookBars()
+    for tenth in range(20):
+        card.draw([Row("work", 20, tenth)], tenth / 10, last=False)
+    assert len(place.shown) == 7
+    card.draw([Row("work", 20, 20)], 1.91, last=True)
+    assert "20 / 20" in place.shown[-1]["text/html"]
+
+
 @pytest.mark.parametrize("options", [{"notebook": True}, {"force": True}, {}])
 def test_it_draws_until_all_have_ended(monkeypatch, options):
     stream = io.StringIO() if options else Terminal()

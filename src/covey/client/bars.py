@@ -20,6 +20,9 @@ from covey.units import format_seconds
 #: In a log, a line is written so often at most, and none before that.
 LOG_SECONDS: Final = 10.0
 
+#: A card in a notebook is replaced so often at most: each time goes through its kernel.
+CARD_SECONDS: Final = 0.25
+
 #: Functions that get a line of their own; the rest is summed up.
 ROWS_MAX: Final = 12
 
@@ -185,10 +188,13 @@ class NotebookBars:
 
         # Made in the thread of the cell, so that it lands in that cell's output.
         self._place: Any = display({"text/plain": ""}, raw=True, display_id=True)
+        self._drawn = -CARD_SECONDS
 
     def draw(self, rows: Sequence[Row], seconds: float, *, last: bool) -> None:
-        """Replace the card."""
-        del last
+        """Replace the card, if it is time for that."""
+        if not last and seconds - self._drawn < CARD_SECONDS:
+            return
+        self._drawn = seconds
         html = notebook_html(rows, seconds)
         text = line(in_all(rows), seconds, 80)
         self._place.update({"text/html": html, "text/plain": text}, raw=True)

@@ -517,6 +517,12 @@ class BaseClient:
         )
         return card(type(self).__name__, rows)
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any] | None:
+        """Live, where a notebook can do that."""
+        from covey.client.widget import bundle_of
+
+        return bundle_of(self)
+
     def _slots(self) -> int:
         return sum(seen.slots for seen in self._engine.workers.values())
 
