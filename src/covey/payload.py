@@ -62,6 +62,11 @@ class Pack:
         return cls(array("I", map(len, payloads)), b"".join(payloads))
 
     @classmethod
+    def single(cls, payload: Buffer) -> Pack:
+        """Return a pack of one payload."""
+        return cls(array("I", (len(payload),)), payload)
+
+    @classmethod
     def from_wire(cls, sizes: Buffer, data: Buffer) -> Pack:
         """Read a pack from its two byte strings.
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from covey.payload import Pack
 from covey.runner.control import serve_control
-from covey.runner.loop import serve_slot
 from covey.runner.process import RunnerProcess
+from covey.runner.serving import serve_slot
 from covey.serde import failures
 from covey.serde.call import Call
 from covey.serde.functions import dumps_function
@@ -61,6 +61,7 @@ class Wire:
             for operation in operations:
                 size = {
                     "ran": lambda op: 4 * op[3] + op[5],
+                    "rans": lambda op: 4 * len(op[1]) + op[4],
                     "failed": lambda op: op[6],
                 }.get(operation[0], lambda op: 0)(operation)
                 self.waiting.append((operation, body[:size]))
@@ -83,6 +84,12 @@ class Wire:
                     assert seconds >= 0
                     pack = Pack.from_wire(body[: 4 * n], body[4 * n :])
                     found |= zip(range(base, base + n), loads_pack(pack), strict=True)
+                case ["rans", _, tasks, seconds, _]:
+                    assert min(seconds) >= 0
+                    pack = Pack.from_wire(
+                        body[: 4 * len(tasks)], body[4 * len(tasks) :]
+                    )
+                    found |= zip(tasks, loads_pack(pack), strict=True)
                 case ["failed", _, task_id, seconds, *_]:
                     assert seconds >= 0
                     found[task_id] = failures.revive(body)
@@ -90,6 +97,12 @@ class Wire:
                     found[task_id] = read_value(path, size)
                     self.send([["took", [handle]]])
         return found
+
+
+def _packed(value):
+    packer = Packer(1 << 30)
+    assert packer.add(value) is None
+    return packer.take_single()
 
 
 class Agent:
@@ -191,6 +204,33 @@ class Agent:
         )
         body += pack.sizes_bytes() + pack.data + extra
         self.slots[slot].send(operations, body)
+
+    def run_nodes(self, *nodes):
+        """Send single tasks together: (run, task, function, arguments, options)."""
+        operations, body = [], b""
+        columns, after = [[], [], [], [], [], []], b""
+        for run, task, function, call, *options in nodes:
+            keep, own, along = 0, [], {}
+            for chosen in options:
+                keep, own = int(chosen.get("keep", 0)), chosen.get("own", [])
+                along = chosen.get("in", {})
+            data = dumps_function(function)
+            if data not in self.function_ids:
+                self.function_ids[data] = len(self.function_ids) + 1
+                operations.append(["fn", self.function_ids[data], len(data)])
+                body += data
+            inputs = [["own", known, known] for known in own]
+            values = b""
+            for known, value in along.items():
+                payload = _packed(value)
+                inputs.append(["in", known, len(payload)])
+                values += payload
+            payload = call if isinstance(call, bytes) else _packed(call)
+            row = (run, self.function_ids[data], task, keep, len(payload), inputs)
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+            after += payload + values
+        self.slots[0].send([*operations, ["nodes", *columns]], body + after)
 
     def close(self):
         for wire in (*self.slots, self.control):

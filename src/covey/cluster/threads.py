@@ -20,7 +20,7 @@ from covey.cluster.joined import EmbeddedCluster
 from covey.errors import CoveyError, StartFailed
 from covey.net.loop import close_event_loop, new_event_loop
 from covey.payload import Buffer
-from covey.runner import control, loop
+from covey.runner import control, serving
 from covey.runner.process import RunnerProcess as RunnerState
 from covey.wire.base import Failure
 from covey.worker.interpreters import Interpreter
@@ -122,7 +122,7 @@ def _serve_slot(
     sock: socket.socket, marks: memoryview, state: RunnerState, index: int
 ) -> None:
     """Serve a slot until nobody does: a task may hand it to another thread."""
-    loop.serve_slot(sock, marks, state, index)
+    serving.serve_slot(sock, marks, state, index)
     state.slots[index].stopped.wait()
 
 

@@ -10,7 +10,9 @@ thread in a plain blocking loop::
             ──► marks (memory) ◄── every slot     ┘
 
 ``frames`` reads and writes the sockets, ``batch`` is one run of tasks and what
-remains of it, ``slot`` is a socket and what arrived on it, ``loop`` serves it,
+remains of it, ``nodes`` are single ones that came together, ``slot`` is a socket and
+what arrived on it, ``loop`` serves it, ``settling`` keeps it undisturbed meanwhile,
+``serving`` is its door,
 ``interrupt`` cancels what runs, ``process`` holds what the slots share,
 ``control`` serves the control socket, ``context`` tells a task where it is.
 

@@ -16,8 +16,8 @@ import threading
 
 from covey.runner import interrupt, prints
 from covey.runner.control import serve_control
-from covey.runner.loop import serve_slot
 from covey.runner.process import RunnerProcess
+from covey.runner.serving import serve_slot
 
 
 def _arguments(argv: list[str]) -> tuple[int, int, list[int]]:

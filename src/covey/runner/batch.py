@@ -186,6 +186,20 @@ class Batch:
         self.claims: Iterator[int] = iter(range(self.count))
         self.lock = threading.Lock()
 
+    def place(self, index: int) -> tuple[int, int]:
+        """Return run and task of an element."""
+        return self.run, self.base + index
+
+    def index_of(self, run: int, task: int) -> int:
+        """Return which element that is."""
+        del run
+        return task - self.base
+
+    def function_of(self, run: int, task: int) -> int:
+        """Return the function that an element calls."""
+        del run, task
+        return self.function_id
+
     def rewind(self, index: int) -> None:
         """Let the next arguments be those of element *index*."""
         rest = self.count - index
@@ -196,11 +210,11 @@ class Batch:
             first = self.base + index
             self.arguments = self.inputs.rows(first, rest, self.distances)
 
-    def retract(self, count: int) -> tuple[int, int]:
+    def retract(self, count: int) -> list[tuple[int, int, int]]:
         """Take back at most *count* elements from the end; -1 means all.
 
         Returns:
-            The id of the first task taken back, and how many there are.
+            The run, the first task taken back, and how many there are; or nothing.
         """
         with self.lock:
             rest = list(self.claims)
@@ -208,7 +222,7 @@ class Batch:
                 keep = len(rest) - count
                 self.claims = iter(range(rest[0], rest[0] + keep))
                 rest = rest[keep:]
-        return (self.base + rest[0], len(rest)) if rest else (self.base, 0)
+        return [(self.run, self.base + rest[0], len(rest))] if rest else []
 
 
 def read_batch(

@@ -31,7 +31,6 @@ already, and settles it if it was not.
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from types import CoroutineType
@@ -43,9 +42,10 @@ from covey.runner import interrupt
 from covey.runner.batch import Batch
 from covey.runner.context import Setup, TaskInterrupted, here
 from covey.runner.frames import Gone
+from covey.runner.nodes import Nodes
 from covey.runner.prints import Prints
-from covey.runner.process import RunnerProcess
 from covey.runner.raised import as_failure
+from covey.runner.settling import Settling
 from covey.runner.slot import Slot
 from covey.serde import failures, refs
 from covey.serde.formats import packer_of
@@ -73,26 +73,6 @@ KEPT_MAX: Final = 2048
 NOBODY: Final = (1 << 64) - 1
 
 
-class _Settling:
-    """``with``: no interrupt is raised, and nobody else books outcomes."""
-
-    __slots__ = ("_before", "_loop")
-
-    def __init__(self, loop: SlotLoop) -> None:
-        self._loop = loop
-
-    def __enter__(self) -> None:
-        loop = self._loop
-        self._before = loop.shielded
-        loop.shield()
-        loop.booking.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        loop = self._loop
-        loop.booking.release()
-        loop.shielded = self._before
-
-
 class SlotLoop:
     """A thread that serves a slot.
 
@@ -118,7 +98,7 @@ class SlotLoop:
         self._prints = Prints()
         #: Held while outcomes move from the packer to the socket.
         self.booking = threading.RLock()
-        self._batch: Batch | None = None
+        self._batch: Batch | Nodes | None = None
         #: Index of the first element that is not settled, but for the packer's.
         self._start = 0
         #: When that element began.
@@ -149,7 +129,7 @@ class SlotLoop:
         batch = self._batch
         if batch is None or not self.executing()[0]:
             return None
-        return Seen(batch.function_id, self._thread_id)
+        return Seen(batch.function_of(*self.executing()), self._thread_id)
 
     def serve(self) -> None:
         """Serve the slot until it stops, is closed, or is given away."""
@@ -203,7 +183,7 @@ class SlotLoop:
 
     # One batch.
 
-    def _run_batch(self, batch: Batch) -> bool:
+    def _run_batch(self, batch: Batch | Nodes) -> bool:
         """Run what is left of *batch*; false if the slot was given away."""
         marks = self.slot.marks
         marks[0] = 0
@@ -213,13 +193,16 @@ class SlotLoop:
             self._batch = batch
             self._start = batch.begun
             self._packer = self._packer_of(batch.serializer)
-        if batch.owns and not self._take_own(batch):
+        if isinstance(batch, Batch) and batch.owns and not self._take_own(batch):
             return True
         with refs.inputs_as(batch.inputs):
             while True:
                 try:
                     self.shielded = False
-                    done = self._run_elements(batch)
+                    if isinstance(batch, Batch):
+                        done = self._run_elements(batch)
+                    else:
+                        done = self._run_nodes(batch)
                     self.shield()
                 except TaskInterrupted:
                     self._interrupted(batch)
@@ -250,12 +233,9 @@ class SlotLoop:
             for task, payload in found:
                 batch.inputs.add_own(task, payload or b"")
             return True
-        base, n = batch.retract(-1)
-        if n:
+        for part in batch.retract(-1):
             with self._settling():
-                self._operations.append(
-                    ["returned", self.slot.index, batch.run, base, n]
-                )
+                self._operations.append(["returned", self.slot.index, *part])
         return False
 
     def _run_elements(self, batch: Batch) -> bool:
@@ -304,6 +284,64 @@ class SlotLoop:
                 if batch.claims is claims:
                     return True
 
+    def _run_nodes(self, batch: Nodes) -> bool:
+        """The same for tasks that are attempts of their own, of any function."""
+        marks = self.slot.marks
+        kept = self.slot.kept
+        clock = time.perf_counter
+        add = self._packer.add
+        nodes, seconds = batch.nodes, batch.seconds
+        functions: dict[int, Callable[..., Any]] = {}
+        self._began = now = clock()
+        while True:
+            claims = batch.claims
+            for index in claims:
+                # As above, no call stands between the claim and the marks.
+                node = nodes[index]
+                marks[0] = 0
+                marks[1] = node[2]
+                marks[0] = node[0]
+                try:
+                    if self.wanted is not None:
+                        self._let_pass()
+                    if node.owns and batch.lacks(node, kept):
+                        self._hand_back(index)
+                        continue
+                    function = functions.get(node.function_id)
+                    if function is None:
+                        function = self.process.function(node.function_id)
+                        functions[node.function_id] = function
+                        now = clock()
+                    value = batch.call(node, function)
+                    if type(value) is CoroutineType:
+                        value = self._run_coroutine(value)
+                    frames = add(value, "result")
+                    seconds[index] = clock() - now
+                    if frames is not None or node.keep:
+                        value = None
+                        self._set_aside(index, frames, now)
+                        frames = None
+                except TaskInterrupted:
+                    raise
+                except BaseException as error:
+                    self._fail(index, error, now)
+                now = clock()
+                if now >= self._deadline and not self._breathe(now):
+                    return False
+            with batch.lock:
+                if batch.claims is claims:
+                    return True
+
+    def _hand_back(self, index: int) -> None:
+        """Hand back a task of which something is not here that was to be made here."""
+        with self._settling():
+            batch = self._batch
+            assert batch is not None
+            self._book_stretch(None)
+            place = batch.place(index)
+            self._operations.append(["returned", self.slot.index, *place, 1])
+            self._start = index + 1
+
     def _breathe(self, now: float) -> bool:
         """Send what there is; false if the slot was given away."""
         self._close_stretch(now)
@@ -328,9 +366,9 @@ class SlotLoop:
 
     # Outcomes.
 
-    def _settling(self) -> _Settling:
+    def _settling(self) -> Settling:
         """Keep interrupts and the control thread out while outcomes are booked."""
-        return _Settling(self)
+        return Settling(self)
 
     def _close_stretch(self, until: float | None = None) -> None:
         """Turn the small results gathered so far into one ``ran``."""
@@ -344,11 +382,15 @@ class SlotLoop:
         if batch is None or not len(pack):
             return
         now = time.perf_counter() if until is None else until
-        seconds = max(0.0, now - self._began)
-        base = batch.base + self._start
-        self._operations.append(
-            ["ran", batch.run, base, len(pack), seconds, len(pack.data)]
-        )
+        if isinstance(batch, Batch):
+            seconds = max(0.0, now - self._began)
+            base = batch.base + self._start
+            self._operations.append(
+                ["ran", batch.run, base, len(pack), seconds, len(pack.data)]
+            )
+        else:
+            columns = batch.outcomes(self._start, len(pack))
+            self._operations.append(["rans", *columns, len(pack.data)])
         self._body += (pack.sizes_bytes(), pack.data)
         self._start += len(pack)
         self._began = now
@@ -366,7 +408,7 @@ class SlotLoop:
             kept = self.slot.kept
             if len(kept) >= KEPT_MAX:
                 del kept[next(iter(kept))]
-            kept[batch.base + index] = payload
+            kept[batch.place(index)[1]] = payload
 
     def _export(self, index: int, frames: list[Buffer], began: float) -> None:
         """Report a large result, in a segment."""
@@ -393,7 +435,7 @@ class SlotLoop:
         assert batch is not None
         now = time.perf_counter()
         seconds = max(0.0, now - began)
-        self._operations.append([name, batch.run, batch.base + index, seconds, *detail])
+        self._operations.append([name, *batch.place(index), seconds, *detail])
         self._start = index + 1
         self._began = now
 
@@ -486,12 +528,11 @@ class SlotLoop:
             if self._sent == self.executing():
                 raise
 
-    def _interrupted(self, batch: Batch) -> None:
+    def _interrupted(self, batch: Batch | Nodes) -> None:
         """Settle the element that was interrupted, if it is not settled yet."""
         self.shielded = True
         self.wanted = self._sent = None
-        _, task_id = self.executing()
-        index = task_id - batch.base
+        index = batch.index_of(*self.executing())
         settled = self._start + len(self._packer)
         if index >= settled:
             error = TaskCancelled("the task was cancelled while it ran")
@@ -530,9 +571,9 @@ class SlotLoop:
             return None
         slot = self.slot
         self._close_stretch()
-        self._detached_task = _, task_id = self.executing()
+        self._detached_task = self.executing()
         self._deadline = float("-inf")
-        batch.begun = task_id - batch.base + 1
+        batch.begun = batch.index_of(*self._detached_task) + 1
         slot.detached.append(self)
         slot.owner = successor = SlotLoop(slot)
         return successor
@@ -556,32 +597,3 @@ class SlotLoop:
 
 def _bytecode() -> None:
     """Be a place where the interpreter raises what was sent to this thread."""
-
-
-def serve_slot(
-    sock: socket.socket,
-    marks: memoryview,
-    process: RunnerProcess,
-    index: int = 0,
-) -> None:
-    """Serve one slot in the calling thread.
-
-    Args:
-        sock: the slot's blocking socket.
-        marks: two u64 for this slot; ``memoryview(bytearray(16)).cast("Q")`` will
-            do where nobody reads them.
-        process: what this slot shares with the others.
-        index: which slot this is.
-
-    Nothing is read before the process was configured: by ``setup`` on the control
-    socket, or by a call of ``process.configure``.
-
-    It returns when the agent stops the slot or closes the socket, and also when
-    a task gave the slot to another thread: ``process.slots[index].stopped`` is
-    set when nobody serves it any more.
-    """
-    slot = Slot(sock, marks, process, index)
-    process.slots[index] = slot
-    process.configured.wait()
-    loop = slot.owner = SlotLoop(slot)
-    loop.serve()

@@ -11,10 +11,15 @@ from types import CodeType
 from typing import Any, Final
 
 from covey.runner.loop import SlotLoop
+from covey.runner.nodes import Nodes
 from covey.runner.process import RunnerProcess
 from covey.stacks import Sampler, Seen
 
-_OUTSIDE: Final = SlotLoop._run_elements.__code__  # noqa: SLF001  # where our frames end
+#: Where our frames end.
+_OUTSIDE: Final = frozenset(
+    call.__code__
+    for call in (SlotLoop._run_elements, SlotLoop._run_nodes, Nodes.call)  # noqa: SLF001
+)
 
 
 class Profile:
@@ -35,4 +40,4 @@ class Profile:
 
 
 def _is_outside(code: CodeType) -> bool:
-    return code is _OUTSIDE
+    return code in _OUTSIDE

@@ -17,6 +17,7 @@ from covey.payload import Buffer
 from covey.runner.batch import Batch, read_batch
 from covey.runner.context import Loop
 from covey.runner.frames import Frame, FrameSocket
+from covey.runner.nodes import Nodes, read_nodes
 from covey.runner.process import RunnerProcess
 from covey.stacks import Seen
 
@@ -46,8 +47,8 @@ class Slot:
         self.index = index
         self.marks = marks
         self.process = process
-        self.queue: deque[Batch | None] = deque()
-        self.batch: Batch | None = None
+        self.queue: deque[Batch | Nodes | None] = deque()
+        self.batch: Batch | Nodes | None = None
         self.owner: Loop | None = None
         self.detached: list[Loop] = []
         self.kept: dict[int, bytes] = {}
@@ -87,6 +88,9 @@ class Slot:
                     self.queue.append(
                         read_batch(operation, frame, process.mapped_value, serializer)
                     )
+                case "nodes":
+                    mapped, serializer_of = process.mapped_value, process.serializer
+                    self.queue += read_nodes(operation, frame, mapped, serializer_of)
                 case "fn":
                     process.add_function(operation[1], frame.take(operation[2]))
                 case "undefine":
@@ -122,11 +126,10 @@ class Slot:
         for batch in reversed([self.batch, *self.queue]):
             if batch is None or count == 0:
                 continue
-            base, taken = batch.retract(count)
-            if taken:
-                parts.append((batch.run, base, taken))
-                if count > 0:
-                    count -= taken
+            taken = batch.retract(count)
+            parts += taken
+            if count > 0:
+                count -= sum(n for _, _, n in taken)
         return parts
 
     def _loops(self) -> list[Loop]:

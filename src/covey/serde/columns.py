@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from covey.payload import Pack
+from covey.payload import Buffer, Pack
 
 #: The first byte of such a payload.  A pickle starts with 0x80.
 COLUMNS_CODEC: Final = 0x01
@@ -33,4 +33,9 @@ def columns_of(pack: Pack) -> tuple[int, ...] | None:
     first = bytes(pack.data[:size])
     if bytes(pack.data) != first * len(pack):
         return None
-    return struct.unpack(f"<{size // 8}q", first[1:])
+    return distances_of(first)
+
+
+def distances_of(payload: Buffer) -> tuple[int, ...]:
+    """Return the distances that a payload of this kind holds."""
+    return struct.unpack_from(f"<{len(payload) // 8}q", payload, 1)

@@ -40,7 +40,6 @@ from covey.worker.processes import RunnerProcess
 from covey.worker.profiling import Profiling
 from covey.worker.results import Results, held
 from covey.worker.runner_link import (
-    KEEP,
     RunnerLink,
     SaysBig,
     SaysBlocked,
@@ -48,6 +47,7 @@ from covey.worker.runner_link import (
     SaysPrinted,
     SaysProfiled,
     SaysRan,
+    SaysRanNodes,
     SaysReady,
     SaysResumed,
     SaysReturned,
@@ -304,21 +304,8 @@ class WorkerAgent:
         if link is None:
             return  # It has just ended; the core will hear of it.
         self._functions.tell(link, order.fn)
-        base, pack = self._arguments[order.run]
-        lo = order.base - base
-        part = pack if len(pack) == 1 else pack.cut(lo, lo + order.n)
-        inputs: list[list[Any]] = []
-        bodies: list[Buffer] = []
-        if order.aligned or order.whole:
-            inputs, bodies = self._inputs.collect(order.slot // self._threads, order)
-        flags = KEEP if order.keep else 0
-        nbytes = part.nbytes
-        link.tell(
-            ["run", order.run, order.fn, order.base, order.n, nbytes, inputs, flags],
-            part.sizes_bytes(),
-            part.data,
-            *bodies,
-        )
+        runner = order.slot // self._threads
+        self._inputs.dispatch(order, *self._arguments[order.run], runner, link)
 
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
         last = len(says) - 1
@@ -343,6 +330,8 @@ class WorkerAgent:
                     pack.nbytes <= min(INLINE_BYTES * operation.n, INLINE_BYTES_MAX),
                 )
             )
+        elif type(operation) is SaysRanNodes:
+            self._nodes_ran(slot, operation, body)
         elif type(operation) is SaysBig:
             self._take_big(slot, operation)
         elif type(operation) is SaysFailed:
@@ -369,6 +358,20 @@ class WorkerAgent:
             self._step(orders.SlotBlocked(slot, operation.run, operation.task))
         elif type(operation) is SaysResumed:
             self._step(orders.SlotResumed(slot, operation.run, operation.task))
+
+    def _nodes_ran(self, slot: int, says: SaysRanNodes, body: Buffer) -> None:
+        """Take in the results of single tasks."""
+        payloads = read_pack(says, body)
+        if not 0 < len(says.tasks) == len(says.seconds) == len(payloads):
+            raise RemoteProtocolError("a runner reported single tasks without measure")
+        more, last = self._more_follows, len(payloads) - 1
+        columns = zip(says.runs, says.tasks, says.seconds, payloads, strict=True)
+        for index, (run, task, seconds, payload) in enumerate(columns):
+            self._more_follows = more or index < last
+            nbytes = len(payload)
+            inline = nbytes <= INLINE_BYTES
+            self._results.bring_pack(task, Pack.single(payload))
+            self._step(orders.SlotRan(slot, run, task, 1, seconds, nbytes, inline))
 
     def _take_big(self, slot: int, says: SaysBig) -> None:
         """Take a result over that a runner laid out in a segment."""

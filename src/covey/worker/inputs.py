@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from covey.ids import TaskId
-from covey.payload import Buffer
+from covey.payload import Buffer, Pack
 from covey.wire.base import Extent
 from covey.worker.core import orders
 from covey.worker.processes import RunnerProcess
+from covey.worker.runner_link import KEEP, RunnerLink
 from covey.worker.storage import Storage
 
 
@@ -34,7 +35,95 @@ class Inputs:
         #: What each runner keeps mapped: the id that it knows, and the real one.
         self._mapped: dict[int, dict[TaskId, TaskId]] = {}
 
-    def collect(
+    def dispatch(
+        self,
+        order: orders.Dispatch,
+        base: TaskId,
+        pack: Pack,
+        runner: int,
+        link: RunnerLink,
+    ) -> None:
+        """Send tasks of a run, whose arguments are those of *base* on, to a slot."""
+        lo = order.base - base
+        part = pack if len(pack) == 1 else pack.cut(lo, lo + order.n)
+        flags = KEEP if order.keep else 0
+        if order.n == 1 and not order.whole:
+            self._dispatch_node(order, part, flags, runner, link)
+            return
+        inputs: list[list[Any]] = []
+        bodies: list[Buffer] = []
+        if order.aligned or order.whole:
+            inputs, bodies = self._collect_all(runner, order)
+        link.tell(
+            [
+                "run",
+                order.run,
+                order.fn,
+                order.base,
+                order.n,
+                part.nbytes,
+                inputs,
+                flags,
+            ],
+            part.sizes_bytes(),
+            part.data,
+            *bodies,
+        )
+
+    def _dispatch_node(
+        self,
+        order: orders.Dispatch,
+        part: Pack,
+        flags: int,
+        runner: int,
+        link: RunnerLink,
+    ) -> None:
+        """Send a single task; what others took along with it is there already."""
+        link.begin_node()
+        carried = link.carried
+        payload = part.data
+        inputs: list[list[Any]] = []
+        body = [payload]
+        owns = order.owns
+        names = [(task, task) for task in order.aligned] if order.aligned else []
+        if order.renamed:
+            names += order.renamed
+        for known_as, real in names:
+            if real in owns:
+                inputs.append(["own", known_as, real])
+            elif known_as not in carried:
+                carried.add(known_as)
+                self._add_single(runner, known_as, real, inputs, body)
+        link.tell_node(
+            order.run,
+            order.fn,
+            order.base,
+            flags,
+            len(payload),
+            inputs,
+            body=body,
+        )
+
+    def _add_single(
+        self,
+        runner: int,
+        known_as: TaskId,
+        real: TaskId,
+        inputs: list[list[Any]],
+        body: list[Buffer],
+    ) -> None:
+        single = self._storage.small(real)
+        if single is not None:
+            inputs.append(["in", known_as, len(single.data)])
+            body.append(single.data)
+            return
+        for _, _, stretch in self._storage.find(real, 1):
+            segment = stretch.segment
+            assert segment is not None
+            inputs.append(["seg", known_as, segment.place, segment.size])
+            self._mapped.setdefault(runner, {})[known_as] = real
+
+    def _collect_all(
         self, runner: int, order: orders.Dispatch
     ) -> tuple[list[list[Any]], list[Buffer]]:
         """List the inputs of a dispatch: as operations, and bytes for small ones."""

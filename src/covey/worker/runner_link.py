@@ -71,6 +71,20 @@ class SaysRan(_Operation, frozen=True, tag="ran"):
     data_size: Bytes
 
 
+class SaysRanNodes(_Operation, frozen=True, tag="rans"):
+    """Tasks of different runs returned small values; their pack is in the body."""
+
+    runs: tuple[Id, ...]
+    tasks: tuple[Id, ...]
+    seconds: tuple[Seconds, ...]
+    data_size: Bytes
+
+    @property
+    def n(self) -> int:
+        """How many tasks these are."""
+        return len(self.runs)
+
+
 class SaysBig(_Operation, frozen=True, tag="big"):
     """A task returned a large value, exported in a segment of the runner."""
 
@@ -166,6 +180,7 @@ class SaysProfiled(_Operation, frozen=True, tag="profiled"):
 
 Says: TypeAlias = (
     SaysRan
+    | SaysRanNodes
     | SaysBig
     | SaysFailed
     | SaysBlocked
@@ -206,6 +221,10 @@ class RunnerLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._header: list[Any] = []
         self._body: list[Buffer] = []
+        #: The operation that names single tasks, if it is the last one, and the ids
+        #: of the inputs that go along with it.
+        self._nodes: list[Any] = []
+        self.carried: set[int] = set()
         self._flush_is_due = False
         self._loop = asyncio.get_running_loop()
         self.lost = False
@@ -219,6 +238,24 @@ class RunnerLink(asyncio.Protocol):
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
+
+    def begin_node(self) -> None:
+        """A single task follows: with those right before it, it is one operation."""
+        if not (self._header and self._header[-1] is self._nodes):
+            self._nodes = ["nodes", [], [], [], [], [], []]
+            self.carried = set()
+            self.tell(self._nodes)
+
+    def tell_node(self, *columns: Any, body: list[Buffer]) -> None:
+        """Queue a single task, after ``begin_node``.
+
+        Args:
+            *columns: run, function, task, flags, size of the arguments, inputs.
+            body: the arguments, and the inputs whose bytes go along.
+        """
+        for column, value in zip(self._nodes[1:], columns, strict=True):
+            column.append(value)
+        self._body += body
 
     def flush(self) -> None:
         """Write what is queued as one frame."""
@@ -291,7 +328,7 @@ def _split(header: bytes, body: bytes) -> list[tuple[Any, Buffer]]:
     at = 0
     view = memoryview(body)
     for operation in operations:
-        if isinstance(operation, SaysRan):
+        if isinstance(operation, SaysRan | SaysRanNodes):
             size = 4 * operation.n + operation.data_size
         elif isinstance(operation, SaysFailed):
             size = operation.size
@@ -304,7 +341,7 @@ def _split(header: bytes, body: bytes) -> list[tuple[Any, Buffer]]:
     return says
 
 
-def read_pack(says: SaysRan, body: Buffer) -> Pack:
+def read_pack(says: SaysRan | SaysRanNodes, body: Buffer) -> Pack:
     """Return the pack that came with a report.
 
     Raises:

@@ -1,0 +1,221 @@
+"""Single tasks that came together: nodes of a graph, and what one submits one by one.
+
+A range of tasks is a ``Batch``: one function, one attempt.  Here every element is an
+attempt of its own, of any function, with inputs of its own.  What one of them makes,
+a later one may take without leaving the process: see ``Slot.kept``.
+
+The agent names all of them in one operation, a list for each column::
+
+    ["nodes", runs, functions, tasks, flags, sizes, inputs]
+
+``inputs`` has a list for each task: ``["in", task, size]`` for a value whose bytes
+follow, ``["seg", task, path, size]`` for one to be mapped, and ``["own", task, made]``
+for one that is to be made on this slot before.  What came with one of them is there for
+all that follow.  The body has the arguments of each, followed by the bytes of its inputs.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from covey.payload import Buffer
+from covey.runner.batch import KEEP, MappedValue
+from covey.runner.frames import Frame
+from covey.serde.columns import COLUMNS_CODEC, distances_of
+from covey.serde.refs import MissingInput
+from covey.serde.values import PICKLE_CODEC, loads_inline, refuse_pickle
+
+_loads: Final = pickle.loads
+
+
+class Node(NamedTuple):
+    """One of them: what to call with what, and which inputs are made here."""
+
+    run: int
+    function_id: int
+    task: int
+    payload: bytes
+    owns: tuple[tuple[int, int], ...]
+    keep: bool
+
+
+class NodeInputs:
+    """The values that these tasks refer to, decoded anew for each of them.
+
+    A task that changes what it was given changes nothing for the next one.
+    """
+
+    __slots__ = ("_mapped_value", "_plain", "_values", "payloads", "segments")
+
+    def __init__(self, mapped_value: MappedValue, *, plain: bool) -> None:
+        self._mapped_value = mapped_value
+        self._plain = plain
+        self.payloads: dict[int, Buffer] = {}
+        self.segments: dict[int, tuple[str, int]] = {}
+        self._values: dict[int, Any] = {}
+
+    def begin(self) -> None:
+        """Another task begins."""
+        if self._values:
+            self._values = {}
+
+    def __getitem__(self, task: int) -> Any:
+        try:
+            return self._values[task]
+        except KeyError:
+            value = self._values[task] = self._decode(task)
+            return value
+
+    def _decode(self, task: int) -> Any:
+        payload = self.payloads.get(task)
+        if payload is not None:
+            return loads_payload(payload, plain=self._plain)
+        place = self.segments.get(task)
+        if place is not None:
+            return self._mapped_value(task, *place, self._plain)
+        raise MissingInput(
+            f"the arguments of a task refer to task {task}, whose value did not come "
+            f"along"
+        )
+
+
+def loads_payload(payload: Buffer, *, plain: bool) -> Any:
+    """Decode one small value."""
+    if payload[0] == PICKLE_CODEC:
+        if plain:
+            refuse_pickle(payload)
+        return _loads(payload)
+    return loads_inline(payload)
+
+
+class Nodes:
+    """Tasks that run one after the other.
+
+    Attributes:
+        nodes: what they are.
+        inputs: what their arguments refer to.
+        serializer: the family in which arguments and results are written.
+        seconds: how long each took that has ended.
+        begun: the first that a loop which takes over may claim.
+        claims: yields those that nobody has claimed yet.
+        lock: held while ``claims`` is exchanged.
+    """
+
+    __slots__ = (
+        "begun",
+        "claims",
+        "inputs",
+        "lock",
+        "nodes",
+        "seconds",
+        "serializer",
+    )
+
+    def __init__(
+        self, nodes: list[Node], inputs: NodeInputs, serializer: str = "pickle"
+    ) -> None:
+        self.nodes = nodes
+        self.inputs = inputs
+        self.serializer = serializer
+        self.seconds = [0.0] * len(nodes)
+        self.begun = 0
+        self.claims: Iterator[int] = iter(range(len(nodes)))
+        self.lock = threading.Lock()
+
+    @property
+    def run(self) -> int:
+        """The first attempt."""
+        return self.nodes[0].run
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return run and task of an element."""
+        node = self.nodes[index]
+        return node.run, node.task
+
+    def index_of(self, run: int, task: int) -> int:
+        """Return which element that is."""
+        places = [(node.run, node.task) for node in self.nodes]
+        return places.index((run, task))
+
+    def function_of(self, run: int, task: int) -> int:
+        """Return the function that an element calls."""
+        return self.nodes[self.index_of(run, task)].function_id
+
+    def outcomes(self, start: int, n: int) -> tuple[list[int], list[int], list[float]]:
+        """Return runs, tasks and seconds of *n* elements."""
+        nodes = self.nodes[start : start + n]
+        runs, tasks = [node.run for node in nodes], [node.task for node in nodes]
+        return runs, tasks, self.seconds[start : start + n]
+
+    def lacks(self, node: Node, kept: dict[int, bytes]) -> bool:
+        """Take what was made here for a task; say whether something is not there."""
+        payloads = self.inputs.payloads
+        for task, made in node.owns:
+            payload = kept.get(made)
+            if payload is None:
+                return True
+            payloads[task] = payload
+        return False
+
+    def call(self, node: Node, function: Callable[..., Any]) -> Any:
+        """Call a function with the arguments of a task."""
+        payload, inputs = node.payload, self.inputs
+        inputs.begin()
+        if payload[0] == COLUMNS_CODEC:
+            task = node.task
+            return function(*[inputs[task + d] for d in distances_of(payload)])
+        call = loads_payload(payload, plain=self.serializer != "pickle")
+        return function(*call) if type(call) is tuple else call.apply(function)
+
+    def rewind(self, index: int) -> None:
+        """Let the next one be *index*: each has its arguments for itself."""
+
+    def retract(self, count: int) -> list[tuple[int, int, int]]:
+        """Take back at most *count* that have not begun, from the end; -1 means all.
+
+        Returns:
+            Run, task and 1 for each, the last first.
+        """
+        with self.lock:
+            rest = list(self.claims)
+            if 0 <= count < len(rest):
+                keep = len(rest) - count
+                self.claims = iter(rest[:keep])
+                rest = rest[keep:]
+        return [(*self.place(index), 1) for index in reversed(rest)]
+
+
+def read_nodes(
+    operation: list[Any],
+    frame: Frame,
+    mapped_value: MappedValue,
+    serializer_of: Callable[[int], str],
+) -> list[Nodes]:
+    """Make batches of a ``nodes`` operation: one for each stretch of one serializer."""
+    _, *columns = operation
+    found: list[Nodes] = []
+    for run, function, task, flags, size, taken in zip(*columns, strict=True):
+        serializer = serializer_of(function)
+        if not found or found[-1].serializer != serializer:
+            inputs = NodeInputs(mapped_value, plain=serializer != "pickle")
+            if found:
+                inputs.payloads.update(found[-1].inputs.payloads)
+                inputs.segments.update(found[-1].inputs.segments)
+            found.append(Nodes([], inputs, serializer))
+        batch = found[-1]
+        payload = frame.take(size)
+        owns: tuple[tuple[int, int], ...] = ()
+        for kind, known_as, *where in taken:
+            if kind == "in":
+                batch.inputs.payloads[known_as] = frame.take(*where)
+            elif kind == "own":
+                owns += ((known_as, *where),)
+            else:
+                path, nbytes = where
+                batch.inputs.segments[known_as] = (path, nbytes)
+        keep = bool(flags & KEEP)
+        batch.nodes.append(Node(run, function, task, payload, owns, keep))
+    return [Nodes(batch.nodes, batch.inputs, batch.serializer) for batch in found]
