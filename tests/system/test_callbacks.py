@@ -1,7 +1,8 @@
-"""Callbacks of futures may do what they like; futures of one client are taken by another."""
+"""Callbacks may do what they like, clients take futures of others, loops are held up by nothing."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import numpy as np
@@ -142,3 +143,39 @@ def test_running_is_what_a_worker_has(client, tmp_path):
     gate.touch()
     assert after.result(20) == 1
     assert not first.running() and not after.running()
+
+
+def test_scattering_something_large_leaves_the_loop_alone(client, monkeypatch):
+    seen = threading.Event()
+
+    async def main():
+        async with covey.AsyncClient(client.cluster) as there:
+            put = there._engine.asker.put
+
+            async def put_once_the_loop_has_turned(*args):
+                assert await asyncio.to_thread(seen.wait, 20)
+                return await put(*args)
+
+            monkeypatch.setattr(
+                there._engine.asker, "put", put_once_the_loop_has_turned
+            )
+            scattering = asyncio.create_task(there.scatter(np.ones(300_000)))
+            await asyncio.sleep(0)
+            seen.set()
+            return await there.submit(np.sum, await scattering)
+
+    assert asyncio.run(main()) == 300_000
+
+
+def test_a_loop_is_told_when_there_is_no_worker_for_something_large(
+    client, monkeypatch
+):
+    async def main():
+        async with covey.AsyncClient(client.cluster) as there:
+            monkeypatch.setattr(there._engine, "workers", {})
+            with pytest.raises(
+                errors.UsageError, match="await client.wait_for_workers"
+            ):
+                there.submit(np.sum, np.ones(300_000))
+
+    asyncio.run(main())

@@ -1,7 +1,11 @@
 """``AsyncClient``: the client for programs that live in an event loop.
 
 The same engine as ``Client`` has, with an I/O thread of its own; only waiting
-differs.  It works in any asyncio loop, and never blocks it.
+differs.  It works in any asyncio loop, and what is awaited never blocks it.
+
+``submit`` and ``map`` are not awaited: when they return, arguments have been pickled, and
+large ones have been written to a worker, so that the program may change them.  That
+takes as long as a copy does.  ``await client.scatter(value)`` does it in a thread.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ class AsyncClient(BaseClient):
         async with AsyncClient() as client:
             future = client.submit(inc, 1)
             await future
+            image = await client.scatter(large_array)  # By the side of the loop.
+            await client.submit(brighten, image)
 
     Args:
         target: as for ``Client``.

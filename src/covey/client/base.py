@@ -48,6 +48,8 @@ _alive: weakref.WeakSet[BaseClient] = weakref.WeakSet()
 class BaseClient:
     """What ``Client`` and ``AsyncClient`` share: one connection, and submitting."""
 
+    #: Whether its methods are awaited; dask asks for this, too.
+    asynchronous: bool
     _session: Session
     _submitter: Submitter
     _engine: Engine
@@ -88,7 +90,9 @@ class BaseClient:
             self._engine.close()
             self._target.close_owned()
             raise
-        self._session = Session(self._engine, plain=writing.plain)
+        self._session = Session(
+            self._engine, plain=writing.plain, asynchronous=self.asynchronous
+        )
         self._submitter = Submitter(self._session, writing)
         self._shown = shows.begin(self._engine, self._target.cluster)
         _alive.add(self)

@@ -44,8 +44,12 @@ Handles: TypeAlias = list[tuple[Range, int, int]]
 class Session:
     """Everything about results that a client does on behalf of its futures."""
 
-    def __init__(self, engine: Engine, *, plain: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, *, plain: bool = False, asynchronous: bool = False
+    ) -> None:
         self.engine = engine
+        #: Whether users call from their event loop, and expect not to hold it up.
+        self.asynchronous = asynchronous
         #: Whether to refuse values and exceptions that pickle wrote.
         self.plain = plain
         self.bringer = Bringer(engine, plain=plain)
@@ -126,9 +130,19 @@ class Session:
         """Give a first worker time to join; say so if none does.
 
         What is large goes to a worker at once, and waits here for one.
+
+        Raises:
+            UsageError: an event loop would have to wait for it.
         """
         if self.engine.workers:
             return
+        if self.asynchronous and _in_a_loop():
+            raise UsageError(
+                f"there is no worker at {self.engine.address} yet, and what is large goes "
+                f"to one at once, for which this event loop would have to stand still. "
+                f"Say `await client.wait_for_workers()` before, or `await "
+                f"client.scatter(value)`, which waits by the side of the loop"
+            )
         try:
             self.engine.call(self.engine.wait_for_workers(1, NO_WORKER_SECONDS))
         except TimeoutError:
@@ -506,6 +520,15 @@ class Session:
         joined = join_extents(extents)
         for at in range(0, len(joined), RELEASED_AT_ONCE):
             self.engine.post(Release(tuple(joined[at : at + RELEASED_AT_ONCE])))
+
+
+def _in_a_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:
