@@ -179,3 +179,18 @@ def test_a_loop_is_told_when_there_is_no_worker_for_something_large(
                 there.submit(np.sum, np.ones(300_000))
 
     asyncio.run(main())
+
+
+def test_mistakes_with_futures_are_told_at_the_call(client):
+    released, kept = client.submit(inc, 1), client.submit(inc, 1)
+    released.release()
+    assert not released.running()
+    with pytest.raises(errors.UsageError, match="something to call with the future"):
+        kept.add_done_callback(3)
+    for data in (kept, [1, kept], {"a": client.map(inc, [1])}):
+        with pytest.raises(errors.UsageError, match="scatter takes data"):
+            client.scatter(data)
+    with pytest.raises(
+        errors.UsageError, match=r"args\[0\].*was released.*task again$"
+    ):
+        client.submit(inc, released)

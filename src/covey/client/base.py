@@ -386,6 +386,11 @@ class BaseClient:
         where = Where(chosen, broadcast, replicas)
 
         def place(values: list[Any]) -> Any:
+            if not {Future, Futures}.isdisjoint(map(type, values)):
+                raise UsageError(
+                    "scatter takes data, and there are futures here: their values are on "
+                    "the cluster already. Pass the futures themselves to tasks"
+                )
             return self._submitter.scatter(values, where, serializer)
 
         if isinstance(data, dict):

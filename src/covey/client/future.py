@@ -19,7 +19,7 @@ from covey.client.callbacks import run_callback
 from covey.client.checks import REASON_LENGTH_MAX, check_patience, check_text
 from covey.client.core.ranges import Range, Status
 from covey.client.outcome import error_of
-from covey.errors import Closed, TaskCancelled
+from covey.errors import Closed, TaskCancelled, UsageError
 from covey.ids import TaskId
 from covey.serde import refs
 from covey.units import counted
@@ -116,9 +116,9 @@ class Future(refs.Reference, Generic[R]):
         """Whether a worker has been given the task: it runs, or is about to.
 
         The scheduler is asked.  False while the task waits for its inputs or its turn,
-        and when it has ended.
+        when it has ended, and when this future was released.
         """
-        if self.done():
+        if self.done() or self.released:
             return False
         answer = self.session.ask("explain", extents=((self.id, 1),))
         return answer["state"] == "assigned" and "inputs" not in answer
@@ -184,6 +184,11 @@ class Future(refs.Reference, Generic[R]):
         in which the tasks end; at once, in yours, if the task has ended already.  What
         it raises is logged.
         """
+        if not callable(callback):
+            raise UsageError(
+                f"add_done_callback takes something to call with the future, not "
+                f"{callback!r:.80}"
+            )
         session = self.session
         if self.done():
             run_callback(callback, self)

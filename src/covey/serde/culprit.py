@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from covey.errors import NotPicklable
+from covey.errors import NotPicklable, UsageError
 from covey.serde.call import Call
 from covey.serde.registry import by_value_pickler
 
@@ -199,4 +199,7 @@ def cannot_pickle(value: Any, name: str, error: BaseException) -> NotPicklable:
         message = str(error) or type(error).__name__
     except Exception:
         message = type(error).__name__
+    if isinstance(error, UsageError):
+        # It is one of ours, and says itself what to do.
+        return NotPicklable(f"{path} ({type_}) cannot be sent: {message}")
     return NotPicklable(f"cannot pickle {path} ({type_}): {message}. {remedy}")
