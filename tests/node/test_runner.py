@@ -203,10 +203,11 @@ def test_inputs_from_packs_and_segments(agent):
     with_segment.close()
 
     # What was mapped stays decoded, until the agent says that it is gone.
-    agent.run(len, [(Ref(50),)], inputs=[["seg", 50, "/nowhere", 1]], base=200)
+    nowhere = f"/proc/{os.getpid()}/fd/999999"
+    agent.run(len, [(Ref(50),)], inputs=[["seg", 50, nowhere, 1]], base=200)
     assert agent.slots[0].outcomes(1) == {200: 1000}
     agent.slots[0].send([["forget", [[50, 1]]]])
-    agent.run(len, [(Ref(50),)], inputs=[["seg", 50, "/nowhere", 1]], base=300)
+    agent.run(len, [(Ref(50),)], inputs=[["seg", 50, nowhere, 1]], base=300)
     assert isinstance(agent.slots[0].outcomes(1)[300], FileNotFoundError)
 
 

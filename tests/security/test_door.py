@@ -353,6 +353,25 @@ def test_this_machine_needs_none(host):
     run(story())
 
 
+def test_a_localhost_that_is_somewhere_else_is_noticed(monkeypatch):
+    """What a name means says /etc/hosts, and perhaps a name server."""
+    resolve = asyncio.base_events.BaseEventLoop.getaddrinfo
+
+    async def misled(loop, host, port, **how):
+        return await resolve(loop, "0.0.0.0", port, **how)
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(type(loop), "getaddrinfo", misled, raising=False)
+        with pytest.raises(
+            UsageError, match=r"localhost is 0\.0\.0\.0 on this machine"
+        ):
+            async with listening(Address("localhost", 0, "")):
+                pass
+
+    asyncio.run(story())
+
+
 def test_a_network_may_be_trusted_in_so_many_words():
     async def story():
         async with listening(Address("0.0.0.0", 0, ""), IN_CLEAR) as guard:

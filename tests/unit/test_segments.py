@@ -78,14 +78,33 @@ def test_what_is_no_segment_is_refused(kind, monkeypatch):
         for size in (101, 0, -1):
             with pytest.raises(ValueError):
                 opening(segment.path, size)
-        with pytest.raises(PermissionError, match="not a regular file"):
+        why = "with a name" if kind == "memfd" else "not a regular file"
+        with pytest.raises(PermissionError, match=why):
             opening("/dev/null", 1)
+        nowhere = f"/proc/{os.getpid()}/fd/999999" if kind == "memfd" else "/nowhere"
         with pytest.raises(FileNotFoundError):
-            opening("/nowhere", 1)
+            opening(nowhere, 1)
     monkeypatch.setattr(segments.os, "getuid", lambda: 12345)
     with pytest.raises(PermissionError, match="12345"):
         adopt(segment.path, 100)
     segment.close()
+
+
+@pytest.mark.skipif(not segments._HAS_MEMFD, reason="segments have names here")
+def test_no_file_with_a_name_is_opened_for_somebody_who_says_it_is_one(tmp_path):
+    """Or a worker that was taken over could have others send or overwrite files."""
+    file = tmp_path / "secret"
+    file.write_bytes(b"s" * 1000)
+    with file.open("rb+") as held:
+        places = [str(file), f"/proc/{os.getpid()}/fd/{held.fileno()}"]
+        places += [f"/proc/{os.getpid()}/fd/../cwd/{file}", f"/proc/self/root/{file}"]
+        for place in places:
+            for opening in (open_segment, adopt):
+                with pytest.raises(PermissionError, match="with a name"):
+                    opening(place, 100)
+            with pytest.raises(PermissionError, match="with a name"):
+                fill(place, [b"x"])
+    assert file.read_bytes() == b"s" * 1000
 
 
 def test_a_segment_that_cannot_be_made_leaves_nothing(kind, monkeypatch):

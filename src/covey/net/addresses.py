@@ -17,6 +17,11 @@ from covey.errors import UsageError
 
 DEFAULT_PORT: Final = 8786
 PORT_MAX: Final = 65535
+_PORT_DIGITS: Final = 5
+
+#: How long a name may be, and a part of it between dots.
+_HOST_MAX: Final = 253
+_LABEL_MAX: Final = 63
 
 #: What comes before the fingerprint, which has so many hexadecimal digits.
 _HASH: Final = "sha256:"
@@ -62,7 +67,10 @@ def parse_address(text: str) -> Address:
     """
     text = text.strip()
     if text.startswith("unix:"):
-        return Address("", 0, text.removeprefix("unix:").removeprefix("//"))
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path.startswith("/") or not path.isprintable():
+            raise UsageError(f"{text!r} names no socket; expected unix:/PATH")
+        return Address("", 0, path)
     if text.startswith("tls://"):
         text, fingerprint = _split_fingerprint(text)
         return parse_address(text)._replace(fingerprint=fingerprint)
@@ -71,15 +79,36 @@ def parse_address(text: str) -> Address:
     if not colon or rest.endswith("]"):
         host, port = rest, str(DEFAULT_PORT)
     host = host.strip("[]")
-    strange = "/" in host or any(letter.isspace() for letter in host)
-    if not host or strange or "://" in rest or not port.isdigit():
+    number = port if port.isascii() and port.isdigit() else ""
+    if not number or not _may_be_host(host):
         raise UsageError(
-            f"{text!r} is not an address; expected HOST:PORT, tcp://HOST:PORT, "
-            f"tls://HOST:PORT/sha256:FINGERPRINT or unix:/PATH"
+            f"{text!r:.300} is not an address; expected HOST:PORT, tcp://HOST:PORT, "
+            f"[IPv6]:PORT, tls://HOST:PORT/sha256:FINGERPRINT or unix:/PATH"
         )
-    if not 0 <= int(port) <= PORT_MAX:
-        raise UsageError(f"{text!r}: a port is a number from 0 to {PORT_MAX}")
-    return Address(host, int(port), "")
+    # A text of so many digits that they cannot be counted is no port either.
+    if len(number) > _PORT_DIGITS or int(number) > PORT_MAX:
+        raise UsageError(f"{text!r:.60}: a port is a number from 0 to {PORT_MAX}")
+    return Address(host, int(number), "")
+
+
+def _may_be_host(host: str) -> bool:
+    """Say whether a name could be looked up: the system raises what it likes else."""
+    if ":" in host:
+        try:
+            return bool(ipaddress.IPv6Address(host))
+        except ValueError:
+            return False
+    if not host.isprintable() or any(sign in host for sign in "/@ "):
+        return False
+    if host.isascii():
+        labels = host.removesuffix(".").split(".")
+        return len(host) <= _HOST_MAX and all(
+            0 < len(label) <= _LABEL_MAX for label in labels
+        )
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _split_fingerprint(text: str) -> tuple[str, str]:

@@ -89,8 +89,8 @@ def _sweep(runtime: Path, role: str) -> None:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
+    except (ProcessLookupError, OverflowError):
+        return False  # No process has such a number.
     except PermissionError:
         return True
     return True
@@ -102,8 +102,16 @@ def private_directory(path: Path) -> Path:
     Raises:
         UsageError: it is not, and we do not change what is not ours.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.lstat()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except FileExistsError:
+        status = path.lstat()  # It is there, and no directory.
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be made a directory of this user ({error.strerror}); set "
+            f"XDG_RUNTIME_DIR to a directory of your own"
+        ) from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise UsageError(
             f"{path} must be a directory of this user, and is not; remove it, or set "
@@ -227,14 +235,18 @@ def _has_died(fields: dict[str, Any]) -> bool:
 
 def _read(path: Path) -> tuple[Connection, dict[str, Any]]:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        # What somebody else put there may be a pipe: nobody waits for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise UsageError(
             f"the connection file {path} cannot be read ({error.strerror}); it is "
             f"written by `covey scheduler --connection-file {path}`"
         ) from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise UsageError(f"{path} is no connection file: it is not a file at all")
     with os.fdopen(fd) as file:
-        status = os.fstat(file.fileno())
         if status.st_uid not in {os.getuid(), 0}:
             raise UsageError(f"the connection file {path} belongs to another user")
         if stat.S_IMODE(status.st_mode) & 0o077:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from covey.errors import UsageError
-from covey.net.addresses import PORT_MAX, Address
+from covey.net.addresses import PORT_MAX, Address, is_loopback
 from covey.net.door import Door, Stranger
 from covey.net.link import Link
 from covey.net.tls import IN_CLEAR, Certificate, listener_context, show
@@ -89,7 +89,8 @@ async def listen(
         UsageError: the address is not this machine's; or strangers could listen in,
             and nobody has said that this is fine.
     """
-    if certificate is None and not address.is_local:
+    in_secret = certificate is None
+    if in_secret and not address.is_local:
         raise UsageError(f"nothing listens on {address.shown} without TLS")
     certificate = certificate or IN_CLEAR
 
@@ -112,6 +113,8 @@ async def listen(
         )
 
     sockets, moved = await _bind_near(address)
+    if in_secret:
+        _demand_loopback(address, sockets)
     context = listener_context(certificate) if certificate.pem else None
     door = Door(sockets, make_link, context, on_turned_away)
     if not address.path:
@@ -119,6 +122,23 @@ async def listen(
         address = address._replace(port=port, fingerprint=certificate.fingerprint)
     listener = Listener(address, door, certificate, context, moved)
     return listener
+
+
+def _demand_loopback(address: Address, sockets: list[socket.socket]) -> None:
+    """See to it that a name such as ``localhost`` means here what it means elsewhere.
+
+    Raises:
+        UsageError: other machines could call; nothing listens.
+    """
+    for bound in sockets:
+        if bound.family != socket.AF_UNIX and not is_loopback(bound.getsockname()[0]):
+            place = bound.getsockname()[0]
+            for each in sockets:
+                each.close()
+            raise UsageError(
+                f"{address.host} is {place} on this machine (look into /etc/hosts), "
+                f"where others can call; nothing listens there without TLS"
+            )
 
 
 async def _bind_near(address: Address) -> tuple[list[socket.socket], bool]:

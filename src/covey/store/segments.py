@@ -26,6 +26,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import re
 import signal
 import stat
 import sys
@@ -46,6 +47,9 @@ from covey.store.checksum import crc32
 _HAS_MEMFD: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
 _HAS_LEASES: Final = sys.platform == "linux"
 _PREFIX: Final = "covey-segment-"
+
+#: Where a segment without a name is found.
+_PLACE: Final = re.compile(r"/proc/[0-9]+/fd/[0-9]+")
 
 #: Bytes are written in pieces of this size; parts below it are joined first.
 _PIECE_BYTES: Final = 64 << 20
@@ -370,13 +374,21 @@ def copy(source: int, target: int, nbytes: int) -> int:
 
 
 def _open_checked(place: str, size: int, flags: int) -> int:
-    """Open a segment, if it is what somebody said it is."""
+    """Open a segment, if it is what somebody said it is.
+
+    Who says so may be a worker that was taken over: no file that has a name is opened
+    for it, neither to be read in its stead nor to be written.
+    """
     path, _, stamp = place.partition("@")
+    if _HAS_MEMFD and not _PLACE.fullmatch(path):
+        raise PermissionError(f"{path!r:.100} is no segment: it is a file with a name")
     fd = os.open(path, flags | os.O_CLOEXEC)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise PermissionError(f"{path} is no segment: it is not a regular file")
+        if _HAS_MEMFD and status.st_nlink and not _was_renamed(fd):
+            raise PermissionError(f"{path} is no segment: it is a file with a name")
         if status.st_uid != os.getuid():
             raise PermissionError(
                 f"{path} belongs to user {status.st_uid}, not to {os.getuid()}"
@@ -391,6 +403,11 @@ def _open_checked(place: str, size: int, flags: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _was_renamed(fd: int) -> bool:
+    """Whether a file was removed on a network's file system, which only renames it."""
+    return os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).startswith(".nfs")  # noqa: PTH115, PTH119  # pathlib takes 5 ms to import
 
 
 def open_segment(place: str, size: int) -> Mapped:

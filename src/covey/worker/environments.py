@@ -171,6 +171,9 @@ def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "covey" / "environments"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        # Somebody else could put programs there, which we would start.
+        raise PermissionError(f"{folder} belongs to another user")
     folder.chmod(0o700)
     return folder
 
