@@ -101,6 +101,16 @@ def test_the_demo_draws_its_picture(tmp_path):
     assert (tmp_path / "mandelbrot.png").stat().st_size > 1000
 
 
+@pytest.mark.system
+def test_runners_of_other_pythons_are_watched_as_well(tmp_path):
+    answer = run(FOLDER / "any_python.py", scale="1", directory=tmp_path)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    if answer.stdout.startswith("skipped"):
+        pytest.skip(answer.stdout)
+    assert " computed " in answer.stdout
+    assert audit(tmp_path / "audit.log") == {"client", "control", "runner"}
+
+
 def test_the_demo_refuses_a_scale_that_means_nothing(tmp_path):
     answer = run(FOLDER / "demo.py", "--scale", "-1", scale="1", directory=tmp_path)
     assert answer.returncode == 2
