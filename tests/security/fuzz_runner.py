@@ -9,8 +9,9 @@ says nothing to its scheduler for which that would turn it away.
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
+
+import msgspec
 
 from covey.errors import RemoteProtocolError
 from covey.ids import first_task_id
@@ -107,7 +108,7 @@ class Upstream:
 
 
 def frame(operations, body=b""):
-    header = json.dumps(operations).encode()
+    header = msgspec.json.encode(operations)
     return HEAD.pack(len(header), len(body)) + header + body
 
 
@@ -201,33 +202,30 @@ class RunnerSays:
         raise AssertionError("no runner was started again")
 
     def _sound(self, choose):
-        """Return frames that make sense now, for a slot or for the control socket."""
+        """Return what makes sense now, on a slot or the control socket: with its bytes."""
         one, many = Pack.of([b"value"]), Pack.of([b"one", b"two"])
+        of_one = bytes(one.sizes_bytes()) + bytes(one.data)
+        of_many = bytes(many.sizes_bytes()) + bytes(many.data)
         sound = [
-            frame([["returned", 0, 0, 0, 0]]),
-            frame([["profiled", [[1, ["f", "g"], [5, 0, 0, 7, 1, 1, 9]]]]]),
-            frame([["stacks", "all of them"]]),
+            (["returned", 0, 0, 0, 0], b""),
+            (["profiled", [[1, ["f", "g"], [5, 0, 0, 7, 1, 1, 9]]]], b""),
+            (["stacks", "all of them"], b""),
         ]
         slots = self.agent.core.state.slots
         flights = [f for s in slots for f in (*s.flights, *s.parked.values())]
         for flight in choose.sample(flights, min(2, len(flights))):
             run, task = flight.run.run, flight.at
             last = flight.base + flight.n - 1
-            ran = ["ran", run, task, 1, 0.1, one.nbytes]
-            failed = ["failed", run, task, 0.1, "ValueError", "no", 3, ["a.B"]]
             sound += [
-                frame([ran], bytes(one.sizes_bytes()) + bytes(one.data)),
-                frame([ran], bytes(one.sizes_bytes()) + bytes(one.data)),
-                frame(
-                    [["ran", run, task, 2, 0.1, many.nbytes]],
-                    bytes(many.sizes_bytes()) + bytes(many.data),
-                ),
-                frame([failed], b"why"),
-                frame([["big", run, task, 0.1, "/proc/self/fd/0@5eed", 100, 1]]),
-                frame([["blocked", run, task]]),
-                frame([["resumed", run, task]]),
-                frame([["printed", run, task, "stdout", "hello\n"]]),
-                frame([["returned", 0, run, last, 1]]),
+                (["ran", run, task, 1, 0.1, one.nbytes], of_one),
+                (["ran", run, task, 1, 0.1, one.nbytes], of_one),
+                (["ran", run, task, 2, 0.1, many.nbytes], of_many),
+                (["failed", run, task, 0.1, "ValueError", "no", 3, ["a.B"]], b"why"),
+                (["big", run, task, 0.1, "/proc/self/fd/0@5eed", 100, 1], b""),
+                (["blocked", run, task], b""),
+                (["resumed", run, task], b""),
+                (["printed", run, task, "stdout", "hello\n"], b""),
+                (["returned", 0, run, last, 1], b""),
             ]
         return sound
 
@@ -238,27 +236,23 @@ class RunnerSays:
         if not self.runner.ready:
             return 2, frame([["ready", {"pid": 1}]])
         sound = self._sound(choose)
-        data = choose.choice(sound)
+        operation, body = choose.choice(sound)
         if choose.randrange(2):
-            data = self._mutated(data, sound, mutate)
-        return at, data
-
-    def _mutated(self, data, others, mutate):
-        choose = mutate.random
+            return at, frame([operation], body)
+        other, others_body = choose.choice(sound)
         if choose.randrange(3) == 0:
-            return mutate(data, others)
-        # A word of the header is exchanged, and the head tells the truth again.
-        size, body = HEAD.unpack_from(data)
-        words = data[HEAD.size : HEAD.size + size].split(b", ")
-        rest = data[HEAD.size + size :]
-        other = choose.choice(others)
-        size, _ = HEAD.unpack_from(other)
-        strange = [*STRANGE, *other[HEAD.size : HEAD.size + size].split(b", ")]
+            return at, mutate(frame([operation], body), [frame([other], others_body)])
+        return at, self._exchanged(operation, other, body, choose)
+
+    def _exchanged(self, operation, other, body, choose):
+        """Exchange a word of the header; the head tells the truth again."""
+        words = msgspec.json.encode([operation]).split(b",")
+        strange = [*STRANGE, *msgspec.json.encode([other]).split(b",")]
         words[choose.randrange(len(words))] = choose.choice(strange)
-        header = b", ".join(words)
+        header = b",".join(words)
         if choose.randrange(8) == 0:
-            header = header.replace(b"]]", b"], " + header[1:], 1)
-        return HEAD.pack(len(header), body) + header + rest
+            header = header.replace(b"]]", b"]," + header[1:], 1)
+        return HEAD.pack(len(header), len(body)) + header + body
 
     def take(self, aimed):
         """A runner says something; it is ended if that is nonsense."""
