@@ -110,7 +110,9 @@ def test_a_cluster_without_workers(place):
     code, found = ask(place.file)
     assert code == 1
     assert found["workers"]["level"] == "fail"
-    assert found["workers"]["fix"] == "Start one: covey worker ADDRESS"
+    assert found["workers"]["fix"].startswith(
+        "Start one: covey worker tcp://127.0.0.1:"
+    )
 
 
 def test_a_worker_that_hangs(place, monkeypatch):
@@ -155,6 +157,7 @@ def other_python():
 HERE = {
     "covey": "1",
     "python": "3.12.1",
+    "executable": "/usr/bin/python3.12",
     "packages": dict.fromkeys(
         ("cloudpickle", "numpy", "pandas", "pyarrow", "dask"), "2"
     ),
@@ -167,7 +170,7 @@ HERE = {
         ({"covey": "2"}, "install the same"),
         ({"python": "3.11.0"}, "by source"),
         ({"packages": {**HERE["packages"], "numpy": "1.26"}}, "numpy 2"),
-        ({"packages": {**HERE["packages"], "pandas": None}}, "no pandas"),
+        ({"packages": {**HERE["packages"], "pandas": None}}, "pip install pandas==2"),
         ({"packages": {**HERE["packages"], "cloudpickle": None}}, "no cloudpickle"),
         ({"packages": {**HERE["packages"], "cloudpickle": "3.1"}}, "by source"),
         ({"python": "3.12.9"}, None),

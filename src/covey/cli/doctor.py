@@ -18,13 +18,14 @@ import click
 
 from covey import clock
 from covey.cli.output import output_option, show
-from covey.errors import CoveyError, Refused, TaskError, UsageError
+from covey.errors import CoveyError, Refused, TaskError, UsageError, VersionRefused
 from covey.runner import checkup
 from covey.units import format_bytes, format_seconds
 from covey.version import major
 
 if TYPE_CHECKING:
     from covey.client.client import Client
+    from covey.net.addresses import Address
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -52,7 +53,7 @@ class Finding(NamedTuple):
         level: ``ok``, ``warn`` or ``fail``.
         subject: what was looked at.
         text: what was found.
-        fix: what to do, unless it is ok.
+        fix: what to do, unless it is ok; one line for each thing.
     """
 
     level: str
@@ -96,15 +97,16 @@ def doctor(address: str | None, output: str, size: int, timeout: float) -> None:
 
 def _show(finding: Finding) -> None:
     click.echo(f"{finding.level:4}  {finding.subject:24} {finding.text}")
-    if finding.fix:
-        click.echo(f"{'':30} {finding.fix}")
+    for line in finding.fix.splitlines():
+        click.echo(f"{'':30} {line}")
 
 
 def examine(address: str | None, size: int, timeout: float) -> Iterator[Finding]:
     """Yield what there is to say about this machine, and about a cluster."""
     here = checkup.examine()
     yield from _this_machine(here)
-    if address is not None or os.environ.get("COVEY_ADDRESS"):
+    named = ("COVEY_ADDRESS", "COVEY_CONNECTION_FILE")
+    if address is not None or any(os.environ.get(name) for name in named):
         yield from _cluster(address, here, size, timeout)
 
 
@@ -157,31 +159,29 @@ def _open_files(subject: str, facts: dict[str, Any]) -> Finding:
 def _cluster(
     address: str | None, here: dict[str, Any], size: int, timeout: float
 ) -> Iterator[Finding]:
+    from covey.cli.where import chosen
     from covey.client.client import Client
 
     try:
         client = Client(
-            address,
+            chosen(address),
             set_as_default=False,
             timeout=timeout,
             name="covey-doctor",
             functions="import",
         )
-    except Refused as error:
-        fix = (
-            "Use the connection file, or the join string, of the cluster as it is now."
-        )
-        yield Finding(FAIL, "scheduler", str(error), fix)
-        return
     except (CoveyError, OSError, TimeoutError) as error:
-        fix = "Start `covey scheduler`, and give the address that it prints."
-        yield Finding(FAIL, "scheduler", str(error), fix)
+        yield Finding(FAIL, "scheduler", str(error), _way_in(error))
         return
     with client:
         yield Finding(OK, "scheduler", f"it answers at {client.address}")
         names = sorted(client.ncores())
         if not names:
-            fix = "Start one: covey worker ADDRESS"
+            fix = (
+                f"Start one: covey worker {client.address}\n"
+                f"On another machine: the join string of `covey token show --worker`, in "
+                f"$COVEY_ADDRESS, and covey worker."
+            )
             yield Finding(FAIL, "workers", "there is none, so nothing can run", fix)
             return
         yield Finding(OK, "workers", f"{len(names)}: {', '.join(names)}")
@@ -189,6 +189,26 @@ def _cluster(
         yield from _table(here, answers)
         for name in names:
             yield from _worker(client, name, answers.get(name), size)
+
+
+def _way_in(error: Exception) -> str:
+    """Return what to do about a scheduler that one cannot get to."""
+    if isinstance(error, VersionRefused):
+        return "Install the same version of covey on both machines."
+    if isinstance(error, Refused):
+        return (
+            "Use the connection file, or the join string, of the cluster as it is now:\n"
+            "on the scheduler's machine, `covey token show` prints it."
+        )
+    if isinstance(error, UsageError):
+        return (
+            "Give an address, the connection file of the cluster, or - and its join "
+            "string on the standard input."
+        )
+    return (
+        "On the scheduler's machine: covey scheduler (with --host, if this is another "
+        "one).\nHere: the address or join string that it prints, in $COVEY_ADDRESS."
+    )
 
 
 def _ask_all(
@@ -227,7 +247,7 @@ def _table(
         text += "".join(f", {package} {v}" for package, v in versions.items() if v)
         differences = [*_differences(here, facts)]
         if differences:
-            yield Finding(WARN, subject, text, " ".join(differences))
+            yield Finding(WARN, subject, text, "\n".join(differences))
         else:
             yield Finding(OK, subject, text)
 
@@ -248,12 +268,18 @@ def _differences(here: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:
             f"Here is cloudpickle {ours}: functions that cannot be imported there "
             f"travel by source."
         )
+    missing = []
     for package in ("numpy", "pandas", "pyarrow", "dask"):
         ours, theirs = here["packages"][package], facts["packages"][package]
         if ours and theirs is None:
-            yield f"It has no {package}, and here is {ours}."
+            missing.append(f"{package}=={ours}")
         elif ours and major(ours) != major(theirs):
             yield f"Here is {package} {ours}: values of it may not be readable there."
+    if missing:
+        yield (
+            f"What is here and not there, if your functions need it: "
+            f"{facts['executable']} -m pip install {' '.join(missing)}"
+        )
 
 
 def _minor(version: str) -> list[str]:
@@ -306,13 +332,7 @@ def _data_port(client: Client, name: str) -> Finding:
     for text in seen.addresses:
         address = parse_address(text)
         try:
-            if address.path:
-                family: Any = (socket.AF_UNIX, address.path)
-            else:
-                family = (socket.AF_INET, (address.host, address.port))
-            with socket.socket(family[0], socket.SOCK_STREAM) as probe:
-                probe.settimeout(ANSWER_SECONDS / 2)
-                probe.connect(family[1])
+            _call(address)
         except OSError as error:
             problems.append(f"{text} ({error})")
         else:
@@ -322,6 +342,21 @@ def _data_port(client: Client, name: str) -> Finding:
         "covey worker --host HOST"
     )
     return Finding(FAIL, subject, f"cannot be reached: {'; '.join(problems)}", fix)
+
+
+def _call(address: Address) -> None:
+    """Open a connection, and close it.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    seconds = ANSWER_SECONDS / 2
+    if not address.path:
+        socket.create_connection((address.host, address.port), seconds).close()
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(seconds)
+        probe.connect(address.path)
 
 
 def _throughput(client: Client, name: str, size: int) -> Finding:
