@@ -268,8 +268,10 @@ def _share_dependents(right: Span, left: Span, lefts: dict[Span, Span]) -> None:
         left.dependents[mine] = aligned
         if dependent.unfinished:
             left.pending += 1
-        if not aligned and right.state is not State.DONE:
-            # What was one input is now two, for the left of the dependent, too.
+        waits = dependent.state is State.WAITING or dependent.ahead
+        if not aligned and right.state is not State.DONE and waits:
+            # What was one input is now two, for the left of the dependent, too.  Who
+            # was dealt all its inputs waits for none of them, whatever becomes of them.
             dependent.missing += 1
             if dependent in lefts:
                 lefts[dependent].missing += 1

@@ -1,0 +1,50 @@
+"""What becomes of tasks in hand when their inputs are lost, cut, or out of reach."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
+
+from scheduler_world import World
+
+from covey.scheduler.core.spans import find
+from covey.scheduler.core.state import State
+from covey.wire.base import Options
+
+sys.path.pop(0)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def client(world):
+    return world.new_client()
+
+
+def test_who_was_dealt_all_its_inputs_runs_on_while_they_are_made_again(world, client):
+    first = world.new_worker(2, name="first")
+    client.submit(1)
+    world.settle()  # So that its duration is known, and slices of many are dealt.
+    inputs = client.submit(40)
+    world.settle()
+    second = world.new_worker(2, name="second")
+    options = Options(workers=("second",))
+    task = client.submit(1, fn=2, whole=((inputs, 40),), options=options)
+    span = find(world.state, task)
+    run = span.run
+    others = [world.new_worker(2, name=f"other{number}") for number in range(2)]
+    world.lose(first.peer)
+    # It may have them all by now.
+    assert (span.state, span.missing, span.ahead) == (State.ASSIGNED, 0, False)
+    for worker in others:
+        worker.do_everything()
+    assert (span.run, span.worker.peer) == (run, second.peer)
+    second.read(len(second.inbox))
+    assert run in second.runs
