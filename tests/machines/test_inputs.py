@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
 from scheduler_world import World
 
+from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.wire.base import Options
@@ -48,3 +49,39 @@ def test_who_was_dealt_all_its_inputs_runs_on_while_they_are_made_again(world, c
     assert (span.run, span.worker.peer) == (run, second.peer)
     second.read(len(second.inbox))
     assert run in second.runs
+
+
+def test_inputs_out_of_reach_are_no_workers_lost(world, client):
+    holder = world.new_worker(name="holder")
+    source = client.submit(1, options=Options(workers=("holder",)))
+    world.settle()
+    runner = world.new_worker(name="runner")
+    pinned = Options(workers=("runner",))
+    task = client.submit(1, aligned=(source,), options=pinned)
+    span = find(world.state, task)
+    for count in range(1, LOSSES_MAX + 1):
+        runner.read(len(runner.inbox))
+        runner.fetch(span.run, ok=False)
+        assert (span.unreached, span.losses) == (count, 0)
+        holder.do_everything()  # What did not come from there is made anew.
+        world.pass_time(world.core.wake_at - world.now)
+        assert span.worker.peer == runner.peer
+    # The first worker that is really lost.
+    world.lose(runner.peer)
+    assert (span.unreached, span.losses) == (LOSSES_MAX, 1)
+    assert client.status[task] == "pending"
+
+
+def test_workers_lost_leave_all_tries_for_inputs(world, client):
+    world.new_worker(name="holder")
+    source = client.submit(1)
+    world.settle()
+    pinned = Options(workers=("runner",))
+    task = client.submit(1, aligned=(source,), options=pinned)
+    span = find(world.state, task)
+    for _ in range(LOSSES_MAX):
+        world.lose(world.new_worker(name="runner").peer)
+    runner = world.new_worker(name="runner")
+    runner.read(len(runner.inbox))
+    runner.fetch(span.run, ok=False)
+    assert (span.unreached, span.losses) == (1, LOSSES_MAX)

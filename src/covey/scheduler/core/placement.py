@@ -212,7 +212,7 @@ def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
             continue
         if span.attempts and worker.name in failed_on(state, span):
             continue
-        if span.losses and not owner.leaving:
+        if span.unreached and not owner.leaving:
             continue  # Moving its inputs has failed before.
         if owner.away_since is not None:
             continue  # Its inputs cannot be reached; they may soon be.

@@ -3,7 +3,9 @@
 A task has two counts.  Attempts that *failed* use up its ``retries``, if these are
 for such failures.  Attempts that were *lost* with their worker use up nothing: the
 task had no part in that, as far as is known.  After some of them it is suspected all
-the same, since it may be what takes workers down::
+the same, since it may be what takes workers down.  Attempts whose inputs could not be
+fetched are neither of these: ``workers`` counts them.
+::
 
     failed ─► worth another attempt? ─► ready again, after a pause if one was asked for
        │             │ no

@@ -218,6 +218,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.replicas = right.replicas
     left.attempts = right.attempts
     left.losses = right.losses
+    left.unreached = right.unreached
     left.failure = right.failure
     left.nbytes = right.nbytes * k // right.n
     left.digests, right.digests = right.digests[: 4 * k], right.digests[4 * k :]

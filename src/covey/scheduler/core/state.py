@@ -100,6 +100,7 @@ class Span:
         "run",
         "since",
         "state",
+        "unreached",
         "wanted",
         "whole",
         "worker",
@@ -156,10 +157,11 @@ class Span:
         self.nbytes = 0
         #: Of the values that were accepted last, if known: see ``versions``.
         self.digests = b""
-        #: Attempts so far that failed and were tried again, and that were lost with
-        #: their worker.
+        #: Attempts so far that failed and were tried again, that were lost with their
+        #: worker, and that came to nothing because an input could not be fetched.
         self.attempts = 0
         self.losses = 0
+        self.unreached = 0
         self.failure: Failure | None = None
 
     def __repr__(self) -> str:

@@ -185,8 +185,8 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
     )
     for span in _current(state, worker, message.run, message.base, message.n):
         if unreachable:
-            span.losses += 1
-            if span.losses > UNREACHED_MAX:
+            span.unreached += 1
+            if span.unreached > UNREACHED_MAX:
                 transitions.fail(state, span, _inputs_out_of_reach(worker))
                 continue
         elif not message.lacking:
@@ -194,7 +194,7 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
         transitions.requeue(state, span)
         if unreachable:
             # The holder may have ended without our knowing it yet.
-            pauses.put_off(state, span, UNREACHED_SECONDS * 2**span.losses)
+            pauses.put_off(state, span, UNREACHED_SECONDS * 2**span.unreached)
 
 
 def _undelivered(state: SchedulerState, base: TaskId, n: int, number: int) -> bool:
