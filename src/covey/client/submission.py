@@ -207,7 +207,7 @@ class Submitter(Placer):
         payload = packer.take_single()
         return payload, found.task_ids, [], self._adopted(found)
 
-    def _adopted(self, found: refs.Capture) -> list[object]:
+    def _adopted(self, found: refs.capture) -> list[object]:
         """Take over the futures of other clients that were met; return ours of them.
 
         Raises:

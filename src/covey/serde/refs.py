@@ -1,6 +1,6 @@
 """Futures inside arguments become dependencies, without a walk over the values.
 
-While a client pickles arguments, a ``Capture`` is active in its thread.  Every
+While a client pickles arguments, a ``capture`` is active in its thread.  Every
 future that the pickler meets, however deep, asks ``note``; while a capture is
 active it pickles itself as ``(resolve, (task_id,))`` and its id is recorded.
 When the runner unpickles the arguments, ``resolve`` looks the value up in the
@@ -17,7 +17,7 @@ Nobody traverses lists or dictionaries, so a user's own classes may hold futures
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from covey.errors import InternalError
 
@@ -48,8 +48,8 @@ class References:
     __slots__ = ()
 
 
-class Capture:
-    """The ids of the futures met since the capture began.
+class capture:  # noqa: N801  (used as a verb; one object, for ``submit`` is in a hurry)
+    """``with capture() as found``: record the futures pickled in this thread.
 
     Args:
         holder: whose futures are expected; ``None`` if that does not matter.
@@ -60,12 +60,20 @@ class Capture:
         strangers: those of the futures met that somebody else holds.
     """
 
-    __slots__ = ("holder", "strangers", "task_ids")
+    __slots__ = ("_before", "holder", "strangers", "task_ids")
 
     def __init__(self, holder: object = None) -> None:
         self.task_ids: list[int] = []
         self.holder = holder
         self.strangers: list[Reference] | None = None
+
+    def __enter__(self) -> Self:
+        self._before = _here.capture
+        _here.capture = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _here.capture = self._before
 
     def meet(self, stranger: Reference) -> None:
         """A future was met that another holder has."""
@@ -74,28 +82,11 @@ class Capture:
 
 
 class _Here(threading.local):
-    capture: Capture | None = None
+    capture: capture | None = None
     inputs: Inputs | None = None
 
 
 _here = _Here()
-
-
-class capture:  # noqa: N801  (used as a verb; a class, for ``submit`` is in a hurry)
-    """``with capture() as found``: record the futures pickled in this thread."""
-
-    __slots__ = ("_before", "_holder")
-
-    def __init__(self, holder: object = None) -> None:
-        self._holder = holder
-
-    def __enter__(self) -> Capture:
-        self._before = _here.capture
-        _here.capture = found = Capture(self._holder)
-        return found
-
-    def __exit__(self, *_: object) -> None:
-        _here.capture = self._before
 
 
 def note(
