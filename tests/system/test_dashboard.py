@@ -17,6 +17,7 @@ import pytest
 import covey
 from covey import clock
 from covey.dashboard.access import Gate
+from covey.dashboard.launch import bind
 from covey.recording import Told, read
 
 pytest.importorskip("starlette", reason="needs covey[dashboard]")
@@ -260,6 +261,9 @@ def test_a_killed_dashboard_is_started_again(client):
 
 
 def test_the_scheduler_opens_its_door_to_the_first_visitor(tmp_path):
+    pytest.importorskip("prometheus_client")
+    with bind("127.0.0.1:0") as free:
+        port = free.getsockname()[1]
     file = tmp_path / "cluster.json"
     scheduler = subprocess.Popen(
         [
@@ -275,6 +279,8 @@ def test_the_scheduler_opens_its_door_to_the_first_visitor(tmp_path):
             ":0",
             "--record",
             str(tmp_path / "run.covey"),
+            "--metrics",
+            str(port),
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -286,11 +292,20 @@ def test_the_scheduler_opens_its_door_to_the_first_visitor(tmp_path):
         assert said.startswith("dashboard at http://127.0.0.1:") and "code=" not in said
         with covey.Client(file, set_as_default=False) as other:
             link = other.dashboard_link
+            bearer = f"Bearer {Gate(other.connection.keys.client).bearer()}"
         assert not psutil.Process(scheduler.pid).children()
         browser = Browser(link)
         assert browser.until(lambda f: f["status"] == "live")
         with covey.Client(file, set_as_default=False) as other:
             assert Browser(other.dashboard_link).get("/status")[0].status == 200
+        # What Prometheus reads has no pages, and a door of its own.
+        numbers = Browser(f"http://127.0.0.1:{port}/health?")
+        assert numbers.visited[1] == "ok\n"
+        answer, text = numbers.get("/metrics", Authorization=bearer)
+        assert answer.status == 200 and "covey_workers 0.0" in text
+        assert numbers.get("/metrics")[0].status == 401
+        for path in ("/", "/status", "/app.js", "/api/frame"):
+            assert numbers.get(path, Authorization=bearer)[0].status == 404
         for child in psutil.Process(scheduler.pid).children():
             child.kill()
             child.wait(20)

@@ -58,6 +58,11 @@ COUNT: Final = click.IntRange(min=1)
     show_default=True,
     help="Where the dashboard listens, on loopback.",
 )
+@click.option(
+    "--metrics",
+    metavar="[HOST:]PORT",
+    help="Numbers for Prometheus here too, on loopback.",
+)
 def scheduler(
     host: str | None,
     port: int | None,
@@ -68,6 +73,7 @@ def scheduler(
     journal: Path | None,
     no_dashboard: bool,
     dashboard_address: str,
+    metrics: str | None,
 ) -> None:
     """Run a scheduler until it is stopped.
 
@@ -77,13 +83,17 @@ def scheduler(
     covey scheduler
     covey scheduler --host 0.0.0.0 --print-join-string
     covey scheduler --port 0 --connection-file cluster.json
+    covey scheduler --no-dashboard --metrics 9100
     """
     from covey import config
     from covey.cluster import roles
     from covey.cluster.cover import cover
+    from covey.cluster.door import Places
     from covey.net.addresses import Address
 
     settings = config.get().scheduler
+    if metrics is not None and metrics.isdigit():
+        metrics = f":{metrics}"
     named = port is not None  # Then it is this port or none.
     host = settings.host if host is None else host
     port = settings.port if port is None else port
@@ -118,7 +128,7 @@ def scheduler(
         connection_file,
         announce,
         record,
-        None if no_dashboard else dashboard_address,
+        Places(None if no_dashboard else dashboard_address, metrics),
         announce_dashboard,
         fixed=named,
         tell=_tell,

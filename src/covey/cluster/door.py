@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 from covey.dashboard.launch import Dashboard
 from covey.errors import StartFailed, UsageError
@@ -14,6 +14,18 @@ from covey.net.join_string import Connection
 LOOK_SECONDS: Final = 2.0
 
 
+class Places(NamedTuple):
+    """Where a scheduler lets itself be watched, ``HOST:PORT`` or ``:PORT``; or nowhere.
+
+    Attributes:
+        dashboard: its pages; at another port if that is taken.
+        metrics: numbers for Prometheus, and nothing else; there, or it is an error.
+    """
+
+    dashboard: str | None = None
+    metrics: str | None = None
+
+
 class Door:
     """Listens for the first visitor, and starts the dashboard's process then.
 
@@ -22,14 +34,17 @@ class Door:
     Args:
         connection: the cluster.
         place: where to listen, ``HOST:PORT`` or ``:PORT``.
+        pages: whether there is more behind it than numbers for Prometheus.
 
     Raises:
         UsageError: nothing can listen there.
         StartFailed: a package is missing.
     """
 
-    def __init__(self, connection: Connection, place: str) -> None:
-        self.dashboard = Dashboard(_near(connection), place)
+    def __init__(
+        self, connection: Connection, place: str, *, pages: bool = True
+    ) -> None:
+        self.dashboard = Dashboard(_near(connection), place, pages=pages)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._wait()

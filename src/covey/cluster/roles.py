@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from covey import clock, config
 from covey.cluster.cover import cover
-from covey.cluster.door import open_door
+from covey.cluster.door import Door, Places, open_door
 from covey.cluster.machine import raise_open_files
 from covey.cluster.rotation import Files
 from covey.dashboard.launch import Dashboard
@@ -82,7 +82,7 @@ async def serve_scheduler(
     connection_file: Path | None,
     announce: Callable[[Connection, Path, bool], None],
     record: Path | None = None,
-    dashboard: str | None = None,
+    places: Places = Places(),  # noqa: B008  # it cannot be changed
     announce_dashboard: Callable[[Dashboard | None, str], None] = lambda _, __: None,
     *,
     fixed: bool = False,
@@ -97,7 +97,7 @@ async def serve_scheduler(
         connection_file: one more place for the connection file.
         announce: called with the connection, its file, and whether the port moved.
         record: a file to write down in what happens.
-        dashboard: where the dashboard listens, if there shall be one.
+        places: where the dashboard listens, and what Prometheus reads.
         announce_dashboard: called with it, or with why there is none.
         fixed: it is that port or none.
         tell: called with a line for people whenever a worker comes or goes.
@@ -105,6 +105,7 @@ async def serve_scheduler(
 
     Raises:
         UsageError: nothing can listen there, or the journal cannot be used.
+        StartFailed: a package is missing for the metrics.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[str] = loop.create_future()
@@ -139,17 +140,19 @@ async def serve_scheduler(
         files.write()
         _look_for_newer(server, paths, life)
         announce(files.connection, paths[-1], listener.moved)
-        door, problem = open_door(files.connection, dashboard)
-        files.door = door
+        if places.metrics is not None:
+            files.doors.append(Door(files.connection, places.metrics, pages=False))
+        door, problem = open_door(files.connection, places.dashboard)
         if door is not None:
+            files.doors.append(door)
             server.core.state.dashboard = door.dashboard.place
             announce_dashboard(door.dashboard, "")
         elif problem:
             announce_dashboard(None, problem)
         return await ended
     finally:
-        if files.door is not None:
-            files.door.close()
+        for each in files.doors:
+            each.close()
         files.remove()
         reason = ended.result() if ended.done() else ""
         await server.close(*filter(None, [reason]))

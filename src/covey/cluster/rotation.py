@@ -41,8 +41,8 @@ class Files:
         self._listener = listener
         self._keys = keys
         self._life = life
-        #: The dashboard, if there is one.
-        self.door: Door | None = None
+        #: Those of the dashboard and of Prometheus, if there are any.
+        self.doors: list[Door] = []
 
     @property
     def connection(self) -> Connection:
@@ -87,6 +87,6 @@ class Files:
             raise
         if certificate is not None:
             self._listener.renew(certificate)
-        if self.door is not None:
-            self.door.renew(place)
+        for door in self.doors:
+            door.renew(place)
         return mark

@@ -37,7 +37,14 @@ def main() -> None:
         os.close(answers)
 
     listening = socket.socket(fileno=int(sys.argv[1]))
-    serve(LiveFeed(connection), secret, listening, started, lifeline=True)
+    serve(
+        LiveFeed(connection),
+        secret,
+        listening,
+        started,
+        lifeline=True,
+        pages=plan["pages"],
+    )
 
 
 if __name__ == "__main__":

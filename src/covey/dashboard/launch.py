@@ -32,11 +32,18 @@ PLACE: Final = ":8787"
 #: When the wished-for port is taken, the next ones are tried, then any.
 _PORTS_TRIED: Final = 10
 
+#: What puts numbers into the form that Prometheus reads.
+_NUMBERS: Final = "prometheus_client"
+
 MISSING: Final = "the dashboard needs packages that are not installed: pip install 'covey[dashboard]'"
 
 
-def bind(place: str) -> socket.socket:
+def bind(place: str, *, exact: bool = False) -> socket.socket:
     """Return a listening socket at ``HOST:PORT`` or ``:PORT``, or at another port if that is taken.
+
+    Args:
+        place: where.
+        exact: there or nowhere.
 
     Raises:
         UsageError: the place makes no sense, is not loopback, or cannot be bound.
@@ -50,7 +57,8 @@ def bind(place: str) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     problem: OSError | None = None
-    for choice in [0] if not port else [*range(port, port + _PORTS_TRIED), 0]:
+    others = [] if exact else [*range(port + 1, port + _PORTS_TRIED), 0]
+    for choice in [port, *others] if port else [0]:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -61,7 +69,8 @@ def bind(place: str) -> socket.socket:
             problem = error
             continue
         return sock
-    raise UsageError(f"the dashboard cannot listen on {host}: {problem}")
+    where = f"{host}:{port}" if exact else host
+    raise UsageError(f"the dashboard cannot listen on {where}: {problem}")
 
 
 def _parse(place: str) -> tuple[str, int]:
@@ -71,9 +80,10 @@ def _parse(place: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(digits)
 
 
-def problem() -> str:
-    """Return what is missing for a dashboard, or nothing."""
-    lacking = [n for n in ("starlette", "uvicorn", "websockets") if not find_spec(n)]
+def problem(*, pages: bool = True) -> str:
+    """Return what is missing for a dashboard, or for numbers only; or nothing."""
+    needed = ["starlette", "uvicorn", "websockets", *([] if pages else [_NUMBERS])]
+    lacking = [name for name in needed if not find_spec(name)]
     return f"{MISSING} (missing: {', '.join(lacking)})" if lacking else ""
 
 
@@ -83,22 +93,27 @@ class Dashboard:
     Args:
         connection: the cluster that it shows.
         place: a loopback interface and port; another port if that is taken.
+        pages: whether it has pages.  Without, it has numbers for Prometheus, and is at
+            that port or nowhere, for whoever reads them was told where.
 
     Raises:
         UsageError: the place makes no sense, or cannot be bound.
         StartFailed: it cannot be started: something is missing.
     """
 
-    def __init__(self, connection: Connection, place: str = PLACE) -> None:
+    def __init__(
+        self, connection: Connection, place: str = PLACE, *, pages: bool = True
+    ) -> None:
         secret = connection.keys.client
-        missing = problem()
+        missing = problem(pages=pages)
         if secret is None or missing:
             raise StartFailed(missing or "a worker's secret opens no dashboard")
         self._secret = secret
         self._address = str(connection.address)
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1
-        self.socket = bind(place)
+        self._pages = pages
+        self.socket = bind(place, exact=not pages)
 
     @property
     def place(self) -> str:
@@ -118,7 +133,11 @@ class Dashboard:
 
     def start(self) -> None:
         """Start the process, and do not wait for it."""
-        plan = {"address": self._address, "token": self._secret.reveal()}
+        plan = {
+            "address": self._address,
+            "token": self._secret.reveal(),
+            "pages": self._pages,
+        }
         fd = self.socket.fileno()
         reader, writer = os.pipe()
         try:

@@ -23,6 +23,7 @@ def serve(
     on_start: Callable[[], None],
     *,
     lifeline: bool = False,
+    pages: bool = True,
 ) -> None:
     """Serve until the process is told to end.
 
@@ -32,10 +33,12 @@ def serve(
         listening: a bound socket.
         on_start: called when the site is served.
         lifeline: end when the standard input does.
+        pages: whether there are pages, or numbers for Prometheus only.
     """
 
     async def run() -> None:
-        site = Site(feed, Gate(secret), listening.getsockname()[1], names())
+        port = listening.getsockname()[1]
+        site = Site(feed, Gate(secret), port, names(), pages=pages)
         server = uvicorn.Server(
             uvicorn.Config(
                 site.app,

@@ -74,10 +74,17 @@ class Site:
         gate: who is let in.
         port: where it listens: cookies of several dashboards must not meet.
         names: further names under which this host is reached.
+        pages: whether there is more than numbers for Prometheus.
     """
 
     def __init__(
-        self, feed: Feed, gate: Gate, port: int, names: frozenset[str] = frozenset()
+        self,
+        feed: Feed,
+        gate: Gate,
+        port: int,
+        names: frozenset[str] = frozenset(),
+        *,
+        pages: bool = True,
     ) -> None:
         self.feed = feed
         self._questions = Questions(feed)
@@ -87,28 +94,33 @@ class Site:
         self._news = asyncio.Event()
         self._frames: dict[str, tuple[int, bytes]] = {}
         self._following: asyncio.Task[None] | None = None
+        numbers = [
+            Route("/health", _health),
+            Route("/metrics", self._guard(self._metrics)),
+        ]
         self.app = Starlette(
-            routes=[
-                Route("/", self._guard(self._page)),
-                Route("/status", self._guard(self._page)),
-                Route("/app.js", self._guard(self._asset)),
-                Route("/app.css", self._guard(self._asset)),
-                Route("/health", _health),
-                Route("/metrics", self._guard(self._metrics)),
-                Route("/api/frame", self._guard(self._frame)),
-                Route("/api/search", self._guard(self._search)),
-                Route("/api/task", self._guard(self._task)),
-                Route("/api/graph", self._guard(self._graph)),
-                Route("/api/memory", self._guard(self._memory)),
-                Route("/api/profile", self._guard(self._profile)),
-                Route("/api/trace", self._guard(self._trace)),
-                Route("/api/report", self._guard(self._report)),
-                Route("/api/cancel", self._guard(self._cancel), methods=["POST"]),
-                Route("/api/retry", self._guard(self._retry), methods=["POST"]),
-                WebSocketRoute("/api/stream", self._stream),
-            ],
+            routes=[*numbers, *self._routes()] if pages else numbers,
             lifespan=self._life,
         )
+
+    def _routes(self) -> list[Route | WebSocketRoute]:
+        return [
+            Route("/", self._guard(self._page)),
+            Route("/status", self._guard(self._page)),
+            Route("/app.js", self._guard(self._asset)),
+            Route("/app.css", self._guard(self._asset)),
+            Route("/api/frame", self._guard(self._frame)),
+            Route("/api/search", self._guard(self._search)),
+            Route("/api/task", self._guard(self._task)),
+            Route("/api/graph", self._guard(self._graph)),
+            Route("/api/memory", self._guard(self._memory)),
+            Route("/api/profile", self._guard(self._profile)),
+            Route("/api/trace", self._guard(self._trace)),
+            Route("/api/report", self._guard(self._report)),
+            Route("/api/cancel", self._guard(self._cancel), methods=["POST"]),
+            Route("/api/retry", self._guard(self._retry), methods=["POST"]),
+            WebSocketRoute("/api/stream", self._stream),
+        ]
 
     @contextlib.asynccontextmanager
     async def _life(self, app: Any) -> AsyncIterator[None]:
