@@ -8,6 +8,10 @@ machine, where the time by the clock says little.  Figures are medians over the 
 ``--browser`` adds what a real Chromium measures: first paint, redraw of the task stream,
 how long an event takes from a worker to the page, and how a page of 1,000 workers scrolls.
 ``--million`` runs a million tasks under the eyes of a tab, and says what memory that takes.
+``--stopped`` stops the dashboard's process for a minute while tasks run, and looks whether
+they notice, whether what was missed is said, and whether the page comes back.
+
+Beside each figure stands what was asked for, and whether it holds.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,12 +32,16 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.cookiejar import CookieJar
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
+from packaging.requirements import Requirement
 
 import covey
+from covey import clock
+from covey.dashboard import bundle
 from covey.dashboard.feed import Feed
 from covey.dashboard.launch import bind, link
 from covey.dashboard.model import Model
@@ -239,6 +248,101 @@ def singles(n: int) -> float:
     return (psutil.Process().memory_info().rss - before) / 1e6
 
 
+def sizes() -> dict[str, float]:
+    """Return what the page weighs, and what the extra brings beside covey's own needs."""
+    page = sum(file.stat().st_size for file in bundle.STATIC.iterdir())
+    more = _packages("covey", "dashboard") - _packages("covey", "")
+    return {
+        "the page's files, kB": page / 1e3,
+        "packages of covey[dashboard] beyond the core, MB": sum(map(_bytes_of, more))
+        / 1e6,
+    }
+
+
+def _packages(name: str, extra: str) -> set[str]:
+    """Return what a package needs here, and what that needs, by their names."""
+    found: set[str] = set()
+    left = [(name, extra)]
+    while left:
+        name, extra = left.pop()
+        for text in metadata.requires(name) or ():
+            needed = Requirement(text)
+            if needed.marker and not needed.marker.evaluate({"extra": extra}):
+                continue
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                if needed.name not in found and metadata.version(needed.name):
+                    found.add(needed.name)
+                    left.append((needed.name, ""))
+    return found
+
+
+def _bytes_of(name: str) -> int:
+    files = metadata.files(name) or ()
+    return sum(Path(file.locate()).stat().st_size for file in files if file.size)
+
+
+def _named(number: int) -> Callable[[int], int]:
+    """Return a function of its own: what runs together is one event otherwise."""
+
+    def named(x: int) -> int:
+        return x
+
+    named.__name__ = named.__qualname__ = f"touch_{number}"
+    return named
+
+
+def stopped(seconds: float) -> dict[str, float]:
+    """Stop the dashboard's process while tasks run; return what came of that."""
+    functions = [_named(number) for number in range(50)]
+
+    def load(client: covey.Client, seconds: float, events: int) -> float:
+        """Work for so long, and for so many events; return microseconds of a task."""
+        pids = processes_of(client)
+        first = client.overview()["next"]
+        before, done = processor_seconds(pids), 0
+        end = clock.monotonic() + seconds
+        while clock.monotonic() < end or client.overview()["next"] - first < events:
+            client.gather([client.submit(f, x) for x in range(20) for f in functions])
+            done += 20 * len(functions)
+        return 1e6 * (processor_seconds(pids) - before) / done
+
+    with covey.Client(n_workers=2) as client:
+        link = str(client.dashboard_link)
+        place, cookie = link.split("/")[2], cookie_of(link)
+
+        def frame() -> dict[str, Any]:
+            request = urllib.request.Request(
+                f"http://{place}/api/frame?since=0.0.0.0.0"
+            )
+            request.add_header("Cookie", cookie)
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return dict(json.loads(answer.read()))
+
+        pid = dashboard_pid()
+        load(client, 2.0, 0)
+        frame()
+        before = load(client, seconds / 3, 0)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # So long that what it has not read is forgotten.
+            during = load(client, seconds, 120_000)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        back = clock.monotonic()
+        done = sum(line["done"] for line in client.overview()["functions"].values())
+        while frame()["totals"]["done"] < done:
+            time.sleep(0.1)
+        recovered = clock.monotonic() - back
+        missed = frame()["dropped"]
+        after = load(client, seconds / 3, 0)
+    return {
+        "speed while it is stopped, of before": before / during,
+        "speed after that, of before": before / after,
+        "events missed, and said to be": missed,
+        "until the page is right again, s": recovered,
+    }
+
+
 def dashboard_pid() -> int:
     """Return the dashboard's process, a child of ours."""
     children = psutil.Process().children(recursive=True)
@@ -325,6 +429,34 @@ def browser() -> dict[str, float]:
     return found
 
 
+#: Ways to watch that must cost little.
+WATCHED = ("recording", "10 tabs")
+
+#: What was asked for: at least, or at most.
+MUSTS: dict[str, tuple[str, float]] = {
+    "speed of 10 tabs, of nobody": ("≥", 0.95),
+    "speed of recording, of nobody": ("≥", 0.97),
+    "the page's files, kB": ("<", 300),
+    "packages of covey[dashboard] beyond the core, MB": ("<", 10),
+    "first paint, ms": ("≤", 500),
+    "redraw 10000, ms": ("≤", 50),
+    "redraw 100000, ms": ("≤", 200),
+    "event to page, ms": ("≤", 500),
+    f"scrolling {WORKERS} workers, frames/s": ("≥", 30),
+    "speed while it is stopped, of before": ("≥", 0.95),
+    "events missed, and said to be": ("≥", 1),
+}
+
+
+def _judged(name: str, value: float) -> str:
+    """Return what was asked for, and whether it holds."""
+    if name not in MUSTS:
+        return ""
+    sign, wanted = MUSTS[name]
+    holds = {"≥": value >= wanted, "≤": value <= wanted, "<": value < wanted}[sign]
+    return f"{f'{sign} {wanted:g}':>9}  {'holds' if holds else 'DOES NOT HOLD'}"
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(
@@ -334,6 +466,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--browser", action="store_true")
     parser.add_argument("--million", action="store_true")
+    parser.add_argument(
+        "--stopped",
+        type=float,
+        nargs="?",
+        const=60.0,
+        metavar="SECONDS",
+        help="[default: 60]",
+    )
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--read", help=argparse.SUPPRESS)
     parser.add_argument("--tabs", type=int, default=10, help=argparse.SUPPRESS)
@@ -346,11 +486,17 @@ def main() -> None:
     for name, row in rows.items():
         rate, cpu = row["tasks_per_second"], row["microseconds_per_task"]
         print(f"{name:14} {cpu:9.2f} us {row['of_nobody']:10.2f} {rate:10,.0f}")
-    seen = browser() if arguments.browser else {}
+    seen = {f"speed of {way}, of nobody": rows[way]["of_nobody"] for way in WATCHED}
+    seen |= sizes()
+    if arguments.browser:
+        seen |= browser()
     if arguments.million:
         seen |= million()
+    if arguments.stopped is not None:
+        seen |= stopped(arguments.stopped)
+    print(f"\n{'what':50} {'measured':>9} {'must':>9}")
     for name, value in seen.items():
-        print(f"{name:48} {value:8.1f}")
+        print(f"{name:50} {value:9,.2f} {_judged(name, value)}".rstrip())
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({"throughput": rows, "browser": seen}))
 

@@ -140,15 +140,11 @@ async def serve_scheduler(
         files.write()
         _look_for_newer(server, paths, life)
         announce(files.connection, paths[-1], listener.moved)
-        if places.metrics is not None:
-            files.doors.append(Door(files.connection, places.metrics, pages=False))
-        door, problem = open_door(files.connection, places.dashboard)
-        if door is not None:
-            files.doors.append(door)
-            server.core.state.dashboard = door.dashboard.place
-            announce_dashboard(door.dashboard, "")
-        elif problem:
-            announce_dashboard(None, problem)
+        dashboard, problem = _let_watch(files, places)
+        if dashboard is not None:
+            server.core.state.dashboard = dashboard.place
+        if dashboard is not None or problem:
+            announce_dashboard(dashboard, problem)
         return await ended
     finally:
         for each in files.doors:
@@ -157,6 +153,22 @@ async def serve_scheduler(
         reason = ended.result() if ended.done() else ""
         await server.close(*filter(None, [reason]))
         leave_runtime_directory()
+
+
+def _let_watch(files: Files, places: Places) -> tuple[Dashboard | None, str]:
+    """Open the doors that are asked for; return the dashboard, or why there is none.
+
+    Raises:
+        UsageError: nothing can listen where Prometheus was told to ask.
+        StartFailed: a package is missing for that.
+    """
+    if places.metrics is not None:
+        files.doors.append(Door(files.connection, places.metrics, pages=False))
+    door, problem = open_door(files.connection, places.dashboard)
+    if door is None:
+        return None, problem
+    files.doors.append(door)
+    return door.dashboard, ""
 
 
 def _look_for_newer(server: SchedulerServer, files: list[Path], life: Life) -> None:
