@@ -91,14 +91,14 @@ def train(model: int) -> int:
 def work(
     client: covey.Client, stop: threading.Event, totals: list[covey.Future[float]]
 ) -> None:
-    """Keep the cluster busy; the last thing that was done is in *totals*."""
+    """Keep the cluster busy; the last things that were done are in *totals*."""
     while not stop.is_set():
         parts = client.map(load, range(40))
         scores = client.map(fit, parts, parts[::-1])
         total = client.submit(summary, *scores[:30])
         lines = client.map(parse, range(200))
         covey.wait([total, *lines])
-        totals[:] = [total]
+        totals[:] = [*totals[-9:], total]
 
 
 def shoot(page: Page, base: str, task: str, totals: list[str], folder: Path) -> None:
@@ -107,7 +107,7 @@ def shoot(page: Page, base: str, task: str, totals: list[str], folder: Path) -> 
         page.evaluate(f"localStorage.setItem('covey-theme', '{theme}')")
         page.reload()
         for name, place in PAGES.items():
-            page.goto(f"{base}#/{place.format(impossible=task, total=totals[0].key)}")
+            page.goto(f"{base}#/{place.format(impossible=task, total=totals[-1].key)}")
             page.wait_for_timeout(8000 if name == "profile" else 2500)
             shot = Image.open(BytesIO(page.screenshot()))
             # Few colours are enough, and a third of the bytes.

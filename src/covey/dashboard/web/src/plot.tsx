@@ -13,7 +13,10 @@ export interface Curve {
   fill?: boolean;
 }
 
-export function Plot({ curves, height, format, title, max }: { curves: Curve[]; height: number; format: (value: number) => string; title: string; max?: number }) {
+/** Steps of an axis of bytes: whole KiB and MiB read best. */
+const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
+
+export function Plot({ curves, height, format, title, max, binary }: { curves: Curve[]; height: number; format: (value: number) => string; title: string; max?: number; binary?: boolean }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const theme = document.documentElement.dataset.theme;
@@ -32,11 +35,11 @@ export function Plot({ curves, height, format, title, max }: { curves: Curve[]; 
         height,
         legend: { show: false },
         cursor: { y: false, points: { size: 5 } },
-        padding: [6, 6, 0, 0],
+        padding: [6, 16, 0, 0],
         scales: { x: { time: false }, y: { range: (_, low, high) => [Math.min(0, low), max ?? Math.max(high * 1.1, 1e-9)] } },
         axes: [
           { ...axis, size: 20, space: 70, values: (_, splits) => splits.map((t) => (Math.abs(t) < 0.5 ? "now" : `${Math.round(t)} s`)) },
-          { ...axis, size: 62, space: 26, values: (_, splits) => splits.map(format) },
+          { ...axis, size: 62, space: 26, values: (_, splits) => splits.map(format), ...(binary && { incrs: POWERS }) },
         ],
         series: [
           {},

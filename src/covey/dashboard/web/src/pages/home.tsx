@@ -88,7 +88,7 @@ export function Progress({ height, limit }: { height?: number; limit?: number })
             />
             <small>
               {line.running > 0 && `${format.count(line.running)} on workers · `}
-              mean {format.seconds(line.mean)} · p95 {format.seconds(line.p95)}
+              {line.mean > 0 ? `mean ${format.seconds(line.mean)} · p95 ${format.seconds(line.p95)}` : "none has ended yet"}
               {line.pending > 0 && line.mean > 0 ? ` · about ${format.seconds(eta(line))} left` : ""}
               {line.retried > 0 ? ` · ${format.count(line.retried)} retried` : ""}
             </small>
@@ -183,7 +183,7 @@ export function Home() {
         <Plot
           title="memory"
           height={112}
-          format={format.bytes}
+          format={format.bytes} binary
           curves={[
             { at: 3, name: "heap", color: "mem-unmanaged", fill: true },
             { at: 4, name: "shared", color: "mem-shared", fill: true },

@@ -47,7 +47,7 @@ export function MemoryPage() {
           <Plot
             title="memory"
             height={220}
-            format={format.bytes}
+            format={format.bytes} binary
             curves={[
               { at: 3, name: "heap", color: "mem-unmanaged", fill: true },
               { at: 4, name: "shared", color: "mem-shared", fill: true },

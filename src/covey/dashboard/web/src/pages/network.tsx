@@ -36,7 +36,7 @@ export function Network() {
                       const pair = store.pairs.get(`${source}\n${target}`);
                       const share = pair ? Math.sqrt(pair[2] / most) : 0;
                       return (
-                        <td key={target} style={{ background: share ? `color-mix(in srgb, var(--accent) ${Math.round(12 + 78 * share)}%, transparent)` : undefined }} title={pair ? `${format.bytes(pair[2])} in ${format.count(pair[3])} copies` : "nothing"}>
+                        <td key={target} class={share > 0.4 ? "full" : ""} style={{ background: share ? `color-mix(in srgb, var(--accent) ${Math.round(12 + 78 * share)}%, transparent)` : undefined }} title={pair ? `${format.bytes(pair[2])} in ${format.count(pair[3])} copies` : "nothing"}>
                           {pair ? format.bytes(pair[2]) : ""}
                         </td>
                       );
@@ -51,7 +51,7 @@ export function Network() {
         ) : (
           <p class="empty">Nothing was moved between workers.</p>
         )}
-        <Plot title="moved" height={200} format={(v) => `${format.bytes(v)}/s`} curves={[{ at: 6, name: "between workers", color: "moved", fill: true }]} />
+        <Plot title="moved" height={200} binary format={(v) => `${format.bytes(v)}/s`} curves={[{ at: 6, name: "between workers", color: "moved", fill: true }]} />
       </Panel>
       <Panel title="Pairs">
         <Table

@@ -226,8 +226,8 @@ export function Task({ name }: { name: string }) {
             {!answer.life.length && <p class="empty">This page remembers nothing of it: it is long ago, or from before it looked on.</p>}
           </Panel>
           <Facts answer={answer} />
-          <Neighbours title="What it needs" rows={answer.needs ?? []} total={answer.needs_n ?? 0} texts={answer.inputs ?? []} empty="It needs no other task." />
-          <Neighbours title="What needs it" rows={answer.needed_by ?? []} total={answer.needed_by_n ?? 0} texts={[]} empty="No other task needs it." />
+          <Neighbours title="What it needs" rows={answer.needs ?? []} total={answer.needs_n ?? 0} texts={answer.inputs ?? []} empty={answer.needs ? "It needs no other task." : "Nobody knows any more."} />
+          <Neighbours title="What needs it" rows={answer.needed_by ?? []} total={answer.needed_by_n ?? 0} texts={[]} empty={answer.needed_by ? "No other task needs it." : "Nobody knows any more."} />
         </div>
       )}
       <Panel title="What it printed">
