@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.contenders import Contender
 from benchmarks.harness import Figure, Room, Timed
@@ -23,6 +25,24 @@ from benchmarks.harness import Figure, Room, Timed
 room = Room(__doc__, contenders=("covey", "dask", "ray"))
 
 ROUNDS = 5
+
+for _size in ("100 MB", "400 MB"):
+    room.ask(f"scatter {_size}, the first", must=1.5e9, ahead={"dask": 8, "ray": 4})
+    room.ask(f"scatter {_size}, into warm memory", must=5e9, ahead={"dask": 8})
+    room.ask(f"the same, of a copy of {_size}", aim=0.9)
+    room.ask(f"get {_size}", must=2e-3, aim=0.3e-3)
+    room.ask(f"use {_size} in a task", must=2e-3, aim=0.3e-3)
+    room.ask(f"worker to worker, {_size}", must=1.2e9)
+    room.ask(f"the same, of a bare socket, {_size}", aim=0.8)
+for _size in ("1024 MB", "4096 MB"):
+    room.ask(
+        f"all-to-all of {_size}, four workers of 1/4 of that", ahead={"dask": 1 / 0.7}
+    )
+OUT_OF_MEMORY = "errors of 1,001 tasks, one of which allocates past the limit"
+room.ask(OUT_OF_MEMORY, must=1, aim=1)
+room.ask("workers that such a task ended", must=0, aim=0)
+room.ask("bytes left when all futures are dropped", must=0, aim=0)
+room.ask("descriptors and files left then", must=0, aim=0)
 
 
 def ten_kilobytes(number: int) -> bytes:
@@ -56,7 +76,7 @@ def forget(handles: list[Any]) -> None:
 
 def rate(array: Any, seconds: float) -> Figure:
     """Return bytes a second."""
-    return Figure(array.nbytes / seconds, "1/s")
+    return Figure(array.nbytes / seconds, "B/s")
 
 
 @room.job("scatter of {n:,} bytes", short=100_000_000, full=400_000_000)
@@ -64,7 +84,9 @@ def scatter(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     """Put an array, cold and warm; get it, and use it in a task."""
     del timed
     array = np.random.default_rng(1).random(n // 8)
-    figures = {"copy in memory, B/s": _copy_rate(array)}
+    name = f"{n // 1_000_000} MB"
+    copy = _copy_rate(array)
+    figures = {f"copy of {name} in memory": copy}
     rates, gets, uses = [], [], []
     cluster.result(cluster.submit(first, np.ones(3)))
     for _ in range(ROUNDS):
@@ -80,9 +102,9 @@ def scatter(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
         uses.append(time.perf_counter() - started)
         del value
         forget(held)
-    name = f"{n // 1_000_000} MB"
-    figures[f"scatter {name}, the first, B/s"] = rate(array, rates[0])
-    figures[f"scatter {name}, into warm memory, B/s"] = rate(array, min(rates[1:]))
+    figures[f"scatter {name}, the first"] = rate(array, rates[0])
+    warm = figures[f"scatter {name}, into warm memory"] = rate(array, min(rates[1:]))
+    figures[f"the same, of a copy of {name}"] = Figure(warm.value / copy.value, "x")
     figures[f"get {name}"] = Figure(sorted(gets)[ROUNDS // 2], "s")
     figures[f"use {name} in a task"] = Figure(sorted(uses)[ROUNDS // 2], "s")
     return figures
@@ -130,8 +152,8 @@ def wait_for(cluster: Contender, handles: list[Any]) -> None:
 
 
 @room.job(
-    "all-to-all of {n} MB, four workers, 1/4 of that each",
-    short=256,
+    "all-to-all of {n} MB, four workers of 1/4 of that",
+    short=1024,
     full=4096,
     started=False,
 )
@@ -139,7 +161,7 @@ def all_to_all(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     """Cut blocks into pieces, and join the pieces the other way round."""
     if type(cluster).__name__ not in {"Covey", "Distributed"}:
         return {}
-    limit = f"{max(256, n // 4)}MiB"
+    limit = f"{n // 4}MiB"
     with four_workers(cluster, limit) as client:
         parts = 16
         count = n * 131_072 // parts
@@ -157,6 +179,78 @@ def all_to_all(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
             sums = client.gather(joined)
         assert sums == [sum(range(parts)) * float(count // parts)] * parts
     return {}
+
+
+@room.job("{n:,} small tasks and one too large", short=1000, full=1000, started=False)
+def too_large(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
+    """Let one task allocate past the limit, beside many that do not."""
+    del timed
+    if type(cluster).__name__ != "Covey":
+        return {}
+    from covey import Client, errors
+
+    with Client(n_workers=2, memory_limit="400MiB") as client:
+        before = _agent(client)
+        small = client.map(ten_kilobytes, range(n // 2))
+        large = client.submit(ones, 100_000_000)
+        small += client.map(ten_kilobytes, range(n // 2, n))
+        values = client.gather([*small, large], errors="return")
+        wrong = [v for v in values if isinstance(v, BaseException)]
+        assert values[:n] == [ten_kilobytes(i) for i in range(n)]
+        assert len(wrong) == 1
+        assert isinstance(values[n], errors.TaskOutOfMemory)
+        assert large.key in str(values[n])
+        ended = int(_agent(client).pid != before.pid)
+    return {
+        OUT_OF_MEMORY: Figure(len(wrong), "n"),
+        "workers that such a task ended": Figure(ended, "n"),
+    }
+
+
+@room.job("{n} large values dropped", short=40, full=200, started=False)
+def dropped(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
+    """Make values that do not all fit, use them, drop them, and see what stays."""
+    del timed
+    if type(cluster).__name__ != "Covey":
+        return {}
+    from covey import Client
+
+    with Client(n_workers=2, memory_limit="400MiB") as client:
+        agent = _agent(client)
+        client.gather(client.map(first, [np.ones(9)] * 4))
+        before = _store_files(agent)
+        values = client.map(ones, [2_500_000] * n)
+        assert client.gather(client.map(first, values)) == [1.0] * n
+        scattered = client.scatter(np.ones(1_000_000))
+        assert scattered.result()[0] == 1.0
+        del values, scattered
+        gc.collect()
+        deadline = time.monotonic() + 30
+        while (left := _left(client, agent, before)) != (0, 0):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+    return {
+        "bytes left when all futures are dropped": Figure(left[0], "B"),
+        "descriptors and files left then": Figure(left[1], "n"),
+    }
+
+
+def _agent(client: Any) -> psutil.Process:
+    return psutil.Process(client.scheduler_info()["workers"][0]["facts"]["pid"])
+
+
+def _store_files(process: psutil.Process) -> int:
+    """Count the segments and spill files that a process has open."""
+    links = Path(f"/proc/{process.pid}/fd").iterdir()
+    names = [str(link.readlink()) for link in links if link.is_symlink()]
+    return sum("memfd:" in name or "(deleted)" in name for name in names)
+
+
+def _left(client: Any, agent: psutil.Process, before: int) -> tuple[int, int]:
+    (memory,) = client.memory().values()
+    accounts = ("shared", "in_flight", "warm", "spilled", "small")
+    return sum(memory[name] for name in accounts), _store_files(agent) - before
 
 
 def block(number: int, count: int) -> Any:
@@ -208,8 +302,9 @@ def move(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
         return {}
     name = f"{n // 1_000_000} MB"
     return {
-        f"a bare socket, {name}, B/s": Figure(n / bare_socket(n), "1/s"),
-        f"worker to worker, {name}, B/s": Figure(n / worker_to_worker(n), "1/s"),
+        f"a bare socket, {name}": Figure(n / (bare := bare_socket(n)), "B/s"),
+        f"worker to worker, {name}": Figure(n / (ours := worker_to_worker(n)), "B/s"),
+        f"the same, of a bare socket, {name}": Figure(bare / ours, "x"),
     }
 
 

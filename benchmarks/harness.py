@@ -58,7 +58,7 @@ from benchmarks.contenders import CONTENDERS, Contender
 TURN_SECONDS = 600.0
 
 #: Units in which less is better.
-LOW_IS_GOOD = frozenset({"s", "B", "%"})
+LOW_IS_GOOD = frozenset({"s", "B", "n", "%"})
 
 #: What is counted by the second is this many times smaller for slow contenders.
 SLOW = 8
@@ -72,7 +72,7 @@ class Figure:
 
     Attributes:
         value: what is compared.
-        unit: ``s``, ``1/s``, ``B``, ``%`` or ``x``.
+        unit: ``s``, ``1/s``, ``B``, ``B/s``, ``n`` (a number), ``%`` or ``x``.
         cpu: CPU seconds per task, by role; empty where it would say nothing.
     """
 
@@ -186,11 +186,27 @@ class Room:
         self.contenders = contenders or tuple(CONTENDERS)
         self.turn_seconds = turn_seconds
         self.jobs: list[Job] = []
-        self.asked: dict[str, tuple[float, float]] = {}
+        self.asked: dict[str, tuple[float | None, float | None]] = {}
+        self.ahead: dict[str, dict[str, float]] = {}
 
-    def ask(self, row: str, *, must: float, aim: float) -> None:
-        """Say what the project asks of itself in a row that a job returns."""
+    def ask(
+        self,
+        row: str,
+        *,
+        must: float | None = None,
+        aim: float | None = None,
+        ahead: dict[str, float] | None = None,
+    ) -> None:
+        """Say what the project asks of itself in a row that a job returns.
+
+        Args:
+            row: its head.
+            must: what is asked for.
+            aim: what is hoped for.
+            ahead: of which peer by what ratio it must be ahead, if that runs as well.
+        """
         self.asked[row] = (must, aim)
+        self.ahead[row] = ahead or {}
 
     def job(
         self,
@@ -333,7 +349,11 @@ class Room:
         return {
             "room": self.module,
             "measured": circumstances(),
-            "rows": [_row(row, rounds, asked.get(row, (None, None))) for row in rows],
+            "rows": [
+                _row(row, rounds, asked.get(row, (None, None)))
+                | {"ahead": self.ahead.get(row, {})}
+                for row in rows
+            ],
         }
 
 
@@ -412,6 +432,10 @@ def shown(value: float | None, unit: str) -> str:
         return f"{value:.2f} %"
     if unit == "B":
         return f"{value:,.0f} B"
+    if unit == "n":
+        return f"{value:,.0f}"
+    if unit == "B/s":
+        return f"{value / 1e9:.2f} GB/s"
     factor, name = next(
         (factor, name)
         for factor, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "µs"))
@@ -424,12 +448,21 @@ def shown(value: float | None, unit: str) -> str:
 def verdict(row: dict[str, Any]) -> str:
     """Say whether covey does what it asks of itself."""
     ours = row["contenders"].get("covey")
-    if ours is None or row["must"] is None:
+    ratios = [
+        (row["contenders"][peer]["times"], ratio)
+        for peer, ratio in row["ahead"].items()
+        if "times" in row["contenders"].get(peer, {})
+    ]
+    if ours is None:
         return ""
+    if any(times < ratio for times, ratio in ratios):
+        return "**no**"
     sign = -1.0 if row["unit"] in LOW_IS_GOOD else 1.0
     seen = sign * ours["value"]
     if row["aim"] is not None and seen >= sign * row["aim"]:
         return "aim"
+    if row["must"] is None:
+        return "must" if ratios else ""
     return "must" if seen >= sign * row["must"] else "**no**"
 
 
@@ -444,7 +477,9 @@ def table(result: dict[str, Any]) -> str:
         cells, unit = row["contenders"], row["unit"]
         values = [shown(cells.get(name, {}).get("value"), unit) for name in names]
         times = [cells.get(name, {}).get("times") for name in peers]
-        asked = [shown(row["must"], unit), shown(row["aim"], unit)]
+        must = [shown(row["must"], unit)] if row["must"] is not None else []
+        must += [f"{ratio:.3g} x {peer}" for peer, ratio in row["ahead"].items()]
+        asked = [", ".join(must), shown(row["aim"], unit)]
         ratios = ["" if x is None else f"{x:.3g}" for x in times]
         line = [row["row"], *asked, *values, verdict(row), *ratios]
         lines.append("| " + " | ".join(line) + " |")
