@@ -147,6 +147,8 @@ def asker_frames():
         [data_link.PutLarge(9, BASE + 61, 8, 1000, checked=True, in_blocks=True)],
         [data_link.Block(9, 1, 900, 30, 7)],
         [data_link.Block(9, 0, 100, 100, 8)],
+        [data_link.Borrow(10, 2 << 20, makes=True)],
+        [data_link.PutSegment(11, BASE + 62, 10, 2 << 20, "/proc/1/fd/3@5", 1)],
     ]
     return [encode_frame(batch) for batch in say]
 

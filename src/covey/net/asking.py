@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from covey.net.blocks import Blocks, pays, send_blocks
 from covey.net.connect import open_link
 from covey.net.link import Link, disconnected
 from covey.payload import Buffer, Pack, layout_parts, read_layout
+from covey.store.own import Made
 from covey.store.segments import Segment, fill, new_stamp, open_segment, payload_size
 from covey.wire.base import Extent
 from covey.wire.data_link import (
@@ -40,6 +41,7 @@ from covey.wire.data_link import (
     Borrow,
     Borrowed,
     Bundle,
+    ForgetOwn,
     FromKeeper,
     Get,
     GetDone,
@@ -157,6 +159,28 @@ class _Keeper:
         self.link: Link | None = None
         self.requests: dict[int, _Request] = {}
         self.turn = asyncio.Semaphore(AT_ONCE)
+        #: Memory that was made here for this worker.
+        self.made = Made()
+
+
+def _memory_for(
+    made: Made, answer: Borrowed, nbytes: int
+) -> tuple[int, Callable[[list[Buffer]], str]]:
+    """Return the memory to write into: how it is called, if made here; how to write.
+
+    Raises:
+        OSError: it cannot be made.
+        RemoteProtocolError: the worker lends what was never made.
+    """
+    if answer.place:
+        return 0, functools.partial(fill, answer.place)
+    if not answer.own:
+        number, segment = made.make(nbytes)
+        return number, segment.fill
+    known = made.get(answer.own)
+    if known is None:
+        raise RemoteProtocolError("a worker has lent what was not made here")
+    return answer.own, known.fill
 
 
 class Asker:
@@ -242,23 +266,47 @@ class Asker:
     async def _put_here(
         self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
     ) -> str:
-        """Write a value, once, into a segment of the worker."""
+        """Write a value, once, into memory that the worker has, or is to have."""
         nbytes = payload_size(frames)
+        made = keeper.made
+        makes = made.able and self._number > 0
         loan, request, link = self._new_request(keeper)
-        link.send(Borrow(loan, nbytes))
+        link.send(Borrow(loan, nbytes, makes=makes))
         answer: Borrowed = await request.answer()
         if answer.problem:
             return answer.problem
         try:
-            await asyncio.to_thread(fill, answer.place, frames)
-        except BaseException as error:
+            own, write = _memory_for(made, answer, nbytes)
+        except OSError as error:
             link.send(GiveBack(loan))
+            return f"no memory can be had for it: {error}"
+
+        def give_back(_: object) -> None:
+            if not answer.own:
+                made.forget(own)
+            link.send(GiveBack(loan))
+
+        writing = asyncio.ensure_future(asyncio.to_thread(write, frames))
+        try:
+            place = await asyncio.shield(writing)
+        except BaseException as error:
+            # The thread writes on, whoever stops to wait for it.
+            writing.add_done_callback(give_back)
             if not isinstance(error, OSError | ValueError):
                 raise
             return f"its segment could not be written: {error}"
         number, request, link = self._new_request(keeper)
-        link.send(PutSegment(number, task, loan, nbytes))
-        return str(await request.answer())
+        if own and not answer.own:
+            link.send(PutSegment(number, task, loan, nbytes, place, own))
+        else:
+            link.send(PutSegment(number, task, loan, nbytes))
+        problem = str(await request.answer())
+        if problem and not answer.place:
+            # The worker may not be able to look into this process: as it did before.
+            made.able = False
+            made.forget(own)
+            return await self._put_here(keeper, task, frames)
+        return problem
 
     async def _put_there(
         self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
@@ -376,6 +424,9 @@ def _reachable(addresses: tuple[str, ...], same_host: bool) -> list[Address]:
 
 def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) -> None:
     for message in batch:
+        if isinstance(message, ForgetOwn):
+            keeper.made.forget(message.request)
+            continue
         request = keeper.requests.get(message.request)
         if isinstance(message, Raw | Block):
             if message is not batch[-1] and are_raw_bytes_behind(message):
@@ -469,6 +520,7 @@ def _receive_block(link: Link, message: Block, request: _Request | None) -> None
 
 
 def _on_lost(keeper: _Keeper, _: Link, error: Exception | None) -> None:
+    keeper.made.close()
     requests, keeper.requests = keeper.requests, {}
     for request in requests.values():
         request.fail(disconnected("a worker's data plane", error))

@@ -12,6 +12,7 @@ until the kernel says that the last reader has let go.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Container
 from typing import Final, Protocol
 
 #: Free segments are kept for so long; other programs may want the memory.
@@ -85,24 +86,36 @@ class Pool:
     def __len__(self) -> int:
         return len(self._free) + len(self._lingering)
 
-    def take(self, nbytes: int, now: float) -> Reusable | None:
-        """Return a free segment for a value of *nbytes* bytes, if there is one."""
-        at = self._find(nbytes)
+    def take(
+        self, nbytes: int, now: float, among: Container[Reusable] | None = None
+    ) -> Reusable | None:
+        """Return a free segment for a value of *nbytes* bytes, if there is one.
+
+        Args:
+            nbytes: what is to go in.
+            now: what the clock shows.
+            among: only one of these will do.
+        """
+        at = self._find(nbytes, among)
         if at is None and self._lingering:
             self._gather(now)
-            at = self._find(nbytes)
+            at = self._find(nbytes, among)
         if at is None:
             return None
         capacity, _, free = self._free.pop(at)
         self.free_bytes -= capacity
         return free.segment
 
-    def _find(self, nbytes: int) -> int | None:
+    def _find(self, nbytes: int, among: Container[Reusable] | None) -> int | None:
         """Return where the smallest free segment is that is large enough."""
-        at = bisect_left(self._free, nbytes, key=lambda entry: entry[0])
-        if at == len(self._free) or self._free[at][0] * _SHARE > nbytes:
-            return None
-        return at
+        first = bisect_left(self._free, nbytes, key=lambda entry: entry[0])
+        for at in range(first, len(self._free)):
+            capacity, _, free = self._free[at]
+            if capacity * _SHARE > nbytes:
+                return None
+            if among is None or free.segment in among:
+                return at
+        return None
 
     def give(self, segment: Reusable, now: float) -> None:
         """Keep a segment that holds no value any more."""

@@ -30,7 +30,7 @@ import re
 import signal
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -73,6 +73,7 @@ class Segment:
         on_disk: its pages are those of a file on disk, not memory.
         checksum: the CRC-32 of what it holds, where it was written to disk.
         is_guest: another worker keeps it, too, and is the one to use it again.
+        on_close: the client that has made it keeps it mapped; told when it ends here.
     """
 
     __slots__ = (
@@ -82,6 +83,7 @@ class Segment:
         "checksum",
         "fd",
         "is_guest",
+        "on_close",
         "on_disk",
         "path",
         "size",
@@ -93,6 +95,7 @@ class Segment:
         self.fd = fd
         self.on_disk = on_disk
         self.is_guest = False
+        self.on_close: Callable[[], None] | None = None
         self.checksum: int | None = None
         self.size = size
         self.capacity = size
@@ -266,6 +269,10 @@ class Segment:
         """Let go of it; whoever opened it in the meantime keeps it."""
         if self.fd < 0:
             return
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            self._cut_out()
+            on_close()
         os.close(self.fd)
         self.fd = -1
         if self._named:
@@ -273,6 +280,13 @@ class Segment:
                 os.unlink(self.path)  # noqa: PTH108  # pathlib takes 5 ms to import
             except FileNotFoundError:
                 pass
+
+    def _cut_out(self) -> None:
+        """Give the memory back though its maker maps it, unless somebody reads it."""
+        with self._lease() as alone:
+            if alone:
+                with mmap.mmap(self.fd, self.capacity) as mapped:
+                    mapped.madvise(mmap.MADV_REMOVE)
 
 
 class Mapped:

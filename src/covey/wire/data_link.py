@@ -50,20 +50,30 @@ class PutLarge(Message, frozen=True, tag=81):
 
 
 class PutSegment(Message, frozen=True, tag=82):
-    """A large value stands in the segment that was lent; ``loan`` asked for it."""
+    """A large value stands in the segment that was lent; ``loan`` asked for it.
+
+    If none was, it stands at ``place``, in memory that the sender has made and calls
+    ``own``.
+    """
 
     request: Id
     task: Id
     loan: Id
     nbytes: Bytes
+    place: str = ""
+    own: Id = 0
 
 
 class Borrow(Message, frozen=True, tag=83):
-    """Ask for memory for a value: on the same host, for a segment to write into."""
+    """Ask for memory for a value: on the same host, for a segment to write into.
+
+    Whoever ``makes`` segments himself may be lent one of those, or told to make one.
+    """
 
     request: Id
     nbytes: Bytes
     same_host: bool = True
+    makes: bool = False
 
 
 class GiveBack(Message, frozen=True, tag=84):
@@ -162,20 +172,37 @@ class Taken(Message, frozen=True, tag=94):
 class Borrowed(Message, frozen=True, tag=95):
     """There is memory, on the same host at this place; or why there is none.
 
-    What is sent may be compressed by ``codecs``.
+    What is sent may be compressed by ``codecs``.  ``own`` is what the asker calls that
+    memory, if he has made it; without that, and without a place, he may make some.
     """
 
     request: Id
     place: str
     problem: str = ""
     codecs: tuple[Id, ...] = ()
+    own: Id = 0
+
+
+class ForgetOwn(Message, frozen=True, tag=99):
+    """Memory that the asker has made is not used any more; ``request`` is its name."""
+
+    request: Id
 
 
 FromAsker: TypeAlias = (
     Get | PutLarge | PutSegment | Borrow | GiveBack | Unwrapped | Block
 )
 FromKeeper: TypeAlias = (
-    Values | Bundle | Lent | Patience | Raw | Block | GetDone | Taken | Borrowed
+    Values
+    | Bundle
+    | Lent
+    | Patience
+    | Raw
+    | Block
+    | GetDone
+    | Taken
+    | Borrowed
+    | ForgetOwn
 )
 
 

@@ -46,7 +46,8 @@ from covey.wire.introductions import AskerIntroduction
 from covey.wire.keys import Keys, Role
 from covey.worker.bundles import BUNDLE_BYTES, Bundles
 from covey.worker.credit import Asked, Granted
-from covey.worker.storage import Storage
+from covey.worker.own_memory import OwnMemory
+from covey.worker.storage import Promise, Storage
 
 #: Who brings a value tells the scheduler right afterwards, or, if that has to be found
 #: again first, within this time.
@@ -121,7 +122,8 @@ class DataServer:
         #: What has been brought over each link.
         self._brought: dict[Link, _Brought] = {}
         #: Memory for what is brought, by the number of the request for it.
-        self._loans: dict[Link, dict[int, Segment]] = {}
+        self._loans: dict[Link, dict[int, Segment | Promise]] = {}
+        self._own = OwnMemory(storage)
         #: Values that come in blocks, by the number of the request.
         self._coming: dict[Link, dict[int, Blocks]] = {}
         #: By what each link's peer lets values be compressed.
@@ -192,6 +194,7 @@ class DataServer:
         self._asked[link] = Asked()
         self._loans[link] = {}
         self._coming[link] = {}
+        self._own.opened(link)
         self._brought[link] = _Brought()
         self._tasks[link] = asyncio.get_running_loop().create_task(self._serve(link))
 
@@ -205,9 +208,10 @@ class DataServer:
         if brought is not None and brought.tasks and not self._closed:
             loop = asyncio.get_running_loop()
             loop.call_later(ORPHAN_SECONDS, self._on_orphans, brought.tasks)
-        for segment in self._loans.pop(link, {}).values():
+        for loan in self._loans.pop(link, {}).values():
             # Whoever borrowed it may be writing still: it lingers until then.
-            self._storage.take_back(segment)
+            self._give_back(link, loan)
+        self._own.lost(link)
         for blocks in self._coming.pop(link, {}).values():
             blocks.give_up()
         self._codecs.pop(link, None)
@@ -232,7 +236,11 @@ class DataServer:
             elif isinstance(message, PutSegment):
                 link.send(self._take_over(link, message))
             elif isinstance(message, GiveBack):
-                self._storage.take_back(self._loan(link, message.loan))
+                loan = self._loan(link, message.loan)
+                if isinstance(loan, Promise):
+                    self._storage.redeem(loan)
+                else:
+                    self._storage.take_back(loan)
             elif isinstance(message, Unwrapped):
                 self._bundles.unwrapped(link, message.bundle)
             elif link in self._serving:
@@ -270,6 +278,9 @@ class DataServer:
             return
         self._check_own(link, message.task)
         granted = self._loan(link, message.loan)
+        if isinstance(granted, Promise):
+            self._storage.redeem(granted)
+            raise RemoteProtocolError("a value was sent that was to be written")
 
         def arrived(segment: Segment) -> None:
             self._keep(link, message.task, segment)
@@ -300,38 +311,69 @@ class DataServer:
         problem = await self._room_for(message.nbytes)
         if link.lost:
             return
-        place = ""
-        if not problem:
+        if problem:
+            link.send(Borrowed(message.request, "", problem))
+        else:
             try:
-                if message.same_host:
-                    segment, place = self._storage.offer(message.nbytes)
-                else:
-                    segment = self._storage.lend(message.nbytes)
-                self._loans[link][message.request] = segment
+                link.send(self._loan_for(link, message))
             except (OSError, OverflowError) as error:
                 problem = (
                     f"a value of {message.nbytes:,} bytes cannot be held here: {error}"
                 )
-        able = () if message.same_host else codecs.numbers()
-        link.send(Borrowed(message.request, place, problem, able))
+                link.send(Borrowed(message.request, "", problem))
         with contextlib.suppress(Disconnected):
             await link.drain()
             self._asked[link].answered(1)
+
+    def _loan_for(self, link: Link, message: Borrow) -> Borrowed:
+        """Set memory aside for a value, and say where it is."""
+        loans, number = self._loans[link], message.request
+        if not message.same_host:
+            loans[number] = self._storage.lend(message.nbytes)
+            return Borrowed(number, "", codecs=codecs.numbers())
+        if message.makes:
+            lent = self._own.lend_back(link, message.nbytes)
+            if lent is not None:
+                own, loans[number] = lent
+                return Borrowed(number, "", own=own)
+        offered = self._storage.offer_warm(message.nbytes)
+        if offered is None and message.makes:
+            promise = self._own.promise(link, message.nbytes)
+            if promise is not None:
+                loans[number] = promise
+                return Borrowed(number, "")
+        loans[number], place = offered or self._storage.offer(message.nbytes)
+        return Borrowed(number, place)
+
+    def _give_back(self, link: Link, loan: Segment | Promise) -> None:
+        """Nothing was written there, or nobody says so any more."""
+        if isinstance(loan, Promise):
+            self._storage.redeem(loan)
+        else:
+            self._own.take_back(link, loan)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._lending.add(task)
         task.add_done_callback(self._lending.discard)
 
-    def _loan(self, link: Link, number: int) -> Segment:
-        segment = self._loans[link].pop(number, None)
-        if segment is None:
+    def _loan(self, link: Link, number: int) -> Segment | Promise:
+        loan = self._loans[link].pop(number, None)
+        if loan is None:
             raise RemoteProtocolError("a segment was returned that was never lent")
-        return segment
+        return loan
 
     def _take_over(self, link: Link, message: PutSegment) -> Taken:
         self._check_own(link, message.task)
-        segment = self._loan(link, message.loan)
+        loan = self._loan(link, message.loan)
+        try:
+            segment = (
+                self._own.adopt(link, message, loan)
+                if isinstance(loan, Promise)
+                else loan
+            )
+        except (OSError, ValueError) as error:
+            return Taken(message.request, f"what was made cannot be used: {error}")
         try:
             segment.filled(message.nbytes)
         except ValueError as error:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
@@ -43,6 +44,15 @@ _SMALL_BATCH_BYTES: Final = 16 << 20
 
 #: A disk that was full is tried again after so long.
 _DISK_AGAIN_SECONDS: Final = 1.0
+
+
+class Promise:
+    """Room for a segment that somebody else is to make."""
+
+    __slots__ = ("capacity",)
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
 
 
 class Storage:
@@ -111,6 +121,27 @@ class Storage:
         segment = self._warm(nbytes)
         return (self._lend(segment), segment.offer()) if segment is not None else None
 
+    def lend_one_of(
+        self, nbytes: int, segments: AbstractSet[Segment]
+    ) -> Segment | None:
+        """Lend a warm segment that is one of *segments*, if there is one."""
+        segment = self.pool.take(nbytes, clock.monotonic(), segments)
+        if segment is None:
+            return None
+        lent = self._lend(cast("Segment", segment))
+        lent.offer()
+        return lent
+
+    def promise(self, capacity: int) -> Promise:
+        """Count a segment as lent that somebody is to make, until that is redeemed."""
+        self.lent_bytes += capacity
+        return Promise(capacity)
+
+    def redeem(self, promise: Promise) -> None:
+        """The segment is there, or will not be."""
+        if not self._closed:
+            self.lent_bytes -= promise.capacity
+
     def _warm(self, nbytes: int) -> Segment | None:
         return cast("Segment | None", self.pool.take(nbytes, clock.monotonic()))
 
@@ -129,6 +160,12 @@ class Storage:
             return  # It went with everything else.
         self._returned(segment)
         self.pool.give(segment, clock.monotonic())
+
+    def discard(self, segment: Segment) -> None:
+        """Let go of a segment that was lent, and that nobody should use again."""
+        if not self._closed:
+            self._returned(segment)
+            segment.close()
 
     def _returned(self, segment: Segment) -> None:
         self._lent.remove(segment)

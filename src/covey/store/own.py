@@ -1,0 +1,199 @@
+"""Memory in which a client writes one value after the other for the worker of its machine.
+
+To open memory and map it anew for each value takes longer than to copy the value.  So
+a client makes segments of its own, which it keeps mapped, and the worker adopts them::
+
+    client: OwnSegment ── fill ──► adopted ──► dropped, read by nobody
+               ▲  mapped all the time                      │
+               └──────────── lent again ◄── pool of the worker
+
+The kernel does not count the one who made a memfd among those who have it open.  So the
+worker can still find out whether somebody reads what is there (page 13), and the client
+writes only where the worker has lent it to him.
+
+When the worker needs the memory for something else, it cuts the pages out of the file:
+what the client keeps mapped is empty then, and takes none.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from covey.payload import Buffer, layout_parts
+from covey.store.pool import capacity_for
+from covey.store.segments import Segment, adopt, new_stamp, write_frames
+
+#: Whether this system has what it takes.
+AVAILABLE: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
+
+#: What is smaller is written as quickly in any other way.
+WORTH_BYTES: Final = 1 << 20
+
+#: Pages are mapped in for writing; what cannot be had is an error, and no signal.
+_MADV_POPULATE_WRITE: Final = 23
+
+#: Without the interpreter lock nothing could be copied: others have it in between.
+_PIECE_BYTES: Final = 2 << 20
+
+_PLACE: Final = re.compile(r"(/proc/\d+/fd/\d+)@[0-9a-f]+")
+
+
+class OwnSegment:
+    """A segment that this process has made, and fills again and again.
+
+    Args:
+        capacity: its length in bytes.
+
+    Raises:
+        OSError: there is no file descriptor left.
+    """
+
+    __slots__ = ("_doomed", "_fd", "_filled", "_view", "_writing", "capacity")
+
+    def __init__(self, capacity: int) -> None:
+        assert sys.platform == "linux"
+        self._fd = os.memfd_create("covey", os.MFD_CLOEXEC)
+        self.capacity = capacity
+        self._filled = False
+        self._view: memoryview | None = None
+        self._writing = threading.Lock()
+        self._doomed = False
+        try:
+            os.ftruncate(self._fd, capacity)
+        except BaseException:
+            self.close()
+            raise
+
+    def fill(self, frames: Sequence[Buffer]) -> str:
+        """Write the payload of *frames*; return where others find it.  For a thread.
+
+        Raises:
+            OSError: there is no memory left, or it was closed.
+        """
+        with self._writing:
+            try:
+                stamp = self._write(frames)
+                return f"/proc/{os.getpid()}/fd/{self._fd}@{stamp:x}"
+            finally:
+                if self._doomed:
+                    self._end()
+
+    def _write(self, frames: Sequence[Buffer]) -> int:
+        if self._fd < 0:
+            raise OSError("the worker is gone for which it was made")
+        if self._filled and self._map():
+            stamp = new_stamp()
+            self._copy(layout_parts(frames, stamp))
+            return stamp
+        # Fresh memory: it costs least when it is written like a file.
+        stamp = write_frames(self._fd, frames)
+        self._filled = True
+        return stamp
+
+    def _map(self) -> bool:
+        """Have it mapped for writing, if that can be done."""
+        if self._view is None:
+            mapped = mmap.mmap(self._fd, self.capacity)
+            try:
+                mapped.madvise(_MADV_POPULATE_WRITE)
+            except OSError:
+                # An older kernel; or there is no memory, of which a write will tell.
+                mapped.close()
+                return False
+            self._view = memoryview(mapped)
+        return True
+
+    def _copy(self, parts: Sequence[Buffer]) -> None:
+        assert self._view is not None
+        at = 0
+        for part in parts:
+            with memoryview(part) as source:
+                for start in range(0, len(source), _PIECE_BYTES):
+                    piece = source[start : start + _PIECE_BYTES]
+                    self._view[at : at + len(piece)] = piece
+                    at += len(piece)
+
+    def close(self) -> None:
+        """Let go of it, as soon as nobody writes; what the worker holds of it stays."""
+        self._doomed = True
+        if self._writing.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._writing.release()
+
+    def _end(self) -> None:
+        self._view = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Made:
+    """The segments that this process has made for one worker, by their numbers."""
+
+    def __init__(self) -> None:
+        #: Whether to make any.
+        self.able = AVAILABLE
+        self._segments: dict[int, OwnSegment] = {}
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def make(self, nbytes: int) -> tuple[int, OwnSegment]:
+        """Make one for a value of so many bytes.
+
+        Raises:
+            OSError: there is no file descriptor left.
+        """
+        segment = OwnSegment(capacity_for(nbytes))
+        self._last += 1
+        self._segments[self._last] = segment
+        return self._last, segment
+
+    def get(self, number: int) -> OwnSegment | None:
+        """Return one that was made before."""
+        return self._segments.get(number)
+
+    def forget(self, number: int) -> None:
+        """The worker uses one no more."""
+        segment = self._segments.pop(number, None)
+        if segment is not None:
+            segment.close()
+
+    def close(self) -> None:
+        """The worker is gone."""
+        for number in list(self._segments):
+            self.forget(number)
+
+
+def adopt_own(place: str, nbytes: int, capacity: int) -> Segment:
+    """Hold, in a worker, what a client has written into memory of its own.
+
+    Args:
+        place: where the client says that it is.
+        nbytes: how long the value is.
+        capacity: how much memory may be behind it.
+
+    Raises:
+        OSError: it is gone, belongs to another user, or is something else.
+        ValueError: it is shorter than *nbytes*, or longer than *capacity*.
+    """
+    named = _PLACE.fullmatch(place)
+    if named is None:
+        raise ValueError("that is no place of a segment")
+    segment = adopt(place, nbytes)
+    is_memory = os.readlink(f"/proc/self/fd/{segment.fd}").startswith("/memfd:covey ")  # noqa: PTH115  # pathlib takes 5 ms to import
+    if not is_memory or segment.capacity > capacity:
+        segment.close()
+        raise ValueError(
+            f"{named[1]} is no memory of covey, or of {segment.capacity:,} bytes"
+        )
+    return segment
