@@ -1116,6 +1116,20 @@ def test_a_copy_fetched_for_an_earlier_life_waits_for_its_client(world, client):
     world.check_empty()
 
 
+def test_what_could_not_be_read_is_not_there_though_its_client_says_so_later(
+    world, client
+):
+    worker = world.new_worker()
+    data = client.new_ids(1)
+    client.hold(data, b"large")
+    world.arguments[data] = b"large"
+    worker.say(Lacks(((data, 1),)))
+    client.say(Placed(data, worker.peer, 1000))
+    assert client.failures[data].kind == "lost"
+    client.release_all()
+    world.check_empty()
+
+
 def test_a_cancelled_task_that_two_share_stays_cancelled(world, client):
     other = world.new_client()
     task = client.submit(1, name="it")

@@ -486,6 +486,28 @@ def test_what_the_disk_garbled_is_not_here_any_more(world):
     world.check_ends()
 
 
+def test_runs_whose_inputs_were_garbled_go_back_and_do_not_start(world):
+    returned = told(world, Returned)
+    for _ in range(10):
+        world.run(1, seconds=10.0)
+    waits = world.run(2, aligned=(10,), sources=((10, 2, 7),), seconds=10.0)
+    world.fetched((10, 2))
+    assert not returned
+    world.step(orders.Garbled(11))
+    # This one was on its way when the scheduler heard of that.
+    late = world.run(1, whole=((10, 2),), seconds=10.0)
+    lacking = ((11, 1, 0),)
+    assert returned == [
+        Returned(waits, world.runs[waits].base, 2, lacking),
+        Returned(late, world.runs[late].base, 1, lacking),
+    ]
+    again = world.run(1, whole=((10, 2),), sources=((11, 1, 7),), seconds=10.0)
+    world.fetched((11, 1))
+    world.settle()
+    assert len(returned) == 2 and world.ends[again, world.runs[again].base]
+    world.check_ends()
+
+
 def test_what_is_fetched_says_how_urgent_it_is(world):
     fetches = seen(world, orders.FetchFrom)
     number = world.run(1, aligned=(10,), sources=((10, 1, 7),))

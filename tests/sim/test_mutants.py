@@ -22,12 +22,15 @@ SOON = {
     "never-kill": 2,
     "late-news": 7,
     "lost-inputs": 106,
-    "stale-runs": 107,
+    "stale-runs": 50,
     "copies-untold": 4,
     "copies-turn-up": 199,
     "blame-all": 7,
     "blame-first": 7,
     "retry-of-lost-data": 11,
+    "no-checksum": 60,
+    "no-grace": 3,
+    "counts-on-rot": 740,
 }
 
 #: Those that a plan notices which was kept when the bug was found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import tempfile
@@ -11,7 +12,15 @@ import pytest
 
 from covey.payload import read_layout
 from covey.store import segments
-from covey.store.segments import Segment, adopt, fill, open_segment, payload_size
+from covey.store.segments import (
+    Garbled,
+    Segment,
+    adopt,
+    fill,
+    open_segment,
+    payload_size,
+)
+from covey.store.spool import Spool
 
 FRAMES = [b"stream", bytearray(b"x" * 100_000), memoryview(b"")]
 
@@ -216,3 +225,26 @@ def test_what_was_offered_is_withdrawn_before_it_is_written_only():
     os.close(writer)
     assert segment.withdraw()
     segment.close()
+
+
+def test_what_a_disk_does_not_give_back_is_told_from_want_of_room(
+    tmp_path, monkeypatch
+):
+    file = Spool(str(tmp_path)).write(Segment.of(FRAMES))
+    room = Segment.create(file.size)
+    for why, raised in ((errno.EIO, Garbled), (errno.ENFILE, OSError)):
+
+        def fails(*_, why=why):
+            raise OSError(why, "as it was told to")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", fails)
+            with pytest.raises(OSError, match="as it was told to") as caught:
+                room.copy_from(file)
+        assert type(caught.value) is raised
+    os.pwrite(file.fd, b"?", 5000)
+    with pytest.raises(Garbled, match="not those written"):
+        room.copy_from(file)
+    os.ftruncate(file.fd, 10)
+    with pytest.raises(Garbled, match="cannot be read back"):
+        room.copy_from(file)

@@ -165,6 +165,31 @@ def _disk_full(world: World, fault: Fault, rng: Random) -> None:
         world.timeline.after(fault.seconds, setattr, worker, "disk_full", False)
 
 
+def _rot(world: World, fault: Fault, rng: Random) -> None:
+    """What a worker has on disk cannot be read any more, or is something else.
+
+    What its own tasks have mapped they still read.
+    """
+    del fault
+    workers = [worker for worker in world.living_workers() if worker.sizes]
+    if workers:
+        worker = rng.choice(workers)
+        rotten = [task for task in worker.sizes if rng.random() < 0.5]
+        worker.rotten.update(rotten)
+        world.oracle.rotten.update(rotten)
+        if rng.random() < 0.7:
+            # Somebody looks at once.
+            worker.run(worker.lend, tuple((task, 1) for task in rotten))
+
+
+def _garble(world: World, fault: Fault, rng: Random) -> None:
+    """Large values do not all come as they were sent, for a while."""
+    # Whoever asks again and again gives up at last.
+    world.oracle.out_of_reach = True
+    world.network.garbles = rng.choice((0.2, 0.8))
+    world.timeline.after(fault.seconds, setattr, world.network, "garbles", 0.0)
+
+
 def _join(world: World, fault: Fault, rng: Random) -> None:
     """One more worker comes."""
     del fault, rng
@@ -219,4 +244,6 @@ DO: Final[dict[str, Callable[[World, Fault, Random], None]]] = {
     "clock": _clock,
     "slow-node": _slow_node,
     "disk-full": _disk_full,
+    "rot": _rot,
+    "garble": _garble,
 }

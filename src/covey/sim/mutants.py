@@ -16,7 +16,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from covey.client.core.ranges import Range
+from covey.net.arrivals import Arrival
 from covey.scheduler.core import clients, transitions, workers
+from covey.scheduler.core.attendance import Attendance
 from covey.scheduler.core.spans import isolate
 from covey.scheduler.core.state import SchedulerState, Span, State, Worker
 from covey.sim.campaign import play
@@ -25,6 +27,7 @@ from covey.wire.base import Extent
 from covey.wire.client_link import Retry
 from covey.wire.edge import Edge, Introduce
 from covey.wire.introductions import Gone, Welcome
+from covey.wire.line import Line
 from covey.wire.session import Session
 from covey.wire.worker_link import Holds
 from covey.worker.core import dispatch, fetching, machine
@@ -79,7 +82,7 @@ def _any_run(_: Any) -> Any:
     ) -> list[Span]:
         del worker, run
         parts = isolate(state, base, n)
-        return [part for part in parts if part.state is State.ASSIGNED]
+        return [part for part in parts if part.unfinished]
 
     return current
 
@@ -274,6 +277,26 @@ def _nothing_again(real: Any) -> Any:
     return resume
 
 
+# Of values on their way, and of who is away.
+
+
+def _whatever_comes(_: Any) -> Any:
+    def end(self: Arrival) -> None:
+        segment = self._segment
+        if segment is not None:
+            self._arrived(segment)
+
+    return end
+
+
+def _not_waited_for(_: Any) -> Any:
+    def grace(self: Attendance, line: Line, error: Exception | None) -> int:
+        del self, line, error
+        return 0
+
+    return grace
+
+
 MUTANTS: Final = (
     Mutant(
         "sent-twice",
@@ -386,6 +409,27 @@ MUTANTS: Final = (
         fetching,
         "Holds",
         _only_the_first,
+    ),
+    Mutant(
+        "no-checksum",
+        "a large value that does not come as it was sent is not taken in",
+        Arrival,
+        "_end",
+        _whatever_comes,
+    ),
+    Mutant(
+        "counts-on-rot",
+        "a worker gives runs back whose inputs turned out to be no good",
+        dispatch,
+        "give_back_lacking",
+        _nothing,
+    ),
+    Mutant(
+        "no-grace",
+        "who is away is waited for",
+        Attendance,
+        "_grace",
+        _not_waited_for,
     ),
 )
 

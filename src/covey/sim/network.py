@@ -16,6 +16,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
+from covey.sim import carrying
 from covey.sim.timeline import Timeline, Trace
 from covey.wire.framing import FrameReader, encode_frame
 from covey.wire.keys import Role
@@ -232,6 +233,8 @@ class Network:
         self._blocked: dict[tuple[str, str], float] = {}
         #: What paths are slow: (source, target) -> more seconds.
         self._clogged: dict[tuple[str, str], float] = {}
+        #: Which share of the large values does not come as it was sent.
+        self.garbles = 0.0
         self._waiting: list[tuple[tuple[str, str], Callable[[bool], None]]] = []
 
     # Connections.
@@ -368,6 +371,7 @@ class Network:
         for source, target in list(self._blocked):
             self.heal(source, target)
         self._clogged.clear()
+        self.garbles = 0.0
 
     def clog(self, source: str, target: str, seconds: float) -> None:
         """Make a path slower, or with 0 as fast as the others."""
@@ -375,6 +379,13 @@ class Network:
             self._clogged[source, target] = seconds
         else:
             self._clogged.pop((source, target), None)
+
+    def bring(self, value: bytes) -> bytes | None:
+        """Bring a large value over; nothing comes of one that was garbled."""
+        carried = carrying.sent(value)
+        if self.garbles and self._rng.random() < self.garbles:
+            carried = carrying.garbled(carried)
+        return carrying.taken_in(carried)
 
     def pass_path(
         self, source: str, target: str, nbytes: int, then: Callable[[bool], None]

@@ -49,6 +49,8 @@ class Oracle:
         #: How many workers were lost, and whether data could be out of reach.
         self.losses = 0
         self.out_of_reach = False
+        #: Values of which some copy could not be read any more.
+        self.rotten: set[TaskId] = set()
         #: Whether a worker has had no room, neither in memory nor on disk.
         self.disk_full = False
         #: How many lives of the scheduler have ended.
@@ -197,6 +199,7 @@ class Oracle:
                     or self.out_of_reach
                     or self.disk_full  # Nobody could take it from one that left.
                     or task in self.late
+                    or task in self.rotten
                     or task in self.released
                 ):
                     return True

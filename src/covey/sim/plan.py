@@ -36,6 +36,8 @@ FAULTS: Final = (
     "slow-node",
     "disk-full",
     "outage",
+    "rot",
+    "garble",
 )
 
 #: What users wish for: see ``users``.

@@ -21,6 +21,7 @@ from covey.scheduler.core.machine import (
 from covey.settings import SchedulerSettings
 from covey.sim.lines import new_line
 from covey.sim.network import CLOCKS, End, Node
+from covey.sim.oracle import Wrong
 from covey.sim.timeline import Timeline
 from covey.wire.client_link import Placed
 from covey.wire.introductions import (
@@ -29,7 +30,8 @@ from covey.wire.introductions import (
     Resume,
     WorkerIntroduction,
 )
-from covey.wire.line import BEAT_SECONDS
+from covey.wire.keys import Role
+from covey.wire.line import BEAT_SECONDS, SILENT_BEATS, Line, Silence
 
 #: As it is set for people who set nothing; a worker whose connection was closed is
 #: waited for a second, as in ``scheduler.server``.
@@ -38,6 +40,17 @@ GRACES: Final = Graces(
     round(SchedulerSettings().worker_grace_seconds / BEAT_SECONDS),
     1,
 )
+
+
+def _promised(line: Line, why: Exception | None) -> float:
+    """For how long who is away is waited for, at least."""
+    settings = SchedulerSettings()
+    if line.role is Role.CLIENT:
+        return settings.client_grace_seconds
+    if isinstance(why, Silence | TimeoutError):
+        # It has been silent for a while already.
+        return settings.worker_grace_seconds - SILENT_BEATS * BEAT_SECONDS
+    return BEAT_SECONDS
 
 
 #: In every how manieth beat it looks at its connection file.
@@ -74,6 +87,8 @@ class Scheduler(Node):
         #: How many spans may be checked now: as many as the steps since have brought.
         self._unchecked = 0
         self._beats = 0
+        #: When links were lost, and for how long their peers are to be waited for.
+        self._lost_at: dict[Line, tuple[float, float]] = {}
         self._wake_at = 0.0
         self._wake = 0
         #: Called when a peer is given up.
@@ -135,6 +150,7 @@ class Scheduler(Node):
             return
         event = self.attendance.lost(line, end.why)
         if event is not None:
+            self._lost_at[line] = (self.timeline.now, _promised(line, end.why))
             self._step(event)
 
     def _beat(self) -> None:
@@ -144,6 +160,10 @@ class Scheduler(Node):
             return
         self.timeline.after(BEAT_SECONDS, self.run, self._beat)
         for line in self.attendance.beat():
+            since, seconds = self._lost_at.pop(line)
+            # Beats of its own are what it counts; more may pass, but not less.
+            if self.timeline.now - since < seconds - BEAT_SECONDS:
+                raise Wrong(f"{line.role} was not waited for: {seconds:g} s")
             self._leave(self.attendance.forget(line))
 
     def _leave(self, event: Left) -> None:

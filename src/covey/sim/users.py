@@ -240,9 +240,10 @@ class User:
         network, client = self.world.network, self.client
 
         def put() -> None:
-            if worker.disk_full:
+            came = network.bring(value)
+            if came is None or worker.disk_full:
                 return
-            worker.store.setdefault(task, value)
+            worker.store.setdefault(task, came)
             worker.sizes[task] = 200_000
             network.pass_path(worker.name, client.name, 16, answered)
 

@@ -79,6 +79,8 @@ class Worker(Node):
         self.rearm.append(self._rest)
         #: Whether there is no room for large values, neither in memory nor on disk.
         self.disk_full = False
+        #: Values whose copy on disk cannot be read any more, or is not what was written.
+        self.rotten: set[TaskId] = set()
         self.work = world.work
         self.slowness = 1.0
         self.address = address
@@ -344,6 +346,7 @@ class Worker(Node):
                 if base <= task < base + n:
                     store.pop(task, None)
                     self.sizes.pop(task, None)
+                    self.rotten.discard(task)
 
     def _know_peer(self, order: orders.KnowPeer) -> None:
         self._peers[order.worker] = order.addresses[0]
@@ -377,12 +380,15 @@ class Worker(Node):
 
     def lend(self, extents: tuple[Extent, ...]) -> dict[TaskId, tuple[bytes, int]]:
         """Return what there is of some tasks, and how large it is."""
-        return {
-            task: (self.store[task], self.sizes.get(task, len(self.store[task])))
-            for base, n in extents
-            for task in range(base, base + n)
-            if task in self.store
-        }
+        found = {}
+        for base, n in extents:
+            for task in range(base, base + n):
+                if task in self.rotten:
+                    self._step(orders.Garbled(task))
+                elif task in self.store:
+                    value = self.store[task]
+                    found[task] = (value, self.sizes.get(task, len(value)))
+        return found
 
     # The rest.
 
@@ -429,6 +435,18 @@ class Worker(Node):
     }
 
 
+def _as_it_comes(
+    network: Network, found: dict[TaskId, tuple[bytes, int]]
+) -> dict[TaskId, tuple[bytes, int]]:
+    """Return what has come of some values as it was sent."""
+    whole = {}
+    for task, (value, size) in found.items():
+        came = network.bring(value) if size > INLINE_BYTES else value
+        if came is not None:
+            whole[task] = (came, size)
+    return whole
+
+
 def ask(
     world: World,
     asker: Node,
@@ -448,7 +466,10 @@ def ask(
 
     def answer(found: dict[TaskId, tuple[bytes, int]] | None) -> None:
         def arrived(came: bool) -> None:
-            asker.run(taken, found if came else None)
+            if found is None or not came:
+                asker.run(taken, None)
+                return
+            asker.run(taken, _as_it_comes(network, found))
 
         nbytes = sum(size for _, size in found.values()) if found else 0
         network.pass_path(there, asker.name, nbytes, arrived)

@@ -23,6 +23,7 @@ name is removed when the holder closes it, and it is used once.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -166,10 +167,18 @@ class Segment:
 
         Raises:
             OSError: there is no memory left.
-            Garbled: it is not what was written there.
+            Garbled: it is not what was written there, or cannot be read any more.
         """
         self.filled(other.size)
-        checksum = copy(other.fd, self.fd, other.size)
+        try:
+            checksum = copy(other.fd, self.fd, other.size)
+        except OSError as error:
+            # Memory has no such errors, and no segment is shorter than it was.
+            if not other.on_disk or error.errno not in {None, errno.EIO}:
+                raise
+            raise Garbled(
+                f"{other.size:,} bytes cannot be read back: {error}"
+            ) from error
         if other.checksum not in {None, checksum}:
             raise Garbled(
                 f"{other.size:,} bytes came back from disk that are not those written"

@@ -346,8 +346,8 @@ class Worker:
         #: whether asking for more of that would lead nowhere.
         self.handed_back: set[TaskId] = set()
         self.reluctant = False
-        #: Values that it reported, and was told to drop since nobody had told of them:
-        #: to hear of one later makes it no less gone.
+        #: Values that it reported, and was told to drop since nobody had told of them,
+        #: or that it could not read any more: to hear of one later brings it not back.
         self.given_up: set[TaskId] = set()
         #: What it was told to forget, and has not yet: see ``versions``.
         self.forgetting: deque[tuple[Extent, ...]] = deque()

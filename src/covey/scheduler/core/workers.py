@@ -27,7 +27,7 @@ from covey.scheduler.core import (
 from covey.scheduler.core.checks import extent
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
-from covey.scheduler.core.spans import isolate, isolate_all
+from covey.scheduler.core.spans import find, isolate, isolate_all
 from covey.scheduler.core.state import (
     Orphan,
     SchedulerState,
@@ -302,6 +302,10 @@ def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
     """The worker does not hold these, whatever we thought."""
     for base, n in message.extents:
         extent(base, n)
+        span = find(state, base)
+        if n == 1 and (span is None or worker not in span.replicas):
+            # A client may tell only afterwards that it has brought it there.
+            worker.given_up.add(base)
     orphans.strike(state, worker, message.extents)
     for span in isolate_all(state, message.extents):
         transitions.lose_replica(state, span, worker)

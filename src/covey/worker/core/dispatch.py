@@ -76,6 +76,8 @@ def requeue(
     state: WorkerState, run: Run, base: TaskId, n: int, *, alone: bool = False
 ) -> None:
     """Tasks that a slot had in hand must be dispatched again, but stopped ones."""
+    if state.lacked and not run.missing and give_back_lacking(state, run, base, n):
+        return
     left = n
     if alone and run.missing:
         run.suspect = True
@@ -333,7 +335,7 @@ def _send_riders(state: WorkerState, slot: Slot, task: TaskId) -> None:
         for run in state.awaited[made]:
             if run.rides is not None or run.timeout_seconds or run.stopped:
                 continue
-            if run.suspect:
+            if run.suspect or any(run.takes(lacked) for lacked in state.lacked):
                 continue
             if run.environment != slot.runner.environment:
                 continue
@@ -500,6 +502,17 @@ def return_live(
 def _return(state: WorkerState, run: Run, base: TaskId, n: int) -> None:
     state.order(Tell(Returned(run.run, base, n)))
     finish_tasks(state, run, n)
+
+
+def give_back_lacking(state: WorkerState, run: Run, base: TaskId, n: int) -> bool:
+    """Give tasks back whose inputs were no good; say whether there are any such.
+
+    The scheduler, which had counted on them when it sent the run, knows by then.
+    """
+    lacking = tuple((task, 1, 0) for task in sorted(state.lacked) if run.takes(task))
+    if lacking:
+        return_live(state, run, base, n, lacking)
+    return bool(lacking)
 
 
 # Silence.

@@ -52,6 +52,7 @@ def on_fetched(state: WorkerState, event: Fetched) -> None:
     """Copies have come: whoever waited for them may go on."""
     base, n = event.extent
     state.copies.add(base, n)
+    came(state, base, n)
     how = (event.nbytes, event.worker, event.seconds, event.digests)
     state.order(Tell(Holds(base, n, *how)))
     fetching = state.fetching.pop(event.extent, None)
@@ -73,6 +74,18 @@ def on_garbled(state: WorkerState, event: Garbled) -> None:
     state.made.discard(*extent)
     state.order(DropValues((extent,)))
     state.order(Tell(Lacks((extent,))))
+    state.lacked.add(event.task)
+    for piece in [*(entry[2] for entry in state.entries()), *state.suspects]:
+        run, n = piece.run, piece.n
+        if n and dispatch.give_back_lacking(state, run, piece.base, n):
+            piece.n = 0
+            state.queued -= 0 if piece.alone else n
+
+
+def came(state: WorkerState, base: int, n: int) -> None:
+    """What was no good may be here once more."""
+    if state.lacked:
+        state.lacked -= set(range(base, base + n))
 
 
 def on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:

@@ -123,13 +123,16 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
         if not (state.made.covers(task, 1) or state.copies.covers(task, 1)):
             run.missing.add((task, 1))
             state.awaited.setdefault(task, []).append(run)
-    if not run.missing:
+    if not run.missing and not (
+        state.lacked and dispatch.give_back_lacking(state, run, run.base, run.n)
+    ):
         dispatch.enqueue(state, Piece(run, message.base, message.n))
 
 
 def _on_put(state: WorkerState, message: worker_link.Put) -> None:
     state.order(KeepValues(message.base, message.n, message.sizes, message.data))
     state.made.add(message.base, message.n)
+    fetching.came(state, message.base, message.n)
     dispatch.arrived(state, message.base, message.n)
 
 
@@ -319,6 +322,7 @@ def _keep(
     """Keep values that a slot brought, and tell the scheduler of them."""
     state.order(Stow(base, n))
     state.made.add(base, n)
+    fetching.came(state, base, n)
     dispatch.arrived(state, base, n)
     if run.reply and event.inline:
         state.order(Report(run.run, base, n, seconds, event.slot, run.digests))

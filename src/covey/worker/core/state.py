@@ -35,6 +35,7 @@ class Run:
         "fn",
         "left",
         "missing",
+        "n",
         "rank",
         "renamed",
         "reply",
@@ -62,6 +63,7 @@ class Run:
         self.run = run
         self.fn = fn
         self.base = base
+        self.n = n
         #: Tasks of which no end has been reported yet.
         self.left = n
         self.rank = rank
@@ -89,6 +91,14 @@ class Run:
         self.suspect = False
         #: Tasks that nobody wants to hear of any more: (first, end).
         self.stopped: list[tuple[TaskId, TaskId]] = []
+
+    def takes(self, task: TaskId) -> bool:
+        """Whether any of its tasks takes the value of *task*."""
+        return (
+            any(first <= task < first + self.n for first in self.aligned)
+            or any(base <= task < base + n for base, n in self.whole)
+            or any(real == task for _, real in self.renamed)
+        )
 
     def live(self, base: TaskId, n: int) -> list[Extent]:
         """Return those of the given tasks that were not stopped."""
@@ -336,6 +346,9 @@ class WorkerState:
         #: What was copied here from elsewhere, and what was made here.
         self.copies = Extents()
         self.made = Extents()
+        #: What was here and turned out to be no good, and has not come again: what the
+        #: scheduler was told of, but runs may count on all the same.
+        self.lacked: set[TaskId] = set()
         #: Who waits for a task that is to be made here, and in which slot's hands
         #: such a task is, if it was sent there with the order to keep the value.
         self.awaited: dict[TaskId, list[Run]] = {}
