@@ -217,6 +217,21 @@ def _zombie(world: World, fault: Fault, rng: Random) -> None:
     world.replace_scheduler(until_replaced, until_replaced + fault.seconds)
 
 
+def _power(world: World, fault: Fault, rng: Random) -> None:
+    """The scheduler's machine goes down, and comes up again later."""
+    if world.scheduler.alive and world.journal is not None:
+        world.journal.lose_power(rng)
+    world.lose_scheduler(back_in=min(fault.seconds, 20.0))
+
+
+def _journal_full(world: World, fault: Fault, rng: Random) -> None:
+    """There is no room for the journal, for a while."""
+    del rng
+    if world.journal is not None:
+        world.journal.full = True
+        world.timeline.after(fault.seconds, setattr, world.journal, "full", False)
+
+
 def _client_gone(world: World, fault: Fault, rng: Random) -> None:
     """A client's process is killed."""
     del fault
@@ -246,4 +261,6 @@ DO: Final[dict[str, Callable[[World, Fault, Random], None]]] = {
     "disk-full": _disk_full,
     "rot": _rot,
     "garble": _garble,
+    "power": _power,
+    "journal-full": _journal_full,
 }

@@ -38,6 +38,8 @@ FAULTS: Final = (
     "outage",
     "rot",
     "garble",
+    "power",
+    "journal-full",
 )
 
 #: What users wish for: see ``users``.
@@ -103,6 +105,7 @@ class Plan(msgspec.Struct, frozen=True):
         checks: so many spans of the scheduler are checked after a step of it; where
             there are more, all are, after several steps.
         corked: whether clients and workers send what they say in one turn together.
+        journal: whether the scheduler keeps one.
         wishes: what users do, in order of time.
         faults: what goes wrong, in order of time.
     """
@@ -120,6 +123,7 @@ class Plan(msgspec.Struct, frozen=True):
     tasks: int
     checks: int
     corked: bool
+    journal: bool
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
 
@@ -203,6 +207,7 @@ def draw(seed: int) -> Plan:
         tasks=tasks,
         checks=rng.choice((16, 4, 1)),
         corked=rng.random() < 0.7,
+        journal=rng.random() < 0.3,
         wishes=tuple(wishes),
         faults=tuple(faults),
     )

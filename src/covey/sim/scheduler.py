@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId
-from covey.scheduler.core import invariants
+from covey.scheduler.core import invariants, journaling
 from covey.scheduler.core.attendance import Attendance, Graces, Overtaken
 from covey.scheduler.core.machine import (
     Event,
@@ -19,6 +19,7 @@ from covey.scheduler.core.machine import (
     Tick,
 )
 from covey.settings import SchedulerSettings
+from covey.sim.disk import Journal
 from covey.sim.lines import new_line
 from covey.sim.network import CLOCKS, End, Node
 from covey.sim.oracle import Wrong
@@ -61,7 +62,13 @@ class Scheduler(Node):
     """One life of a scheduler."""
 
     def __init__(
-        self, timeline: Timeline, rng: Random, *, epoch: int, checks: int
+        self,
+        timeline: Timeline,
+        rng: Random,
+        *,
+        epoch: int,
+        checks: int,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__("scheduler")
         self.timeline = timeline
@@ -83,6 +90,11 @@ class Scheduler(Node):
             new_number=lambda: rng.getrandbits(62) | 1,
             new_line=new_line,
         )
+        self._journal = journal
+        if journal is not None:
+            before = journaling.essence(journal.records())
+            journal.begin(before)
+            self._send(self.core.restore(before, timeline.now + self.ahead))
         self._checks = checks
         #: How many spans may be checked now: as many as the steps since have brought.
         self._unchecked = 0
@@ -155,6 +167,8 @@ class Scheduler(Node):
 
     def _beat(self) -> None:
         self._beats += 1
+        if self._journal is not None:
+            self._journal.flush()
         if self._beats % LOOK_BEATS == 0 and self.is_overtaken(self):
             self.on_overtaken(self)
             return
@@ -182,6 +196,9 @@ class Scheduler(Node):
         except RemoteProtocolError as error:
             # All peers here are our own code, so that this is a bug of ours.
             raise AssertionError(f"a peer broke the rules: {error}") from error
+        if self._journal is not None:
+            # Before anybody hears what follows from it.
+            self._journal.note(self.core)
         self._unchecked += self._checks
         if self._unchecked >= len(self.core.state.spans):
             self._unchecked = 0

@@ -15,6 +15,7 @@ from covey.ids import ClientId, TaskId
 from covey.scheduler.core import invariants
 from covey.settings import ClientSettings, WorkerSettings
 from covey.sim.client import Client
+from covey.sim.disk import Journal
 from covey.sim.faults import DO, lasts
 from covey.sim.lines import Owner, Uplink
 from covey.sim.network import CLOCKS, End, Network, Node, Weather
@@ -59,6 +60,7 @@ class World:
         )
         self.oracle = Oracle()
         self.work: Work = OracleWork(self.oracle)
+        self.journal = Journal() if plan.journal else None
         self.epoch = 0
         #: Earlier lives of the scheduler that have not ended.
         self.zombies: list[Scheduler] = []
@@ -134,6 +136,7 @@ class World:
             self.rng,
             epoch=self.epoch,
             checks=self.plan.checks,
+            journal=self.journal,
         )
         scheduler.on_given_up = self._lost_one
         scheduler.on_late = self.oracle.late.add
@@ -164,7 +167,8 @@ class World:
     def replace_scheduler(self, replaced_in: float, back_in: float) -> None:
         """The scheduler stands still, is taken for dead, and comes back after all."""
         old = self.scheduler
-        if old.alive and not old.paused:
+        # Whoever keeps a journal holds it for as long as it lives.
+        if old.alive and not old.paused and self.journal is None:
             old.pause()
             self.timeline.after(replaced_in, self._replace, old)
             self.timeline.after(back_in, self._wake, old)
@@ -289,6 +293,8 @@ class World:
         for worker in self.living_workers():
             worker.slowness = 1.0
             worker.disk_full = False
+        if self.journal is not None:
+            self.journal.full = False
         for name in list(self.workers):
             self._come_back(name)
 
@@ -303,6 +309,7 @@ class World:
             for user in self.users:
                 user.retry_all()
             self._until_all_is_here()
+            self._until_nobody_is_missed()
         self._check_stores()
 
     def _until_nobody_is_missed(self) -> None:
@@ -323,6 +330,7 @@ class World:
             self.zombies
             or scheduler.core.wake_at
             or scheduler.attendance.waits
+            or any(worker.assigned for worker in scheduler.core.state.workers.values())
             or any(not edge.uplink or not edge.uplink.connected for edge in edges)
         )
 
@@ -370,6 +378,8 @@ class World:
             user.release(list(user.held))
         self._until(self.timeline.now + 10.0)
         state = self.scheduler.core.state
+        if self.journal is not None and self.journal.unfinished():
+            raise Wrong(f"not run to its end: {self.journal.unfinished()[0][1]}")
         tables = (state.spans, state.starts, state.names, state.aliases, state.ids_of)
         if any(tables):
             raise Wrong(f"the scheduler keeps {next(iter(state.spans.values()), '')}")

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from covey.ids import ClientId, TaskId
-from covey.scheduler.core import functions, publishing, transitions
+from covey.scheduler.core import functions, publishing, report, transitions
 from covey.scheduler.core.books import Record
 from covey.scheduler.core.recalled import extent_of
 from covey.scheduler.core.spans import covering, isolate, isolate_all
@@ -245,10 +245,18 @@ def want_again(state: SchedulerState) -> None:
     for _, message in wishes.detached:
         assert isinstance(message, Detach)
         _end_again(state, wishes, message.extents)
-        for span in isolate_all(state, message.extents):
-            if span.unfinished or span.state is State.RELEASED:
-                span.wanted |= {DETACHED}
-                transitions.demand(state, span)
+        detach_again(state, message.extents)
+
+
+def detach_again(state: SchedulerState, extents: Iterable[Extent]) -> None:
+    """These were to run to their end: they go on, or have come to it."""
+    for span in isolate_all(state, list(extents)):
+        if span.unfinished or span.state is State.RELEASED:
+            span.wanted |= {DETACHED}
+            transitions.demand(state, span)
+        else:
+            # Whoever was to hear of it had not, or it was not written down.
+            report.over(state, (span.extent,))
 
 
 def _end_again(state: SchedulerState, wishes: Wishes, wanted: Iterable[Extent]) -> None:

@@ -48,10 +48,8 @@ from covey.scheduler.core.spans import (
     find,
     inputs_of,
     isolate,
-    isolate_all,
 )
 from covey.scheduler.core.state import (
-    DETACHED,
     KEPT,
     Client,
     Orphan,
@@ -330,10 +328,7 @@ def _want_again(
                 want(state, client, span, task)
                 at = task + span.n
             _miss(state, client, at, base + n - at)
-        for span in isolate_all(state, message.detached):
-            if span.unfinished or span.state is State.RELEASED:
-                span.wanted |= {DETACHED}
-                transitions.demand(state, span)
+        journaling.detach_again(state, message.detached)
 
 
 def _miss(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
