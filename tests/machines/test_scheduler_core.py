@@ -1130,6 +1130,62 @@ def test_what_could_not_be_read_is_not_there_though_its_client_says_so_later(
     world.check_empty()
 
 
+@pytest.mark.parametrize("lost_first", [False, True])
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_was_claimed_before_its_maker_came_back_can_be_made_again(
+    world, client, lost_first, taken
+):
+    other = world.new_client()
+    worker = world.new_worker()
+    base = client.submit(3)
+    task = base + 1
+    other.want(task, world.arguments[task])
+    if taken:
+        other.submit(1, aligned=(task,), options=Options(resources={"gpu": 1.0}))
+    for _ in range(9):
+        worker.read(10)
+        for number in list(worker.runs):
+            worker.finish(number, length=1, stored=True)
+    world.restart(late={client.peer})
+    world.close_window()
+    assert find(world.state, task).function is None
+    if lost_first:
+        world.lose(worker.peer)
+        assert other.status[task] == "failed"
+    world.come_back(client)
+    assert find(world.state, task).function is not None
+    if not lost_first:
+        world.lose(worker.peer)
+    world.new_worker()
+    world.settle()
+    assert other.status[task] in {"finished", "stored"}
+    assert {client.status[base + i] for i in range(3)} <= {"finished", "stored"}
+    client.release_all()
+    other.release_all()
+    world.settle()
+    world.check_empty()
+
+
+def test_who_leaves_waits_for_those_who_may_want_what_only_it_has(world, client):
+    leaves = world.new_worker(name="leaves")
+    task = client.submit(1)
+    leaves.read(10)
+    leaves.finish(next(iter(leaves.runs)), stored=True)
+    world.restart(late={client.peer})
+    world.close_window()
+    leaves.say(Leaving())
+    leaves.read(10)
+    assert leaves.peer in world.workers
+    other = world.new_worker(name="other")
+    world.come_back(client)
+    other.read(10)
+    while other.fetches:
+        other.fetch_asked(ok=True)
+    leaves.read(10)
+    assert leaves.peer not in world.workers
+    assert client.status[task] == "stored"
+
+
 def test_a_cancelled_task_that_two_share_stays_cancelled(world, client):
     other = world.new_client()
     task = client.submit(1, name="it")

@@ -34,6 +34,7 @@ from covey.scheduler.core import (
     placement,
     publishing,
     recalled,
+    refinding,
     retrying,
     spreading,
     submitting,
@@ -269,6 +270,18 @@ def _lacks_foreign(state: SchedulerState, client: Client, message: Message) -> b
 
 def _enter(state: SchedulerState, client: Client, message: Message) -> None:
     """Enter one submission, but for what is known of it."""
+    if isinstance(message, DefineFunction | Placed):
+        _enter_unknown(state, client, message)
+        return
+    found = refinding.give_way(state, *recalled.extent_of(message))
+    try:
+        _enter_unknown(state, client, message)
+    finally:
+        for value in found:
+            refinding.take_over(state, value)
+
+
+def _enter_unknown(state: SchedulerState, client: Client, message: Message) -> None:
     for part in recalled.unknown_of(state, message):
         for start, count in _foreign_inputs(client, part):
             orphans.claim(state, start, count)

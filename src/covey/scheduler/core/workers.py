@@ -436,8 +436,8 @@ def _find_other_places(leaving: Worker, target: Worker) -> None:
 def see_off(state: SchedulerState) -> None:
     """Bring those who want to leave a step further."""
     for worker in list(state.leaving):
-        if worker.assigned or worker.moving:
-            continue
+        if worker.assigned or worker.moving or worker in state.orphans:
+            continue  # Whoever wants what it has may still come back.
         if not _move_data(state, worker):
             del state.leaving[worker]
             state.send(worker.peer, Leave())
