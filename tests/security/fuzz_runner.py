@@ -119,10 +119,12 @@ class RunnerSays:
         keys: of the cluster.
         client: the introduction of a client.
         worker: the introduction of the worker.
+        threads: how many slots its runner has.
     """
 
-    def __init__(self, keys, client, worker):
+    def __init__(self, keys, client, worker, threads=2):
         self.keys, self.client, self.worker = keys, client, worker
+        self.threads = threads
         self.scheduler = SchedulerCore(cluster="fuzz", keys=keys, events_kept=1000)
         self.agent = None
         self.problem = ""
@@ -134,7 +136,7 @@ class RunnerSays:
             self.agent = WorkerAgent(
                 name="w",
                 runners=1,
-                threads=2,
+                threads=self.threads,
                 keys=self.keys,
                 version="1",
                 setup={},

@@ -309,9 +309,13 @@ class WorkerAgent:
 
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
         last = len(says) - 1
-        for index, (operation, body) in enumerate(says):
-            self._more_follows = index < last
-            self._slot_reports(slot, operation, body)
+        try:
+            for index, (operation, body) in enumerate(says):
+                self._more_follows = index < last
+                self._slot_reports(slot, operation, body)
+        finally:
+            # What is senseless ends the frame in its middle: nothing follows then.
+            self._more_follows = False
 
     def _slot_reports(self, slot: int, operation: Any, body: Buffer) -> None:
         if type(operation) is SaysRan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import os
 import resource
@@ -74,6 +75,8 @@ class RunnerProcess:
         self.verdict: Failure | None = None
         #: The most memory that it had at any time, as far as is known.
         self.peak_bytes = 0
+        #: Whether the process is no more; the loop hears of it a little later.
+        self._gone = False
         #: Whether the kernel ended it for memory; ``None`` if that is not known.
         self.out_of_memory: bool | None = None
 
@@ -153,7 +156,11 @@ class RunnerProcess:
         """End the process at once.  ``on_end`` follows when it is gone."""
         if self._process is not None and not self._reaped:
             self.killed_because = self.killed_because or because
-            self._process.kill()
+            # Not by Popen, which would look first whether it has ended, and so take
+            # its end away from the thread that waits for it.
+            if not self._gone:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """Let the process go when it is idle: its sockets are closed."""
@@ -164,9 +171,16 @@ class RunnerProcess:
         process = self._process
         assert process is not None
         # Popen.wait would do, but for what it does not tell: how large it has been.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        self.peak_bytes = _peak_bytes(usage)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except ChildProcessError:
+            # Whoever started us has the ends of children ignored: the kernel waits
+            # for them all the same, but does not keep how they ended.
+            self._gone = True
+        else:
+            self._gone = True
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.peak_bytes = _peak_bytes(usage)
         try:
             self._loop.call_soon_threadsafe(self._was_reaped)
         except RuntimeError:
@@ -232,6 +246,8 @@ class RunnerProcess:
                 name = f"signal {-code}"
             details["signal"] = name
             how = f"was ended by {name}"
+        elif code is None:
+            how = "ended, and the system did not keep how"
         else:
             details["exit_code"] = code
             how = f"exited with code {code}"
