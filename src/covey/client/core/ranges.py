@@ -11,7 +11,7 @@ byte says so, which is all the ordering that readers need under the GIL.
 from __future__ import annotations
 
 import enum
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
@@ -119,7 +119,7 @@ class Range:
         cancelled = failure.kind == "cancelled"
         status = Status.CANCELLED if cancelled else Status.ERROR
         for start, count in self._unended(lo, n):
-            self._outcomes().failures.append((start, count, failure))
+            self._outcomes().failures.put(start, (count, failure))
             self._set(start, count, status)
 
     def _unended(self, lo: int, n: int) -> list[tuple[int, int]]:
@@ -191,10 +191,11 @@ class Range:
 
     def failure(self, index: int) -> Failure | None:
         """Return how a task failed."""
-        for lo, n, failure in reversed(self._ends.failures if self._ends else ()):
-            if lo <= index < lo + n:
-                return failure
-        return None
+        found = self._ends.failures.at(index) if self._ends is not None else None
+        if found is None:
+            return None
+        lo, (n, failure) = found
+        return failure if index - lo < n else None
 
     def stretches(self) -> Iterator[tuple[int, int, Status]]:
         """Yield the stretches of which something is here, and what they came to."""
@@ -204,7 +205,7 @@ class Range:
             return
         for lo, (n, _, _) in self._ends.stored.all():
             yield lo, n, Status.STORED
-        for lo, n, failure in self._ends.failures:
+        for lo, (n, failure) in self._ends.failures.all():
             cancelled = failure.kind == "cancelled"
             yield lo, n, Status.CANCELLED if cancelled else Status.ERROR
 
@@ -219,11 +220,20 @@ V = TypeVar("V")
 
 
 class _Stretches(Generic[V]):
-    """Something for each of some stretches, by where the stretches begin."""
+    """Something for each of some stretches, by where the stretches begin.
 
-    __slots__ = ("_by_lo", "_los")
+    Args:
+        length: returns how many tasks something is for.
+        cut: returns the part of it from one index to another.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_by_lo", "_cut", "_length", "_los")
+
+    def __init__(
+        self, length: Callable[[V], int], cut: Callable[[V, int, int], V]
+    ) -> None:
+        self._length = length
+        self._cut = cut
         self._by_lo: dict[int, V] = {}
         self._los: list[int] = []
 
@@ -237,16 +247,38 @@ class _Stretches(Generic[V]):
     def at(self, index: int) -> tuple[int, V] | None:
         """Return the last stretch that begins at or before *index*."""
         at = bisect_right(self._los, index) - 1
-        return (self._los[at], self._by_lo[self._los[at]]) if at >= 0 else None
+        if at < 0:
+            return None
+        try:
+            lo = self._los[at]
+            return lo, self._by_lo[lo]
+        except (IndexError, KeyError):
+            return None  # The I/O thread has just taken it out: it is pending again.
 
     def all(self) -> list[tuple[int, V]]:
         """Return all stretches, in order."""
         return [(lo, self._by_lo[lo]) for lo in self._los]
 
-    def set_all(self, entries: dict[int, V]) -> None:
-        """Let these be the stretches."""
-        self._by_lo = entries
-        self._los = sorted(entries)
+    def take_out(self, lo: int, hi: int) -> None:
+        """Forget what is between *lo* and *hi*; what is around it stays."""
+        first = max(0, bisect_right(self._los, lo) - 1)
+        last = bisect_left(self._los, hi, first)
+        if first == last:
+            return
+        left: dict[int, V] = {}
+        old = self._los[first:last]
+        for start in old:
+            value = self._by_lo[start]
+            end = start + self._length(value)
+            for a, b in ((start, min(end, lo)), (max(start, hi), end)):
+                if a < b:
+                    left[a] = self._cut(value, a - start, b - start)
+        # In this order, so that who reads meanwhile finds what stays.
+        self._by_lo.update(left)
+        self._los[first:last] = left
+        for start in old:
+            if start not in left:
+                del self._by_lo[start]
 
 
 class _Ends:
@@ -255,34 +287,29 @@ class _Ends:
     __slots__ = ("failures", "packs", "stored")
 
     def __init__(self) -> None:
-        self.packs: _Stretches[Pack] = _Stretches()
-        self.stored: _Stretches[tuple[int, int, int]] = _Stretches()
-        self.failures: list[tuple[int, int, Failure]] = []
+        self.packs: _Stretches[Pack] = _Stretches(len, Pack.cut)
+        #: How many values rest where, and their size in bytes.
+        self.stored: _Stretches[tuple[int, int, int]] = _Stretches(_count, _share)
+        self.failures: _Stretches[tuple[int, Failure]] = _Stretches(_count, _alike)
 
     def revert(self, lo: int, hi: int) -> None:
         """Forget all about the tasks from *lo* to *hi*."""
-        self.failures = [
-            (start, end - start, failure)
-            for first, count, failure in self.failures
-            for start, end in _around(first, first + count, lo, hi)
-        ]
-        packs = {}
-        for first, pack in self.packs.all():
-            for start, end in _around(first, first + len(pack), lo, hi):
-                packs[start] = pack.cut(start - first, end - first)
-        self.packs.set_all(packs)
-        stored = {}
-        for first, (count, worker, nbytes) in self.stored.all():
-            for start, end in _around(first, first + count, lo, hi):
-                share = nbytes * (end - start) // count
-                stored[start] = (end - start, worker, share)
-        self.stored.set_all(stored)
+        self.packs.take_out(lo, hi)
+        self.stored.take_out(lo, hi)
+        self.failures.take_out(lo, hi)
 
 
-def _around(start: int, end: int, lo: int, hi: int) -> list[tuple[int, int]]:
-    """Return what is left of a stretch when ``lo`` to ``hi`` is taken out."""
-    parts = [(start, min(end, lo)), (max(start, hi), end)]
-    return [(first, last) for first, last in parts if first < last]
+def _count(some: tuple[int, *tuple[object, ...]]) -> int:
+    return some[0]
+
+
+def _share(stored: tuple[int, int, int], lo: int, hi: int) -> tuple[int, int, int]:
+    n, worker, nbytes = stored
+    return hi - lo, worker, nbytes * (hi - lo) // n
+
+
+def _alike(failed: tuple[int, Failure], lo: int, hi: int) -> tuple[int, Failure]:
+    return hi - lo, failed[1]
 
 
 class Wishes:
