@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covey.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from covey.wire import client_link, data_link, introductions, worker_link
+from covey.wire import client_link, data_link, framing, introductions, worker_link
 from covey.wire.base import Failure, Options
 from covey.wire.client_link import Finished, FromClient, Release, Submit, ToClient
 from covey.wire.data_link import FromAsker, FromKeeper
@@ -301,11 +301,19 @@ def test_raw_bytes_behind_a_frame_are_handed_out_as_they_came(raw, limit):
 @given(st.lists(st.integers(0, 2 * BATCH_BYTES), min_size=1, max_size=12))
 def test_batches_keep_the_order_and_stay_moderate(sizes):
     said = [Finished(i, 1, b"", bytes(size)) for i, size in enumerate(sizes)]
-    cut = batches(said)
+    cut = list(batches(said))
     assert [message for batch in cut for message in batch] == said
     for batch in cut:
         assert batch
         assert len(batch) == 1 or sum(map(weight, batch)) <= BATCH_BYTES
+
+
+def test_who_sends_one_batch_of_many_weighs_no_more_than_that(monkeypatch):
+    said = [Finished(i, 1, b"", bytes(BATCH_BYTES // 4)) for i in range(1000)]
+    weighed = []
+    monkeypatch.setattr(framing, "weight", lambda m: weighed.append(m) or weight(m))
+    assert len(next(batches(said))) == 3
+    assert len(weighed) == 4
 
 
 def test_failures_with_much_in_them_do_not_share_a_frame():

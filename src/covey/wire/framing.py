@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -94,21 +94,24 @@ def weight(message: Message) -> int:
     )
 
 
-def batches(messages: Sequence[Message]) -> list[Sequence[Message]]:
-    """Cut *messages* into batches that each fit well into a frame."""
+def batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """Cut *messages* into batches that each fit well into a frame.
+
+    Each is cut when it is asked for: who stops early has looked at no more.
+    """
     if len(messages) == 1:
-        return [messages]
-    result: list[Sequence[Message]] = []
+        yield messages
+        return
     start = 0
     size = 0
     for index, message in enumerate(messages):
         bytes_of = weight(message)
         if size + bytes_of > BATCH_BYTES and index > start:
-            result.append(messages[start:index])
+            yield messages[start:index]
             start, size = index, 0
         size += bytes_of
-    result.append(messages[start:])
-    return result
+    if start < len(messages):
+        yield messages[start:]
 
 
 @functools.cache

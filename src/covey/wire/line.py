@@ -160,26 +160,25 @@ class Line:
         self._flush_is_due = False
         if self._abandoned:
             self._outbox.clear()
-        link, session = self.link, self.session
-        if not self._outbox:
+        link, session, outbox = self.link, self.session, self._outbox
+        if not outbox or not session.has_room:
             return
-        outbox, self._outbox = self._outbox, []
         done = 0
         try:
             for batch in batches(outbox):
-                if not session.has_room:
-                    break
                 frame = encode_frame(batch)
                 session.push(frame)
                 if link is not None:
                     link.write(frame)
                 done += len(batch)
+                if not session.has_room:
+                    break
         except CoveyError as error:
             # What cannot be said is lost, and both sides shall know that it is.
+            outbox.clear()
             self._on_failed(self, error)
             return
-        if done < len(outbox):
-            self._outbox = outbox[done:]
+        del outbox[:done]
 
     @property
     def overflows(self) -> bool:
