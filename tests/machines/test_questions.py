@@ -11,9 +11,11 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
 from scheduler_world import World
 
-from covey.scheduler.core import graph
+from covey.scheduler.core import graph, portions
 from covey.scheduler.core.machine import Said
-from covey.wire.client_link import Ask
+from covey.wire.client_link import Answer, Ask
+from covey.wire.framing import FRAME_BYTES_MAX, encode_frame
+from covey.wire.worker_link import Printed
 
 sys.path.pop(0)
 
@@ -94,3 +96,25 @@ def test_a_task_is_told_with_its_neighbours(world):
     assert answer["options"]["retries"] == 0
     assert ask(world, client, "task", names=("nobody-1",))["state"] == "forgotten"
     assert ask(world, client, "task")["state"] == "forgotten"
+
+
+@pytest.mark.parametrize("topic", ["logs", "events", "watch", "prints"])
+def test_whatever_was_printed_an_answer_fits_into_a_message(world, topic):
+    """Who asks for more than that must not be taken for one that cannot be told."""
+    client, worker = world.new_client(), world.new_worker()
+    task = client.submit()
+    for number in range(400):
+        worker.say(Printed(task, "stdout", f"{number:04}" + "é" * 30_000, 0))
+    orders = world.core.step(Said(client.peer, [Ask(1, topic)]), world.now)
+    if topic in {"watch", "prints"}:
+        orders = world.core.tell_audience(world.now + 1, None)
+    (answer,) = (m for m in orders[client.peer] if isinstance(m, Answer))
+    assert len(encode_frame([answer])) < FRAME_BYTES_MAX / 2
+    if topic == "logs":
+        assert answer.body[-1][6].startswith("0399")
+
+
+def test_an_answer_that_does_not_fit_says_so(world, monkeypatch):
+    monkeypatch.setattr(portions, "ANSWER_BYTES_MAX", 100)
+    client = world.new_client()
+    assert "fit into a message" in ask(world, client, "overview")["error"]

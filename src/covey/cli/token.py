@@ -51,14 +51,11 @@ def rotate(address: str | None) -> None:
     """
     from covey.cli.where import connection_of
     from covey.client.client import Client
-    from covey.errors import UsageError
     from covey.units import counted
 
     connection = connection_of(address)
     with Client(connection, name="covey token", set_as_default=False) as client:
         told = client.session.ask("rotate")
-    if "error" in told:
-        raise UsageError(told["error"])
     # One of the clients is this command.
     clients = counted(told["clients"] - 1, "client")
     click.echo(

@@ -224,6 +224,8 @@ class Client(BaseClient):
     def logs(self, futures: Any = None) -> list[tuple[str, str, str]]:
         """Return what tasks have printed, the latest last, as long as it is kept.
 
+        Of very much, the last 4 MiB.
+
         Args:
             futures: whose lines; without them, those of all tasks.
 

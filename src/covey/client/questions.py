@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from covey.errors import UsageError
 from covey.wire.base import Message
 from covey.wire.client_link import Answer, Ask
 
@@ -26,7 +27,11 @@ class Questions:
         self._last = 0
 
     async def ask(self, topic: str, **fields: Any) -> Any:
-        """Ask, and return the answer."""
+        """Ask, and return the answer.
+
+        Raises:
+            UsageError: the scheduler says why there is none.
+        """
         self._last += 1
         number = self._last
         answer = asyncio.get_running_loop().create_future()
@@ -45,8 +50,13 @@ class Questions:
     def answered(self, message: Answer) -> None:
         """An answer has come, perhaps to somebody who waits no more."""
         answer = self._answers.pop(message.request, None)
-        if answer is not None and not answer.done():
-            answer.set_result(message.body)
+        if answer is None or answer.done():
+            return
+        body = message.body
+        if isinstance(body, dict) and body.keys() == {"error"}:
+            answer.set_exception(UsageError(body["error"]))
+        else:
+            answer.set_result(body)
 
     def end(self, error: Exception) -> None:
         """No more answers come, and why; so all who wait are told."""

@@ -171,7 +171,7 @@ class Line:
                 if link is not None:
                     link.write(frame)
                 done += len(batch)
-                if not session.has_room:
+                if self.overflows:
                     break
         except CoveyError as error:
             # What cannot be said is lost, and both sides shall know that it is.

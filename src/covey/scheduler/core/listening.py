@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from covey.ids import client_of
+from covey.scheduler.core import portions
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import Client, SchedulerState
 from covey.wire.base import Extent
@@ -58,8 +59,9 @@ def _answer(state: SchedulerState, peer: int, even_if_nothing: bool) -> bool:
     request, number = state.listeners[peer]
     client = state.clients.get(peer)
     excerpt = state.prints.since(number, STRETCHES_MAX)
-    after = excerpt.first + len(excerpt.events)
-    found = [e for e in excerpt.events if client and _is_of(state, client, e)]
+    events = portions.first_that_fit(excerpt.events)
+    after = excerpt.first + len(events)
+    found = [e for e in events if client and _is_of(state, client, e)]
     to_come = after < state.prints.next  # Others print a lot; ours may be behind it.
     if not found and not excerpt.dropped and (to_come or not even_if_nothing):
         state.listeners[peer] = (request, after)
@@ -79,13 +81,13 @@ def _is_of(state: SchedulerState, client: Client, event: tuple[Any, ...]) -> boo
 
 
 def logs(state: SchedulerState, extents: tuple[Extent, ...]) -> list[Any]:
-    """Return what tasks printed, as far as it is kept, the latest last.
+    """Return what tasks printed, as far as it is kept and fits, the latest last.
 
     Args:
         state: the scheduler's tables.
         extents: which tasks; none means all.
     """
     kept = state.prints.since(0).events
-    if not extents:
-        return kept
-    return [event for event in kept if any(b <= event[2] < b + n for b, n in extents)]
+    if extents:
+        kept = [e for e in kept if any(b <= e[2] < b + n for b, n in extents)]
+    return list(portions.last_that_fit(kept))

@@ -16,6 +16,7 @@ from covey.scheduler.core import (
     holdings,
     listening,
     overview,
+    portions,
     profiling,
     workers,
 )
@@ -32,7 +33,7 @@ def answer(state: SchedulerState, message: Ask) -> Any:
     topic = _TOPICS.get(message.topic)
     if topic is None:
         return {"error": f"there is no topic {message.topic!r}"}
-    return topic(state, message)
+    return portions.whole_or_why_not(topic(state, message))
 
 
 def _who_has(state: SchedulerState, message: Ask) -> Any:
@@ -55,7 +56,8 @@ def _task(state: SchedulerState, message: Ask) -> Any:
 
 def _events(state: SchedulerState, message: Ask) -> Any:
     excerpt = state.events.since(message.number, _EVENTS_MAX)
-    return (excerpt.first, excerpt.events, excerpt.dropped)
+    events = portions.first_that_fit(excerpt.events)
+    return (excerpt.first, list(events), excerpt.dropped)
 
 
 _TOPICS: Final[dict[str, Callable[[SchedulerState, Ask], Any]]] = {

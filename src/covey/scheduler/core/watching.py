@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from covey.scheduler.core import portions
 from covey.scheduler.core.state import Client, SchedulerState
 from covey.wire.client_link import Answer
 from covey.wire.worker_link import Watched
@@ -86,5 +87,9 @@ def answer(state: SchedulerState) -> None:
 
 def batch(state: SchedulerState, number: int) -> Batch:
     """Return the events from *number* on, as bytes."""
-    first, events, dropped = state.events.since(number, EVENTS_MAX)
-    return Batch(first, len(events), dropped, _encode(events), state.now)
+    first, found, dropped = state.events.since(number, EVENTS_MAX)
+    events, data = found, _encode(found)
+    if len(data) > portions.ANSWER_BYTES_MAX:
+        events = list(portions.first_that_fit(found))
+        data = _encode(events)
+    return Batch(first, len(events), dropped, data, state.now)
