@@ -390,9 +390,13 @@ class WorkerAgent:
         self._results.stow(order.base, order.n)
 
     def _flush(self, order: orders.Flush) -> None:
-        process = self._processes[order.slot // self._threads]
+        self._tell_aside(order.slot, "flush")
+
+    def _tell_aside(self, slot: int, operation: str, *rest: int) -> None:
+        """Tell the runner of *slot* something that does not wait for its task."""
+        process = self._processes[slot // self._threads]
         if process is not None and process.control is not None:
-            process.control.tell(["flush", order.slot % self._threads])
+            process.control.tell([operation, slot % self._threads, *rest])
 
     # Runner processes.
 
@@ -492,15 +496,10 @@ class WorkerAgent:
         self._on_quit(text)
 
     def _retract(self, order: orders.Retract) -> None:
-        process = self._processes[order.slot // self._threads]
-        if process is not None and process.control is not None:
-            process.control.tell(["retract", order.slot % self._threads, -1])
+        self._tell_aside(order.slot, "retract", -1)
 
     def _interrupt(self, order: orders.Interrupt) -> None:
-        process = self._processes[order.slot // self._threads]
-        if process is not None and process.control is not None:
-            slot = order.slot % self._threads
-            process.control.tell(["cancel", slot, order.run, order.task])
+        self._tell_aside(order.slot, "cancel", order.run, order.task)
 
     def _kill(self, order: orders.Kill) -> None:
         process = self._processes[order.runner]
