@@ -26,8 +26,9 @@ from covey.net.tls import Certificate
 from covey.payload import Buffer, Pack
 from covey.wire.base import Failure, Message
 from covey.wire.keys import Keys
-from covey.wire.worker_link import Holds, Leaving, Reported, RunFailed
-from covey.worker.core import orders, reporting
+from covey.wire.worker_link import Holds, Leaving
+from covey.worker import reporting
+from covey.worker.core import orders
 from covey.worker.core.in_hand import has_in_hand, inputs_in_hand
 from covey.worker.core.machine import WorkerCore
 from covey.worker.environments import Environments
@@ -38,7 +39,7 @@ from covey.worker.pressure import Pressure
 from covey.worker.printing import Printing
 from covey.worker.processes import RunnerProcess
 from covey.worker.profiling import Profiling
-from covey.worker.results import Results, held
+from covey.worker.results import Results
 from covey.worker.runner_link import (
     RunnerLink,
     SaysBig,
@@ -191,13 +192,7 @@ class WorkerAgent:
             unheard: what was said before and may not have come there.
         """
         self._upstream = upstream
-        failures = [m for m in unheard if isinstance(m, RunFailed)]
-        for value in held(self.storage):
-            upstream.send(value)
-        for message in reporting.in_hand(self.core.state, failures):
-            upstream.send(message)
-        upstream.send(Reported())
-        for message in reporting.afterwards(self.core.state, failures):
+        for message in reporting.all_there_is(self.core.state, self.storage, unheard):
             upstream.send(message)
         if self._leaving:
             upstream.send(Leaving())

@@ -22,7 +22,7 @@ from covey.store import digests
 from covey.store.pool import WARM_SECONDS
 from covey.store.segments import Segment, adopt
 from covey.wire.base import Failure
-from covey.wire.worker_link import Holds, Ran, RanStored
+from covey.wire.worker_link import Ran, RanStored
 from covey.worker.core import orders
 from covey.worker.processes import RunnerProcess
 from covey.worker.runner_link import RunnerLink, SaysBig
@@ -177,10 +177,3 @@ class Results:
             if loan.segment.withdraw():
                 del self._loans[path]
                 self._storage.take_back(loan.segment)
-
-
-def held(storage: Storage) -> Iterator[Holds]:
-    """Yield what tells a scheduler that does not know us what is here."""
-    for base, n, nbytes in storage.held():
-        known = digests.of_stored(storage.shelf, base, n)
-        yield Holds(base, n, nbytes, digests=known)
