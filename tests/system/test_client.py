@@ -485,6 +485,8 @@ def test_what_cannot_be_sent_is_refused_at_the_call_and_hurts_nobody(client):
             client.explain(key)
         with pytest.raises(errors.UsageError, match="name="):
             client.publish_dataset(key, 1)
+    with pytest.raises(errors.UsageError, match="Scatter"):
+        client.publish_dataset("large", bytes(17 << 20))
     for number in (-1, "x"):
         with pytest.raises(errors.UsageError, match="since="):
             client.events(number)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covey.client.core.ledger import Ledger
+from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Range, Wishes
 from covey.payload import Pack
 from covey.wire.base import Failure
 from covey.wire.client_link import (
+    Cancel,
     DefineFunction,
     Detach,
     Ended,
     ForgetFunction,
     Held,
     Placed,
+    Publish,
     Recall,
     Recalled,
     Release,
@@ -23,6 +25,7 @@ from covey.wire.client_link import (
     Submit,
     SubmitGraph,
     Tried,
+    Unpublish,
 )
 
 FAILURE = Failure("raised", "ValueError", "no")
@@ -214,3 +217,12 @@ def test_a_function_is_told_again_as_long_as_something_may_need_it():
     ledger.note(Release(((10, 2),)))
     report = ledger.recall(Wishes(), [])
     assert not [m for m in report if isinstance(m, DefineFunction | ForgetFunction)]
+
+
+def test_what_no_ledger_keeps_is_said_again_if_it_has_not_come_there():
+    kept = Publish("name", b"value", ((7, 1),))
+    taken_back = Unpublish("other")
+    unless_running = Cancel(((8, 1),), running=False)
+    in_the_ledger = [Release(((9, 1),)), Cancel(((9, 1),)), ForgetFunction(1)]
+    said = [kept, *in_the_ledger, taken_back, unless_running]
+    assert untold(said) == [kept, taken_back, unless_running]

@@ -27,7 +27,7 @@ import msgspec
 
 from covey import clock, config
 from covey.client import forks
-from covey.client.core.ledger import Ledger
+from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Wishes
 from covey.client.merging import merge
 from covey.client.questions import Questions
@@ -48,6 +48,7 @@ from covey.wire.client_link import (
     Closing,
     Failed,
     Finished,
+    FromClient,
     Goodbye,
     Notice,
     Over,
@@ -237,7 +238,6 @@ class Engine(Owner):
         self._unseen = welcome.workers
         self._orient()
         if old is not None:
-            # Whatever was on its way is in the ledger, but for questions.
             foreign = tuple(
                 [
                     (wish.base, wish.n)
@@ -248,6 +248,7 @@ class Engine(Owner):
             named = (task for base, n in foreign for task in range(base, base + n))
             tokens = [self.token_of(task) for task in named]
             line.send_all(self._ledger.recall(self.wishes, foreign, tokens))
+            line.send_all(untold(old.unheard(FromClient)))
             line.send_all(self._questions.open())
             self.on_back()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from covey.client import current
 from covey.client.checks import check_text
@@ -10,7 +10,11 @@ from covey.client.extents import extents_of
 from covey.errors import UsageError
 from covey.serde import refs
 from covey.serde.values import dumps_inline, loads_inline
+from covey.units import format_bytes
 from covey.wire.client_link import Publish, Unpublish
+
+#: What a scheduler keeps under a name, at most, beside the results of futures.
+VALUE_BYTES_MAX: Final = 4 << 20
 
 if TYPE_CHECKING:
     from covey.client.client import Client
@@ -20,13 +24,19 @@ def publish(client: Client, name: str, value: Any) -> None:
     """Keep *value*, and the results of all futures in it, under *name*.
 
     Raises:
-        UsageError: the name is taken, or is none.
+        UsageError: the name is taken, or is none, or *value* is too large.
     """
     check_text(name, "name=")
     with refs.capture() as found_in:
         dumps_inline(value, name)
     # Once more: now each future is written as one that anybody can take up.
     payload = dumps_inline(value, name)
+    if len(payload) > VALUE_BYTES_MAX:
+        raise UsageError(
+            f"what is to be kept under {name!r} has {format_bytes(len(payload))}, and "
+            f"the scheduler keeps it: {format_bytes(VALUE_BYTES_MAX)} at most. Scatter "
+            f"what is large, and publish the future: its value stays on the workers"
+        )
     extents = extents_of(found_in.task_ids)
     client.session.engine.post(Publish(name, payload, extents))
     found = client.session.ask("published", names=(name,))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from covey.client.core import invariants
-from covey.client.core.ledger import Ledger
+from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Range, Status, Wishes
 from covey.errors import CoveyError
 from covey.ids import ClientId, TaskId, client_of, first_task_id
@@ -22,6 +22,7 @@ from covey.wire.client_link import (
     Failed,
     Finished,
     ForgetFunction,
+    FromClient,
     Notice,
     Over,
     Release,
@@ -92,6 +93,7 @@ class Client(Node):
                 if client_of(wish.base) != self.number
             ]
             line.send_all(self._ledger.recall(self.wishes, foreign))
+            line.send_all(untold(old.unheard(FromClient)))
         self._send_outbox()
 
     def on_end(self, error: CoveyError) -> None:

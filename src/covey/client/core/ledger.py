@@ -24,6 +24,7 @@ from covey.client.core.ranges import Range, Status, Wishes
 from covey.ids import TaskId
 from covey.wire.base import Extent, Message
 from covey.wire.client_link import (
+    Cancel,
     DefineFunction,
     Detach,
     Ended,
@@ -31,6 +32,7 @@ from covey.wire.client_link import (
     Held,
     Over,
     Placed,
+    Publish,
     Recall,
     Recalled,
     Release,
@@ -38,6 +40,7 @@ from covey.wire.client_link import (
     Submit,
     SubmitGraph,
     Tried,
+    Unpublish,
 )
 from covey.wire.extents import without
 
@@ -45,6 +48,16 @@ Making: TypeAlias = Submit | SubmitGraph | Scatter | Placed
 
 #: So many extents go into one message, at most.
 EXTENTS_MAX: Final = 4096
+
+
+def untold(unheard: Iterable[Message]) -> list[Message]:
+    """Return those of *unheard* messages that must come there, and are in no ledger."""
+    return [
+        message
+        for message in unheard
+        if isinstance(message, Publish | Unpublish)
+        or (isinstance(message, Cancel) and not message.running)
+    ]
 
 
 class Entry:
