@@ -49,6 +49,7 @@ from covey.scheduler.core.spans import (
     find,
     inputs_of,
     isolate,
+    isolate_own,
 )
 from covey.scheduler.core.state import (
     KEPT,
@@ -395,7 +396,7 @@ def _turn_up(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
     """*worker* holds these values, whoever may want them."""
     base, n, _, _ = orphan
     at, end = base, base + n
-    for span in _by_their_ids(state, base, n):
+    for span in isolate_own(state, base, n):
         if at < span.base:
             orphans.keep(state, worker, orphans.part(orphan, at, span.base))
         at = span.base + span.n
@@ -415,16 +416,6 @@ def _turn_up(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
         orphans.keep(state, worker, orphans.part(orphan, at, end))
 
 
-def _by_their_ids(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
-    """Isolate the tasks that have these ids themselves.
-
-    In another life of the scheduler a shared task may have had one of its other
-    ids.  What a worker has under that is of no use: nobody would find it there.
-    """
-    parts = isolate(state, base, n)
-    return [span for span in parts if base <= span.base < base + n]
-
-
 def _place_orphans(state: SchedulerState) -> None:
     """Values that nobody had asked for are given to those who want them."""
     before, state.orphans = state.orphans, {}
@@ -439,7 +430,7 @@ def _place_orphans(state: SchedulerState) -> None:
 def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
     """*worker* has these tasks in hand: they run on, if they are wanted."""
     at, end = message.base, message.base + message.n
-    for span in _by_their_ids(state, message.base, message.n):
+    for span in isolate_own(state, message.base, message.n):
         if at < span.base:
             _stop_unknown(state, worker, message.run, at, span.base - at)
         at = span.base + span.n

@@ -131,6 +131,26 @@ def isolate_all(
         yield from list(covering(state, base, n))
 
 
+def isolate_own(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
+    """Isolate the tasks that have these ids themselves: what a worker means by them.
+
+    In another life of the scheduler a shared task may have had one of its other
+    ids.  What a worker has under that is of no use: nobody would find it there.
+    """
+    parts = isolate(state, base, n)
+    return [span for span in parts if base <= span.base < base + n]
+
+
+def isolate_all_own(
+    state: SchedulerState, extents: Sequence[tuple[TaskId, int]]
+) -> Iterator[Span]:
+    """Isolate all of *extents* as ``isolate_own`` does, then yield the spans."""
+    for base, n in extents:
+        isolate(state, base, n)
+    for base, n in extents:
+        yield from isolate_own(state, base, n)
+
+
 def _cut_at(state: SchedulerState, task: TaskId) -> None:
     """Make *task* the first of its span.
 

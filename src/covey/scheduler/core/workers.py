@@ -27,7 +27,7 @@ from covey.scheduler.core import (
 from covey.scheduler.core.checks import extent
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
-from covey.scheduler.core.spans import find, isolate, isolate_all
+from covey.scheduler.core.spans import find, isolate, isolate_all_own, isolate_own
 from covey.scheduler.core.state import (
     Orphan,
     SchedulerState,
@@ -208,7 +208,7 @@ def _undelivered(state: SchedulerState, base: TaskId, n: int, number: int) -> bo
     if holder is None:
         return False
     held = False
-    for source in isolate(state, base, n):
+    for source in isolate_own(state, base, n):
         if holder not in source.replicas:
             continue
         held = True
@@ -271,7 +271,7 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
         how = (message.nbytes, message.seconds)
         history.moved(state, at, message.n, source, worker, *how)
     told = (message.base, message.n, message.nbytes, digests)
-    for span in isolate(state, message.base, message.n):
+    for span in isolate_own(state, message.base, message.n):
         if at < span.base:
             _holds_unknown(state, worker, orphans.part(told, at, span.base))
         at = span.base + span.n
@@ -307,7 +307,7 @@ def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
             # A client may tell only afterwards that it has brought it there.
             worker.given_up.add(base)
     orphans.strike(state, worker, message.extents)
-    for span in isolate_all(state, message.extents):
+    for span in isolate_all_own(state, message.extents):
         transitions.lose_replica(state, span, worker)
 
 
@@ -324,7 +324,7 @@ def on_unfetched(state: SchedulerState, worker: Worker, message: Unfetched) -> N
     for base, n in message.extents:
         extent(base, n)
     leaving = state.workers.get(message.worker)
-    for span in isolate_all(state, message.extents):
+    for span in isolate_all_own(state, message.extents):
         spreading.failed(state, span, worker)
         if leaving is not None and leaving.moving.get(span) is worker:
             del leaving.moving[span]

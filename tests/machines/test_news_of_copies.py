@@ -1,0 +1,64 @@
+"""What workers tell of values under ids that stand for tasks elsewhere.
+
+A worker knows a shared task by the task's own id.  Another life of the scheduler may
+have told it one that is only another client's id for the task in this life.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
+
+from scheduler_world import SHARED, World
+
+from covey.scheduler.core.spans import find
+from covey.wire.worker_link import Drop, Holds, Lacks, Returned, Unfetched
+
+sys.path.pop(0)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def shared(world, order):
+    """Return the one task of two clients, and its id with the second of them."""
+    first, second = (world.new_client(number) for number in order)
+    return first.submit(1, name="shared"), second.submit(1, name="shared")
+
+
+@pytest.mark.parametrize("order", [(3, 5), (5, 3)])
+def test_a_copy_under_another_id_is_dropped_under_that_id(world, order):
+    task, alias = shared(world, order)
+    worker = world.new_worker()
+    before = [m for m in worker.inbox if isinstance(m, Drop)]
+    worker.store[alias] = SHARED
+    worker.say(Holds(alias, 1, 8))
+    assert not before
+    assert [m for m in worker.inbox if isinstance(m, Drop)] == [Drop(((alias, 1),))]
+    assert not find(world.state, task).replicas
+    worker.do_everything()
+    assert task in worker.store
+    assert alias not in worker.store
+
+
+@pytest.mark.parametrize("order", [(3, 5), (5, 3)])
+def test_who_lacks_another_id_still_has_the_value(world, order):
+    task, alias = shared(world, order)
+    worker = world.new_worker()
+    world.settle()
+    other = world.new_worker(name="other")
+    span = find(world.state, task)
+    for news in (
+        Lacks(((alias, 1),)),
+        Unfetched(((alias, 1),), worker.peer),
+        Returned(9, 9, 1, ((alias, 1, worker.peer),)),
+    ):
+        worker.say(news)
+    assert [holder.peer for holder in span.replicas] == [worker.peer]
+    assert not other.inbox
