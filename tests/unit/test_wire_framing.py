@@ -296,6 +296,8 @@ def test_raw_bytes_behind_a_frame_are_handed_out_as_they_came(raw, limit):
 
 # Cutting into batches.
 
+N = 1000
+
 
 @fast
 @given(st.lists(st.integers(0, 2 * BATCH_BYTES), min_size=1, max_size=12))
@@ -320,6 +322,35 @@ def test_failures_with_much_in_them_do_not_share_a_frame():
     failure = Failure("raised", "ValueError", "no", bytes(4 << 20))
     said = [client_link.Failed(i, 1, failure) for i in range(5)]
     assert [len(batch) for batch in batches(said)] == [1] * 5
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Run(1, 1, 1 << 41, 1, b"", b"", (0, 1, 0), tuple(range(1 << 41, (1 << 41) + N))),
+        Run(1, 1, 1 << 41, 1, b"", b"", (0, 1, 0), (), ((1 << 41, 1),) * N),
+        Run(
+            1, 1, 1 << 41, 1, b"", b"", (0, 1, 0), (), ((1 << 41, N),),
+            ((1 << 41, 1, 1 << 40),) * N, spares=((1 << 41, 1, 1 << 40),) * 2 * N,
+        ),
+        Run(
+            1, 1, 1 << 41, 1, b"", b"", (0, 1, 0), (1 << 41,) * N,
+            renamed=((1 << 41, 1 << 41),) * N, awaits=(1 << 41,) * N,
+        ),
+        worker_link.Returned(1, 1, 1, ((1 << 41, 1, 1 << 40),) * N),
+        worker_link.Profiled("f", (), (1 << 20,) * N),
+        worker_link.Printed(1 << 41, "stdout", "x" * 64 * N),
+        client_link.Notice("x" * 64 * N),
+        client_link.Held(((1 << 41, 1),) * N, ((1 << 41, 1),) * N),
+        client_link.Recalled(((1 << 41, 1),) * N, (bytes(16),) * N),
+        client_link.Submit(1, 1, 1, b"", b"", whole=((1 << 41, 1),) * N),
+        client_link.Want(((1 << 41, 1),) * N, (bytes(16),) * N),
+    ],
+    ids=lambda message: type(message).__name__,
+)  # fmt: skip
+def test_what_a_message_names_is_weighed(message):
+    """So that messages that are cut into batches by weight fit into frames."""
+    assert weight(message) >= 0.8 * len(encode_frame([message]))
 
 
 def test_failures_survive_the_wire():

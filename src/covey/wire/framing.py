@@ -37,6 +37,19 @@ BATCH_BYTES: Final = 512 << 10
 EXTENT_WEIGHT: Final = 64
 NODE_WEIGHT: Final = 256
 
+#: What grows with what a message has to say, and what each part of it weighs.  What
+#: else there is in a message grows with these: a run names at most two ``spares`` for
+#: each of its ``sources``, and renames what it takes.
+_WEIGHTS: Final = {
+    "data": 1,
+    "payload": 1,
+    "text": 1,
+    **dict.fromkeys(("extents", "wanted", "had", "detached"), EXTENT_WEIGHT),
+    **dict.fromkeys(("foreign", "whole", "aligned", "sources"), EXTENT_WEIGHT),
+    **dict.fromkeys(("lacking", "nodes"), EXTENT_WEIGHT),
+    "needs": NODE_WEIGHT,
+}
+
 #: In the place of a length: this is an acknowledgement.
 _ACK: Final = 0xFFFF_FFFF
 
@@ -80,18 +93,21 @@ def weight(message: Message) -> int:
     """Return what a message costs its reader, in bytes of payload, without encoding it.
 
     What it says of every task counts besides the payloads: the extents that it names,
-    the tasks of a graph.
+    the tasks of a graph, the inputs of a run.
     """
     failure = getattr(message, "failure", None)
     if failure is not None:
         return 64 + len(failure.payload) + len(failure.message)
-    return (
-        64
-        + len(getattr(message, "data", b""))
-        + len(getattr(message, "payload", b""))
-        + EXTENT_WEIGHT * len(getattr(message, "extents", ()))
-        + NODE_WEIGHT * len(getattr(message, "needs", ()))
-    )
+    total = 64
+    for field, each in _growing(type(message)):
+        total += each * len(getattr(message, field))
+    return total
+
+
+@functools.cache
+def _growing(kind: type[Message]) -> tuple[tuple[str, int], ...]:
+    """Return the fields that make messages of one kind long, and what a part weighs."""
+    return tuple((f, _WEIGHTS[f]) for f in kind.__struct_fields__ if f in _WEIGHTS)
 
 
 def batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
