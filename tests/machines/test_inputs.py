@@ -11,10 +11,13 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
 from scheduler_world import World
 
+from covey.scheduler.core import placement
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.wire.base import Options
+from covey.wire.framing import encode_frame
+from covey.wire.worker_link import Holds, Run
 
 sys.path.pop(0)
 
@@ -85,3 +88,46 @@ def test_workers_lost_leave_all_tries_for_inputs(world, client):
     runner.read(len(runner.inbox))
     runner.fetch(span.run, ok=False)
     assert (span.unreached, span.losses) == (1, LOSSES_MAX)
+
+
+@pytest.fixture
+def crowded(world, client, monkeypatch):
+    """Inputs that lie apart, and frames that hold where most of them are, but not all."""
+    monkeypatch.setattr(placement, "MANY_SOURCES", 1)
+    monkeypatch.setattr(placement, "fits", lambda run: len(encode_frame([run])) < 1500)
+    world.new_worker(name="holder")
+    inputs = [
+        client.submit(1, options=Options(workers=("holder",))) for _ in range(150)
+    ]
+    world.settle()
+    return inputs
+
+
+def test_a_task_whose_inputs_cannot_be_named_at_once_fails(world, client, crowded):
+    runner = world.new_worker(name="runner")
+    whole = tuple((task, 1) for task in crowded)
+    pinned = Options(workers=("runner",))
+    task = client.submit(1, whole=((crowded[0], 150),), options=pinned)
+    assert client.status[task] == "failed"
+    assert "takes 150 inputs that lie apart" in client.failures[task].message
+    assert not [m for m in runner.inbox if isinstance(m, Run)]
+    assert not world.state.workers[runner.peer].assigned
+    few = client.submit(1, whole=whole[:20], options=pinned)
+    world.settle()
+    assert client.status[few] == "finished"
+
+
+def test_where_else_inputs_lie_is_left_out_if_it_is_too_much(world, client, crowded):
+    runner = world.new_worker(name="runner")
+    other = world.new_worker(name="other")
+    taken = 80
+    for task in crowded[:taken]:
+        value = world.arguments[task]
+        other.store[task] = value
+        other.say(Holds(task, 1, 8))
+    pinned = Options(workers=("runner",))
+    task = client.submit(1, whole=((crowded[0], taken),), options=pinned)
+    (run,) = (m for m in runner.inbox if isinstance(m, Run))
+    assert (len(run.sources), run.spares) == (taken, ())
+    world.settle()
+    assert client.status[task] == "finished"

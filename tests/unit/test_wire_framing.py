@@ -24,6 +24,7 @@ from covey.wire.framing import (
     FrameReader,
     batches,
     encode_frame,
+    fits,
     weight,
 )
 from covey.wire.introductions import Introduction, Reception, WorkerIntroduction
@@ -351,6 +352,11 @@ def test_failures_with_much_in_them_do_not_share_a_frame():
 def test_what_a_message_names_is_weighed(message):
     """So that messages that are cut into batches by weight fit into frames."""
     assert weight(message) >= 0.8 * len(encode_frame([message]))
+
+
+def test_what_fits_can_be_encoded():
+    assert fits(Finished(1, 1, b"", bytes(FRAME_BYTES_MAX - 100)))
+    assert not fits(Finished(1, 1, b"", bytes(FRAME_BYTES_MAX)))
 
 
 def test_failures_survive_the_wire():

@@ -84,6 +84,15 @@ def encode_frame(messages: Sequence[Message]) -> bytes:
     return bytes(buffer)
 
 
+def fits(message: Message) -> bool:
+    """Whether a frame can hold *message*; found out by encoding it."""
+    try:
+        encode_frame([message])
+    except LocalProtocolError:
+        return False
+    return True
+
+
 def encode_ack(received: int) -> bytes:
     """Return the frame that says how many frames have come."""
     return _ACK_FRAME.pack(_ACK, received)

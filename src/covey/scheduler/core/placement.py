@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from heapq import heappush
 from typing import Final, TypeAlias
 
+import msgspec
+
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core import functions, memory, report, transitions
@@ -29,7 +31,8 @@ from covey.scheduler.core.state import (
     State,
     Worker,
 )
-from covey.wire.base import DEFAULT_OPTIONS
+from covey.wire.base import DEFAULT_OPTIONS, Failure
+from covey.wire.framing import fits
 from covey.wire.worker_link import Peer, Put, Return, Run
 
 #: A slot is given so much work ahead that it lasts over a round trip, with room
@@ -52,6 +55,9 @@ AHEAD_INPUTS: Final = 8
 
 #: So many holders of an input are named to whoever lacks it.
 HOLDERS_NAMED: Final = 3
+
+#: With more inputs than this that lie apart, a run may not fit into a frame.
+MANY_SOURCES: Final = 100_000
 
 #: Arguments sent with one run, at most.
 RUN_BYTES: Final = 1 << 20
@@ -346,28 +352,42 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     awaits: tuple[TaskId, ...] = ()
     if span.aligned or span.whole:
         sources, spares, awaits = _sources(state, worker, span)
-    state.send(
-        worker.peer,
-        Run(
-            span.run,
-            function.number,
-            span.base,
-            span.n,
-            pack.sizes_bytes(),
-            bytes(pack.data),
-            span.rank,
-            span.aligned,
-            span.whole,
-            sources,
-            span.options.timeout_seconds,
-            function.seconds or 0.0,
-            bool(span.wanted),
-            span.renamed,
-            awaits,
-            spares,
-            # What may have to be told apart from what it gives another time.
-            span.n == 1 or bool(span.dependents or span.digests),
-        ),
+    run = Run(
+        span.run,
+        function.number,
+        span.base,
+        span.n,
+        pack.sizes_bytes(),
+        bytes(pack.data),
+        span.rank,
+        span.aligned,
+        span.whole,
+        sources,
+        span.options.timeout_seconds,
+        function.seconds or 0.0,
+        bool(span.wanted),
+        span.renamed,
+        awaits,
+        spares,
+        # What may have to be told apart from what it gives another time.
+        span.n == 1 or bool(span.dependents or span.digests),
+    )
+    if len(sources) > MANY_SOURCES and not fits(run):
+        run = msgspec.structs.replace(run, spares=())
+        if not fits(run):
+            transitions.fail(state, span, _too_many_inputs(span, len(sources)))
+            return
+    state.send(worker.peer, run)
+
+
+def _too_many_inputs(span: Span, number: int) -> Failure:
+    return Failure(
+        "unrunnable",
+        "TaskError",
+        f"the task takes {number:,} inputs that lie apart, and where they lie is more "
+        f"than a worker can be told at once. Combine them in steps, some thousand at "
+        f"a time, and take what comes out of those",
+        origin=span.base,
     )
 
 
