@@ -196,3 +196,31 @@ def test_a_journal_that_has_grown_is_written_with_what_is_left(world, client):
     ]
     # It says the same to another life.
     assert journaling.essence(left) == left
+
+
+def test_what_a_client_may_not_hold_it_cannot_publish(world, client):
+    world.new_worker()
+    secret = client.submit(4)
+    world.settle()
+    thief = world.new_client()
+    own = thief.submit(3)
+    thief.say(Publish("loot", b"p", ((secret, 4), (own, 1 << 32))))
+    assert world.state.publications.by_name["loot"].extents == ((own, 3),)
+    # Nor does the journal make it so.
+    world.start_anew()
+    assert world.state.publications.by_name["loot"].extents == ((own, 3),)
+    client.release_all()
+    assert find(world.state, secret) is None
+
+
+def test_what_is_published_by_another_id_is_kept_by_that_id(world, client):
+    world.new_worker()
+    task = client.submit(1, name="shared")
+    other = world.new_client()
+    alias = other.submit(1, name="shared")
+    other.say(Publish("it", b"p", ((alias, 1),)))
+    assert world.state.publications.by_name["it"].extents == ((alias, 1),)
+    client.release_all()
+    other.release_all()
+    world.settle()
+    assert find(world.state, task).state is State.DONE

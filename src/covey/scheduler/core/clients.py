@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Final
 
 from covey.errors import RemoteProtocolError
@@ -23,7 +21,7 @@ from covey.scheduler.core import (
     watching,
 )
 from covey.scheduler.core.handlers import Handlers
-from covey.scheduler.core.holding import want
+from covey.scheduler.core.holding import parts, want
 from covey.scheduler.core.spans import inputs_of, isolate, isolate_all
 from covey.scheduler.core.state import (
     COMING,
@@ -84,27 +82,6 @@ def onwant(state: SchedulerState, client: Client, message: Want) -> None:
                 state.send(client.peer, Failed(here, part.n, _NOT_SHARED))
             at = here + part.n
         deny(state, client, at, base + n - at)
-
-
-def parts(state: SchedulerState, base: TaskId, n: int) -> Iterator[tuple[Span, TaskId]]:
-    """Isolate some tasks; yield the spans, and by which of these ids they are known."""
-    at = base
-    for part in isolate(state, base, n):
-        # A shared task answers to an id that lies outside of its span.
-        here = part.base if base <= part.base < base + n else None
-        if here is None:
-            here = _alias_from(state, at, part)
-        yield part, here
-        at = here + part.n
-
-
-def _alias_from(state: SchedulerState, at: TaskId, span: Span) -> TaskId:
-    """Return the first id from *at* on that stands for *span*."""
-    return min(
-        task
-        for task in itertools.chain(*state.ids_of[span.base].values())
-        if task >= at and task != span.base
-    )
 
 
 _NOT_SHARED: Final = Failure(

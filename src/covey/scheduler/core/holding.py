@@ -7,8 +7,12 @@ one task by several ids, and is told about each of them.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import report, transitions
+from covey.scheduler.core.spans import isolate
 from covey.scheduler.core.state import (
     DETACHED,
     KEPT,
@@ -58,3 +62,24 @@ def _know_as(state: SchedulerState, span: Span, number: ClientId, task: TaskId) 
         }
     if ids is not None and task not in ids.get(number, ()):
         ids[number] = (*ids.get(number, ()), task)
+
+
+def parts(state: SchedulerState, base: TaskId, n: int) -> Iterator[tuple[Span, TaskId]]:
+    """Isolate some tasks; yield the spans, and by which of these ids they are known."""
+    at = base
+    for part in isolate(state, base, n):
+        # A shared task answers to an id that lies outside of its span.
+        here = part.base if base <= part.base < base + n else None
+        if here is None:
+            here = _alias_from(state, at, part)
+        yield part, here
+        at = here + part.n
+
+
+def _alias_from(state: SchedulerState, at: TaskId, span: Span) -> TaskId:
+    """Return the first id from *at* on that stands for *span*."""
+    return min(
+        task
+        for task in itertools.chain(*state.ids_of[span.base].values())
+        if task >= at and task != span.base
+    )

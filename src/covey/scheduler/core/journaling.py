@@ -41,7 +41,7 @@ from covey.wire.client_link import (
 )
 from covey.wire.extents import without
 
-#: What clients say that is written down.
+#: What clients say that is written down as they have said it.
 NOTED: Final = frozenset(
     {
         DefineFunction,
@@ -51,7 +51,6 @@ NOTED: Final = frozenset(
         Placed,
         Detach,
         Retry,
-        Publish,
         Unpublish,
     }
 )

@@ -9,21 +9,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from covey.scheduler.core import checks, transitions
+from covey.scheduler.core.holding import parts
 from covey.scheduler.core.spans import isolate_all
 from covey.scheduler.core.state import Client, SchedulerState, State
 from covey.wire.client_link import Answer, Ask, Publish, Unpublish
+from covey.wire.extents import without
 
 
 def publish(state: SchedulerState, client: Client, message: Publish) -> None:
-    """Keep tasks under a name, if that is free.
+    """Keep tasks under a name, if that is free, and have that written down.
 
-    Tasks that *client* may not hold are left out.
+    Tasks that *client* may not hold are left out, and those that are not known: whoever
+    asks for what is kept may hold all of it.
     """
     checks.extents(message.extents)
-    if message.name not in state.publications.by_name:
-        state.publications.add(message.name, message.payload, message.extents)
-        keep(state, client, message.name)
+    if message.name in state.publications.by_name:
+        return
+    held = [
+        (task, span.n)
+        for base, n in message.extents
+        for span, task in parts(state, base, n)
+        if checks.may(client, span)
+    ]
+    # As few extents as possible: spans are many where tasks are long.
+    others = list(without(message.extents, held))
+    kept = tuple(without(message.extents, others))
+    state.publications.add(message.name, message.payload, kept)
+    keep(state, client, message.name)
+    published = msgspec.structs.replace(message, extents=kept)
+    state.journal.note(client.number, published)
 
 
 def keep(state: SchedulerState, client: Client, name: str) -> None:

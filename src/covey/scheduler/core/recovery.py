@@ -43,7 +43,7 @@ from covey.scheduler.core import (
     workers,
 )
 from covey.scheduler.core.comeback import QUIET_SECONDS, Returning
-from covey.scheduler.core.holding import hold, want
+from covey.scheduler.core.holding import hold, parts, want
 from covey.scheduler.core.spans import (
     covering,
     find,
@@ -308,7 +308,7 @@ def _hold_again(
 def _hold(state: SchedulerState, client: Client, extents: Sequence[Extent]) -> None:
     checks.own(client, extents)
     for base, n in extents:
-        for span, task in clients.parts(state, base, n):
+        for span, task in parts(state, base, n):
             hold(state, client, span, task)
             span.delivered |= client.itself
 
@@ -334,7 +334,7 @@ def _want_again(
         checks.own(client, (*message.wanted, *message.detached))
         for base, n in message.wanted:
             at = base
-            for span, task in clients.parts(state, base, n):
+            for span, task in parts(state, base, n):
                 _miss(state, client, at, task - at)
                 if span.state is not State.DONE:
                     # It may have been, when the client last heard of it.
@@ -361,7 +361,7 @@ def _want_foreign(state: SchedulerState, client: Client, last: Message) -> None:
     named = Want((*last.foreign, *last.had), last.tokens)
     shares = checks.shown(state, client, named)
     for base, n in last.had:
-        for span, task in clients.parts(state, base, n):
+        for span, task in parts(state, base, n):
             if shares(span, task):
                 hold(state, client, span, task)
                 span.delivered |= client.itself
