@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
 from heapq import heappush
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -23,6 +22,7 @@ from covey.payload import Pack
 from covey.scheduler.core import functions, memory, report, transitions
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import demand_of, failed_on, top
+from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
     Demand,
@@ -33,7 +33,7 @@ from covey.scheduler.core.state import (
 )
 from covey.wire.base import DEFAULT_OPTIONS, Failure
 from covey.wire.framing import fits
-from covey.wire.worker_link import Peer, Put, Return, Run
+from covey.wire.worker_link import Put, Return, Run
 
 #: A slot is given so much work ahead that it lasts over a round trip, with room
 #: for a slow turn of the scheduler's loop.
@@ -53,9 +53,6 @@ TRANSFER_SECONDS: Final = 0.001
 #: A task with more inputs than this is not sent ahead of them.
 AHEAD_INPUTS: Final = 8
 
-#: So many holders of an input are named to whoever lacks it.
-HOLDERS_NAMED: Final = 3
-
 #: With more inputs than this that lie apart, a run may not fit into a frame.
 MANY_SOURCES: Final = 100_000
 
@@ -70,9 +67,6 @@ AMOUNT_ERROR: Final = 1e-6
 
 #: Below this backlog it is not worth asking a worker to hand work back.
 RETURN_SECONDS: Final = 0.005
-
-Sources: TypeAlias = tuple[tuple[int, int, int], ...]
-"""Where inputs are: (base, n, number of a worker)."""
 
 
 # Serving workers.
@@ -351,7 +345,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     spares: Sources = ()
     awaits: tuple[TaskId, ...] = ()
     if span.aligned or span.whole:
-        sources, spares, awaits = _sources(state, worker, span)
+        sources, spares, awaits = sources_of(state, worker, span)
     run = Run(
         span.run,
         function.number,
@@ -402,55 +396,6 @@ def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> Non
         for name, need in span.options.resources.items():
             if need:
                 worker.free[name] -= need * span.n
-
-
-def _sources(
-    state: SchedulerState, worker: Worker, span: Span
-) -> tuple[Sources, Sources, tuple[TaskId, ...]]:
-    """Return where the inputs are that *worker* lacks, where else, and what is to come.
-
-    The last are those that are still to be made.
-    """
-    lacking: list[tuple[int, int, int]] = []
-    spares: list[tuple[int, int, int]] = []
-    awaited: list[TaskId] = []
-    local = 0
-    for source in inputs_of(state, span):
-        if worker in source.replicas:
-            local += source.nbytes
-            continue
-        if not source.replicas:
-            awaited.append(source.base)
-            continue
-        for at, holder in enumerate(_holders(source, worker, span.run)):
-            introduce_peer(state, worker, holder)
-            place = (source.base, source.n, int(holder.number))
-            (spares if at else lacking).append(place)
-    if local:
-        state.counters["bytes_local"] += local
-    return tuple(lacking), tuple(spares), tuple(awaited)
-
-
-def _holders(source: Span, worker: Worker, run: RunId) -> Sequence[Worker]:
-    """Return a few of those that hold *source*, the one to be asked first in front.
-
-    Runs take turns, and whoever shares the machine with *worker* goes before others.
-    """
-    replicas = source.replicas
-    if len(replicas) == 1:
-        return replicas
-    first = run % len(replicas)
-    chosen = [*replicas[first : first + HOLDERS_NAMED]]
-    chosen += replicas[: min(first, HOLDERS_NAMED - len(chosen))]
-    chosen.sort(key=lambda holder: holder.host != worker.host)
-    return chosen
-
-
-def introduce_peer(state: SchedulerState, worker: Worker, other: Worker) -> None:
-    """Make sure that *worker* knows where *other* serves its data."""
-    if other.peer not in worker.peers:
-        worker.peers.add(other.peer)
-        state.send(worker.peer, Peer(other.number, other.addresses, other.host))
 
 
 def unassign(state: SchedulerState, span: Span) -> None:

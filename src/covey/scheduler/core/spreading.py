@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from covey.scheduler.core import placement
+from covey.scheduler.core.sources import introduce
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import (
     Client,
@@ -154,7 +154,7 @@ def _begin_copies(
         if target is None:
             return
         spread.coming[target] = source
-        placement.introduce_peer(state, target, source)
+        introduce(state, target, source)
         state.send(target.peer, Fetch((span.extent,), source.number))
 
 

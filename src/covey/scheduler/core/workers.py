@@ -27,6 +27,7 @@ from covey.scheduler.core import (
 from covey.scheduler.core.checks import extent
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
+from covey.scheduler.core.sources import introduce
 from covey.scheduler.core.spans import find, isolate, isolate_all_own, isolate_own
 from covey.scheduler.core.state import (
     Orphan,
@@ -463,7 +464,7 @@ def _move_data(state: SchedulerState, worker: Worker) -> bool:
             worker.moving[span] = target
             orders.setdefault(target, []).append(span.extent)
     for target, wanted in orders.items():
-        placement.introduce_peer(state, target, worker)
+        introduce(state, target, worker)
         state.send(target.peer, Fetch(tuple(wanted), worker.number))
     return bool(orders)
 
