@@ -385,6 +385,15 @@ def _too_many_inputs(span: Span, number: int) -> Failure:
     )
 
 
+def affords(worker: Worker, span: Span) -> bool:
+    """Whether *worker* has free what all tasks of *span* together ask for."""
+    return all(
+        worker.free.get(name, 0) + AMOUNT_ERROR >= need * span.n
+        for name, need in span.options.resources.items()
+        if need
+    )
+
+
 def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> None:
     """Enter *span* into the books of *worker*, as its run *run*."""
     transitions.move(state, span, State.ASSIGNED)

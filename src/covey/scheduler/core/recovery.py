@@ -437,8 +437,12 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
         if retrying.has_counted(state, span, message.run):
             # It has failed: the client knew that before the worker could say so again.
             continue
-        if span.state in {State.WAITING, State.READY} and (
-            not message.awaits or _comes_there(state, worker, span, message.awaits)
+        if (
+            span.state in {State.WAITING, State.READY}
+            and placement.affords(worker, span)
+            and (
+                not message.awaits or _comes_there(state, worker, span, message.awaits)
+            )
         ):
             placement.occupy(state, worker, span, message.run)
             if not message.awaits:
