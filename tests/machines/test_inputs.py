@@ -11,13 +11,13 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
 from scheduler_world import World
 
-from covey.scheduler.core import placement
+from covey.scheduler.core import placement, workers
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.wire.base import Options
 from covey.wire.framing import encode_frame
-from covey.wire.worker_link import Holds, Run
+from covey.wire.worker_link import Fetch, Holds, Leaving, Run
 
 sys.path.pop(0)
 
@@ -131,3 +131,19 @@ def test_where_else_inputs_lie_is_left_out_if_it_is_too_much(world, client, crow
     assert (len(run.sources), run.spares) == (taken, ())
     world.settle()
     assert client.status[task] == "finished"
+
+
+def test_the_values_of_a_leaving_worker_are_moved_by_messages_of_some_size(
+    world, client, monkeypatch
+):
+    monkeypatch.setattr(workers, "FETCHED_AT_ONCE", 4)
+    leaving = world.new_worker(name="leaving")
+    tasks = [client.submit(1) for _ in range(10)]
+    world.settle()
+    other = world.new_worker(name="other")
+    leaving.say(Leaving())
+    asked = [len(m.extents) for m in other.inbox if isinstance(m, Fetch)]
+    assert asked == [4, 4, 2]
+    world.settle()
+    assert leaving.peer not in world.workers
+    assert set(tasks) <= set(other.store)

@@ -70,6 +70,9 @@ from covey.wire.worker_link import (
 UNREACHED_MAX: Final = 8
 UNREACHED_SECONDS: Final = 0.05
 
+#: So many values, or stretches of small ones, are to be fetched by one message.
+FETCHED_AT_ONCE: Final = 4096
+
 #: How fast the average duration of a function follows new measurements.
 _LEARNING = 0.3
 
@@ -465,7 +468,9 @@ def _move_data(state: SchedulerState, worker: Worker) -> bool:
             orders.setdefault(target, []).append(span.extent)
     for target, wanted in orders.items():
         introduce(state, target, worker)
-        state.send(target.peer, Fetch(tuple(wanted), worker.number))
+        for start in range(0, len(wanted), FETCHED_AT_ONCE):
+            some = tuple(wanted[start : start + FETCHED_AT_ONCE])
+            state.send(target.peer, Fetch(some, worker.number))
     return bool(orders)
 
 
