@@ -30,7 +30,11 @@ def check(state: SchedulerState) -> None:
     for worker in state.workers.values():
         _check_worker(state, worker)
     assert all(worker.peer in state.workers for worker in state.leaving)
-    assert all(state.workers.get(w.peer) is w for w in state.orphans)
+    for worker, held in state.orphans.items():
+        assert state.workers.get(worker.peer) is worker, worker
+        assert held, worker
+        for (base, n, _, _), (following, _, _, _) in itertools.pairwise(held):
+            assert base + n <= following, worker
     slots = sum(w.slots for w in state.workers.values() if not w.leaving)
     assert state.slots_count == slots, (state.slots_count, slots)
     idle = sum(w.idle_slots for w in state.workers.values() if not w.leaving)

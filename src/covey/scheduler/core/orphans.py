@@ -1,19 +1,27 @@
 """Values that workers have brought back and that nobody has asked for yet.
 
 Whoever wants them may still come back: ``recovery`` says until when they are kept.
+Those of each worker are disjoint and in order, so that some of many are soon found.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 
 from covey.ids import TaskId, client_of
 from covey.scheduler.core import submitting, transitions, versions
-from covey.scheduler.core.spans import covering
+from covey.scheduler.core.spans import covering, find
 from covey.scheduler.core.state import ORPHAN_SECONDS, Orphan, SchedulerState, Worker
 from covey.wire.base import Extent
 from covey.wire.extents import without
 from covey.wire.worker_link import Drop
+
+
+def enter(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
+    """*worker* holds these values, and nobody is known yet who wants them."""
+    strike(state, worker, (orphan[:2],))
+    insort(state.orphans.setdefault(worker, []), orphan)
 
 
 def keep(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
@@ -26,7 +34,7 @@ def keep(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
         # That may have to wait until it is back.
         state.orphans_until = max(state.orphans_until, state.now + ORPHAN_SECONDS)
     if state.now < state.orphans_until:
-        state.orphans.setdefault(worker, []).append(orphan)
+        enter(state, worker, orphan)
         return
     if brought:
         worker.given_up.add(base)
@@ -42,13 +50,16 @@ def part(orphan: Orphan, lo: TaskId, hi: TaskId) -> Orphan:
 
 def claim(state: SchedulerState, base: TaskId, n: int) -> None:
     """Somebody takes values that are here, though nobody knows how they were made."""
-    for worker, held in state.orphans.items():
-        for orphan in held:
+    if n == 1 and find(state, base) is not None:
+        return
+    for worker, held in list(state.orphans.items()):
+        for orphan in held[_overlap(held, base, n)]:
             start, count, _, _ = orphan
             lo, hi = max(base, start), min(base + n, start + count)
-            if lo < hi and not any(True for _ in covering(state, lo, hi - lo)):
+            if not any(True for _ in covering(state, lo, hi - lo)):
                 span = submitting.found_value(state, lo, hi - lo)
                 _, _, nbytes, span.digests = part(orphan, lo, hi)
+                strike(state, worker, (span.extent,))
                 transitions.finish(state, span, worker, nbytes)
 
 
@@ -56,22 +67,32 @@ def gaps(
     state: SchedulerState, worker: Worker, base: TaskId, n: int
 ) -> Iterator[Extent]:
     """Yield what is no orphan of *worker*, of some tasks."""
-    held = [orphan[:2] for orphan in state.orphans.get(worker, ())]
-    return without([(base, n)], held)
+    held = state.orphans.get(worker, [])
+    return without([(base, n)], [o[:2] for o in held[_overlap(held, base, n)]])
 
 
 def strike(state: SchedulerState, worker: Worker, extents: Sequence[Extent]) -> None:
-    """*worker* does not hold these any more."""
+    """*worker* does not hold these any more, or it is known who wants them."""
+    held = state.orphans.get(worker)
+    if held is None:
+        return
     for base, n in extents:
-        kept = []
-        for orphan in state.orphans.get(worker, ()):
+        there = _overlap(held, base, n)
+        left = []
+        for orphan in held[there]:
             start, count, _, _ = orphan
-            lo = min(max(base, start), start + count)
-            hi = max(min(base + n, start + count), lo)
-            for at, end in ((start, lo), (hi, start + count)):
-                if at < end:
-                    kept.append(part(orphan, at, end))
-        if kept:
-            state.orphans[worker] = kept
-        else:
-            state.orphans.pop(worker, None)
+            if start < base:
+                left.append(part(orphan, start, base))
+            if start + count > base + n:
+                left.append(part(orphan, base + n, start + count))
+        held[there] = left
+    if not held:
+        del state.orphans[worker]
+
+
+def _overlap(held: list[Orphan], base: TaskId, n: int) -> slice:
+    """Return where in *held*, which is in order, any of some tasks are."""
+    first = bisect_left(held, (base,))
+    if first and held[first - 1][0] + held[first - 1][1] > base:
+        first -= 1
+    return slice(first, bisect_left(held, (base + n,)))

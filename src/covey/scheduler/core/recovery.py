@@ -377,12 +377,12 @@ def _take_values(
     state: SchedulerState, worker: Worker, report_of: list[Message]
 ) -> None:
     """What *worker* holds is nobody's, until all is known that is wanted."""
-    held = state.orphans.setdefault(worker, [])
     for message in report_of:
         if isinstance(message, Holds):
             checks.extent(message.base, message.n)
             digests = versions.check(message.digests, message.n)
-            held.append((message.base, message.n, message.nbytes, digests))
+            told = (message.base, message.n, message.nbytes, digests)
+            orphans.enter(state, worker, told)
 
 
 def _take_runs(state: SchedulerState, worker: Worker, report_of: list[Message]) -> None:

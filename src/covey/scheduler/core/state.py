@@ -567,7 +567,7 @@ class SchedulerState:
         #: Peers that were there before and have not told all yet.
         self.returning: dict[int, Returning] = {}
         self.window = Window(now) if epoch > 1 else None
-        #: What returning workers hold and nobody has asked for.
+        #: What returning workers hold and nobody has asked for: disjoint, in order.
         self.orphans: dict[Worker, list[Orphan]] = {}
         self.orphans_until = now + ORPHAN_SECONDS if epoch > 1 else 0.0
         self.outgoing: dict[int, list[Message]] = {}

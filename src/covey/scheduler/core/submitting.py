@@ -12,6 +12,7 @@ from covey.scheduler.core import (
     checks,
     functions,
     history,
+    orphans,
     placement,
     report,
     spreading,
@@ -434,10 +435,7 @@ def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
         worker = None
     elif worker in state.orphans and not client.recalling:
         # The worker has told of it first.
-        held = state.orphans.pop(worker)
-        kept = [orphan for orphan in held if orphan[:2] != (message.task, 1)]
-        if kept:
-            state.orphans[worker] = kept
+        orphans.strike(state, worker, ((message.task, 1),))
     if span is not None:
         if worker is not None:
             _placed_again(state, span, worker, message.nbytes)
