@@ -13,23 +13,24 @@ from covey.sim.plan import Plan
 
 #: Those that plain seeds notice soon, with the first of some seeds.
 SOON = {
-    "sent-twice": 2,
-    "never-again": 2,
+    "sent-twice": 6,
+    "never-again": 7,
     "older-lives": 93,
     "no-drops": 0,
     "no-stops": 0,
     "stopped-tasks": 0,
     "never-kill": 2,
-    "late-news": 7,
+    "late-news": 6,
     "lost-inputs": 106,
     "stale-runs": 90,
     "copies-untold": 4,
     "copies-turn-up": 199,
     "blame-all": 7,
     "blame-first": 7,
-    "retry-of-lost-data": 11,
-    "no-checksum": 60,
+    "retry-of-lost-data": 20,
+    "no-checksum": 40,
     "no-grace": 3,
+    "copies-on-leavers": 40,
     "counts-on-rot": 740,
 }
 

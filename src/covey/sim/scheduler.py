@@ -33,6 +33,7 @@ from covey.wire.introductions import (
 )
 from covey.wire.keys import Role
 from covey.wire.line import BEAT_SECONDS, SILENT_BEATS, Line, Silence
+from covey.wire.worker_link import Leave
 
 #: As it is set for people who set nothing; a worker whose connection was closed is
 #: waited for a second, as in ``scheduler.server``.
@@ -199,6 +200,9 @@ class Scheduler(Node):
         if self._journal is not None:
             # Before anybody hears what follows from it.
             self._journal.note(self.core)
+        for peer, messages in orders.items():
+            if any(isinstance(message, Leave) for message in messages):
+                self._check_leaver(peer)
         self._unchecked += self._checks
         if self._unchecked >= len(self.core.state.spans):
             self._unchecked = 0
@@ -206,6 +210,16 @@ class Scheduler(Node):
         self._send(orders)
         if self.core.wake_at != self._wake_at:
             self._rest()
+
+    def _check_leaver(self, peer: int) -> None:
+        """Who is let go takes nothing along that somebody else could keep."""
+        workers = self.core.state.workers
+        leaver = workers[peer]
+        if all(w.leaving or w.peer in leaver.refused for w in workers.values()):
+            return
+        for span in leaver.holds:
+            if all(holder.leaving for holder in span.replicas):
+                raise Wrong(f"{leaver.name} takes the last copy of {span} along")
 
     def _rest(self) -> None:
         """Wake the core when it wants to be woken."""
