@@ -121,6 +121,8 @@ class Slot:
         self._batches: deque[Batch] = deque()
         #: Settled and not told yet: run, first task, values, seconds.
         self._settled: tuple[RunId, TaskId, list[bytes], float] | None = None
+        #: Whether that is a task that was sent by itself: those are told of together.
+        self._alone = False
         self._says: list[Any] = []
         self._deadline = 0.0
         self._patience = FLUSH_SECONDS
@@ -225,13 +227,15 @@ class Slot:
             return
         self._close()
         self._settled = (batch.run, doing.task, [value], seconds)
+        self._alone = len(batch.pack) == 1
 
     def _close(self) -> None:
         """A report never reaches over the end of a stretch."""
         if self._settled is not None:
             run, base, values, seconds = self._settled
             self._settled = None
-            self._says.append(("ran", run, base, values, seconds, False))
+            kind = "node" if self._alone else "ran"
+            self._says.append((kind, run, base, values, seconds, False))
 
     def _fail(self, doing: Doing, failure: Failure) -> None:
         self._close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, ClassVar, Final, Protocol
 
@@ -101,6 +102,7 @@ class Worker(Node):
         self._functions: set[int] = set()
         self._peers: dict[int, str] = {}
         self._arrived: tuple[TaskId, list[bytes], int] | None = None
+        self._arrived_nodes: list[tuple[TaskId, bytes]] = []
         self._outbox: list[Message] = []
         self._wake = 0
         self._due = 0.0
@@ -182,6 +184,13 @@ class Worker(Node):
 
     def hear(self, slot: int, says: list[Any]) -> None:
         """A slot said something."""
+        for single, stretch in itertools.groupby(says, _is_node):
+            if single:
+                self._ran_nodes(slot, [*stretch])
+            else:
+                self._hear(slot, stretch)
+
+    def _hear(self, slot: int, says: Iterable[Any]) -> None:
         for kind, run, task, *rest in says:
             if kind == "ran":
                 self._ran(slot, run, task, *rest)
@@ -213,6 +222,16 @@ class Worker(Node):
         event = orders.SlotRan(slot, run, base, len(values), seconds, nbytes, inline)
         self._step(event)
         self._arrived = None
+
+    def _ran_nodes(self, slot: int, says: list[Any]) -> None:
+        """Single tasks that returned small values are told of together."""
+        _, runs, tasks, values, seconds, _ = zip(*says, strict=True)
+        small = [value for (value,) in values]
+        self._arrived_nodes = [*zip(tasks, small, strict=True)]
+        sizes = [*map(len, small)]
+        event = orders.SlotRanNodes(slot, runs, tasks, seconds, sizes, INLINE_BYTES)
+        self._step(event)
+        self._arrived_nodes = []
 
     def leave(self) -> None:
         """Ask to leave in good order."""
@@ -296,6 +315,11 @@ class Worker(Node):
             self.store.setdefault(task, values[task - base])
             if size:
                 self.sizes[task] = size
+
+    def _stow_nodes(self, order: orders.StowNodes) -> None:
+        for at in order.places:
+            task, value = self._arrived_nodes[at]
+            self.store.setdefault(task, value)
 
     def _flush(self, order: orders.Flush) -> None:
         runner = self.runners[order.slot // self.threads]
@@ -416,6 +440,7 @@ class Worker(Node):
         orders.Report: _report,
         orders.ReportStored: _report_stored,
         orders.Stow: _stow,
+        orders.StowNodes: _stow_nodes,
         orders.Flush: _flush,
         orders.Dispatch: _dispatch,
         orders.EndRun: _end_run,
@@ -445,6 +470,11 @@ def _as_it_comes(
         if came is not None:
             whole[task] = (came, size)
     return whole
+
+
+def _is_node(says: Any) -> bool:
+    """Whether a slot tells of a task that it was sent by itself."""
+    return bool(says[0] == "node")
 
 
 def ask(

@@ -23,7 +23,7 @@ _WORTH_BYTES: Final = 4096
 class Stretch:
     """Values of ``base`` to ``base + n - 1``: part of a pack, or a segment."""
 
-    __slots__ = ("at", "base", "n", "on_disk", "pack", "segment")
+    __slots__ = ("_nbytes", "at", "base", "n", "on_disk", "pack", "segment")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Stretch:
         self.segment = segment
         #: Whether the pack is mapped from a file.
         self.on_disk = on_disk
+        self._nbytes = 0 if pack is None else pack.bytes_of(at, at + n)
 
     def part(self, base: TaskId, n: int) -> Pack:
         """Return the payloads of some tasks of this stretch."""
@@ -58,10 +59,7 @@ class Stretch:
     @property
     def nbytes(self) -> int:
         """How many bytes these values take."""
-        if self.segment is not None:
-            return self.segment.size
-        assert self.pack is not None
-        return self.pack.bytes_of(self.at, self.at + self.n)
+        return self._nbytes if self.segment is None else self.segment.size
 
 
 class Shelf:

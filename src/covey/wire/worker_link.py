@@ -169,6 +169,16 @@ class RanStored(Message, frozen=True, tag=61):
     digests: bytes = b""
 
 
+class RanNodes(Message, frozen=True, tag=80):
+    """Single tasks returned, in columns; their results rest on the worker."""
+
+    runs: tuple[Id, ...]
+    tasks: tuple[Id, ...]
+    seconds: tuple[Seconds, ...]
+    nbytes: tuple[Bytes, ...]
+    slot: Slot = -1
+
+
 class RunFailed(Message, frozen=True, tag=62):
     """One task of a run failed."""
 
@@ -305,6 +315,7 @@ class Reported(Message, frozen=True, tag=77):
 FromWorker: TypeAlias = (
     Ran
     | RanStored
+    | RanNodes
     | RunFailed
     | Returned
     | ReturnDone

@@ -360,17 +360,13 @@ class WorkerAgent:
 
     def _nodes_ran(self, slot: int, says: SaysRanNodes, body: Buffer) -> None:
         """Take in the results of single tasks."""
-        payloads = read_pack(says, body)
-        if not 0 < len(says.tasks) == len(says.seconds) == len(payloads):
+        pack = read_pack(says, body)
+        if not 0 < len(says.tasks) == len(says.seconds) == len(pack):
             raise RemoteProtocolError("a runner reported single tasks without measure")
-        more, last = self._more_follows, len(payloads) - 1
-        columns = zip(says.runs, says.tasks, says.seconds, payloads, strict=True)
-        for index, (run, task, seconds, payload) in enumerate(columns):
-            self._more_follows = more or index < last
-            nbytes = len(payload)
-            inline = nbytes <= INLINE_BYTES
-            self._results.bring_pack(task, Pack.single(payload))
-            self._step(orders.SlotRan(slot, run, task, 1, seconds, nbytes, inline))
+        self._results.bring_nodes(says.tasks, pack)
+        runs, tasks, seconds, sizes = says.runs, says.tasks, says.seconds, pack.sizes
+        event = orders.SlotRanNodes(slot, runs, tasks, seconds, sizes, INLINE_BYTES)
+        self._step(event)
 
     def _take_big(self, slot: int, says: SaysBig) -> None:
         """Take a result over that a runner laid out in a segment."""
@@ -383,6 +379,9 @@ class WorkerAgent:
 
     def _stow(self, order: orders.Stow) -> None:
         self._results.stow(order.base, order.n)
+
+    def _stow_nodes(self, order: orders.StowNodes) -> None:
+        self._results.stow_nodes(order.places)
 
     def _flush(self, order: orders.Flush) -> None:
         self._tell_aside(order.slot, "flush")
@@ -576,6 +575,7 @@ class WorkerAgent:
         orders.Report: _report,
         orders.ReportStored: _report_stored,
         orders.Stow: _stow,
+        orders.StowNodes: _stow_nodes,
         orders.Flush: _flush,
         orders.Dispatch: _dispatch,
         orders.EndRun: _end_run,

@@ -176,6 +176,8 @@ class Inputs:
 
     def forget(self, base: TaskId, n: int) -> None:
         """Have runners let go of values that are dropped."""
+        if not any(self._mapped.values()):
+            return
         self._forget(lambda task: base <= task < base + n)
 
     def forget_all_but(self, in_hand: Callable[[TaskId], bool]) -> None:

@@ -12,7 +12,7 @@ takes over::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from covey import clock
@@ -60,6 +60,7 @@ class Results:
         self.full: Callable[[int], Failure | None] = lambda _: None
         #: What has just come from a slot, while the core decides on it.
         self._arrived: tuple[TaskId, Pack | Segment] | None = None
+        self._nodes: tuple[Sequence[TaskId], Pack] = ((), Pack.of([]))
         #: Segments that runners may write into, by their path.
         self._loans: dict[str, _Loan] = {}
 
@@ -83,6 +84,16 @@ class Results:
     def bring_pack(self, base: TaskId, pack: Pack) -> None:
         """Hold small values until it is known which of them are wanted."""
         self._arrived = (base, pack)
+
+    def bring_nodes(self, tasks: Sequence[TaskId], pack: Pack) -> None:
+        """The same for values of single tasks."""
+        self._nodes = (tasks, pack)
+
+    def stow_nodes(self, places: Sequence[int]) -> None:
+        """Keep those of them that stand at these places."""
+        (tasks, pack), self._nodes = self._nodes, ((), Pack.of([]))
+        for at in places:
+            self._storage.put(tasks[at], Pack.single(pack[at]))
 
     def take_big(
         self,

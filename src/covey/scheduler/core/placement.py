@@ -25,10 +25,13 @@ from covey.scheduler.core.queues import demand_of, failed_on, top
 from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
+    ASSIGNED,
+    DONE,
+    READY,
+    WAITING,
     Demand,
     SchedulerState,
     Span,
-    State,
     Worker,
 )
 from covey.wire.base import DEFAULT_OPTIONS, Failure
@@ -306,9 +309,7 @@ def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
     todo = [span]
     for source in todo:
         for dependent in source.dependents or ():
-            if dependent.state is State.WAITING and _may_go_ahead(
-                state, worker, dependent
-            ):
+            if dependent.state is WAITING and _may_go_ahead(state, worker, dependent):
                 _send(state, worker, dependent)
                 todo.append(dependent)
 
@@ -316,7 +317,7 @@ def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
 def _may_go_ahead(state: SchedulerState, worker: Worker, span: Span) -> bool:
     """Whether all inputs of *span* are on *worker*, or are being made there."""
     sources = span.inputs
-    if span.state is not State.WAITING or span.n > 1 or span.whole:
+    if span.state is not WAITING or span.n > 1 or span.whole:
         return False
     if sources is None:
         sources = tuple(inputs_of(state, span))
@@ -396,7 +397,7 @@ def affords(worker: Worker, span: Span) -> bool:
 
 def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> None:
     """Enter *span* into the books of *worker*, as its run *run*."""
-    transitions.move(state, span, State.ASSIGNED)
+    transitions.move(state, span, ASSIGNED)
     span.run = run
     span.worker = worker
     worker.assigned[span] = None
@@ -467,7 +468,7 @@ def _place_data(state: SchedulerState) -> None:
     state.data_queue.clear()
     for entry in entries:
         span = entry[2]
-        if span.state is not State.READY or span.queue is not state.data_queue:
+        if span.state is not READY or span.queue is not state.data_queue:
             continue
         demand = demand_of(state, span)
         places = [
@@ -486,7 +487,7 @@ def _spread(state: SchedulerState, span: Span, places: list[Worker]) -> None:
     """Give each of *places* its share of *span*, by slots."""
     slots = sum(worker.slots for worker in places)
     n = span.n
-    while span.state is State.READY:
+    while span.state is READY:
         worker = places[state.scatter_turn % len(places)]
         state.scatter_turn += 1
         k = _cap_by_bytes(span, min(span.n, -(-n * worker.slots // slots)))
@@ -503,7 +504,7 @@ def put(state: SchedulerState, worker: Worker, span: Span) -> None:
     message = Put(span.base, span.n, pack.sizes_bytes(), bytes(pack.data))
     state.send(worker.peer, message)
     transitions.finish(state, span, worker, pack.nbytes)
-    if span.state is State.DONE:
+    if span.state is DONE:
         report.stored(state, span)
 
 

@@ -13,11 +13,11 @@ from covey.ids import client_of
 from covey.scheduler.core import memory, unfit
 from covey.scheduler.core.spans import inputs_of
 from covey.scheduler.core.state import (
+    READY,
     Demand,
     QueueEntry,
     SchedulerState,
     Span,
-    State,
     Worker,
 )
 from covey.wire.base import DEFAULT_OPTIONS
@@ -166,7 +166,7 @@ def top(heap: list[QueueEntry]) -> Span | None:
     """Return the first span of a queue, after throwing out stale entries."""
     while heap:
         span = heap[0][2]
-        if span.state is State.READY and span.queue is heap:
+        if span.state is READY and span.queue is heap:
             return span
         heappop(heap)
     return None

@@ -16,7 +16,13 @@ from heapq import heappush
 from typing import Any
 
 from covey.ids import TaskId, client_of
-from covey.scheduler.core.state import SchedulerState, Span, State
+from covey.scheduler.core.state import (
+    ASSIGNED,
+    DONE,
+    WAITING,
+    SchedulerState,
+    Span,
+)
 
 
 def remember(state: SchedulerState, span: Span) -> None:
@@ -261,7 +267,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     right.aligned = tuple(task + k for task in right.aligned)
     remember(state, left)
     remember(state, right)
-    if right.state is State.ASSIGNED and right.worker is not None:
+    if right.state is ASSIGNED and right.worker is not None:
         right.worker.assigned[left] = None
     for worker in right.replicas:
         worker.holds[left] = None
@@ -289,8 +295,8 @@ def _share_dependents(right: Span, left: Span, lefts: dict[Span, Span]) -> None:
         left.dependents[mine] = aligned
         if dependent.unfinished:
             left.pending += 1
-        waits = dependent.state is State.WAITING or dependent.ahead
-        if not aligned and right.state is not State.DONE and waits:
+        waits = dependent.state is WAITING or dependent.ahead
+        if not aligned and right.state is not DONE and waits:
             # What was one input is now two, for the left of the dependent, too.  Who
             # was dealt all its inputs waits for none of them, whatever becomes of them.
             dependent.missing += 1

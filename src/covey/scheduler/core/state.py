@@ -62,6 +62,10 @@ class State(enum.IntEnum):
     FORGOTTEN = 6
 
 
+# By names of this module, because Python 3.11 takes ten times as long to find a member
+# of an enumeration, and a task asks some forty times.
+WAITING, READY, ASSIGNED, DONE, FAILED, RELEASED, FORGOTTEN = State
+
 #: Stretches that tasks printed, and that are kept for those who ask later.
 PRINTS_KEPT: Final = 10_000
 
@@ -69,7 +73,7 @@ PRINTS_KEPT: Final = 10_000
 NOBODY: Final[frozenset[ClientId]] = frozenset()
 
 #: In these states a task still takes its inputs.
-UNFINISHED: Final = frozenset({State.WAITING, State.READY, State.ASSIGNED})
+UNFINISHED: Final = frozenset({WAITING, READY, ASSIGNED})
 
 
 class Span:
@@ -131,7 +135,7 @@ class Span:
         self.wanted = wanted
         #: Those of them that have been sent the values themselves.
         self.delivered = NOBODY
-        self.state = State.RELEASED
+        self.state = RELEASED
         #: When it came to that state.
         self.since = 0.0
         #: Task ``base + i`` takes ``aligned[j] + i``; the span there has equal n.
@@ -176,12 +180,12 @@ class Span:
     @property
     def ahead(self) -> bool:
         """Whether these tasks were sent to a worker that is still to make their inputs."""
-        return self.missing > 0 and self.state is State.ASSIGNED
+        return self.missing > 0 and self.state is ASSIGNED
 
     @property
     def unfinished(self) -> bool:
         """Whether these tasks are still to run."""
-        return self.state <= State.ASSIGNED
+        return self.state <= ASSIGNED
 
     @property
     def kept(self) -> bool:

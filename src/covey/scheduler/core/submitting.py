@@ -31,13 +31,14 @@ from covey.scheduler.core.spans import (
 )
 from covey.scheduler.core.state import (
     COMING,
+    DONE,
     KEPT,
     NOBODY,
+    RELEASED,
     Client,
     Rank,
     SchedulerState,
     Span,
-    State,
     Worker,
 )
 from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure, Options
@@ -353,7 +354,7 @@ def on_submit_graph(
             transitions.demand(state, span)
     for span in spans:
         # What nothing wanted leads to is let go again.
-        if span.state is State.RELEASED:
+        if span.state is RELEASED:
             transitions.let_go(state, span)
 
 
@@ -416,7 +417,7 @@ def on_scatter(state: SchedulerState, client: Client, message: Scatter) -> None:
     names = frozenset(message.workers)
     for part in isolate(state, message.base, message.n):
         copy = part.pack
-        if part.state is not State.DONE or copy is None:
+        if part.state is not DONE or copy is None:
             continue
         cut = copy.cut(part.at, part.at + part.n)
         put = Put(part.base, part.n, cut.sizes_bytes(), bytes(cut.data))
@@ -465,7 +466,7 @@ def _placed_again(
     state: SchedulerState, span: Span, worker: Worker, nbytes: int
 ) -> None:
     """One more copy of a value that was placed before (a broadcast)."""
-    if span.state is State.DONE:
+    if span.state is DONE:
         transitions.add_replica(state, span, worker)
     elif span.failure is None or span.failure.kind == "lost":
         # The other copies are gone; this one is not.

@@ -21,8 +21,15 @@ from covey.ids import ClientId, TaskId
 from covey.scheduler.core import functions, memory, placement, queues, report
 from covey.scheduler.core.spans import inputs_of, strike
 from covey.scheduler.core.state import (
+    ASSIGNED,
     COMING,
     DETACHED,
+    DONE,
+    FAILED,
+    FORGOTTEN,
+    READY,
+    RELEASED,
+    WAITING,
     Client,
     SchedulerState,
     Span,
@@ -34,29 +41,29 @@ from covey.wire.worker_link import Drop, Stop
 
 TRANSITIONS: Final = frozenset(
     {
-        (State.RELEASED, State.WAITING),  # needed (again)
-        (State.RELEASED, State.READY),  # needed, and no input is missing
-        (State.RELEASED, State.DONE),  # a client brought the value
-        (State.RELEASED, State.FAILED),  # an input has failed
-        (State.RELEASED, State.FORGOTTEN),  # nothing can ask for it any more
-        (State.WAITING, State.READY),  # the last input arrived
-        (State.WAITING, State.ASSIGNED),  # sent ahead, to where its inputs are made;
+        (RELEASED, WAITING),  # needed (again)
+        (RELEASED, READY),  # needed, and no input is missing
+        (RELEASED, DONE),  # a client brought the value
+        (RELEASED, FAILED),  # an input has failed
+        (RELEASED, FORGOTTEN),  # nothing can ask for it any more
+        (WAITING, READY),  # the last input arrived
+        (WAITING, ASSIGNED),  # sent ahead, to where its inputs are made;
         # or a worker that was there before runs it
-        (State.WAITING, State.DONE),  # a copy turned up
-        (State.WAITING, State.FAILED),  # an input failed, or cancelled
-        (State.WAITING, State.RELEASED),  # nobody needs it
-        (State.READY, State.ASSIGNED),  # dealt to a worker
-        (State.READY, State.WAITING),  # an input was lost
-        (State.READY, State.DONE),  # a value was put on a worker, or turned up
-        (State.READY, State.FAILED),  # cancelled, or cannot run
-        (State.READY, State.RELEASED),  # nobody needs it
-        (State.ASSIGNED, State.DONE),  # it returned
-        (State.ASSIGNED, State.READY),  # handed back, lost, or to be retried
-        (State.ASSIGNED, State.WAITING),  # handed back, for an input was lost; recalled
-        (State.ASSIGNED, State.FAILED),  # it failed for good
-        (State.ASSIGNED, State.RELEASED),  # nobody needs it
-        (State.DONE, State.RELEASED),  # not needed any more, or lost
-        (State.FAILED, State.RELEASED),  # to be retried, or not wanted any more
+        (WAITING, DONE),  # a copy turned up
+        (WAITING, FAILED),  # an input failed, or cancelled
+        (WAITING, RELEASED),  # nobody needs it
+        (READY, ASSIGNED),  # dealt to a worker
+        (READY, WAITING),  # an input was lost
+        (READY, DONE),  # a value was put on a worker, or turned up
+        (READY, FAILED),  # cancelled, or cannot run
+        (READY, RELEASED),  # nobody needs it
+        (ASSIGNED, DONE),  # it returned
+        (ASSIGNED, READY),  # handed back, lost, or to be retried
+        (ASSIGNED, WAITING),  # handed back, for an input was lost; recalled
+        (ASSIGNED, FAILED),  # it failed for good
+        (ASSIGNED, RELEASED),  # nobody needs it
+        (DONE, RELEASED),  # not needed any more, or lost
+        (FAILED, RELEASED),  # to be retried, or not wanted any more
     }
 )
 
@@ -69,13 +76,8 @@ _NEXT: Final = tuple(
 #: So many extents are dropped by one message.
 DROPPED_AT_ONCE: Final = 64
 
-#: The last of the states in which a task still takes its inputs.
-_ASSIGNED: Final = State.ASSIGNED
-
 #: What has a value, or no state at all, cannot fail.
-_MAY_FAIL: Final = frozenset(
-    {State.WAITING, State.READY, State.ASSIGNED, State.RELEASED}
-)
+_MAY_FAIL: Final = frozenset({WAITING, READY, ASSIGNED, RELEASED})
 
 
 def move(state: SchedulerState, span: Span, to: State) -> None:
@@ -87,23 +89,23 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
     before = span.state
     if not _NEXT[before] >> to & 1:
         raise InternalError(f"{span}: there is no way from {before.name} to {to.name}")
-    if before is State.READY:
+    if before is READY:
         state.ready_count -= span.n
         if queues.demand_of(state, span) is not state.default_demand:
             state.special_count -= span.n
         span.queue = None
-    elif before is State.ASSIGNED:
+    elif before is ASSIGNED:
         placement.unassign(state, span)
-    elif before is State.FAILED:
+    elif before is FAILED:
         span.failure = None
-    if to >= State.DONE and state.attempts:
+    if to >= DONE and state.attempts:
         state.attempts.pop(span, None)
     span.state = to
     span.since = state.now
-    if to is State.READY:
+    if to is READY:
         state.ready_count += span.n
         queues.enqueue(state, span)
-    was, is_now = before <= _ASSIGNED, to <= _ASSIGNED
+    was, is_now = before <= ASSIGNED, to <= ASSIGNED
     if was is not is_now and (span.aligned or span.whole):
         for source in inputs_of(state, span):
             source.pending += is_now - was
@@ -117,24 +119,24 @@ def demand(state: SchedulerState, span: Span) -> None:
     todo = [span]
     while todo:
         current = todo.pop()
-        if current.state is not State.RELEASED or not current.needed:
+        if current.state is not RELEASED or not current.needed:
             # Whoever needed it may have failed for another input by now.
             continue
         if not (current.aligned or current.whole):
             if current.pack is None:
                 fail(state, current, unmakeable(current))
             else:
-                move(state, current, State.READY)
+                move(state, current, READY)
             continue
         sources = inputs_of(state, current)
-        failed = next((s for s in sources if s.state is State.FAILED), None)
+        failed = next((s for s in sources if s.state is FAILED), None)
         if failed is not None:
             fail(state, current, inherited(failed))
             continue
-        missing = sum(source.state is not State.DONE for source in sources)
+        missing = sum(source.state is not DONE for source in sources)
         current.missing = missing
-        move(state, current, State.WAITING if missing else State.READY)
-        released = [source for source in sources if source.state is State.RELEASED]
+        move(state, current, WAITING if missing else READY)
+        released = [source for source in sources if source.state is RELEASED]
         if missing and not released:
             placement.try_ahead(state, current)
         todo += released
@@ -149,16 +151,16 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     span.replicas = (worker,)
     worker.holds[span] = None
     memory.stores(state, worker, nbytes)
-    move(state, span, State.DONE)
+    move(state, span, DONE)
     state.counters["tasks_done"] += span.n
     if span.dependents:
         for dependent in list(span.dependents):
             stands = dependent.state
-            if stands is State.WAITING:
+            if stands is WAITING:
                 dependent.missing -= 1
                 if not dependent.missing:
-                    move(state, dependent, State.READY)
-            elif stands is _ASSIGNED and dependent.missing > 0:
+                    move(state, dependent, READY)
+            elif stands is ASSIGNED and dependent.missing > 0:
                 dependent.missing -= 1
                 if dependent.worker is not worker:
                     _recall(state, dependent)
@@ -227,7 +229,7 @@ def _fail_one(state: SchedulerState, span: Span, failure: Failure) -> dict[Span,
     sources = inputs_of(state, span)
     if span.ahead:
         stop(state, span)
-    move(state, span, State.FAILED)
+    move(state, span, FAILED)
     span.failure = failure
     state.counters["tasks_failed"] += span.n
     report.failed(state, span)
@@ -237,7 +239,7 @@ def _fail_one(state: SchedulerState, span: Span, failure: Failure) -> dict[Span,
     doomed = {
         dependent: None
         for dependent in (span.dependents or ())
-        if dependent.state is State.WAITING or dependent.ahead
+        if dependent.state is WAITING or dependent.ahead
     }
     for source in sources:
         let_go(state, source)
@@ -254,7 +256,7 @@ def _fail_all(state: SchedulerState, doomed: dict[Span, None]) -> None:
                 leftovers.doomed.update(doomed)
             return
         span, _ = doomed.popitem()
-        if span.state is not State.WAITING and not span.ahead:
+        if span.state is not WAITING and not span.ahead:
             continue
         # What has failed may be made again by now.
         failed = next((s for s in inputs_of(state, span) if s.failure), None)
@@ -284,7 +286,7 @@ def unwant(state: SchedulerState, span: Span, client: ClientId) -> None:
 
 def let_go(state: SchedulerState, span: Span) -> None:
     """Release *span* if nobody keeps it, then forget it if nothing leads to it."""
-    if not span.kept:
+    if not (span.pending or span.wanted):
         _let_go_of_all(state, {span: None})
 
 
@@ -296,17 +298,19 @@ def _let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
                 leftovers.unkept.update(todo)
             return
         current, _ = todo.popitem()
-        if current.kept or current.state is State.FORGOTTEN:
+        if current.pending or current.wanted or current.state is FORGOTTEN:
             continue
         leftovers.allowance -= 1
-        if current.state is not State.RELEASED:
+        if current.state is not RELEASED:
             sources = inputs_of(state, current) if current.unfinished else ()
             stop(state, current)
             drop_replicas(state, current)
-            move(state, current, State.RELEASED)
-            todo.update(dict.fromkeys(sources))
+            move(state, current, RELEASED)
+            for source in sources:
+                todo[source] = None
         if not current.dependents:
-            todo.update(dict.fromkeys(_forget(state, current)))
+            for source in _forget(state, current):
+                todo[source] = None
 
 
 def forget_client(state: SchedulerState, client: Client) -> None:
@@ -345,7 +349,7 @@ def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
     From then on the worker holds nothing of these tasks, so whatever it said
     before it heard of this is stale and needs no answer.
     """
-    if span.state is State.ASSIGNED and span.worker is not None:
+    if span.state is ASSIGNED and span.worker is not None:
         message = Stop(span.run, span.base, span.n, kill=kill)
         state.send(span.worker.peer, message)
 
@@ -378,7 +382,7 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     for source in sources:
         if source.dependents is not None:
             source.dependents.pop(span, None)
-    move(state, span, State.FORGOTTEN)
+    move(state, span, FORGOTTEN)
     strike(state, span)
     functions.count(state, span.function, -span.n)
     state.spreads.pop(span, None)
@@ -422,14 +426,14 @@ def turn_up(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> N
     Tasks there may count on it, so it is taken for the value, whatever is
     being done to make it again.
     """
-    if span.state is State.FAILED:
-        move(state, span, State.RELEASED)
+    if span.state is FAILED:
+        move(state, span, RELEASED)
         report.reverted(state, span)
     elif span.worker is not worker:
         stop(state, span)
     # What the worker itself still runs of it will be stale news.
     finish(state, span, worker, nbytes)
-    if span.state is State.DONE:
+    if span.state is DONE:
         report.stored(state, span)
 
 
@@ -441,7 +445,7 @@ def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
     worker.holds.pop(span, None)
     worker.moving.pop(span, None)
     memory.stores(state, worker, -span.nbytes)
-    if not span.replicas and span.state is State.DONE:
+    if not span.replicas and span.state is DONE:
         _miss(state, span)
         revert(state, span)
         demand(state, span)
@@ -454,17 +458,17 @@ def withdraw(state: SchedulerState, span: Span) -> None:
 
 
 def _miss(state: SchedulerState, span: Span) -> None:
-    move(state, span, State.RELEASED)
+    move(state, span, RELEASED)
     for dependent in list(span.dependents or ()):
-        if dependent.state is State.WAITING:
+        if dependent.state is WAITING:
             dependent.missing += 1
-        elif dependent.state is State.READY:
+        elif dependent.state is READY:
             dependent.missing = 1
-            move(state, dependent, State.WAITING)
+            move(state, dependent, WAITING)
         elif dependent.ahead:
             dependent.missing += 1
             _recall(state, dependent)
-            move(state, dependent, State.WAITING)
+            move(state, dependent, WAITING)
 
 
 def revert(state: SchedulerState, span: Span) -> None:
@@ -495,7 +499,7 @@ def recall_dependents(state: SchedulerState, span: Span) -> None:
                     dependent.worker.peer in state.workers
                 ):
                     stop(state, dependent)
-                move(state, dependent, State.WAITING)
+                move(state, dependent, WAITING)
                 todo.append(dependent)
 
 
@@ -508,14 +512,14 @@ def requeue(state: SchedulerState, span: Span) -> None:
 def put_back(state: SchedulerState, span: Span) -> list[Span]:
     """An assigned span is assigned no more; return the inputs that it waits for."""
     recall_dependents(state, span)
-    missing = [s for s in inputs_of(state, span) if s.state is not State.DONE]
+    missing = [s for s in inputs_of(state, span) if s.state is not DONE]
     if not missing:
-        move(state, span, State.READY)
+        move(state, span, READY)
         return []
-    failed = next((s for s in missing if s.state is State.FAILED), None)
+    failed = next((s for s in missing if s.state is FAILED), None)
     if failed is not None:
         fail(state, span, inherited(failed))
         return []
     span.missing = len(missing)
-    move(state, span, State.WAITING)
+    move(state, span, WAITING)
     return missing

@@ -25,7 +25,13 @@ from covey.errors import RemoteProtocolError
 from covey.ids import client_of
 from covey.scheduler.core import history, transitions
 from covey.scheduler.core.explain import key_of
-from covey.scheduler.core.state import SchedulerState, Span, State, Worker
+from covey.scheduler.core.state import (
+    ASSIGNED,
+    DONE,
+    SchedulerState,
+    Span,
+    Worker,
+)
 from covey.wire.base import Extent
 from covey.wire.client_link import Notice
 from covey.wire.worker_link import Forget
@@ -72,7 +78,7 @@ def finish(
     _tell(state, span)
     made_of_it = _descendants(span)
     needed = _begin_anew(state, made_of_it)
-    withdrawn = [made for made in made_of_it if made.state is State.DONE]
+    withdrawn = [made for made in made_of_it if made.state is DONE]
     for made in withdrawn:
         transitions.withdraw(state, made)
     _have_forgotten(state, (span, *made_of_it))
@@ -103,7 +109,7 @@ def _begin_anew(state: SchedulerState, made_of_it: dict[Span, None]) -> list[Spa
     needed = []
     for made in made_of_it:
         state.versions.outdated[made] = None
-        if made.state is State.ASSIGNED and not made.ahead:
+        if made.state is ASSIGNED and not made.ahead:
             transitions.stop(state, made)
             needed += transitions.put_back(state, made)
     return needed
@@ -143,7 +149,7 @@ def forgets(worker: Worker, span: Span) -> bool:
 def refuse(state: SchedulerState, span: Span, worker: Worker) -> None:
     """A copy on *worker* is outdated: it goes, and what began with it begins anew."""
     for dependent in list(span.dependents or ()):
-        if dependent.state is State.ASSIGNED and dependent.worker is worker:
+        if dependent.state is ASSIGNED and dependent.worker is worker:
             transitions.stop(state, dependent)
             transitions.requeue(state, dependent)
     transitions.tell_to_drop(state, worker, span.base, span.n)

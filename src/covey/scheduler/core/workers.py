@@ -30,10 +30,12 @@ from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.sources import introduce
 from covey.scheduler.core.spans import find, isolate, isolate_all_own, isolate_own
 from covey.scheduler.core.state import (
+    ASSIGNED,
+    DONE,
+    READY,
     Orphan,
     SchedulerState,
     Span,
-    State,
     Worker,
 )
 from covey.wire.base import Extent, Failure, Message
@@ -51,6 +53,7 @@ from covey.wire.worker_link import (
     Printed,
     Profiled,
     Ran,
+    RanNodes,
     RanStored,
     Reported,
     Resumed,
@@ -166,8 +169,28 @@ def on_ran_stored(state: SchedulerState, worker: Worker, message: RanStored) -> 
         history.ran(state, span, worker, seconds, nbytes, message.slot)
         mine = versions.part(digests, span.base - base, span.n)
         versions.finish(state, span, worker, nbytes, mine)
-        if span.state is State.DONE:
+        if span.state is DONE:
             report.stored(state, span)
+
+
+@handlers.add(RanNodes)
+def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> None:
+    """Single tasks returned values that rest on the worker.
+
+    Raises:
+        RemoteProtocolError: the columns are not of one length.
+    """
+    columns = (message.runs, message.tasks, message.seconds, message.nbytes)
+    if len({*map(len, columns)}) != 1:
+        raise RemoteProtocolError("what is said of single tasks is of different length")
+    slot = message.slot
+    for run, task, seconds, nbytes in zip(*columns, strict=True):
+        for span in _current(state, worker, run, task, 1):
+            _learn(span.function, seconds, 1, nbytes)
+            history.ran(state, span, worker, seconds, nbytes, slot)
+            transitions.finish(state, span, worker, nbytes)
+            if span.wanted and span.state is DONE:
+                report.stored(state, span)
 
 
 @handlers.add(RunFailed)
@@ -284,7 +307,7 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
             continue
         if versions.is_other(state, span, mine):
             versions.refuse(state, span, worker)
-        elif span.state is State.DONE:
+        elif span.state is DONE:
             transitions.add_replica(state, span, worker)
             spreading.arrived(state, span, worker)
         else:
@@ -426,7 +449,7 @@ def retire_named(
 def _requeue_elsewhere(state: SchedulerState, worker: Worker) -> None:
     """What lay ready for *worker* goes into other queues."""
     for _, _, span in list(worker.queue):
-        if span.queue is worker.queue and span.state is State.READY:
+        if span.queue is worker.queue and span.state is READY:
             queues.enqueue(state, span)
     worker.queue.clear()
 
@@ -494,7 +517,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         transitions.lose_replica(state, span, worker)
     spreading.lost(state, worker, held)
     for span in list(worker.assigned):
-        if span.state is not State.ASSIGNED or span.ahead:
+        if span.state is not ASSIGNED or span.ahead:
             continue  # What was sent ahead waits again as soon as its inputs do.
         retrying.lost(state, span, worker)
     _requeue_elsewhere(state, worker)

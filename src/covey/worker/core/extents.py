@@ -35,6 +35,8 @@ class Extents:
 
     def discard(self, base: TaskId, n: int) -> None:
         """Take out what is there of the tasks *base* to ``base + n - 1``."""
+        if not self._starts:
+            return
         lo, hi = base, base + n
         first = bisect_right(self._ends, lo)
         last = bisect_left(self._starts, hi)

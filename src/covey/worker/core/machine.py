@@ -10,13 +10,12 @@ from typing import Any, TypeAlias, get_args
 from covey.errors import RemoteProtocolError
 from covey.ids import RunId, TaskId
 from covey.wire import worker_link
-from covey.wire.base import Extent, Failure
-from covey.wire.worker_link import RanStored, RunFailed, ToWorker
-from covey.worker.core import dispatch, fetching
+from covey.wire.base import Failure
+from covey.wire.worker_link import RanNodes, RanStored, RunFailed, ToWorker
+from covey.worker.core import dispatch, fetching, stopping
 from covey.worker.core.orders import (
     AnyEvent,
     AnyOrder,
-    DropValues,
     Fetched,
     FetchFailed,
     Garbled,
@@ -30,7 +29,6 @@ from covey.worker.core.orders import (
     Quit,
     Report,
     ReportStored,
-    Retract,
     RetractDone,
     RunnerEnded,
     RunnerGrown,
@@ -39,10 +37,12 @@ from covey.worker.core.orders import (
     SlotBlocked,
     SlotFailed,
     SlotRan,
+    SlotRanNodes,
     SlotResumed,
     SlotReturned,
     Spawn,
     Stow,
+    StowNodes,
     Tell,
     Tick,
     Told,
@@ -137,77 +137,16 @@ def _on_put(state: WorkerState, message: worker_link.Put) -> None:
 
 
 def _on_drop(state: WorkerState, message: worker_link.Drop) -> None:
-    _drop(state, message.extents)
+    stopping.drop(state, message.extents)
 
 
 def _on_forget(state: WorkerState, message: worker_link.Forget) -> None:
-    _drop(state, message.extents)
+    stopping.drop(state, message.extents)
     state.order(Tell(worker_link.Forgot(message.extents)))
-
-
-def _drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
-    for base, n in extents:
-        state.copies.discard(base, n)
-        state.made.discard(base, n)
-    state.order(DropValues(extents))
 
 
 def _on_return(state: WorkerState, message: worker_link.Return) -> None:
     dispatch.hand_back(state, message.count)
-
-
-def _on_stop(state: WorkerState, message: worker_link.Stop) -> None:
-    """From now on nothing of these tasks is held here, and nothing is said of them."""
-    _drop(state, ((message.base, message.n),))
-    run = state.runs.get(message.run)
-    if run is None:
-        return
-    lo, hi = message.base, message.base + message.n
-    for piece in [*(entry[2] for entry in state.entries()), *state.suspects]:
-        if piece.run is run:
-            _take_out(state, piece, lo, hi)
-    run.stopped.append((lo, hi))
-    if run.missing and run.rides is None and not run.live(run.base, run.left):
-        run.missing.clear()
-        dispatch.finish_tasks(state, run, run.left)
-        return
-    if not message.kill:
-        return
-    for slot in state.slots:
-        for flight in [*slot.flights, *slot.parked.values()]:
-            if flight.run is run and lo <= flight.at < hi:
-                dispatch.stop_executing(state, slot, flight)
-        if not slot.retracting and slot.runner.ready and _holds_unbegun(slot, run):
-            # What it has not begun of these, it need not begin.
-            slot.retracting = True
-            state.order(Retract(slot.number))
-
-
-def _holds_unbegun(slot: Slot, run: Run) -> bool:
-    """Whether a slot has tasks in hand that were stopped before they began."""
-    begun = True
-    for flight in slot.flights:
-        if flight.run is run and flight.left > begun:
-            live = sum(n for _, n in run.live(flight.at + begun, flight.left - begun))
-            if live < flight.left - begun:
-                return True
-        begun = False
-    return False
-
-
-def _take_out(state: WorkerState, piece: Piece, lo: TaskId, hi: TaskId) -> None:
-    """Take the tasks *lo* to *hi* out of a queued piece."""
-    start, end = piece.base, piece.base + piece.n
-    cut_lo, cut_hi = max(lo, start), min(hi, end)
-    if cut_lo >= cut_hi:
-        return
-    if not piece.alone:
-        state.queued -= end - cut_lo
-    piece.n = cut_lo - start
-    if cut_hi < end:
-        # The tail goes on as a piece of its own; a suspect has none.
-        dispatch.enqueue(state, Piece(piece.run, cut_hi, end - cut_hi))
-    dispatch.finish_tasks(state, piece.run, cut_hi - cut_lo)
 
 
 def _on_peer(state: WorkerState, message: worker_link.Peer) -> None:
@@ -330,6 +269,64 @@ def _keep(
         state.order(ReportStored(run.run, base, n, seconds, nbytes, event.slot))
     else:
         state.order(Tell(RanStored(run.run, base, n, seconds, nbytes, event.slot)))
+
+
+def _on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
+    """Single tasks returned: keep what is wanted, and tell of all in one message."""
+    slot = state.slots[event.slot]
+    flights = _singles(state, event, slot)
+    stow = StowNodes([])
+    state.order(stow)
+    told: list[tuple[RunId, TaskId, float, int]] = []
+    columns = zip(event.runs, event.tasks, event.seconds, event.sizes, strict=True)
+    for at, row in enumerate(columns):
+        run_id, task, seconds, nbytes = row
+        flight = flights.get((run_id, task))
+        if flight is not None:
+            run = flight.run
+            slot.less(flight, 1)
+            dispatch.end_flight(state, slot, flight)
+        else:
+            landed = _land(state, event.slot, run_id, task, 1)
+            if landed is None:
+                continue
+            run = landed
+        dispatch.learn(state, run.fn, seconds, 1)
+        if not run.stopped or run.live(task, 1):
+            stow.places.append(at)
+            state.made.add(task, 1)
+            dispatch.arrived(state, task, 1)
+            how = (run_id, task, 1, seconds)
+            if run.reply and nbytes <= event.inline_bytes:
+                state.order(Report(*how, event.slot, run.digests))
+            elif run.digests:
+                state.order(ReportStored(*how, nbytes, event.slot))
+            else:
+                told.append(row)
+        dispatch.finish_tasks(state, run, 1)
+    if stow.places:
+        slot.flushed = False
+    if stow.places and slot.flights:
+        slot.flights[0].since = state.now
+    if told:
+        runs, tasks, took, sizes = zip(*told, strict=True)
+        state.order(Tell(RanNodes(runs, tasks, took, sizes, event.slot)))
+
+
+def _singles(
+    state: WorkerState, event: SlotRanNodes, slot: Slot
+) -> dict[tuple[RunId, TaskId], Flight]:
+    """Return the flights of single tasks that a slot has in hand.
+
+    Raises:
+        RemoteProtocolError: something is told twice, or is part of a longer flight.
+    """
+    singles = {(f.run.run, f.base): f for f in slot.flights if f.n == 1}
+    told = {*zip(event.runs, event.tasks, strict=True)}
+    _demand(len(told) == len(event.runs))
+    for run, task in told - singles.keys() - slot.parked.keys():
+        _demand(_flight_of(state, event.slot, run, task)[1] is None)
+    return singles
 
 
 def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
@@ -553,7 +550,7 @@ _MESSAGES: dict[type, _Handler] = {
     worker_link.Drop: _on_drop,
     worker_link.Forget: _on_forget,
     worker_link.Return: _on_return,
-    worker_link.Stop: _on_stop,
+    worker_link.Stop: stopping.on_stop,
     worker_link.Peer: _on_peer,
     worker_link.Fetch: _on_fetch,
     worker_link.Leave: _on_leave,
@@ -565,6 +562,7 @@ _EVENTS: dict[type, _Handler] = {
     RunnerEnded: _on_runner_ended,
     NoEnvironment: _on_no_environment,
     SlotRan: _on_slot_ran,
+    SlotRanNodes: _on_slot_ran_nodes,
     SlotFailed: _on_slot_failed,
     SlotReturned: _on_slot_returned,
     SlotBlocked: _on_slot_blocked,

@@ -63,6 +63,17 @@ class SlotRan(Event, frozen=True):
     inline: bool
 
 
+class SlotRanNodes(Event, frozen=True):
+    """Single tasks returned small values, in columns; ``StowNodes`` says which to keep."""
+
+    slot: int
+    runs: Sequence[int]
+    tasks: Sequence[int]
+    seconds: Sequence[float]
+    sizes: Sequence[int]
+    inline_bytes: int
+
+
 class SlotFailed(Event, frozen=True):
     """One task raised, or could not be loaded, or its result not pickled."""
 
@@ -154,6 +165,7 @@ AnyEvent: TypeAlias = (
     | RunnerEnded
     | NoEnvironment
     | SlotRan
+    | SlotRanNodes
     | SlotFailed
     | SlotReturned
     | SlotBlocked
@@ -208,6 +220,12 @@ class Stow(Order, frozen=True):
 
     base: int
     n: int
+
+
+class StowNodes(Order, frozen=True):
+    """Put those of the values into the store that have just come from a slot."""
+
+    places: list[int]
 
 
 class Flush(Order, frozen=True):
@@ -351,6 +369,7 @@ AnyOrder: TypeAlias = (
     | Report
     | ReportStored
     | Stow
+    | StowNodes
     | Flush
     | Dispatch
     | EndRun

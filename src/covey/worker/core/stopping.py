@@ -1,0 +1,72 @@
+"""What nobody needs any more: values are dropped, and tasks stopped."""
+
+from __future__ import annotations
+
+from covey.ids import TaskId
+from covey.wire import worker_link
+from covey.wire.base import Extent
+from covey.worker.core import dispatch
+from covey.worker.core.orders import DropValues, Retract
+from covey.worker.core.state import Piece, Run, Slot, WorkerState
+
+
+def drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
+    """Let go of values."""
+    for base, n in extents:
+        state.copies.discard(base, n)
+        state.made.discard(base, n)
+    state.order(DropValues(extents))
+
+
+def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
+    """From now on nothing of these tasks is held here, and nothing is said of them."""
+    drop(state, ((message.base, message.n),))
+    run = state.runs.get(message.run)
+    if run is None:
+        return
+    lo, hi = message.base, message.base + message.n
+    for piece in [*(entry[2] for entry in state.entries()), *state.suspects]:
+        if piece.run is run:
+            _take_out(state, piece, lo, hi)
+    run.stopped.append((lo, hi))
+    if run.missing and run.rides is None and not run.live(run.base, run.left):
+        run.missing.clear()
+        dispatch.finish_tasks(state, run, run.left)
+        return
+    if not message.kill:
+        return
+    for slot in state.slots:
+        for flight in [*slot.flights, *slot.parked.values()]:
+            if flight.run is run and lo <= flight.at < hi:
+                dispatch.stop_executing(state, slot, flight)
+        if not slot.retracting and slot.runner.ready and _holds_unbegun(slot, run):
+            # What it has not begun of these, it need not begin.
+            slot.retracting = True
+            state.order(Retract(slot.number))
+
+
+def _holds_unbegun(slot: Slot, run: Run) -> bool:
+    """Whether a slot has tasks in hand that were stopped before they began."""
+    begun = True
+    for flight in slot.flights:
+        if flight.run is run and flight.left > begun:
+            live = sum(n for _, n in run.live(flight.at + begun, flight.left - begun))
+            if live < flight.left - begun:
+                return True
+        begun = False
+    return False
+
+
+def _take_out(state: WorkerState, piece: Piece, lo: TaskId, hi: TaskId) -> None:
+    """Take the tasks *lo* to *hi* out of a queued piece."""
+    start, end = piece.base, piece.base + piece.n
+    cut_lo, cut_hi = max(lo, start), min(hi, end)
+    if cut_lo >= cut_hi:
+        return
+    if not piece.alone:
+        state.queued -= end - cut_lo
+    piece.n = cut_lo - start
+    if cut_hi < end:
+        # The tail goes on as a piece of its own; a suspect has none.
+        dispatch.enqueue(state, Piece(piece.run, cut_hi, end - cut_hi))
+    dispatch.finish_tasks(state, piece.run, cut_hi - cut_lo)
