@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from covey.client.base import BaseClient
@@ -300,24 +300,56 @@ class _Ingest:
 
     # For the messages.
 
-    def pack(self, packer: Packer, key: Any) -> tuple[tuple[TaskId, ...], int | str]:
-        """Pack the arguments of one task.
+    def pack(
+        self,
+        packer: Packer,
+        keys: Sequence[Any],
+        needs: list[tuple[TaskId, ...]],
+        functions: list[int | str],
+    ) -> None:
+        """Pack the arguments of some tasks.
 
-        Returns:
-            What it needs, and what runs it: a function by number, or ``Nodes`` with
-            the table of its message, to be shown under this label.
+        Args:
+            packer: takes them in.
+            keys: which tasks.
+            needs: is added what each of them takes.
+            functions: is added what runs it: a function by number, or ``Nodes`` with
+                the table of its message, to be shown under this label.
         """
-        node = self._nodes[key]
+        nodes = [self._nodes[key] for key in keys]
+        if set(map(type, nodes)) == {Plain}:
+            calls = [
+                (key, node.args, node.kwargs) if node.kwargs else (key, node.args)
+                for key, node in zip(keys, nodes, strict=True)
+            ]
+            # Most often they are small, and nothing in them needs a second look.
+            if packer.add_all(calls) >= 0:
+                for key, node in zip(keys, nodes, strict=True):
+                    needs.append(self._taken_by(node))
+                    functions.append(self._function(node, self._label(key)))
+                return
+        for key, node in zip(keys, nodes, strict=True):
+            taken, function = self._pack_one(packer, key, node)
+            needs.append(taken)
+            functions.append(function)
+
+    def _taken_by(self, node: Plain) -> tuple[TaskId, ...]:
+        ids = self._ids
+        needs = [ids[name] for name in node.inputs]
+        if node.extras:
+            return tuple(dict.fromkeys([*needs, *node.extras]))
+        return tuple(needs)
+
+    def _pack_one(
+        self, packer: Packer, key: Any, node: Any
+    ) -> tuple[tuple[TaskId, ...], int | str]:
         label = self._label(key)
         if type(node) is Plain:
-            ids = self._ids
-            needs = [ids[name] for name in node.inputs]
-            if node.extras:
-                needs = list(dict.fromkeys([*needs, *node.extras]))
+            needs = self._taken_by(node)
             more = pack_call(packer, self._shelf, key, node.args, node.kwargs, label)
             if more is not None:
-                needs.append(more)
-            return tuple(needs), self._function(node, label)
+                needs = (*needs, more)
+            return needs, self._function(node, label)
         inputs = {name: Ref(self._ids[name]) for name in node.dependencies}
         with refs.capture() as found:
             pack_node(packer, self._shelf, node, inputs, label)

@@ -29,14 +29,23 @@ from covey.wire.client_link import Release, SubmitGraph
 CHUNK_TASKS: Final = 1024
 CHUNK_BYTES: Final = 1 << 20
 
+#: So many tasks are packed at once, if they are all plain calls.
+STRETCH_TASKS: Final = 64
+
 
 class Ingest(Protocol):
     """What packs the tasks of a graph, and sends messages."""
 
     options: OptionsOf
 
-    def pack(self, packer: Packer, key: Any) -> tuple[tuple[TaskId, ...], int | str]:
-        """Pack one task; return what it needs and what runs it."""
+    def pack(
+        self,
+        packer: Packer,
+        keys: Sequence[Any],
+        needs: list[tuple[TaskId, ...]],
+        functions: list[int | str],
+    ) -> None:
+        """Pack tasks; add what each needs, and what runs it."""
 
     def take_functions(self, chosen: list[int | str]) -> tuple[int, ...]:
         """Return the numbers of functions for what was packed."""
@@ -85,16 +94,11 @@ class Messages:
         """Pack and post all of them."""
         needs, functions, packer = self._needs, self._functions, self._packer
         keys, places = self._keys, self._places
-        pack = self._ingest.pack
         try:
-            for at in places:
-                taken, function = pack(packer, keys[at])
-                needs.append(taken)
-                functions.append(function)
-                count = len(needs)
-                if count >= CHUNK_TASKS or (
-                    not count & 63 and packer.nbytes > CHUNK_BYTES
-                ):
+            for start in range(0, len(places), STRETCH_TASKS):
+                stretch = [keys[at] for at in places[start : start + STRETCH_TASKS]]
+                self._ingest.pack(packer, stretch, needs, functions)
+                if len(needs) >= CHUNK_TASKS or packer.nbytes > CHUNK_BYTES:
                     self._post()
             if needs:
                 self._post()
