@@ -25,8 +25,8 @@ CLIENT_BITS: Final = 62 - COUNTER_BITS
 
 
 def new_client_id() -> ClientId:
-    """Draw a client id; two clients of one cluster collide once in four million."""
-    return ClientId(secrets.randbits(CLIENT_BITS) | 1)
+    """Draw a client id: each client that is there has it once in four million."""
+    return ClientId(1 + secrets.randbelow((1 << CLIENT_BITS) - 1))
 
 
 def first_task_id(client: ClientId) -> TaskId:

@@ -15,6 +15,7 @@ from covey.errors import (
 )
 from covey.wire import edge
 from covey.wire.edge import (
+    FIRST_GREETING_SECONDS,
     GREETING_SECONDS,
     LONGEST_PAUSE_SECONDS,
     REFUSED_SECONDS,
@@ -252,3 +253,13 @@ def test_whatever_happens_it_looks_is_greeting_open_or_has_ended(happenings):
         assert (one.phase in {Phase.GREETING, Phase.OPEN}) == has_link
         if orders and isinstance(orders[-1], End):
             assert one.phase is Phase.ENDED
+
+
+def test_a_scheduler_that_never_welcomes_us_is_given_up():
+    """It may be stopped, just when it has let us in."""
+    one = Edge(60.0, lambda: 1.0)
+    assert one.connected(10.0) == [Introduce(0)]
+    assert one.wake_at == 10.0 + FIRST_GREETING_SECONDS
+    hang, end = one.tick(one.wake_at)
+    assert hang == Hang()
+    assert "does not answer" in str(end.why)

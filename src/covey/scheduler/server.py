@@ -280,9 +280,7 @@ class SchedulerServer:
 
     def _on_failed(self, line: Line, error: CoveyError) -> None:
         """Something that *line* should say cannot be said: the peer must go."""
-        line.send(Closing(f"it has to tell what cannot be sent: {error}", refused=True))
-        line.close()
-        self._leave(self.attendance.forget(line))
+        self._expel(line, f"it has to tell what cannot be sent: {error}")
 
     # News.
 
@@ -292,12 +290,12 @@ class SchedulerServer:
         except RemoteProtocolError as error:
             # Well-formed, yet senseless: a function never defined, a bad pack.
             self.core.count("protocol_errors")
-            self._expel(line, error)
+            self._expel(line, str(error))
 
-    def _expel(self, line: Line, error: RemoteProtocolError) -> None:
-        """End the session of a peer that broke the rules, and tell it so."""
+    def _expel(self, line: Line, why: str) -> None:
+        """End the session of a peer that broke the rules, or cannot be told more."""
         is_client = line.role is Role.CLIENT
-        line.send(Closing(str(error), refused=True) if is_client else Leave())
+        line.send(Closing(why, refused=True) if is_client else Leave())
         line.close()
         self._leave(self.attendance.forget(line))
 

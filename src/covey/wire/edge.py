@@ -47,6 +47,9 @@ REFUSED_SECONDS: Final = 3.0
 #: How long the answer to a greeting may take before another try.
 GREETING_SECONDS: Final = 5.0
 
+#: The first one has longer: one that is not answered is the end of it all.
+FIRST_GREETING_SECONDS: Final = 30.0
+
 #: Between two tries no more than this counts as patience: this process was stopped
 #: itself, or its machine slept, and cannot say that the scheduler was not there.
 STEP_SECONDS: Final = 15.0
@@ -142,7 +145,7 @@ class Edge:
         """A connection to the scheduler stands."""
         self.phase = Phase.GREETING
         if self.session is None:
-            # Whoever waits for a first welcome has its own patience.
+            self.wake_at = now + FIRST_GREETING_SECONDS
             return [Introduce(self.epoch)]
         self.wake_at = now + GREETING_SECONDS
         return [Greet(Resume(self.session.number, self.session.received))]
