@@ -1,9 +1,8 @@
 """The loop of a slot: take a batch, call, answer.
 
-A ``SlotLoop`` is a thread that serves a slot; usually there is one for the life
-of the slot.  When a task waits
-for its own subtasks, its thread gives the slot away, and a new loop takes over,
-in the middle of the same batch::
+A ``SlotLoop`` is a thread that serves a slot; usually there is one for the life of
+the slot.  When a task waits for its own subtasks, its thread gives the slot away, and
+a new loop takes over, in the middle of the same batch::
 
     loop A: e0 e1 e2 ── blocking() ───── waits ───── resumed, outcome of e2, ends
                    └──► loop B: e3 e4 ... next batch ... serves from now on
@@ -45,7 +44,7 @@ from covey.runner.frames import Gone
 from covey.runner.nodes import Nodes
 from covey.runner.prints import Prints
 from covey.runner.raised import as_failure
-from covey.runner.settling import Settling
+from covey.runner.settling import Passing, Settling, bytecode
 from covey.runner.slot import Slot
 from covey.serde import failures, refs
 from covey.serde.formats import packer_of
@@ -63,9 +62,6 @@ FLUSH_SECONDS: Final = 0.001
 #: message costs the agent and the scheduler about what a hundred results cost.
 FLUSH_MOST_SECONDS: Final = 0.008
 
-#: Characters that tasks have printed, before they are sent in any case.
-PRINTS_MAX: Final = 64_000
-
 #: So many values are kept for what follows; the oldest goes first.
 KEPT_MAX: Final = 2048
 
@@ -78,6 +74,7 @@ class SlotLoop:
 
     Attributes:
         shielded: an interrupt must not be raised now.
+        busy: this thread books, sends or holds the gate; what finalizers print waits.
         wanted: run and task that somebody wants interrupted.
         gate: held while it is decided whether to interrupt.
     """
@@ -86,6 +83,7 @@ class SlotLoop:
         self.slot = slot
         self.process = slot.process
         self.shielded = True
+        self.busy = False
         self.wanted: tuple[int, int] | None = None
         self.gate = threading.Lock()
         #: Whom the last interrupt was sent to.
@@ -463,13 +461,19 @@ class SlotLoop:
 
     def print(self, run: int, task_id: int, stream: str, text: str) -> None:
         """Keep a copy of what a task prints."""
+        if self.busy:
+            # A finalizer prints, in the middle of what this thread holds locks for.
+            self._prints.add(run, task_id, stream, text)
+            return
         with self._settling():
             self._prints.add(run, task_id, stream, text)
-            if self._prints.size >= PRINTS_MAX:
+            if self._prints.full:
                 self._send()
 
     def send_prints(self) -> None:
         """Send what tasks have printed, at once."""
+        if self.busy:
+            return
         with self._settling():
             self._send()
         self._notice_interrupt()
@@ -513,15 +517,15 @@ class SlotLoop:
     def shield(self) -> None:
         """Let no interrupt in from here on; one that was sent before is raised."""
         if not self.shielded:
-            with self.gate:
-                _bytecode()
+            with Passing(self):
+                bytecode()
                 self.shielded = True
 
     def _let_pass(self) -> None:
         """Swallow an interrupt that was meant for the element before this one."""
         try:
-            with self.gate:
-                _bytecode()
+            with Passing(self):
+                bytecode()
                 if self.wanted != self.executing():
                     self.wanted = None
         except TaskInterrupted:
@@ -531,6 +535,7 @@ class SlotLoop:
     def _interrupted(self, batch: Batch | Nodes) -> None:
         """Settle the element that was interrupted, if it is not settled yet."""
         self.shielded = True
+        self.busy = False
         self.wanted = self._sent = None
         index = batch.index_of(*self.executing())
         settled = self._start + len(self._packer)
@@ -593,7 +598,3 @@ class SlotLoop:
         if self.wanted is not None and self.wanted == self.executing():
             self.wanted = None
             raise TaskInterrupted
-
-
-def _bytecode() -> None:
-    """Be a place where the interpreter raises what was sent to this thread."""

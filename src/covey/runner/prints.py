@@ -18,6 +18,9 @@ from covey.serde.functions import encodable
 _SENDS_PER_SECOND: Final = 100
 _SENDS_AT_ONCE: Final = 500
 
+#: Characters that tasks have printed, before they are sent in any case.
+_ALL_WAITING_MAX: Final = 64_000
+
 #: Characters that wait together, at most; more of a single task are cut short.
 _WAITING_MAX: Final = 16_000
 
@@ -82,6 +85,11 @@ class Prints:
         elif len(last[4]) < _WAITING_MAX:
             last[4] += text
         self.size += len(text)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that it must leave."""
+        return self.size >= _ALL_WAITING_MAX
 
     def take(self) -> list[list[Any]]:
         """Return all that waits, and wait for more."""

@@ -10,6 +10,8 @@ class Booker(Protocol):
     """A loop that books outcomes; see ``loop``."""
 
     shielded: bool
+    busy: bool
+    gate: threading.Lock
     booking: threading.RLock
 
     def shield(self) -> None:
@@ -17,20 +19,48 @@ class Booker(Protocol):
 
 
 class Settling:
-    """``with``: no interrupt is raised, and nobody else books outcomes."""
+    """``with``: no interrupt is raised, and nobody else books outcomes.
 
-    __slots__ = ("_before", "_loop")
+    Finalizers may run in it, as anywhere, and may print: what they print waits.
+    """
+
+    __slots__ = ("_loop", "_was_busy", "_was_shielded")
 
     def __init__(self, loop: Booker) -> None:
         self._loop = loop
 
     def __enter__(self) -> None:
         loop = self._loop
-        self._before = loop.shielded
+        self._was_shielded, self._was_busy = loop.shielded, loop.busy
         loop.shield()
+        loop.busy = True
         loop.booking.acquire()
 
     def __exit__(self, *_: object) -> None:
         loop = self._loop
         loop.booking.release()
-        loop.shielded = self._before
+        loop.busy = self._was_busy
+        loop.shielded = self._was_shielded
+
+
+class Passing:
+    """``with``: hold the gate.  Only the loop's own thread does it so."""
+
+    __slots__ = ("_loop", "_was_busy")
+
+    def __init__(self, loop: Booker) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        loop = self._loop
+        self._was_busy, loop.busy = loop.busy, True
+        loop.gate.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        loop = self._loop
+        loop.gate.release()
+        loop.busy = self._was_busy
+
+
+def bytecode() -> None:
+    """Be a place where the interpreter raises what was sent to this thread."""
