@@ -371,11 +371,13 @@ class WorkerAgent:
     def _take_big(self, slot: int, says: SaysBig) -> None:
         """Take a result over that a runner laid out in a segment."""
         process = self._processes[slot // self._threads]
-        event = self._results.take_big(slot, says, process, self._link_of(slot))
-        if event is not None:
-            self._step(event)
-        # What nobody wanted, or what there is no room for.
-        self._results.settle()
+        try:
+            event = self._results.take_big(slot, says, process, self._link_of(slot))
+            if event is not None:
+                self._step(event)
+        finally:
+            # What nobody wanted, what there is no room for, or what was no result.
+            self._results.settle()
 
     def _stow(self, order: orders.Stow) -> None:
         self._results.stow(order.base, order.n)

@@ -119,7 +119,14 @@ class Storage:
     def offer_warm(self, nbytes: int) -> tuple[Segment, str] | None:
         """Lend a warm segment to another process, if there is one."""
         segment = self._warm(nbytes)
-        return (self._lend(segment), segment.offer()) if segment is not None else None
+        if segment is None:
+            return None
+        lent = self._lend(segment)
+        try:
+            return lent, lent.offer()
+        except OSError:
+            self.take_back(lent)
+            return None
 
     def lend_one_of(
         self, nbytes: int, segments: AbstractSet[Segment]
