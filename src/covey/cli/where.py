@@ -16,7 +16,7 @@ import click
 
 from covey.errors import NoScheduler, UsageError
 from covey.net.connection_file import known_connections, read_connection_file
-from covey.net.join_string import Connection, is_join_string
+from covey.net.join_string import Connection, is_join_string, shy
 
 NOT_AN_ARGUMENT: Final = """\
 a join string holds the secret of the cluster, and everybody on this machine can
@@ -34,7 +34,8 @@ def chosen(address: str | None) -> str | None:
         UsageError: a secret stands in the command line.
     """
     if address is None:
-        return os.environ.get("COVEY_ADDRESS")
+        told: str | None = shy(os.environ.get("COVEY_ADDRESS"))
+        return told
     if is_join_string(address):
         raise UsageError(NOT_AN_ARGUMENT)
     if address != "-":
@@ -45,7 +46,8 @@ def chosen(address: str | None) -> str | None:
         text = sys.stdin.readline()
     if not text.strip():
         raise UsageError("the standard input holds no join string")
-    return text.strip()
+    named: str = shy(text.strip())
+    return named
 
 
 def connection_of(address: str | None) -> Connection:

@@ -27,6 +27,7 @@ from covey.client.options import names_of
 from covey.client.showing import Shows
 from covey.client.writing import Choices, Functions, Serializer
 from covey.errors import UsageError
+from covey.net.join_string import shy
 from covey.secret import Secret
 
 R = TypeVar("R")
@@ -76,6 +77,7 @@ class AsyncClient(BaseClient):
         progress: bool = False,
         **keywords: Any,
     ) -> None:
+        target = shy(target)
         choices = Choices(functions, serializer, python, environment)
         shows = Shows(prints, progress)
         self._how = (target, secret, timeout, name, keywords, choices, shows)

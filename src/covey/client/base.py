@@ -507,6 +507,9 @@ class BaseClient:
         _alive.discard(self)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_engine"):
+            # In the traceback of what kept it from being made.
+            return f"<{type(self).__name__}: not connected>"
         workers = self._engine.workers
         state = "" if self.status == "running" else f" ({self.status})"
         return (

@@ -19,6 +19,7 @@ from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
 from covey.client.showing import Shows
 from covey.client.writing import Choices, Functions, Serializer
+from covey.net.join_string import shy
 from covey.secret import Secret
 
 R = TypeVar("R")
@@ -81,6 +82,7 @@ class Client(BaseClient):
         progress: bool = False,
         **keywords: Any,
     ) -> None:
+        target = shy(target)
         choices = Choices(functions, serializer, python, environment)
         shows = Shows(prints, progress)
         self._open(target, secret, timeout, name, keywords, choices, shows)

@@ -17,7 +17,7 @@ from covey.net.connection_file import (
     read_connection_file,
     remains_of,
 )
-from covey.net.join_string import Connection, is_join_string, parse_join_string
+from covey.net.join_string import Connection, is_join_string, parse_join_string, shy
 from covey.secret import Secret
 from covey.wire.keys import Keys
 
@@ -70,8 +70,9 @@ def resolve_target(
     Raises:
         UsageError: *target* is none of the things it may be.
     """
+    target = shy(target)
     if target is None and not keywords:
-        target = os.environ.get("COVEY_ADDRESS") or None
+        target = shy(os.environ.get("COVEY_ADDRESS")) or None
         path = os.environ.get("COVEY_CONNECTION_FILE")
         if target is None and path:
             target = Path(path)

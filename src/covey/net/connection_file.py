@@ -254,12 +254,23 @@ def _read(path: Path) -> tuple[Connection, dict[str, Any]]:
                 f"the connection file {path} can be read by other users, so its secret "
                 f"is none any more; run: chmod 600 {path}, and start a new cluster"
             )
-        try:
-            fields: dict[str, Any] = json.load(file)
-            connection = Connection(parse_address(fields["address"]), _keys(fields))
-            int(fields["pid"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} is no connection file: {error}") from error
+        text = file.read()
+    try:
+        connection, fields = _parsed(text)
+    except (UsageError, ValueError, KeyError, TypeError) as error:
+        problem = str(error)
+    else:
+        # From here on nobody needs it, and variables are shown in many a place.
+        del text, fields["token"]
+        return connection, fields
+    del text
+    raise UsageError(f"{path} is no connection file: {problem}")
+
+
+def _parsed(text: str) -> tuple[Connection, dict[str, Any]]:
+    fields: dict[str, Any] = json.loads(text)
+    connection = Connection(parse_address(fields["address"]), _keys(fields))
+    int(fields["pid"])
     return connection, fields
 
 

@@ -14,7 +14,7 @@ place for it: everybody on the machine can read those.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from covey.errors import UsageError
 from covey.net.addresses import Address, is_wildcard, own_host, parse_address
@@ -67,12 +67,42 @@ def is_join_string(text: str) -> bool:
     return text.strip().startswith(SCHEME)
 
 
+class JoinString(str):
+    """A join string that does not show itself to who looks at variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<a join string>"
+
+
+def shy(target: Any) -> Any:
+    """Return *target*, as a ``JoinString`` if it is one.
+
+    There are tools that print, or send away, the local variables of every function that
+    an error came through.
+    """
+    if isinstance(target, str) and is_join_string(target):
+        return JoinString(target)
+    return target
+
+
 def parse_join_string(text: str) -> Connection:
     """Read a join string.
 
     Raises:
         UsageError: it is garbled; the message does not repeat it.
     """
+    found = _parsed(text)
+    # Nothing is raised where the secret is a variable, be it an argument.
+    del text
+    if isinstance(found, UsageError):
+        raise found
+    return found
+
+
+def _parsed(text: str) -> Connection | UsageError:
+    """Return what a join string says, or what is wrong with it."""
     rest = text.strip().removeprefix(SCHEME)
     login, at, place = rest.rpartition("@")
     role, _, token = login.partition(":")
@@ -82,12 +112,15 @@ def parse_join_string(text: str) -> Connection:
     )
     complete = at and "/" in place
     if not complete or role not in {"client", "worker"} or not is_join_string(text):
-        raise garbled
+        return garbled
     try:
         secret = Secret.of_digits(token)
     except ValueError:
-        raise garbled from None
+        return garbled
     scheme = "tcp://" if place.endswith(_PLAIN) else "tls://"
-    address = parse_address(scheme + place.removesuffix(_PLAIN))
+    try:
+        address = parse_address(scheme + place.removesuffix(_PLAIN))
+    except UsageError as error:
+        return error.with_traceback(None)
     make = Keys.of_client if role == "client" else Keys.of_worker
     return Connection(address, make(secret))
