@@ -11,13 +11,16 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
 from scheduler_world import RAISED, World
 
-from covey.scheduler.core import explain
+from covey.errors import RemoteProtocolError
+from covey.payload import Pack
+from covey.scheduler.core import explain, journaling
+from covey.scheduler.core.machine import Said
 from covey.scheduler.core.retrying import worth
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.scheduler.core.unfit import RETRY_SECONDS
 from covey.wire.base import DEFAULT_OPTIONS, Again, Failure, Options
-from covey.wire.client_link import DefineFunction, Tried
+from covey.wire.client_link import DefineFunction, Detach, Retry, Rewrite, Submit, Tried
 from covey.wire.worker_link import RunFailed
 
 sys.path.pop(0)
@@ -338,3 +341,74 @@ def test_who_asked_for_nothing_cannot_be_refused_its_environment(world, client, 
     refuse(world, task)
     assert client.status[task] == "failed"
     assert not any(worker.unfit for worker in world.state.workers.values())
+
+
+# Written in another way.
+
+
+def rewritten(world, client, task, n=1, function=77):
+    """Say again what *task* is, with other bytes."""
+    pack = Pack.of([b"as text"] * n)
+    for each in range(task, task + n):
+        world.arguments[each] = client.values[each] = b"as text"
+    if function not in client.functions:
+        client.functions.add(function)
+        client.say(DefineFunction(function, b"text %d" % function, "f", b"text"))
+    made = Submit(task, n, function, pack.sizes_bytes(), bytes(pack.data))
+    client.say(Rewrite(made))
+
+
+def test_what_nobody_could_read_is_tried_again_as_it_is_written_now(world, client):
+    worker = world.new_worker()
+    task = client.submit(1)
+    after = client.submit(1, whole=((task, 1),))
+    worker.fail(run_of(worker, task))
+    assert client.status[task] == client.status[after] == "failed"
+    rewritten(world, client, task)
+    client.say(Retry(((after, 1),)))
+    # The worker asserts that it is given these arguments.
+    world.settle()
+    assert client.status[task] == client.status[after] == "finished"
+    assert find(world.state, task).function.payload == b"text"
+
+
+def test_what_runs_is_left_alone_and_what_waits_is_not(world, client):
+    worker = world.new_worker(1)
+    base = client.submit(6)
+    worker.read(10)
+    running = {t for run in worker.runs.values() for t in run.todo}
+    before = {t: world.arguments[t] for t in running}
+    rewritten(world, client, base, 6)
+    world.arguments.update(before)
+    client.values.update(before)
+    told = {t: find(world.state, t).function.payload for t in range(base, base + 6)}
+    assert {t for t, payload in told.items() if payload == b"text"} == (
+        set(range(base, base + 6)) - running
+    )
+    world.settle()
+    assert all(client.status[t] == "finished" for t in range(base, base + 6))
+
+
+@pytest.mark.parametrize("wrong", ["foreign", "function", "sizes"])
+def test_nobody_writes_what_is_not_his_or_makes_no_sense(world, client, wrong):
+    other = world.new_client()
+    task = client.submit(1)
+    speaker = other if wrong == "foreign" else client
+    if wrong == "function":
+        made = Submit(task, 1, 999, b"\0\0\0\0", b"")
+    elif wrong == "sizes":
+        made = Submit(task, 2, 1, b"\0\0\0\0", b"")
+    else:
+        made = Submit(task, 1, 1, b"\0\0\0\0", b"")
+    with pytest.raises(RemoteProtocolError):
+        world.core.step(Said(speaker.peer, [Rewrite(made)]), 0.0)
+
+
+def test_a_journal_tells_the_next_scheduler_what_was_written_last():
+    pack = Pack.of([b"x"])
+    first = Submit(5, 1, 1, pack.sizes_bytes(), b"x")
+    second = Submit(5, 1, 2, pack.sizes_bytes(), b"y")
+    other = Submit(6, 1, 1, pack.sizes_bytes(), b"x")
+    records = [(1, message) for message in (first, other, second, Detach(((5, 2),)))]
+    assert journaling.latest(records) == records[1:]
+    assert (1, first) not in journaling.essence(records)

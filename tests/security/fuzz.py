@@ -100,6 +100,7 @@ def client_frames():
         [client_link.Placed(BASE + 30, 1, 1000)],
         [client_link.Want(((BASE, 2), (5, 1)), (b"t" * 16,))],
         [client_link.Retry(((BASE, 4),)), client_link.Detach(((BASE + 4, 1),))],
+        [client_link.Rewrite(client_link.Submit(BASE, 2, 1, *two))],
         [client_link.Ask(1, "explain", ((BASE, 1),)), client_link.Ask(2, "info")],
         [client_link.Ask(3, "events", number=3), client_link.Ask(4, "who_has")],
         [client_link.Ask(5, "overview"), client_link.Ask(6, "logs", ((BASE, 2),))],

@@ -148,6 +148,69 @@ def test_what_is_sent_before_any_worker_is_there_suits_any_python(tmp_path):
         end(*reversed(processes))
 
 
+LATE = """
+import os, sys, time
+from covey import Client, as_completed
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+def hold(path):
+    while not os.path.exists(path):
+        time.sleep(0.02)
+
+def plus(point, other=0):
+    return point.x + other, sys.version_info[1]
+
+def first(pair, times):
+    return times(pair[0])
+
+with Client(sys.argv[1]) as client:
+    client.wait_for_workers(1, timeout=60)
+    holding = client.submit(hold, sys.argv[2])
+    one = client.submit(plus, Point(1), other=2)
+    many = client.map(plus, [Point(i) for i in range(20)])
+    after = client.submit(first, one, lambda x: 10 * x)
+    del one
+    print("submitted", client.submitter.writing.by_source, flush=True)
+    early = next(as_completed(many))
+    print("the first came from", early.result()[1], flush=True)
+    open(sys.argv[2], "w").close()
+    print(after.result(90), *(x for x, _ in client.gather(many)), flush=True)
+"""
+
+
+def test_what_went_by_value_before_another_python_joined_is_sent_again(tmp_path):
+    """The slot of our Python is taken, so the worker that joins is given it."""
+    minor = next((m for m in reversed(MINORS) if m != OURS and runner_python(m)), None)
+    if minor is None:
+        pytest.skip(f"no Python but {OURS} of {', '.join(MINORS)} is on this machine")
+    file = tmp_path / "cluster.json"
+    program = tmp_path / "late.py"
+    program.write_text(LATE)
+    where = ["--connection-file", str(file), "--nworkers", "1"]
+    python = ["--python", runner_python(minor)]
+    processes = [start_scheduler(file)]
+    try:
+        processes.append(subprocess.Popen([*COVEY, "worker", *where]))
+        client = subprocess.Popen(
+            [sys.executable, str(program), str(file), str(tmp_path / "go")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(client)
+        assert client.stdout.readline() == "submitted False\n"
+        processes.append(subprocess.Popen([*COVEY, "worker", *where, *python]))
+        there = minor.split(".")[1]
+        assert client.stdout.readline() == f"the first came from {there}\n"
+        numbers = " ".join(map(str, range(20)))
+        assert client.stdout.readline() == f"30 {numbers}\n"
+    finally:
+        (tmp_path / "go").touch()
+        end(*reversed(processes))
+
+
 @pytest.fixture
 def another_cloudpickle(tmp_path):
     """A scheduler, and a worker whose cloudpickle says that it is version 99."""

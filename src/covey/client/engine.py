@@ -96,6 +96,8 @@ class Engine(Owner):
         #: What lets us hold and fetch futures that other clients have passed on.
         self.tokens: dict[TaskId, bytes] = {}
         self.readers = Readers()
+        #: Sees to it that tasks which failed are tried again, if it says so.
+        self.mends: Callable[[Failed], bool] = lambda _: False
         self.cluster = ""
         self.closed = False
         self.broken: Exception | None = None
@@ -116,7 +118,7 @@ class Engine(Owner):
         self._line: Line | None = None
         #: Since when the scheduler is looked for, if it is.
         self.away_since: float | None = None
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self._asker: Asker | None = None
         self._questions = Questions(self.post)
         #: Done when we know all workers that were there before us.
@@ -242,12 +244,12 @@ class Engine(Owner):
                 [
                     (wish.base, wish.n)
                     for wish in self.wishes.all()
-                    if not (self.owns(wish.base) and self._ledger.knows(wish.base))
+                    if not (self.owns(wish.base) and self.ledger.knows(wish.base))
                 ]
             )
             named = (task for base, n in foreign for task in range(base, base + n))
             tokens = [self.token_of(task) for task in named]
-            line.send_all(self._ledger.recall(self.wishes, foreign, tokens))
+            line.send_all(self.ledger.recall(self.wishes, foreign, tokens))
             line.send_all(untold(old.unheard(FromClient)))
             line.send_all(self._questions.open())
             self.on_back()
@@ -400,7 +402,7 @@ class Engine(Owner):
         if outbox:
             messages = merge(outbox)
             for message in messages:
-                self._ledger.note(message)
+                self.ledger.note(message)
             self._line.send_all(messages)
 
     async def ask(self, topic: str, **fields: Any) -> Any:
@@ -489,16 +491,21 @@ class Engine(Owner):
         self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
 
     def _on_failed(self, message: Failed) -> None:
+        if not self.mends(message):
+            self.fail(message)
+
+    def fail(self, message: Failed) -> None:
+        """Tasks have failed, and nothing can be done about it."""
         failure = message.failure
         if failure.origin >= 0 and self.wishes.find(failure.origin) is None:
             # Nobody has a future of it, which would know its key; as long as this
             # task is held, the ledger knows what it takes.
-            name = self._ledger.key_of(failure.origin)
+            name = self.ledger.key_of(failure.origin)
             if name is not None:
                 details = {**failure.details, "origin": name}
                 failure = msgspec.structs.replace(failure, details=details)
         if failure.type_name == "KeyConflict":
-            self._ledger.refuse(message.base)
+            self.ledger.refuse(message.base)
         self.wishes.failed(message.base, message.n, failure)
 
     def _on_reverted(self, message: Reverted) -> None:
@@ -508,7 +515,7 @@ class Engine(Owner):
         self._questions.answered(message)
 
     def _on_told(self, message: Tried | Over) -> None:
-        self._ledger.hear(message)
+        self.ledger.hear(message)
 
     def _on_notice(self, message: Notice) -> None:
         # No line of ours would help the reader.

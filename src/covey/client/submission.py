@@ -24,6 +24,7 @@ from covey.client.future import Future, Futures
 from covey.client.names import Names, identity_of
 from covey.client.numbers import Numbers
 from covey.client.placing import CHUNK_BYTES, CHUNK_TASKS, Placer
+from covey.client.rewriting import Rewriting
 from covey.client.shapes import NODE_INPUTS, as_graph, shape_of, split_needs
 from covey.client.writing import Writing
 from covey.errors import UsageError
@@ -87,6 +88,11 @@ class Submitter(Placer):
     def __init__(self, session: Session, writing: Writing) -> None:
         super().__init__(session, writing)
         self._numbers = Numbers(self._engine.post)
+        if writing.chooses:
+            engine = self._engine
+            engine.mends = Rewriting(
+                engine.ledger, self._numbers, engine.readers, engine.post, engine.fail
+            ).takes
         #: Large functions that are on the cluster, by digest, for as long as a
         #: future of a task that calls them is alive.
         self._large: weakref.WeakValueDictionary[bytes, Future[Any]]

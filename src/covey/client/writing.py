@@ -123,6 +123,11 @@ class Writing:
             )
 
     @property
+    def chooses(self) -> bool:
+        """Whether it is left to us how functions travel."""
+        return self._functions == "auto"
+
+    @property
     def by_source(self) -> bool:
         """Whether code that cannot be imported goes as text now."""
         if self._functions != "auto":

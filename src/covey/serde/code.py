@@ -19,6 +19,11 @@ from typing import Any, Final
 from covey.errors import VersionSkew
 from covey.version import cloudpickle_version, major
 
+#: Code that this process has written, which still knows the file that it is from.  So
+#: much of it is remembered, what was written last.
+_written: dict[CodeType, CodeType] = {}
+_WRITTEN_MAX: Final = 4096
+
 #: This Python, as far as bytecode is concerned.
 MINOR: Final = (sys.version_info[0], sys.version_info[1])
 
@@ -40,6 +45,8 @@ def readable_by(cloudpickle: str) -> bool:
 def code_of(minor: tuple[int, int], cloudpickle: str, *parts: Any) -> CodeType:
     """Make a code object again; unpickling calls this.
 
+    What this process has written comes back as what it was.
+
     Raises:
         VersionSkew: another minor version of Python compiled it, or another major
             version of cloudpickle wrote what belongs to it.
@@ -60,7 +67,8 @@ def code_of(minor: tuple[int, int], cloudpickle: str, *parts: Any) -> CodeType:
             f"the function into a module that both can import, or let it travel by "
             f'source (Client(functions="source"))'
         )
-    return CodeType(*parts)
+    made = CodeType(*parts)
+    return _written.get(made, made)
 
 
 def tagged(reduce: Callable[[Any], Any]) -> Callable[[CodeType], tuple[Any, ...]]:
@@ -68,6 +76,10 @@ def tagged(reduce: Callable[[Any], Any]) -> Callable[[CodeType], tuple[Any, ...]
 
     def reduce_code(code: CodeType) -> tuple[Any, ...]:
         _, parts = reduce(code)[:2]
+        if code not in _written:
+            if len(_written) >= _WRITTEN_MAX:
+                del _written[next(iter(_written))]
+            _written[code] = code
         return (code_of, (MINOR, cloudpickle_version(), *parts))
 
     return reduce_code

@@ -134,6 +134,15 @@ class Retry(Message, frozen=True, tag=8):
     extents: tuple[Extent, ...]
 
 
+class Rewrite(Message, frozen=True, tag=39):
+    """What was submitted before, function and arguments written in another way.
+
+    Runners could not read it.  Who is running already is left alone.
+    """
+
+    made: Submit
+
+
 class Want(Message, frozen=True, tag=9):
     """The client has come to hold futures that another client made.
 
@@ -345,6 +354,7 @@ FromClient: TypeAlias = (
     | Release
     | Cancel
     | Retry
+    | Rewrite
     | Want
     | Detach
     | Ask

@@ -36,6 +36,7 @@ from covey.wire.client_link import (
     Recall,
     Recalled,
     Release,
+    Rewrite,
     Scatter,
     Submit,
     SubmitGraph,
@@ -163,6 +164,9 @@ class Ledger:
             assert isinstance(message, ForgetFunction)
             self._done.add(message.fn)
             self._drop_function(message.fn)
+        elif kind is Rewrite:
+            assert isinstance(message, Rewrite)
+            self._rewrite(message.made)
         elif kind is Scatter:
             assert isinstance(message, Scatter)
             self._add(message, message.base, message.n)
@@ -185,6 +189,16 @@ class Ledger:
             else:
                 insort(starts, base)
         return entry
+
+    def _rewrite(self, made: Submit) -> None:
+        """Tasks are what they were, written in another way."""
+        entry = self._entries.get(made.base)
+        if entry is None or entry.n != made.n or not isinstance(entry.message, Submit):
+            return  # They were let go meanwhile.
+        before, entry.message = entry.message.fn, made
+        self._uses[made.fn] += 1
+        self._uses[before] -= 1
+        self._drop_function(before)
 
     def _add_graph(self, message: SubmitGraph) -> None:
         base, n = message.base, len(message.fns)
@@ -315,6 +329,14 @@ class Ledger:
     def knows(self, task: TaskId) -> bool:
         """Whether it is known how *task* is made."""
         return self._find(task) is not None
+
+    def made(self, task: TaskId) -> tuple[Submit, DefineFunction] | None:
+        """Return how *task* was submitted, with others, if it calls one function."""
+        entry = self._find(task)
+        if entry is None or not isinstance(entry.message, Submit):
+            return None
+        function = self._functions.get(entry.message.fn)
+        return None if function is None else (entry.message, function)
 
     # Names.
 

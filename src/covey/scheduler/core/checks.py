@@ -84,6 +84,16 @@ def graph(
     return pack, functions
 
 
+def rewritten(client: Client, made: Submit) -> tuple[Pack, Function]:
+    """Return arguments and function of tasks that their client writes anew.
+
+    Raises:
+        RemoteProtocolError: they are not its own, or that makes no sense.
+    """
+    own(client, ((made.base, made.n),))
+    return _pack(made.sizes, made.data, made.n), _function(client, made.fn)
+
+
 def scatter(state: SchedulerState, client: Client, message: Scatter) -> Pack:
     """Return the values of a ``Scatter`` that makes sense.
 

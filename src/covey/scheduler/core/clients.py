@@ -48,6 +48,7 @@ from covey.wire.client_link import (
     Release,
     Retry,
     Reverted,
+    Rewrite,
     Tried,
     Unpublish,
     Want,
@@ -62,6 +63,8 @@ def hear(state: SchedulerState, client: Client, message: Message) -> None:
     handlers.handle(state, client, message)
     if type(message) in journaling.NOTED:
         state.journal.note(client.number, message)
+    elif isinstance(message, Rewrite):
+        state.journal.note(client.number, message.made)
 
 
 # Holding and letting go.
@@ -218,6 +221,24 @@ def on_retry(state: SchedulerState, client: Client, message: Retry) -> None:
     for span in again:
         if span.state is State.RELEASED:
             transitions.let_go(state, span)
+
+
+@handlers.add(Rewrite)
+def on_rewrite(state: SchedulerState, client: Client, message: Rewrite) -> None:
+    """From now on these tasks are what the client says now.
+
+    What executes is left as it is; what others share, they have written their way.
+    """
+    made = message.made
+    pack, function = checks.rewritten(client, made)
+    for span in isolate(state, made.base, made.n):
+        before = span.function
+        ours = made.base <= span.base < made.base + made.n
+        if before is None or not ours or span.state is State.ASSIGNED:
+            continue
+        functions.count(state, function, span.n)
+        span.function, span.pack, span.at = function, pack, span.base - made.base
+        functions.count(state, before, -span.n)
 
 
 # Questions.

@@ -116,8 +116,23 @@ def _names(retry: Retry, record: Record) -> bool:
     return bool(_common(ended.base, ended.n, list(retry.extents)))
 
 
+def latest(records: list[Record]) -> list[Record]:
+    """Return *records* without submissions that were written anew later."""
+    last = {
+        extent_of(message): index
+        for index, (_, message) in enumerate(records)
+        if type(message) is Submit
+    }
+    return [
+        record
+        for index, record in enumerate(records)
+        if type(record[1]) is not Submit or last[extent_of(record[1])] == index
+    ]
+
+
 def essence(records: list[Record]) -> list[Record]:
     """Return what matters of a journal: wishes, and all that they need, in order."""
+    records = latest(records)
     wishes = Wishes(records)
     makers = [
         (extent_of(message), index)
@@ -159,6 +174,7 @@ def _functions_of(message: Message) -> tuple[int, ...]:
 
 def live(state: SchedulerState, records: list[Record]) -> list[Record]:
     """Return what a journal need still say, now that *state* stands as it does."""
+    records = latest(records)
     wishes = Wishes(records)
     body: list[Record] = []
     used: set[tuple[ClientId, int]] = set()
