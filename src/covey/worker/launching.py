@@ -6,6 +6,7 @@ runners first and import the rest of itself while they come up.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import socket
@@ -54,22 +55,27 @@ def launch(executable: str, slots: int, environment: dict[str, str]) -> Launched
     Raises:
         OSError: the process cannot be started.
     """
-    pairs = [socket.socketpair() for _ in range(1 + slots)]
-    marks_fd = _marks_file(_MARK_BYTES * slots)
-    fds = [theirs.fileno() for _, theirs in pairs]
-    command = [
-        executable,
-        "-m",
-        "covey.runner",
-        "--control",
-        str(fds[0]),
-        "--marks",
-        str(marks_fd),
-        "--slots",
-        ",".join(map(str, fds[1:])),
-    ]
-    try:
-        marks = mmap.mmap(marks_fd, _MARK_BYTES * slots)
+    # What is inherited is closed here in any case, and what is ours if it fails.
+    with contextlib.ExitStack() as inherited, contextlib.ExitStack() as undo:
+        ours, fds = [], []
+        for _ in range(1 + slots):
+            end, other = socket.socketpair()
+            ours.append(undo.enter_context(end))
+            fds.append(inherited.enter_context(other).fileno())
+        marks_fd = _marks_file(_MARK_BYTES * slots)
+        inherited.callback(os.close, marks_fd)
+        marks = undo.enter_context(mmap.mmap(marks_fd, _MARK_BYTES * slots))
+        command = [
+            executable,
+            "-m",
+            "covey.runner",
+            "--control",
+            str(fds[0]),
+            "--marks",
+            str(marks_fd),
+            "--slots",
+            ",".join(map(str, fds[1:])),
+        ]
         process = subprocess.Popen(
             command,
             pass_fds=[*fds, marks_fd],
@@ -77,16 +83,9 @@ def launch(executable: str, slots: int, environment: dict[str, str]) -> Launched
             stderr=subprocess.PIPE,
             env=environment,
         )
-    except BaseException:
-        for ours, _ in pairs:
-            ours.close()
-        raise
-    finally:
-        os.close(marks_fd)
-        for _, theirs in pairs:
-            theirs.close()
+        undo.pop_all()
     _offer_to_the_kernel(process.pid)
-    control, *ends = [ours for ours, _ in pairs]
+    control, *ends = ours
     return Launched(process, control, ends, marks)
 
 

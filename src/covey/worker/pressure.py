@@ -267,8 +267,14 @@ class Pressure:
                         return
                     problem = self._no_room(waiter.nbytes, _STILL_MAPPED)
             self._waiting.popleft()
-            if not waiter.answer.done():
-                waiter.answer.set_result(problem)
+            if waiter.answer.done():
+                continue  # Nobody waits for it any more.
+            waiter.answer.set_result(problem)
+            if not problem:
+                # The next one is looked at when this one has taken what it was let
+                # in for, and the accounts know of it.
+                self._storage_changed()
+                return
 
     def _release_for(self, nbytes: int) -> None:
         """Have what is missing, and a little more, made free."""

@@ -100,10 +100,14 @@ class RunnerProcess:
         self._process = launched.process
         self._marks = launched.marks
         self._open = len(launched.slots) + 2
-        self.control = await self._connect(launched.control, self._control_says)
-        for slot, ours in zip(self.slots, launched.slots, strict=True):
-            self.links.append(await self._connect(ours, self._slot_says(slot)))
-        await self._watch_stderr()
+        try:
+            self.control = await self._connect(launched.control, self._control_says)
+            for slot, ours in zip(self.slots, launched.slots, strict=True):
+                self.links.append(await self._connect(ours, self._slot_says(slot)))
+            await self._watch_stderr()
+        except OSError:
+            self._abandon(launched)
+            raise
         threading.Thread(
             target=self._reap, name=f"covey-reap-{self.pid}", daemon=True
         ).start()
@@ -166,6 +170,16 @@ class RunnerProcess:
         """Let the process go when it is idle: its sockets are closed."""
         for link in [*self.links, *([self.control] if self.control else [])]:
             link.close()
+
+    def _abandon(self, launched: Launched) -> None:
+        """Let nothing of a process be left to which we cannot connect."""
+        self._ended = True
+        self.stop()
+        launched.process.kill()
+        launched.process.wait()
+        for end in (launched.control, *launched.slots, launched.process.stderr):
+            if end is not None:
+                end.close()
 
     def _reap(self) -> None:
         process = self._process

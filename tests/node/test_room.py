@@ -1,0 +1,52 @@
+"""Who waits for room at a worker is let in when what was free is free still."""
+
+from __future__ import annotations
+
+import asyncio
+
+from covey.worker.core.machine import WorkerCore
+from covey.worker.memory import MemoryPlan
+from covey.worker.pressure import Pressure
+from covey.worker.results import Results
+from covey.worker.storage import Storage
+
+LIMIT = 1 << 40  # Far above what this machine has: nothing is written here.
+
+
+def test_those_who_wait_are_not_all_let_in_to_the_same_room():
+    async def scenario():
+        storage = Storage(LIMIT)
+        core = WorkerCore(1, 1)
+        pressure = Pressure(
+            MemoryPlan(LIMIT),
+            core.state,
+            storage,
+            Results(storage, "w"),
+            [None],
+            lambda _: None,
+            lambda: None,
+        )
+        before = storage.promise(LIMIT * 9 // 10)
+        inside = []
+
+        async def come(number):
+            assert not await pressure.room_for(LIMIT * 6 // 10)
+            inside.append((number, storage.promise(LIMIT * 6 // 10)))
+
+        coming = [asyncio.create_task(come(number)) for number in range(3)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not inside
+        for number in range(3):
+            storage.redeem(before)
+            storage.on_change()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert [who for who, _ in inside] == list(range(number + 1))
+            before = inside[-1][1]
+        await asyncio.gather(*coming)
+        storage.redeem(before)
+        pressure.close()
+        await storage.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,84 @@
+"""What is left of a runner that could not be started: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from covey.worker import launching
+from covey.worker.interpreters import own
+from covey.worker.processes import RunnerProcess
+
+NONE_LEFT = OSError(errno.EMFILE, "Too many open files")
+
+pytestmark = pytest.mark.skipif(
+    not os.path.isdir("/proc/self/fd"),  # noqa: PTH112
+    reason="open files are counted in /proc",
+)
+
+
+def open_files():
+    return sorted(
+        (fd, os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115
+        for fd in os.listdir("/proc/self/fd")  # noqa: PTH208
+        if os.path.islink(f"/proc/self/fd/{fd}")  # noqa: PTH114
+    )
+
+
+@pytest.mark.parametrize("good", [0, 2])
+def test_no_descriptors_are_left_for_its_sockets(monkeypatch, good):
+    pairs = iter([socket.socketpair() for _ in range(good)])
+
+    def socketpair():
+        for pair in pairs:
+            return pair
+        raise NONE_LEFT
+
+    monkeypatch.setattr(launching, "socket", SimpleNamespace(socketpair=socketpair))
+    before = open_files()
+    with pytest.raises(OSError, match="Too many"):
+        launching.launch(sys.executable, 4, {})
+    assert len(open_files()) == len(before) - 2 * 2 * (good // 2)
+
+
+def test_it_cannot_be_connected_to():
+    started = []
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+
+        async def create_unix_connection(make, *, sock):
+            raise NONE_LEFT
+
+        loop.create_unix_connection = create_unix_connection
+        launched = launching.launch(
+            sys.executable,
+            2,
+            launching.environment(launching.package_path(), {}, own=True),
+        )
+        started.append(launched.process)
+        process = RunnerProcess(
+            0,
+            range(2),
+            {},
+            python=own(),
+            on_says=lambda *_: None,
+            on_control=lambda *_: None,
+            on_end=lambda _: pytest.fail("it never began"),
+            launched=launched,
+        )
+        with pytest.raises(OSError, match="Too many"):
+            await process.start()
+
+    asyncio.run(scenario())
+    (process,) = started
+    assert process.returncode is not None
+    assert isinstance(process, subprocess.Popen)
+    assert process.stderr.closed
