@@ -443,6 +443,27 @@ def test_a_value_read_from_a_segment_is_read_only_and_outlives_it():
     assert text == "text"
 
 
+@pytest.mark.parametrize("rows", [None, ["x", "y"], ["x", numpy.nan]])
+@pytest.mark.parametrize("columns", [["a", "b"], []])
+def test_names_of_columns_and_rows_are_written_as_text(rows, columns):
+    """pandas 3 keeps them in Arrow, which another environment need not have."""
+    pandas = pytest.importorskip("pandas")
+    index = None if rows is None else pandas.Index(rows, name="row")
+    data = {name: [1.0, 2.0] for name in columns}
+    frame = pandas.DataFrame(
+        data, index=index, columns=pandas.Index(columns, dtype="str")
+    )
+    frames = dumps(frame)
+    assert b"pyarrow" not in frames[0]
+    assert b"String" not in frames[0]
+    back = loads(frames)
+    pandas.testing.assert_frame_equal(back, frame)
+    assert (back.columns.dtype, back.index.dtype) == (
+        frame.columns.dtype,
+        frame.index.dtype,
+    )
+
+
 def test_mapped_values_are_read_only_until_asked():
     numpy, pandas = map(pytest.importorskip, ("numpy", "pandas"))
     frame = pandas.DataFrame({"a": numpy.arange(10_000), "b": 1.5})

@@ -351,8 +351,37 @@ def _reduce_frame(frame: Any) -> Any:
     ):
         return frame.__reduce_ex__(5)
     columns = [_of_column(frame.iloc[:, n]) for n in range(frame.shape[1])]
-    axes = (frame.columns, frame.index)
+    axes = (_labels(frame.columns), _labels(frame.index))
     return (_frame_of, (*axes, columns, frame.attrs))
+
+
+#: So many names of columns or rows are written one by one.
+_LABELS_MAX: Final = 1000
+
+
+class _Names:
+    """An index of text, which pandas keeps in ways of its version."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: Any) -> None:
+        self.index = index
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_names_of, (self.index.tolist(), self.index.name))
+
+
+def _labels(index: Any) -> Any:
+    """Return what stands for an index in a pickle: any reader has text and lists."""
+    known = type(index).__name__ == "Index" and str(index.dtype) == "str"
+    return _Names(index) if known and len(index) <= _LABELS_MAX else index
+
+
+def _names_of(names: list[Any], name: Any) -> Any:
+    import pandas as pd
+
+    # Whatever this version takes for text: empty, it could not tell.
+    return pd.Index(names, name=name, dtype=None if names else "str")
 
 
 def _of_column(series: Any) -> Any:
