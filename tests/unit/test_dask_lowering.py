@@ -40,11 +40,11 @@ def run(graph):
         if type(node) is not Plain:
             values[key] = node({name: values[name] for name in node.dependencies})
             continue
-        for number, name in enumerate(node.inputs):
-            lowering.refs[name].task = number
+        for number, ref in enumerate(node.inputs):
+            ref.task = number
         packer = Packer()
         packer.add((node.args, node.kwargs))
-        with refs.inputs_as([values[name] for name in node.inputs]):
+        with refs.inputs_as([values[ref.key] for ref in node.inputs]):
             args, kwargs = next(loads_pack(packer.take()))
         values[key] = node.function(*args, **kwargs)
     return values
@@ -80,7 +80,7 @@ def test_calls_by_hand_are_plain():
     graph = {"x": 1, ("y", 0): 2, "z": (operator.add, "x", ("y", 0))}
     node = lowered(graph, "z")
     assert type(node) is Plain
-    assert list(node.inputs) == ["x", ("y", 0)]
+    assert [ref.key for ref in node.inputs] == ["x", ("y", 0)]
 
 
 def test_tasks_of_collections_are_plain():
@@ -89,7 +89,7 @@ def test_tasks_of_collections_are_plain():
     )
     node = lowered({"t": task}, "t")
     assert type(node) is Plain
-    assert list(node.inputs) == ["x", "y"]
+    assert [ref.key for ref in node.inputs] == ["x", "y"]
     assert node.args[1][1:] == [1] and node.args[2] == {"a": [1]}
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from covey.client.base import BaseClient
@@ -155,6 +155,14 @@ def _refuse_others(key: Any, value: Any) -> None:
         )
 
 
+def _taken_by(node: Plain) -> tuple[TaskId, ...]:
+    """Return the numbers of the tasks that a call takes, each once."""
+    needs = [ref.task for ref in node.inputs]
+    if node.extras:
+        return tuple(dict.fromkeys([*needs, *node.extras]))
+    return tuple(needs)
+
+
 class _Ingest:
     """One graph on its way to the scheduler."""
 
@@ -173,13 +181,12 @@ class _Ingest:
         self.options = OptionsOf(annotations, options)
         #: The clients whose wishes have arrived, as far as they went before this graph.
         self._awaited: set[Engine] = set()
-        #: The number of the task that makes the value of a key.
-        self._ids: dict[Any, TaskId] = {}
         #: Lives as long as a future of this graph; large constants join it.
         self._holds: list[object] = [self._shelf.holds]
         self._graph = graph
         self._lowering = Lowering(graph, self._shelf)
-        self._nodes: dict[Any, Any] = {}
+        #: What is to be packed.  Nodes are known by their ``Ref``, in all that follows.
+        self._nodes: dict[Ref, Any] = {}
         self._labels: dict[str, str] = {}
         self._functions: dict[tuple[int, str], int] = {}
         self._taken: list[int] = []
@@ -212,19 +219,18 @@ class _Ingest:
 
     def send(self, wanted: list[Any]) -> dict[Any, Future[Any]]:
         """Send what *wanted* needs; return the futures of the wanted keys."""
-        ordered = order(wanted, self._needs)
-        names = self._resolve(ordered.keys)
-        places = [at for at, key in enumerate(ordered.keys) if key in self._nodes]
+        roots = [self._lowering.ref(key) for key in wanted]
+        ordered = order(roots, self._needs)
+        found, nodes = ordered.keys, self._nodes
+        names = self._resolve(found)
+        places = [at for at, ref in enumerate(found) if ref in nodes]
         base = self._engine.new_tasks(max(1, len(places)))
-        ids, keys = self._ids, ordered.keys
         for index, at in enumerate(places):
-            ids[keys[at]] = base + index
-        for key, target in names.items():
-            ids[key] = ids[target]
-        for key, ref in self._lowering.refs.items():
-            ref.task = ids.get(key, -1)
+            found[at].task = base + index
+        for ref, target in names.items():
+            ref.task = target.task
         chosen: set[TaskId] = set()
-        futures = {key: self._future(key, chosen) for key in wanted}
+        futures = {ref.key: self._future(ref, chosen) for ref in roots}
         if places:
             try:
                 Messages(self, ordered, places, base, chosen, set(names)).send()
@@ -234,8 +240,9 @@ class _Ingest:
 
     # What a key needs.
 
-    def _needs(self, key: Any) -> Iterable[Any]:
-        """Look up what stands for *key*, and return the keys that it takes."""
+    def _needs(self, ref: Ref) -> Iterable[Ref]:
+        """Look up what a node is, and return what stands for those that it takes."""
+        key = ref.key
         try:
             value = self._graph[key]
         except KeyError:
@@ -247,39 +254,40 @@ class _Ingest:
             future = _future_in(value)
             if future is not None:
                 ours = self._ours(key, future)
-                self._ids[key] = ours.id
+                ref.task = ours.id
                 self._holds.append(ours)
                 return ()
             _refuse_others(key, value)
-        node = self._nodes[key] = self._lowering.node(key, value)
-        needs: Iterable[Any] = node.dependencies
-        return needs
+        node = self._nodes[ref] = self._lowering.node(key, value)
+        if type(node) is Plain:
+            return node.inputs
+        return [self._lowering.ref(name) for name in node.dependencies]
 
-    def _resolve(self, keys: list[Any]) -> dict[Any, Any]:
+    def _resolve(self, found: list[Ref]) -> dict[Ref, Ref]:
         """Take out what needs no task of its own: other names, and large data.
 
         Returns:
-            For each other name, what it names, in the order of *keys*.
+            For each other name, what it names, in the order of *found*.
         """
         from dask._task_spec import Alias, DataNode
 
-        names: dict[Any, Any] = {}
+        names: dict[Ref, Ref] = {}
         nodes = self._nodes
-        for key in keys:
-            node = nodes.get(key)
+        for ref in found:
+            node = nodes.get(ref)
             if type(node) is Plain or node is None:
                 continue
             if isinstance(node, Alias):
-                names[key] = node.target
+                names[ref] = self._lowering.ref(node.target)
             elif isinstance(node, DataNode) and is_large(node.value):
-                self._ids[key] = self._shelf.constant(node.value, label_of(key)).id
+                ref.task = self._shelf.constant(node.value, label_of(ref.key)).id
             else:
                 continue
-            del nodes[key]
+            del nodes[ref]
         return names
 
-    def _future(self, key: Any, chosen: set[TaskId]) -> Future[Any]:
-        task = self._ids[key]
+    def _future(self, ref: Ref, chosen: set[TaskId]) -> Future[Any]:
+        key, task = ref.key, ref.task
         wish = self._engine.wishes.find(task)
         if wish is not None:
             # On the cluster already, or wanted by another key as well.
@@ -303,7 +311,7 @@ class _Ingest:
     def pack(
         self,
         packer: Packer,
-        keys: Sequence[Any],
+        chosen: Sequence[Ref],
         needs: list[tuple[TaskId, ...]],
         functions: list[int | str],
     ) -> None:
@@ -311,49 +319,47 @@ class _Ingest:
 
         Args:
             packer: takes them in.
-            keys: which tasks.
+            chosen: which tasks.
             needs: is added what each of them takes.
             functions: is added what runs it: a function by number, or ``Nodes`` with
                 the table of its message, to be shown under this label.
         """
-        nodes = [self._nodes[key] for key in keys]
+        nodes = [self._nodes[ref] for ref in chosen]
         if set(map(type, nodes)) == {Plain}:
             calls = [
-                (key, node.args, node.kwargs) if node.kwargs else (key, node.args)
-                for key, node in zip(keys, nodes, strict=True)
+                (ref.key, node.args, node.kwargs)
+                if node.kwargs
+                else (ref.key, node.args)
+                for ref, node in zip(chosen, nodes, strict=True)
             ]
             # Most often they are small, and nothing in them needs a second look.
             if packer.add_all(calls) >= 0:
-                for key, node in zip(keys, nodes, strict=True):
-                    needs.append(self._taken_by(node))
-                    functions.append(self._function(node, self._label(key)))
+                needs += map(_taken_by, nodes)
+                functions += map(self._function_of, chosen, nodes)
                 return
-        for key, node in zip(keys, nodes, strict=True):
-            taken, function = self._pack_one(packer, key, node)
+        for ref, node in zip(chosen, nodes, strict=True):
+            taken, function = self._pack_one(packer, ref, node)
             needs.append(taken)
             functions.append(function)
 
-    def _taken_by(self, node: Plain) -> tuple[TaskId, ...]:
-        ids = self._ids
-        needs = [ids[name] for name in node.inputs]
-        if node.extras:
-            return tuple(dict.fromkeys([*needs, *node.extras]))
-        return tuple(needs)
-
     def _pack_one(
-        self, packer: Packer, key: Any, node: Any
+        self, packer: Packer, ref: Ref, node: Any
     ) -> tuple[tuple[TaskId, ...], int | str]:
-        label = self._label(key)
+        label = self._label(ref.key)
         if type(node) is Plain:
-            needs = self._taken_by(node)
-            more = pack_call(packer, self._shelf, key, node.args, node.kwargs, label)
+            needs = _taken_by(node)
+            args, kwargs = node.args, node.kwargs
+            more = pack_call(packer, self._shelf, ref.key, args, kwargs, label)
             if more is not None:
                 needs = (*needs, more)
-            return needs, self._function(node, label)
-        inputs = {name: Ref(self._ids[name]) for name in node.dependencies}
+            return needs, self._function(node.function, label)
+        inputs = {name: self._lowering.ref(name) for name in node.dependencies}
         with refs.capture() as found:
             pack_node(packer, self._shelf, node, inputs, label)
         return tuple(dict.fromkeys(found.task_ids)), label
+
+    def _function_of(self, ref: Ref, node: Plain) -> int:
+        return self._function(node.function, self._label(ref.key))
 
     def _label(self, key: Any) -> str:
         head = key[0] if type(key) is tuple and key else key
@@ -381,8 +387,7 @@ class _Ingest:
                 f"the default, or shuffle_method='tasks' (bags: shuffle='tasks')"
             )
 
-    def _function(self, plain: Plain, label: str) -> int:
-        function = plain.function
+    def _function(self, function: Callable[..., Any], label: str) -> int:
         number = self._functions.get((id(function), label))
         if number is None:
             if len(self._functions) >= LABELS_MAX:

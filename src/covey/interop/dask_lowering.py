@@ -33,7 +33,7 @@ class Plain:
         function: what is called.
         args: its arguments, with a ``Ref`` for each input.
         kwargs: the named ones.
-        inputs: the keys of other nodes that it takes.
+        inputs: what stands for the other nodes that it takes, each once.
         extras: ids of futures and large constants that it takes.
     """
 
@@ -43,13 +43,8 @@ class Plain:
         self.function = function
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
-        self.inputs: dict[Any, None] = {}
+        self.inputs: dict[Ref, None] = {}
         self.extras: list[int] = []
-
-    @property
-    def dependencies(self) -> dict[Any, None]:
-        """The keys that it takes, by the name that nodes of dask have for them."""
-        return self.inputs
 
 
 class _NotPlain(Exception):
@@ -71,8 +66,16 @@ class Lowering:
         self._all_keys = all_keys
         self._shelf = shelf
         self._key: Any = None
-        #: What stands for the value of a key; its number is filled in later.
+        #: What stands for each node that was met; its number is filled in later.
+        #: From then on a node is known by that: keys are slow to hash and compare.
         self.refs: dict[Any, Ref] = {}
+
+    def ref(self, key: Any) -> Ref:
+        """Return what stands for the node *key*."""
+        ref = self.refs.get(key)
+        if ref is None:
+            ref = self.refs[key] = Ref(-1, key)
+        return ref
 
     def node(self, key: Any, value: Any) -> Any:
         """Return what a value of a graph is: a ``Plain`` call, or a node of dask."""
@@ -98,7 +101,21 @@ class Lowering:
         if not self._shelf.fits(value[0]):
             raise _NotPlain
         plain = Plain(value[0])
-        plain.args = tuple([self._hand_made(plain, arg) for arg in value[1:]])
+        refs, inputs = self.refs, plain.inputs
+        args: list[Any] = []
+        for arg in value[1:]:
+            if type(arg) is tuple and arg and type(arg[0]) is str:
+                # Nearly always a key, and mostly one that was met before.
+                try:
+                    ref = refs.get(arg)
+                except TypeError:
+                    ref = None  # What cannot be hashed is no key.
+                if ref is not None:
+                    inputs[ref] = None
+                    args.append(ref)
+                    continue
+            args.append(self._hand_made(plain, arg))
+        plain.args = tuple(args)
         return plain
 
     def _hand_made(self, plain: Plain, value: Any) -> Any:
@@ -169,10 +186,8 @@ class Lowering:
     # Both.
 
     def _input(self, plain: Plain, key: Any) -> Ref:
-        plain.inputs[key] = None
-        ref = self.refs.get(key)
-        if ref is None:
-            ref = self.refs[key] = Ref(-1)
+        ref = self.ref(key)
+        plain.inputs[ref] = None
         return ref
 
     def _sized(self, plain: Plain, value: Any) -> Any:

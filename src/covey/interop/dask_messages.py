@@ -14,12 +14,13 @@ So an intermediate of a large graph goes as early as that of a small one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from covey.client.extents import extents_of
 from covey.ids import TaskId
 from covey.interop.dask_annotations import OptionsOf
 from covey.interop.dask_order import Order
+from covey.interop.dask_packing import Ref
 from covey.serde.packing import Packer
 from covey.wire.base import Message, Options
 from covey.wire.client_link import Release, SubmitGraph
@@ -41,7 +42,7 @@ class Ingest(Protocol):
     def pack(
         self,
         packer: Packer,
-        keys: Sequence[Any],
+        chosen: Sequence[Ref],
         needs: list[tuple[TaskId, ...]],
         functions: list[int | str],
     ) -> None:
@@ -59,11 +60,11 @@ class Messages:
 
     Args:
         ingest: packs and sends.
-        ordered: the keys of the graph in order, and which take which.
+        ordered: the nodes of the graph in order, and which take which.
         places: where in that order the tasks are; the rest needs no task.
         base: the number of the first task; the others follow.
         chosen: the tasks that somebody holds futures of.
-        names: the keys that are other names of what they take.
+        names: the nodes that are other names of what they take.
     """
 
     def __init__(
@@ -73,10 +74,10 @@ class Messages:
         places: Sequence[int],
         base: TaskId,
         chosen: set[TaskId],
-        names: set[Any],
+        names: set[Ref],
     ) -> None:
         self._ingest = ingest
-        self._keys = ordered.keys
+        self._nodes = ordered.keys
         self._places = places
         self._base = base
         self._chosen = chosen
@@ -93,10 +94,10 @@ class Messages:
     def send(self) -> None:
         """Pack and post all of them."""
         needs, functions, packer = self._needs, self._functions, self._packer
-        keys, places = self._keys, self._places
+        nodes, places = self._nodes, self._places
         try:
             for start in range(0, len(places), STRETCH_TASKS):
-                stretch = [keys[at] for at in places[start : start + STRETCH_TASKS]]
+                stretch = [nodes[at] for at in places[start : start + STRETCH_TASKS]]
                 self._ingest.pack(packer, stretch, needs, functions)
                 if len(needs) >= CHUNK_TASKS or packer.nbytes > CHUNK_BYTES:
                     self._post()
@@ -104,7 +105,7 @@ class Messages:
                 self._post()
         finally:
             # Also when a node cannot be packed: then nobody uses the others.
-            self._release(len(keys))
+            self._release(len(nodes))
 
     def _post(self) -> None:
         start, count = self._posted, len(self._needs)
@@ -148,7 +149,7 @@ class Messages:
         kinds: list[Options] = []
         choice: list[int] = []
         for at in places:
-            mine = options.of(self._keys[at])
+            mine = options.of(self._nodes[at].key)
             if mine not in kinds:
                 kinds.append(mine)
             choice.append(kinds.index(mine))
@@ -162,7 +163,7 @@ class Messages:
             self._ingest.post(Release(extents_of(over)))
 
 
-def _last_uses(ordered: Order, names: set[Any]) -> list[int]:
+def _last_uses(ordered: Order, names: set[Ref]) -> list[int]:
     """Return, for each place in the order, that of its last user."""
     last = [0] * len(ordered.keys)
     for at, sources in enumerate(ordered.inputs):

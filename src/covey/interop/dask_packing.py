@@ -52,12 +52,21 @@ _PLAIN: Final = frozenset(
 
 
 class Ref:
-    """Stands for the result of another task, inside a payload."""
+    """Stands for the result of another task, inside a payload.
 
-    __slots__ = ("task",)
+    Attributes:
+        task: its number, once that is known.
+        key: what it is called in the graph, if it is a node of one.
+    """
 
-    def __init__(self, task: TaskId) -> None:
+    __slots__ = ("key", "task")
+
+    def __init__(self, task: TaskId, key: Any = None) -> None:
         self.task = task
+        self.key = key
+
+    def __repr__(self) -> str:
+        return repr(self.key)
 
     def __reduce__(self) -> tuple[object, ...]:
         refs.note(self.task)
