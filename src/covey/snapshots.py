@@ -27,8 +27,12 @@ LOOK_SECONDS: Final = 2.0
 #: ... and when such a part of the time until then has passed once more.
 LOOK_SHARE: Final = 1 / 8
 
-#: Workers are asked so often what code they saw.
+#: Workers are asked so often what code they saw, ...
 PROFILE_SECONDS: Final = 1.0
+#: ... all through the first round of so many seconds, and at the beginning of each later
+#: one: looking takes some hundredths of the time of very short tasks.
+ROUND_SECONDS: Final = 60.0
+ROUND_LOOKED_SECONDS: Final = 10.0
 #: What they saw is written down at the earliest after so long.
 SLICE_SECONDS: Final = 10.0
 SLICE_SHARE: Final = 1 / 60
@@ -84,7 +88,9 @@ class Snapshots:
         found = []
         if now >= self._profile_at:
             self._profile_at = now + PROFILE_SECONDS
-            found.append(Question("profile", number=self._profile_next))
+            rounds, since = divmod(now - self._began, ROUND_SECONDS)
+            if not rounds or since < ROUND_LOOKED_SECONDS:
+                found.append(Question("profile", number=self._profile_next))
         if now >= self._look_at:
             pause = max(LOOK_SECONDS, LOOK_SHARE * (now - self._began))
             self._look_at = now + pause
