@@ -257,6 +257,7 @@ class Model:
     ) -> None:
         line = self._function(label)
         line.failed += n
+        line.cancelled += n if kind == "cancelled" else 0
         line.last = at
         self.failed += n
         key = cause_of(label, type_name, message)

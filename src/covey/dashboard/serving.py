@@ -39,7 +39,8 @@ def serve(
     async def run() -> None:
         port = listening.getsockname()[1]
         site = Site(feed, Gate(secret), port, names(), pages=pages)
-        server = uvicorn.Server(
+        server = _Server(
+            site,
             uvicorn.Config(
                 site.app,
                 log_level="error",
@@ -47,7 +48,7 @@ def serve(
                 ws_max_size=1 << 16,
                 server_header=False,
                 timeout_graceful_shutdown=1,
-            )
+            ),
         )
 
         def end() -> None:
@@ -59,6 +60,19 @@ def serve(
         await server.serve(sockets=[listening])
 
     asyncio.run(run())
+
+
+class _Server(uvicorn.Server):
+    """Lets pages go before it ends: they wait for news that will not come."""
+
+    def __init__(self, site: Site, settings: uvicorn.Config) -> None:
+        super().__init__(settings)
+        self._site = site
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order."""
+        self._site.let_go()
+        await super().shutdown(sockets)
 
 
 async def _watch_lifeline(end: Callable[[], None]) -> None:

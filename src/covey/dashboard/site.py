@@ -94,6 +94,7 @@ class Site:
         self._news = asyncio.Event()
         self._frames: dict[str, tuple[int, bytes]] = {}
         self._following: asyncio.Task[None] | None = None
+        self._ending = False
         numbers = [
             Route("/health", _health),
             Route("/metrics", self._guard(self._metrics)),
@@ -132,6 +133,11 @@ class Site:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
             await asyncio.to_thread(self.feed.close)
+
+    def let_go(self) -> None:
+        """Answer everybody who waits; nobody is let wait any more."""
+        self._ending = True
+        self._on_news()
 
     def _on_news(self) -> None:
         news, self._news = self._news, asyncio.Event()
@@ -235,7 +241,7 @@ class Site:
     async def _frame(self, request: Request) -> Response:
         """Answer a long poll."""
         cursor = request.query_params.get("since", "")
-        if cursor:
+        if cursor and not self._ending:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._news.wait()
@@ -252,7 +258,7 @@ class Site:
             return
         await socket.accept()
         try:
-            while True:
+            while not self._ending:
                 # The page asks for the next frame by telling where it stands, so a
                 # hidden or slow one is never behind by more than one.
                 cursor = await socket.receive_text()
@@ -262,6 +268,7 @@ class Site:
                             await self._news.wait()
                 await socket.send_text(self.frame(cursor).decode())
                 await asyncio.sleep(FRAME_SECONDS)
+            await socket.close()
         except WebSocketDisconnect:
             return
 

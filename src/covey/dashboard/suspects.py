@@ -82,13 +82,14 @@ def _lost_workers(model: Model) -> list[dict[str, Any]]:
 def _failing(model: Model) -> list[dict[str, Any]]:
     found = []
     for line in model.functions.values():
-        ended = line.done + line.failed
-        if line.failed and line.failed * 20 >= ended:
-            share = line.failed / ended
+        failed = line.failed - line.cancelled
+        ended = line.done + failed
+        if failed and failed * 20 >= ended:
+            share = failed / ended
             found.append(
                 _finding(
                     2,
-                    f"{line.failed:,} of {ended:,} tasks of {line.label} failed "
+                    f"{failed:,} of {counted(ended, 'task')} of {line.label} failed "
                     f"({share:.0%})",
                     "the errors page groups them by cause",
                     "#/errors",

@@ -15,6 +15,7 @@ class FunctionLine:
     """Tasks of one function (of one label, to be exact)."""
 
     __slots__ = (
+        "cancelled",
         "done",
         "durations",
         "failed",
@@ -33,6 +34,8 @@ class FunctionLine:
         self.label = label
         self.submitted = self.done = self.failed = 0
         self.retried = self.lost = self.running = 0
+        #: Of those that failed, what somebody wanted to end.
+        self.cancelled = 0
         self.nbytes = 0
         self.durations = Durations()
         self.first = self.last = 0.0

@@ -4,6 +4,10 @@ export function count(value: number): string {
   return Math.round(value).toLocaleString("en-US");
 }
 
+export function counted(value: number, noun: string): string {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
 /** 1234567 as "1.23 M": for tiles, where room is short. */
 export function short(value: number): string {
   if (value < 10_000) return count(value);

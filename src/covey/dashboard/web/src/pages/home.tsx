@@ -21,9 +21,9 @@ function Health() {
   const used = t.heap + t.shared;
   return (
     <div class="strip" role="group" aria-label="health">
-      <Tile testid="workers" name="workers" value={format.count(t.workers)} note={t.lost ? `${t.lost} lost` : `${t.slots} slots`} bad={!t.workers} />
+      <Tile testid="workers" name="workers" value={format.count(t.workers)} note={t.lost ? `${t.lost} lost` : format.counted(t.slots, "slot")} bad={!t.workers} />
       <Tile testid="done" name="tasks done" value={format.short(t.done)} note={`${format.short(t.rate)} /s`} />
-      <Tile testid="running" name="on workers" value={format.short(t.running)} note={`for ${format.count(t.slots)} slots`} />
+      <Tile testid="running" name="on workers" value={format.short(t.running)} note={`for ${format.counted(t.slots, "slot")}`} />
       <Tile testid="pending" name="to do" value={format.short(t.pending)} note={t.pending && t.eta ? `about ${format.seconds(t.eta)}` : `${format.short(t.ready)} ready`} />
       <Tile testid="failed" name="failed" value={format.short(t.failed)} note={t.retried ? `${format.short(t.retried)} retried` : "none retried"} bad={t.failed > 0} />
       <Tile name="processors" value={format.percent(t.cpu)} note="of all slots" />
@@ -88,7 +88,7 @@ export function Progress({ height, limit }: { height?: number; limit?: number })
             />
             <small>
               {line.running > 0 && `${format.count(line.running)} on workers · `}
-              {line.mean > 0 ? `mean ${format.seconds(line.mean)} · p95 ${format.seconds(line.p95)}` : "none has ended yet"}
+              {line.mean > 0 ? `mean ${format.seconds(line.mean)} · p95 ${format.seconds(line.p95)}` : "none has returned yet"}
               {line.pending > 0 && line.mean > 0 ? ` · about ${format.seconds(eta(line))} left` : ""}
               {line.retried > 0 ? ` · ${format.count(line.retried)} retried` : ""}
             </small>
@@ -123,7 +123,7 @@ export function Workers({ height, brief = false, text = "" }: { height?: number;
         </span>
       ),
     },
-    { name: "state", get: (w: WorkerLine) => stateOf(w), show: (w: WorkerLine) => (w.left !== null ? `lost ${ago(w.left)}` : stateOf(w)) },
+    { name: "state", get: (w: WorkerLine) => stateOf(w), show: (w: WorkerLine) => (w.left !== null ? (brief ? <span title={ago(w.left)}>lost</span> : `lost ${ago(w.left)}`) : stateOf(w)) },
     { name: "slots", get: (w: WorkerLine) => w.slots, right: true },
     {
       name: "cpu",

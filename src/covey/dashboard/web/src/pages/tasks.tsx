@@ -146,6 +146,7 @@ export function Task({ name }: { name: string }) {
   const [problem, setProblem] = useState("");
   const [said, setSaid] = useState("");
   const frames = Math.floor(store.frames / 5);
+  const [acted, setActed] = useState(0);
   useEffect(() => {
     ask<Answer>(`api/task?key=${encodeURIComponent(name)}`).then(
       (found) => {
@@ -154,10 +155,14 @@ export function Task({ name }: { name: string }) {
       },
       (error: Error) => setProblem(error.message),
     );
-  }, [name, frames]);
+  }, [name, frames, acted]);
   const doIt = (what: "cancel" | "retry") => {
     act(`api/${what}`, name).then(
-      () => setSaid(what === "cancel" ? "It was told to stop." : "It was submitted once more."),
+      () => {
+        setSaid(what === "cancel" ? "It was told to stop." : "It was submitted once more.");
+        // Where nothing else happens, nothing else would show what came of it.
+        for (const later of [300, 1_000, 3_000]) setTimeout(() => setActed(later), later);
+      },
       (error: Error) => setSaid(error.message),
     );
   };
