@@ -126,6 +126,15 @@ def test_the_graph_is_given_with_its_critical_path(total):
     assert len(found["nodes"]) == (3 if total == 3 else 0), "all tasks, or none"
 
 
+def test_what_an_earlier_scheduler_had_done_is_not_to_be_done():
+    model = Model()
+    submitted = [1.0, "submitted", 1, 9, "inc", "client"]
+    model.take(Batch(0, 0, 1.0, [submitted, [1.0, "found", 1, 8, "inc", "alice"]]))
+    line = model.functions["inc"]
+    assert (line.pending, line.done, model.done) == (1, 8, 8)
+    assert ("found", "alice") in {(e[1], e[2]) for e in model.lives.of(3)}
+
+
 def test_counts_are_right_again_after_events_were_missed():
     model = Model()
     view = {

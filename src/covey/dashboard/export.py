@@ -25,6 +25,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "failed": ("base", "n", "label", "worker", "kind", "type", "message", "origin"),
     "retried": ("base", "n", "label", "worker", "why"),
     "lost": ("base", "n", "label"),
+    "found": ("base", "n", "label", "worker"),
     "changed": ("base", "n", "label"),
     "moved": ("base", "n", "source", "target", "nbytes", "seconds"),
     "printed": ("base", "label", "worker", "stream", "text", "left_out"),

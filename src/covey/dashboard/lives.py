@@ -59,6 +59,7 @@ _WORDS: Final[dict[str, Callable[..., str]]] = {
     "failed": lambda _, why: why,
     "lost": lambda n: f"its value is gone; it is computed again{_among(n)}",
     "changed": lambda n: f"made again, it gave another value than before{_among(n)}",
+    "found": lambda n: f"its value was there{_among(n)}",
     "copied": lambda _, source, nbytes, seconds: (
         f"{format_bytes(nbytes)} from {source} in {format_seconds(seconds)}"
     ),

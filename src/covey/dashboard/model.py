@@ -296,6 +296,11 @@ class Model:
         del label
         self.lives.note(at, "changed", base, n, "")
 
+    def _found(self, at: float, base: int, n: int, label: str, worker: str) -> None:
+        self.lives.note(at, "found", base, n, worker)
+        self._function(label).done += n
+        self.done += n
+
     def _moved(
         self,
         at: float,
@@ -415,6 +420,7 @@ class Model:
         "failed": _failed,
         "retried": _retried,
         "lost": _lost,
+        "found": _found,
         "changed": _changed,
         "moved": _moved,
         "printed": _printed,

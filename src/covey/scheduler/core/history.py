@@ -10,6 +10,8 @@ so does whoever reads a recording::
     failed         base n label worker kind type message origin
     retried        base n label worker why
     lost           base n label
+    found          base n label worker
+    changed        base n label
     moved          base n source target nbytes seconds
     printed        task label worker stream text left_out
     worker-joined  name slots host resources memory_limit_bytes
@@ -134,6 +136,14 @@ def retried(
 def lost(state: SchedulerState, span: Span) -> None:
     """The values of *span* are gone, and are made again."""
     state.events.append((state.now, "lost", span.base, span.n, label_of(span)))
+
+
+def found(state: SchedulerState, span: Span, worker: Worker) -> None:
+    """*worker* has values that an earlier life of us, or another run, has made."""
+    if span.function is not None:
+        span.function.done += span.n
+        event = (state.now, "found", span.base, span.n, label_of(span), worker.name)
+        state.events.append(event)
 
 
 def changed(state: SchedulerState, span: Span) -> None:

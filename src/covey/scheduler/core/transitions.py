@@ -18,7 +18,7 @@ import msgspec
 
 from covey.errors import InternalError
 from covey.ids import ClientId, TaskId
-from covey.scheduler.core import functions, memory, placement, queues, report
+from covey.scheduler.core import functions, history, memory, placement, queues, report
 from covey.scheduler.core.spans import inputs_of, strike
 from covey.scheduler.core.state import (
     ASSIGNED,
@@ -434,6 +434,7 @@ def turn_up(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> N
     # What the worker itself still runs of it will be stale news.
     finish(state, span, worker, nbytes)
     if span.state is DONE:
+        history.found(state, span, worker)
         report.stored(state, span)
 
 
