@@ -13,12 +13,16 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
 from scheduler_world import World
 
+from covey.errors import RemoteProtocolError
 from covey.ids import ClientId, first_task_id
-from covey.scheduler.core import invariants, orphans
+from covey.scheduler.core import clients, invariants, orphans
+from covey.scheduler.core.comeback import REPORT_SECONDS
+from covey.scheduler.core.machine import Joined, Left, Said
 from covey.scheduler.core.spans import find
-from covey.scheduler.core.state import State, Worker
+from covey.scheduler.core.state import Client, State, Worker
 from covey.wire.base import Options
-from covey.wire.worker_link import Stop
+from covey.wire.client_link import Cancel, DefineFunction, ForgetFunction
+from covey.wire.worker_link import Holds, Put, Run, Stop, Watched
 
 sys.path.pop(0)
 
@@ -125,3 +129,78 @@ def test_values_of_nobody_are_those_that_were_told_of_and_not_struck(steps):
         gaps = orphans.gaps(world.state, worker, base, n)
         missing = {task for lo, count in gaps for task in range(lo, lo + count)}
         assert missing == set(tasks) - set(expected)
+
+
+# While peers are waited for.
+
+
+def test_nothing_is_dealt_out_while_peers_are_waited_for(world, client):
+    old = world.new_worker(2)
+    world.restart(late={old.peer})
+    workers = [world.new_worker(2, name=name) for name in ("new", "newer")]
+    other = world.new_client()
+    other.submit(2)
+    other.say(Cancel((), running=False))
+    other.scatter(1, broadcast=True)
+    assert world.state.window is not None
+    for worker in workers:
+        assert not [m for m in worker.inbox if isinstance(m, Run)]
+        # Values need no slot, and nobody else has them.
+        assert [m for m in worker.inbox if isinstance(m, Put)]
+    world.settle()
+    world.check_ends()
+
+
+def test_a_worker_that_comes_back_is_told_how_often_to_say_how_it_is(world):
+    worker = world.new_worker()
+    new = world.new_worker(name="new")
+    assert not [m for m in (*worker.inbox, *new.inbox) if isinstance(m, Watched)]
+    world.restart()
+    world.close_window()
+    assert [m for m in worker.inbox if isinstance(m, Watched)] == [Watched(0.0)]
+
+
+def test_who_never_comes_to_the_end_of_his_report_is_shown_out(world):
+    worker = world.new_worker()
+    world.restart(late={worker.peer})
+    world.away.remove(worker)
+    hello = worker.introduction(1)
+    peer = world.core.peer_for(hello)
+    world.core.step(Joined(peer, hello), world.now)
+    for number in range(10):
+        world.core.step(Said(peer, [Holds(FIRST + number, 1, 8)]), world.now)
+    world.now += REPORT_SECONDS + 1
+    with pytest.raises(RemoteProtocolError, match="has not come to the end"):
+        world.core.step(Said(peer, [Holds(FIRST, 1, 8)]), world.now)
+    world.core.step(Left(peer), world.now)
+    invariants.check(world.state)
+    assert not world.state.returning
+
+
+# Who stands for whom.
+
+
+def test_a_stand_in_that_is_refused_takes_nobody_along(world, client):
+    task = client.submit(1)
+    ghost = Client(-1, client.number, "of the journal")
+    world.state.clients[ghost.peer] = ghost
+    clients.leave(world.state, ghost)
+    invariants.check(world.state)
+    world.new_worker()
+    world.settle()
+    assert client.status[task] == "finished"
+
+
+def test_who_claims_the_digest_of_another_function_runs_his_own(world, client):
+    client.say(DefineFunction(7, b"digest", "mine", b"my code"))
+    other = world.new_client()
+    other.say(DefineFunction(7, b"digest", "theirs", b"their code"))
+    state = world.state
+    codes = [
+        state.client_numbers[side.number].functions[7].payload
+        for side in (client, other)
+    ]
+    assert codes == [b"my code", b"their code"]
+    for side in (client, other):
+        side.say(ForgetFunction(7))
+    assert not state.functions.known

@@ -434,6 +434,9 @@ class Worker(Node):
         if wake == self._wake:
             self._step(orders.Tick())
 
+    def _say_how(self, order: orders.SayHow) -> None:
+        """Nobody measures anything here: there is nothing to say."""
+
     #: What carries out each kind of order.
     _EXECUTE: ClassVar[dict[type, Callable[[Worker, Any], None]]] = {
         orders.Tell: _tell,
@@ -456,6 +459,7 @@ class Worker(Node):
         orders.DropValues: _drop_values,
         orders.KnowPeer: _know_peer,
         orders.Quit: _quit,
+        orders.SayHow: _say_how,
         orders.WakeAt: _wake_at,
     }
 

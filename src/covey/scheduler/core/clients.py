@@ -177,7 +177,7 @@ def on_cancel(state: SchedulerState, client: Client, message: Cancel) -> None:
     checks.extents(message.extents)
     reason = f": {message.reason}" if message.reason else ""
     if not message.running:
-        # What came just before this goes to slots that are free.
+        # What came just before this goes to slots that are free, if anything may.
         placement.plan(state)
     for span in isolate_all(state, message.extents):
         if not span.unfinished or not checks.may(client, span):
@@ -285,7 +285,9 @@ def leave(state: SchedulerState, client: Client) -> None:
         return
     for number in list(client.functions):
         functions.undefine(state, client, number)
-    state.client_numbers.pop(client.number, None)
+    # A stand-in of the journal may have the number of one who is there.
+    if state.client_numbers.get(client.number) is client:
+        del state.client_numbers[client.number]
     watching.leave(state, client)
     listening.leave(state, client)
     transitions.forget_client(state, client)

@@ -12,6 +12,11 @@ WINDOW_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 1.0
 
 
+#: What a peer says that has come back is kept for so long, if it does not say that
+#: this was all.
+REPORT_SECONDS: Final = 300.0
+
+
 class Returning:
     """A peer that was there before, and has not told all that it has and wants.
 
@@ -20,9 +25,10 @@ class Returning:
     worker has not reported yet is not to be run again.
     """
 
-    __slots__ = ("complete", "messages")
+    __slots__ = ("complete", "messages", "since")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self.since = now
         self.messages: list[Message] = []
         self.complete = False
 

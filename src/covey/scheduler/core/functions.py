@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 LABELS_MAX: Final = 1000
 
 OTHERS: Final = "(others)"
+
+FunctionKey: TypeAlias = tuple[bytes, bytes, str]
+"""What a client says a function is: the digest, the bytes, the environment."""
 
 
 class Function:
@@ -82,6 +85,11 @@ class Function:
         self.tasks = 0
         self.workers: dict[Worker, None] = {}
 
+    @property
+    def key(self) -> FunctionKey:
+        """What tells it from others: all that its client said of its bytes."""
+        return (self.digest, self.payload, self.environment)
+
 
 class Counts(NamedTuple):
     """Tasks of functions so far."""
@@ -114,7 +122,7 @@ class _Wish(msgspec.Struct):
 
 
 class Functions:
-    """All functions that are known, by the hash of their bytes.
+    """All functions that are known, by their bytes.
 
     Args:
         first: after this they are numbered.
@@ -122,7 +130,7 @@ class Functions:
 
     def __init__(self, first: int) -> None:
         self.last = first
-        self.known: dict[bytes, Function] = {}
+        self.known: dict[FunctionKey, Function] = {}
         #: What there was of functions that are not known any more, by label.
         self.past: dict[str, Counts] = {}
 
@@ -136,7 +144,9 @@ class Functions:
 def define(state: SchedulerState, client: Client, message: DefineFunction) -> None:
     """Equal bytes are one function, whoever brings them."""
     table = state.functions
-    function = table.known.get(message.digest)
+    # Not the digest alone: whoever lied about that would have others run his code.
+    key = (message.digest, message.payload, message.environment)
+    function = table.known.get(key)
     if function is None:
         table.last += 1
         function = Function(
@@ -146,7 +156,7 @@ def define(state: SchedulerState, client: Client, message: DefineFunction) -> No
             message.payload,
             message.environment,
         )
-        table.known[message.digest] = function
+        table.known[key] = function
     function.names += 1
     undefine(state, client, message.fn)
     client.functions[message.fn] = function
@@ -190,7 +200,7 @@ def leave(worker: Worker) -> None:
 def _drop_unused(state: SchedulerState, function: Function) -> None:
     if function.names or function.tasks:
         return
-    del state.functions.known[function.digest]
+    del state.functions.known[function.key]
     for worker in function.workers:
         worker.functions.discard(function)
         state.send(worker.peer, Undefine(function.number))

@@ -106,8 +106,9 @@ class SchedulerCore:
         """Take in one event; return the messages to send, by peer.
 
         Raises:
-            RemoteProtocolError: the peer said what makes no sense.  Nothing of that
-                message was taken in: close the peer's link and report it as ``Left``.
+            RemoteProtocolError: the peer said what makes no sense.  The tables are
+                sound, whatever of that message was taken in: close the peer's link
+                and report it as ``Left``.
         """
         state = self.state
         state.now = now

@@ -84,9 +84,14 @@ def feed(state: SchedulerState, worker: Worker) -> None:
 
 
 def plan(state: SchedulerState) -> None:
-    """Serve the workers that have room: first those with idle slots."""
+    """Serve the workers that have room: first those with idle slots.
+
+    Nothing is dealt out as long as peers of another life are waited for.
+    """
+    if state.window is not None:
+        return
     if state.data_queue:
-        _place_data(state)
+        place_data(state)
     unserved: list[Worker] = []
     # Else a worker would take back what it has just handed back for an idle one.
     turn = _serve_idle(state, unserved)
@@ -462,7 +467,7 @@ def count_in(
         state.excess[worker] = None
 
 
-def _place_data(state: SchedulerState) -> None:
+def place_data(state: SchedulerState) -> None:
     """Spread what clients brought over the workers; it waits for no slot."""
     entries = state.data_queue[:]
     state.data_queue.clear()

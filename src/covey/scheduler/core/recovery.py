@@ -42,7 +42,7 @@ from covey.scheduler.core import (
     versions,
     workers,
 )
-from covey.scheduler.core.comeback import QUIET_SECONDS, Returning
+from covey.scheduler.core.comeback import QUIET_SECONDS, REPORT_SECONDS, Returning
 from covey.scheduler.core.holding import hold, parts, want
 from covey.scheduler.core.spans import (
     covering,
@@ -82,15 +82,25 @@ from covey.wire.worker_link import Drop, Holds, Leave, Reported, Running, Stop
 
 def expect(state: SchedulerState, peer: int) -> None:
     """A peer has joined that was there before: hear all of it before acting on it."""
-    state.returning[peer] = Returning()
+    state.returning[peer] = Returning(state.now)
     _stir(state)
 
 
 def hear(state: SchedulerState, peer: int, messages: list[Message]) -> None:
-    """A returning peer said something; act on it when it has told all."""
+    """A returning peer said something; act on it when it has told all.
+
+    Raises:
+        RemoteProtocolError: it goes on for too long.
+    """
     returning = state.returning[peer]
     returning.messages += messages
     if not returning.complete:
+        seconds = state.now - returning.since
+        if seconds > REPORT_SECONDS:
+            raise RemoteProtocolError(
+                f"a peer has come back, and for {seconds:.0f} s has not come to the end "
+                f"of telling what it has and wants"
+            )
         returning.complete = any(type(m) in _LAST for m in messages)
         _stir(state)
     if returning.complete and state.window is None:

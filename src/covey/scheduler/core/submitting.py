@@ -413,7 +413,7 @@ def on_scatter(state: SchedulerState, client: Client, message: Scatter) -> None:
     copies = len(state.workers) if message.broadcast else message.copies
     if copies <= 1 or client.recalling:
         return
-    placement.plan(state)
+    placement.place_data(state)
     names = frozenset(message.workers)
     for part in isolate(state, message.base, message.n):
         copy = part.pack

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from covey.scheduler.core import portions
-from covey.scheduler.core.state import Client, SchedulerState
+from covey.scheduler.core.state import Client, SchedulerState, Worker
 from covey.wire.client_link import Answer
 from covey.wire.worker_link import Watched
 
@@ -59,6 +59,11 @@ def leave(state: SchedulerState, client: Client) -> None:
     """A client is gone; perhaps nobody looks on any more."""
     if state.audience.pop(client.peer, None) is not None and not state.audience:
         tell_pace(state)
+
+
+def forget_pace(worker: Worker) -> None:
+    """Another life of the scheduler may have told *worker* to say more often how it is."""
+    worker.pace = -1.0
 
 
 def tell_pace(state: SchedulerState) -> None:

@@ -394,7 +394,9 @@ def join(state: SchedulerState, worker: Worker) -> None:
     for client in state.clients.values():
         report.introduce_worker(state, client, worker)
     history.worker_joined(state, worker)
-    if state.audience:
+    if worker.peer in state.returning:
+        watching.forget_pace(worker)
+    if state.audience or worker.pace:
         watching.tell_pace(state)
     profiling.tell(state, worker)
     spreading.joined(state, worker)
