@@ -20,10 +20,11 @@ from covey.client.core.ranges import Range, Wishes
 from covey.ids import ClientId, client_of, first_task_id
 from covey.payload import Pack
 from covey.scheduler.core import invariants
+from covey.scheduler.core.leftovers import AT_ONCE
 from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore, Tick
 from covey.scheduler.core.queues import demand_of
 from covey.scheduler.core.spans import find, inputs_of
-from covey.scheduler.core.state import AT_ONCE, State
+from covey.scheduler.core.state import State
 from covey.wire import client_link, worker_link
 from covey.wire.base import DEFAULT_OPTIONS, Failure
 from covey.wire.client_link import (

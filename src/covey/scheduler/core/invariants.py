@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+from covey.scheduler.core import memory, placement
 from covey.scheduler.core.functions import Function
-from covey.scheduler.core.queues import demand_of
+from covey.scheduler.core.queues import demand_of, top
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
     UNFINISHED,
@@ -50,6 +51,7 @@ def check(state: SchedulerState) -> None:
     assert state.special_count == special, (state.special_count, special)
     for worker in state.hungry:
         assert not worker.queue or worker in state.eager, worker
+    _check_demands(state)
     for client in state.clients.values():
         for span in client.wants:
             assert client.number in span.wanted, span
@@ -104,6 +106,25 @@ def _check_worker(state: SchedulerState, worker: Worker) -> None:
         held = sum(s.n * s.options.resources.get(name, 0) for s in worker.assigned)
         assert abs(amount + held - worker.resources[name]) < 1e-6, worker
         assert amount >= -1e-5, (worker, name, amount)
+
+
+def _check_demands(state: SchedulerState) -> None:
+    """Who could run what is asked for by name or for resources will look at it."""
+    for worker in state.workers.values():
+        able = {d for d in state.demands.values() if d.admits(worker)}
+        assert set(worker.demands) == able, worker
+        assert len(worker.demands) == len(able), worker
+    for demand in state.demands.values():
+        assert all(worker.peer in state.workers for worker in demand.able), demand
+        for worker in demand.able:
+            assert demand in worker.demands, (worker, demand)
+        if top(demand.heap) is None or demand in state.awake:
+            continue
+        for worker in demand.able:
+            looks = worker not in state.hungry or worker in state.eager
+            away = worker.leaving or worker.away_since is not None
+            full = worker.count >= worker.slots or memory.is_tight(worker)
+            assert looks or away or full or not placement.fits_now(worker, demand)
 
 
 def _check_aliases(state: SchedulerState) -> None:

@@ -301,7 +301,7 @@ class SchedulerCore:
         worker = state.workers.get(peer)
         if worker is not None:
             worker.away_since = since
-            placement.feed(state, worker)
+            placement.welcome(state, worker)
         client = state.clients.get(peer)
         if client is not None:
             client.away_since = since

@@ -105,10 +105,11 @@ def may_begin(worker: Worker, span: Span, best: Span | None) -> bool:
 
 
 def reconsider(state: SchedulerState, worker: Worker) -> None:
-    """*worker* may be given something again: it uses less memory, or can free some."""
+    """*worker* may be given something again: it has room, or uses less memory."""
     worker.withheld = False
     state.hungry[worker] = None
-    if worker.queue:
+    asked_for = state.special_count and any(demand.heap for demand in worker.demands)
+    if worker.queue or asked_for:
         state.eager[worker] = None
 
 

@@ -7,7 +7,6 @@ into the queue where it would have gone at once.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from typing import Final
 
 from covey.scheduler.core import queues
@@ -21,10 +20,8 @@ def put_off(state: SchedulerState, span: Span, seconds: float) -> None:
     """Let *span*, if it is ready, wait before it is dealt to a worker."""
     if span.state is not State.READY or seconds <= 0:
         return
-    span.queue = state.pauses
-    state.last_entry += 1
     due = round((state.now + seconds) * _TICKS)
-    heappush(state.pauses, ((due, 0, 0), state.last_entry, span))
+    queues.put(state, span, state.pauses, (due, 0, 0))
 
 
 def paused(state: SchedulerState, span: Span) -> bool:
@@ -41,16 +38,16 @@ def left_seconds(state: SchedulerState, span: Span) -> float:
 def wake_at(state: SchedulerState) -> float:
     """Return when the next one is due; 0 if there is none."""
     pauses = state.pauses
-    while pauses and pauses[0][2].queue is not pauses:
-        heappop(pauses)  # It was released, or waits for an input again.
-    return max(pauses[0][0][0] / _TICKS, state.now) if pauses else 0.0
+    # Some were released, or wait for an input again.
+    if queues.top(pauses) is None:
+        return 0.0
+    due: int = pauses[0][0][0]
+    return max(due / _TICKS, state.now)
 
 
 def end(state: SchedulerState) -> None:
     """Let those whose time has come into the queues of the others."""
     pauses = state.pauses
     now = round(state.now * _TICKS)
-    while pauses and pauses[0][0][0] <= now:
-        span = heappop(pauses)[2]
-        if span.state is State.READY and span.queue is pauses:
-            queues.enqueue(state, span)
+    while (span := queues.top(pauses)) is not None and pauses[0][0][0] <= now:
+        queues.enqueue(state, span)

@@ -5,14 +5,14 @@ to stay busy over a round trip and no more: deep queues of microsecond tasks,
 one or two long ones.  What it has not begun it can be asked to hand back when
 another worker would idle, so there is no stealing protocol.
 
-Nothing here is O(workers) per task.
+No task costs a look at all the workers, but one that has failed and is to run
+elsewhere, and values that clients bring, which are spread over them.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
-from heapq import heappush
 from typing import Final
 
 import msgspec
@@ -21,7 +21,7 @@ from covey.ids import RunId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core import functions, memory, report, transitions
 from covey.scheduler.core.functions import Function
-from covey.scheduler.core.queues import demand_of, failed_on, top
+from covey.scheduler.core.queues import demand_of, failed_on, put, top
 from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
@@ -77,10 +77,14 @@ RETURN_SECONDS: Final = 0.005
 
 def feed(state: SchedulerState, worker: Worker) -> None:
     """*worker* may have room: serve it at the end of this batch."""
-    state.hungry[worker] = None
-    worker.withheld = False
-    if worker.queue:
-        state.eager[worker] = None
+    memory.reconsider(state, worker)
+
+
+def welcome(state: SchedulerState, worker: Worker) -> None:
+    """*worker* has come, or come back: it may take what found no place before."""
+    feed(state, worker)
+    while (span := top(state.homeless)) is not None:
+        put(state, span, state.data_queue, span.rank)
 
 
 def plan(state: SchedulerState) -> None:
@@ -104,7 +108,10 @@ def plan(state: SchedulerState) -> None:
         elif not worker.withheld:
             unserved.append(worker)
     for worker in (*unserved, *turn):
-        feed(state, worker)
+        # They have looked: nothing that is asked for by name is for them.
+        state.hungry[worker] = None
+        if worker.queue:
+            state.eager[worker] = None
     if state.excess and state.hungry:
         _call_back(state)
 
@@ -148,13 +155,30 @@ def _next_hungry(state: SchedulerState, stuck: bool) -> Worker | None:
     Where one found nothing (*stuck*), no other will that is not asked for by name or
     for its resources: with many workers, it would take long to let each of them look.
     """
+    if stuck and state.special_count:
+        _rouse(state)
     while state.eager:
         worker, _ = state.eager.popitem()
         if worker in state.hungry:
             return worker
-    if stuck and not state.special_count:
-        return None
-    return next(iter(state.hungry))
+    return None if stuck else next(iter(state.hungry))
+
+
+def _rouse(state: SchedulerState) -> None:
+    """Those shall look that are asked for by name or for their resources.
+
+    What lies in the queues of other workers is asked for anew each time, since it may
+    pay by now to move it.
+    """
+    awake, state.awake = state.awake, {}
+    for owner in itertools.islice(state.loaded, LOOKED_AT):
+        span = top(owner.queue)
+        if span is not None:
+            awake[demand_of(state, span)] = None
+    for demand in awake:
+        for worker in demand.able:
+            if worker in state.hungry:
+                state.eager[worker] = None
 
 
 def _serve(state: SchedulerState, worker: Worker) -> bool:
@@ -184,20 +208,21 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
     best = top(worker.queue)
     if best is None:
         state.loaded.pop(worker, None)
-    elif not _fits(worker, demand_of(state, best)):
+    elif not fits_now(worker, demand_of(state, best)):
         best = None
-    for demand in (state.default_demand, *worker.demands):
+    special = worker.demands if state.special_count else ()
+    for demand in (state.default_demand, *special):
         span = top(demand.heap)
         if span is None or (best is not None and best.rank <= span.rank):
             continue
-        if _fits(worker, demand) and memory.may_begin(worker, span, best):
+        if fits_now(worker, demand) and memory.may_begin(worker, span, best):
             best = span
     if best is None:
         best = _from_another(state, worker)
     return best
 
 
-def _fits(worker: Worker, demand: Demand) -> bool:
+def fits_now(worker: Worker, demand: Demand) -> bool:
     """Whether *worker* has the resources free at this moment."""
     if not demand.resources:
         return True
@@ -216,7 +241,7 @@ def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
             del state.loaded[owner]
             continue
         demand = demand_of(state, span)
-        if not demand.admits(worker) or not _fits(worker, demand):
+        if not demand.admits(worker) or not fits_now(worker, demand):
             continue
         if span.attempts and worker.name in failed_on(state, span):
             continue
@@ -224,7 +249,7 @@ def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
             continue  # Moving its inputs has failed before.
         if owner.away_since is not None:
             continue  # Its inputs cannot be reached; they may soon be.
-        if owner.count < owner.slots and not owner.leaving and _fits(owner, demand):
+        if owner.count < owner.slots and not owner.leaving and fits_now(owner, demand):
             continue  # It will be served in this very round.
         moving = TRANSFER_SECONDS + _input_bytes(state, span) / BYTES_PER_SECOND
         waiting = owner.backlog_seconds(UNKNOWN_SECONDS) / owner.slots
@@ -469,12 +494,7 @@ def count_in(
 
 def place_data(state: SchedulerState) -> None:
     """Spread what clients brought over the workers; it waits for no slot."""
-    entries = state.data_queue[:]
-    state.data_queue.clear()
-    for entry in entries:
-        span = entry[2]
-        if span.state is not READY or span.queue is not state.data_queue:
-            continue
+    while (span := top(state.data_queue)) is not None:
         demand = demand_of(state, span)
         places = [
             worker
@@ -485,7 +505,7 @@ def place_data(state: SchedulerState) -> None:
         if places:
             _spread(state, span, places)
         else:
-            heappush(state.data_queue, entry)
+            put(state, span, state.homeless, span.rank)
 
 
 def _spread(state: SchedulerState, span: Span, places: list[Worker]) -> None:
@@ -497,12 +517,12 @@ def _spread(state: SchedulerState, span: Span, places: list[Worker]) -> None:
         state.scatter_turn += 1
         k = _cap_by_bytes(span, min(span.n, -(-n * worker.slots // slots)))
         if k < span.n:
-            put(state, worker, cut(state, span, k))
+            place(state, worker, cut(state, span, k))
         else:
-            put(state, worker, span)
+            place(state, worker, span)
 
 
-def put(state: SchedulerState, worker: Worker, span: Span) -> None:
+def place(state: SchedulerState, worker: Worker, span: Span) -> None:
     """Place the values of *span*, which a client brought, on *worker*."""
     assert span.pack is not None
     pack: Pack = span.pack.cut(span.at, span.at + span.n)

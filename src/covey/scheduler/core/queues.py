@@ -7,15 +7,16 @@ that of its ``Demand``: what resources and workers it asks for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heappush
 
 from covey.ids import client_of
 from covey.scheduler.core import memory, unfit
+from covey.scheduler.core.heap import Heap
 from covey.scheduler.core.spans import inputs_of
 from covey.scheduler.core.state import (
-    READY,
+    DEMANDS_MAX,
     Demand,
-    QueueEntry,
+    Rank,
     SchedulerState,
     Span,
     Worker,
@@ -37,13 +38,30 @@ def demand_of(state: SchedulerState, span: Span) -> Demand:
     key = _demand_key(options.resources, options.workers, options.allow_other_workers)
     demand = state.demands.get(key + environment)
     if demand is None:
+        if len(state.demands) >= state.demands_max:
+            _forget_demands(state)
         python = function.python if function is not None else ""
         demand = Demand(options, python, environment)
         state.demands[key + environment] = demand
         for worker in state.workers.values():
-            if demand.admits(worker):
-                worker.demands.append(demand)
+            admit(demand, worker)
     return demand
+
+
+def admit(demand: Demand, worker: Worker) -> None:
+    """Note it, if *worker* can run what asks for *demand*."""
+    if demand.admits(worker) and worker not in demand.able:
+        demand.able[worker] = None
+        worker.demands.append(demand)
+
+
+def _forget_demands(state: SchedulerState) -> None:
+    """Forget what nothing that is ready asks for: it is entered anew when needed."""
+    left = {key: demand for key, demand in state.demands.items() if top(demand.heap)}
+    for worker in state.workers.values():
+        worker.demands = [demand for demand in worker.demands if demand.heap]
+    state.demands = left
+    state.demands_max = max(DEMANDS_MAX, 2 * len(left))
 
 
 def _demand_key(
@@ -73,11 +91,13 @@ def enqueue(state: SchedulerState, span: Span) -> None:
             memory.reconsider(state, place)
         if place in state.hungry:
             state.eager[place] = None
-    if demand is not state.default_demand and queue in (demand.heap, state.data_queue):
-        _notice_if_impossible(state, span, demand)
-    span.queue = queue
-    state.last_entry += 1
-    heappush(queue, (span.rank, state.last_entry, span))
+    if demand is not state.default_demand:
+        if place is None:
+            _notice_if_impossible(state, span, demand)
+        if top(queue) is None:
+            # Where others wait already, all who are able have looked.
+            state.awake[demand] = None
+    put(state, span, queue, span.rank)
 
 
 def failed_on(state: SchedulerState, span: Span) -> set[str]:
@@ -162,11 +182,20 @@ def offers(state: SchedulerState, demand: Demand) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def top(heap: list[QueueEntry]) -> Span | None:
-    """Return the first span of a queue, after throwing out stale entries."""
+def top(heap: Heap) -> Span | None:
+    """Return the first span of a queue, after throwing out what has left it."""
     while heap:
-        span = heap[0][2]
-        if span.state is READY and span.queue is heap:
+        span: Span = heap[0][2]
+        if span.queue is heap:
             return span
-        heappop(heap)
+        heap.pop_left()
     return None
+
+
+def put(state: SchedulerState, span: Span, queue: Heap, rank: Rank) -> None:
+    """Let *span*, which is ready, lie in *queue*, wherever it lay before."""
+    before, span.queue = span.queue, queue
+    state.last_entry += 1
+    heappush(queue, (rank, state.last_entry, span))
+    if before is not None:
+        before.leave()

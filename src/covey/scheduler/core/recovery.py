@@ -213,7 +213,7 @@ def _go_on(state: SchedulerState, peer: int, rest: list[Message]) -> None:
     """Act on what a peer said after its report."""
     worker = state.workers.get(peer)
     if worker is not None:
-        placement.feed(state, worker)
+        placement.welcome(state, worker)
         for message in rest:
             workers.handlers.handle(state, worker, message)
         return

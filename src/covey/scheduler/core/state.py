@@ -35,6 +35,8 @@ from covey.payload import Pack
 from covey.scheduler.core.books import Journal, Publications
 from covey.scheduler.core.comeback import Returning, Window
 from covey.scheduler.core.functions import Function, Functions
+from covey.scheduler.core.heap import Heap
+from covey.scheduler.core.leftovers import Leftovers
 from covey.scheduler.core.profile import Profile
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
@@ -68,6 +70,9 @@ WAITING, READY, ASSIGNED, DONE, FAILED, RELEASED, FORGOTTEN = State
 
 #: Stretches that tasks printed, and that are kept for those who ask later.
 PRINTS_KEPT: Final = 10_000
+
+#: So many different demands are remembered in any case.
+DEMANDS_MAX: Final = 64
 
 #: No client at all.
 NOBODY: Final[frozenset[ClientId]] = frozenset()
@@ -156,7 +161,7 @@ class Span:
         self.run: RunId = 0
         self.worker: Worker | None = None
         #: The heap in which a READY span lies.
-        self.queue: list[QueueEntry] | None = None
+        self.queue: Heap | None = None
         self.replicas: tuple[Worker, ...] = ()
         self.nbytes = 0
         #: Of the values that were accepted last, if known: see ``versions``.
@@ -202,6 +207,7 @@ class Demand:
     """Tasks that ask for the same resources and workers share a queue."""
 
     __slots__ = (
+        "able",
         "allow_other_workers",
         "environment",
         "heap",
@@ -221,7 +227,9 @@ class Demand:
         self.resources = {k: need for k, need in options.resources.items() if need}
         self.workers = frozenset(options.workers)
         self.allow_other_workers = options.allow_other_workers
-        self.heap: list[QueueEntry] = []
+        self.heap = Heap()
+        #: The workers that this admits, whether they have the resources free or not.
+        self.able: dict[Worker, None] = {}
         #: Whether somebody has been told that no worker can serve this.
         self.noticed = False
 
@@ -332,7 +340,7 @@ class Worker:
         #: Whether it has room, and is given nothing until its memory is less tight.
         self.withheld = False
         #: Ready spans that had better run here, because their inputs are here.
-        self.queue: list[QueueEntry] = []
+        self.queue = Heap()
         self.demands: list[Demand] = []
         #: Functions whose bytes it has, and workers whose address it has.
         self.functions: set[Function] = set()
@@ -428,28 +436,6 @@ class Spread:
         self.waiting: list[tuple[int, int]] = []
 
 
-class Leftovers:
-    """What a step may not do any more, because it would take too long; others go on.
-
-    Each step has an ``allowance``, of so many spans as may be let go of or fail
-    ``at_once``.
-    """
-
-    __slots__ = ("allowance", "at_once", "doomed", "gone", "unkept")
-
-    def __init__(self) -> None:
-        #: Spans that nobody may keep any more.
-        self.unkept: dict[Span, None] = {}
-        #: Spans of which an input has failed.
-        self.doomed: dict[Span, None] = {}
-        #: Clients that are gone, with wishes still to be struck out.
-        self.gone: dict[ClientId, Client] = {}
-        self.at_once = self.allowance = AT_ONCE
-
-    def __bool__(self) -> bool:
-        return bool(self.unkept or self.doomed or self.gone)
-
-
 class Versions:
     """Tasks that gave another value when they ran again."""
 
@@ -465,10 +451,6 @@ class Versions:
 #: For so long a value is kept that nobody has asked for, because whoever wants it
 #: may not have come back yet; and as long as a client is away that may have brought it.
 ORPHAN_SECONDS: Final = 60.0
-
-#: So many spans are let go of, or fail, in one step of the core: some milliseconds.
-#: Where there are more, other steps follow at once.
-AT_ONCE: Final = 512
 
 #: Runs, peers and functions of one life are numbered apart from those of another.
 LIFE_BITS: Final = 32
@@ -540,11 +522,13 @@ class SchedulerState:
         self.clients: dict[int, Client] = {}
         self.client_numbers: dict[ClientId, Client] = {}
         self.demands: dict[str, Demand] = {}
-        self.default_demand = Demand(DEFAULT_OPTIONS)
-        #: READY values that clients brought: they need a place, and no slot.
-        self.data_queue: list[QueueEntry] = []
-        #: READY spans that wait a while, by the time when they may be dealt.
-        self.pauses: list[QueueEntry] = []
+        #: Those with something that not all who are able have looked at.
+        self.awake: dict[Demand, None] = {}
+        #: When there are more, those that nothing asks for are forgotten.
+        self.demands_max, self.default_demand = DEMANDS_MAX, Demand(DEFAULT_OPTIONS)
+        #: READY values that clients brought: they need a place, and no slot.  Those that
+        #: found none.  READY spans that wait a while, by the time when they may be dealt.
+        self.data_queue, self.homeless, self.pauses = Heap(), Heap(), Heap()
         #: What was tried in vain of unfinished tasks: the latest attempts.
         self.attempts: dict[Span, tuple[Attempt, ...]] = {}
         #: Values of which there are to be several copies.
@@ -564,8 +548,7 @@ class SchedulerState:
         #: How many tasks are READY, and how many of them ask for resources or for
         #: certain workers; how many slots there are, and how many are idle.
         self.ready_count = self.special_count = self.slots_count = self.idle_slots = 0
-        #: How large all values are that workers hold, copies included.
-        self.stored_bytes = 0
+        self.stored_bytes = 0  # Of all values that workers hold, copies included.
         self.last_run = self.last_peer = first
         self.last_submission = self.last_entry = self.scatter_turn = 0
         #: Peers that were there before and have not told all yet.
@@ -577,8 +560,7 @@ class SchedulerState:
         self.outgoing: dict[int, list[Message]] = {}
         self.closing = False
         self.rotation: tuple[int, int] | None = None  # (peer, request) that asks for it
-        #: Where the dashboard listens, for those who ask.
-        self.dashboard = ""
+        self.dashboard = ""  # Where that listens, for those who ask.
         #: Who reads the event stream, by peer: open question (0: none), and its event.
         self.audience: dict[int, tuple[int, int]] = {}
         self.events: Ring[tuple[object, ...]] = Ring(events_kept, first)

@@ -93,7 +93,9 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         state.ready_count -= span.n
         if queues.demand_of(state, span) is not state.default_demand:
             state.special_count -= span.n
-        span.queue = None
+        queue, span.queue = span.queue, None
+        assert queue is not None
+        queue.leave()
     elif before is ASSIGNED:
         placement.unassign(state, span)
     elif before is FAILED:

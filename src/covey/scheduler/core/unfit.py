@@ -23,6 +23,9 @@ RETRY_SECONDS: Final = 60.0
 def mark(state: SchedulerState, worker: Worker, environment: str) -> None:
     """Note that *worker* cannot have *environment*: it is given nothing that asks for it."""
     worker.unfit[environment] = state.now
+    for demand in worker.demands:
+        if demand.environment == environment:
+            del demand.able[worker]
     worker.demands = [d for d in worker.demands if d.environment != environment]
 
 
@@ -42,8 +45,8 @@ def forgive(state: SchedulerState, demand: Demand) -> None:
         if left and state.now - since < RETRY_SECONDS:
             continue
         del worker.unfit[demand.environment]
-        worker.demands += [
-            d
-            for d in state.demands.values()
-            if d.environment == demand.environment and d.admits(worker)
-        ]
+        for other in state.demands.values():
+            if other.environment == demand.environment and other.admits(worker):
+                worker.demands.append(other)
+                other.able[worker] = None
+                state.awake[other] = None

@@ -388,8 +388,8 @@ def join(state: SchedulerState, worker: Worker) -> None:
     state.slots_count += worker.slots
     state.idle_slots += worker.idle_slots
     for demand in state.demands.values():
-        if demand.admits(worker):
-            worker.demands.append(demand)
+        queues.admit(demand, worker)
+        if worker in demand.able:
             demand.noticed = False
     for client in state.clients.values():
         report.introduce_worker(state, client, worker)
@@ -400,7 +400,7 @@ def join(state: SchedulerState, worker: Worker) -> None:
         watching.tell_pace(state)
     profiling.tell(state, worker)
     spreading.joined(state, worker)
-    placement.feed(state, worker)
+    placement.welcome(state, worker)
 
 
 @handlers.add(Leaving)
@@ -509,6 +509,8 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         state.slots_count -= worker.slots
         state.idle_slots -= worker.idle_slots
     functions.leave(worker)
+    for demand in worker.demands:
+        del demand.able[worker]
     state.leaving.pop(worker, None)
     state.orphans.pop(worker, None)
     for other in state.leaving:
