@@ -78,6 +78,11 @@ class Ring(Generic[Event]):
         for event in events:
             self.append(event)
 
+    def replace(self, number: int, event: Event) -> None:
+        """Put *event* in the place of that of this number, if that is still here."""
+        if self.oldest <= number < self.next:
+            self._slots[(number - self.start) % self.capacity] = event
+
     @property
     def oldest(self) -> int:
         """The number of the oldest event still here, or ``next`` if there is none."""

@@ -11,9 +11,10 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
 from scheduler_world import World
 
+from covey.events import Ring
 from covey.scheduler.core.listening import STRETCHES_MAX
 from covey.scheduler.core.machine import Left, Said
-from covey.scheduler.core.state import PRINTS_KEPT
+from covey.scheduler.core.prints import PRINTS_KEPT, SHORT, Prints
 from covey.wire.client_link import Answer, Ask
 from covey.wire.worker_link import Printed
 
@@ -99,3 +100,22 @@ def test_prints_outlive_a_flood_of_other_events(world):
         world.state.events.append((0.0, "other"))
     ((event,),) = [ask(world, mine, topic="logs")[0]]
     assert event[6] == "kept\n"
+
+
+def test_what_was_printed_long_ago_stays_in_the_stream_as_its_beginning():
+    events = Ring[tuple](20)
+    kept = Prints(events, 0, capacity=3)
+    for number in range(10):
+        events.append(("other", number))
+        text = f"{number}" * 1000 if number % 2 else "short"
+        kept.enter((0.0, "printed", 7, "f", "w", "stdout", text, number))
+    texts = [event[6] for event in events.since(0).events if event[1] == "printed"]
+    assert [len(text) for text in texts[-3:]] == [1000, 5, 1000]
+    assert texts[-3:] == [event[6] for event in kept.since(0).events]
+    for number, text in enumerate(texts[:-3]):
+        assert len(text) < SHORT + 50
+        if number % 2:
+            assert text.startswith(f"{number}" * SHORT)
+            assert text.endswith("(800 characters more)")
+    # What else there is of such an event stays, in its place.
+    assert [event[-1] for event in events.since(0).events[1::2]] == list(range(10))

@@ -31,6 +31,16 @@ def test_a_late_reader_is_told_what_it_missed():
     assert ring.oldest == 7
 
 
+def test_an_event_gives_way_to_another_as_long_as_it_is_here():
+    ring = Ring[str](3, start=5)
+    ring.extend("abcde")
+    for number in (4, 6, 7, 10, 99):
+        ring.replace(number, "x")
+    assert ring.since(0).events == ["x", "d", "e"]
+    ring.replace(9, "y")
+    assert ring.since(0).events == ["x", "d", "y"]
+
+
 def test_a_reader_from_the_future_gets_nothing():
     ring = Ring[int](3)
     ring.append(1)

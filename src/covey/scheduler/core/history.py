@@ -164,8 +164,7 @@ def printed(state: SchedulerState, worker: Worker, message: Printed) -> None:
         message.text,
         message.left_out,
     )
-    state.events.append(event)
-    state.prints.append(event)
+    state.prints.enter(event)
 
 
 # Workers.

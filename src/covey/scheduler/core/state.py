@@ -37,6 +37,7 @@ from covey.scheduler.core.comeback import Returning, Window
 from covey.scheduler.core.functions import Function, Functions
 from covey.scheduler.core.heap import Heap
 from covey.scheduler.core.leftovers import Leftovers
+from covey.scheduler.core.prints import Prints
 from covey.scheduler.core.profile import Profile
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
@@ -67,9 +68,6 @@ class State(enum.IntEnum):
 # By names of this module, because Python 3.11 takes ten times as long to find a member
 # of an enumeration, and a task asks some forty times.
 WAITING, READY, ASSIGNED, DONE, FAILED, RELEASED, FORGOTTEN = State
-
-#: Stretches that tasks printed, and that are kept for those who ask later.
-PRINTS_KEPT: Final = 10_000
 
 #: So many different demands are remembered in any case.
 DEMANDS_MAX: Final = 64
@@ -563,10 +561,10 @@ class SchedulerState:
         self.dashboard = ""  # Where that listens, for those who ask.
         #: Who reads the event stream, by peer: open question (0: none), and its event.
         self.audience: dict[int, tuple[int, int]] = {}
-        self.events: Ring[tuple[object, ...]] = Ring(events_kept, first)
+        self.events: Ring[tuple[Any, ...]] = Ring(events_kept, first)
         #: What tasks printed, of which those events are a copy; and clients that want to
         #: see it at once, by peer: their open question, and the number it asks for.
-        self.prints: Ring[tuple[Any, ...]] = Ring(PRINTS_KEPT, first)
+        self.prints = Prints(self.events, first)
         self.listeners: dict[int, tuple[int, int]] = {}
         self.profile = Profile(now, first)
         self.counters: dict[str, int] = dict.fromkeys(_COUNTED, 0)
