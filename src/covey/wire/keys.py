@@ -15,17 +15,21 @@ the tokens can be checked by a scheduler or a worker that has just started.
 from __future__ import annotations
 
 import enum
+import functools
 import hmac
 from typing import Final
 
 from covey.errors import AuthRefused
-from covey.ids import TaskId, client_of
+from covey.ids import ClientId, TaskId, client_of
 from covey.secret import Secret
 
 TOKEN_BYTES: Final = 16
 
 #: Of so many rotations tokens are remembered.
 _BEFORE_MAX: Final = 8
+
+#: For so many clients it is remembered what makes the tokens of their tasks.
+_SEALERS_MAX: Final = 1024
 
 
 class Role(enum.IntEnum):
@@ -125,5 +129,11 @@ class Keys:
 
 
 def _token(data: Secret, task: TaskId) -> bytes:
-    sealer = data.derive(b"tasks of client %d" % client_of(task))
+    sealer = _sealer_of(data, client_of(task))
     return sealer.proof(b"%d" % task)[:TOKEN_BYTES]
+
+
+@functools.lru_cache(_SEALERS_MAX)
+def _sealer_of(data: Secret, client: ClientId) -> Secret:
+    """Return what makes the tokens of a client's tasks: mostly there are many."""
+    return data.derive(b"tasks of client %d" % client)
