@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from covey import payload as payload_room
 from covey.payload import Pack
 from covey.store import shelf as shelf_room
 from covey.store.segments import Segment
@@ -162,3 +165,18 @@ def test_an_empty_shelf_has_nothing(n):
     shelf.drop(0, n)
     assert list(shelf.find(0, n)) == []
     assert len(shelf) == 0
+
+
+def test_values_that_are_served_one_by_one_are_added_up_once(monkeypatch):
+    shelf = Shelf()
+    shelf.put(0, Pack.of([b"a" * (1 + i % 3) for i in range(100)]))
+    added_up = []
+    monkeypatch.setattr(
+        payload_room,
+        "accumulate",
+        lambda sizes: added_up.append(1) or accumulate(sizes),
+    )
+    for task in range(100):
+        ((base, n, stretch),) = shelf.find(task, 1)
+        assert bytes(stretch.view(base, n)[0]) == b"a" * (1 + task % 3)
+    assert len(added_up) == 1

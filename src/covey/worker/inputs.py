@@ -32,8 +32,8 @@ class Inputs:
     ) -> None:
         self._storage = storage
         self._processes = processes
-        #: What each runner keeps mapped: the id that it knows, and the real one.
-        self._mapped: dict[int, dict[TaskId, TaskId]] = {}
+        #: What each runner keeps mapped, and the ids by which it knows it.
+        self._mapped: dict[int, dict[TaskId, set[TaskId]]] = {}
 
     def dispatch(
         self,
@@ -121,7 +121,7 @@ class Inputs:
             segment = stretch.segment
             assert segment is not None
             inputs.append(["seg", known_as, segment.place, segment.size])
-            self._mapped.setdefault(runner, {})[known_as] = real
+            self._is_mapped(runner, known_as, real)
 
     def _collect_all(
         self, runner: int, order: orders.Dispatch
@@ -146,7 +146,7 @@ class Inputs:
                 # The arguments know it by another id.
                 entry[1] = alias
                 if entry[0] == "seg":
-                    self._mapped[runner][alias] = real
+                    self._is_mapped(runner, alias, real)
         return inputs, bodies
 
     def _collect(
@@ -162,11 +162,14 @@ class Inputs:
             segment = stretch.segment
             if segment is not None:
                 inputs.append(["seg", start, segment.place, segment.size])
-                self._mapped.setdefault(runner, {})[start] = start
+                self._is_mapped(runner, start, start)
             else:
                 pack = stretch.part(start, count)
                 inputs.append(["in", start, count, pack.nbytes])
                 bodies += (pack.sizes_bytes(), pack.data)
+
+    def _is_mapped(self, runner: int, known_as: TaskId, real: TaskId) -> None:
+        self._mapped.setdefault(runner, {}).setdefault(real, set()).add(known_as)
 
     # Forgetting.
 
@@ -176,20 +179,22 @@ class Inputs:
 
     def forget(self, base: TaskId, n: int) -> None:
         """Have runners let go of values that are dropped."""
-        if not any(self._mapped.values()):
-            return
-        self._forget(lambda task: base <= task < base + n)
+        for runner, mapped in self._mapped.items():
+            # Whichever is shorter: there may be many of both.
+            if n <= len(mapped):
+                self._forget(runner, [t for t in range(base, base + n) if t in mapped])
+            else:
+                self._forget(runner, [t for t in mapped if base <= t < base + n])
 
     def forget_all_but(self, in_hand: Callable[[TaskId], bool]) -> None:
         """Have runners let go of what they keep only for tasks to come."""
-        self._forget(lambda task: not in_hand(task))
-
-    def _forget(self, is_to_go: Callable[[TaskId], bool]) -> None:
         for runner, mapped in self._mapped.items():
-            gone = [known for known, real in mapped.items() if is_to_go(real)]
-            process = self._processes[runner]
-            if gone and process is not None and process.control is not None:
-                for known in gone:
-                    del mapped[known]
-                # A busy slot would not hear of it until its task has ended.
-                process.control.tell(["forget", [[known, 1] for known in gone]])
+            self._forget(runner, [task for task in mapped if not in_hand(task)])
+
+    def _forget(self, runner: int, gone: Sequence[TaskId]) -> None:
+        process = self._processes[runner]
+        if gone and process is not None and process.control is not None:
+            mapped = self._mapped[runner]
+            known = [[task, 1] for real in gone for task in mapped.pop(real)]
+            # A busy slot would not hear of it until its task has ended.
+            process.control.tell(["forget", known])
