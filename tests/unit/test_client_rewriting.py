@@ -226,6 +226,19 @@ def test_what_is_of_no_use_fails_as_it_did(world, monkeypatch):
     asyncio.run(story())
 
 
+def test_nobody_waits_for_ever_if_something_goes_wrong_here(world, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a mistake of ours")
+
+    async def story():
+        monkeypatch.setattr(world.rewriting._numbers, "take", broken)
+        with pytest.raises(RuntimeError, match="ours"):
+            await world.fail((BASE, -1), (BASE + 10, BASE))
+        assert [message.base for message in world.failed] == [BASE, BASE + 10]
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("kind", "type_name"), [("raised", "ValueError"), ("died", rewriting._SKEW)]
 )

@@ -158,7 +158,14 @@ class Rewriting:
         await asyncio.sleep(0)
         while self._held:
             held, self._held = self._held, []
-            failed = await self._write({t for blamed, _ in held for t in blamed})
+            try:
+                failed = await self._write({t for blamed, _ in held for t in blamed})
+            except BaseException:
+                # Whatever went wrong here: nobody waits for ever because of it.
+                self._work = None
+                for _, message in held:
+                    self._fail(message)
+                raise
             again: list[tuple[TaskId, int]] = []
             for blamed, message in held:
                 if failed.isdisjoint(blamed):
