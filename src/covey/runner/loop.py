@@ -7,11 +7,10 @@ a new loop takes over, in the middle of the same batch::
     loop A: e0 e1 e2 ── blocking() ───── waits ───── resumed, outcome of e2, ends
                    └──► loop B: e3 e4 ... next batch ... serves from now on
 
-Outcomes are gathered and sent when a millisecond has passed since the last time,
-or when there is nothing left to do; there is no timer.  An agent that has heard
-nothing for a while asks the control thread to send what is settled: a short task
-must not wait behind a long one.  A stretch of small
-results becomes one ``ran``; failures and large results end a stretch.
+Outcomes are gathered and sent when a millisecond has passed since the last time, or
+when there is nothing left to do; there is no timer.  An agent that has heard nothing
+for a while asks the control thread to send what is settled: a short task must not wait
+behind a long one.  Small results travel in stretches; failures and large ones end one.
 
 Interrupts (``TaskInterrupted``) may come at almost any bytecode, but only while
 the loop is not ``shielded``: in ``_run_elements`` and in what that calls.  In the
@@ -432,8 +431,10 @@ class SlotLoop:
         batch = self._batch
         assert batch is not None
         now = time.perf_counter()
-        seconds = max(0.0, now - began)
-        self._operations.append([name, *batch.place(index), seconds, *detail])
+        place = batch.place(index)
+        # What follows must not take what it made when it ran here before.
+        self.slot.kept.pop(place[1], None)
+        self._operations.append([name, *place, max(0.0, now - began), *detail])
         self._start = index + 1
         self._began = now
 
@@ -481,10 +482,7 @@ class SlotLoop:
     # Interrupts.
 
     def interrupt(self, run: int, task_id: int) -> bool:
-        """Interrupt a task if this thread executes it, and say whether it does.
-
-        Another thread calls.
-        """
+        """Interrupt a task if our thread executes it, and say so; another one calls."""
         target = (run, task_id)
         main = threading.main_thread().ident
         by_signal = self.process.own_process and self._thread_id == main
@@ -538,10 +536,10 @@ class SlotLoop:
         self.busy = False
         self.wanted = self._sent = None
         index = batch.index_of(*self.executing())
-        settled = self._start + len(self._packer)
-        if index >= settled:
-            error = TaskCancelled("the task was cancelled while it ran")
-            self._fail(index, error, self._began)
+        with self._settling():
+            if index >= self._start + len(self._packer):
+                error = TaskCancelled("the task was cancelled while it ran")
+                self._fail(index, error, self._began)
         if self._detached_task is None:
             # Nobody can say whether its arguments had been taken.
             batch.rewind(index + 1)
