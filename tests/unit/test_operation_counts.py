@@ -412,3 +412,46 @@ def test_a_run_through_the_worker_costs_few_calls(figure):
     assert told["EndRun"] == 1
     assert told["Dispatch"] < 320
     assert calls < 0.15 * n
+
+
+def test_single_tasks_cost_a_worker_few_calls_and_hardly_a_message(figure):
+    """Nodes of a graph: each is a run of its own, and they end many at a time."""
+    core = WorkerCore(1, 1)
+    core.step(orders.RunnerReady(0), 1.0)
+    core.step(orders.Told([worker_link.Define(1, "f", b"f")]), 1.0)
+    n, told = 500, Counter()
+
+    def live():
+        asked = [
+            worker_link.Run(
+                run,
+                1,
+                1000 + run,
+                1,
+                b"\1\0\0\0",
+                b"x",
+                (0, 0, run),
+                seconds=1e-5,
+                reply=False,
+            )
+            for run in range(1, n + 1)
+        ]
+        done = 0
+        found = core.step(orders.Told(asked), 1.0)
+        while done < n:
+            sent = [order for order in found if isinstance(order, orders.Dispatch)]
+            told.update(type(order).__name__ for order in found)
+            done += len(sent)
+            runs, tasks = [d.run for d in sent], [d.base for d in sent]
+            seconds, sizes = [1e-5] * len(sent), [10] * len(sent)
+            event = orders.SlotRanNodes(0, runs, tasks, seconds, sizes, 2048)
+            found = core.step(event, 1.0)
+        told.update(type(order).__name__ for order in found)
+
+    each = calls_of(live) / n
+    figure(
+        f"a single task on a worker: {each:.1f} calls, {told['Tell']} messages for {n}"
+    )
+    assert not core.state.runs
+    assert told["Tell"] < n / 100
+    assert each < 45
