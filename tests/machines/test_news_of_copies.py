@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 from scheduler_world import SHARED, World
 
 from covey.scheduler.core.spans import find
+from covey.wire.client_link import Answer, Ask, Placed
 from covey.wire.worker_link import Drop, Holds, Lacks, Returned, Unfetched
 
 sys.path.pop(0)
@@ -24,6 +25,18 @@ sys.path.pop(0)
 @pytest.fixture
 def world():
     return World()
+
+
+def orders_to(side, kind):
+    """Collect the messages of one kind that are sent to *side* from now on."""
+    found = []
+
+    def watch(peer, message):
+        if peer is side and isinstance(message, kind):
+            found.append(message)
+
+    side.world.watch = watch
+    return found
 
 
 def shared(world, order):
@@ -62,3 +75,18 @@ def test_who_lacks_another_id_still_has_the_value(world, order):
         worker.say(news)
     assert [holder.peer for holder in span.replicas] == [worker.peer]
     assert not other.inbox
+
+
+def test_who_waits_for_copies_of_what_is_released_is_answered(world):
+    client = world.new_client()
+    holder, _ = world.new_worker(name="holder"), world.new_worker(name="other")
+    answers = orders_to(client, Answer)
+    task = client.new_ids(1)
+    client.hold(task, SHARED)
+    world.arguments[task] = holder.store[task] = SHARED
+    client.say(Placed(task, holder.peer, 100, broadcast=True))
+    client.say(Ask(9, "spread", ((task, 1),)))
+    assert not answers
+    client.release((task, 1))
+    assert [answer.request for answer in answers] == [9]
+    assert not world.state.spreads

@@ -135,10 +135,19 @@ def _go_on(
     if span.state is State.DONE:
         _begin_copies(state, span, spread, sources)
     if not spread.coming:
-        waiting, spread.waiting = spread.waiting, []
-        for peer, request in waiting:
-            if peer in state.clients:
-                state.send(peer, Answer(request))
+        _answer(state, spread)
+
+
+def forget(state: SchedulerState, span: Span) -> None:
+    """*span* is known no more: there will be no more copies of it to wait for."""
+    _answer(state, state.spreads.pop(span))
+
+
+def _answer(state: SchedulerState, spread: Spread) -> None:
+    waiting, spread.waiting = spread.waiting, []
+    for peer, request in waiting:
+        if peer in state.clients:
+            state.send(peer, Answer(request))
 
 
 def _begin_copies(

@@ -18,7 +18,15 @@ import msgspec
 
 from covey.errors import InternalError
 from covey.ids import ClientId, TaskId
-from covey.scheduler.core import functions, history, memory, placement, queues, report
+from covey.scheduler.core import (
+    functions,
+    history,
+    memory,
+    placement,
+    queues,
+    report,
+    spreading,
+)
 from covey.scheduler.core.spans import inputs_of, strike
 from covey.scheduler.core.state import (
     ASSIGNED,
@@ -387,7 +395,8 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     move(state, span, FORGOTTEN)
     strike(state, span)
     functions.count(state, span.function, -span.n)
-    state.spreads.pop(span, None)
+    if span in state.spreads:
+        spreading.forget(state, span)
     state.versions.count.pop(span, None)
     state.versions.outdated.pop(span, None)
     name = state.name_of.pop(span.base, None)
