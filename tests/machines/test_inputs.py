@@ -17,7 +17,7 @@ from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.wire.base import Options
 from covey.wire.framing import encode_frame
-from covey.wire.worker_link import Fetch, Holds, Leaving, Run
+from covey.wire.worker_link import Fetch, Holds, Leaving, Return, Run
 
 sys.path.pop(0)
 
@@ -147,3 +147,25 @@ def test_the_values_of_a_leaving_worker_are_moved_by_messages_of_some_size(
     world.settle()
     assert leaving.peer not in world.workers
     assert set(tasks) <= set(other.store)
+
+
+def test_a_worker_that_leaves_hands_all_back_though_it_was_asked_for_a_part(
+    world, client
+):
+    leaving = world.new_worker(1, name="leaving")
+    client.submit(1)
+    world.settle()  # Tasks are short from now on: many are sent ahead.
+    for _ in range(40):
+        client.submit(1)
+    assert world.state.workers[leaving.peer].count > 20
+    world.new_worker(1, name="other")
+    (asked,) = (m.count for m in leaving.inbox if isinstance(m, Return))
+    leaving.say(Leaving())
+    leaving.read(len(leaving.inbox))
+    assert sum(len(run.todo) for run in leaving.runs.values()) > 1
+    assert [m.count > asked // 2 for m in leaving.inbox if isinstance(m, Return)]
+    leaving.read(len(leaving.inbox))
+    assert sum(len(run.todo) for run in leaving.runs.values()) == 1
+    assert not leaving.inbox
+    world.settle()
+    assert set(client.status.values()) == {"finished"}

@@ -258,8 +258,12 @@ def on_undelivered(state: SchedulerState, worker: Worker, message: Undelivered) 
 @handlers.add(ReturnDone)
 def on_return_done(state: SchedulerState, worker: Worker, message: ReturnDone) -> None:
     """The worker may be asked again, if there was anything to hand back."""
-    del state, message
+    del message
     worker.returning = False
+    if worker.leaving and not worker.reluctant:
+        # It was asked for a part only, before it was known that it leaves.
+        _have_handed_back(state, worker)
+        worker.reluctant = True
     worker.reluctant = worker.reluctant or not worker.handed_back
 
 
@@ -424,8 +428,14 @@ def retire(state: SchedulerState, worker: Worker) -> None:
     for other in list(state.leaving):
         _find_other_places(other, worker)
     _requeue_elsewhere(state, worker)
+    if not worker.returning:
+        _have_handed_back(state, worker)
+
+
+def _have_handed_back(state: SchedulerState, worker: Worker) -> None:
+    """Ask a worker that leaves for all that it need not end first."""
     surplus = worker.count - worker.slots
-    if surplus > 0 and not worker.returning:
+    if surplus > 0:
         worker.returning = True
         state.send(worker.peer, Return(surplus))
 
