@@ -165,7 +165,7 @@ def retire(name: str, address: str | None, timeout: float) -> None:
 # Numbers.
 
 
-@click.command()
+@click.command(short_help="Print numbers for Prometheus, once.")
 @click.argument("address", required=False)
 def metrics(address: str | None) -> None:
     """Print the numbers of a cluster once, in the text format of Prometheus.

@@ -62,7 +62,7 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
-@click.command()
+@click.command(short_help="Check this machine, and a cluster.")
 @click.argument("address", required=False)
 @output_option
 @click.option(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FRAMES_MAX: Final = 25
 
 
-@click.command()
+@click.command(short_help="See what code the tasks of a cluster run.")
 @click.argument("address", required=False)
 @click.option("--seconds", default=5.0, show_default=True, help="How long to look.")
 @click.option("--function", default="", help="Tasks of this function only.")

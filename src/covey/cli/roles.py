@@ -324,7 +324,11 @@ def _how_to_watch() -> str:
     )
 
 
-@click.command("run", context_settings={"ignore_unknown_options": True})
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": True},
+    short_help="Run a script with a cluster around it.",
+)
 @click.option(
     "-n", "--nworkers", type=COUNT, help="Runner processes.  [default: one a core]"
 )

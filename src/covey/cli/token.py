@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.group()
+@click.group(short_help="Show or exchange what lets others in.")
 def token() -> None:
     """Show what lets other machines into a cluster of yours, or exchange it."""
 

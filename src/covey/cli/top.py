@@ -23,7 +23,7 @@ MISSING: Final = (
 NO_TERMINAL: Final = "covey top needs a terminal. This is covey status --watch instead"
 
 
-@click.command()
+@click.command(short_help="Watch a cluster live, in the terminal.")
 @click.argument("address", required=False)
 @click.option(
     "--replay", type=click.Path(path_type=Path), help="Show a recording instead."

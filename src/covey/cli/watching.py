@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The dashboard.
 
 
-@click.command()
+@click.command(short_help="Open the pages that show a cluster at work.")
 @click.argument("address", required=False)
 @click.option(
     "--replay", type=click.Path(path_type=Path), help="Show a recording instead."
@@ -88,7 +88,7 @@ def _tell(found: str, browse: bool) -> None:
 # Looking back.
 
 
-@click.command()
+@click.command(short_help="Make one HTML file of a recording.")
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def report(recording: Path, output: Path) -> None:
@@ -109,7 +109,7 @@ def report(recording: Path, output: Path) -> None:
     _write(output, bundle.report(frame, f"covey: {recording.name}"))
 
 
-@click.command()
+@click.command(short_help="Make a trace of a recording, for Perfetto.")
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def trace(recording: Path, output: Path) -> None:
@@ -124,7 +124,7 @@ def trace(recording: Path, output: Path) -> None:
     _write(output, json.dumps(make(replay(recording))))
 
 
-@click.command()
+@click.command(short_help="Turn a recording into JSON lines or Parquet.")
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.option(
     "-o",
