@@ -227,6 +227,34 @@ def test_a_recording_shows_the_same_offline(browser, client, tmp_path):
     context.close()
 
 
+def test_a_recording_has_the_pages_of_a_live_cluster(browser, client, tmp_path):
+    path, file = tmp_path / "run.covey", tmp_path / "report.html"
+    with covey.record(path, client):
+        total = client.submit(max, *client.map(inside, [100, 200]))
+        failed, slow = client.submit(boom), client.submit(nap, 3.0)
+        covey.wait([total, failed, slow])
+    subprocess.run([*_COVEY, "report", str(path), "-o", str(file)], check=True)
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(file.as_uri() + "#/errors")
+    error = page.locator("[data-testid=error]", has_text="a reason of its own")
+    error.locator("summary").click()
+    until(page, "document.body.innerText.includes('in boom')")
+    page.goto(file.as_uri() + f"#/tasks/{failed.key}")
+    until(page, "document.body.innerText.includes('last words')")
+    assert page.locator("button:has-text('Cancel')").count() == 0
+    page.goto(file.as_uri() + "#/graph?show=tasks")
+    page.wait_for_selector("[data-testid=task-graph]")
+    until(page, "document.body.innerText.includes('as it stood at')")
+    page.goto(file.as_uri() + "#/profile?function=nap")
+    page.wait_for_selector("table[aria-label='functions by their own time'] tbody tr")
+    page.goto(file.as_uri() + "#/memory")
+    page.wait_for_selector("table[aria-label='largest values'] tbody tr")
+    page.goto(file.as_uri() + "#/tasks?q=inside")
+    page.wait_for_selector("table[aria-label='tasks that ran'] tbody tr")
+    context.close()
+
+
 def test_a_saved_report_has_the_graph_and_what_code_ran(
     page, browser, client, tmp_path
 ):

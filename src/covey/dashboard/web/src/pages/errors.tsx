@@ -33,7 +33,7 @@ export function Errors() {
               first {ago(line.first)}, last {ago(line.last)}
               {Object.keys(line.workers).length > 0 && ` · on ${Object.entries(line.workers).map(([name, n]) => `${name} (${n})`).join(", ")}`}
             </p>
-            {line.tasks.length > 0 && store.link !== "replay" && <Traceback name={line.tasks[line.tasks.length - 1]} />}
+            {line.tasks.length > 0 && <Traceback name={line.tasks[line.tasks.length - 1]} />}
             <p class="keys">
               {line.tasks.slice(-8).map((key) => (
                 <Key key={key} name={key} />
