@@ -335,7 +335,9 @@ def _send_riders(state: WorkerState, slot: Slot, task: TaskId) -> None:
         for run in state.awaited[made]:
             if run.rides is not None or run.timeout_seconds or run.stopped:
                 continue
-            if run.suspect or any(run.takes(lacked) for lacked in state.lacked):
+            if run.suspect:
+                continue
+            if state.lacked and any(map(run.takes, state.lacked)):
                 continue
             if run.environment != slot.runner.environment:
                 continue

@@ -85,7 +85,7 @@ def on_garbled(state: WorkerState, event: Garbled) -> None:
 def came(state: WorkerState, base: int, n: int) -> None:
     """What was no good may be here once more."""
     if state.lacked:
-        state.lacked -= set(range(base, base + n))
+        state.lacked = {t for t in state.lacked if not base <= t < base + n}
 
 
 def on_fetch_failed(state: WorkerState, event: FetchFailed) -> None:
