@@ -1186,6 +1186,43 @@ def test_who_leaves_waits_for_those_who_may_want_what_only_it_has(world, client)
     assert client.status[task] == "stored"
 
 
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("how", ["ran", "failed"])
+def test_a_failure_that_not_all_had_heard_of_is_reverted_when_it_is_tried_again(
+    world, client, ends, how
+):
+    other = world.new_client()
+    worker = world.new_worker()
+    task = client.submit(1, name="it")
+    same = other.submit(1, name="it")
+    worker.read(10)
+    worker.fail(next(iter(worker.runs)))
+    # The news was lost on its way to one of them, who has it run once more.
+    other.status[same] = "pending"
+    world.restart(late={client.peer})
+    world.close_window()
+
+    def end():
+        worker.read(10)
+        (number,) = worker.runs
+        worker.fail(number) if how == "failed" else worker.finish(number)
+
+    if ends:
+        end()
+    world.come_back(client)
+    if not ends:
+        assert client.status[task] == "pending"
+        end()
+    world.settle()
+    assert other.status[same] in {"finished", "stored", "failed"}
+    assert (client.status[task] == "failed") == (how == "failed")
+    assert (other.status[same] == "failed") == (how == "failed")
+    client.release_all()
+    other.release_all()
+    world.settle()
+    world.check_empty()
+
+
 def test_a_cancelled_task_that_two_share_stays_cancelled(world, client):
     other = world.new_client()
     task = client.submit(1, name="it")

@@ -48,7 +48,6 @@ from covey.scheduler.core.spans import (
     covering,
     find,
     inputs_of,
-    isolate,
     isolate_own,
 )
 from covey.scheduler.core.state import (
@@ -324,12 +323,19 @@ def _hold(state: SchedulerState, client: Client, extents: Sequence[Extent]) -> N
 
 
 def _mourn(state: SchedulerState, client: Client, message: Ended) -> None:
-    """A task that the client knows to have failed has failed here, too."""
-    for span in isolate(state, message.base, message.n):
+    """A task that the client knows to have failed has failed here, too.
+
+    Unless it runs once more, or has run, for somebody who came back earlier.
+    """
+    for span, task in clients.parts(state, message.base, message.n):
         if span.state is State.RELEASED and client.number in span.wanted:
             transitions.fail(state, span, message.failure)
-        # Should it be run again, its value has not come to the client.
-        span.delivered -= client.itself
+        if span.state is State.FAILED:
+            # Should it be run again, its value has not come to the client.
+            span.delivered -= client.itself
+        else:
+            state.send(client.peer, Reverted(task, span.n))
+            want(state, client, span, task)
 
 
 def _want_again(
