@@ -31,7 +31,7 @@ from covey.wire.worker_link import (
     Undelivered,
     Unfetched,
 )
-from covey.worker.core import invariants, orders
+from covey.worker.core import invariants, orders, reporting
 from covey.worker.core.extents import Extents
 from covey.worker.core.machine import WorkerCore
 
@@ -479,6 +479,8 @@ def test_what_the_disk_garbled_is_not_here_any_more(world):
     world.step(orders.Garbled(11))
     assert lacks == [Lacks(((11, 1),))]
     assert 11 not in world.store
+    # Another scheduler is told so as well: a client may tell it only then of the value.
+    assert reporting.afterwards(world.state, []) == lacks
     fetches = seen(world, orders.FetchFrom)
     world.run(2, aligned=(10,), sources=((10, 2, 7),))
     assert len(fetches) == 1

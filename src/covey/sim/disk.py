@@ -72,5 +72,10 @@ class Journal:
         self._data = self._data[: self._flushed + rng.randrange(loose + 1)]
 
     def unfinished(self) -> list[Record]:
-        """Return what was to run to its end, and is not known to have."""
+        """Return what was to run to its end, and is not known to have.
+
+        A journal that has ended knows nothing any more of what has happened since.
+        """
+        if self.ended:
+            return []
         return journaling.Wishes(self.records()).detached

@@ -327,7 +327,7 @@ def _mourn(state: SchedulerState, client: Client, message: Ended) -> None:
 
     Unless it runs once more, or has run, for somebody who came back earlier.
     """
-    for span, task in clients.parts(state, message.base, message.n):
+    for span, task in parts(state, message.base, message.n):
         if span.state is State.RELEASED and client.number in span.wanted:
             transitions.fail(state, span, message.failure)
         if span.state is State.FAILED:

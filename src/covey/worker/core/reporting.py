@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from covey.ids import RunId
 from covey.wire.base import Extent, Message
-from covey.wire.worker_link import Blocked, RunFailed, Running
+from covey.wire.worker_link import Blocked, Lacks, RunFailed, Running
 from covey.worker.core.state import Run, WorkerState
 
 
@@ -29,6 +29,9 @@ def in_hand(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
 def afterwards(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
     """Return what follows the report: news that make sense only when it is known."""
     news: list[Message] = [*failures]
+    if state.lacked:
+        # Somebody may believe that it is here, and say so only now.
+        news.append(Lacks(tuple((task, 1) for task in sorted(state.lacked))))
     for slot in state.slots:
         for run, task in slot.parked:
             if not slot.parked[run, task].done:
