@@ -29,13 +29,16 @@ from covey.wire import client_link, worker_link
 from covey.wire.base import DEFAULT_OPTIONS, Failure
 from covey.wire.client_link import (
     Answer,
+    BringAgain,
     DefineFunction,
     Failed,
     Finished,
     ForgetFunction,
     FromClient,
+    NotBrought,
     Notice,
     Over,
+    Placed,
     Release,
     Reverted,
     Scatter,
@@ -202,10 +205,18 @@ class World:
         self.close_window()
         for _ in range(300):
             busy = [w for w in self.workers.values() if w.inbox or w.runs or w.fetches]
-            if not busy and not self.state.pauses and not self.state.leftovers:
+            busy_clients = [c for c in self.clients.values() if c.asked]
+            if (
+                not busy
+                and not busy_clients
+                and not self.state.pauses
+                and not self.state.leftovers
+            ):
                 return
             for worker in busy:
                 worker.do_everything()
+            for client in self.clients.values():
+                client.bring_asked()
             if not busy:
                 # Whoever is tried again after a pause gets its turn.
                 self.pass_time(max(0.0, self.core.wake_at - self.now))
@@ -274,6 +285,9 @@ class SimClient:
         self.failures = {}
         self.known_workers = set()
         self.notices = []
+        #: Large values that could be brought again, and those that are asked for.
+        self.kept = set()
+        self.asked = []
         self.functions = set()
         self.inbox = deque()
         self.ledger = Ledger()
@@ -396,6 +410,27 @@ class SimClient:
         )
         return base
 
+    def place(self, worker, value=b"large", **how):
+        """Bring a large value to a worker, and keep it."""
+        task = self.new_ids(1)
+        self.hold(task, value)
+        self.kept.add(task)
+        self.world.arguments[task] = worker.store[task] = value
+        self.say(Placed(task, worker.peer, 1000, kept=True, **how))
+        return task
+
+    def bring_asked(self, able=True):
+        """Bring again what was asked for, or say that it is gone."""
+        while self.asked:
+            task = self.asked.pop(0)
+            worker = next(iter(self.world.workers.values()), None)
+            if not able or worker is None or task not in self.held:
+                self.kept.discard(task)
+                self.say(NotBrought(task))
+                continue
+            worker.store[task] = self.world.arguments[task]
+            self.say(Placed(task, worker.peer, 1000, kept=True))
+
     def want(self, task, value):
         self.hold(task, value)
         self.say(client_link.Want(((task, 1),)))
@@ -455,6 +490,9 @@ class SimClient:
                 self.ledger.hear(message)
             case Answer():
                 pass  # Tests that ask look for it themselves.
+            case BringAgain(task):
+                assert task in self.kept
+                self.asked.append(task)
             case _:
                 raise AssertionError(message)
 

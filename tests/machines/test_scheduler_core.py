@@ -711,6 +711,112 @@ def test_a_client_that_finds_nothing_is_sent_to_another_holder(world, client):
     assert [message.worker for message in told] == [second, first, second]
 
 
+def test_a_value_that_is_lost_is_brought_again_by_its_client(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = client.place(one)
+    world.settle()
+    used = client.submit(1, whole=((data, 1),))
+    held = client.submit(1, whole=((data, 1),))
+    world.lose(one.peer)
+    assert client.asked == [data]
+    assert client.status[data] == "pending"
+    client.say(Ask(5, "explain", ((data, 1),)))
+    world.settle()
+    assert data in two.store
+    assert client.status[data] == "stored"
+    assert {client.status[used], client.status[held]} <= {"finished", "stored"}
+    client.release_all()
+    world.settle()
+    world.check_empty()
+    assert not world.state.brought
+
+
+def test_what_its_client_has_not_kept_either_is_lost(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.place(one)
+    world.settle()
+    world.lose(one.peer)
+    used = client.submit(1, whole=((data, 1),))
+    client.bring_asked(able=False)
+    assert client.failures[data].type_name == "DataLost"
+    assert client.failures[used].type_name == "DataLost"
+    # From now on nobody is asked.
+    client.say(Retry(((data, 1),)))
+    assert not client.asked
+    client.release_all()
+    world.settle()
+    world.check_empty()
+
+
+def test_nobody_is_asked_for_what_nobody_needs(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.place(one)
+    world.settle()
+    client.release((data, 1))
+    world.lose(one.peer)
+    assert not client.asked
+    world.settle()
+    world.check_empty()
+
+
+def test_what_waits_for_its_client_fails_when_that_is_gone(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.place(one)
+    world.settle()
+    other = world.new_client()
+    other.want(data, b"large")
+    world.lose(one.peer)
+    assert client.asked == [data]
+    world.lose(client.peer)
+    assert other.failures[data].type_name == "DataLost"
+    other.release_all()
+    world.settle()
+    world.check_empty()
+
+
+def test_what_is_released_while_it_is_awaited_is_forgotten(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.place(one)
+    world.settle()
+    world.lose(one.peer)
+    client.release((data, 1))
+    two = world.new_worker(1, name="two")
+    client.bring_asked()
+    world.settle()
+    world.check_empty()
+    assert data not in two.store
+
+
+def test_another_life_of_the_scheduler_asks_for_what_is_lost(world, client):
+    one = world.new_worker(1, name="one")
+    data = client.place(one)
+    world.settle()
+    world.restart(late={one.peer})
+    world.close_window()
+    assert client.asked == [data]
+    two = world.new_worker(1, name="two")
+    world.settle()
+    assert data in two.store
+    assert client.status[data] == "stored"
+    world.come_back(one)
+    world.settle()
+    client.release_all()
+    world.settle()
+    world.check_empty()
+
+
+def test_copies_of_what_was_brought_again_are_made_again(world, client):
+    one, two = world.new_worker(1, name="one"), world.new_worker(1, name="two")
+    data = client.place(one, copies=2)
+    world.settle()
+    world.lose(two.peer)
+    world.lose(one.peer)
+    world.new_worker(1, name="three")
+    world.new_worker(1, name="four")
+    world.settle()
+    assert holders_of(world, data) == {"three", "four"}
+
+
 def spread(world, client, worker, **how):
     """Place a value on a worker, to be copied to others."""
     data = client.new_ids(1)

@@ -160,8 +160,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         gone=st.booleans(),
         copies=st.integers(1, 4),
         broadcast=st.booleans(),
+        kept=st.booleans(),
     )
-    def places(self, index, others, gone, copies, broadcast):
+    def places(self, index, others, gone, copies, broadcast, kept):
         """A large value goes to a worker, or to several, behind our back."""
         client = self._client(index)
         if client.peer in self.world.state.returning:
@@ -171,12 +172,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.ranges.append((task, 1))
         client.hold(task, b"large")
         self.world.arguments[task] = b"large"
+        if kept:
+            client.kept.add(task)
         for worker in workers:
             if gone:
-                client.say(Placed(task, 999, 100, (), broadcast, copies))
+                client.say(Placed(task, 999, 100, (), broadcast, copies, kept))
             else:
                 worker.store[task] = b"large"
-                client.say(Placed(task, worker.peer, 100, (), broadcast, copies))
+                message = Placed(task, worker.peer, 100, (), broadcast, copies, kept)
+                client.say(message)
+
+    @precondition(lambda self: self.world.clients)
+    @rule(index=small, able=st.booleans())
+    def brings_again(self, index, able):
+        client = self._client(index)
+        if client.peer not in self.world.state.returning:
+            client.bring_asked(able)
 
     @precondition(lambda self: self.world.clients and self.ranges)
     @rule(data=st.data(), index=small)

@@ -217,7 +217,7 @@ class OwnMachine(RuleBasedStateMachine):
         nbytes = payload_size(frames)
         if back:
             number, segment = back
-            self.made.get(number).fill(frames)
+            self.made.again(number).fill(frames)
         else:
             number, mine = self.made.make(nbytes)
             message = PutSegment(1, task, 1, nbytes, mine.fill(frames), number)
@@ -245,7 +245,7 @@ class OwnMachine(RuleBasedStateMachine):
                 self.storage.redeem(promise)
         self.link.lost = True
         self.memory.lost(self.link)
-        self.made.close()
+        self.made.part(lambda _: False)
         self._open()
 
     @rule(task=tasks)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -140,6 +142,51 @@ def test_a_worker_that_is_killed_takes_everything_with_it():
     del client, futures, kept
     gc.collect()
     assert len(store_files("self")) <= before
+
+
+@pytest.mark.slow
+def test_what_was_scattered_outlives_its_worker(tmp_path):
+    before = len(store_files("self"))
+    array = np.random.default_rng(1).random(MIB)
+    total = float(array.sum())
+    path = str(tmp_path / "cluster.json")
+    covey = [sys.executable, "-m", "covey"]
+    worker = [*covey, "worker", "--connection-file", path, "--nworkers", "1"]
+    scheduler = subprocess.Popen(
+        [*covey, "scheduler", "--port", "0", "--connection-file", path],
+        stdout=subprocess.PIPE,
+    )
+    assert scheduler.stdout.readline()
+    processes = [scheduler, subprocess.Popen(worker, stdout=subprocess.DEVNULL)]
+    try:
+        with Client(path) as client:
+            client.wait_for_workers(1, timeout=30)
+            scattered = client.scatter([array, array + 1, array + 2])
+            dropped = client.scatter(array + 3)
+            del dropped
+            for _ in range(2):
+                # The second time from where it was brought to.
+                processes.append(subprocess.Popen(worker, stdout=subprocess.DEVNULL))
+                client.wait_for_workers(2, timeout=30)
+                processes[-2].kill()
+                sums = client.map(np.sum, scattered)
+                expected = [total, total + MIB, total + 2 * MIB]
+                assert np.allclose(client.gather(sums), expected)
+                assert np.array_equal(scattered[0].result(30), array)
+            assert client.scheduler_info()["counters"]["tasks_recomputed"] >= 6
+            del scattered, sums
+            gc.collect()
+            assert until(lambda: not any(m["shared"] for m in client.memory().values()))
+        gc.collect()
+        assert until(lambda: len(store_files("self")) <= before)
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in reversed(processes):
+            process.communicate(timeout=30)
+        # Its socket file is all that a killed worker leaves.
+        for folder in Path(tempfile.gettempdir(), "covey").glob("worker-*"):
+            shutil.rmtree(folder)
 
 
 @pytest.mark.slow

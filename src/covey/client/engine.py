@@ -45,6 +45,7 @@ from covey.version import VERSION
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import (
     Answer,
+    BringAgain,
     Closing,
     Failed,
     Finished,
@@ -111,6 +112,7 @@ class Engine(Owner):
         self._outbox: list[Message] = []
         #: Posts what was put off; called before everything that is sent.
         self.catch_up: Callable[[], None] = _nothing
+        self.bring_again: Callable[[TaskId], None]  # what was lost with its worker
         #: Whether it will be called soon in any case.
         self.lull_is_coming = False
         self._wake_is_due = False
@@ -203,6 +205,7 @@ class Engine(Owner):
         """
         self._oriented = self.loop.create_future()
         self._asker = Asker(self.keys, VERSION, self.name, self.client_id)
+        self._asker.is_wanted = lambda task: self.wishes.find(task) is not None
         self._uplink = Uplink(
             self,
             ToClient,
@@ -582,6 +585,7 @@ class Engine(Owner):
         Stored: _on_stored,
         Failed: _on_failed,
         Reverted: _on_reverted,
+        BringAgain: lambda self, message: self.bring_again(message.task),
         Answer: _on_answer,
         Notice: _on_notice,
         WorkerSeen: _on_worker_seen,

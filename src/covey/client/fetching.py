@@ -520,6 +520,7 @@ class Session:
         joined = join_extents(extents)
         for at in range(0, len(joined), RELEASED_AT_ONCE):
             self.engine.post(Release(tuple(joined[at : at + RELEASED_AT_ONCE])))
+        self.engine.asker.tidy()
 
 
 def _in_a_loop() -> bool:

@@ -18,7 +18,7 @@ from covey.errors import ClusterError, UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.serde.packing import Packer
-from covey.wire.client_link import Placed, Scatter
+from covey.wire.client_link import NotBrought, Placed, Release, Scatter
 
 #: A chunk of a range is closed when it has this many tasks or bytes.
 CHUNK_TASKS: Final = 2048
@@ -52,6 +52,8 @@ class Placer:
         self._engine: Engine = session.engine
         self.writing = writing
         self._turn = 0
+        self._bringing: set[asyncio.Task[None]] = set()
+        self._engine.bring_again = self._on_lost
 
     def _new_range(self, base: TaskId, n: int, label: str, name: str | None) -> Range:
         wish = Range(base, n, label, name)
@@ -133,6 +135,27 @@ class Placer:
         self._place(base, frames, Where())
         return future
 
+    def _on_lost(self, task: TaskId) -> None:
+        """A value was lost with its worker: bring it to another one."""
+        bringing = self._engine.loop.create_task(self._bring_again(task))
+        self._bringing.add(bringing)
+        bringing.add_done_callback(self._bringing.discard)
+
+    async def _bring_again(self, task: TaskId) -> None:
+        """Bring what is still in this process, or say that it is not."""
+        kept = self._engine.asker.kept(task)
+        if kept is not None:
+            try:
+                await self._place_async(task, [*kept], Where())
+                self._engine.asker.let_go(task)
+                if self._engine.wishes.find(task) is None:
+                    # It was let go of meanwhile, and is known anew by this.
+                    self._engine.post(Release(((task, 1),)))
+                return
+            except ClusterError:
+                pass  # No worker takes it: then it is lost.
+        self._engine.post(NotBrought(task))
+
     def _place(self, task: TaskId, frames: list[Buffer], where: Where) -> None:
         self._session.await_worker()
         self._engine.call(self._place_async(task, frames, where))
@@ -161,11 +184,11 @@ class Placer:
         problem: ClusterError | None = None
         for seen in chosen[first:] + chosen[:first]:
             try:
-                await engine.asker.put(seen.addresses, task, frames, seen.host)
+                kept = await engine.asker.put(seen.addresses, task, frames, seen.host)
             except ClusterError as error:
                 problem = error
                 continue
-            engine.post(Placed(task, seen.worker, nbytes, *where))
+            engine.post(Placed(task, seen.worker, nbytes, *where, kept))
             return
         assert problem is not None
         if len(chosen) > 1:

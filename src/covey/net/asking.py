@@ -33,7 +33,7 @@ from covey.net.blocks import Blocks, pays, send_blocks
 from covey.net.connect import open_link
 from covey.net.link import Link, disconnected
 from covey.payload import Buffer, Pack, layout_parts, read_layout
-from covey.store.own import Made
+from covey.store.own import Kept, Made
 from covey.store.segments import Segment, fill, new_stamp, open_segment, payload_size
 from covey.wire.base import Extent
 from covey.wire.data_link import (
@@ -177,7 +177,7 @@ def _memory_for(
     if not answer.own:
         number, segment = made.make(nbytes)
         return number, segment.fill
-    known = made.get(answer.own)
+    known = made.again(answer.own)
     if known is None:
         raise RemoteProtocolError("a worker has lent what was not made here")
     return answer.own, known.fill
@@ -215,6 +215,9 @@ class Asker:
         self.garbled = 0
         #: What is sent in blocks, until it is.
         self._sending: set[asyncio.Task[int]] = set()
+        #: Which values are worth keeping when their worker is gone, and those.
+        self.is_wanted: Callable[[TaskId], bool] = lambda _: False
+        self._left: dict[TaskId, Kept] = {}
         #: On links that are gone.
         self._received_before = 0
         self._closed = False
@@ -248,8 +251,11 @@ class Asker:
 
     async def put(
         self, addresses: tuple[str, ...], task: TaskId, frames: list[Buffer], host: str
-    ) -> None:
+    ) -> bool:
         """Bring one large value to the worker at *addresses*.
+
+        Returns:
+            Whether this process keeps it, and could bring it again.
 
         Raises:
             ClusterError: it cannot be reached, or could not take the value.
@@ -262,6 +268,7 @@ class Asker:
                 problem = await self._put_there(keeper, task, frames)
         if problem:
             raise ClusterError(f"the worker could not take the value: {problem}")
+        return any(kept.task == task for kept in keeper.made.kept())
 
     async def _put_here(
         self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
@@ -301,6 +308,8 @@ class Asker:
         else:
             link.send(PutSegment(number, task, loan, nbytes))
         problem = str(await request.answer())
+        if own and not problem:
+            made.keep(own, task, str(place), nbytes)
         if problem and not answer.place:
             # The worker may not be able to look into this process: as it did before.
             made.able = False
@@ -344,6 +353,33 @@ class Asker:
 
         task.add_done_callback(ended)
 
+    def kept(self, task: TaskId) -> list[memoryview] | None:
+        """Return a value that was brought once, if its memory is still here."""
+        made = (kept for k in self._keepers.values() for kept in k.made.kept())
+        for kept in (*self._left.values(), *made):
+            if kept.task == task:
+                return kept.frames()
+        return None
+
+    def tidy(self) -> None:
+        """Let go of what gone workers have left, if nobody wants it any more."""
+        if self._left:
+            for task in [task for task in self._left if not self.is_wanted(task)]:
+                self.let_go(task)
+
+    def let_go(self, task: TaskId) -> None:
+        """Let go of what a gone worker has left of one value."""
+        kept = self._left.pop(task, None)
+        if kept is not None:
+            kept.segment.close()
+
+    def _lost(self, keeper: _Keeper, _: Link, error: Exception | None) -> None:
+        for kept in keeper.made.part(self.is_wanted):
+            self._left[kept.task] = kept
+        requests, keeper.requests = keeper.requests, {}
+        for request in requests.values():
+            request.fail(disconnected("a worker's data plane", error))
+
     @property
     def bytes_received(self) -> int:
         """How many bytes have come from workers."""
@@ -360,7 +396,10 @@ class Asker:
     def close(self) -> None:
         """Close all connections."""
         self._closed = True
+        self.is_wanted = lambda _: False
+        self.tidy()
         for keeper in self._keepers.values():
+            keeper.made.part(self.is_wanted)
             if keeper.link is not None:
                 keeper.link.close()
         self._keepers.clear()
@@ -397,7 +436,7 @@ class Asker:
                     number=self._number,
                     version=self._version,
                     on_messages=functools.partial(_on_messages, keeper, self._memory),
-                    on_lost=functools.partial(_on_lost, keeper),
+                    on_lost=functools.partial(self._lost, keeper),
                     timeout_seconds=0.0 if address.path else _TCP_SECONDS,
                     what="worker's data plane",
                 )
@@ -517,10 +556,3 @@ def _receive_block(link: Link, message: Block, request: _Request | None) -> None
         raise RemoteProtocolError("a block came of nothing that was announced")
     if request.blocks.expect(link, message):
         request.blocks = None
-
-
-def _on_lost(keeper: _Keeper, _: Link, error: Exception | None) -> None:
-    keeper.made.close()
-    requests, keeper.requests = keeper.requests, {}
-    for request in requests.values():
-        request.fail(disconnected("a worker's data plane", error))

@@ -12,7 +12,8 @@ worker can still find out whether somebody reads what is there (page 13), and th
 writes only where the worker has lent it to him.
 
 When the worker needs the memory for something else, it cuts the pages out of the file:
-what the client keeps mapped is empty then, and takes none.
+what the client keeps mapped is empty then, and takes none.  A worker that dies takes
+nothing away: what the client has made it can bring to another one.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
-from covey.payload import Buffer, layout_parts
+from covey.ids import TaskId
+from covey.payload import HEAD_BYTES, Buffer, layout_parts, read_layout, read_stamp
 from covey.store.pool import capacity_for
 from covey.store.segments import Segment, adopt, new_stamp, write_frames
 
@@ -119,6 +121,14 @@ class OwnSegment:
                     self._view[at : at + len(piece)] = piece
                     at += len(piece)
 
+    def read(self, place: str, nbytes: int) -> list[memoryview] | None:
+        """Return the frames of what was written at *place*, if they are still there."""
+        stamp = int(place.rpartition("@")[2], 16)
+        if self._fd < 0 or read_stamp(os.pread(self._fd, HEAD_BYTES, 0)) != stamp:
+            return None
+        mapped = mmap.mmap(self._fd, nbytes, prot=mmap.PROT_READ)
+        return read_layout(memoryview(mapped))
+
     def close(self) -> None:
         """Let go of it, as soon as nobody writes; what the worker holds of it stays."""
         self._doomed = True
@@ -135,6 +145,26 @@ class OwnSegment:
             self._fd = -1
 
 
+class Kept(NamedTuple):
+    """A value that was written into a segment of this process.
+
+    Attributes:
+        task: whose it is.
+        segment: where it is.
+        place: what it is called.
+        nbytes: how long it is.
+    """
+
+    task: TaskId
+    segment: OwnSegment
+    place: str
+    nbytes: int
+
+    def frames(self) -> list[memoryview] | None:
+        """Return the value, if it was not taken away meanwhile."""
+        return self.segment.read(self.place, self.nbytes)
+
+
 class Made:
     """The segments that this process has made for one worker, by their numbers."""
 
@@ -142,6 +172,8 @@ class Made:
         #: Whether to make any.
         self.able = AVAILABLE
         self._segments: dict[int, OwnSegment] = {}
+        #: What was written last into each.
+        self._kept: dict[int, Kept] = {}
         self._last = 0
 
     def __len__(self) -> int:
@@ -158,20 +190,38 @@ class Made:
         self._segments[self._last] = segment
         return self._last, segment
 
-    def get(self, number: int) -> OwnSegment | None:
-        """Return one that was made before."""
+    def again(self, number: int) -> OwnSegment | None:
+        """Return one that was made before, to be written once more."""
+        self._kept.pop(number, None)
         return self._segments.get(number)
+
+    def keep(self, number: int, task: TaskId, place: str, nbytes: int) -> None:
+        """The value of *task* stands in one of them."""
+        segment = self._segments.get(number)
+        if segment is not None:
+            self._kept[number] = Kept(task, segment, place, nbytes)
+
+    def kept(self) -> Iterator[Kept]:
+        """Yield the values that are there, as far as this is known."""
+        yield from self._kept.values()
 
     def forget(self, number: int) -> None:
         """The worker uses one no more."""
+        self._kept.pop(number, None)
         segment = self._segments.pop(number, None)
         if segment is not None:
             segment.close()
 
-    def close(self) -> None:
-        """The worker is gone."""
-        for number in list(self._segments):
-            self.forget(number)
+    def part(self, is_wanted: Callable[[TaskId], bool]) -> list[Kept]:
+        """The worker is gone: return what is wanted of the values, close the rest."""
+        left = [kept for kept in self._kept.values() if is_wanted(kept.task)]
+        stay = {kept.segment for kept in left}
+        for segment in self._segments.values():
+            if segment not in stay:
+                segment.close()
+        self._segments.clear()
+        self._kept.clear()
+        return left
 
 
 def adopt_own(place: str, nbytes: int, capacity: int) -> Segment:

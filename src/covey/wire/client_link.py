@@ -103,7 +103,8 @@ class Placed(Message, frozen=True, tag=5):
     """The client has put a large value on a worker by itself.
 
     From there it is to be copied to others until ``copies`` workers have it, or all;
-    only to those that ``workers`` names, if it names any.
+    only to those that ``workers`` names, if it names any.  As long as it is ``kept``,
+    the client can bring it again.
     """
 
     task: Id
@@ -112,6 +113,13 @@ class Placed(Message, frozen=True, tag=5):
     workers: tuple[str, ...] = ()
     broadcast: bool = False
     copies: Count = 1
+    kept: bool = False
+
+
+class NotBrought(Message, frozen=True, tag=19):
+    """The client cannot bring a value again, though it had kept it."""
+
+    task: Id
 
 
 class Release(Message, frozen=True, tag=6):
@@ -301,6 +309,12 @@ class Reverted(Message, frozen=True, tag=23):
     n: Count
 
 
+class BringAgain(Message, frozen=True, tag=29):
+    """A value that the client had placed is lost: it may have kept it."""
+
+    task: Id
+
+
 class Answer(Message, frozen=True, tag=24):
     """The answer to an ``Ask``: plain data."""
 
@@ -351,6 +365,7 @@ FromClient: TypeAlias = (
     | SubmitGraph
     | Scatter
     | Placed
+    | NotBrought
     | Release
     | Cancel
     | Retry
@@ -372,6 +387,7 @@ ToClient: TypeAlias = (
     | Stored
     | Failed
     | Reverted
+    | BringAgain
     | Answer
     | Notice
     | WorkerSeen

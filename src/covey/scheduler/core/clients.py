@@ -7,6 +7,7 @@ from typing import Final
 from covey.errors import RemoteProtocolError
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import (
+    brought,
     checks,
     functions,
     journaling,
@@ -291,6 +292,8 @@ def leave(state: SchedulerState, client: Client) -> None:
     watching.leave(state, client)
     listening.leave(state, client)
     transitions.forget_client(state, client)
+    for span in brought.awaited_of(state, client.number):
+        transitions.fail(state, span, transitions.unmakeable(span))
 
 
 def forget_at_once(state: SchedulerState, number: ClientId) -> None:

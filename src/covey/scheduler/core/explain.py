@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from covey.ids import TaskId
-from covey.scheduler.core import pauses, placement, queues
+from covey.scheduler.core import brought, pauses, placement, queues
 from covey.scheduler.core.history import label_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
@@ -144,6 +144,8 @@ def _why_not_again(span: Span) -> str:
 
 
 def _waiting(state: SchedulerState, span: Span) -> dict[str, Any]:
+    if brought.awaited(state, span):
+        return {"text": "it was lost, and waits for its client to bring it again"}
     missing = [s for s in inputs_of(state, span) if s.state is not State.DONE]
     inputs = [_input(state, source) for source in missing[:_INPUTS_SHOWN]]
     words = ", ".join(f"{source['key']} ({source['text']})" for source in inputs)

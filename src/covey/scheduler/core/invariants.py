@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-from covey.scheduler.core import memory, placement
+from covey.ids import client_of
+from covey.scheduler.core import brought, memory, placement
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import demand_of, top
 from covey.scheduler.core.spans import find, inputs_of
@@ -63,6 +64,10 @@ def check(state: SchedulerState) -> None:
         assert state.spans[span.base] is span
     _check_aliases(state)
     _check_attempts(state)
+    for span, asked in state.brought.items():
+        assert state.spans[span.base] is span and span.pack is None, span
+        assert asked == (span.state is State.WAITING), span
+        assert not asked or client_of(span.base) in state.client_numbers, span
     for span, spread in state.spreads.items():
         assert state.spans[span.base] is span, span
         for target, source in spread.coming.items():
@@ -189,6 +194,7 @@ def _check_inputs(state: SchedulerState, span: Span, sources: set[Span]) -> None
     for source in sources:
         assert source.dependents is not None and span in source.dependents, span
     missing = sum(source.state is not State.DONE for source in sources)
+    missing += brought.awaited(state, span)
     if span.state is State.WAITING:
         assert span.missing == missing > 0, (span, span.missing, missing)
     elif span.state is State.READY:

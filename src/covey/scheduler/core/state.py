@@ -504,8 +504,7 @@ class SchedulerState:
         self.spans: dict[TaskId, Span] = {}
         #: The bases of spans longer than one, per client, in order.
         self.starts: dict[ClientId, list[TaskId]] = {}
-        #: What tokens are checked with; a simulated cluster has none.
-        self.keys: Keys | None = None
+        self.keys: Keys | None = None  # To check tokens; a simulation has none.
         #: Shareable tasks by name.
         self.names: dict[str, Span] = {}
         self.name_of: dict[TaskId, str] = {}
@@ -529,8 +528,10 @@ class SchedulerState:
         self.data_queue, self.homeless, self.pauses = Heap(), Heap(), Heap()
         #: What was tried in vain of unfinished tasks: the latest attempts.
         self.attempts: dict[Span, tuple[Attempt, ...]] = {}
-        #: Values of which there are to be several copies.
+        #: Values of which there are to be several copies; those that their clients can
+        #: bring again, and whether they are to.
         self.spreads: dict[Span, Spread] = {}
+        self.brought: dict[Span, bool] = {}
         #: Workers with room, in the order in which they are served.
         self.hungry: OrderedDict[Worker, None] = OrderedDict()
         #: Those of them for whom something lies ready; a few more may be here.
@@ -539,8 +540,7 @@ class SchedulerState:
         self.loaded: dict[Worker, None] = {}
         self.excess: dict[Worker, None] = {}
         self.leaving: dict[Worker, None] = {}
-        #: When workers that are gone left, by name; the latest ones only.
-        self.departed: OrderedDict[str, float] = OrderedDict()
+        self.departed: OrderedDict[str, float] = OrderedDict()  # When the latest left.
         self.leftovers, self.journal = Leftovers(), Journal()
         self.publications, self.versions = Publications(), Versions()
         #: How many tasks are READY, and how many of them ask for resources or for

@@ -6,9 +6,10 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-from covey.ids import ClientId, TaskId
+from covey.ids import ClientId, TaskId, client_of
 from covey.payload import Pack
 from covey.scheduler.core import (
+    brought,
     checks,
     functions,
     history,
@@ -46,6 +47,7 @@ from covey.wire.client_link import (
     DefineFunction,
     Failed,
     ForgetFunction,
+    NotBrought,
     Placed,
     Scatter,
     Submit,
@@ -440,6 +442,8 @@ def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
     if span is not None:
         if worker is not None:
             _placed_again(state, span, worker, message.nbytes)
+        elif brought.awaited(state, span):
+            brought.ask(state, span)
         return
     span = _new_span(
         state,
@@ -452,6 +456,8 @@ def on_placed(state: SchedulerState, client: Client, message: Placed) -> None:
         DEFAULT_OPTIONS,
         _rank(state, DEFAULT_OPTIONS),
     )
+    if message.kept:
+        state.brought[span] = False
     copies = len(state.workers) if message.broadcast else message.copies
     if worker is None or client.recalling:
         transitions.demand(state, span)
@@ -471,5 +477,18 @@ def _placed_again(
     elif span.failure is None or span.failure.kind == "lost":
         # The other copies are gone; this one is not.
         transitions.turn_up(state, span, worker, nbytes)
+        spreading.arrived(state, span, worker)
     else:
         state.send(worker.peer, Drop((span.extent,)))
+
+
+@handlers.add(NotBrought)
+def on_not_brought(state: SchedulerState, client: Client, message: NotBrought) -> None:
+    """A client cannot bring a value again: nobody can."""
+    span = find(state, message.task)
+    if span is None or client_of(message.task) != client.number:
+        return
+    was_asked = brought.awaited(state, span)
+    state.brought.pop(span, None)
+    if was_asked:
+        transitions.fail(state, span, transitions.unmakeable(span))

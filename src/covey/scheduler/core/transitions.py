@@ -19,6 +19,7 @@ import msgspec
 from covey.errors import InternalError
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import (
+    brought,
     functions,
     history,
     memory,
@@ -108,6 +109,8 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         placement.unassign(state, span)
     elif before is FAILED:
         span.failure = None
+    elif state.brought and before is WAITING and span in state.brought:
+        state.brought[span] = False
     if to >= DONE and state.attempts:
         state.attempts.pop(span, None)
     span.state = to
@@ -134,7 +137,11 @@ def demand(state: SchedulerState, span: Span) -> None:
             continue
         if not (current.aligned or current.whole):
             if current.pack is None:
-                fail(state, current, unmakeable(current))
+                if brought.ask(state, current):
+                    current.missing = 1
+                    move(state, current, WAITING)
+                else:
+                    fail(state, current, unmakeable(current))
             else:
                 move(state, current, READY)
             continue
@@ -397,6 +404,7 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     functions.count(state, span.function, -span.n)
     if span in state.spreads:
         spreading.forget(state, span)
+    state.brought.pop(span, None)
     state.versions.count.pop(span, None)
     state.versions.outdated.pop(span, None)
     name = state.name_of.pop(span.base, None)
