@@ -151,8 +151,9 @@ def check_who_is_in_stays(client, held):
 @pytest.mark.system
 def test_a_cluster_of_a_program_keeps_its_secret():
     with LocalCluster(1) as cluster, Client(cluster) as client:
-        told = client.session.ask("rotate")
-        assert "only those of a cluster that `covey scheduler` runs" in told["error"]
+        only = "only those of a cluster that `covey scheduler` runs"
+        with pytest.raises(errors.UsageError, match=only):
+            client.session.ask("rotate")
         assert client.submit(inc, 1).result(30) == 2
 
 
