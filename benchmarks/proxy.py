@@ -16,6 +16,9 @@ class SilentProxy:
         self._loop = asyncio.new_event_loop()
         self._open = asyncio.Event()
         self._open.set()
+        #: How many bits were flipped, and how many bytes lie between two of them.
+        self.flips = 0
+        self._distance = self._left = 0
         self._writers: set[asyncio.StreamWriter] = set()
         ready = threading.Event()
         threading.Thread(target=self._run, args=(ready,), daemon=True).start()
@@ -28,6 +31,10 @@ class SilentProxy:
     def heal(self) -> None:
         """Let everything through, what has gathered first."""
         self._loop.call_soon_threadsafe(self._open.set)
+
+    def flip_after(self, distance: int) -> None:
+        """From now on flip a bit whenever so many bytes have passed; 0: none."""
+        self._distance = self._left = distance
 
     def cut(self) -> None:
         """Break all connections, in the middle of whatever they carry."""
@@ -59,13 +66,23 @@ class SilentProxy:
         await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
         self._writers -= ends
 
+    def _perhaps_flipped(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left > 0:
+            return data
+        self._left = self._distance
+        self.flips += 1
+        changed = bytearray(data)
+        changed[len(data) // 2] ^= 1 << self.flips % 8
+        return bytes(changed)
+
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1 << 16):
                 await self._open.wait()
-                writer.write(data)
+                writer.write(self._perhaps_flipped(data) if self._distance else data)
                 await writer.drain()
         await self._open.wait()
         writer.close()

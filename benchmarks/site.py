@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ class Site:
         os.environ["XDG_RUNTIME_DIR"] = self.folder
         self.ran = f"{self.folder}/ran"
         Path(self.ran).mkdir()
+        #: Where the scheduler listens.
+        self.host = "127.0.0.1"
         self.port = free_port()
         self.workers: list[subprocess.Popen[bytes]] = []
         #: Where a scheduler of covey keeps a journal, if it shall.
@@ -43,14 +46,24 @@ class Site:
             arguments = ["covey", "scheduler", "--connection-file", self.file]
             arguments += ["--journal", self.journal] if self.journal else []
         else:
-            arguments = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
-            arguments.append("--no-dashboard")
-        self.scheduler = _start([*arguments, "--port", str(self.port)])
-        if self.contender == "covey":
-            until(lambda: _listens(self.port) and Path(self.file).exists())
-        else:
-            until(lambda: _listens(self.port))
+            arguments = ["distributed.cli.dask_scheduler", "--no-dashboard"]
+        place = ["--host", self.host, "--port", str(self.port)]
+        self.scheduler = _start([*arguments, *place])
+        covey = self.contender == "covey"
+        until(
+            lambda: (
+                _listens(self.host, self.port)
+                and (not covey or Path(self.file).exists())
+            )
+        )
         return self.scheduler
+
+    def move_to(self, host: str) -> None:
+        """Start again with a scheduler that others reach at *host*."""
+        self.host = host
+        self.scheduler.terminate()
+        self.scheduler.wait(30)
+        self.start_scheduler()
 
     def restart_scheduler(self) -> None:
         """Kill the scheduler, and start another one in its place."""
@@ -64,24 +77,36 @@ class Site:
         from covey.net.connection_file import read_connection_file
 
         found = read_connection_file(Path(self.file))
-        return found._replace(address=Address("127.0.0.1", port, ""))
+        certificate = found.address.fingerprint
+        return found._replace(address=Address("127.0.0.1", port, "", certificate))
 
     def start_worker(
-        self, threads: int = 1, through: int = 0, memory: str = ""
+        self,
+        threads: int = 1,
+        through: int = 0,
+        memory: str = "",
+        before: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start one more worker with one runner process."""
+        """Start one more worker with one runner process.
+
+        Args:
+            threads: tasks that it runs at a time.
+            through: the port of a proxy by which it reaches the scheduler.
+            memory: how much it may use.
+            before: what the command begins with, to have it run elsewhere.
+        """
         self._names += 1
         name = ["--name", f"w{self._names}", "--nthreads", str(threads)]
         if self.contender == "covey":
             arguments = ["covey", "worker", "--connection-file", self.file]
         else:
-            address = f"tcp://127.0.0.1:{self.port}"
+            address = f"tcp://{self.host}:{self.port}"
             arguments = ["distributed.cli.dask_worker", address, "--no-dashboard"]
         if through:
             os.environ["COVEY_ADDRESS"] = self.through(through).join_string()
             arguments = ["covey", "worker"]
         name += ["--memory-limit", memory] if memory else []
-        worker = _start([*arguments, *name, "--nworkers", "1"])
+        worker = _start([*arguments, *name, "--nworkers", "1"], before)
         os.environ.pop("COVEY_ADDRESS", None)
         self.workers.append(worker)
         return worker
@@ -94,7 +119,7 @@ class Site:
             return Client(self.file)
         from distributed import Client as DaskClient
 
-        return DaskClient(f"tcp://127.0.0.1:{self.port}")
+        return DaskClient(f"tcp://{self.host}:{self.port}")
 
     def with_workers(self, count: int, threads: int = 1) -> Any:
         """Start workers; return a client that sees all of them."""
@@ -124,6 +149,7 @@ class Score:
     def __init__(self) -> None:
         self.counts = dict.fromkeys(("right", "wrong", "lost", "hung", "recomputed"), 0)
         self.seconds = 0.0
+        self.note = ""
 
     def take(
         self, futures: list[Any], expected: list[Any], patience: float = 60.0
@@ -175,17 +201,17 @@ def free_port() -> int:
         return port
 
 
-def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
+def _start(arguments: list[str], before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
+        [*before, sys.executable, "-m", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -214,3 +240,16 @@ def send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return  # It has ended already.
+
+
+@contextlib.contextmanager
+def small_disk(site: Site) -> Iterator[Path]:
+    """Mount a file system of 1 MiB, which takes root."""
+    folder = Path(site.folder) / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    subprocess.run(command, check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
