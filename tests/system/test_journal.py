@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from covey import Client
+from covey import AsyncClient, Client, LocalCluster, errors
 from covey.net.connection_file import read_connection_file
 
 pytestmark = pytest.mark.system
@@ -37,7 +38,7 @@ def wait_until(condition, seconds=20):
 
 JOB = """
 import os, sys, time
-from covey import Client
+from covey import AsyncClient, Client, LocalCluster, errors
 from covey.net.connection_file import read_connection_file
 
 def noted(x, folder, seconds=0.02):
@@ -118,3 +119,22 @@ def test_a_name_that_is_taken_and_a_client_of_today(tmp_path):
         # Nobody here holds it any more; the name does.
         (same,) = client.get_dataset("it")
         assert same.result(20) == 32
+
+
+async def _publish_and_take_up(cluster):
+    async with AsyncClient(cluster) as client, AsyncClient(cluster) as other:
+        future = client.submit(pow, 2, 6)
+        await client.publish_dataset("of an async client", {"a": future})
+        with pytest.raises(errors.UsageError, match="is taken"):
+            await client.publish_dataset("of an async client", 1)
+        assert await other.list_datasets() == ("of an async client",)
+        kept = await other.get_dataset("of an async client")
+        assert await kept["a"] == 64
+        await other.unpublish_dataset("of an async client")
+        with pytest.raises(KeyError, match="nothing is kept under"):
+            await client.get_dataset("of an async client")
+
+
+def test_an_async_client_publishes_and_takes_up():
+    with LocalCluster(1, processes=False) as cluster:
+        asyncio.run(_publish_and_take_up(cluster))

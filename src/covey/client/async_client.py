@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from covey.client import publishing
 from covey.client.base import BaseClient
 from covey.client.environments import Requirements
 from covey.client.extents import extents_of
@@ -212,6 +213,30 @@ class AsyncClient(BaseClient):
             self._run_everywhere(fn, args, workers, kwargs)
         )
         return results
+
+    async def publish_dataset(self, name: str, value: Any) -> None:
+        """Keep *value*, and the results of its futures, under *name*; see ``Client``."""
+        await self._aside(publishing.publish, name, value)
+
+    async def get_dataset(self, name: str) -> Any:
+        """Return what is kept under *name*, with futures of this client in it.
+
+        Raises:
+            KeyError: nothing is.
+        """
+        return await self._aside(publishing.published, name)
+
+    async def list_datasets(self) -> tuple[str, ...]:
+        """Return the names under which something is kept."""
+        return await self._aside(publishing.names)
+
+    async def unpublish_dataset(self, name: str) -> None:
+        """Keep nothing under *name* any more."""
+        await self._aside(publishing.unpublish, name)
+
+    async def _aside(self, ask: Callable[..., R], *args: Any) -> R:
+        """Have something asked in a thread: what is kept may be large to pickle."""
+        return await asyncio.to_thread(ask, self, *args)
 
     async def get(self, dsk: Any, keys: Any = None, **options: Any) -> Any:
         """Run a dask graph and return the values of *keys*; see ``Client.get``."""

@@ -274,7 +274,7 @@ class Client(BaseClient):
 
     def list_datasets(self) -> tuple[str, ...]:
         """Return the names under which something is kept."""
-        return tuple(self._session.ask("published"))
+        return publishing.names(self)
 
     def unpublish_dataset(self, name: str) -> None:
         """Keep nothing under *name* any more."""

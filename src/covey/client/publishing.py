@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from covey.client import current
 from covey.client.checks import check_text
@@ -17,10 +17,11 @@ from covey.wire.client_link import Publish, Unpublish
 VALUE_BYTES_MAX: Final = 4 << 20
 
 if TYPE_CHECKING:
+    from covey.client.base import BaseClient
     from covey.client.client import Client
 
 
-def publish(client: Client, name: str, value: Any) -> None:
+def publish(client: BaseClient, name: str, value: Any) -> None:
     """Keep *value*, and the results of all futures in it, under *name*.
 
     Raises:
@@ -47,7 +48,7 @@ def publish(client: Client, name: str, value: Any) -> None:
         )
 
 
-def published(client: Client, name: str) -> Any:
+def published(client: BaseClient, name: str) -> Any:
     """Return what is kept under *name*.
 
     Raises:
@@ -56,19 +57,24 @@ def published(client: Client, name: str) -> Any:
     check_text(name, "name=")
     found = client.session.ask("published", names=(name,))
     if found is None:
-        known = client.session.ask("published")
-        there = ", ".join(map(repr, known)) or "nothing"
+        there = ", ".join(map(repr, names(client))) or "nothing"
         raise KeyError(f"nothing is kept under {name!r}; there is: {there}")
     payload, tokens = found
     shown = current.kept_tokens.set(dict(tokens))
     try:
-        with current.as_current(client):
+        # Its futures are those of this client, however that waits.
+        with current.as_current(cast("Client", client)):
             return loads_inline(payload)
     finally:
         current.kept_tokens.reset(shown)
 
 
-def unpublish(client: Client, name: str) -> None:
+def unpublish(client: BaseClient, name: str) -> None:
     """Keep nothing under *name* any more."""
     check_text(name, "name=")
     client.session.engine.post(Unpublish(name))
+
+
+def names(client: BaseClient) -> tuple[str, ...]:
+    """Return the names under which something is kept."""
+    return tuple(client.session.ask("published"))
