@@ -146,3 +146,93 @@ def test_a_flush_that_failed_is_not_tried_again(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert journal.write(RECORDS[:1])
     journal.close()
+
+
+class EverySecond:
+    """Keeps every second record, and has a last word."""
+
+    def __init__(self):
+        self.seen = []
+
+    def look(self, place, record):
+        self.seen.append((place, record))
+
+    def places(self):
+        return [place for place, _ in self.seen[1::2]]
+
+    def last_words(self):
+        return RECORDS[3:4]
+
+
+def begun(path, monkeypatch, piece=200):
+    monkeypatch.setattr("covey.scheduler.journal._PIECE_BYTES", piece)
+    journal = JournalFile(path)
+    journal.begin([])
+    for _ in range(20):
+        journal.write(RECORDS)
+    return journal
+
+
+@pytest.mark.parametrize("piece", [20, 200, 100_000])
+def test_a_journal_is_written_anew_while_more_is_written(tmp_path, monkeypatch, piece):
+    journal = begun(tmp_path / "j", monkeypatch, piece)
+    survey, pieces, came = EverySecond(), 0, []
+    for _ in journal.rewrite(survey):
+        pieces += 1
+        if pieces % 7 == 1:
+            journal.write(RECORDS[4:])
+            came += RECORDS[4:]
+    assert [record for _, record in survey.seen] == RECORDS * 20
+    size = (tmp_path / "j").stat().st_size
+    journal.write(RECORDS[:1])
+    assert (tmp_path / "j").stat().st_size > size
+    journal.close()
+    expected = [*(RECORDS * 20)[1::2], *RECORDS[3:4], *came, *RECORDS[:1]]
+    assert JournalFile(tmp_path / "j").before == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]
+    if piece == 20:
+        assert pieces > 100  # One at a time, however much there is.
+
+
+def test_what_is_rewritten_when_it_ends_leaves_the_old_one(tmp_path, monkeypatch):
+    journal = begun(tmp_path / "j", monkeypatch)
+    pieces = journal.rewrite(EverySecond())
+    next(pieces)
+    pieces.close()
+    journal.write(RECORDS[:1])
+    journal.close()
+    assert JournalFile(tmp_path / "j").before == [*(RECORDS * 20), RECORDS[0]]
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]
+
+
+@pytest.mark.parametrize("broken", ["write", "fsync", "open"])
+def test_a_full_disk_while_it_is_rewritten_leaves_the_old_one(
+    tmp_path, monkeypatch, broken
+):
+    journal = begun(tmp_path / "j", monkeypatch)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, broken, full)
+    for _ in journal.rewrite(EverySecond()):
+        pass
+    monkeypatch.undo()
+    assert not journal.problem and not journal.is_due
+    journal.write(RECORDS[:1])
+    journal.close()
+    assert JournalFile(tmp_path / "j").before == [*(RECORDS * 20), RECORDS[0]]
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]
+
+
+def test_damage_that_is_found_while_it_is_rewritten_is_told(tmp_path, monkeypatch):
+    journal = begun(tmp_path / "j", monkeypatch)
+    path = tmp_path / "j"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    for _ in journal.rewrite(EverySecond()):
+        pass
+    assert "is damaged" in journal.problem
+    assert path.read_bytes() == data
+    journal.close()

@@ -6,6 +6,8 @@ Who is here, and who is away and waited for, is the business of ``core.attendanc
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import secrets
 import traceback
 from collections.abc import Callable
@@ -136,6 +138,7 @@ class SchedulerServer:
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
         self._journal = journal
+        self._rewriting: asyncio.Task[None] | None = None
         if journal is not None:
             self._go_on_with(journal)
         self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
@@ -206,6 +209,9 @@ class SchedulerServer:
             await listener.close()
         for end in [*speakers, *self._strangers]:
             end.close()
+        if self._rewriting is not None:
+            self._rewriting.cancel()
+            await asyncio.wait([self._rewriting])
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -387,12 +393,28 @@ class SchedulerServer:
         if not records or journal.problem:
             return
         problem = journal.write(records)
-        if not problem and journal.is_due:
-            left = journaling.live(self.core.state, journal.records())
-            problem = journal.begin(left)
+        if not problem and journal.is_due and self._rewriting is None:
+            self._rewriting = self._loop.create_task(self._rewrite(journal))
         if problem:
-            self._tell(problem)
-            self._send(self.core.notify(problem))
+            self._warn(problem)
+
+    async def _rewrite(self, journal: JournalFile) -> None:
+        """Write the journal anew, while all else goes on."""
+        before = journal.problem
+        pieces = journal.rewrite(journaling.Survey(self.core.state))
+        with contextlib.closing(pieces), contextlib.suppress(OSError):
+            for fd in pieces:
+                if fd:
+                    await asyncio.to_thread(os.fsync, fd)
+                else:
+                    await asyncio.sleep(0)
+        self._rewriting = None
+        if journal.problem != before:
+            self._warn(journal.problem)
+
+    def _warn(self, problem: str) -> None:
+        self._tell(problem)
+        self._send(self.core.notify(problem))
 
     def _rotate(self, peer: int, request: int) -> None:
         """Exchange the secrets, tell all who are here, and answer who asked for it."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from covey.errors import RemoteProtocolError
+from covey.payload import Buffer
 from covey.wire.base import Message
 from covey.wire.client_link import (
     DefineFunction,
@@ -93,26 +94,45 @@ def decode(data: bytes) -> Contents:
         raise RemoteProtocolError("it is no journal of this version of covey")
     records: list[tuple[int, Any]] = []
     at = len(MAGIC)
+    for end, record in whole(data, at):
+        records.append(record)
+        at = end
+    return Contents(records, at)
+
+
+def whole(data: Buffer, at: int = 0) -> Iterator[tuple[int, tuple[int, Any]]]:
+    """Yield the whole records of *data* from *at* on, each with the place behind it.
+
+    Raises:
+        RemoteProtocolError: they are damaged.
+    """
     while at + _HEAD.size <= len(data):
         length, of_length, of_body = _HEAD.unpack_from(data, at)
         if zlib.crc32(data[at : at + _LENGTH.size]) != of_length:
             raise _damaged(at)
         start, end = at + _HEAD.size, at + _HEAD.size + length
         if end > len(data):
-            break
+            return
         body = data[start:end]
         if zlib.crc32(body) != of_body:
             if end == len(data):
-                break  # It was about to be written when the machine went down.
+                return  # It was about to be written when the machine went down.
             raise _damaged(at)
         try:
-            records.append(_decoder.decode(body))
+            record = _decoder.decode(body)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise RemoteProtocolError(
                 f"the record at byte {at:,} is none of ours: {error}"
             ) from error
+        yield end, record
         at = end
-    return Contents(records, at)
+
+
+def length_at(data: Buffer, at: int) -> int:
+    """Return how long the record is that begins there, of which all may not be here."""
+    if at + _HEAD.size > len(data):
+        return _HEAD.size
+    return _HEAD.size + int(_HEAD.unpack_from(data, at)[0])
 
 
 def _damaged(at: int) -> RemoteProtocolError:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import functions, publishing, report, transitions
@@ -54,6 +54,9 @@ NOTED: Final = frozenset(
         Unpublish,
     }
 )
+#: Where a record lies in a file: its first byte, and the one behind it.
+Place: TypeAlias = tuple[int, int]
+
 _MAKERS: Final = frozenset({Submit, SubmitGraph, Scatter, Placed})
 
 
@@ -72,31 +75,38 @@ def inputs_of_message(message: Message) -> list[Extent]:
 class Wishes:
     """What is wanted beyond its clients, as a journal tells it."""
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[Record] = ()) -> None:
         self.published: dict[str, Record] = {}
-        self.detached: list[Record] = []
         self.ended: list[Record] = []
-        over: list[Extent] = []
-        for number, message in records:
-            if isinstance(message, Publish):
-                self.published.setdefault(message.name, (number, message))
-            elif isinstance(message, Unpublish):
-                self.published.pop(message.name, None)
-            elif isinstance(message, Detach):
-                self.detached.append((number, message))
-            elif isinstance(message, Over):
-                over += message.extents
-            elif isinstance(message, Ended):
-                self.ended.append((number, message))
-            elif isinstance(message, Retry):
-                self.ended = [
-                    record for record in self.ended if not _names(message, record)
-                ]
-        self.detached = [
+        self._detached: list[Record] = []
+        self._over: list[Extent] = []
+        for record in records:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        """Take in the next record, if it tells of a wish."""
+        message = record[1]
+        if isinstance(message, Publish):
+            self.published.setdefault(message.name, record)
+        elif isinstance(message, Unpublish):
+            self.published.pop(message.name, None)
+        elif isinstance(message, Detach):
+            self._detached.append(record)
+        elif isinstance(message, Over):
+            self._over += message.extents
+        elif isinstance(message, Ended):
+            self.ended.append(record)
+        elif isinstance(message, Retry):
+            self.ended = [known for known in self.ended if not _names(message, known)]
+
+    @property
+    def detached(self) -> list[Record]:
+        """What was detached, without what has ended."""
+        return [
             (number, Detach(left))
-            for number, message in self.detached
+            for number, message in self._detached
             if isinstance(message, Detach)
-            and (left := tuple(without(message.extents, over)))
+            and (left := tuple(without(message.extents, self._over)))
         ]
 
     def extents(self) -> list[Extent]:
@@ -172,35 +182,49 @@ def _functions_of(message: Message) -> tuple[int, ...]:
     return message.fns if isinstance(message, SubmitGraph) else ()
 
 
-def live(state: SchedulerState, records: list[Record]) -> list[Record]:
-    """Return what a journal need still say, now that *state* stands as it does."""
-    records = latest(records)
-    wishes = Wishes(records)
-    body: list[Record] = []
-    used: set[tuple[ClientId, int]] = set()
-    for number, message in records:
-        if type(message) in _MAKERS and any(
-            True for _ in covering(state, *extent_of(message))
-        ):
-            body.append((number, message))
-            used |= {(number, fn) for fn in _functions_of(message)}
+class Survey:
+    """What a journal need still say, found record by record, as the tables stand then."""
+
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
+        self._wishes = Wishes()
+        #: What was submitted, and where: of what was written anew, the last place.
+        self._made: dict[Extent, Place] = {}
+        self._definitions: list[tuple[Place, ClientId, DefineFunction]] = []
+        self._used: set[tuple[ClientId, int]] = set()
+
+    def look(self, place: Place, record: Record) -> None:
+        """Look at the next record, which lies there."""
+        number, message = record
+        if type(message) in _MAKERS:
+            if self._is_remembered(extent_of(message)):
+                self._made[extent_of(message)] = place
+                self._used |= {(number, fn) for fn in _functions_of(message)}
         elif isinstance(message, DefineFunction):
-            body.append((number, message))
-    body = [
-        (number, message)
-        for number, message in body
-        if not isinstance(message, DefineFunction)
-        or (number, message.fn) in used
-        # It may be used by what a client who is there says next.
-        or _is_known(state, number, message)
-    ]
-    ended = [
-        (number, message)
-        for number, message in wishes.ended
-        if isinstance(message, Ended)
-        and any(True for _ in covering(state, message.base, message.n))
-    ]
-    return [*body, *ended, *wishes.detached, *wishes.published.values()]
+            self._definitions.append((place, number, message))
+        elif not isinstance(message, Ended) or self._is_remembered(
+            (message.base, message.n)
+        ):
+            self._wishes.add(record)
+
+    def _is_remembered(self, extent: Extent) -> bool:
+        return any(True for _ in covering(self._state, *extent))
+
+    def places(self) -> list[Place]:
+        """Return where the records lie that are still to be said, in order."""
+        defined = [
+            place
+            for place, number, message in self._definitions
+            if (number, message.fn) in self._used
+            # It may be used by what a client who is there says next.
+            or _is_known(self._state, number, message)
+        ]
+        return sorted([*self._made.values(), *defined])
+
+    def last_words(self) -> list[Record]:
+        """Return what is to be said after those."""
+        wishes = self._wishes
+        return [*wishes.ended, *wishes.detached, *wishes.published.values()]
 
 
 def _is_known(state: SchedulerState, number: ClientId, message: DefineFunction) -> bool:
