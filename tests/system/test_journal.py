@@ -131,6 +131,7 @@ async def _publish_and_take_up(cluster):
         kept = await other.get_dataset("of an async client")
         assert await kept["a"] == 64
         await other.unpublish_dataset("of an async client")
+        assert await other.list_datasets() == ()
         with pytest.raises(KeyError, match="nothing is kept under"):
             await client.get_dataset("of an async client")
 
