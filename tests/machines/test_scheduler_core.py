@@ -614,6 +614,38 @@ def test_two_workers_that_cannot_reach_each_other_do_not_try_for_ever(world, cli
     assert {client.status[left], client.status[right]} == {"finished"}
 
 
+def test_workers_that_cannot_reach_each_other_agree_on_one_of_them(world, client):
+    """What each has the other lacks: all ends up with the one that joined first."""
+    first, second = (
+        world.new_worker(1, name="first"),
+        world.new_worker(1, name="second"),
+    )
+    here, there = Options(workers=("first",)), Options(workers=("second",))
+    a = client.submit(options=here)
+    b = client.submit(options=there)
+    for worker in (first, second):
+        worker.do_everything()
+    state = world.state
+    for task, options in ((a, here), (b, there)):
+        # From now on they may be made anywhere.
+        assert find(state, task).options == options
+        find(state, task).options = Options()
+    both = client.submit(whole=((a, 1), (b, 1)))
+    for _ in range(12):
+        for worker in (first, second):
+            worker.read(len(worker.inbox))
+            for number in list(worker.runs):
+                if worker.runs[number].missing:
+                    worker.fetch(number, ok=False)
+                else:
+                    worker.finish(number)
+        if world.state.pauses:
+            world.pass_time(max(0.0, world.core.wake_at - world.now))
+    assert client.status[both] == "finished"
+    assert find(state, both).replicas == (state.workers[first.peer],)
+    assert not state.shy
+
+
 def test_a_holder_that_does_not_deliver_loses_its_copy(world, client):
     one = world.new_worker(1, name="one")
     data = client.submit(1, options=Options(workers=("one",)))

@@ -21,7 +21,7 @@ from covey.ids import RunId, TaskId
 from covey.payload import Pack
 from covey.scheduler.core import functions, memory, report, transitions
 from covey.scheduler.core.functions import Function
-from covey.scheduler.core.queues import demand_of, failed_on, put, top
+from covey.scheduler.core.queues import avoided, demand_of, put, top
 from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
@@ -243,7 +243,7 @@ def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
         demand = demand_of(state, span)
         if not demand.admits(worker) or not fits_now(worker, demand):
             continue
-        if span.attempts and worker.name in failed_on(state, span):
+        if worker.name in avoided(state, span):
             continue
         if span.unreached and not owner.leaving:
             continue  # Moving its inputs has failed before.

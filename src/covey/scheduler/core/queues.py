@@ -78,7 +78,9 @@ def enqueue(state: SchedulerState, span: Span) -> None:
         state.special_count += span.n
     if demand.environment:
         unfit.forgive(state, demand)
-    place = _elsewhere(state, span, demand) if span.attempts else None
+    place = None
+    if span.attempts or span in state.shy:
+        place = _elsewhere(state, span, demand)
     if span.aligned or span.whole:
         sources = inputs_of(state, span)
         memory.hasten(span, sources)
@@ -100,26 +102,31 @@ def enqueue(state: SchedulerState, span: Span) -> None:
     put(state, span, queue, span.rank)
 
 
-def failed_on(state: SchedulerState, span: Span) -> set[str]:
-    """Return the names of workers where *span* failed and is rather not to run again."""
+def avoided(state: SchedulerState, span: Span) -> set[str]:
+    """Return the names of workers where *span* is rather not to run.
+
+    It has failed there and asks for another one; or that worker is out of reach of others.
+    """
     again = span.options.again
-    if again is None or not again.elsewhere:
-        return set()
-    return {attempt.worker for attempt in state.attempts.get(span, ())}
+    names: set[str] = set()
+    if again is not None and again.elsewhere:
+        names = {attempt.worker for attempt in state.attempts.get(span, ())}
+    shunned = state.shy.get(span)
+    return names if shunned is None else {*names, shunned.name}
 
 
 def _elsewhere(state: SchedulerState, span: Span, demand: Demand) -> Worker | None:
-    """Return the idlest worker where *span* has not failed, if it asks for one.
+    """Return the idlest worker that *span* does not avoid, if it avoids any.
 
-    It looks at all workers, for a task that has failed only.
+    It looks at all workers, for such a task only.
     """
-    tried = failed_on(state, span)
-    if not tried:
+    names = avoided(state, span)
+    if not names:
         return None
     others = [
         worker
         for worker in state.workers.values()
-        if worker.name not in tried
+        if worker.name not in names
         and not worker.leaving
         and worker.away_since is None
         and demand.admits(worker)

@@ -250,6 +250,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.digests, right.digests = right.digests[: 4 * k], right.digests[4 * k :]
     tables: tuple[dict[Span, Any], ...] = (
         state.attempts,
+        state.shy,
         state.versions.count,
         state.versions.outdated,
         state.leftovers.unkept,

@@ -528,6 +528,8 @@ class SchedulerState:
         self.data_queue, self.homeless, self.pauses = Heap(), Heap(), Heap()
         #: What was tried in vain of unfinished tasks: the latest attempts.
         self.attempts: dict[Span, tuple[Attempt, ...]] = {}
+        #: Tasks that had better run elsewhere than there: see ``reach``.
+        self.shy: dict[Span, Worker] = {}
         #: Values of which there are to be several copies; those that their clients can
         #: bring again, and whether they are to.
         self.spreads: dict[Span, Spread] = {}

@@ -113,6 +113,8 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         state.brought[span] = False
     if to >= DONE and state.attempts:
         state.attempts.pop(span, None)
+    if state.shy and to >= DONE and to is not RELEASED:
+        state.shy.pop(span, None)
     span.state = to
     span.since = state.now
     if to is READY:

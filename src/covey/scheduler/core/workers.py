@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from covey.errors import RemoteProtocolError
-from covey.ids import TaskId
 from covey.payload import Pack
 from covey.scheduler.core import (
     functions,
@@ -17,6 +16,7 @@ from covey.scheduler.core import (
     placement,
     profiling,
     queues,
+    reach,
     report,
     retrying,
     spreading,
@@ -42,7 +42,6 @@ from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import WorkerGone
 from covey.wire.worker_link import (
     Blocked,
-    Drop,
     Fetch,
     Forgot,
     FromWorker,
@@ -207,9 +206,16 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
     """Tasks come back that had not begun."""
     for base, n, _ in message.lacking:
         extent(base, n)
-    unreachable = any(
-        _undelivered(state, base, n, holder) for base, n, holder in message.lacking
-    )
+    spans = _current(state, worker, message.run, message.base, message.n)
+    move = message.lacking and all(reach.may_move(state, s, worker) for s in spans)
+    unreachable = False
+    for base, n, holder in message.lacking:
+        held, avoid = reach.undelivered(
+            state, worker, (base, n), holder, may_move=bool(move)
+        )
+        unreachable = unreachable or held
+        if held and avoid is not None:
+            state.shy.update(dict.fromkeys(spans, avoid))
     for span in _current(state, worker, message.run, message.base, message.n):
         if unreachable:
             span.unreached += 1
@@ -224,35 +230,12 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
             pauses.put_off(state, span, UNREACHED_SECONDS * 2**span.unreached)
 
 
-def _undelivered(state: SchedulerState, base: TaskId, n: int, number: int) -> bool:
-    """A holder did not deliver; say whether it is there and should have.
-
-    Its copies count as lost, so that the next attempt goes another way.  What
-    a client placed and nobody can make again stays, for it may be within the
-    reach of others; and so does what tasks on the holder itself count on.
-    """
-    holder = state.workers.get(number)
-    if holder is None:
-        return False
-    held = False
-    for source in isolate_own(state, base, n):
-        if holder not in source.replicas:
-            continue
-        held = True
-        used_there = any(d.worker is holder for d in source.dependents or ())
-        if not used_there and (source.pack is not None or len(source.replicas) > 1):
-            state.send(holder.peer, Drop((source.extent,)))
-            transitions.lose_replica(state, source, holder)
-    return held
-
-
 @handlers.add(Undelivered)
 def on_undelivered(state: SchedulerState, worker: Worker, message: Undelivered) -> None:
     """A holder failed where another one delivered: others need not try it."""
-    del worker
     extent(*message.extent)
     state.counters["sources_failed"] += 1
-    _undelivered(state, *message.extent, message.worker)
+    reach.undelivered(state, worker, message.extent, message.worker)
 
 
 @handlers.add(ReturnDone)
