@@ -188,11 +188,7 @@ def test_a_journal_that_has_grown_is_written_with_what_is_left(world, client):
     client.say(Publish("two", b"p", ((kept, 2),)))
     world.settle()
     client.release((gone, 5))
-    survey = journaling.Survey(world.state)
-    for index, record in enumerate(world.written):
-        survey.look((index, index + 1), record)
-    left = [world.written[index] for index, _ in survey.places()]
-    left += survey.last_words()
+    left = journaling.live(world.state, world.written)
     assert [type(m).__name__ for _, m in left] == [
         "DefineFunction",
         "Submit",

@@ -227,6 +227,15 @@ class Survey:
         return [*wishes.ended, *wishes.detached, *wishes.published.values()]
 
 
+def live(state: SchedulerState, records: list[Record]) -> list[Record]:
+    """Return what a journal of *records* need still say: a ``Survey`` at once."""
+    survey = Survey(state)
+    for index, record in enumerate(records):
+        survey.look((index, index + 1), record)
+    kept = [records[index] for index, _ in survey.places()]
+    return [*kept, *survey.last_words()]
+
+
 def _is_known(state: SchedulerState, number: ClientId, message: DefineFunction) -> bool:
     client = state.client_numbers.get(number)
     return client is not None and message.fn in client.functions
