@@ -42,6 +42,9 @@ def _space(host: str) -> str:
 
 def _down() -> None:
     for host in HOSTS:
+        # Of itself a card would go some time after its namespace.
+        command = ["ip", "link", "del", _card(host)]
+        subprocess.run(command, capture_output=True, check=False)
         command = ["ip", "netns", "del", _space(host)]
         subprocess.run(command, capture_output=True, check=False)
     subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True, check=False)

@@ -33,6 +33,7 @@ from covey.events import Ring
 from covey.ids import ClientId, RunId, TaskId, WorkerId
 from covey.payload import Pack
 from covey.scheduler.core.books import Journal, Publications
+from covey.scheduler.core.changes import Versions
 from covey.scheduler.core.comeback import Returning, Window
 from covey.scheduler.core.functions import Function, Functions
 from covey.scheduler.core.heap import Heap
@@ -432,18 +433,6 @@ class Spread:
         self.failures = 0
         #: Who is to be told when no copy is under way any more: (peer, request).
         self.waiting: list[tuple[int, int]] = []
-
-
-class Versions:
-    """Tasks that gave another value when they ran again."""
-
-    __slots__ = ("count", "outdated")
-
-    def __init__(self) -> None:
-        #: How many different values they gave, where that is not one.
-        self.count: dict[Span, int] = {}
-        #: What was made of an earlier value, until it has run again.
-        self.outdated: dict[Span, None] = {}
 
 
 #: For so long a value is kept that nobody has asked for, because whoever wants it
