@@ -485,9 +485,7 @@ class SchedulerState:
         now: float = 0.0,
         events_kept: int = 100_000,
     ) -> None:
-        self.cluster = cluster
-        self.epoch = epoch
-        self.now = now
+        self.cluster, self.epoch, self.now = cluster, epoch, now
         first = (epoch - 1) << LIFE_BITS
         #: Every remembered span, by its base.
         self.spans: dict[TaskId, Span] = {}
