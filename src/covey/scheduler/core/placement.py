@@ -353,6 +353,8 @@ def _may_go_ahead(state: SchedulerState, worker: Worker, span: Span) -> bool:
         sources = tuple(inputs_of(state, span))
     if len(sources) > AHEAD_INPUTS or span.pack is None:
         return False  # It would take long to look at.
+    if state.shy and state.shy.get(span) is worker:
+        return False
     for source in sources:
         if source.worker is not worker and worker not in source.replicas:
             return False
