@@ -504,6 +504,8 @@ def place_data(state: SchedulerState) -> None:
             # What lies with one that is away nobody could fetch.
             if _is_here(state, worker) and demand.admits(worker)
         ]
+        shunned = state.shy.get(span)
+        places = [worker for worker in places if worker is not shunned] or places
         if places:
             _spread(state, span, places)
         else:

@@ -79,7 +79,7 @@ def enqueue(state: SchedulerState, span: Span) -> None:
     if demand.environment:
         unfit.forgive(state, demand)
     place = None
-    if span.attempts or span in state.shy:
+    if span.function is not None and (span.attempts or span in state.shy):
         place = _elsewhere(state, span, demand)
     if span.aligned or span.whole:
         sources = inputs_of(state, span)
