@@ -295,6 +295,7 @@ def _on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
         if not run.stopped or run.live(task, 1):
             stow.places.append(at)
             state.made.add(task, 1)
+            fetching.came(state, task, 1)
             dispatch.arrived(state, task, 1)
             how = (run_id, task, 1, seconds)
             if run.reply and nbytes <= event.inline_bytes:
