@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from covey.net.addresses import Address
@@ -26,7 +27,8 @@ async def serve(nbytes: int) -> None:
     keys = Keys.of_client(Secret(b"s" * 32))
     server = DataServer(storage, keys, "1", always_room)
     address = await server.listen(Address("127.0.0.1", 0, ""))
-    made = Segment.of([b"head", bytes(nbytes)])
+    # What cannot be compressed: it is the wire that is measured.
+    made = Segment.of([b"head", os.urandom(nbytes)])
     storage.adopt(1, made.place, made.size)
     made.close()
     print(address, flush=True)
