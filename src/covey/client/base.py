@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from covey import config
-from covey.client import adopting, interrupts
+from covey.client import adopting, interrupts, taken
 from covey.client.checks import (
     REASON_LENGTH_MAX,
     check_names,
@@ -35,6 +35,7 @@ from covey.errors import UsageError
 from covey.net.join_string import Connection
 from covey.secret import Secret
 from covey.units import counted
+from covey.wire.base import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -275,6 +276,11 @@ class BaseClient:
         options = options_of(
             priority, retries, timeout, resources, workers, allow_other_workers
         )
+        if options is not DEFAULT_OPTIONS or pure or key or serializer:
+            taken.tell(
+                *(fn, args, key, pure, priority, retries, timeout, resources, workers),
+                *(allow_other_workers, serializer),
+            )
         return self._submitter.submit(
             fn, args, kwargs, options, key=key, pure=pure, serializer=serializer
         )
@@ -352,7 +358,8 @@ class BaseClient:
             **kwargs: further arguments, the same for every task.
 
         Returns:
-            A list of futures, each made when it is touched.
+            A ``Futures``: a sequence that makes each future when it is touched; with
+            ``key=`` or ``pure=`` a plain list.
 
         Raises:
             NotPicklable: names the element and the culprit.
@@ -360,6 +367,11 @@ class BaseClient:
         options = options_of(
             priority, retries, timeout, resources, workers, allow_other_workers
         )
+        if options is not DEFAULT_OPTIONS or pure or key or serializer:
+            taken.tell(
+                *(fn, iterables, key, pure, priority, retries, timeout, resources, workers),
+                *(allow_other_workers, serializer),
+            )
         if key is None and not pure:
             return self._submitter.map(fn, iterables, kwargs, options, serializer)
         columns, n = columns_of(iterables)
@@ -557,6 +569,11 @@ def _names(key: str | Sequence[str] | None, n: int) -> Sequence[str | None]:
             f"there are {counted(len(names), 'key')} for {counted(n, 'task')}"
         )
     return names
+
+
+# What Python says of a call without a function shall name what users know.
+for _shared in (BaseClient.submit, BaseClient.map):
+    _shared.__qualname__ = f"Client.{_shared.__name__}"
 
 
 # Clusters end by ``weakref.finalize``, all of which are called where the first of them

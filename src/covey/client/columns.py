@@ -22,12 +22,13 @@ def columns_of(iterables: tuple[Iterable[Any], ...]) -> tuple[list[Any], int]:
     shortest one ends it, and others may be endless.
 
     Raises:
-        UsageError: there is no iterable at all.
+        UsageError: there is no iterable at all, or one cannot be iterated over.
     """
     if not iterables:
         raise UsageError("map needs at least one iterable of arguments")
     columns: list[Any] = list(iterables)
     if not all(type(column) in _PLAIN for column in columns):
+        _check_iterable(columns)
         if len(columns) == 1:
             columns = [list(columns[0])]
         else:
@@ -35,6 +36,17 @@ def columns_of(iterables: tuple[Iterable[Any], ...]) -> tuple[list[Any], int]:
             places = range(len(columns))
             columns = [list(map(itemgetter(at), rows)) for at in places]
     return columns, min(map(len, columns))
+
+
+def _check_iterable(columns: list[Any]) -> None:
+    for number, column in enumerate(columns, 1):
+        try:
+            iter(column)
+        except TypeError as error:
+            raise UsageError(
+                f"map takes iterables of arguments after the function, and number "
+                f"{number} of them is none: {column!r:.80} ({error})"
+            ) from None
 
 
 def first_ids(columns: list[Any], n: int, session: object) -> tuple[TaskId, ...] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -22,6 +21,7 @@ from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
 from covey.client.outcome import error_of
+from covey.client.warn import warn
 from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
 from covey.ids import TaskId
 from covey.runner import context
@@ -151,10 +151,9 @@ class Session:
     def _tell_of_no_worker(self, what: str = "tasks wait") -> None:
         engine = self.engine
         if not engine.workers and not engine.why_away():
-            warnings.warn(
+            warn(
                 f"there is no worker at {engine.address}: {what} until one joins. "
-                f"`covey worker` starts one",
-                stacklevel=5,
+                f"`covey worker` starts one"
             )
 
     def _why_not(self, futures: list[Future[Any]], timeout: float | None) -> str:

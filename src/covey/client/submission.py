@@ -26,6 +26,7 @@ from covey.client.numbers import Numbers
 from covey.client.placing import CHUNK_BYTES, CHUNK_TASKS, Placer
 from covey.client.rewriting import Rewriting
 from covey.client.shapes import NODE_INPUTS, as_graph, shape_of, split_needs
+from covey.client.taken import check_slips
 from covey.client.writing import Writing
 from covey.errors import UsageError
 from covey.ids import TaskId
@@ -116,7 +117,8 @@ class Submitter(Placer):
         if not callable(function):
             raise UsageError(
                 f"the first argument must be something to call, not "
-                f"{type(function).__name__} ({function!r:.80})"
+                f"{type(function).__name__} ({function!r:.80}). Did you mean "
+                f"submit(f, x), not submit(f(x))?"
             )
         pickled = self.writing.function(function, form, arguments)
         if len(pickled.payload) > FUNCTION_BYTES_MAX:
@@ -154,6 +156,8 @@ class Submitter(Placer):
     ) -> Future[Any]:
         """Wish for one call."""
         self._engine.check()
+        if kwargs:
+            check_slips(function, kwargs)
         if key is not None:
             check_text(key, "key=")
         form = self.writing.form(serializer)
@@ -300,6 +304,13 @@ class Submitter(Placer):
     ) -> Futures[Any] | list[Future[Any]]:
         """Wish for one call per element."""
         self._engine.check()
+        if kwargs:
+            check_slips(function, kwargs)
+        if not callable(function) and any(map(callable, iterables)):
+            raise UsageError(
+                f"the function comes first, and the arguments after it: map(f, [1, 2]), "
+                f"not map({function!r:.40}, ...)"
+            )
         form = self.writing.form(serializer)
         columns, n = columns_of(iterables)
         shared = None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from covey import config
 from covey.cluster import machine
+from covey.client.warn import warn
 from covey.cluster.keeper import Keeper
 from covey.errors import Closed, UsageError
 from covey.net.addresses import parse_address
@@ -123,10 +123,7 @@ class LocalCluster:
         self.host = self._tcp.host if self._tcp else ""
         self.port = self._tcp.port if self._tcp else 0
         if facts.get("moved"):
-            warnings.warn(
-                f"port {port} is in use; the cluster listens on {self.port} instead",
-                stacklevel=2,
-            )
+            warn(f"port {port} is in use; the cluster listens on {self.port} instead")
         self.connection = Connection(
             parse_address(facts["address"]), Keys.of_client(secret)
         )
@@ -198,7 +195,7 @@ class LocalCluster:
             if missing:
                 if not self._warned:
                     self._warned = True
-                    warnings.warn(missing, stacklevel=2)
+                    warn(missing)
                 return None
             dashboard = Dashboard(self.connection, self._dashboard_address)
             weakref.finalize(self, dashboard.close)
