@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import re
 import threading
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -484,7 +486,7 @@ def test_priority_decides_who_is_next(client, tmp_path):
     # Both slots are taken until everything has been submitted.
     gates = [tmp_path / "a", tmp_path / "b"]
     first, second = (client.submit(wait_at, gate) for gate in gates)
-    assert until(lambda: "is on" in second.explain())
+    assert until(lambda: "was given it" in second.explain())
     log = tmp_path / "log"
     futures = [
         client.submit(write, log, str(p), priority=p, resources=None)
@@ -544,8 +546,35 @@ def test_explain_tells_of_every_stage(client, tmp_path):
     gate = tmp_path / "gate"
     held = client.submit(wait_at, gate)
     after = client.submit(inc, held)
-    assert until(lambda: "is on" in held.explain())
+    assert until(lambda: "was given it" in held.explain())
     assert held.key in after.explain()
     open_gate(gate)
     held.result(20)
-    assert "finished" in held.explain()
+    assert re.search(r"finished; its value \(.*\) rests on local", held.explain())
+    failed = client.submit(int, "x")
+    failed.exception(20)
+    assert re.search("error; it failed with ValueError.*on worker", failed.explain())
+
+
+def test_a_keyword_that_the_function_wanted_is_told_at_the_users_line(client):
+    def patient(x, timeout=1):
+        return x, timeout
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert client.submit(patient, 1, timeout=50).result(20) == (1, 1)
+        client.gather(client.map(patient, [1], timeout=50))
+        client.run(patient, 1)
+    assert "taken by submit and map" in str(told[0].message)
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_what_is_no_call_says_what_was_meant(client):
+    with pytest.raises(errors.UsageError, match=r"did you mean workers="):
+        client.submit(inc, 1, worker="local")
+    with pytest.raises(errors.UsageError, match=r"not submit\(f\(x\)\)"):
+        client.submit(abs(-3))
+    with pytest.raises(errors.UsageError, match="the function comes first"):
+        client.map([1, 2], abs)
+    with pytest.raises(TypeError, match=r"Client.submit\(\) missing"):
+        client.submit()

@@ -32,23 +32,24 @@ def test_what_both_take_is_told_once_with_the_line_of_the_user():
     def fresh(url, timeout=1):
         return url, timeout
 
-    with pytest.warns(UserWarning, match=r"functools.partial\(fresh, timeout=5\)") as w:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         submit(fresh, "u", timeout=5)
         submit(fresh, "u", timeout=5)
-    assert len(w) == 1
-    assert w[0].filename == __file__
-    assert "timeout=5 is taken by submit and map (seconds the task may run)" in str(
-        w[0].message
-    )
+    (warning,) = told
+    assert warning.filename == __file__
+    text = str(warning.message)
+    assert "timeout=5 is taken by submit and map (seconds the task may run)" in text
+    assert "functools.partial(fresh, timeout=5)" in text
 
 
 def test_each_name_is_told_of():
     def fresh(url, timeout=1, *, priority=0):
         return url, timeout, priority
 
-    with pytest.warns(UserWarning) as w:
+    with pytest.warns(UserWarning, match="is taken") as told:
         submit(fresh, "u", timeout=5, priority=7)
-    assert len(w) == 2
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_nothing_is_kept_of_a_function_that_is_gone():
     def fresh(timeout=1):
         return timeout
 
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="is taken"):
         submit(fresh, timeout=5)
     assert fresh in taken._seen
     before = len(taken._seen)

@@ -369,7 +369,17 @@ class BaseClient:
         )
         if options is not DEFAULT_OPTIONS or pure or key or serializer:
             taken.tell(
-                *(fn, iterables, key, pure, priority, retries, timeout, resources, workers),
+                *(
+                    fn,
+                    iterables,
+                    key,
+                    pure,
+                    priority,
+                    retries,
+                    timeout,
+                    resources,
+                    workers,
+                ),
                 *(allow_other_workers, serializer),
             )
         if key is None and not pure:

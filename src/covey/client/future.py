@@ -18,7 +18,7 @@ from covey import clock
 from covey.client.callbacks import run_callback
 from covey.client.checks import REASON_LENGTH_MAX, check_patience, check_text
 from covey.client.core.ranges import Range, Status
-from covey.client.outcome import error_of
+from covey.client.outcome import ending_text, error_of
 from covey.errors import Closed, TaskCancelled, UsageError
 from covey.ids import TaskId
 from covey.serde import refs
@@ -220,14 +220,30 @@ class Future(refs.Reference, Generic[R]):
             session.release(self._range, self._index, 1)
 
     def explain(self) -> str:
-        """Say in a sentence how the task stands, and what it waits for."""
+        """Say in a sentence how the task stands, what it waits for, or how it ended."""
         if self.done():
-            return f"{self.key}: {self.status}"
+            return f"{self.key}: {self.status}{self._how_it_ended()}"
         away = self.session.engine.why_away()
         if away:
             return f"{self.key}: pending; {away}"
         answer = self.session.ask("explain", extents=((self.id, 1),))
         return f"{self.key}: {answer['text']}"
+
+    def _how_it_ended(self) -> str:
+        """Tell what went wrong, or where the value rests, as far as that is known."""
+        session = self._session
+        failure = self._range.failure(self._index)
+        if failure is not None:
+            if session is None or self.cancelled():
+                return ""
+            return f"; {ending_text(failure, self.key, session.key_of)}"
+        if session is None:
+            return ""
+        engine = session.engine
+        if engine.closed or engine.broken is not None or engine.why_away():
+            return ""
+        text: str = session.ask("explain", extents=((self.id, 1),))["text"]
+        return f"; {text.removeprefix('it is done; ')}"
 
     def __del__(self) -> None:
         # Ctrl-C may come at every call, so that none stands outside of ``try``.

@@ -20,7 +20,7 @@ from covey.errors import (
     TaskTimedOut,
     WorkerDied,
 )
-from covey.serde.failures import revive, traceback_text
+from covey.serde.failures import revive, traceback_text, where_text
 from covey.wire.base import Attempt, Failure
 
 _OURS: Final[dict[str, type[CoveyError]]] = {
@@ -53,6 +53,7 @@ def error_of(
         plain: read no pickle.
     """
     origin = _origin(failure, key, key_of)
+    inherited = origin != key
     if failure.payload:
         error: BaseException = revive(
             failure.payload, plain=plain, retell=sources.filled_in
@@ -62,7 +63,11 @@ def error_of(
         # of the task that it happened to.
         culprit = key if failure.kind == "cancelled" else origin
         cls = _OURS.get(failure.type_name, TaskError)
-        error = cls(f"{culprit}: {failure.message}")
+        message = failure.message
+        if inherited and message.startswith("cancelled"):
+            message = f"its input {origin} was {message}"
+            inherited = False  # All is said.
+        error = cls(f"{culprit}: {message}")
         if isinstance(error, RunnerDied):
             _tell_death(error, failure)
         if isinstance(error, TaskOutOfMemory):
@@ -77,7 +82,7 @@ def error_of(
         error.add_note(f"The last lines that it printed:\n{printed}")
     if failure.attempts:
         error.add_note(_attempts_text(failure.attempts))
-    if origin != key:
+    if inherited:
         error.add_note(f"{key} failed because its input {origin} failed.")
     return error
 
@@ -122,6 +127,20 @@ def failure_text(failure: Failure) -> str:
     if failure.attempts:
         parts.append(_attempts_text(failure.attempts))
     return "\n\n".join(parts)
+
+
+def ending_text(failure: Failure, key: str, key_of: Callable[[int], str | None]) -> str:
+    """Say how a task failed, where, and how often it was tried."""
+    text = f"it failed with {failure.type_name}: {failure.message}"
+    if failure.payload:
+        text += f" (on {where_text(failure.payload)})"
+    origin = _origin(failure, key, key_of)
+    if origin != key:
+        text += f", in its input {origin}"
+    if failure.attempts:
+        places = ", ".join(dict.fromkeys(a.worker for a in failure.attempts))
+        text += f"; it was tried {len(failure.attempts)} times (on {places})"
+    return text
 
 
 def _attempts_text(attempts: Sequence[Attempt]) -> str:

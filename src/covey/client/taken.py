@@ -36,6 +36,7 @@ _SLIPS: Final = {
     "allow_other_worker": "allow_other_workers",
 }
 
+
 class _Function:
     """What is known of a function: its parameters, and what was said of it."""
 

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from covey import config
-from covey.cluster import machine
 from covey.client.warn import warn
+from covey.cluster import machine
 from covey.cluster.keeper import Keeper
 from covey.errors import Closed, UsageError
 from covey.net.addresses import parse_address

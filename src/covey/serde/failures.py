@@ -32,7 +32,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from covey.errors import TaskUnreadable
+from covey.errors import NotPicklable, TaskUnreadable
 from covey.serde.culprit import type_name
 from covey.serde.values import dumps_inline, loads_inline
 
@@ -54,6 +54,9 @@ _OWN_FOLDERS: Final = tuple(
     os.path.join(os.path.dirname(os.path.dirname(__file__)), room, "")  # noqa: PTH118, PTH120  # pathlib takes 5 ms to import
     for room in ("runner", "serde")
 )
+
+#: Nor does anybody want to read the pickler, which calls what the user wrote.
+_PICKLER: Final = os.path.join("cloudpickle", "cloudpickle.py")  # noqa: PTH118  # as above
 
 
 def describe(error: BaseException, *, where: str, plain: bool = False) -> bytes:
@@ -106,6 +109,12 @@ def full_name(class_: type) -> str:
 def traceback_text(payload: bytes) -> str:
     """Return the remote traceback as text."""
     text: str = _split(payload)[0]["traceback"]
+    return text
+
+
+def where_text(payload: bytes) -> str:
+    """Return where it happened, for people."""
+    text: str = _split(payload)[0]["where"]
     return text
 
 
@@ -199,6 +208,9 @@ def _traceback_text(error: BaseException) -> str:
     try:
         told = traceback.TracebackException.from_exception(error, compact=True)
         _hide_own_frames(told)
+        if isinstance(error, NotPicklable) and not _has_frames(told.__cause__):
+            # Of the pickler alone, which says what is said already.
+            told.__cause__ = told.__context__ = None
         return "".join(told.format())
     except BaseException as problem:
         return f"<the traceback cannot be shown: {type(problem).__name__}>\n"
@@ -209,10 +221,24 @@ def _hide_own_frames(told: traceback.TracebackException) -> None:
     waiting = [told]
     while waiting:
         told = waiting.pop()
-        kept = [f for f in told.stack if not f.filename.startswith(_OWN_FOLDERS)]
+        kept = [
+            frame
+            for frame in told.stack
+            if not frame.filename.startswith(_OWN_FOLDERS)
+            and not frame.filename.endswith(_PICKLER)
+        ]
         told.stack = traceback.StackSummary.from_list(kept)
         waiting += [e for e in (told.__cause__, told.__context__) if e is not None]
         waiting += told.exceptions or []
+
+
+def _has_frames(told: traceback.TracebackException | None) -> bool:
+    """Whether there is a frame of the user in an exception or what led to it."""
+    while told is not None:
+        if told.stack:
+            return True
+        told = told.__cause__ or told.__context__
+    return False
 
 
 def _shorten(text: str, limit: int) -> str:

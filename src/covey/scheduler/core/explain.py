@@ -52,7 +52,7 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
         return {
             "state": "forgotten",
             "text": "the scheduler does not know this task: nobody holds a future "
-            "of it any more",
+            "of it any more, or it never was",
         }
     answer: dict[str, Any] = {
         "task": task_id,
