@@ -2,6 +2,7 @@
 #
 #   make demo [SCALE=0.25]   the main job on an embedded cluster, at full size or less
 #   make test                lint, types, import contracts and tests (= make check)
+#   make env                 what the tests need, to run some: .venv/bin/pytest tests/unit
 #   make dask-suite          all of dask's own tests, on covey (an hour on two cores)
 #   make slow                tests that take long: containers, kills, memory given back
 #   make fix                 let ruff repair what it can
@@ -35,7 +36,7 @@ SHELL  := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check slow dask-suite fix matrix fuzz flood sim examples bench bench-full web browser screenshots docs clean
+.PHONY: help env demo test check slow dask-suite fix matrix fuzz flood sim examples bench bench-full web browser screenshots docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'
@@ -66,6 +67,9 @@ $(VENV)/.stamp-%: pyproject.toml | $(PY)
 	@$(PIP) install --editable '.[$*]'
 	@$(COMPILE)
 	@touch $@ $(VENV)/.stamp-covey
+
+# The environment of the tests, to run a part of them: .venv/bin/pytest tests/unit -q
+env: $(VENV)/.stamp-test
 
 # The demo draws its picture with the standard library, so covey is all it needs.
 demo: $(VENV)/.stamp-covey

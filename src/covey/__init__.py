@@ -61,6 +61,9 @@ _HOMES = {
     "writable": "covey.serde.mapped",
 }
 
+#: What is a module of its own, for users, and is found as an attribute as well.
+_MODULES = {"compat", "dask", "errors", "joblib"}
+
 __all__ = [
     "AsyncClient",
     "Client",
@@ -86,6 +89,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"covey.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'covey' has no attribute {name!r}")

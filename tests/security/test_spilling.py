@@ -64,7 +64,7 @@ with Client() as client:
         lambda: client.submit(os._exit, 3).result(),
         lambda: client.submit(len, client).result(),
         lambda: client.submit(len, client.session.engine.keys).result(),
-        lambda: Client("127.0.0.1:1"),
+        lambda: Client("127.0.0.1:1", timeout=0),
         lambda: Client(os.environ["COVEY_ADDRESS"] + "x"),
         lambda: Client(os.environ["COVEY_ADDRESS"].replace("client:", "client:0")),
         lambda: client.run(look, workers="nobody"),

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import covey
@@ -188,7 +189,7 @@ def test_ctrl_c_brings_the_prompt_back():
 
 def test_nobody_at_the_address(tmp_path):
     with pytest.raises(errors.NoScheduler, match=r"no scheduler answers at .*:1 "):
-        Client("127.0.0.1:1")
+        Client("127.0.0.1:1", timeout=0.2)
     path = tmp_path / "c.json"
     from covey.net.addresses import Address
 
@@ -244,12 +245,36 @@ def test_what_cannot_be_is_refused_in_words(arguments, says):
     assert "Traceback" not in err
 
 
+def test_covey_start_tells_when_its_cluster_was_killed_and_when_it_ends():
+    cluster = start("start", "-n", "1", "--port", "0")
+    try:
+        said = [cluster.stdout.readline() for _ in range(3)]
+        assert "one worker of 1 runner" in said[2]
+        (child,) = psutil.Process(cluster.pid).children()
+        child.kill()
+        line = cluster.stdout.readline()
+        assert f"process {child.pid} was killed (signal 9)" in line
+        assert "started anew" in line
+        cluster.send_signal(signal.SIGINT)
+        out, err = cluster.communicate(timeout=30)
+        assert (cluster.returncode, err) == (0, "")
+        assert "ends the cluster" in out
+    finally:
+        end(cluster)
+
+
 def test_covey_stop_ends_covey_start():
     cluster = start("start", "-n", "1", "--port", "0")
     try:
         address = cluster.stdout.readline().split()[-1]
         port = address.rpartition(":")[2]
         assert "dashboard" in cluster.stdout.readline()
+        assert "one worker of 1 runner" in cluster.stdout.readline()
+        with (
+            Client(f"127.0.0.1:{port}") as client,
+            pytest.warns(UserWarning, match="covey dashboard"),
+        ):
+            assert client.dashboard_link is None
         subprocess.run([*COMMAND, "stop", f"127.0.0.1:{port}"], check=True, timeout=30)
         out, err = cluster.communicate(timeout=30)
         assert (cluster.returncode, err) == (0, "")

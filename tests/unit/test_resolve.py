@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from covey.client import resolve
 from covey.client.resolve import resolve_target
 from covey.errors import NoScheduler, UsageError
 from covey.net.addresses import host_identity, parse_address
@@ -45,6 +46,19 @@ def test_first_of_all_it_is_said_that_nobody_listens():
     assert text.startswith(f"no scheduler answers at tcp://127.0.0.1:{port}")
     assert "refused" in text
     assert f"Clusters of yours: tcp://127.0.0.1:{other}" in text
+
+
+def test_a_scheduler_that_is_being_started_is_waited_for(monkeypatch):
+    port = free_port()
+    monkeypatch.setattr(resolve.time, "sleep", lambda _: known(port))
+    found = resolve_target(f"127.0.0.1:{port}", None, {}, 30.0)
+    assert found.address.port == port
+
+
+def test_a_name_that_nobody_knows_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(resolve.time, "sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(NoScheduler, match="does the name .* resolve"):
+        resolve_target("nobody.invalid:8786", None, {}, 30.0)
 
 
 def test_who_listens_there_may_be_somebody_else():

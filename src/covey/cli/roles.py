@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from covey.errors import UsageError
+from covey.units import counted
 
 if TYPE_CHECKING:
     from covey.cluster.local import LocalCluster
@@ -169,7 +171,8 @@ def _where(
     """Return what tells where the scheduler is, and its secret, now and later."""
     from covey.cli import where
     from covey.client.resolve import resolve_target
-    from covey.cluster.roles import await_connection_file
+    from covey.cluster.roles import FILE_SECONDS, await_connection_file
+    from covey.errors import NoScheduler
     from covey.net.connection_file import read_connection_file
 
     address = where.chosen(address)
@@ -184,7 +187,13 @@ def _where(
             "where is the scheduler? Give HOST:PORT, --connection-file F, or set "
             "$COVEY_ADDRESS"
         )
-    return resolve_target(address, None, {}).find
+    try:
+        return resolve_target(address, None, {}).find
+    except NoScheduler as error:
+        if isinstance(error.__cause__, socket.gaierror):
+            raise
+        _tell(f"covey worker: looks for a scheduler there for up to {FILE_SECONDS:g} s")
+    return resolve_target(address, None, {}, FILE_SECONDS).find
 
 
 @click.command()
@@ -299,9 +308,15 @@ def start(nworkers: int | None, port: int | None) -> None:
             )
         click.echo(f"covey cluster at {cluster.scheduler_address}")
         click.echo(_how_to_watch())
+        _tell(f"covey start: one worker of {counted(cluster.n_workers, 'runner')}")
+        cluster.when_started_again(
+            lambda why: _tell(f"covey start: {why}; it was started anew")
+        )
         cluster.when_over(over.set)
         over.wait()
-        if not told:
+        if told:
+            _tell("covey start: ends the cluster")
+        else:
             cluster.check()
             _tell("covey start: the cluster was told to end")
 

@@ -14,14 +14,15 @@ from covey import config
 from covey.client import adopting, interrupts, taken
 from covey.client.checks import (
     REASON_LENGTH_MAX,
-    check_names,
     check_patience,
     check_text,
+    names_for,
 )
 from covey.client.columns import columns_of
 from covey.client.engine import Engine
 from covey.client.environments import environment_text
 from covey.client.fetching import Session
+from covey.client.finding import dashboard_of
 from covey.client.future import Future, Futures
 from covey.client.modules import OwnModules
 from covey.client.nested import futures_in
@@ -69,7 +70,9 @@ class BaseClient:
     ) -> None:
         check_patience(timeout)
         environment = environment_text(choices.python, choices.environment)
-        self._target = resolve_target(target, secret, keywords)
+        if timeout is None:
+            timeout = config.get().client.connect_timeout_seconds
+        self._target = resolve_target(target, secret, keywords, timeout)
         self.name = check_text(
             name or f"client-{os.getpid()}-{next(_numbers)}", "name="
         )
@@ -84,8 +87,6 @@ class BaseClient:
                 modules,
                 environment,
             )
-            if timeout is None:
-                timeout = config.get().client.connect_timeout_seconds
             self._engine.call(self._engine.connect(timeout))
         except BaseException:
             self._engine.close()
@@ -173,23 +174,14 @@ class BaseClient:
 
     @property
     def dashboard_link(self) -> str | None:
-        """A link to the dashboard, good for one visit; ``None`` if there is none.
+        """A link to the dashboard, good for one visit; ``None``, with a warning, if there is none.
 
         A local cluster starts its dashboard when it is asked for.
         """
         if self._target.cluster is not None:
             link: str | None = getattr(self._target.cluster, "dashboard_link", None)
             return link
-        secret = self._engine.keys.client
-        place = self._session.ask("info").get("dashboard")
-        if not place or secret is None:
-            return None
-        from importlib import import_module
-
-        # A surrounding of ours, one floor up: found by name, when asked for.
-        launch = import_module("covey.dashboard.launch")
-        made: str = launch.link(secret, place)
-        return made
+        return dashboard_of(self._session)
 
     # Submitting.
 
@@ -386,7 +378,7 @@ class BaseClient:
             return self._submitter.map(fn, iterables, kwargs, options, serializer)
         columns, n = columns_of(iterables)
         calls = list(itertools.islice(zip(*columns, strict=False), n))
-        names: Sequence[str | None] = _names(key, len(calls))
+        names: Sequence[str | None] = names_for(key, len(calls))
         return [
             self._submitter.submit(
                 fn, args, kwargs, options, key=name, pure=pure, serializer=serializer
@@ -565,20 +557,6 @@ class BaseClient:
             "a client cannot be sent to another process; inside a task, call "
             "covey.get_client()"
         )
-
-
-def _names(key: str | Sequence[str] | None, n: int) -> Sequence[str | None]:
-    if key is None:
-        return [None] * n
-    if isinstance(key, str):
-        check_text(f"{key}-{n}", "key=")
-        return [f"{key}-{index}" for index in range(n)]
-    names = check_names(key, "key=")
-    if len(names) != n:
-        raise UsageError(
-            f"there are {counted(len(names), 'key')} for {counted(n, 'task')}"
-        )
-    return names
 
 
 # What Python says of a call without a function shall name what users know.

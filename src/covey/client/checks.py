@@ -6,10 +6,12 @@ the one who wrote what cannot be sent is told at the call, and nobody else notic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isnan
 from typing import Any, Final
 
 from covey.errors import UsageError
+from covey.units import counted
 
 #: Keys and names are for people to read, and stand in every message about a task.
 NAME_LENGTH_MAX: Final = 1000
@@ -90,4 +92,23 @@ def check_names(value: Any, what: str) -> tuple[str, ...]:
         ) from None
     for name in names:
         check_text(name, what)
+    return names
+
+
+def names_for(key: str | Sequence[str] | None, n: int) -> Sequence[str | None]:
+    """Return the names of *n* tasks from ``key=``: a list of them, or a prefix.
+
+    Raises:
+        UsageError: there are more of them, or fewer.
+    """
+    if key is None:
+        return [None] * n
+    if isinstance(key, str):
+        check_text(f"{key}-{n}", "key=")
+        return [f"{key}-{index}" for index in range(n)]
+    names = check_names(key, "key=")
+    if len(names) != n:
+        raise UsageError(
+            f"there are {counted(len(names), 'key')} for {counted(n, 'task')}"
+        )
     return names

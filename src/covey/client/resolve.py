@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from covey import clock
 from covey.errors import CoveyError, NoScheduler, UsageError
 from covey.net.addresses import Address, parse_address
 from covey.net.connect import look
@@ -20,6 +23,9 @@ from covey.net.connection_file import (
 from covey.net.join_string import Connection, is_join_string, parse_join_string, shy
 from covey.secret import Secret
 from covey.wire.keys import Keys
+
+#: So often it is looked whether a scheduler has come up.
+_PAUSE_SECONDS: Final = 0.2
 
 
 class Target:
@@ -63,9 +69,19 @@ class Target:
 
 
 def resolve_target(
-    target: Any, secret: Secret | None, keywords: dict[str, Any]
+    target: Any,
+    secret: Secret | None,
+    keywords: dict[str, Any],
+    patience_seconds: float = 0.0,
 ) -> Target:
     """Return where to connect to.
+
+    Args:
+        target: what a user passed as the place.
+        secret: the cluster's, if the user gave it.
+        keywords: of a ``LocalCluster``.
+        patience_seconds: for how long to look for a cluster at an address where
+            nobody listens yet.
 
     Raises:
         UsageError: *target* is none of the things it may be.
@@ -89,7 +105,7 @@ def resolve_target(
     if isinstance(target, Connection):
         return Target(target)
     if isinstance(target, str):
-        return _from_text(target, secret)
+        return _from_text(target, secret, patience_seconds)
     if hasattr(target, "connection"):
         return Target(
             target.connection, target, look_again=getattr(target, "find", None)
@@ -131,7 +147,7 @@ def _from_file(path: Path) -> Target:
     return Target(read(), look_again=read)
 
 
-def _from_text(text: str, secret: Secret | None) -> Target:
+def _from_text(text: str, secret: Secret | None, patience_seconds: float) -> Target:
     if is_join_string(text):
         return Target(parse_join_string(text))
     if text.endswith(".json") or (
@@ -143,11 +159,39 @@ def _from_text(text: str, secret: Secret | None) -> Target:
         return Target(Connection(address, Keys.of_client(secret)))
     found = connection_for(address)
     if found is None:
-        raise _unknown(address)
+        found = _await(address, patience_seconds)
     return Target(found, look_again=lambda: connection_for(address))
 
 
-def _unknown(address: Address) -> CoveyError:
+def _await(address: Address, patience_seconds: float) -> Connection:
+    """Return the cluster that is started at *address* within that time.
+
+    A name that is not known, and somebody else who listens there, end it at once.
+
+    Raises:
+        NoScheduler: nobody came.
+        UsageError: who listens there is not known.
+    """
+    start = clock.monotonic()
+    listened = False
+    while True:
+        waited = clock.monotonic() - start
+        problem = _unknown(address, waited)
+        # A scheduler listens first, and writes its file after that.
+        early = not isinstance(problem, NoScheduler) and waited > 0.1 and not listened
+        listened = listened or early
+        hopeless = isinstance(problem.__cause__, socket.gaierror)
+        if hopeless or waited + _PAUSE_SECONDS > patience_seconds:
+            raise problem
+        if not isinstance(problem, NoScheduler) and not early:
+            raise problem
+        time.sleep(_PAUSE_SECONDS)
+        found = connection_for(address)
+        if found is not None:
+            return found
+
+
+def _unknown(address: Address, waited_seconds: float) -> CoveyError:
     """Return what to tell a user whose files say nothing of a cluster at *address*."""
     gone = remains_of(address)
     if gone is not None:
@@ -155,9 +199,11 @@ def _unknown(address: Address) -> CoveyError:
     others = ", ".join(c.address.shown for _, c in known_connections())
     yours = f" Clusters of yours: {others}." if others else ""
     try:
-        look(address)
+        look(address, waited_seconds=waited_seconds)
     except NoScheduler as error:
-        return NoScheduler(f"{error}{yours}")
+        problem = NoScheduler(f"{error}{yours}")
+        problem.__cause__ = error.__cause__
+        return problem
     whose = "" if address.is_local else " (or the join string it printed)"
     return UsageError(
         f"something listens at {address.shown}, but its secret is not known here: no "

@@ -306,7 +306,7 @@ class Submitter(Placer):
         self._engine.check()
         if kwargs:
             check_slips(function, kwargs)
-        if not callable(function) and any(map(callable, iterables)):
+        if any(map(callable, iterables)) and not callable(function):
             raise UsageError(
                 f"the function comes first, and the arguments after it: map(f, [1, 2]), "
                 f"not map({function!r:.40}, ...)"

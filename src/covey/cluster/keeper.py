@@ -53,6 +53,8 @@ class Keeper:
         self._failure = ""
         self._over = False
         self._when_over: Callable[[], None] = lambda: None
+        #: Called with why the process went, once the next one is there.
+        self.when_started_again: Callable[[str], None] = lambda _: None
         #: Whether it is over because somebody said so.
         self.ended_in_order = False
 
@@ -134,6 +136,9 @@ class Keeper:
                 except StartFailed as error:
                     self._failure = f"the cluster could not be started again: {error}"
                     return
+            self.when_started_again(
+                f"the cluster's process {process.pid} was killed (signal {-code})"
+            )
 
     def _dies_too_often(self, signal_number: int) -> bool:
         now = clock.monotonic()

@@ -156,6 +156,11 @@ class LocalCluster:
         if self._keeper is not None:
             self._keeper.when_over(call)
 
+    def when_started_again(self, call: Callable[[str], None]) -> None:
+        """Call *call* with the reason, in some thread, when they have been started anew."""
+        if self._keeper is not None:
+            self._keeper.when_started_again = call
+
     def check(self) -> None:
         """Raise if the cluster's processes have failed, and will not come back.
 

@@ -101,8 +101,15 @@ async def open_link(
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def look(address: Address, timeout_seconds: float = _LOOK_SECONDS) -> None:
+def look(
+    address: Address,
+    timeout_seconds: float = _LOOK_SECONDS,
+    *,
+    waited_seconds: float = 0.0,
+) -> None:
     """See whether anybody listens at *address*, and hang up.
+
+    *waited_seconds* have been spent on it before, for the error to tell.
 
     Raises:
         NoScheduler: nobody does; says where, and what to check.
@@ -116,7 +123,7 @@ def look(address: Address, timeout_seconds: float = _LOOK_SECONDS) -> None:
             place = (address.host, address.port)
             socket.create_connection(place, timeout_seconds).close()
     except OSError as error:
-        waited = clock.monotonic() - start
+        waited = waited_seconds + clock.monotonic() - start
         raise NoScheduler(_explain(address, error, waited, "scheduler")) from error
 
 
