@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -243,6 +244,21 @@ def test_what_cannot_be_is_refused_in_words(arguments, says):
     _, err = refused(*arguments)
     assert says in err
     assert "Traceback" not in err
+
+
+def test_a_worker_may_come_before_its_scheduler():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    worker = start("worker", f"127.0.0.1:{port}", "--nworkers", "1")
+    scheduler = None
+    try:
+        assert "looks for a scheduler there" in worker.stdout.readline()
+        scheduler = start("scheduler", "--port", str(port), "--no-dashboard")
+        assert "joined the scheduler" in worker.stdout.readline()
+    finally:
+        end(worker)
+        if scheduler is not None:
+            end(scheduler)
 
 
 def test_covey_start_tells_when_its_cluster_was_killed_and_when_it_ends():

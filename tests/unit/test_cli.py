@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from covey.cli import group
+from covey.cli import group, main
 from covey.cli.output import Listing, show
 
 
@@ -44,6 +44,21 @@ def drop():
 def test_a_group_without_a_command_lists(arguments, says):
     assert CliRunner().invoke(things, arguments).output.strip() == says
     assert "drop" in CliRunner().invoke(things, ["--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"), [("--bogus", None), ("--jounal", "--journal")]
+)
+def test_only_an_option_that_is_nearly_the_same_is_suggested(
+    typed, suggested, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["covey", "scheduler", typed])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    said = capsys.readouterr().err
+    assert f"No such option '{typed}'" in said or f"No such option: {typed}" in said
+    assert ("Did you mean" in said) == (suggested is not None)
+    assert suggested is None or suggested in said
 
 
 def test_rows_are_shown_for_people_and_for_programs(capsys):

@@ -6,6 +6,7 @@ Exit codes: 0 ok · 1 it failed · 2 wrong usage · 3 cannot connect · 130 inte
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 
@@ -51,6 +52,14 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption):
+            # What click suggests may have hardly a letter in common.
+            near = difflib.get_close_matches(
+                error.option_name, error.possibilities or (), cutoff=0.7
+            )
+            error = click.NoSuchOption(
+                error.option_name, possibilities=near, ctx=error.ctx
+            )
         error.show()
         sys.exit(error.exit_code)
     except UsageError as error:

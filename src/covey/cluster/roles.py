@@ -21,7 +21,6 @@ from covey.cluster.rotation import Files
 from covey.dashboard.launch import Dashboard
 from covey.errors import CoveyError, UsageError
 from covey.net.addresses import Address, host_identity
-from covey.net.connect import CONNECT_SECONDS
 from covey.net.connection_file import (
     Life,
     file_for,
@@ -50,8 +49,11 @@ from covey.worker.memory import MemoryPlan
 
 T = TypeVar("T")
 
-#: How long a worker waits for the connection file of a scheduler that starts.
+#: How long a worker waits for a scheduler that starts, and for its connection file.
 FILE_SECONDS: Final = 30.0
+
+#: A scheduler that is looked for so long is worth a line.
+TELL_SECONDS: Final = 1.0
 
 #: So often a scheduler looks whether another life of it has begun.
 LOOK_SECONDS: Final = 5.0
@@ -338,7 +340,7 @@ class WorkerRole(Owner):
         )
         try:
             starting = asyncio.ensure_future(agent.start_runners())
-            await self._uplink.connect(CONNECT_SECONDS)
+            await self._reach()
             # Other workers reach this one where the scheduler sees it.
             host = plan["host"] or self._uplink.own_host or "127.0.0.1"
             places = [Address("", 0, f"{directory}/data"), Address(host, 0, "")]
@@ -355,6 +357,16 @@ class WorkerRole(Owner):
             await found.close()
             shutil.rmtree(directory, ignore_errors=True)
             leave_runtime_directory()
+
+    async def _reach(self) -> None:
+        """Connect to the scheduler, which may be about to start; tell who waits for it."""
+        where = self._connection.address.shown
+        line = f"looks for the scheduler at {where} for up to {FILE_SECONDS:g} s"
+        telling = self._loop.call_later(TELL_SECONDS, self._tell, line)
+        try:
+            await self._uplink.connect(FILE_SECONDS)
+        finally:
+            telling.cancel()
 
     # The way to the scheduler.
 
