@@ -18,6 +18,7 @@ import pytest
 import covey
 from covey import AsyncClient, Client, LocalCluster, errors
 from covey.client import fetching
+from covey.net.addresses import Address
 from covey.net.connection_file import (
     file_for,
     fresh_directory,
@@ -192,8 +193,6 @@ def test_nobody_at_the_address(tmp_path):
     with pytest.raises(errors.NoScheduler, match=r"no scheduler answers at .*:1 "):
         Client("127.0.0.1:1", timeout=0.2)
     path = tmp_path / "c.json"
-    from covey.net.addresses import Address
-
     write_connection_file(
         path, Connection(Address("127.0.0.1", 1, ""), Keys.of_client(Secret.fresh()))
     )
@@ -259,6 +258,21 @@ def test_a_worker_may_come_before_its_scheduler():
         end(worker)
         if scheduler is not None:
             end(scheduler)
+
+
+def test_a_worker_that_looks_for_its_scheduler_ends_when_it_is_told_to(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = Address("127.0.0.1", server.getsockname()[1], "")
+    there = Connection(address, Keys.of_client(Secret.fresh()))
+    monkeypatch.setenv("COVEY_ADDRESS", there.join_string())
+    worker = start("worker", "--nworkers", "1")
+    try:
+        assert "looks for the scheduler" in worker.stdout.readline()
+        worker.send_signal(signal.SIGINT)
+        _, err = worker.communicate(timeout=10)
+        assert (worker.returncode, err) == (0, "")
+    finally:
+        end(worker)
 
 
 def test_covey_start_tells_when_its_cluster_was_killed_and_when_it_ends():

@@ -340,7 +340,8 @@ class WorkerRole(Owner):
         )
         try:
             starting = asyncio.ensure_future(agent.start_runners())
-            await self._reach()
+            if not await self._reach():
+                return await self._ended
             # Other workers reach this one where the scheduler sees it.
             host = plan["host"] or self._uplink.own_host or "127.0.0.1"
             places = [Address("", 0, f"{directory}/data"), Address(host, 0, "")]
@@ -358,15 +359,27 @@ class WorkerRole(Owner):
             shutil.rmtree(directory, ignore_errors=True)
             leave_runtime_directory()
 
-    async def _reach(self) -> None:
-        """Connect to the scheduler, which may be about to start; tell who waits for it."""
+    async def _reach(self) -> bool:
+        """Connect to the scheduler, which may be about to start; tell who waits for it.
+
+        Returns:
+            Whether it was reached, before a signal told us to end.
+        """
         where = self._connection.address.shown
         line = f"looks for the scheduler at {where} for up to {FILE_SECONDS:g} s"
         telling = self._loop.call_later(TELL_SECONDS, self._tell, line)
+        connecting = asyncio.ensure_future(self._uplink.connect(FILE_SECONDS))
         try:
-            await self._uplink.connect(FILE_SECONDS)
+            await asyncio.wait(
+                (connecting, self._ended), return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._ended.done():
+                return False
+            await connecting
         finally:
             telling.cancel()
+            connecting.cancel()
+        return True
 
     # The way to the scheduler.
 
