@@ -41,6 +41,7 @@ def session():
         closed=False,
         lull_is_coming=True,
         post=sent.append,
+        asker=SimpleNamespace(tidy=lambda: None),  # It keeps nothing here.
     )
     return Session(engine), sent
 
