@@ -569,6 +569,9 @@ def test_a_profile_shows_what_tasks_do(agent, held):
     assert agent.control.expect("profiled")[0][1] == [], "nothing runs"
     agent.run(make_hold(), [(held.paths, 1)])
     held.wait_began()
+    # What was seen before is how the function was read.
+    agent.control.send([["profile", 20]])
+    agent.control.expect("profiled")
     seen = []
     while not seen:
         agent.control.send([["profile", 20]])

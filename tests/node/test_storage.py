@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.before = len(open_files())
+        self.before = Counter(open_files())
         self.loop = asyncio.new_event_loop()
         self.storage = Storage(LIMIT)
         self.in_hand = Extents()
@@ -252,7 +253,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.loop.close()
         self.views.clear()
         gc.collect()
-        assert len(open_files()) == self.before
+        assert not Counter(open_files()) - self.before
 
 
 TestStorage = StorageMachine.TestCase

@@ -15,7 +15,7 @@ from covey.sim.plan import Plan
 SOON = {
     "sent-twice": 6,
     "never-again": 7,
-    "older-lives": 93,
+    "older-lives": 440,
     "no-drops": 0,
     "no-stops": 0,
     "stopped-tasks": 0,

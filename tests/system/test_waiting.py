@@ -30,11 +30,14 @@ def test_a_callback_that_exits_does_not_end_the_client(client, tmp_path, caplog)
     gate = tmp_path / "gate"
     futures = client.map(wait_at, [gate] * 20, range(20))
     futures[0].add_done_callback(lambda _: sys.exit("bye"))
+    next_one = threading.Event()
+    futures[0].add_done_callback(lambda _: next_one.set())
     connection = client._engine._line
     gate.touch()
     covey.wait(futures, timeout=20)
     assert client.gather(futures) == list(range(20))
     assert client._engine._line is connection and connection.connected
+    assert next_one.wait(20), "the thread of callbacks goes on"
     assert "raised" in caplog.text
     with pytest.raises(SystemExit):
         futures[0].add_done_callback(lambda _: sys.exit("here"))

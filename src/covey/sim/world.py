@@ -184,6 +184,11 @@ class World:
     def _wake(self, old: Scheduler) -> None:
         if old.alive and old.paused:
             old.resume()
+            if old in self.zombies:
+                # Some look for the scheduler just now, and may find this one.
+                for connection in list(self.network.connections):
+                    if self.rng.random() < 0.5:
+                        self.network.break_(connection)
 
     def _end_zombie(self, old: Scheduler) -> None:
         """An earlier life has heard of a later one: it ends, without a word."""
