@@ -44,28 +44,11 @@ class Unwritable(Exception):
     """It cannot be written in another way."""
 
 
-class _Input(refs.Reference):
-    """Stands for the result of another task in arguments that are written anew."""
-
-    __slots__ = ("task",)
-
-    def __init__(self, task: TaskId) -> None:
-        self.task = task
-
-    def refer(self) -> int:
-        """Return the id of the task, and have it recorded as an input."""
-        refs.note(self.task)
-        return self.task
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (refs.resolve, (self.refer(),))
-
-
 class _Inputs:
     """All inputs, as what stands for them."""
 
-    def __getitem__(self, task_id: int) -> _Input:
-        return _Input(task_id)
+    def __getitem__(self, task_id: int) -> refs.ById:
+        return refs.ById(task_id)
 
 
 class _Reader(pickle.Unpickler):

@@ -66,23 +66,6 @@ class _Here(threading.local):
 _here: Final = _Here()
 
 
-class _Large(refs.Reference):
-    """Stands in a pack for arguments that were brought to a worker by themselves."""
-
-    __slots__ = ("task",)
-
-    def __init__(self, task: TaskId) -> None:
-        self.task = task
-
-    def refer(self) -> int:
-        """Return the id of the task, and have it recorded as an input."""
-        refs.note(self.task)
-        return self.task
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (refs.resolve, (self.refer(),))
-
-
 class Submitter(Placer):
     """Turns calls into messages for one engine."""
 
@@ -249,7 +232,7 @@ class Submitter(Placer):
         # Many medium ones: the arguments as a whole become one large value.
         future = self.bring(frames, "arguments")
         with refs.capture(self._session) as outer:
-            packer.add(_Large(future.id))
+            packer.add(refs.ById(future.id))
         needs = [*outer.task_ids, *found.task_ids]
         return packer.take_single(), needs, [*holds, future]
 
@@ -500,7 +483,7 @@ class Submitter(Placer):
     ) -> None:
         future = self.bring(frames, "arguments")
         wish.hold([future])
-        packer.add(_Large(future.id))
+        packer.add(refs.ById(future.id))
         del ids
 
     def _send_chunk(

@@ -42,6 +42,23 @@ class Reference:
         raise NotImplementedError
 
 
+class ById(Reference):
+    """Stands for the result of a task of which nothing but the id is at hand."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: int) -> None:
+        self.task = task
+
+    def refer(self) -> int:
+        """Return the id of the task, and have it recorded as an input."""
+        note(self.task)
+        return self.task
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (resolve, (self.refer(),))
+
+
 class References:
     """A sequence of nothing but references."""
 
