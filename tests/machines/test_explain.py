@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-import pytest
-
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-from scheduler_world import RAISED, World
+from scheduler_world import RAISED
 
 from covey.scheduler.core import explain
 from covey.wire.base import Options
@@ -17,16 +15,6 @@ from covey.wire.client_link import DefineFunction
 from covey.wire.worker_link import Blocked, RunFailed, Status
 
 sys.path.pop(0)
-
-
-@pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
-def client(world):
-    return world.new_client()
 
 
 def why(world, task):

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
-
-from scheduler_world import World
 
 from covey.scheduler.core import placement, workers
 from covey.scheduler.core.retrying import LOSSES_MAX
@@ -18,18 +11,6 @@ from covey.scheduler.core.state import State
 from covey.wire.base import Options
 from covey.wire.framing import encode_frame
 from covey.wire.worker_link import Fetch, Holds, Leaving, Return, Run
-
-sys.path.pop(0)
-
-
-@pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
-def client(world):
-    return world.new_client()
 
 
 def test_who_was_dealt_all_its_inputs_runs_on_while_they_are_made_again(world, client):

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
-import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
-
-from scheduler_world import World
-
 from covey.events import Ring
 from covey.scheduler.core.listening import STRETCHES_MAX
 from covey.scheduler.core.machine import Left, Said
 from covey.scheduler.core.prints import PRINTS_KEPT, SHORT, Prints
 from covey.wire.client_link import Answer, Ask
 from covey.wire.worker_link import Printed
-
-sys.path.pop(0)
-
-
-@pytest.fixture
-def world():
-    return World()
 
 
 def ask(world, client, number=-1, topic="prints", request=1):

@@ -13,18 +13,13 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-from scheduler_world import SHARED, World
+from scheduler_world import SHARED
 
 from covey.scheduler.core.spans import find
 from covey.wire.client_link import Answer, Ask, Placed
 from covey.wire.worker_link import Drop, Holds, Lacks, Returned, Unfetched
 
 sys.path.pop(0)
-
-
-@pytest.fixture
-def world():
-    return World()
 
 
 def orders_to(side, kind):

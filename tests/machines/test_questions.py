@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
-
-from scheduler_world import World
 
 from covey.scheduler.core import graph, portions
 from covey.scheduler.core.machine import Said
 from covey.wire.client_link import Answer, Ask
 from covey.wire.framing import FRAME_BYTES_MAX, encode_frame
 from covey.wire.worker_link import Printed
-
-sys.path.pop(0)
-
-
-@pytest.fixture
-def world():
-    return World()
 
 
 def ask(world, client, topic, **fields):

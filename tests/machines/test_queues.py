@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
-
-from scheduler_world import World
 
 from covey.scheduler.core import invariants, placement
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import DEMANDS_MAX, State
 from covey.wire.base import Options
 from covey.wire.worker_link import Run
-
-sys.path.pop(0)
-
-
-@pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
-def client(world):
-    return world.new_client()
 
 
 def calls_of(function, monkeypatch):

@@ -29,16 +29,6 @@ sys.path.pop(0)
 FIRST = first_task_id(ClientId(3))
 
 
-@pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
-def client(world):
-    return world.new_client()
-
-
 @pytest.mark.parametrize("offered", [{}, {"GPU": 1}])
 def test_a_worker_takes_no_more_on_than_it_offers(world, client, offered):
     worker = world.new_worker(2, resources={"GPU": 2})

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-from scheduler_world import RAISED, World
+from scheduler_world import RAISED
 
 from covey.errors import RemoteProtocolError
 from covey.payload import Pack
@@ -26,16 +26,6 @@ from covey.wire.worker_link import RunFailed
 sys.path.pop(0)
 
 OS_ERROR = ("builtins.ConnectionResetError", "builtins.OSError", "builtins.Exception")
-
-
-@pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
-def client(world):
-    return world.new_client()
 
 
 def raised(*classes):

@@ -58,16 +58,6 @@ from covey.wire.worker_link import (
 sys.path.pop(0)
 
 
-@pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
-def client(world):
-    return world.new_client()
-
-
 def orders_to(side, kind):
     """Collect the messages of one kind that are sent to *side* from now on."""
     found = []

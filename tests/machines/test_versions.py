@@ -25,16 +25,6 @@ from covey.wire.worker_link import Drop, Holds, Lacks, RanStored
 sys.path.pop(0)
 
 
-@pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
-def client(world):
-    return world.new_client()
-
-
 def state_of(world, task):
     return find(world.state, task).state
 

@@ -6,7 +6,6 @@ import os
 import sys
 
 import msgspec
-import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
@@ -18,11 +17,6 @@ from covey.wire.client_link import Answer, Ask
 from covey.wire.worker_link import Printed, Profiled, RunFailed, Status, Watched
 
 sys.path.pop(0)
-
-
-@pytest.fixture
-def world():
-    return World()
 
 
 def ask(world, client, number, request=1):
