@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-from runner_harness import Agent, Call, Pack
+from runner_harness import Call, Pack
 
 from covey.errors import (
     NotPicklable,
@@ -28,25 +28,6 @@ from covey.stacks import Tree
 from covey.store.segments import Segment
 
 sys.path.pop(0)
-
-
-@pytest.fixture
-def start():
-    """Start runners that end with the test, however it ends."""
-    agents = []
-
-    def start_one(**setup):
-        agents.append(agent := Agent(**setup))
-        return agent
-
-    yield start_one
-    for agent in agents:
-        agent.close()
-
-
-@pytest.fixture(params=[True, False], ids=["process", "threads"])
-def agent(request, start):
-    return start(process=request.param)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-from runner_harness import Agent
 from test_runner import (
     Gate,
     Ref,
@@ -26,24 +25,6 @@ from covey.serde.columns import columns_payload
 from covey.stacks import Tree
 
 sys.path.pop(0)
-
-
-@pytest.fixture
-def start():
-    agents = []
-
-    def start_one(**setup):
-        agents.append(agent := Agent(**setup))
-        return agent
-
-    yield start_one
-    for agent in agents:
-        agent.close()
-
-
-@pytest.fixture(params=[True, False], ids=["process", "threads"])
-def agent(request, start):
-    return start(process=request.param)
 
 
 @pytest.fixture
