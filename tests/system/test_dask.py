@@ -371,18 +371,3 @@ async def test_dask_and_the_async_client(client):
         assert await other.compute(total) == 100
         kept = other.persist(total + 1)
         assert await other.compute(kept) == 101
-
-
-def test_xarray_computes_and_no_lock_of_one_process_guards_a_file(client, tmp_path):
-    xarray = pytest.importorskip("xarray")
-    pytest.importorskip("netCDF4")
-    data = xarray.Dataset({"a": (("x", "y"), np.arange(100.0).reshape(10, 10))})
-    chunked = data.chunk(x=5)
-    assert float(chunked.a.mean().compute()) == 49.5
-    assert float(chunked.persist().a.sum()) == 4950.0
-    # Two runners at once would spoil the file; xarray's lock would not stop them.
-    with pytest.raises(errors.NotPicklable, match="lock"):
-        chunked.to_netcdf(tmp_path / "chunked.nc", engine="netcdf4")
-    chunked.load().to_netcdf(tmp_path / "loaded.nc", engine="netcdf4")
-    with xarray.open_dataset(tmp_path / "loaded.nc", engine="netcdf4") as back:
-        assert back.equals(data)

@@ -166,7 +166,7 @@ def test_labels_are_without_tokens(key, label):
 
 def test_a_runner_needs_no_client_for_dask():
     text = (
-        "import sys, covey.interop.dask_node; "
+        "import sys, covey.interop.dask_node, covey.interop.file_lock; "
         "print([m for m in sys.modules if m.startswith(('covey.client', 'msgspec'))])"
     )
     done = subprocess.run(

@@ -1,0 +1,119 @@
+"""The locks that dask and xarray put around writes, where covey runs them.
+
+Both ask which scheduler will run the tasks, know the one of ``distributed`` by name, and
+take any other for one of threads: what they choose then does not travel, or
+guards nothing beyond its process, and runners would write over each other.  So the two
+functions that choose are asked here first, and for a client of covey they get
+
+* for a file (xarray's netCDF), a lock that lies beside it;
+* for ``dask.array.store(lock=True)`` and the like, which name nothing, one in the
+  folder for temporary files of this machine.  On several, that is refused.
+
+With any other scheduler everything stays as it was.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+from covey.client.base import BaseClient
+from covey.errors import UsageError
+from covey.interop.file_lock import FileLock
+from covey.interop.on_import import OnImport
+
+#: What xarray calls a scheduler of processes: each opens a file, writes, closes it.
+_OF_PROCESSES: Final = "multiprocessing"
+
+
+def begin() -> None:
+    """Choose the locks from now on, in what has been imported and what will be."""
+    _dask.begin()
+    _xarray.begin()
+
+
+def end() -> None:
+    """Wait for no more imports.  What has been put in place asks whose turn it is."""
+    _dask.end()
+    _xarray.end()
+
+
+def _client(**chosen: Any) -> BaseClient | None:
+    """Return the client that dask would run tasks on, if it is one of covey's."""
+    from dask.base import get_scheduler
+
+    owner = getattr(get_scheduler(**chosen), "__self__", None)
+    return owner if isinstance(owner, BaseClient) else None
+
+
+def _replace(package: str, name: str, ours: Callable[[Any], Any]) -> None:
+    """Put ours in front of a function, wherever *package* has imported it by name."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").partition(".")[0] != package:
+            continue
+        theirs = vars(module).get(name)
+        if theirs is not None and not hasattr(theirs, "__wrapped__"):
+            setattr(module, name, wraps(theirs)(ours(theirs)))
+
+
+# dask.
+
+
+def _scheduler_lock(theirs: Any) -> Any:
+    def get_scheduler_lock(collection: Any = None, scheduler: Any = None) -> Any:
+        client = _client(collections=[collection], scheduler=scheduler)
+        if client is None:
+            return theirs(collection, scheduler)
+        hosts = {seen.host for seen in client.session.engine.workers.values()}
+        if len(hosts) > 1:
+            raise UsageError(
+                f"lock=True asks for a lock that all tasks share, and the workers are on "
+                f"{len(hosts)} hosts. If the target takes several writes at once, as Zarr "
+                f"does with chunks of its own, say lock=False; else give a lock that all hosts "
+                f"share: covey.interop.file_lock.FileLock(path), in a folder they all have"
+            )
+        return FileLock(Path(tempfile.gettempdir(), f"covey-store-{uuid.uuid4()}"))
+
+    return get_scheduler_lock
+
+
+# xarray.
+
+
+def _scheduler_name(theirs: Any) -> Any:
+    def get_dask_scheduler(get: Any = None, collection: Any = None) -> str | None:
+        if "dask" in sys.modules and _client(scheduler=get) is not None:
+            return _OF_PROCESSES
+        name: str | None = theirs(get, collection)
+        return name
+
+    return get_dask_scheduler
+
+
+def _write_lock(theirs: Any) -> Any:
+    def get_write_lock(key: Any) -> Any:
+        is_file = isinstance(key, str | Path) and "://" not in str(key)
+        if not is_file or "dask" not in sys.modules or _client() is None:
+            return theirs(key)
+        path = Path(key)
+        return FileLock(path.with_name(f".{path.name}.lock"))
+
+    return get_write_lock
+
+
+def _in_dask() -> None:
+    _replace("dask", "get_scheduler_lock", _scheduler_lock)
+
+
+def _in_xarray() -> None:
+    _replace("xarray", "get_dask_scheduler", _scheduler_name)
+    _replace("xarray", "get_write_lock", _write_lock)
+
+
+_dask: Final = OnImport("dask.utils", _in_dask)
+_xarray: Final = OnImport("xarray.backends.locks", _in_xarray)

@@ -1,0 +1,142 @@
+"""Files that many tasks write to: one task at a time, whichever runner it is in."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dask")
+xarray = pytest.importorskip("xarray")
+pytest.importorskip("h5netcdf")
+
+import dask  # noqa: E402  (only where it is)
+import dask.array as da  # noqa: E402
+from dask import utils  # noqa: E402
+from xarray.backends import locks  # noqa: E402
+
+from covey import errors  # noqa: E402
+from covey.interop.file_lock import FileLock  # noqa: E402
+from covey.wire.client_link import WorkerSeen  # noqa: E402
+
+
+class OneAtATime:
+    """Fails if it is written to while another process, or thread, does so.
+
+    Args:
+        folder: where each writer leaves a mark meanwhile; and one for good.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __setitem__(self, place, value):
+        mark = os.open(self.folder / "busy", os.O_CREAT | os.O_EXCL)
+        os.close(mark)
+        # Long enough for the other runner to come by, if nothing keeps it.
+        threading.Event().wait(0.02)
+        (self.folder / f"{place[0].start}").write_text(str(value.sum()))
+        (self.folder / "busy").unlink()
+
+
+def test_chunks_of_a_netcdf_file_are_written_by_all_runners(client, tmp_path):
+    drawn = np.random.default_rng(1).random((200, 50))
+    data = xarray.Dataset({"a": (("x", "y"), drawn)})
+    path = tmp_path / "chunked.nc"
+    lazy = data.chunk(x=10) + 1
+    lazy.to_netcdf(path, engine="h5netcdf")
+    with xarray.open_dataset(path, engine="h5netcdf") as back:
+        assert back.equals(data + 1)
+    with xarray.open_dataset(path, engine="h5netcdf", chunks={"x": 25}) as back:
+        assert float(back.a.sum()) == pytest.approx(drawn.sum() + drawn.size)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_netcdf_file_may_be_written_later(client, tmp_path):
+    data = xarray.Dataset({"a": ("x", np.arange(40.0))})
+    later = data.chunk(x=4).to_netcdf(
+        tmp_path / "later.nc", engine="h5netcdf", compute=False
+    )
+    client.compute(later, sync=True)
+    with xarray.open_dataset(tmp_path / "later.nc", engine="h5netcdf") as back:
+        assert back.equals(data)
+
+
+def test_xarray_is_given_the_lock_of_whoever_computes(client, tmp_path):
+    key = str(tmp_path / "x.nc")
+    assert locks.get_dask_scheduler() == "multiprocessing"
+    assert isinstance(locks.get_write_lock(key), FileLock)
+    with dask.config.set(scheduler="threads"):
+        assert locks.get_dask_scheduler() == "threaded"
+        assert isinstance(locks.get_write_lock(key), type(threading.Lock()))
+
+
+def test_xarray_computes_and_persists(client):
+    chunked = xarray.Dataset({"a": (("x", "y"), np.ones((10, 10)))}).chunk(x=5)
+    assert float(chunked.a.mean().compute()) == 1
+    assert float(chunked.persist().a.sum()) == 100
+    assert float(chunked.groupby("x").mean().a.sum().compute()) == 100
+
+
+@pytest.mark.parametrize("lock", [True, "given"])
+def test_one_chunk_at_a_time_is_stored(client, tmp_path, lock):
+    if lock == "given":
+        lock = FileLock(tmp_path / "lock")
+    da.store(da.ones(60, chunks=5), OneAtATime(tmp_path), lock=lock)
+    written = [path.read_text() for path in tmp_path.iterdir()]
+    assert written == ["5.0"] * 12
+
+
+def test_without_a_lock_chunks_meet(client, tmp_path):
+    # If this one passes too, the test above shows nothing.
+    with pytest.raises(FileExistsError):
+        da.store(da.ones(60, chunks=5), OneAtATime(tmp_path), lock=False)
+
+
+def test_a_lock_of_one_machine_is_refused_on_two(client, tmp_path, monkeypatch):
+    assert isinstance(utils.get_scheduler_lock(scheduler=client), FileLock)
+    assert isinstance(
+        utils.get_scheduler_lock(scheduler="threads"), utils.SerializableLock
+    )
+    far = WorkerSeen(1 << 40, "far", (), "another", 1)
+    monkeypatch.setitem(client.session.engine.workers, far.worker, far)
+    with pytest.raises(errors.UsageError, match=r"2 hosts.*lock=False"):
+        da.store(da.ones(6, chunks=5), OneAtATime(tmp_path))
+
+
+def test_a_lock_travels_by_its_path_and_leaves_nothing(tmp_path):
+    lock = FileLock(Path(os.path.relpath(tmp_path)) / "lock")
+    other = pickle.loads(pickle.dumps(lock))
+    with lock:
+        assert lock.locked()
+        assert other.locked()
+        assert not other.acquire(blocking=False)
+    assert not lock.locked()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RuntimeError, match="not acquired"):
+        other.release()
+
+
+def test_threads_that_wait_for_a_lock_get_it_in_turn(tmp_path):
+    inside, most, done = [], [], []
+
+    def enter():
+        lock = FileLock(tmp_path / "lock")
+        for _ in range(50):
+            with lock:
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+        done.append(1)
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(done) == 4
+    assert max(most) == 1
