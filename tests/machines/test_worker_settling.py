@@ -27,6 +27,7 @@ from covey.worker.core.settling import EXTRAS_MAX, STUCK_SECONDS, TENURE_SECONDS
 
 ENDED = Failure("died", "RunnerDied", "ended")
 USUAL, OTHER = 1, 2
+MOVED = Kill(0, "its place is for another environment")
 
 
 class World:
@@ -92,12 +93,12 @@ def test_a_runner_with_work_of_its_own_is_drawn_away_after_a_while():
     orders = world.run(OTHER, 1)
     assert not of(Kill, orders)
     # It had been there for long: it takes nothing more, ends what it has, and goes.
-    assert of(Kill, world.ran(first)) == [Kill(0)]
+    assert of(Kill, world.ran(first)) == [MOVED]
     assert of(Spawn, world.end(0)) == [Spawn(0, "E")]
     (other,) = of(Dispatch, world.step(RunnerReady(0)))
     orders = world.ran(other)
     # Nothing waits there any more, and its old work does.
-    assert of(Kill, orders) == [Kill(0)]
+    assert of(Kill, orders) == [MOVED]
     world.end(0)
     assert of(Dispatch, world.step(RunnerReady(0)))
 
@@ -113,14 +114,14 @@ def test_two_environments_do_not_drive_one_runner_to_and_fro():
     (second,) = of(Dispatch, orders)
     world.now += TENURE_SECONDS
     world.step(Tick())
-    assert of(Kill, world.ran(second)) == [Kill(0)]
+    assert of(Kill, world.ran(second)) == [MOVED]
 
 
 def test_a_stay_begins_when_the_runner_is_there_however_long_it_took_to_start():
     world = World(1)
     (first,) = of(Dispatch, world.run(USUAL, 2))
     world.run(OTHER, 2)
-    assert of(Kill, world.ran(first)) == [Kill(0)]
+    assert of(Kill, world.ran(first)) == [MOVED]
     world.end(0)
     world.now += 10 * TENURE_SECONDS
     orders = world.step(RunnerReady(0))
@@ -139,7 +140,7 @@ def test_no_runner_leaves_where_a_task_waits_for_tasks_of_its_own():
     assert not of(Kill, orders)
     (child,) = of(Dispatch, world.run(USUAL, 1))
     assert not of(Kill, world.ran(child))
-    assert of(Kill, world.ran(parent)) == [Kill(0)]
+    assert of(Kill, world.ran(parent)) == [MOVED]
 
 
 def test_no_process_is_ended_for_a_suspect_while_a_task_waits_in_it():
@@ -214,9 +215,9 @@ def test_an_extra_runner_does_what_all_others_wait_for(runners):
     assert second.slot == runners
     world.ran(second)
     # When one of the others is free, it goes; nobody takes its place.
-    assert of(Kill, world.ran(found[0])) == [Kill(runners)]
+    assert of(Kill, world.ran(found[0])) == [Kill(runners, MOVED.because)]
     assert not of(Spawn, world.end(runners))
-    assert of(Kill, world.run(OTHER, 1)) == [Kill(0)]
+    assert of(Kill, world.run(OTHER, 1)) == [MOVED]
 
 
 def test_an_extra_runner_that_ends_is_started_again():

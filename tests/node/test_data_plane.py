@@ -235,6 +235,26 @@ def test_a_cancelled_request_spoils_no_other(run):
     run(story())
 
 
+def test_nothing_stays_of_a_worker_that_is_gone_but_the_count_of_its_bytes(run):
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            put_large(storage, 1, big(1, 1))
+            for came in (1, 2):
+                loot = await asker.get(addresses, ((1, 1),), ELSEWHERE)
+                loot.discard()
+                assert set(asker.links()) == {f"from {addresses[-1]}"}
+                (link,) = links_of(asker)
+                link.abort()
+                while not link.lost:  # noqa: ASYNC110  (the link tells the asker)
+                    await asyncio.sleep(0)
+                assert asker.links() == {}
+                assert not asker._keepers
+                assert not asker._opening
+                assert asker.bytes_received > came << 20
+
+    run(story())
+
+
 def test_a_keeper_that_goes_in_the_middle_is_an_error(run):
     async def story():
         async with keeper() as (storage, addresses, asker):

@@ -462,6 +462,30 @@ def test_a_task_is_interrupted_in_another_thread(held, start):
     assert agent.slots[0].outcomes(1) == {200: 1}
 
 
+def test_a_large_result_that_is_being_written_is_not_interrupted(start):
+    """What half of it stands in would stay lent, or open, as long as the runner lives."""
+    agent = start(process=False)
+    begun, go_on = threading.Event(), threading.Event()
+    export = agent.shared.export
+
+    def slowly(frames):
+        begun.set()
+        go_on.wait(30)
+        return export(frames)
+
+    agent.shared.export = slowly
+    agent.run(bytes, [(1 << 20,), (3,)])
+    assert begun.wait(30)
+    agent.control.send([["cancel", 0, 1, 100], ["dump"]])
+    agent.control.expect("stacks")
+    go_on.set()
+    # It came too late; and nobody else is hit by it.
+    assert agent.slots[0].outcomes(2) == {100: bytes(1 << 20), 101: bytes(3)}
+    agent.run(abs, [(-1,)], base=200)
+    assert agent.slots[0].outcomes(1) == {200: 1}
+    assert not agent.shared._segments
+
+
 class LoadsOnce:
     """A function that does not finish loading the first time."""
 

@@ -6,7 +6,7 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from covey.store.ledger import Ledger
+from covey.store.ledger import LOOKS, Ledger
 
 tasks = st.integers(0, 12)
 
@@ -55,6 +55,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if freed < nbytes:
             stay = [t for t, (_, place) in self.model.items() if place == "memory"]
             assert set(stay) <= self.pinned
+            assert self.ledger.aside_bytes == self.bytes_in("memory")
 
     @rule(data=st.data(), works=st.booleans())
     def end_of_a_write(self, data, works):
@@ -62,10 +63,23 @@ class LedgerMachine(RuleBasedStateMachine):
         assume(leaving)
         task = data.draw(st.sampled_from(leaving))
         if works:
-            self.ledger.left(task)
+            # On disk it has its own length, without what it kept in memory beside it.
+            self.model[task][0] -= self.model[task][0] // 3
+            self.ledger.left(task, self.model[task][0])
         else:
             self.ledger.stays(task)
         self.model[task][1] = "disk" if works else "memory"
+
+    @rule()
+    def look_again(self):
+        self.ledger.look_again(self.pinned.__contains__)
+        aside = sum(n for t, (n, place) in self.model.items() if self.is_aside(t))
+        assert self.ledger.aside_bytes == aside
+        for task in self.model:
+            assert not self.is_aside(task) or task in self.pinned
+
+    def is_aside(self, task):
+        return task in self.ledger._aside
 
     @rule()
     def crash(self):
@@ -80,6 +94,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.memory_bytes == self.bytes_in("memory", "leaving")
         assert self.ledger.leaving_bytes == self.bytes_in("leaving")
         assert self.ledger.disk_bytes == self.bytes_in("disk")
+        assert 0 <= self.ledger.aside_bytes <= self.bytes_in("memory")
         assert len(self.ledger) == len(self.model)
         assert len(self.ledger._ranks) <= 65 + 4 * max(len(self.model), 13)
 
@@ -110,13 +125,37 @@ def test_large_values_go_before_small_ones():
     assert ledger.choose(1, never) == [2]
 
 
+def test_however_many_are_mapped_few_are_looked_at():
+    ledger = Ledger()
+    mapped = 20 * LOOKS
+    for task in range(mapped + 1):
+        ledger.put(task, 1000)
+    looks = []
+
+    def is_mapped(task):
+        looks.append(task)
+        return task < mapped
+
+    chosen, calls = [], 0
+    while not chosen:
+        chosen = ledger.choose(1, is_mapped)
+        calls += 1
+        assert len(looks) <= 2 * LOOKS * calls
+    # Nobody is passed over for ever, and what is mapped is known to be.
+    assert chosen == [mapped]
+    assert ledger.aside_bytes == 1000 * mapped
+    # As soon as they are let go, they are found, those looked at longest ago first.
+    mapped = 0
+    assert len(ledger.choose(1 << 60, is_mapped)) == LOOKS
+
+
 def test_small_values_that_nobody_uses_go_in_the_end():
     ledger = Ledger()
     ledger.put(0, 100_000)
     for task in range(1, 200):
         ledger.put(task, 10_000_000)
         (chosen,) = ledger.choose(1, never)
-        ledger.left(chosen)
+        ledger.left(chosen, 10_000)
         if not chosen:
             break
     assert not chosen

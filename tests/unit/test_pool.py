@@ -113,6 +113,43 @@ TestPool.settings = settings(
 )
 
 
+class Asked(FakeSegment):
+    """Counts how often anybody asked who maps it."""
+
+    def __init__(self, capacity):
+        super().__init__(capacity)
+        self.readers = 1
+        self.asked = 0
+
+    def reclaim(self):
+        self.asked += 1
+        return super().reclaim()
+
+
+def test_however_many_are_mapped_few_are_asked_about():
+    kept = Pool(BYTES_MAX)
+    segments = [Asked(4096 * 12) for _ in range(2_000)]
+    for segment in segments:
+        kept.give(segment, 0.0)
+
+    def asked():
+        return sum(s.asked for s in segments)
+
+    before = asked()
+    for _ in range(10):
+        assert kept.take(4096 * 12, 0.0) is None
+    assert asked() - before <= 10 * 32
+    before = asked()
+    kept.sweep(0.0)
+    assert asked() - before <= 256
+    # In the end each is asked about, and found when nobody maps it any more.
+    segments[-1].readers = segments[7].readers = 0
+    for _ in range(20):
+        kept.sweep(0.0)
+    assert kept.lingering_bytes == sum(s.capacity for s in segments if s.readers)
+    assert kept.free_bytes == 2 * 4096 * 12
+
+
 def test_capacities_waste_little():
     for nbytes in (1, 4096, 65_537, 1_000_000, 400_000_129, (1 << 30) + 1):
         capacity = capacity_for(nbytes)

@@ -373,7 +373,19 @@ class Asker:
         if kept is not None:
             kept.segment.close()
 
-    def _lost(self, keeper: _Keeper, _: Link, error: Exception | None) -> None:
+    def _lost(
+        self,
+        addresses: tuple[str, ...],
+        keeper: _Keeper,
+        link: Link,
+        error: Exception | None,
+    ) -> None:
+        self._received_before += link.bytes_received
+        if self._keepers.get(addresses) is keeper:
+            del self._keepers[addresses]
+        lock = self._opening.get(addresses)
+        if lock is not None and not lock.locked():
+            del self._opening[addresses]
         for kept in keeper.made.part(self.is_wanted):
             self._left[kept.task] = kept
         requests, keeper.requests = keeper.requests, {}
@@ -390,7 +402,7 @@ class Asker:
         return {
             f"from {addresses[-1]}": keeper.link.bytes_received
             for addresses, keeper in self._keepers.items()
-            if keeper.link is not None
+            if keeper.link is not None and not keeper.link.lost
         }
 
     def close(self) -> None:
@@ -417,8 +429,6 @@ class Asker:
         async with lock:
             keeper = self._keepers.get(addresses)
             if keeper is None or keeper.link is None or keeper.link.lost:
-                if keeper is not None and keeper.link is not None:
-                    self._received_before += keeper.link.bytes_received
                 keeper = await self._open(addresses, host)
                 self._keepers[addresses] = keeper
         return keeper
@@ -436,7 +446,7 @@ class Asker:
                     number=self._number,
                     version=self._version,
                     on_messages=functools.partial(_on_messages, keeper, self._memory),
-                    on_lost=functools.partial(self._lost, keeper),
+                    on_lost=functools.partial(self._lost, addresses, keeper),
                     timeout_seconds=0.0 if address.path else _TCP_SECONDS,
                     what="worker's data plane",
                 )

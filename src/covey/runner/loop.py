@@ -43,7 +43,7 @@ from covey.runner.frames import Gone
 from covey.runner.nodes import Nodes
 from covey.runner.prints import Prints
 from covey.runner.raised import as_failure
-from covey.runner.settling import Passing, Settling, bytecode
+from covey.runner.settling import Passing, Settling, Shielded, bytecode
 from covey.runner.slot import Slot
 from covey.serde import failures, refs
 from covey.serde.formats import packer_of
@@ -408,10 +408,11 @@ class SlotLoop:
             kept[batch.place(index)[1]] = payload
 
     def _export(self, index: int, frames: list[Buffer], began: float) -> None:
-        """Report a large result, in a segment."""
-        detail = [*self.process.export(frames)]
-        with self._settling():
-            self._book_one("big", index, began, detail)
+        """Report a large result, in a segment.  It is too late to be interrupted."""
+        with Shielded(self):
+            detail = [*self.process.export(frames)]
+            with self._settling():
+                self._book_one("big", index, began, detail)
 
     def _fail(self, index: int, error: BaseException, began: float) -> None:
         """Report that a task raised."""

@@ -43,6 +43,24 @@ class Settling:
         loop.shielded = self._was_shielded
 
 
+class Shielded:
+    """``with``: no interrupt is raised; others book outcomes meanwhile.
+
+    Memory that was written in vain would stay ours, or lent to us.
+    """
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: Booker) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        self._loop.shield()
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.shielded = False
+
+
 class Passing:
     """``with``: hold the gate.  Only the loop's own thread does it so."""
 

@@ -6,12 +6,14 @@
                                                        └──(unused for long)──► closed
 
 What was dropped may still be mapped by a reader: it lingers, and counts as memory,
-until the kernel says that the last reader has let go.
+until the kernel says that the last reader has let go.  A few are asked about at a time,
+in turn: a user who keeps ten thousand arrays mapped costs nobody anything.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Container
 from typing import Final, Protocol
 
@@ -24,6 +26,11 @@ _SHARE: Final = 0.5
 #: Capacities are rounded up to an eighth of a power of two, and to whole pages.
 _STEPS: Final = 8
 _PAGE_BYTES: Final = 4096
+
+#: So many lingering segments are asked about by whoever looks for a free one, and by
+#: each sweep.
+_LOOKS_TAKE: Final = 16
+_LOOKS_SWEEP: Final = 128
 
 
 class Reusable(Protocol):
@@ -80,7 +87,8 @@ class Pool:
         self.free_bytes = 0
         self.lingering_bytes = 0
         self._free: list[tuple[int, int, _Free]] = []
-        self._lingering: list[Reusable] = []
+        #: In the order in which they were asked about, the latest last.
+        self._lingering: OrderedDict[Reusable, None] = OrderedDict()
         self._entries = 0
 
     def __len__(self) -> int:
@@ -98,7 +106,7 @@ class Pool:
         """
         at = self._find(nbytes, among)
         if at is None and self._lingering:
-            self._gather(now)
+            self._gather(now, _LOOKS_TAKE)
             at = self._find(nbytes, among)
         if at is None:
             return None
@@ -122,19 +130,21 @@ class Pool:
         if not segment.reusable:
             segment.close()
             return
-        self._lingering.append(segment)
+        self._lingering[segment] = None
         self.lingering_bytes += segment.capacity
         self._gather_one(segment, now)
 
     def sweep(self, now: float) -> None:
         """Find what readers have let go of, and close what is not used again."""
-        self._gather(now)
+        self._gather(now, _LOOKS_SWEEP)
         old = [e for e in self._free if now - e[2].since >= WARM_SECONDS]
         for entry in old:
             self._close(entry)
 
-    def _gather(self, now: float) -> None:
-        for segment in list(self._lingering):
+    def _gather(self, now: float, looks: int) -> None:
+        for _ in range(min(looks, len(self._lingering))):
+            segment = next(iter(self._lingering))
+            self._lingering.move_to_end(segment)
             self._gather_one(segment, now)
 
     def _gather_one(self, segment: Reusable, now: float) -> None:
@@ -146,7 +156,7 @@ class Pool:
         except OSError:
             # Not even its first page could be had: it is of no use to anybody.
             useful = False
-        self._lingering.remove(segment)
+        del self._lingering[segment]
         self.lingering_bytes -= segment.capacity
         if useful:
             self._enter(segment, now)

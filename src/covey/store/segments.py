@@ -57,6 +57,9 @@ _PIECE_BYTES: Final = 64 << 20
 _JOIN_BYTES: Final = 1 << 16
 _COPY_BYTES: Final = 8 << 20
 
+#: What the kernel counts the size of files in.
+_BLOCK_BYTES: Final = 512
+
 
 class Garbled(OSError):
     """The disk has not given back what was written."""
@@ -137,6 +140,16 @@ class Segment:
             segment.close()
             raise
         return segment
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory it takes, or how long it is on disk.
+
+        One that was used before may be longer than what it holds, and keeps its pages.
+        """
+        if self.on_disk:
+            return self.size
+        return max(self.size, os.fstat(self.fd).st_blocks * _BLOCK_BYTES)
 
     @property
     def place(self) -> str:
@@ -457,12 +470,17 @@ def fill(place: str, frames: Sequence[Buffer]) -> str:
         OSError: it was taken back, or there is no memory left.
         ValueError: it is too small.
     """
+    path, _, offered = place.partition("@")
     fd = _open_checked(place, payload_size(frames), os.O_RDWR)
     try:
         stamp = write_frames(fd, frames)
+    except BaseException:
+        # As it was: nothing stands there, and who lent it can take it back.
+        os.pwrite(fd, empty_head(int(offered or "0", 16)), 0)
+        raise
     finally:
         os.close(fd)
-    return f"{place.partition('@')[0]}@{stamp:x}"
+    return f"{path}@{stamp:x}"
 
 
 def adopt(place: str, size: int) -> Segment:

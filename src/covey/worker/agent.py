@@ -500,7 +500,7 @@ class WorkerAgent:
     def _kill(self, order: orders.Kill) -> None:
         process = self._processes[order.runner]
         if process is not None:
-            process.kill("its task was to stop, and did not when asked")
+            process.kill(order.because)
 
     # Data.
 

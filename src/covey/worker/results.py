@@ -64,10 +64,21 @@ class Results:
         #: Segments that runners may write into, by their path.
         self._loans: dict[str, _Loan] = {}
 
-    def reports(self, order: orders.Report) -> Iterator[Ran]:
-        """Yield what tells the scheduler of small values that rest in the store."""
+    def reports(self, order: orders.Report) -> Iterator[Ran | RanStored]:
+        """Yield what tells the scheduler of small values that rest in the store.
+
+        Or of a large one: a copy of an earlier attempt may have come meanwhile, which
+        stays in place of the new one.
+        """
         seconds = order.seconds / order.n
         for base, n, stretch in self._storage.find(order.base, order.n):
+            if stretch.segment is not None:
+                nbytes = stretch.segment.size
+                stored = orders.ReportStored(
+                    order.run, base, n, seconds, nbytes, order.slot
+                )
+                yield from self.reports_stored(stored)
+                continue
             pack = stretch.part(base, n)
             sizes, data = pack.sizes_bytes(), bytes(pack.data)
             known = digests.of_pack(pack) if order.digests else b""

@@ -202,7 +202,7 @@ class Storage:
 
     def _put(self, task: TaskId, segment: Segment) -> None:
         if self.shelf.put_segment(task, segment):
-            self.ledger.put(task, segment.size)
+            self.ledger.put(task, segment.held_bytes)
             self.on_change()
 
     def find(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int, Stretch]]:
@@ -242,11 +242,14 @@ class Storage:
 
     @property
     def movable_bytes(self) -> int:
-        """What memory could be given back, as far as the disk takes it."""
+        """What memory could be given back, as far as the disk takes it.
+
+        Not that of values which somebody maps, as far as that is known.
+        """
         if self.disk_problem:
             return self.pool.free_bytes
-        small = self.shelf.loose_bytes
-        return self.pool.free_bytes + self.ledger.memory_bytes + small
+        large = self.ledger.memory_bytes - self.ledger.aside_bytes
+        return self.pool.free_bytes + large + self.shelf.loose_bytes
 
     @property
     def spilled_bytes(self) -> int:
@@ -260,14 +263,7 @@ class Storage:
         if self.disk_problem and clock.monotonic() < self._disk_again:
             return
         leaving = self.ledger.leaving_bytes
-        in_hand = self.in_hand()
-
-        def stays(task: TaskId) -> bool:
-            segment = self.shelf.segment(task)
-            # Memory that somebody maps would not become free.
-            return segment is None or in_hand.covers(task, 1) or not segment.unshared()
-
-        for task in self.ledger.choose(nbytes, stays):
+        for task in self.ledger.choose(nbytes, self._stays()):
             segment = self.shelf.segment(task)
             assert segment is not None
             try:
@@ -284,6 +280,17 @@ class Storage:
             if small:
                 self._small_may_go = False
                 self._start(self._spill_small(small))
+
+    def _stays(self) -> Callable[[TaskId], bool]:
+        """Return what tells of values that cannot go to disk at present."""
+        in_hand = self.in_hand()
+
+        def stays(task: TaskId) -> bool:
+            segment = self.shelf.segment(task)
+            # Memory that somebody maps would not become free.
+            return segment is None or in_hand.covers(task, 1) or not segment.unshared()
+
+        return stays
 
     def _start(self, spill: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(spill)
@@ -330,7 +337,7 @@ class Storage:
             if file is not None:
                 file.close()
         else:
-            self.ledger.left(task)
+            self.ledger.left(task, file.size)
             self.shelf.move(task, file)
             self._reuse(segment)
         self.on_change()
@@ -413,6 +420,8 @@ class Storage:
         """
         self._small_may_go = True
         self.pool.sweep(clock.monotonic())
+        if self.ledger.aside_bytes:
+            self.ledger.look_again(self._stays())
 
     async def close(self) -> None:
         """Let go of everything."""

@@ -530,7 +530,7 @@ def _on_runner_grown(state: WorkerState, event: RunnerGrown) -> None:
     runner = state.runners[event.runner]
     if runner.ready and not runner.dying and runner.idle and not runner.parked:
         runner.dying = True
-        state.order(Kill(runner.number))
+        state.order(Kill(runner.number, "it kept the memory of tasks that had ended"))
 
 
 # Time.

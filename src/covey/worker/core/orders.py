@@ -283,6 +283,7 @@ class Kill(Order, frozen=True):
     """End a runner's process at once."""
 
     runner: int
+    because: str = "its task was to stop, and did not when asked"
 
 
 class Spawn(Order, frozen=True):

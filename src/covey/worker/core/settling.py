@@ -127,7 +127,7 @@ def move(state: WorkerState, runner: Runner, environment: str) -> None:
     runner.since = math.inf
     runner.ready = False
     runner.dying = True
-    state.order(Kill(runner.number))
+    state.order(Kill(runner.number, "its place is for another environment"))
 
 
 def _is_empty(runner: Runner) -> bool:
