@@ -7,14 +7,16 @@ import weakref
 
 import pytest
 
-from covey.scheduler.collector import MANY, Collector
+from covey.scheduler.collector import MANY, ROUNDS, Collector
 
 
 @pytest.fixture
 def frozen():
     """Return how many objects are out of the collector's sight; put all back at the end."""
     assert gc.get_freeze_count() == 0
+    thresholds = gc.get_threshold()
     yield gc.get_freeze_count
+    gc.set_threshold(*thresholds)
     gc.unfreeze()
 
 
@@ -48,6 +50,34 @@ def test_what_was_out_of_sight_is_looked_at_once_the_tasks_are_gone(frozen):
     assert gone() is None
 
 
+def test_between_two_looks_only_young_objects_are_looked_at(frozen):
+    """A graph comes in faster than once a second can put it out of sight."""
+    collector = Collector(ours=True)
+    gc.collect()
+    oldest = gc.get_stats()[2]["collections"]
+    tasks = [[] for _ in range(20 * ROUNDS * gc.get_threshold()[0])]
+    assert gc.get_count()[2] >= ROUNDS
+    assert gc.get_stats()[2]["collections"] == oldest
+    collector.spare(len(tasks))
+    assert gc.get_stats()[2]["collections"] == oldest
+
+
+def test_with_few_tasks_all_is_looked_at_as_often_as_ever(frozen):
+    collector = Collector(ours=True)
+    made = [[] for _ in range(20 * ROUNDS * gc.get_threshold()[0])]
+    assert gc.get_count()[2] >= ROUNDS
+    del made
+    circle = Circle()
+    gone = weakref.ref(circle)
+    gc.collect(1)
+    del circle
+    assert gone() is not None
+    collector.spare(0)
+    assert gone() is None
+
+
 def test_a_users_process_is_left_alone(frozen):
+    thresholds = gc.get_threshold()
     Collector(ours=False).spare(MANY)
     assert frozen() == 0
+    assert gc.get_threshold() == thresholds

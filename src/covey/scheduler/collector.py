@@ -3,8 +3,10 @@
 A task is some small objects that refer to each other, and goes as soon as nothing refers to
 it any more: there are no circles to be found among them.  Yet the collector looks at all of
 them, again and again, which takes a fifth of a second for 200,000 tasks and more for more, and
-meanwhile nobody is answered.  So while there are many, all that is there is put out of
-its sight once a second.  When they are gone it looks at everything, once.
+meanwhile nobody is answered.  So Python goes on by itself to look at what has just been made,
+which never takes long, and when to look at everything is for us to say, once a second: while
+there are many tasks never, and all that is there is put out of the collector's sight; at
+other times as often as Python would.
 """
 
 from __future__ import annotations
@@ -15,6 +17,11 @@ from typing import Final
 #: From so many records of tasks on.
 MANY: Final = 20_000
 
+#: When so many rounds through younger objects have left some, Python looks at all.
+ROUNDS: Final = 10
+
+_NEVER: Final = 1 << 30
+
 
 class Collector:
     """The collector of a process that belongs to a scheduler.
@@ -24,12 +31,15 @@ class Collector:
     """
 
     def __init__(self, *, ours: bool) -> None:
-        self._ours = ours
+        self._ours = ours and gc.isenabled()
         self._sparing = False
+        if self._ours:
+            young, older, _ = gc.get_threshold()
+            gc.set_threshold(young, older, _NEVER)
 
     def spare(self, known: int) -> None:
         """So many records are known; to be called now and then."""
-        if not self._ours or not gc.isenabled():
+        if not self._ours:
             return
         if known >= MANY:
             self._sparing = True
@@ -39,3 +49,5 @@ class Collector:
             gc.unfreeze()
             gc.collect()
             gc.freeze()
+        elif not self._sparing and gc.get_count()[2] >= ROUNDS:
+            gc.collect()
