@@ -17,6 +17,7 @@ from covey.serde import refs, registry
 from covey.serde.columns import columns_payload
 from covey.serde.functions import dumps_function, loads_function, with_head
 from covey.serde.packing import Packer, loads_pack
+from covey.serde.places import PLACES_CODEC
 from covey.wire.base import Failure
 from covey.wire.client_link import DefineFunction, Failed, Retry, Rewrite, Submit
 
@@ -118,6 +119,17 @@ def test_columns_of_results_have_nothing_to_write(main):
     made = Submit(BASE, 2, 1, 2 * size, 2 * payload, aligned=(BASE - 3,))
     changed, _ = rewriting._rewritten(made, define(main["work"]))
     assert changed.data == made.data
+
+
+def test_calls_in_places_stay_what_they_are(main):
+    packer = Packer()
+    packer.add_all([("key", (-1, 2), (0,))], bytes((PLACES_CODEC,)))
+    packer.add((main["Point"](1),))
+    pack = packer.take()
+    made = Submit(BASE, 2, 1, pack.sizes_bytes(), bytes(pack.data), aligned=(BASE,))
+    changed, _ = rewriting._rewritten(made, define(main["work"]))
+    assert changed.data.startswith(pack[0])
+    assert changed.data != made.data and b"code_of" not in changed.data
 
 
 @pytest.mark.parametrize("why", ["by name", "no text", "a value that fails"])

@@ -14,9 +14,11 @@ dask = pytest.importorskip("dask")
 from dask import _task_spec as spec  # noqa: E402  (only where dask is)
 
 from covey.interop.dask_lowering import Lowering, Plain  # noqa: E402
+from covey.interop.dask_node import Named  # noqa: E402
 from covey.interop.dask_packing import Shelf  # noqa: E402
 from covey.serde import refs  # noqa: E402
 from covey.serde.packing import Packer, loads_pack  # noqa: E402
+from covey.serde.places import call_in_places  # noqa: E402
 
 
 class Brought:
@@ -47,7 +49,18 @@ def run(graph):
         with refs.inputs_as([values[ref.key] for ref in node.inputs]):
             args, kwargs = next(loads_pack(packer.take()))
         values[key] = node.function(*args, **kwargs)
+        assert in_places(key, node, values) == values[key]
     return values
+
+
+def in_places(key, node, values):
+    """Run a call that was packed with many others."""
+    packer = Packer()
+    packer.add(node.in_places(key, 7))
+    inputs = [values[ref.key] for ref in node.inputs]
+    with refs.inputs_as(inputs):
+        call = next(loads_pack(packer.take()))
+        return call_in_places(call, 7, inputs, Named("label", node.function))
 
 
 def gather(*args):
@@ -109,7 +122,15 @@ def test_what_only_dask_understands_stays_a_node(value):
     assert isinstance(lowered(graph, "t"), spec.GraphNode)
 
 
+def test_inputs_stand_in_places_unless_they_lie_deeper():
+    node = lowered({"x": 1, "y": 2, "t": (gather, "x", 3, ["y"], "x")}, "t")
+    assert node.places == (0, 3)
+    x, y = node.inputs
+    x.task, y.task = 5, 6
+    assert node.in_places("t", 7)[:3] == ("t", (-2, 3, [y], -2), (0, 3))
+
+
 def test_a_large_constant_becomes_an_input():
     big = np.zeros(100_000)
     node = lowered({"t": (gather, big, "x" * 100_000, np.zeros(3))}, "t")
-    assert node.extras == [99, 99]
+    assert node.extras == (99, 99)

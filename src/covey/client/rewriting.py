@@ -32,6 +32,7 @@ from covey.serde.call import Call
 from covey.serde.columns import columns_of
 from covey.serde.functions import dumps_function, split_head, with_head
 from covey.serde.packing import Packer
+from covey.serde.places import PLACES_CODEC
 from covey.serde.values import PICKLE_CODEC
 from covey.wire.base import Message
 from covey.wire.client_link import DefineFunction, Failed, Retry, Rewrite, Submit
@@ -229,6 +230,10 @@ def _arguments(pack: Pack) -> Pack:
     packer = Packer()
     with refs.inputs_as(_Inputs()):
         for payload in pack:
+            if payload[0] == PLACES_CODEC:
+                # Who wrote it made sure that all in there can be imported.
+                packer.add_written(bytes(payload))
+                continue
             if payload[0] != PICKLE_CODEC:
                 return pack
             call = _read(bytes(payload))

@@ -16,7 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Final
 
 from covey.client.base import BaseClient
@@ -36,6 +43,7 @@ from covey.interop.pool import RemoteData
 from covey.serde import refs
 from covey.serde.functions import encodable
 from covey.serde.packing import Packer
+from covey.serde.places import PLACES_CODEC
 from covey.wire.base import Message
 
 #: So many kinds of tasks are told apart by their names.
@@ -47,6 +55,9 @@ TABLE_BYTES_MAX: Final = 1 << 14
 
 #: How the keys of dask's stores on disk begin, those of data frames and of bags.
 _DISK_HEADS: Final = ("zpartd-", "partd-")
+
+#: Comes before the calls that are packed many at a time.
+_IN_PLACES: Final = bytes((PLACES_CODEC,))
 
 #: From so many tasks on, the garbage collector rests while a graph is sent.
 MANY_TASKS: Final = 10_000
@@ -73,9 +84,10 @@ def futures_of_keys(
             raise UsageError("say which keys of the graph you want: get(dsk, keys)")
         keys = dsk.__dask_keys__()
     graph, annotations = _materialize(dsk)
-    ingest = _Ingest(client, graph, annotations, options)
+    wanted = list(dict.fromkeys(_flatten(keys)))
     with client.submitter.writing.chosen(), _collector_at_rest(len(graph)):
-        futures = ingest.send(list(dict.fromkeys(_flatten(keys))))
+        # What was made for that alone is gone before the collector looks at it.
+        futures = _Ingest(client, graph, annotations, options).send(wanted)
     return _shaped(keys, futures)
 
 
@@ -163,35 +175,21 @@ def _taken_by(node: Plain) -> tuple[TaskId, ...]:
     return tuple(needs)
 
 
-class _Ingest:
-    """One graph on its way to the scheduler."""
+class _Ours:
+    """Futures inside a graph, as ones that the client who sends it holds.
 
-    def __init__(
-        self,
-        client: BaseClient,
-        graph: dict[Any, Any],
-        annotations: Annotations,
-        options: dict[str, Any],
-    ) -> None:
+    Attributes:
+        holds: those futures.
+    """
+
+    def __init__(self, client: BaseClient, holds: list[object]) -> None:
+        self.holds = holds
         self._client = client
-        self._session = client.session
-        self._engine = self._session.engine
-        self._submitter = client.submitter
-        self._shelf = Shelf(self._submitter.bring, self._ours)
-        self.options = OptionsOf(annotations, options)
+        self._engine = client.session.engine
         #: The clients whose wishes have arrived, as far as they went before this graph.
         self._awaited: set[Engine] = set()
-        #: Lives as long as a future of this graph; large constants join it.
-        self._holds: list[object] = [self._shelf.holds]
-        self._graph = graph
-        self._lowering = Lowering(graph, self._shelf)
-        #: What is to be packed.  Nodes are known by their ``Ref``, in all that follows.
-        self._nodes: dict[Ref, Any] = {}
-        self._labels: dict[str, str] = {}
-        self._functions: dict[tuple[int, str], int] = {}
-        self._taken: list[int] = []
 
-    def _ours(self, key: Any, future: Future[Any]) -> Future[Any]:
+    def __call__(self, key: Any, future: Future[Any]) -> Future[Any]:
         """Return a future that this client holds, of the same task.
 
         Raises:
@@ -214,8 +212,39 @@ class _Ingest:
         token = engine.token_of(future.id)
         ours = self._client.future_of(future.id, label_of(key), None, token)
         # If theirs is let go before ours is known, the task is gone.
-        self._holds += (ours, future)
+        self.holds += (ours, future)
         return ours
+
+
+class _Ingest:
+    """One graph on its way to the scheduler."""
+
+    def __init__(
+        self,
+        client: BaseClient,
+        graph: dict[Any, Any],
+        annotations: Annotations,
+        options: dict[str, Any],
+    ) -> None:
+        self._client = client
+        self._session = client.session
+        self._engine = self._session.engine
+        self._submitter = client.submitter
+        #: Lives as long as a future of this graph; large constants join it.
+        self._holds: list[object] = []
+        self._ours = _Ours(client, self._holds)
+        self._shelf = Shelf(self._submitter.bring, self._ours)
+        self._holds.append(self._shelf.holds)
+        self.options = OptionsOf(annotations, options)
+        self._graph = graph
+        self._lowering = Lowering(graph, self._shelf)
+        #: What is to be packed.  Nodes are known by their ``Ref``, in all that follows.
+        self._nodes: dict[Ref, Any] = {}
+        self._labels: dict[str, str] = {}
+        self._functions: dict[tuple[int, str], int] = {}
+        #: The same by function and what the key begins with, where that is a tuple.
+        self._numbers: dict[tuple[int, Any], int] = {}
+        self._taken: list[int] = []
 
     def send(self, wanted: list[Any]) -> dict[Any, Future[Any]]:
         """Send what *wanted* needs; return the futures of the wanted keys."""
@@ -240,7 +269,7 @@ class _Ingest:
 
     # What a key needs.
 
-    def _needs(self, ref: Ref) -> Iterable[Ref]:
+    def _needs(self, ref: Ref) -> Collection[Ref]:
         """Look up what a node is, and return what stands for those that it takes."""
         key = ref.key
         try:
@@ -324,16 +353,14 @@ class _Ingest:
             functions: is added what runs it: a function by number, or ``Nodes`` with
                 the table of its message, to be shown under this label.
         """
-        nodes = [self._nodes[ref] for ref in chosen]
+        nodes = list(map(self._nodes.__getitem__, chosen))
         if set(map(type, nodes)) == {Plain}:
+            # Most often they are small, and nothing in them needs a second look.
             calls = [
-                (ref.key, node.args, node.kwargs)
-                if node.kwargs
-                else (ref.key, node.args)
+                node.in_places(ref.key, ref.task)
                 for ref, node in zip(chosen, nodes, strict=True)
             ]
-            # Most often they are small, and nothing in them needs a second look.
-            if packer.add_all(calls) >= 0:
+            if packer.add_all(calls, _IN_PLACES) >= 0:
                 needs += map(_taken_by, nodes)
                 functions += map(self._function_of, chosen, nodes)
                 return
@@ -359,7 +386,15 @@ class _Ingest:
         return tuple(dict.fromkeys(found.task_ids)), label
 
     def _function_of(self, ref: Ref, node: Plain) -> int:
-        return self._function(node.function, self._label(ref.key))
+        key = ref.key
+        if type(key) is not tuple or not key:
+            return self._function(node.function, self._label(key))
+        kind = (id(node.function), key[0])
+        number = self._numbers.get(kind)
+        if number is None:
+            number = self._function(node.function, self._label(key))
+            self._numbers[kind] = number
+        return number
 
     def _label(self, key: Any) -> str:
         head = key[0] if type(key) is tuple and key else key

@@ -13,7 +13,10 @@ import types
 from collections.abc import Callable, Container
 from typing import Any, Final
 
+import msgspec
+
 from covey.client.future import Future
+from covey.ids import TaskId
 from covey.interop.dask_packing import Ref, Shelf, is_large
 from covey.interop.pool import RemoteData
 from covey.serde.packing import LIMIT_BYTES
@@ -26,25 +29,41 @@ _FUNCTIONS: Final = (types.FunctionType, types.BuiltinFunctionType, type)
 _CONTAINERS: Final = {"List": list, "Tuple": tuple, "Set": set}
 
 
-class Plain:
+class Plain(msgspec.Struct, eq=False):
     """A call: what ``Named`` takes in the runner.
 
     Attributes:
         function: what is called.
         args: its arguments, with a ``Ref`` for each input.
-        kwargs: the named ones.
+        places: which of these are nothing but an input.
         inputs: what stands for the other nodes that it takes, each once.
+        kwargs: the named ones of its arguments.
         extras: ids of futures and large constants that it takes.
     """
 
-    __slots__ = ("args", "extras", "function", "inputs", "kwargs")
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    places: tuple[int, ...] = ()
+    inputs: dict[Ref, None] = {}
+    kwargs: dict[str, Any] = {}
+    extras: tuple[int, ...] = ()
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
-        self.inputs: dict[Ref, None] = {}
-        self.extras: list[int] = []
+    def in_places(self, key: Any, task: TaskId) -> tuple[Any, ...]:
+        """Return what ``covey.serde.places`` wants pickled for it.
+
+        Args:
+            key: what it is called.
+            task: the number of its task.
+        """
+        args, places = self.args, self.places
+        if len(places) == len(args):
+            args = tuple([arg.task - task for arg in args])
+        elif places:
+            filled = list(args)
+            for at in places:
+                filled[at] = filled[at].task - task
+            args = tuple(filled)
+        return (key, args, places, self.kwargs) if self.kwargs else (key, args, places)
 
 
 class _NotPlain(Exception):
@@ -101,21 +120,28 @@ class Lowering:
         if not self._shelf.fits(value[0]):
             raise _NotPlain
         plain = Plain(value[0])
-        refs, inputs = self.refs, plain.inputs
+        refs, inputs, all_keys = self.refs, plain.inputs, self._all_keys
         args: list[Any] = []
+        places: list[int] = []
         for arg in value[1:]:
             if type(arg) is tuple and arg and type(arg[0]) is str:
                 # Nearly always a key, and mostly one that was met before.
                 try:
                     ref = refs.get(arg)
+                    if ref is None and arg in all_keys:
+                        ref = refs[arg] = Ref(-1, arg)
                 except TypeError:
                     ref = None  # What cannot be hashed is no key.
                 if ref is not None:
                     inputs[ref] = None
+                    places.append(len(args))
                     args.append(ref)
                     continue
-            args.append(self._hand_made(plain, arg))
-        plain.args = tuple(args)
+            made = self._hand_made(plain, arg)
+            if type(made) is Ref:
+                places.append(len(args))
+            args.append(made)
+        plain.args, plain.places = tuple(args), tuple(places)
         return plain
 
     def _hand_made(self, plain: Plain, value: Any) -> Any:
@@ -145,7 +171,8 @@ class Lowering:
 
     def _of_dask(self, task: Any) -> Plain:
         plain = Plain(task.func)
-        plain.args = tuple([self._argument(plain, arg) for arg in task.args])
+        plain.args = args = tuple([self._argument(plain, arg) for arg in task.args])
+        plain.places = tuple([at for at, arg in enumerate(args) if type(arg) is Ref])
         if task.kwargs:
             plain.kwargs = {
                 name: self._argument(plain, arg) for name, arg in task.kwargs.items()
@@ -197,7 +224,7 @@ class Lowering:
 
     def _constant(self, plain: Plain, value: Any) -> Ref:
         task = self._shelf.constant(value, "constant").id
-        plain.extras.append(task)
+        plain.extras += (task,)
         return Ref(task)
 
     def _other(self, plain: Plain, value: Any) -> Any:
@@ -211,7 +238,7 @@ class Lowering:
         if kind is Future or kind is RemoteData:
             future = value if kind is Future else value.future
             task = self._shelf.ours(self._key, future).id
-            plain.extras.append(task)
+            plain.extras += (task,)
             return Ref(task)
         if kind.__module__ == "numpy":
             return self._constant(plain, value) if is_large(value) else value

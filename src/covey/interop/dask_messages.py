@@ -165,14 +165,12 @@ class Messages:
 
 def _last_uses(ordered: Order, names: set[Ref]) -> list[int]:
     """Return, for each place in the order, that of its last user."""
-    last = [0] * len(ordered.keys)
-    for at, sources in enumerate(ordered.inputs):
-        for source in sources:
-            last[source] = at
+    last = ordered.last_uses()
     if names:
+        inputs = ordered.inputs
         for at in range(len(last) - 1, -1, -1):
             if ordered.keys[at] in names:
                 # Who takes the other name takes what it names.
-                for source in ordered.inputs[at]:
+                for source in inputs[at]:
                     last[source] = max(last[source], last[at])
     return last

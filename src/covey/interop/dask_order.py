@@ -15,7 +15,7 @@ million of them; ``dask.order`` looks further ahead and takes its time for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from covey.errors import UsageError
@@ -29,22 +29,46 @@ class Order:
 
     Attributes:
         keys: the keys, in a good order to run.
-        inputs: for each of them, the places in *keys* of what it takes.
+
+    Args:
+        keys: the keys, by number.
+        sequence: the numbers, in a good order to run.
+        inputs: for each number, those of what it takes.
     """
 
-    __slots__ = ("inputs", "keys")
+    __slots__ = ("_inputs", "_sequence", "keys")
 
-    def __init__(self, keys: list[Any], inputs: list[list[int]]) -> None:
-        self.keys = keys
-        self.inputs = inputs
+    def __init__(
+        self, keys: list[Any], sequence: list[int], inputs: list[list[int]]
+    ) -> None:
+        self.keys = [keys[index] for index in sequence]
+        self._sequence = sequence
+        self._inputs = inputs
+
+    @property
+    def inputs(self) -> list[list[int]]:
+        """For each key, the places in ``keys`` of what it takes."""
+        place = [0] * len(self.keys)
+        for at, index in enumerate(self._sequence):
+            place[index] = at
+        return [[place[i] for i in self._inputs[index]] for index in self._sequence]
+
+    def last_uses(self) -> list[int]:
+        """Return, for each key, the place of the last one that takes it; 0 for none."""
+        last = [0] * len(self.keys)
+        inputs = self._inputs
+        for at, index in enumerate(self._sequence):
+            for source in inputs[index]:
+                last[source] = at
+        return [last[index] for index in self._sequence]
 
 
-def order(wanted: Iterable[Any], needs: Callable[[Any], Iterable[Any]]) -> Order:
+def order(wanted: Iterable[Any], needs: Callable[[Any], Collection[Any]]) -> Order:
     """Return what *wanted* leads to, in the order in which to run it.
 
     Args:
         wanted: keys; what comes first is made first.
-        needs: returns the keys that a key takes.
+        needs: returns the keys that a key takes; it is called once for each.
 
     Raises:
         UsageError: the graph goes round in a circle; names its keys.
@@ -52,17 +76,11 @@ def order(wanted: Iterable[Any], needs: Callable[[Any], Iterable[Any]]) -> Order
     wanted = list(wanted)
     keys, number, inputs = _numbered(wanted, needs)
     sequence = _Sequencer(inputs).run([number[key] for key in wanted])
-    place = [0] * len(keys)
-    for at, index in enumerate(sequence):
-        place[index] = at
-    return Order(
-        [keys[index] for index in sequence],
-        [[place[i] for i in inputs[index]] for index in sequence],
-    )
+    return Order(keys, sequence, inputs)
 
 
 def _numbered(
-    wanted: list[Any], needs: Callable[[Any], Iterable[Any]]
+    wanted: list[Any], needs: Callable[[Any], Collection[Any]]
 ) -> tuple[list[Any], dict[Any, int], list[list[int]]]:
     """Number what is needed, inputs before their users."""
     keys: list[Any] = []
@@ -73,7 +91,7 @@ def _numbered(
         if root in number:
             continue
         number[root] = -1
-        taken = list(needs(root))
+        taken = needs(root)
         todo = [(root, taken, iter(taken))]
         while todo:
             key, taken, rest = todo[-1]
@@ -81,7 +99,7 @@ def _numbered(
                 known = number.get(source)
                 if known is None:
                     number[source] = -1
-                    below = list(needs(source))
+                    below = needs(source)
                     todo.append((source, below, iter(below)))
                     break
                 if known < 0:
@@ -131,17 +149,18 @@ class _Sequencer:
         for index, sources in enumerate(inputs):
             for source in sources:
                 self._users[source].append(index)
-        self._missing = [len(sources) for sources in inputs]
+        self._missing = list(map(len, inputs))
         #: How many users of each have yet to run, and the sum of their numbers: when
         #: one is left, that is its number.
-        self._left = [len(users) for users in self._users]
-        self._rest = [sum(users) for users in self._users]
+        self._left = list(map(len, self._users))
+        self._rest = list(map(sum, self._users))
         self._done = bytearray(len(inputs))
 
     def run(self, wanted: list[int]) -> list[int]:
         """Return the order, which begins with what the first of *wanted* needs."""
         sequence: list[int] = []
         inputs, missing, done = self._inputs, self._missing, self._done
+        go_on = self._go_on
         for root in wanted:
             todo = [root]
             while todo:
@@ -154,22 +173,23 @@ class _Sequencer:
                     todo.pop()
                     done[index] = 1
                     sequence.append(index)
-                    self._go_on(index, todo)
+                    go_on(index, todo)
         return sequence
 
     def _go_on(self, index: int, todo: list[int]) -> None:
         """*index* has run: add to *todo* what should follow before anything else."""
-        missing, left, rest = self._missing, self._left, self._rest
+        missing, left = self._missing, self._left
         sources, users = self._inputs[index], self._users[index]
         can_run = []
         for user in users:
-            missing[user] -= 1
-            if not missing[user]:
+            if missing[user] == 1:
                 can_run.append(user)
+            missing[user] -= 1
+        rest = self._rest
         for source in sources:
-            left[source] -= 1
             rest[source] -= index
-            if left[source] == 1 and self._is_near(rest[source]):
+            left[source] = lasting = left[source] - 1
+            if lasting == 1 and self._is_near(rest[source]):
                 todo.append(rest[source])
         if not can_run:
             return

@@ -21,6 +21,8 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from covey.client.future import Future
 from covey.errors import NotPicklable, UsageError
 from covey.ids import TaskId
@@ -51,7 +53,7 @@ _PLAIN: Final = frozenset(
 )
 
 
-class Ref:
+class Ref(msgspec.Struct, eq=False):
     """Stands for the result of another task, inside a payload.
 
     Attributes:
@@ -59,11 +61,8 @@ class Ref:
         key: what it is called in the graph, if it is a node of one.
     """
 
-    __slots__ = ("key", "task")
-
-    def __init__(self, task: TaskId, key: Any = None) -> None:
-        self.task = task
-        self.key = key
+    task: TaskId
+    key: Any = None
 
     def __repr__(self) -> str:
         return repr(self.key)

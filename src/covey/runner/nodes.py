@@ -25,6 +25,7 @@ from covey.payload import Buffer
 from covey.runner.batch import KEEP, MappedValue
 from covey.runner.frames import Frame
 from covey.serde.columns import COLUMNS_CODEC, distances_of
+from covey.serde.places import PLACES_CODEC, call_in_places
 from covey.serde.refs import MissingInput
 from covey.serde.values import PICKLE_CODEC, loads_inline, refuse_pickle
 
@@ -164,10 +165,14 @@ class Nodes:
         """Call a function with the arguments of a task."""
         payload, inputs = node.payload, self.inputs
         inputs.begin()
+        plain = self.serializer != "pickle"
+        if payload[0] == PLACES_CODEC:
+            call = loads_payload(payload[1:], plain=plain)
+            return call_in_places(call, node.task, inputs, function)
         if payload[0] == COLUMNS_CODEC:
             task = node.task
             return function(*[inputs[task + d] for d in distances_of(payload)])
-        call = loads_payload(payload, plain=self.serializer != "pickle")
+        call = loads_payload(payload, plain=plain)
         return function(*call) if type(call) is tuple else call.apply(function)
 
     def rewind(self, index: int) -> None:

@@ -93,9 +93,9 @@ class _PlainPacker(Packer):
         super().__init__(limit_bytes)
         self._format = format_
 
-    def add_all(self, values: Sequence[Any]) -> int:
+    def add_all(self, values: Sequence[Any], before: bytes = b"") -> int:
         """Add nothing: each value is looked at by itself."""
-        del values
+        del values, before
         return -1
 
     def add(self, value: Any, name: str = "value") -> list[Buffer] | None:
