@@ -47,13 +47,15 @@ class Pack:
     Attributes:
         sizes: the length of each payload in bytes, as an ``array("I")``.
         data: the payloads, one after the other.
+        dropped: how many of them are not needed any more, where somebody counts them.
     """
 
-    __slots__ = ("_ends", "data", "sizes")
+    __slots__ = ("_ends", "data", "dropped", "sizes")
 
     def __init__(self, sizes: array[int], data: Buffer) -> None:
         self.sizes = sizes
         self.data = data
+        self.dropped = 0
         self._ends: array[int] | None = None
 
     @classmethod
@@ -132,6 +134,20 @@ class Pack:
         start = ends[lo - 1] if lo else 0
         end = ends[hi - 1] if hi else 0
         return Pack(self.sizes[lo:hi], self.data[start:end])
+
+    def copy(self, lo: int, hi: int) -> Pack:
+        """The same, in memory of its own: what is around it need not stay for it."""
+        part = self.view().cut(lo, hi)
+        return Pack(part.sizes[:], bytes(part.data))
+
+    def drop(self, n: int) -> bool:
+        """*n* more are not needed; say whether the few that are should be copied out.
+
+        As long as one value of a pack is kept, all of its bytes are.  To copy what is
+        left when it is less than a quarter costs each value a copy or two in its life.
+        """
+        self.dropped += n
+        return 4 * (len(self.sizes) - self.dropped) < len(self.sizes)
 
 
 def _aligned(offset: int) -> int:

@@ -339,6 +339,35 @@ def test_a_lost_value_is_made_again_with_what_it_takes(world, client):
     assert client.status[base + 2] == "finished"
 
 
+@pytest.mark.parametrize("kind", ["map", "graph", "scatter"])
+def test_what_is_let_go_of_a_message_does_not_stay_for_what_is_kept(
+    world, client, kind
+):
+    world.new_worker(slots=4)
+    n = 400
+    if kind == "map":
+        base = client.submit(n)
+    elif kind == "graph":
+        base = client.submit_graph([[]] * n, wanted=range(n))
+    else:
+        base = client.scatter(n)
+    world.settle()
+    kept = range(0, n, 50)
+    for task in range(n):
+        if task not in kept:
+            client.release((base + task, 1))
+    spans = [find(world.state, base + task) for task in kept]
+    packs = {id(span.pack): span.pack for span in spans}
+    assert sum(len(pack) for pack in packs.values()) <= 4 * len(kept)
+    # They are what they were, and can be made again.
+    before = {client.status[base + task] for task in kept}
+    world.lose(next(iter(world.workers)))
+    world.new_worker(slots=4)
+    world.settle()
+    assert {client.status[base + task] for task in kept} == before
+    assert before <= {"finished", "stored"}
+
+
 def test_a_retry_reaches_the_failed_input(world, client):
     worker = world.new_worker()
     base = client.submit_graph([[], [0], [1]], wanted=[0, 1, 2])

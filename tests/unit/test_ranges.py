@@ -30,6 +30,8 @@ class RangesMachine(RuleBasedStateMachine):
         self.model = {}
         self.ranges = []
         self.ended = []
+        #: Tasks that nobody holds any more.
+        self.gone = set()
         #: Ranges all of whose tasks have ended once: nobody watches them any more.
         self.complete = set()
         base = 0
@@ -90,6 +92,15 @@ class RangesMachine(RuleBasedStateMachine):
             self.model[task] = (Status.PENDING, None)
         self._expect([])
 
+    @rule(base=places, n=lengths)
+    def let_go(self, base, n):
+        """Each task once, and never all of a range."""
+        for wish, lo, count, _ in self.wishes.parts(base, n):
+            tasks = range(wish.base + lo, wish.base + lo + count)
+            if count < wish.n and not self.gone & set(tasks):
+                wish.let_go(lo, count)
+                self.gone |= set(tasks)
+
     @rule(index=st.integers(0, 5))
     def removed(self, index):
         if len(self.ranges) > 1:
@@ -109,6 +120,9 @@ class RangesMachine(RuleBasedStateMachine):
             index = task - wish.base
             status, what = self.model[task]
             assert wish.status[index] == status
+            assert wish.n == 1 or wish.is_let_go(index) == (task in self.gone)
+            if task in self.gone:
+                continue
             if status == Status.FINISHED:
                 assert bytes(wish.payload(index)) == what
             elif status == Status.STORED:
@@ -153,6 +167,57 @@ def test_values_of_a_second_attempt_replace_those_of_the_first():
     lo, n, worker, _ = wish.place(5)
     assert lo + n > 5
     assert worker == 3
+
+
+@pytest.mark.parametrize("step", [1, 7, -1])
+def test_who_holds_every_hundredth_value_keeps_no_more(step):
+    wish = Range(0, 10_000, "f", None)
+    data = [b"%04d" % i * 25 for i in range(10_000)]
+    for lo in range(0, 10_000, 2_500):
+        wish.finish(lo, Pack.of(data[lo : lo + 2_500]))
+    wish.values |= dict.fromkeys(range(300), "decoded")
+    gone = [i for i in range(10_000) if i % 100]
+    assert len(gone) % 7
+    for at in range(len(gone)):
+        wish.let_go(gone[at * step % len(gone)], 1)
+    kept = {lo + i: bytes(v) for lo, pack in wish.packs() for i, v in enumerate(pack)}
+    assert {i: kept[i] for i in range(0, 10_000, 100)} == {
+        i: data[i] for i in range(0, 10_000, 100)
+    }
+    assert sum(pack.nbytes for _, pack in wish.packs()) <= 4 * 100 * 100
+    assert [bytes(wish.payload(i)) for i in (0, 2_500, 9_900)] == [
+        data[i] for i in (0, 2_500, 9_900)
+    ]
+    assert set(wish.values) == {0, 100, 200}
+
+
+def test_who_reads_while_others_are_let_go_finds_what_is_held():
+    """Whatever step the I/O thread has come to."""
+    wish = Range(0, 100, "f", None)
+    data = [b"%d" % i for i in range(100)]
+    wish.finish(0, Pack.of(data))
+    held = (0, 1, 40, 99)
+
+    def look(frame, event, argument):
+        return look
+
+    def read(frame, event, argument):
+        sys.settrace(None)
+        assert [bytes(wish.payload(i)) for i in held] == [data[i] for i in held]
+        sys.settrace(tracer)
+        return read
+
+    def tracer(frame, event, argument):
+        return read if "ranges" in frame.f_code.co_filename else look
+
+    sys.settrace(tracer)
+    try:
+        for index in range(100):
+            if index not in held:
+                wish.let_go(index, 1)
+    finally:
+        sys.settrace(None)
+    assert len(wish.packs()) == 3
 
 
 def test_parts_tell_where_they_are_in_the_range_and_in_the_news():

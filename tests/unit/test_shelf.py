@@ -111,6 +111,12 @@ class ShelfMachine(RuleBasedStateMachine):
         assert len(self.shelf) == len(self.model)
 
     @invariant()
+    def little_stays_of_what_was_dropped(self):
+        loose = [s for s in self.shelf._stretches.values() if s.pack and not s.on_disk]
+        packs = {id(s.pack): s.pack.nbytes for s in loose}
+        assert sum(packs.values()) <= 4 * self.shelf.small_bytes + 2 * len(loose)
+
+    @invariant()
     def a_segment_is_closed_once_and_only_when_it_is_gone(self):
         kept = {id(v) for v in self.model.values()}
         for segment in self.segments:
@@ -135,6 +141,20 @@ def test_a_stretch_that_was_cut_gives_its_parts():
     parts = [(b, n, list(s.part(b, n))) for b, n, s in shelf.find(0, 100)]
     assert parts == [(10, 2, [b"a", b"bb"]), (13, 2, [b"dddd", b"e"])]
     assert [s.nbytes for _, _, s in shelf.find(0, 100)] == [3, 5]
+
+
+@pytest.mark.parametrize("backwards", [True, False])
+def test_who_keeps_every_hundredth_value_keeps_no_more(backwards):
+    shelf = Shelf()
+    data = [b"%04d" % i * 25 for i in range(10_000)]
+    shelf.put(0, Pack.of(data))
+    gone = [i for i in range(10_000) if i % 100]
+    for task in gone[::-1] if backwards else gone:
+        shelf.drop(task, 1)
+    kept = {b: bytes(s.part(b, n)[0]) for b, n, s in shelf.find(0, 10_000)}
+    assert kept == {i: data[i] for i in range(0, 10_000, 100)}
+    packs = {id(s.pack): s.pack.nbytes for _, _, s in shelf.find(0, 10_000)}
+    assert sum(packs.values()) <= 4 * shelf.small_bytes == 4 * 100 * 100
 
 
 def test_what_is_there_stays_as_it_is():

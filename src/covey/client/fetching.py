@@ -514,8 +514,7 @@ class Session:
                 self.engine.tokens.pop(wish.base, None)
                 wish.holds = ()
             else:
-                for index in range(lo, lo + n) if n < 64 else ():
-                    wish.values.pop(index, None)
+                wish.let_go(lo, n)
         joined = join_extents(extents)
         for at in range(0, len(joined), RELEASED_AT_ONCE):
             self.engine.post(Release(tuple(joined[at : at + RELEASED_AT_ONCE])))

@@ -62,6 +62,21 @@ class Stretch:
         return self._nbytes if self.segment is None else self.segment.size
 
 
+def _rest(stretch: Stretch, base: TaskId, n: int, at: int) -> Stretch:
+    """Return what is left of a stretch when its neighbours are dropped.
+
+    As long as one value of a pack is there all of its bytes are.  So what is less than
+    a quarter of it is copied out: few bytes, and rarely twice.
+    """
+    pack = stretch.pack
+    assert pack is not None
+    rest = Stretch(base, n, pack, at, on_disk=stretch.on_disk)
+    few = _WORTH_BYTES <= pack.nbytes > 4 * rest.nbytes
+    if stretch.on_disk or not few:
+        return rest
+    return Stretch(base, n, pack.copy(at, at + n), 0)
+
+
 class Shelf:
     """All values of one worker.
 
@@ -156,9 +171,7 @@ class Shelf:
                 (start + count, after, at),
             ):
                 if n_of:
-                    left = Stretch(base_of, n_of, stretch.pack, at_of)
-                    left.on_disk = stretch.on_disk
-                    self._enter(left)
+                    self._enter(_rest(stretch, base_of, n_of, at_of))
 
     def segment(self, task: TaskId) -> Segment | None:
         """Return the segment of a large value, if there is one of that task."""

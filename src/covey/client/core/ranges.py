@@ -149,6 +149,20 @@ class Range:
         for index in range(lo, hi) if self.values else ():
             self.values.pop(index, None)
 
+    def let_go(self, lo: int, n: int) -> None:
+        """Nobody here holds these tasks any more, but others of the range."""
+        hi = lo + n
+        values = self.values
+        few = range(lo, hi) if n <= len(values) else list(values)
+        for index in few if values else ():
+            if lo <= index < hi:
+                values.pop(index, None)
+        self._outcomes().let_go(lo, hi, self.n)
+
+    def is_let_go(self, index: int) -> bool:
+        """Whether nobody here holds a task any more."""
+        return self._ends is not None and index in self._ends
+
     def _set(self, lo: int, n: int, status: Status) -> None:
         hi = lo + n
         before = self.status.count(Status.PENDING, lo, hi)
@@ -261,32 +275,53 @@ class _Stretches(Generic[V]):
 
     def take_out(self, lo: int, hi: int) -> None:
         """Forget what is between *lo* and *hi*; what is around it stays."""
-        first = max(0, bisect_right(self._los, lo) - 1)
-        last = bisect_left(self._los, hi, first)
-        if first == last:
-            return
+        first, last = self._around(lo, hi)
         left: dict[int, V] = {}
-        old = self._los[first:last]
-        for start in old:
+        for start in self._los[first:last]:
             value = self._by_lo[start]
             end = start + self._length(value)
             for a, b in ((start, min(end, lo)), (max(start, hi), end)):
                 if a < b:
                     left[a] = self._cut(value, a - start, b - start)
-        # In this order, so that who reads meanwhile finds what stays.
-        self._by_lo.update(left)
-        self._los[first:last] = left
+        self._swap(first, last, left)
+
+    def between(self, lo: int, hi: int) -> list[tuple[int, V]]:
+        """Return the stretches that may hold something between *lo* and *hi*."""
+        first, last = self._around(lo, hi)
+        return [(start, self._by_lo[start]) for start in self._los[first:last]]
+
+    def replace(self, lo: int, parts: dict[int, V]) -> None:
+        """Have some parts of the stretch that begins at *lo*, in order, instead of it."""
+        at = bisect_left(self._los, lo)
+        self._swap(at, at + 1, parts)
+
+    def _around(self, lo: int, hi: int) -> tuple[int, int]:
+        first = max(0, bisect_right(self._los, lo) - 1)
+        return first, bisect_left(self._los, hi, first)
+
+    def _swap(self, first: int, last: int, parts: dict[int, V]) -> None:
+        old = self._los[first:last]
+        # In this order, so that who reads meanwhile finds what stays: what becomes
+        # shorter does so when all that was in it is to be found elsewhere.
+        for start, value in parts.items():
+            if start not in self._by_lo:
+                self._by_lo[start] = value
+        self._los[first:last] = parts
         for start in old:
-            if start not in left:
+            if start in parts:
+                self._by_lo[start] = parts[start]
+            else:
                 del self._by_lo[start]
 
 
 class _Ends:
     """How tasks of a range ended: their values, where these rest, failures."""
 
-    __slots__ = ("failures", "packs", "stored")
+    __slots__ = ("_gone", "failures", "packs", "stored")
 
     def __init__(self) -> None:
+        #: Which tasks are held no more, once there are any.
+        self._gone: bytearray | None = None
         self.packs: _Stretches[Pack] = _Stretches(len, Pack.cut)
         #: How many values rest where, and their size in bytes.
         self.stored: _Stretches[tuple[int, int, int]] = _Stretches(_count, _share)
@@ -297,6 +332,32 @@ class _Ends:
         self.packs.take_out(lo, hi)
         self.stored.take_out(lo, hi)
         self.failures.take_out(lo, hi)
+
+    def __contains__(self, index: int) -> bool:
+        return self._gone is not None and self._gone[index] == 1
+
+    def let_go(self, lo: int, hi: int, n: int) -> None:
+        """Nobody holds the tasks from *lo* to *hi* any more, of *n* in all."""
+        if self._gone is None:
+            self._gone = bytearray(n)
+        self._gone[lo:hi] = b"\1" * (hi - lo)
+        for start, pack in self.packs.between(lo, hi):
+            count = min(hi, start + len(pack)) - max(lo, start)
+            if count > 0 and pack.drop(count):
+                self.packs.replace(start, self._held(start, pack))
+
+    def _held(self, base: int, pack: Pack) -> dict[int, Pack]:
+        """Return what is held of a pack, without the rest of it."""
+        assert self._gone is not None
+        parts = {}
+        end = base + len(pack)
+        at = self._gone.find(0, base, end)
+        while at >= 0:
+            stop = self._gone.find(1, at, end)
+            stop = end if stop < 0 else stop
+            parts[at] = pack.copy(at - base, stop - base)
+            at = self._gone.find(0, stop, end)
+        return parts
 
 
 def _count(some: tuple[int, *tuple[object, ...]]) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from covey.ids import ClientId
+from covey.ids import ClientId, TaskId
 
 if TYPE_CHECKING:
+    from covey.payload import Pack
     from covey.scheduler.core.state import Client, Span
 
 #: So many spans are let go of, or fail, in one step of the core: some milliseconds.
@@ -21,7 +22,7 @@ class Leftovers:
     ``at_once``.
     """
 
-    __slots__ = ("allowance", "at_once", "doomed", "gone", "unkept")
+    __slots__ = ("allowance", "at_once", "doomed", "gone", "thinned", "unkept")
 
     def __init__(self) -> None:
         #: Spans that nobody may keep any more.
@@ -30,7 +31,9 @@ class Leftovers:
         self.doomed: dict[Span, None] = {}
         #: Clients that are gone, with wishes still to be struck out.
         self.gone: dict[ClientId, Client] = {}
+        #: Packs of arguments of which little is needed any more: (base, n) of their tasks.
+        self.thinned: dict[Pack, tuple[TaskId, int]] = {}
         self.at_once = self.allowance = AT_ONCE
 
     def __bool__(self) -> bool:
-        return bool(self.unkept or self.doomed or self.gone)
+        return bool(self.unkept or self.doomed or self.gone or self.thinned)

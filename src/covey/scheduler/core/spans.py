@@ -52,6 +52,22 @@ def _strike_start(state: SchedulerState, base: TaskId) -> None:
         del state.starts[client_of(base)]
 
 
+def thin(state: SchedulerState) -> None:
+    """Copy what is needed of packs out of them, as far as this step may."""
+    leftovers = state.leftovers
+    while leftovers.thinned:
+        pack, (base, n) = next(iter(leftovers.thinned.items()))
+        for span in covering(state, base, n) if pack.dropped < len(pack) else ():
+            if span.pack is not pack:
+                continue
+            if leftovers.allowance <= 0:
+                leftovers.thinned[pack] = (span.base, base + n - span.base)
+                return
+            leftovers.allowance -= 1
+            span.pack, span.at = pack.copy(span.at, span.at + span.n), 0
+        del leftovers.thinned[pack]
+
+
 def find(state: SchedulerState, task: TaskId) -> Span | None:
     """Return the span that *task* belongs to, or ``None`` if it is not known."""
     span = state.spans.get(task)

@@ -28,7 +28,7 @@ from covey.scheduler.core import (
     report,
     spreading,
 )
-from covey.scheduler.core.spans import inputs_of, strike
+from covey.scheduler.core.spans import inputs_of, strike, thin
 from covey.scheduler.core.state import (
     ASSIGNED,
     COMING,
@@ -347,6 +347,8 @@ def work_off(state: SchedulerState) -> None:
         client = next(iter(leftovers.gone.values()))
         if not strike_wishes(state, client):
             del leftovers.gone[client.number]
+    if not leftovers.unkept:
+        thin(state)
 
 
 def strike_wishes(state: SchedulerState, client: Client) -> bool:
@@ -403,6 +405,9 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
             source.dependents.pop(span, None)
     move(state, span, FORGOTTEN)
     strike(state, span)
+    pack = span.pack
+    if pack is not None and pack.drop(span.n):
+        state.leftovers.thinned[pack] = (span.base - span.at, len(pack))
     functions.count(state, span.function, -span.n)
     if span in state.spreads:
         spreading.forget(state, span)
