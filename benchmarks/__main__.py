@@ -19,6 +19,7 @@ ROOMS = (
     "seeds",
     "collections",
     "scheduler",
+    "makespans",
     "metg",
 )
 

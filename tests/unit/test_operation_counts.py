@@ -19,6 +19,7 @@ from covey import payload
 from covey.client.core.ranges import Range
 from covey.ids import ClientId, first_task_id
 from covey.payload import Pack
+from covey.scheduler.core import placement
 from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore, Tick
 from covey.store.shelf import Shelf
 from covey.wire import worker_link
@@ -319,6 +320,42 @@ def test_a_node_costs_no_more_with_many_workers(figure):
     few, many = calls(10), calls(500)
     figure(f"a node of a tree: {few:.0f} calls with 10 workers, {many:.0f} with 500")
     assert many < 1.6 * few
+
+
+def test_a_task_costs_no_more_while_many_workers_are_busy(figure):
+    """Who has no idle slot is not looked at for each task that another one takes."""
+
+    def calls(workers):
+        cluster = Cluster(workers=workers, slots=4)
+        core, base = cluster.core, cluster.base
+        held = []
+
+        def hold(message):
+            if isinstance(message, worker_link.Run):
+                held.append(message)
+            return ()
+
+        cluster._answers = hold
+        # All slots are taken, and half of the workers may take something ahead.
+        cluster.say(submit(base, 6 * workers))
+        assert core.state.idle_slots == 0
+        (peer,) = list(cluster.workers)[-1:]
+        worker = core.state.workers[peer]
+        for span in list(worker.assigned)[:1]:
+            run = next(run for run in held if run.base == span.base)
+            ran = worker_link.Ran(
+                run.run, run.base, run.n, 0.5 * run.n, run.sizes, run.data
+            )
+            core.step(Said(peer, [ran]), 1.0)
+        assert worker.count < 4
+        counted = calls_of(lambda: cluster.say(submit(base + 100_000, 1)))
+        assert held[-1].base == base + 100_000
+        return counted
+
+    few, many = calls(10), calls(400)
+    figure(f"one task: {few} calls with 10 busy workers, {many} with 400")
+    # A bounded number of them is looked at for what they could hand back.
+    assert many < few + 4 * placement.LOOKED_AT
 
 
 def test_a_chain_goes_to_its_worker_in_one_go(figure):

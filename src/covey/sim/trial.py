@@ -22,18 +22,29 @@ import msgspec
 
 from covey.errors import InternalError
 from covey.ids import ClientId, RunId, TaskId, first_task_id
-from covey.payload import Pack
 from covey.scheduler.core.machine import Joined, Orders, Said, SchedulerCore
 from covey.sim.network import Network, Weather
 from covey.sim.runners import Inputs, Work
 from covey.sim.tasks import Recipe
 from covey.sim.timeline import Timeline, Trace
 from covey.sim.worker import Worker
-from covey.wire.client_link import DefineFunction, Failed, Finished, Stored, SubmitGraph
+from covey.wire.client_link import (
+    DefineFunction,
+    Failed,
+    Finished,
+    Stored,
+    Submit,
+    SubmitGraph,
+)
 from covey.wire.introductions import ClientIntroduction
 
-#: So many tasks go into one message, as a client would send them.
+#: So many nodes of a graph go into one message, and so many calls of a map, as a
+#: client would send them.
 _CHUNK: Final = 20_000
+_MAP_CHUNK: Final = 2048
+
+#: Fewer calls than this may be parts of a graph in the order of a client.
+_MAP_LEAST: Final = 64
 
 _CLIENT: Final = ClientId(1)
 
@@ -225,37 +236,62 @@ class _Trial:
                 why = message.failure.message
                 raise InternalError(f"a task of the trial failed: {why}")
 
-    def submit(self, graph: Graph, order: Sequence[int]) -> None:
+    def submit(self, graph: Graph, order: Sequence[int], maps: bool) -> None:
         """Wish for the ends of *graph*; *order* says what had better run first."""
         used = {needed for needs in graph.needs for needed in needs}
-        first = first_task_id(_CLIENT)
         for function in sorted(set(graph.functions)):
             digest = b"%16d" % function
             define = DefineFunction(function, digest, f"f{function}", b"")
             self.step(Said(self.client, [define]))
-        for start in range(0, len(graph), _CHUNK):
-            end = min(start + _CHUNK, len(graph))
-            wanted = tuple(
-                (first + place, 1)
-                # What later parts take must be held until they have come.
-                for place in range(start, end)
-                if place not in used or end < len(graph)
-            )
-            pack = Pack.of([b""] * (end - start))
-            message = SubmitGraph(
-                first + start,
-                tuple(graph.functions[start:end]),
-                pack.sizes_bytes(),
-                b"",
-                tuple(
-                    tuple([first + needed for needed in graph.needs[place]])
-                    for place in range(start, end)
-                ),
-                tuple(order[start:end]),
-                wanted,
-            )
-            self.left += len(wanted)
+        start = 0
+        while start < len(graph):
+            end = _end_of_map(graph, start) if maps else start
+            if end - start >= _MAP_LEAST:
+                message: Submit | SubmitGraph = self._map(graph, start, end)
+            else:
+                end = min(start + _CHUNK, len(graph))
+                message = self._nodes(graph, order, used, start, end)
             self.step(Said(self.client, [message]))
+            start = end
+
+    def _map(self, graph: Graph, start: int, end: int) -> Submit:
+        first = first_task_id(_CLIENT)
+        n = end - start
+        self.left += n
+        return Submit(first + start, n, graph.functions[start], b"\0" * 4 * n, b"")
+
+    def _nodes(
+        self, graph: Graph, order: Sequence[int], used: set[int], start: int, end: int
+    ) -> SubmitGraph:
+        first = first_task_id(_CLIENT)
+        wanted = tuple(
+            (first + place, 1)
+            # What later parts take must be held until they have come.
+            for place in range(start, end)
+            if place not in used or end < len(graph)
+        )
+        self.left += len(wanted)
+        return SubmitGraph(
+            first + start,
+            tuple(graph.functions[start:end]),
+            b"\0" * 4 * (end - start),
+            b"",
+            tuple(
+                tuple([first + needed for needed in graph.needs[place]])
+                for place in range(start, end)
+            ),
+            tuple(order[start:end]),
+            wanted,
+        )
+
+
+def _end_of_map(graph: Graph, start: int) -> int:
+    """Return where calls of one function that take nothing end: a client maps them."""
+    end, last = start, min(start + _MAP_CHUNK, len(graph))
+    function = graph.functions[start]
+    while end < last and not graph.needs[end] and graph.functions[end] == function:
+        end += 1
+    return end
 
 
 def try_out(
@@ -267,9 +303,11 @@ def try_out(
         graph: the tasks.
         machines: the cluster.
         order: what had better run first, as dask's own order says it; by default
-            the tasks in the order of their b-levels.
+            the tasks in the order of their b-levels, but for many calls of one function
+            that take nothing: those come as the maps of a client.
     """
     levels = graph.levels()
+    maps = order is None
     if order is None:
         places = sorted(range(len(graph)), key=lambda task: -levels[task])
         ranks = [0] * len(graph)
@@ -278,7 +316,7 @@ def try_out(
         order = ranks
     trial = _Trial(graph, machines)
     began = trial.timeline.now
-    trial.submit(graph, order)
+    trial.submit(graph, order, maps)
     while trial.left > 0:
         if not trial.timeline.step():
             raise InternalError(f"{trial.left} tasks of the trial never ended")

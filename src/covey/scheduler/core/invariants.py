@@ -50,8 +50,7 @@ def check(state: SchedulerState) -> None:
         and demand_of(state, span) is not state.default_demand
     )
     assert state.special_count == special, (state.special_count, special)
-    for worker in state.hungry:
-        assert not worker.queue or worker in state.eager, worker
+    _check_tables(state)
     _check_demands(state)
     for client in state.clients.values():
         for span in client.wants:
@@ -111,6 +110,15 @@ def _check_worker(state: SchedulerState, worker: Worker) -> None:
         held = sum(s.n * s.options.resources.get(name, 0) for s in worker.assigned)
         assert abs(amount + held - worker.resources[name]) < 1e-6, worker
         assert amount >= -1e-5, (worker, name, amount)
+
+
+def _check_tables(state: SchedulerState) -> None:
+    """Who may be served stands in one table, and is looked at if it has to be."""
+    assert state.hungry.keys().isdisjoint(state.roomy)
+    for worker in (*state.hungry, *state.roomy):
+        assert not worker.queue or worker in state.eager, worker
+    for worker in state.roomy:
+        assert worker.count >= worker.slots, worker
 
 
 def _check_demands(state: SchedulerState) -> None:

@@ -107,10 +107,19 @@ def may_begin(worker: Worker, span: Span, best: Span | None) -> bool:
 def reconsider(state: SchedulerState, worker: Worker) -> None:
     """*worker* may be given something again: it has room, or uses less memory."""
     worker.withheld = False
-    state.hungry[worker] = None
+    enlist(state, worker)
     asked_for = state.special_count and any(demand.heap for demand in worker.demands)
     if worker.queue or asked_for:
         state.eager[worker] = None
+
+
+def enlist(state: SchedulerState, worker: Worker) -> None:
+    """Enter *worker* among those that may be served: it has idle slots, or some room."""
+    if worker.count < worker.slots:
+        state.roomy.pop(worker, None)
+        state.hungry[worker] = None
+    elif worker not in state.hungry:  # Else it moves there when its turn comes.
+        state.roomy[worker] = None
 
 
 def takes_nothing(span: Span) -> bool:

@@ -12,7 +12,6 @@ elsewhere, and values that clients bring, which are spread over them.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from typing import Final
 
 import msgspec
@@ -30,6 +29,7 @@ from covey.scheduler.core.state import (
     READY,
     WAITING,
     Demand,
+    InTurn,
     SchedulerState,
     Span,
     Worker,
@@ -96,47 +96,47 @@ def plan(state: SchedulerState) -> None:
         return
     if state.data_queue:
         place_data(state)
-    unserved: list[Worker] = []
     # Else a worker would take back what it has just handed back for an idle one.
-    turn = _serve_idle(state, unserved)
-    while turn and state.ready_count:
-        worker = turn.popleft()
-        if not _room(worker):
-            continue
-        if _serve(state, worker):
-            turn.append(worker)
-        elif not worker.withheld:
-            unserved.append(worker)
-    for worker in (*unserved, *turn):
+    unserved = _serve_all(state, state.hungry)
+    unserved += _serve_all(state, state.roomy)
+    for worker in unserved:
         # They have looked: nothing that is asked for by name is for them.
-        state.hungry[worker] = None
+        memory.enlist(state, worker)
         if worker.queue:
             state.eager[worker] = None
     if state.excess and state.hungry:
         _call_back(state)
 
 
-def _serve_idle(state: SchedulerState, unserved: list[Worker]) -> deque[Worker]:
-    """Fill the idle slots; return the workers that have none."""
-    hungry = state.hungry
-    full: deque[Worker] = deque()
+def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
+    """Serve those in *table* in turn; return those for whom there was nothing.
+
+    Each leaves the table when it is looked at, and comes to the one where it belongs
+    when it may be served again: so no look is in vain more than once.
+    """
+    unserved: list[Worker] = []
+    passed: list[Worker] = []
+    idle = table is state.hungry
     stuck = False
-    while hungry and state.ready_count:
-        worker = _next_hungry(state, stuck)
+    while table and state.ready_count:
+        worker = _next(state, table, stuck, passed)
         if worker is None:
             break
-        del hungry[worker]
+        del table[worker]
         if not _is_here(state, worker):
             continue
-        if worker.count >= worker.slots:
-            full.append(worker)
+        if idle and worker.count >= worker.slots:
+            state.roomy[worker] = None
+        elif not idle and not _room(worker):
+            continue
         elif _serve(state, worker):
             feed(state, worker)
             stuck = False
         elif not worker.withheld:
             unserved.append(worker)
             stuck = True
-    return full
+    state.eager |= dict.fromkeys(passed)
+    return unserved
 
 
 def _is_here(state: SchedulerState, worker: Worker) -> bool:
@@ -149,19 +149,27 @@ def _is_here(state: SchedulerState, worker: Worker) -> bool:
     return worker.away_since is None and worker.peer not in state.returning
 
 
-def _next_hungry(state: SchedulerState, stuck: bool) -> Worker | None:
+def _next(
+    state: SchedulerState,
+    table: InTurn,
+    stuck: bool,
+    passed: list[Worker],
+) -> Worker | None:
     """Return whom to serve next: first those for whom something lies ready.
 
     Where one found nothing (*stuck*), no other will that is not asked for by name or
     for its resources: with many workers, it would take long to let each of them look.
+    Those in another table that come up are added to *passed*.
     """
     if stuck and state.special_count:
         _rouse(state)
     while state.eager:
         worker, _ = state.eager.popitem()
-        if worker in state.hungry:
+        if worker in table:
             return worker
-    return None if stuck else next(iter(state.hungry))
+        if worker in state.roomy:
+            passed.append(worker)
+    return None if stuck else next(iter(table))
 
 
 def _rouse(state: SchedulerState) -> None:
@@ -177,7 +185,7 @@ def _rouse(state: SchedulerState) -> None:
             awake[demand_of(state, span)] = None
     for demand in awake:
         for worker in demand.able:
-            if worker in state.hungry:
+            if worker in state.hungry or worker in state.roomy:
                 state.eager[worker] = None
 
 
@@ -562,5 +570,5 @@ def _call_back(state: SchedulerState) -> None:
 
 def idle_only(state: SchedulerState, worker: Worker) -> bool:
     """Whether *worker* is the only one, so that nobody could take its work."""
-    hungry = state.hungry
-    return not hungry or (len(hungry) == 1 and worker in hungry)
+    others = len(state.hungry) - (worker in state.hungry)
+    return not others

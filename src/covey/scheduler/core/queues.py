@@ -91,7 +91,7 @@ def enqueue(state: SchedulerState, span: Span) -> None:
         state.loaded[place] = None
         if place.withheld:
             memory.reconsider(state, place)
-        if place in state.hungry:
+        if place in state.hungry or place in state.roomy:
             state.eager[place] = None
     if demand is not state.default_demand:
         if place is None:

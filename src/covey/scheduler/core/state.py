@@ -474,6 +474,10 @@ _COUNTED: Final = (
 )
 
 
+InTurn: TypeAlias = OrderedDict[Worker, None]
+"""Workers, in the order in which they are served."""
+
+
 class SchedulerState:
     """All the tables.  No behaviour: see ``transitions`` and ``placement``."""
 
@@ -521,13 +525,11 @@ class SchedulerState:
         #: bring again, and whether they are to.
         self.spreads: dict[Span, Spread] = {}
         self.brought: dict[Span, bool] = {}
-        #: Workers with room, in the order in which they are served.
-        self.hungry: OrderedDict[Worker, None] = OrderedDict()
-        #: Those of them for whom something lies ready; a few more may be here.
+        #: Who may have idle slots; who had none, but some room; who has to look.
+        self.hungry, self.roomy = InTurn(), InTurn()
         self.eager: dict[Worker, None] = {}
-        #: Workers with ready spans in their own queue, or with more than they run.
-        self.loaded: dict[Worker, None] = {}
-        self.excess: dict[Worker, None] = {}
+        #: Workers with ready spans in their own queue; with more than they run; leaving.
+        self.loaded, self.excess = dict[Worker, None](), dict[Worker, None]()
         self.leaving: dict[Worker, None] = {}
         self.departed: OrderedDict[str, float] = OrderedDict()  # When the latest left.
         self.leftovers, self.journal = Leftovers(), Journal()
@@ -545,9 +547,11 @@ class SchedulerState:
         self.orphans: dict[Worker, list[Orphan]] = {}
         self.orphans_until = now + ORPHAN_SECONDS if epoch > 1 else 0.0
         self.outgoing: dict[int, list[Message]] = {}
-        self.closing = False
         self.rotation: tuple[int, int] | None = None  # (peer, request) that asks for it
-        self.dashboard = ""  # Where that listens, for those who ask.
+        self.closing, self.dashboard = (
+            False,
+            "",
+        )  # Where that listens, for those who ask.
         #: Who reads the event stream, by peer: open question (0: none), and its event.
         self.audience: dict[int, tuple[int, int]] = {}
         self.events: Ring[tuple[Any, ...]] = Ring(events_kept, first)

@@ -402,9 +402,8 @@ def retire(state: SchedulerState, worker: Worker) -> None:
     if worker.leaving:
         return
     worker.leaving = True
-    state.hungry.pop(worker, None)
-    state.excess.pop(worker, None)
-    state.loaded.pop(worker, None)
+    for table in (state.hungry, state.roomy, state.excess, state.loaded):
+        table.pop(worker, None)
     state.slots_count -= worker.slots
     state.idle_slots -= worker.idle_slots
     state.leaving[worker] = None
@@ -518,7 +517,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
             continue  # What was sent ahead waits again as soon as its inputs do.
         retrying.lost(state, span, worker)
     _requeue_elsewhere(state, worker)
-    for table in (state.hungry, state.eager, state.loaded, state.excess):
+    for table in (state.hungry, state.roomy, state.eager, state.loaded, state.excess):
         table.pop(worker, None)
     for client in state.clients.values():
         if worker.peer in client.workers_told:
