@@ -275,7 +275,7 @@ def _ahead(state: SchedulerState, span: Span) -> tuple[int, int, float, bool]:
     """Count what goes before *span*: by priority, by order, and how long it takes."""
     higher = earlier = looked = 0
     seconds = 0.0
-    for rank, _, other in _queued(state, span):
+    for rank, other in _queued(state, span):
         looked += 1
         if looked > _COUNTED_MAX:
             return higher, earlier, seconds, False

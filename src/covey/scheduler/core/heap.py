@@ -15,7 +15,7 @@ _LEFT_MAX: Final = 64
 
 
 class Heap(list[Any]):
-    """Entries (rank, number, span), the lowest on top: see ``heapq``."""
+    """Entries (rank, span), the lowest on top: see ``heapq``."""
 
     __slots__ = ("left",)
 
@@ -39,6 +39,6 @@ class Heap(list[Any]):
         """A span that lay here lies here no more, and says so."""
         self.left += 1
         if self.left > _LEFT_MAX + len(self) // 2:
-            self[:] = [entry for entry in self if entry[2].queue is self]
+            self[:] = [entry for entry in self if entry[1].queue is self]
             heapify(self)
             self.left = 0

@@ -178,7 +178,7 @@ def _check_span(
         assert worker.peer in state.workers, span
     assert (span.queue is not None) == (span.state is State.READY), span
     if span.queue is not None:
-        assert any(entry[2] is span for entry in span.queue), span
+        assert any(entry[1] is span for entry in span.queue), span
     for number in span.wanted:
         client = state.client_numbers.get(number) or state.leftovers.gone.get(number)
         assert client is None or span in client.wants, span

@@ -73,9 +73,9 @@ def _impossible(state: SchedulerState) -> list[dict[str, Any]]:
         if not demand.heap or any(map(demand.admits, state.workers.values())):
             continue
         spans = [
-            entry[2]
-            for entry in demand.heap
-            if entry[2].state is State.READY and entry[2].queue is demand.heap
+            span
+            for _, span in demand.heap
+            if span.state is State.READY and span.queue is demand.heap
         ]
         if spans:
             found.append(

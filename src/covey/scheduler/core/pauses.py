@@ -21,7 +21,7 @@ def put_off(state: SchedulerState, span: Span, seconds: float) -> None:
     if span.state is not State.READY or seconds <= 0:
         return
     due = round((state.now + seconds) * _TICKS)
-    queues.put(state, span, state.pauses, (due, 0, 0))
+    queues.put(span, state.pauses, (due, 0, 0))
 
 
 def paused(state: SchedulerState, span: Span) -> bool:
@@ -31,7 +31,7 @@ def paused(state: SchedulerState, span: Span) -> bool:
 
 def left_seconds(state: SchedulerState, span: Span) -> float:
     """Return how long *span*, which is paused, waits yet; to answer a question."""
-    dues = [due[0] for due, _, other in state.pauses if other is span]
+    dues = [due[0] for due, other in state.pauses if other is span]
     return max(0.0, max(dues, default=0) / _TICKS - state.now)
 
 

@@ -84,7 +84,7 @@ def welcome(state: SchedulerState, worker: Worker) -> None:
     """*worker* has come, or come back: it may take what found no place before."""
     feed(state, worker)
     while (span := top(state.homeless)) is not None:
-        put(state, span, state.data_queue, span.rank)
+        put(span, state.data_queue, span.rank)
 
 
 def plan(state: SchedulerState) -> None:
@@ -517,7 +517,7 @@ def place_data(state: SchedulerState) -> None:
         if places:
             _spread(state, span, places)
         else:
-            put(state, span, state.homeless, span.rank)
+            put(span, state.homeless, span.rank)
 
 
 def _spread(state: SchedulerState, span: Span, places: list[Worker]) -> None:

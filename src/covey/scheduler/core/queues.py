@@ -79,7 +79,7 @@ def enqueue(state: SchedulerState, span: Span) -> None:
     if demand.environment:
         unfit.forgive(state, demand)
     place = None
-    if span.function is not None and (span.attempts or span in state.shy):
+    if span.function is not None and (span.rare is not None or span in state.shy):
         place = _elsewhere(state, span, demand)
     if span.aligned or span.whole:
         sources = inputs_of(state, span)
@@ -99,7 +99,7 @@ def enqueue(state: SchedulerState, span: Span) -> None:
         if top(queue) is None:
             # Where others wait already, all who are able have looked.
             state.awake[demand] = None
-    put(state, span, queue, span.rank)
+    put(span, queue, span.rank)
 
 
 def avoided(state: SchedulerState, span: Span) -> set[str]:
@@ -192,17 +192,16 @@ def offers(state: SchedulerState, demand: Demand) -> str:
 def top(heap: Heap) -> Span | None:
     """Return the first span of a queue, after throwing out what has left it."""
     while heap:
-        span: Span = heap[0][2]
+        span: Span = heap[0][1]
         if span.queue is heap:
             return span
         heap.pop_left()
     return None
 
 
-def put(state: SchedulerState, span: Span, queue: Heap, rank: Rank) -> None:
+def put(span: Span, queue: Heap, rank: Rank) -> None:
     """Let *span*, which is ready, lie in *queue*, wherever it lay before."""
     before, span.queue = span.queue, queue
-    state.last_entry += 1
-    heappush(queue, (rank, state.last_entry, span))
+    heappush(queue, (rank, span))
     if before is not None:
         before.leave()

@@ -80,7 +80,7 @@ def _moves(state: SchedulerState, span: Span, worker: Worker) -> bool:
         return False
     if demand.environment not in worker.unfit:
         unfit.mark(state, worker, demand.environment)
-        for _, _, other in list(worker.queue):
+        for _, other in list(worker.queue):
             if other.queue is worker.queue and other.state is State.READY:
                 queues.enqueue(state, other)
     return unfit.others(state, demand)

@@ -296,8 +296,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
             client.wants[left] = None
     if right.queue is not None:
         left.queue = right.queue
-        state.last_entry += 1
-        heappush(left.queue, (left.rank, state.last_entry, left))
+        heappush(left.queue, (left.rank, left))
     return left
 
 

@@ -40,6 +40,7 @@ from covey.scheduler.core.heap import Heap
 from covey.scheduler.core.leftovers import Leftovers
 from covey.scheduler.core.prints import Prints
 from covey.scheduler.core.profile import Profile
+from covey.scheduler.core.rare import Rare
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
 
@@ -47,7 +48,7 @@ Rank: TypeAlias = tuple[int, int, int]
 """What runs first: minus the priority, the number of the submission, the order
 within it.  The lowest goes first."""
 
-QueueEntry: TypeAlias = "tuple[Rank, int, Span]"
+QueueEntry: TypeAlias = "tuple[Rank, Span]"
 
 
 Orphan: TypeAlias = tuple[TaskId, int, int, bytes]
@@ -86,15 +87,12 @@ class Span:
     __slots__ = (
         "aligned",
         "at",
-        "attempts",
         "base",
         "delivered",
         "dependents",
         "digests",
-        "failure",
         "function",
         "inputs",
-        "losses",
         "missing",
         "n",
         "nbytes",
@@ -103,16 +101,22 @@ class Span:
         "pending",
         "queue",
         "rank",
-        "renamed",
+        "rare",
         "replicas",
         "run",
         "since",
         "state",
-        "unreached",
         "wanted",
         "whole",
         "worker",
     )
+
+    #: Inputs that the arguments know by another id: (that id, the real one).
+    renamed = Rare[tuple[tuple[TaskId, TaskId], ...]](())
+    #: Attempts so far that failed and were tried again, that were lost with their
+    #: worker, and that came to nothing because an input could not be fetched.
+    attempts, losses, unreached = Rare(0), Rare(0), Rare(0)
+    failure = Rare[Failure | None](None)
 
     def __init__(
         self,
@@ -148,8 +152,6 @@ class Span:
         self.whole: tuple[Extent, ...] = ()
         #: The spans that these are, where that cannot change: see ``spans.inputs_of``.
         self.inputs: tuple[Span, ...] | None = None
-        #: Inputs that the arguments know by another id: (that id, the real one).
-        self.renamed: tuple[tuple[TaskId, TaskId], ...] = ()
         #: How many input spans are not done.  Meaningful while WAITING, and while
         #: ASSIGNED: what is above 0 then was sent ahead, and its worker makes those.
         self.missing = 0
@@ -165,12 +167,12 @@ class Span:
         self.nbytes = 0
         #: Of the values that were accepted last, if known: see ``versions``.
         self.digests = b""
-        #: Attempts so far that failed and were tried again, that were lost with their
-        #: worker, and that came to nothing because an input could not be fetched.
-        self.attempts = 0
-        self.losses = 0
-        self.unreached = 0
-        self.failure: Failure | None = None
+        #: What few have, and stands above.
+        self.rare: dict[str, Any] | None = None
+
+    def __lt__(self, other: Span) -> bool:
+        """Whether this one goes first in a heap, where both have the same rank."""
+        return self.base < other.base
 
     def __repr__(self) -> str:
         label = self.function.label if self.function else "data"
@@ -539,7 +541,7 @@ class SchedulerState:
         self.ready_count = self.special_count = self.slots_count = self.idle_slots = 0
         self.stored_bytes = 0  # Of all values that workers hold, copies included.
         self.last_run = self.last_peer = first
-        self.last_submission = self.last_entry = self.scatter_turn = 0
+        self.last_submission = self.scatter_turn = 0
         #: Peers that were there before and have not told all yet.
         self.returning: dict[int, Returning] = {}
         self.window = Window(now) if epoch > 1 else None

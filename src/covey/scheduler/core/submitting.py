@@ -343,7 +343,8 @@ def on_submit_graph(
             1,
             function,
             pack,
-            index,
+            # Mostly the same: then one object serves for both.
+            order if order == index else index,
             options,
             _rank(state, options, order),
             holders_of.get(base + index, NOBODY),

@@ -442,7 +442,7 @@ def retire_named(
 
 def _requeue_elsewhere(state: SchedulerState, worker: Worker) -> None:
     """What lay ready for *worker* goes into other queues."""
-    for _, _, span in list(worker.queue):
+    for _, span in list(worker.queue):
         if span.queue is worker.queue and span.state is READY:
             queues.enqueue(state, span)
     worker.queue.clear()
