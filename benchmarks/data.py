@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks import data_ends, hosts
 from benchmarks.contenders import Contender
 from benchmarks.harness import Figure, Room, Timed
 
@@ -33,6 +33,7 @@ for _size in ("100 MB", "400 MB"):
     room.ask(f"get {_size}", must=2e-3, aim=0.3e-3)
     room.ask(f"use {_size} in a task", must=2e-3, aim=0.3e-3)
     room.ask(f"worker to worker, {_size}", must=1.2e9)
+    room.ask(f"worker to worker over TLS, {_size}")
     room.ask(f"the same, of a bare socket, {_size}", aim=0.8)
 for _size in ("1024 MB", "4096 MB"):
     room.ask(
@@ -293,83 +294,74 @@ def four_workers(cluster: Contender, limit: str) -> Iterator[Any]:
 
 @room.job("move {n:,} bytes between machines", short=100_000_000, full=400_000_000)
 def move(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
-    """Move a value from one worker's store to another's, over TCP and a bare socket.
+    """Move a value from one worker's store to another's, and bytes by bare sockets.
 
-    Both ends are processes of this machine that are told that they are not.
+    Each end is in a network namespace of its own, where that can be had.
     """
     del timed
     if type(cluster).__name__ != "Covey":
         return {}
     name = f"{n // 1_000_000} MB"
-    return {
-        f"a bare socket, {name}": Figure(n / (bare := bare_socket(n)), "B/s"),
-        f"worker to worker, {name}": Figure(n / (ours := worker_to_worker(n)), "B/s"),
-        f"the same, of a bare socket, {name}": Figure(bare / ours, "x"),
-    }
+    figures = {}
+    with two_hosts() as (one, other, address):
+        bare, _ = ends(one, ["listen", address, n], other, ["send", address, "", n])
+        figures[f"a bare socket, {name}"] = Figure(n / bare, "B/s")
+        for how, title in (("clear", ""), ("tls", " over TLS")):
+            served = ["serve", address, n, how]
+            seconds, cpu = ends(one, served, other, ["fetch", "", n])
+            title = f"worker to worker{title}, {name}"
+            figures[title] = Figure(n / seconds, "B/s")
+            figures[f"CPU time a GB, both ends: {title}"] = Figure(1e9 * cpu / n, "s")
+            if how == "clear":
+                ratio = Figure(bare / seconds, "x")
+                figures[f"the same, of a bare socket, {name}"] = ratio
+    return figures
 
 
-def bare_socket(n: int) -> float:
-    """Return how long it takes to send *n* bytes over TCP; the best of a few."""
-    server = socket.create_server(("127.0.0.1", 0))
-    script = (
-        "import socket, sys; s = socket.create_connection(('127.0.0.1', "
-        f"{server.getsockname()[1]})); b = bytes({n})\n"
-        f"for _ in range({ROUNDS}): s.sendall(b); s.recv(1)"
-    )
-    sender = subprocess.Popen([sys.executable, "-c", script])
-    connection, _ = server.accept()
-    target = memoryview(bytearray(n))
-    times = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        at = 0
-        while at < n:
-            at += connection.recv_into(target[at:])
-        times.append(time.perf_counter() - started)
-        connection.send(b"x")
-    sender.wait()
-    return min(times[1:])
+@contextlib.contextmanager
+def two_hosts() -> Iterator[tuple[list[str], list[str], str]]:
+    """Yield what to put before commands on two hosts, and the first one's address."""
+    try:
+        with hosts.hosts():
+            yield hosts.on("b"), hosts.on("c"), hosts.HOSTS["b"]
+    except hosts.Impossible as error:
+        print(f"over the loopback device: {error}", file=sys.stderr)
+        yield [], [], "127.0.0.1"
 
 
-def worker_to_worker(n: int) -> float:
-    """Return how long a data server takes to bring a value into another store."""
-    from covey.net.asking import Asker
-    from covey.net.loop import new_event_loop
-    from covey.secret import Secret
-    from covey.wire.keys import Keys
-    from covey.worker.storage import Storage
+def ends(
+    one: list[str], near: list[Any], other: list[str], far: list[Any]
+) -> tuple[float, float]:
+    """Run both ends of a move; return the seconds of one, and the CPU time it took.
 
-    keys = Keys.of_client(Secret(b"s" * 32))
+    What the first one prints goes to the second one, where something is left empty.
+    """
+    command = [sys.executable, "-m", "benchmarks.data_ends"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.data_server", str(n)],
+        [*one, *command, *map(str, near)],
         stdout=subprocess.PIPE,
         stdin=subprocess.PIPE,
         text=True,
     )
     assert server.stdout is not None and server.stdin is not None
-    address = server.stdout.readline().strip()
-
-    async def ask() -> float:
-        storage = Storage(8 * n)  # so that a segment is kept warm
-        asker = Asker(keys, "1", "benchmark", memory=storage)
-        times = []
-        for _ in range(ROUNDS):
-            started = time.perf_counter()
-            loot = await asker.get((address,), ((1, 1),), "another machine")
-            times.append(time.perf_counter() - started)
-            assert loot.segments[0][1].size >= n
-            loot.discard()
-        asker.close()
-        await storage.close()
-        return min(times[1:])
-
-    loop = new_event_loop()
-    try:
-        return loop.run_until_complete(ask())
-    finally:
-        loop.close()
+    with server:
+        there = server.stdout.readline().strip()
+        words = [str(word) or there for word in far]
+        asker = subprocess.Popen(
+            [*other, *command, *words], stdout=subprocess.PIPE, text=True
+        )
+        assert asker.stdout is not None
+        with asker:
+            before = _cpu_seconds(server)
+            seconds, cpu = map(float, asker.stdout.readline().split())
+            cpu += (_cpu_seconds(server) - before) / data_ends.ROUNDS
         server.stdin.close()
-        server.wait()
+    return seconds, cpu
+
+
+def _cpu_seconds(process: subprocess.Popen[str]) -> float:
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 if __name__ == "__main__":

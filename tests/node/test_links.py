@@ -385,6 +385,41 @@ def test_raw_bytes_never_mix_with_messages(run, wired, nbytes):
     run(story())
 
 
+def test_little_of_raw_bytes_is_copied_on_their_way(run, wired):
+    """They come behind a frame again and again: what is fed to its reader is a copy."""
+
+    async def story():
+        content = memoryview(pattern(8 << 20))
+        async with joined(wired) as pair:
+            sinks = []
+
+            def on_message(there, message):
+                sinks.append(Bytes(pair.far))
+                there.expect_raw(message.nbytes, sinks[-1])
+
+            pair.far.on_message = on_message
+            reader = pair.far.link._reader
+            fed = []
+
+            class Counting(type(reader)):
+                def feed(self, data):
+                    fed.append(len(data))
+                    super().feed(data)
+
+            reader.__class__ = Counting
+            for request in range(16):
+                part = content[request << 19 : (request + 1) << 19]
+                pair.near.link.send_bulk(PutLarge(request, 7, 1, len(part)), part)
+            await pair.far.until(
+                lambda: len(sinks) == 16 and len(sinks[-1].data) == 1 << 19
+            )
+            assert b"".join(sink.data for sink in sinks) == content
+            # Of the first, nobody knew what would follow.
+            assert sum(fed) <= link.READ_BYTES + 16 * (4 << 10)
+
+    run(story())
+
+
 def test_a_segment_that_cannot_be_made_is_reported_and_its_bytes_pass(
     run, wired, monkeypatch
 ):

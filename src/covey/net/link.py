@@ -55,6 +55,9 @@ CHECKSUM_BYTES: Final = 4
 #: the processor on their way to a segment.
 READ_BYTES: Final = 256 << 10
 
+#: Frames beside raw bytes are short: a head, or a few.
+_FRAME_BYTES: Final = 4 << 10
+
 
 class RawSink(Protocol):
     """What takes the raw bytes behind a message."""
@@ -134,6 +137,8 @@ class Link(asyncio.BufferedProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._raw_left = 0
         self._raw_sink: RawSink | None = None
+        #: Whether raw bytes have come before.
+        self._takes_raw = False
         self._problem: Exception | None = None
         self._session: Session | None = None
         self._on_ack: Callable[[], None] | None = None
@@ -333,6 +338,7 @@ class Link(asyncio.BufferedProtocol):
             raise RemoteProtocolError("raw bytes must end their batch")
         self._raw_left = nbytes
         self._raw_sink = sink
+        self._takes_raw = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
@@ -369,12 +375,19 @@ class Link(asyncio.BufferedProtocol):
             self.abort()
 
     def _receive(self, data: Buffer) -> None:
+        while data and not self.lost and self._problem is None:
+            if self._raw_left:
+                data = self._feed_raw(data)
+                continue
+            # What is fed is copied.  Where raw bytes come now and then, most of what
+            # follows a frame is such.
+            most = _FRAME_BYTES if self._takes_raw else len(data)
+            self._reader.feed(data[:most])
+            data = data[most:]
+            self._take_frames()
+
+    def _take_frames(self) -> None:
         reader = self._reader
-        if self._raw_left:
-            data = self._feed_raw(data)
-            if not data:
-                return
-        reader.feed(data)
         while not self.lost and self._problem is None:
             batch = reader.next_batch()
             session = self._session
