@@ -127,6 +127,8 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
             continue
         if idle and worker.count >= worker.slots:
             state.roomy[worker] = None
+            if worker.queue:
+                passed.append(worker)
         elif not idle and not _room(worker):
             continue
         elif _serve(state, worker):
