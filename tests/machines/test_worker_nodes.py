@@ -18,12 +18,14 @@ from covey.worker.core.machine import WorkerCore
 class Worker:
     """A worker of one slot, which was sent three single tasks."""
 
-    def __init__(self):
+    def __init__(self, **options):
         self.core = WorkerCore(1, 1)
         self.step(orders.RunnerReady(0))
         self.step(orders.Told([Define(1, "f", b"f")]))
         self.told = self.step(
-            orders.Told([self.asked(run, reply=run == 2) for run in (1, 2, 3)])
+            orders.Told(
+                [self.asked(run, reply=run == 2, **options) for run in (1, 2, 3)]
+            )
         )
 
     def asked(self, run, **options):
@@ -59,6 +61,15 @@ def test_all_are_told_of_in_one_message_and_those_waited_for_with_their_values()
     (tell,) = [order for order in found if isinstance(order, orders.Tell)]
     assert tell.message == RanNodes((1, 3), (100, 300), (0.25, 0.25), (7, 9), 0)
     assert not worker.core.state.runs
+
+
+def test_with_digests_they_are_one_order():
+    worker = Worker(digests=True)
+    found = worker.ran((1, 100, 7), (2, 200, 8), (3, 300, 9))
+    assert orders.Report(2, 200, 1, 0.25, 0, True) in found
+    rows = ((1, 3), (100, 300), (0.25, 0.25), (7, 9))
+    assert orders.ReportNodes(*rows, 0) in found
+    assert not any(isinstance(order, orders.Tell) for order in found)
 
 
 def test_of_stopped_and_unknown_ones_nothing_is_kept_or_said():
@@ -115,6 +126,22 @@ def test_the_scheduler_takes_each_of_them_in():
     # The other one is no attempt that anybody has ordered.
     assert spans[first.base + 2].state is not DONE
     assert spans[first.base].function.seconds == 0.5
+
+
+def test_each_of_them_has_its_digest():
+    core, worker, runs = scheduler_with(3)
+    rows = [(run.run, run.base, 0.5, 4) for run in runs]
+    news = RanNodes(
+        *zip(*rows, strict=True), 0, b"".join([b"%4d" % r[0] for r in rows])
+    )
+    core.step(Said(worker, [news]), 1.0)
+    for run in runs:
+        span = core.state.spans[run.base]
+        assert (span.state, span.digests) == (DONE, b"%4d" % run.run)
+    with pytest.raises(RemoteProtocolError):
+        core.step(
+            Said(worker, [RanNodes((1, 2), (1, 2), (1, 1), (1, 1), 0, b"123")]), 2.0
+        )
 
 
 def test_columns_of_different_length_are_refused():

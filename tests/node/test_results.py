@@ -9,8 +9,9 @@ import pytest
 
 from covey.payload import Pack
 from covey.store import segments
+from covey.store.digests import of_pack
 from covey.store.segments import fill
-from covey.wire.worker_link import Ran, RanStored
+from covey.wire.worker_link import Ran, RanNodes, RanStored
 from covey.worker.core import orders
 from covey.worker.results import Results
 from covey.worker.storage import Storage
@@ -87,7 +88,7 @@ def test_a_large_copy_stays_where_a_small_result_comes(storage):
     storage.keep(7, copy)
     results.bring_pack(6, Pack.of([b"one", b"two", b"three"]))
     results.stow(6, 3)
-    told = list(results.reports(orders.Report(4, 6, 3, 0.3, 2)))
+    told = list(results.messages(orders.Report(4, 6, 3, 0.3, 2)))
     assert [type(m) for m in told] == [Ran, RanStored, Ran]
     assert [(m.run, m.base, m.n, m.slot) for m in told] == [
         (4, 6, 1, 2),
@@ -96,6 +97,21 @@ def test_a_large_copy_stays_where_a_small_result_comes(storage):
     ]
     assert (told[0].data, told[1].nbytes, told[2].data) == (b"one", copy.size, b"three")
     storage.drop(6, 3)
+
+
+def test_of_single_tasks_only_a_large_copy_is_told_of_by_itself(storage):
+    results = Results(storage, "w")
+    copy = storage.lend(5_000)
+    copy.write_frames([b"x" * 4_000])
+    storage.keep(7, copy)
+    results.bring_nodes((6, 7, 9), Pack.of([b"one", b"two", b"three"]))
+    results.stow_nodes([0, 1, 2])
+    order = orders.ReportNodes((1, 2, 3), (6, 7, 9), (0.1, 0.2, 0.3), (3, 3, 5), 4)
+    large, small = results.messages(order)
+    assert (large.run, large.base, large.n, large.slot) == (2, 7, 1, 4)
+    known = of_pack(Pack.of([b"one", b"three"]))
+    assert small == RanNodes((1, 3), (6, 9), (0.1, 0.3), (3, 5), 4, known)
+    storage.drop(6, 4)
 
 
 def test_memory_that_is_used_again_counts_with_all_its_pages(storage):

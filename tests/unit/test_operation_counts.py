@@ -470,6 +470,7 @@ def test_single_tasks_cost_a_worker_few_calls_and_hardly_a_message(figure):
                 (0, 0, run),
                 seconds=1e-5,
                 reply=False,
+                digests=True,
             )
             for run in range(1, n + 1)
         ]
@@ -487,8 +488,10 @@ def test_single_tasks_cost_a_worker_few_calls_and_hardly_a_message(figure):
 
     each = calls_of(live) / n
     figure(
-        f"a single task on a worker: {each:.1f} calls, {told['Tell']} messages for {n}"
+        f"a single task on a worker: {each:.1f} calls, "
+        f"{told['ReportNodes']} messages for {n}"
     )
     assert not core.state.runs
-    assert told["Tell"] < n / 100
+    assert told["ReportNodes"] < n / 100
+    assert not {"Tell", "ReportStored"} & told.keys()
     assert each < 45

@@ -23,6 +23,7 @@ from covey.wire.worker_link import (
     Holds,
     Leaving,
     Ran,
+    RanNodes,
     RanStored,
     Reported,
     RunFailed,
@@ -276,6 +277,18 @@ class Worker(Node):
         how = (order.seconds, order.nbytes, order.slot, digests)
         self._outbox.append(RanStored(order.run, order.base, order.n, *how))
 
+    def _report_nodes(self, order: orders.ReportNodes) -> None:
+        self._outbox.append(
+            RanNodes(
+                tuple(order.runs),
+                tuple(order.tasks),
+                tuple(order.seconds),
+                tuple(order.nbytes),
+                order.slot,
+                b"".join([self._digests(task, 1) for task in order.tasks]),
+            )
+        )
+
     def _digests(self, base: TaskId, n: int) -> bytes:
         return of_pack(Pack.of([self.store[task] for task in range(base, base + n)]))
 
@@ -442,6 +455,7 @@ class Worker(Node):
         orders.Tell: _tell,
         orders.Report: _report,
         orders.ReportStored: _report_stored,
+        orders.ReportNodes: _report_nodes,
         orders.Stow: _stow,
         orders.StowNodes: _stow_nodes,
         orders.Flush: _flush,

@@ -22,12 +22,17 @@ from collections.abc import Iterator
 from typing import Final
 from zlib import crc32
 
-from covey.payload import HEAD_BYTES, Pack
+from covey.payload import HEAD_BYTES, Buffer, Pack
 from covey.store.segments import Segment
 from covey.store.shelf import Shelf, Stretch
 
 _SAMPLES: Final = 32
 _SAMPLE_BYTES: Final = 2048
+
+
+def of_small(value: Buffer) -> int:
+    """Return the digest of one small value, as a number."""
+    return crc32(value)
 
 
 def of_pack(pack: Pack) -> bytes:

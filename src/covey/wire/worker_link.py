@@ -170,13 +170,17 @@ class RanStored(Message, frozen=True, tag=61):
 
 
 class RanNodes(Message, frozen=True, tag=80):
-    """Single tasks returned, in columns; their results rest on the worker."""
+    """Single tasks returned, in columns; their results rest on the worker.
+
+    ``digests`` are four bytes for each, if they are asked for.
+    """
 
     runs: tuple[Id, ...]
     tasks: tuple[Id, ...]
     seconds: tuple[Seconds, ...]
     nbytes: tuple[Bytes, ...]
     slot: Slot = -1
+    digests: bytes = b""
 
 
 class RunFailed(Message, frozen=True, tag=62):

@@ -278,12 +278,10 @@ class WorkerAgent:
     def _tell(self, order: orders.Tell) -> None:
         self._say(order.message)
 
-    def _report(self, order: orders.Report) -> None:
-        for message in self._results.reports(order):
-            self._say(message)
-
-    def _report_stored(self, order: orders.ReportStored) -> None:
-        for message in self._results.reports_stored(order):
+    def _report(
+        self, order: orders.Report | orders.ReportStored | orders.ReportNodes
+    ) -> None:
+        for message in self._results.messages(order):
             self._say(message)
 
     # Slots.
@@ -575,7 +573,8 @@ class WorkerAgent:
     _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {
         orders.Tell: _tell,
         orders.Report: _report,
-        orders.ReportStored: _report_stored,
+        orders.ReportStored: _report,
+        orders.ReportNodes: _report,
         orders.Stow: _stow,
         orders.StowNodes: _stow_nodes,
         orders.Flush: _flush,

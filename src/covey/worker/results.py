@@ -12,17 +12,18 @@ takes over::
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from covey import clock
-from covey.ids import TaskId
+from covey.ids import RunId, TaskId
 from covey.payload import Pack
 from covey.store import digests
 from covey.store.pool import WARM_SECONDS
 from covey.store.segments import Segment, adopt
 from covey.wire.base import Failure
-from covey.wire.worker_link import Ran, RanStored
+from covey.wire.worker_link import Ran, RanNodes, RanStored
 from covey.worker.core import orders
 from covey.worker.processes import RunnerProcess
 from covey.worker.runner_link import RunnerLink, SaysBig
@@ -64,7 +65,39 @@ class Results:
         #: Segments that runners may write into, by their path.
         self._loans: dict[str, _Loan] = {}
 
-    def reports(self, order: orders.Report) -> Iterator[Ran | RanStored]:
+    def messages(
+        self, order: orders.Report | orders.ReportStored | orders.ReportNodes
+    ) -> Iterator[Ran | RanStored | RanNodes]:
+        """Yield what tells the scheduler of values that rest in the store."""
+        if isinstance(order, orders.ReportNodes):
+            return self._of_nodes(order)
+        if isinstance(order, orders.Report):
+            return self._with_values(order)
+        return self._without(order)
+
+    def _of_nodes(
+        self, order: orders.ReportNodes
+    ) -> Iterator[Ran | RanStored | RanNodes]:
+        """Yield what tells of small values of single tasks that stay here.
+
+        A large one of an earlier attempt, which has come meanwhile, is told of by itself.
+        """
+        small: list[tuple[RunId, TaskId, float, int]] = []
+        sums = array("I")
+        columns = zip(order.runs, order.tasks, order.seconds, order.nbytes, strict=True)
+        for run, task, seconds, nbytes in columns:
+            single = self._storage.small(task)
+            if single is None:
+                how = (run, task, 1, seconds, nbytes, order.slot)
+                yield from self._without(orders.ReportStored(*how))
+                continue
+            small.append((run, task, seconds, nbytes))
+            sums.append(digests.of_small(single.data))
+        if small:
+            runs, tasks, took, sizes = zip(*small, strict=True)
+            yield RanNodes(runs, tasks, took, sizes, order.slot, sums.tobytes())
+
+    def _with_values(self, order: orders.Report) -> Iterator[Ran | RanStored]:
         """Yield what tells the scheduler of small values that rest in the store.
 
         Or of a large one: a copy of an earlier attempt may have come meanwhile, which
@@ -77,14 +110,14 @@ class Results:
                 stored = orders.ReportStored(
                     order.run, base, n, seconds, nbytes, order.slot
                 )
-                yield from self.reports_stored(stored)
+                yield from self._without(stored)
                 continue
             pack = stretch.part(base, n)
             sizes, data = pack.sizes_bytes(), bytes(pack.data)
             known = digests.of_pack(pack) if order.digests else b""
             yield Ran(order.run, base, n, seconds * n, sizes, data, order.slot, known)
 
-    def reports_stored(self, order: orders.ReportStored) -> Iterator[RanStored]:
+    def _without(self, order: orders.ReportStored) -> Iterator[RanStored]:
         """Yield what tells the scheduler of values that stay here."""
         run, n, slot = order.run, order.n, order.slot
         for base, k, stretch in self._storage.find(order.base, n):

@@ -182,12 +182,13 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
     columns = (message.runs, message.tasks, message.seconds, message.nbytes)
     if len({*map(len, columns)}) != 1:
         raise RemoteProtocolError("what is said of single tasks is of different length")
-    slot = message.slot
-    for run, task, seconds, nbytes in zip(*columns, strict=True):
+    slot, digests = message.slot, versions.check(message.digests, len(message.runs))
+    for at, (run, task, seconds, nbytes) in enumerate(zip(*columns, strict=True)):
         for span in _current(state, worker, run, task, 1):
             _learn(span.function, seconds, 1, nbytes)
             history.ran(state, span, worker, seconds, nbytes, slot)
-            transitions.finish(state, span, worker, nbytes)
+            mine = versions.part(digests, at, 1)
+            versions.finish(state, span, worker, nbytes, mine)
             if span.wanted and span.state is DONE:
                 report.stored(state, span)
 

@@ -28,6 +28,7 @@ from covey.worker.core.orders import (
     NoEnvironment,
     Quit,
     Report,
+    ReportNodes,
     ReportStored,
     RetractDone,
     RunnerEnded,
@@ -278,6 +279,7 @@ def _on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
     stow = StowNodes([])
     state.order(stow)
     told: list[tuple[RunId, TaskId, float, int]] = []
+    known: list[tuple[RunId, TaskId, float, int]] = []  # By their digests, that is.
     columns = zip(event.runs, event.tasks, event.seconds, event.sizes, strict=True)
     for at, row in enumerate(columns):
         run_id, task, seconds, nbytes = row
@@ -297,13 +299,11 @@ def _on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
             state.made.add(task, 1)
             fetching.came(state, task, 1)
             dispatch.arrived(state, task, 1)
-            how = (run_id, task, 1, seconds)
             if run.reply and nbytes <= event.inline_bytes:
-                state.order(Report(*how, event.slot, run.digests))
-            elif run.digests:
-                state.order(ReportStored(*how, nbytes, event.slot))
+                how = (run_id, task, 1, seconds, event.slot, run.digests)
+                state.order(Report(*how))
             else:
-                told.append(row)
+                (known if run.digests else told).append(row)
         dispatch.finish_tasks(state, run, 1)
     if stow.places:
         slot.flushed = False
@@ -312,6 +312,9 @@ def _on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
     if told:
         runs, tasks, took, sizes = zip(*told, strict=True)
         state.order(Tell(RanNodes(runs, tasks, took, sizes, event.slot)))
+    if known:
+        runs, tasks, took, sizes = zip(*known, strict=True)
+        state.order(ReportNodes(runs, tasks, took, sizes, event.slot))
 
 
 def _singles(

@@ -215,6 +215,16 @@ class ReportStored(Order, frozen=True):
     slot: int
 
 
+class ReportNodes(Order, frozen=True):
+    """The same of small values of single tasks, in columns."""
+
+    runs: Sequence[int]
+    tasks: Sequence[int]
+    seconds: Sequence[float]
+    nbytes: Sequence[int]
+    slot: int
+
+
 class Stow(Order, frozen=True):
     """Put values that have just come from a slot into the store."""
 
@@ -369,6 +379,7 @@ AnyOrder: TypeAlias = (
     Tell
     | Report
     | ReportStored
+    | ReportNodes
     | Stow
     | StowNodes
     | Flush
