@@ -117,6 +117,24 @@ def test_large_bytes_are_not_copied_into_the_stream(type_):
     assert type(back) is type_
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"names": ["b", "a"], "formats": ["<f8", "<i4"], "offsets": [4, 0]},
+        {"names": ["a", "b"], "formats": ["<i4", "<i4"], "offsets": [0, 2]},
+        {"names": ["a", "b"], "formats": ["<i4", "<f8"], "offsets": [4, 16]},
+        [(("title", "a"), "<i4"), ("b", "<f8", (2, 3))],
+    ],
+    ids=["other order", "overlap", "gaps", "title and shape"],
+)
+def test_records_are_the_same_however_their_fields_lie(kind):
+    zeros = numpy.zeros(3, numpy.dtype(kind))
+    zeros["a"] = [1, 2, 3]
+    back = loads(dumps(zeros))
+    assert back.dtype == zeros.dtype
+    assert back.tobytes() == zeros.tobytes()
+
+
 def test_arrays_that_are_not_contiguous_survive():
     array = numpy.arange(100_000).reshape(100, 1000)[:, ::3]
     assert (loads(dumps(array)) == array).all()

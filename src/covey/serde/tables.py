@@ -10,7 +10,7 @@ and raw buffers, without a copy:
 * a pandas frame or series is an Arrow table with pandas' own metadata.
 
 What cannot be written in this way faithfully returns ``None``: objects in a NumPy array,
-a pandas frame that comes back from Arrow as something else.
+records whose fields overlap, a pandas frame that comes back from Arrow as something else.
 """
 
 from __future__ import annotations
@@ -53,24 +53,33 @@ def value_of(head: Sequence[Any], buffers: Sequence[Buffer]) -> Any:
 
 
 def array_parts(array: Any) -> Parts | None:
-    """Return the parts of a NumPy array, or ``None`` if it holds objects."""
+    """Return the parts of a NumPy array, or ``None`` if its type has no text for them."""
     numpy = sys.modules["numpy"]
     kind = array.dtype
     if kind.hasobject or kind.metadata or kind.char == "T":
         return None
+    text = kind_text(kind)
+    if text is None:
+        return None
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     flat = array.T if order == "F" else numpy.ascontiguousarray(array)
     raw = flat.reshape(-1).view("u1") if flat.size and kind.itemsize else _EMPTY
-    return ["numpy", kind_text(kind), list(array.shape), order], [raw]
+    return ["numpy", text, list(array.shape), order], [raw]
 
 
 def kind_text(kind: Any) -> Any:
-    """Return a data type as an ``.npy`` file writes it: text, or a list of fields."""
+    """Return a data type as an ``.npy`` file writes it: text, or a list of fields.
+
+    ``None`` if it cannot: fields that overlap, or lie in another order than they are named.
+    """
     import numpy.lib.format as form
 
     if kind.names is None and kind.subdtype is None:
         return kind.str
-    described: Any = form.dtype_to_descr(kind)
+    try:
+        described: Any = form.dtype_to_descr(kind)
+    except ValueError:
+        return None
     return _listed(described)
 
 
