@@ -59,6 +59,9 @@ _DISK_HEADS: Final = ("zpartd-", "partd-")
 #: Comes before the calls that are packed many at a time.
 _IN_PLACES: Final = bytes((PLACES_CODEC,))
 
+#: What stands between the two halves of an exchange of dask.distributed's own.
+_BARRIER: Final = "P2PBarrierTask"
+
 #: From so many tasks on, the garbage collector rests while a graph is sent.
 MANY_TASKS: Final = 10_000
 
@@ -148,15 +151,22 @@ def _future_in(value: Any) -> Future[Any] | None:
 
 
 def _refuse_others(key: Any, value: Any) -> None:
-    """Raise if a value of a graph is a future of another scheduler than covey.
+    """Raise if a value of a graph is of another scheduler than covey.
 
-    dask would take it for another name of a task, which the graph then lacks.
+    dask would take its future for another name of a task, which the graph then lacks;
+    and an exchange that its workers carry out themselves would fail in the middle.
     """
     from dask._task_spec import DataNode, TaskRef
 
     if isinstance(value, DataNode):
         value = value.value
     kind = type(value)
+    if kind.__name__ == _BARRIER:
+        raise UsageError(
+            f"{key!r} is part of an exchange (p2p) that only workers of dask.distributed "
+            f"carry out. Let dask go by tasks: dask.config.set({{'dataframe.shuffle.method':"
+            f" 'tasks', 'array.rechunk.method': 'tasks'}}), as it does by default on covey"
+        )
     if kind is not TaskRef and (
         isinstance(value, TaskRef) or getattr(kind, "__dask_future__", False)
     ):
