@@ -11,8 +11,8 @@ LIMIT = 1000
 BASE = 20
 
 
-def runner(number, nbytes, *, idle=False):
-    return RunnerMemory(number, nbytes, BASE, idle)
+def runner(number, nbytes, *, idle=False, age=60.0):
+    return RunnerMemory(number, nbytes, BASE, idle, age)
 
 
 def test_below_the_limit_nothing_is_done():
@@ -52,8 +52,17 @@ def test_idle_runners_that_have_grown_are_started_anew_when_it_is_tight():
         runner(1, BASE + 100, idle=True),
         runner(2, 400),
     ]
-    assert judge(LIMIT, 750, 0, runners).recycle == (0,)
-    assert judge(LIMIT, 650, 0, runners).recycle == ()
+    assert judge(LIMIT, 750, 500, runners).recycle == (0,)
+    assert judge(LIMIT, 650, 500, runners).recycle == ()
+
+
+def test_a_young_runner_is_started_anew_only_if_nothing_else_helps():
+    # It has just imported what its successor will import as well.
+    runners = [runner(0, 300, idle=True, age=2), runner(1, 300, idle=True, age=40)]
+    assert judge(LIMIT, 840, 100, runners).recycle == (1,)
+    assert judge(LIMIT, 900, 100, runners).recycle == (1,)
+    assert judge(LIMIT, 900, 0, runners).recycle == (0, 1)
+    assert judge(LIMIT, 840, 100, runners, awaited=True).recycle == (0, 1)
 
 
 numbers = st.integers(0, 2 * LIMIT)

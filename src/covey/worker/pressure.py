@@ -98,6 +98,8 @@ class Pressure:
         self._container = Container()
         #: Private bytes of each process: when it was ready, at present, at most.
         self._baseline: dict[int, int] = {}
+        #: When that was.
+        self._ready: dict[int, float] = {}
         self._now: dict[int, int] = {}
         self._peak: dict[int, int] = {}
         #: How many processes the kernel had ended for memory, and when.
@@ -161,7 +163,8 @@ class Pressure:
         for process in self._processes:
             if process is not None and process.ready:
                 self._baseline.setdefault(process.pid, self._now.get(process.pid, 0))
-        for table in (self._baseline, self._peak):
+                self._ready.setdefault(process.pid, clock.monotonic())
+        for table in (self._baseline, self._ready, self._peak):
             for pid in table.keys() - self._now.keys():
                 del table[pid]
         for pid, nbytes in self._now.items():
@@ -197,12 +200,14 @@ class Pressure:
         self._judge_is_due = False
         if self._closed:
             return
+        now = clock.monotonic()
         runners = [
             RunnerMemory(
                 process.number,
                 self._now.get(process.pid, 0),
                 self._baseline.get(process.pid, 1 << 62),
                 _is_idle(self._state.runners[process.number]),
+                now - self._ready.get(process.pid, now),
             )
             for process in self._processes
             if process is not None and process.pid
@@ -214,6 +219,7 @@ class Pressure:
             self._storage.movable_bytes,
             runners,
             paused=self.paused,
+            awaited=bool(self._waiting),
         )
         self._carry_out(verdict, accounts)
 

@@ -27,6 +27,10 @@ _STOP_ALL: Final = 1.05
 #: An idle runner is started anew when it keeps so much more than it began with.
 _RECYCLE: Final = 0.10
 
+#: And when it has lived so long.  Its successor will import what it has imported, a
+#: second or two, and keep as much for that; only where nothing else helps comes that sooner.
+_WORTH_SECONDS: Final = 30.0
+
 
 class RunnerMemory(msgspec.Struct, frozen=True, gc=False):
     """One runner's private memory.
@@ -36,12 +40,14 @@ class RunnerMemory(msgspec.Struct, frozen=True, gc=False):
         nbytes: what it has now.
         baseline_bytes: what it had when it was ready, before its first task.
         idle: whether no task executes there, or waits.
+        age_seconds: how long it has been ready.
     """
 
     runner: int
     nbytes: int
     baseline_bytes: int
     idle: bool
+    age_seconds: float
 
     @property
     def growth(self) -> int:
@@ -72,6 +78,7 @@ def judge(
     runners: list[RunnerMemory],
     *,
     paused: bool = False,
+    awaited: bool = False,
 ) -> Judgement:
     """Judge the memory of a worker.
 
@@ -81,13 +88,19 @@ def judge(
         movable: the part of that which can go to disk or be given back.
         runners: the memory of each.
         paused: whether nothing new is begun at present.
+        awaited: whether somebody waits for room.
     """
     release = total - int(_CALM * limit) if total > _SPILL * limit else 0
     pause = total > (_SPILL if paused else _PAUSE) * limit
     recycle: tuple[int, ...] = ()
     if release:
+        urgent = awaited or total - movable > _PAUSE * limit
         recycle = tuple(
-            r.runner for r in runners if r.idle and r.growth > _RECYCLE * limit
+            r.runner
+            for r in runners
+            if r.idle
+            and r.growth > _RECYCLE * limit
+            and (urgent or r.age_seconds > _WORTH_SECONDS)
         )
     stop = -1
     if total - movable > _STOP * limit or total > _STOP_ALL * limit:
