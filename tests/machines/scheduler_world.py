@@ -104,6 +104,8 @@ class World:
         self.workers = {}
         #: The arguments of every task, by its real id.
         self.arguments = {}
+        #: What tasks take, by the ids that their client gave.
+        self.takes = {}
         self.messages = 0
         self.watch = lambda peer, message: None
 
@@ -344,7 +346,9 @@ class SimClient:
         self.status[task] = "pending"
         self.values[task] = value
 
-    def submit(self, n=1, *, fn=1, aligned=(), whole=(), options=None, name=None):
+    def submit(
+        self, n=1, *, fn=1, aligned=(), groups=(), whole=(), options=None, name=None
+    ):
         """Wish for a range of tasks; return its first id."""
         self.define(fn)
         base = self.new_ids(n)
@@ -352,6 +356,16 @@ class SimClient:
         for task, value in enumerate(values, base):
             self.hold(task, value)
             self.world.arguments[task] = value
+            at = task - base
+            self.world.takes[task] = {
+                *(first + at for first in aligned),
+                *(
+                    t
+                    for first, g in groups
+                    for t in range(first + at * g, first + at * g + g)
+                ),
+                *(t for first, m in whole for t in range(first, first + m)),
+            }
         self.say(
             Submit(
                 base,
@@ -362,6 +376,7 @@ class SimClient:
                 aligned=tuple(aligned),
                 whole=tuple(whole),
                 name=name,
+                groups=tuple(groups),
             )
         )
         return base
@@ -540,9 +555,10 @@ class SimRun:
         """Return what the tasks from *first* on take."""
         offset = first - self.message.base
         aligned = [(task + offset, n) for task in self.message.aligned]
+        groups = [(task + g * offset, g * n) for task, g in self.message.groups]
         return {
             task
-            for base, m in [*aligned, *self.message.whole]
+            for base, m in [*aligned, *groups, *self.message.whole]
             for task in range(base, base + m)
         }
 
@@ -808,6 +824,10 @@ class SimWorker:
         first, n = run.stretch(start, length)
         for task in run.inputs(first, n):
             assert self.store[task] == self.world.arguments[task], f"{task:x}"
+        if not run.message.renamed:
+            for task in range(first, first + n):
+                takes = self.world.takes.get(task)
+                assert takes is None or run.inputs(task, 1) == takes, f"{task:x}"
         values = [self.world.arguments[task] for task in range(first, first + n)]
         for task, value in enumerate(values, first):
             # What is there already stays as it is.

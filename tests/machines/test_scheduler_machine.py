@@ -121,6 +121,32 @@ class SchedulerMachine(RuleBasedStateMachine):
         base = client.submit(n, fn=fn, aligned=aligned, whole=whole)
         self.ranges.append((base, n))
 
+    @precondition(lambda self: self.world.clients and self.ranges)
+    @rule(data=st.data(), index=small, g=st.sampled_from([2, 2, 2, 3]))
+    def submits_groups(self, data, index, g):
+        """A level of a tree, now and then with more inputs."""
+        base, m = self._extent(data)
+        if m < g:
+            return
+        n = m // g
+        aligned, groups = [], [(base, g)]
+        if data.draw(st.integers(0, 4)) == 0:
+            aligned.append(self._extent(data)[0])
+        if data.draw(st.integers(0, 4)) == 0:
+            groups.append((self._extent(data)[0], data.draw(st.integers(2, 3))))
+        client = self._client(index)
+        inputs = [(b, n) for b in aligned] + [(b, k * n) for b, k in groups]
+        if any(
+            b < client.next_task + n and client.next_task < b + k for b, k in inputs
+        ):
+            return  # It would take itself.
+        made = client.submit(n, aligned=aligned, groups=groups)
+        self.ranges.append((made, n))
+        while data.draw(st.booleans()) and n >= g:
+            n //= g
+            made = client.submit(n, groups=[(made, g)])
+            self.ranges.append((made, n))
+
     @precondition(lambda self: self.world.clients)
     @rule(data=st.data(), index=small, n=st.integers(1, 8))
     def submits_graph(self, data, index, n):

@@ -63,6 +63,10 @@ class WorkerMachine(RuleBasedStateMachine):
             n, aligned=(lo,), whole=(whole,), sources=((lo, n, 7), (*whole, 8))
         )
 
+    @rule(n=st.integers(2, 10), lo=st.integers(0, 60), g=st.integers(2, 3))
+    def runs_with_groups(self, n, lo, g):
+        self.world.run(n, groups=((lo, g),), sources=((lo, g * n, 7),))
+
     @rule(
         data=st.data(),
         length=st.integers(1, 4),
@@ -128,7 +132,7 @@ class WorkerMachine(RuleBasedStateMachine):
     def drops(self, lo, n):
         # Only what no run waits for may be dropped.
         used = any(
-            end is None and (run.aligned or run.whole)
+            end is None and (run.aligned or run.whole or run.groups)
             for (number, _), end in self.world.ends.items()
             for run in [self.world.runs[number]]
         )

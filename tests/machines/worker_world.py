@@ -330,6 +330,9 @@ class World:
         for first, mine in zip(order.aligned, message.aligned, strict=True):
             assert first - order.base == mine - message.base
             assert set(range(first, first + order.n)) <= self.store | set(order.owns)
+        at = order.base - message.base
+        grouped = [(first + g * at, g * order.n) for first, g in message.groups]
+        assert order.whole == (*grouped, *message.whole)
         for base, n in order.whole:
             assert set(range(base, base + n)) <= self.store
 

@@ -13,6 +13,7 @@ import tracemalloc
 from collections import Counter
 from itertools import accumulate
 
+import msgspec
 import pytest
 
 from covey import payload
@@ -231,6 +232,29 @@ def test_a_node_of_a_graph_costs_few_calls_and_messages(figure):
     assert cluster.sent["Run"] == NODES
     assert cluster.sent["Finished"] == 1
     assert each < 130
+
+
+def level(base, n, source):
+    """Return a level of a tree over the range *source*."""
+    return msgspec.structs.replace(submit(base, n), groups=((source, 2),))
+
+
+def test_a_task_of_a_tree_costs_as_little_as_one_of_a_range(figure):
+    cluster = Cluster()
+    at, n = cluster.base, 8_192
+    levels = [submit(at, n)]
+    while n > 1:
+        n //= 2
+        levels.append(level(at + 2 * n, n, at))
+        at += 2 * n
+    calls = calls_of(lambda: cluster.say(*levels))
+    tasks = cluster.core.state.counters["tasks_done"]
+    figure(f"{tasks:,} tasks: {calls / tasks:.2f} calls each, {dict(cluster.sent)}")
+    figure(f"at most {cluster.spans_max} spans")
+    assert tasks == 2 * 8_192 - 1
+    assert calls / tasks < 10
+    assert cluster.sent["Run"] < 700
+    assert cluster.spans_max < 800
 
 
 def test_an_element_of_a_range_is_a_few_bytes(figure):

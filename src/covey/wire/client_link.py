@@ -46,7 +46,9 @@ class Submit(Message, frozen=True, tag=2):
 
     ``sizes`` and ``data`` are a pack of arguments, one payload a task.
     ``aligned`` lists first ids: task ``base + i`` needs ``aligned[j] + i``.
-    ``whole`` lists extents that every task needs entirely.
+    ``whole`` lists extents that every task needs entirely.  ``groups`` lists
+    (first, g), for inputs of which every task needs g, one after the other: task
+    ``base + i`` those from ``first + g * i`` on.
     ``name`` makes the (single) task shareable: who submits the same name
     again gets the same task.
     """
@@ -60,6 +62,17 @@ class Submit(Message, frozen=True, tag=2):
     aligned: tuple[Id, ...] = ()
     whole: tuple[Extent, ...] = ()
     name: str | None = None
+    groups: tuple[Extent, ...] = ()
+
+
+def taken_by(message: Submit) -> list[Extent]:
+    """Return the inputs of all tasks of *message* together."""
+    n = message.n
+    return [
+        *((first, n) for first in message.aligned),
+        *((first, g * n) for first, g in message.groups),
+        *message.whole,
+    ]
 
 
 class SubmitGraph(Message, frozen=True, tag=3):

@@ -46,7 +46,7 @@ _WEIGHTS: Final = {
     "text": 1,
     **dict.fromkeys(("extents", "wanted", "had", "detached"), EXTENT_WEIGHT),
     **dict.fromkeys(("foreign", "whole", "aligned", "sources"), EXTENT_WEIGHT),
-    **dict.fromkeys(("lacking", "nodes"), EXTENT_WEIGHT),
+    **dict.fromkeys(("lacking", "nodes", "groups"), EXTENT_WEIGHT),
     "needs": NODE_WEIGHT,
 }
 

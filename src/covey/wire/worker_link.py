@@ -41,7 +41,7 @@ class Undefine(Message, frozen=True, tag=79):
 class Run(Message, frozen=True, tag=41):
     """Run ``n`` consecutive tasks of one function.
 
-    ``aligned`` and ``whole`` name the inputs, as in ``Submit``.  ``sources``
+    ``aligned``, ``whole`` and ``groups`` name the inputs, as in ``Submit``.  ``sources``
     says where inputs that this worker may lack can be fetched: extents and
     the number of a worker that holds them; ``spares`` are others that do, in the
     order in which they are to be tried.  ``renamed`` lists inputs that the
@@ -67,6 +67,7 @@ class Run(Message, frozen=True, tag=41):
     awaits: tuple[Id, ...] = ()
     spares: tuple[tuple[Id, Count, Id], ...] = ()
     digests: bool = False
+    groups: tuple[Extent, ...] = ()
 
 
 class Put(Message, frozen=True, tag=42):

@@ -35,7 +35,7 @@ def named(state: SchedulerState, key: str) -> dict[str, Any]:
         "n": span.n,
         "nbytes": span.nbytes // span.n,
         "needs": [_neighbour(state, source) for source in needs],
-        "needs_n": len(span.aligned) + sum(n for _, n in span.whole),
+        "needs_n": len(span.aligned) + sum(n for _, n in (*span.groups, *span.whole)),
         "needed_by": [_neighbour(state, user) for user in islice(dependents, _SHOWN)],
         "needed_by_n": len(dependents),
         "holders": holders_of(state, span),
@@ -51,7 +51,7 @@ def named(state: SchedulerState, key: str) -> dict[str, Any]:
 
 def _inputs(state: SchedulerState, span: Span) -> Iterator[Span]:
     """Yield the inputs one by one: there may be very many, and few are shown."""
-    for task in span.aligned:
+    for task in (*span.aligned, *(first for first, _ in span.groups)):
         source = find(state, task)
         if source is not None:
             yield source

@@ -17,7 +17,14 @@ from covey.scheduler.core.functions import Function
 from covey.scheduler.core.spans import covering, find
 from covey.scheduler.core.state import Client, SchedulerState, Span
 from covey.wire.base import Extent
-from covey.wire.client_link import Placed, Scatter, Submit, SubmitGraph, Want
+from covey.wire.client_link import (
+    Placed,
+    Scatter,
+    Submit,
+    SubmitGraph,
+    Want,
+    taken_by,
+)
 
 #: No extent names more tasks than one call may have.
 _EXTENT_MAX: Final = 1 << 32
@@ -33,15 +40,17 @@ def submit(
     """
     pack = _pack(message.sizes, message.data, message.n)
     function = _function(client, message.fn)
-    extents(message.whole)
-    extents((task, message.n) for task in message.aligned)
+    taken = taken_by(message)
+    extents(taken)
+    if any(g < 2 for _, g in message.groups):
+        raise RemoteProtocolError("tasks take groups of one")
     if message.name is not None and message.n != 1:
         raise RemoteProtocolError(
             f"the name {message.name!r} was given to {message.n:,} tasks; a name is "
             f"for one"
         )
     base, n = message.base, message.n
-    for start, m in [*((task, n) for task in message.aligned), *message.whole]:
+    for start, m in taken:
         if start < base + n and base < start + m:
             raise RemoteProtocolError("tasks were submitted that take themselves")
     _fresh(state, client, base, n)

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 
 from covey.ids import client_of
-from covey.scheduler.core import brought, memory, placement
+from covey.scheduler.core import brought, memory, placement, ties
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import demand_of, top
 from covey.scheduler.core.spans import find, inputs_of
@@ -187,10 +187,11 @@ def _check_span(
     assert span.kept or span.dependents or span in state.leftovers.unkept, span
     pending = sum(d.state in UNFINISHED for d in span.dependents or ())
     assert span.pending == pending, (span, span.pending, pending)
-    for dependent, aligned in (span.dependents or {}).items():
+    for dependent, g in (span.dependents or {}).items():
         assert state.spans[dependent.base] is dependent, (span, dependent)
         assert span in inputs[dependent], (span, dependent)
-        assert not aligned or dependent.n == span.n, (span, dependent)
+        assert not g or span.n == g * dependent.n, (span, dependent, g)
+        assert g <= 1 or (span.base, g) in dependent.groups, (span, dependent, g)
     if span.state is State.RELEASED:
         # A value that is needed is being made, unless its maker has failed.
         assert not span.needed, span
@@ -214,6 +215,12 @@ def _check_inputs(state: SchedulerState, span: Span, sources: set[Span]) -> None
                 assert source.worker is span.worker, (span, source)
     for task in span.aligned:
         assert state.spans[find(state, task).base].n == span.n  # type: ignore[union-attr]
+    for task, g in span.groups:
+        source = state.spans[task]
+        assert span.n > 1 and source.n == g * span.n, (span, source, g)
+        assert source.dependents is not None and source.dependents[span] == g, span
+    if span.groups:
+        assert ties.agree(part.n for part in ties.tied(state, span)), span
 
 
 def _check_disjoint(state: SchedulerState) -> None:

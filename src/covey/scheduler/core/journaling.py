@@ -38,6 +38,7 @@ from covey.wire.client_link import (
     Submit,
     SubmitGraph,
     Unpublish,
+    taken_by,
 )
 from covey.wire.extents import without
 
@@ -63,7 +64,7 @@ _MAKERS: Final = frozenset({Submit, SubmitGraph, Scatter, Placed})
 def inputs_of_message(message: Message) -> list[Extent]:
     """Return what the tasks that *message* makes take."""
     if isinstance(message, Submit):
-        return [*((task, message.n) for task in message.aligned), *message.whole]
+        return taken_by(message)
     if isinstance(message, SubmitGraph):
         return [(task, 1) for needs in message.needs for task in needs]
     return []

@@ -94,7 +94,7 @@ def may_begin(worker: Worker, span: Span, best: Span | None) -> bool:
     If not, and there is no *best*, it has tasks in hand, and may be asked again when one
     of them has ended, or when its memory is less tight: see ``reconsider``.
     """
-    if span.aligned or span.whole or not is_tight(worker):
+    if span.aligned or span.whole or span.groups or not is_tight(worker):
         return True
     if best is not None and not span.rank[0] < best.rank[0]:
         return False
@@ -124,7 +124,7 @@ def enlist(state: SchedulerState, worker: Worker) -> None:
 
 def takes_nothing(span: Span) -> bool:
     """Whether tasks make something of nothing: they need more memory, and free none."""
-    return not (span.aligned or span.whole)
+    return not (span.aligned or span.whole or span.groups)
 
 
 def holds_back(worker: Worker) -> bool:

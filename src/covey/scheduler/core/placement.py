@@ -34,6 +34,7 @@ from covey.scheduler.core.state import (
     Span,
     Worker,
 )
+from covey.scheduler.core.ties import even
 from covey.wire.base import DEFAULT_OPTIONS, Failure
 from covey.wire.framing import fits
 from covey.wire.worker_link import Put, Return, Run
@@ -271,7 +272,9 @@ def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
 def _input_bytes(state: SchedulerState, span: Span) -> int:
     """Return about how many bytes one task of *span* takes as inputs."""
     return sum(
-        source.nbytes // source.n if source.n == span.n else source.nbytes
+        source.nbytes // span.n
+        if (source.dependents or {}).get(span)
+        else source.nbytes
         for source in inputs_of(state, span)
     )
 
@@ -280,7 +283,7 @@ def _deal(state: SchedulerState, worker: Worker, span: Span) -> None:
     """Give *worker* a slice of *span*."""
     k = _slice(state, worker, span)
     if k < span.n:
-        span = cut(state, span, k)
+        span = cut(state, span, even(span, k))
     assign(state, worker, span)
 
 
@@ -358,7 +361,7 @@ def _may_go_ahead(state: SchedulerState, worker: Worker, span: Span) -> bool:
     """Whether all inputs of *span* are on *worker*, or are being made there."""
     sources = span.inputs
     if span.state is not WAITING or span.n > 1 or span.whole:
-        return False
+        return False  # A span of one takes no groups.
     if sources is None:
         sources = tuple(inputs_of(state, span))
     if len(sources) > AHEAD_INPUTS or span.pack is None:
@@ -387,7 +390,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     sources: Sources = ()
     spares: Sources = ()
     awaits: tuple[TaskId, ...] = ()
-    if span.aligned or span.whole:
+    if span.aligned or span.whole or span.groups:
         sources, spares, awaits = sources_of(state, worker, span)
     run = Run(
         span.run,
@@ -408,6 +411,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
         spares,
         # What may have to be told apart from what it gives another time.
         span.n == 1 or bool(span.dependents or span.digests),
+        span.groups,
     )
     if len(sources) > MANY_SOURCES and not fits(run):
         run = msgspec.structs.replace(run, spares=())
@@ -531,7 +535,7 @@ def _spread(state: SchedulerState, span: Span, places: list[Worker]) -> None:
         state.scatter_turn += 1
         k = _cap_by_bytes(span, min(span.n, -(-n * worker.slots // slots)))
         if k < span.n:
-            place(state, worker, cut(state, span, k))
+            place(state, worker, cut(state, span, even(span, k)))
         else:
             place(state, worker, span)
 

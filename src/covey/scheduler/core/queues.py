@@ -81,7 +81,7 @@ def enqueue(state: SchedulerState, span: Span) -> None:
     place = None
     if span.function is not None and (span.rare is not None or span in state.shy):
         place = _elsewhere(state, span, demand)
-    if span.aligned or span.whole:
+    if span.aligned or span.whole or span.groups:
         sources = inputs_of(state, span)
         memory.hasten(span, sources)
         if place is None:

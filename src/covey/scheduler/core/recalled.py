@@ -74,6 +74,7 @@ def _cut(
     changes: dict[str, Any] = {"n": hi - lo}
     if isinstance(message, Submit):
         changes["aligned"] = tuple(task + lo for task in message.aligned)
+        changes["groups"] = tuple((task + lo * g, g) for task, g in message.groups)
     elif isinstance(message, SubmitGraph):
         changes = {
             "fns": message.fns[lo:hi],

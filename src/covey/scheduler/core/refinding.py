@@ -82,10 +82,10 @@ def take_over(state: SchedulerState, found: Found) -> None:
         client = state.client_numbers.get(number) or state.leftovers.gone.get(number)
         if client is not None:
             client.wants[new] = None
-    for dependent, aligned in (old.dependents or {}).items():
+    for dependent, g in (old.dependents or {}).items():
         if new.dependents is None:
             new.dependents = {}
-        new.dependents[dependent] = aligned
+        new.dependents[dependent] = g
         new.pending += dependent.unfinished
         if dependent.inputs is not None:
             dependent.inputs = tuple(new if s is old else s for s in dependent.inputs)

@@ -3,9 +3,9 @@
 Spans of one client are disjoint.  A span of one is found by its id in a dict;
 a longer one by bisection among the bases of the longer ones.
 
-Cutting a span whose tasks are tied one to one to the tasks of another span
-(``aligned``) cuts that one at the same place, and so on along the ties, so
-that an aligned input is always exactly one span.
+Cutting a span whose tasks are tied to the tasks of another span, each to one
+(``aligned``) or to a group (``groups``), cuts that one at the same place, and so
+on along the ties, so that a tied input is always exactly one span: see ``ties``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from heapq import heappush
 from typing import Any
 
 from covey.ids import TaskId, client_of
+from covey.scheduler.core import ties
 from covey.scheduler.core.state import (
     ASSIGNED,
     DONE,
@@ -192,11 +193,11 @@ def inputs_of(state: SchedulerState, span: Span) -> Sequence[Span]:
     """
     if span.inputs is not None:
         return span.inputs
-    if not span.whole and len(span.aligned) == 1:
+    if not span.whole and not span.groups and len(span.aligned) == 1:
         single = find(state, span.aligned[0])
         return [single] if single is not None else []
     found: dict[Span, None] = {}
-    for task in span.aligned:
+    for task in (*span.aligned, *(first for first, _ in span.groups)):
         source = find(state, task)
         if source is not None:
             found[source] = None
@@ -210,31 +211,43 @@ def cut(state: SchedulerState, span: Span, k: int) -> Span:
     """Cut *span* after its first *k* tasks, and return the new left part.
 
     The object at hand becomes the right part, so that a queue entry goes on
-    to stand for what is left when slices are dealt from the front.
+    to stand for what is left when slices are dealt from the front.  Where the cut
+    tears groups apart that others take, these are cut off first: there are more
+    parts then, of which the first is returned, and the last is the object at hand.
     """
     assert 0 < k < span.n
-    tied = _tied(state, span)
-    lefts = {part: _cut_one(state, part, k) for part in tied}
+    base, task = span.base, span.base + k
+    part = span
+    while part.base < task:
+        at = task - part.base
+        tied = ties.tied(state, part)
+        smallest = min(tied, key=lambda other: other.n).n
+        each = part.n // smallest
+        torn = at % each
+        if torn:
+            # Cut off what takes the group: from behind, then from what is before it.
+            assert smallest > 1
+            after = at - torn + each
+            at = after if after < part.n else at - torn
+        _cut_all(state, tied, part, at)
+        found = find(state, task)
+        assert found is not None
+        part = found
+    return state.spans[base]
+
+
+def _cut_all(state: SchedulerState, tied: list[Span], span: Span, k: int) -> None:
+    """Cut *span* after its first *k* tasks, and all that is tied to it there."""
+    n = span.n
+    lefts = {part: _cut_one(state, part, k * part.n // n) for part in tied}
     for right, left in lefts.items():
         _share_dependents(right, left, lefts)
     for right, left in lefts.items():
         _share_whole_inputs(state, right, left)
-    return lefts[span]
-
-
-def _tied(state: SchedulerState, span: Span) -> list[Span]:
-    """Return the spans tied to *span*, directly or along others, itself first."""
-    tied = [span]
-    seen = {span}
-    for part in tied:
-        neighbours = [d for d, aligned in (part.dependents or {}).items() if aligned]
-        neighbours += [state.spans[task] for task in part.aligned]
-        for neighbour in neighbours:
-            if neighbour not in seen:
-                assert neighbour.n == span.n
-                seen.add(neighbour)
-                tied.append(neighbour)
-    return tied
+    for parts in lefts.items():
+        for part in parts:
+            if part.n == 1 and part.groups:
+                ties.loosen(state, part)
 
 
 def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
@@ -252,6 +265,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.state = right.state
     left.since = right.since
     left.aligned = right.aligned
+    left.groups = right.groups
     left.whole = right.whole
     left.renamed = right.renamed
     left.missing = right.missing
@@ -282,6 +296,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     right.at += k
     right.nbytes -= left.nbytes
     right.aligned = tuple(task + k for task in right.aligned)
+    right.groups = tuple((first + k * g, g) for first, g in right.groups)
     remember(state, left)
     remember(state, right)
     if right.state is ASSIGNED and right.worker is not None:
@@ -306,13 +321,13 @@ def _share_dependents(right: Span, left: Span, lefts: dict[Span, Span]) -> None:
         return
     left.dependents = {}
     left.pending = 0
-    for dependent, aligned in right.dependents.items():
-        mine = lefts[dependent] if aligned else dependent
-        left.dependents[mine] = aligned
+    for dependent, g in right.dependents.items():
+        mine = lefts[dependent] if g else dependent
+        left.dependents[mine] = g
         if dependent.unfinished:
             left.pending += 1
         waits = dependent.state is WAITING or dependent.ahead
-        if not aligned and right.state is not DONE and waits:
+        if not g and right.state is not DONE and waits:
             # What was one input is now two, for the left of the dependent, too.  Who
             # was dealt all its inputs waits for none of them, whatever becomes of them.
             dependent.missing += 1
@@ -326,5 +341,5 @@ def _share_whole_inputs(state: SchedulerState, right: Span, left: Span) -> None:
         for source in covering(state, base, n):
             assert source.dependents is not None
             if left not in source.dependents:
-                source.dependents[left] = False
+                source.dependents[left] = 0
                 source.pending += left.unfinished

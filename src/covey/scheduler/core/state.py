@@ -92,6 +92,7 @@ class Span:
         "dependents",
         "digests",
         "function",
+        "groups",
         "inputs",
         "missing",
         "n",
@@ -148,6 +149,9 @@ class Span:
         self.since = 0.0
         #: Task ``base + i`` takes ``aligned[j] + i``; the span there has equal n.
         self.aligned: tuple[TaskId, ...] = ()
+        #: For each (first, g), task ``base + i`` takes ``first + g * i`` and what follows,
+        #: g in all; the span there has g times n.  Only where n is above 1: see ``ties``.
+        self.groups: tuple[Extent, ...] = ()
         #: Every task takes all of these.
         self.whole: tuple[Extent, ...] = ()
         #: The spans that these are, where that cannot change: see ``spans.inputs_of``.
@@ -155,8 +159,9 @@ class Span:
         #: How many input spans are not done.  Meaningful while WAITING, and while
         #: ASSIGNED: what is above 0 then was sent ahead, and its worker makes those.
         self.missing = 0
-        #: Remembered spans that take this one; the value tells "aligned".
-        self.dependents: dict[Span, bool] | None = None
+        #: Remembered spans that take this one, and how many of its tasks each of theirs
+        #: is tied to; 0 if they take all of it.
+        self.dependents: dict[Span, int] | None = None
         #: How many of the dependents are unfinished.
         self.pending = 0
         self.run: RunId = 0

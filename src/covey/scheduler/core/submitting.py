@@ -11,6 +11,7 @@ from covey.payload import Pack
 from covey.scheduler.core import (
     brought,
     checks,
+    fitting,
     functions,
     history,
     orphans,
@@ -19,11 +20,11 @@ from covey.scheduler.core import (
     spreading,
     transitions,
 )
+from covey.scheduler.core.fitting import real_extents
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
 from covey.scheduler.core.holding import keep, want
 from covey.scheduler.core.spans import (
-    aliases_in,
     covering,
     find,
     isolate,
@@ -115,20 +116,20 @@ def found_value(state: SchedulerState, base: TaskId, n: int) -> Span:
 def _tie(state: SchedulerState, span: Span) -> None:
     """Enter *span* as a dependent of its inputs, which are all known."""
     sources = []
-    for task in span.aligned:
+    for task, g in (*((task, 1) for task in span.aligned), *span.groups):
         source = find(state, task)
-        assert source is not None and source.n == span.n
+        assert source is not None and source.n == g * span.n
         sources.append(source)
         if source.dependents is None:
             source.dependents = {}
-        source.dependents[span] = True
+        source.dependents[span] = g
     if span.n == 1 and not span.whole:
         span.inputs = tuple(sources)
     for base, n in span.whole:
         for source in covering(state, base, n):
             if source.dependents is None:
                 source.dependents = {}
-            source.dependents.setdefault(span, False)
+            source.dependents.setdefault(span, 0)
 
 
 def _unknown(
@@ -154,11 +155,11 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
     state.counters["tasks_submitted"] += message.n
     history.submitted(state, client, message.base, message.n, function)
     rank = _rank(state, options)
-    whole, renamed = _real_extents(state, message.whole)
+    whole, renamed = real_extents(state, message.whole)
     for base, n in whole:
         # Cut off from its neighbours, an input never outgrows its extent.
         isolate(state, base, n)
-    for start, end in _pieces(state, message.aligned, message.n, whole):
+    for start, end in fitting.pieces(state, message, whole):
         span = _new_span(
             state,
             client,
@@ -171,12 +172,19 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
             rank,
         )
         aligned = [task + start for task in message.aligned]
+        groups = tuple((first + g * start, g) for first, g in message.groups)
+        alone: tuple[Extent, ...] = ()
+        others: tuple[tuple[TaskId, TaskId], ...] = ()
+        if groups and span.n == 1:
+            alone, others = real_extents(state, groups)
+            groups = ()
         if state.aliases:
-            # Only spans of one have aligned inputs by another id.
-            others = {task: real(state, task) for task in aligned}
-            aligned = list(others.values())
-            span.renamed = (*renamed, *((k, v) for k, v in others.items() if k != v))
-        _begin(state, client, span, aligned, whole)
+            # Only spans of one have inputs by another id.
+            ids = {task: real(state, task) for task in aligned}
+            aligned = list(ids.values())
+            others += tuple((k, v) for k, v in ids.items() if k != v)
+            span.renamed = (*renamed, *others)
+        _begin(state, client, span, aligned, groups, (*whole, *alone))
     if message.name is not None:
         state.names[message.name] = state.spans[message.base]
         state.name_of[message.base] = message.name
@@ -187,10 +195,12 @@ def _begin(
     client: Client,
     span: Span,
     aligned: Sequence[TaskId],
+    groups: tuple[Extent, ...],
     whole: tuple[Extent, ...],
 ) -> None:
     """Tie a new span to its inputs and have it made; or fail it, if one is unknown."""
-    for base, n in [*((task, 1) for task in aligned), *whole]:
+    grouped = ((first, g * span.n) for first, g in groups)
+    for base, n in [*((task, 1) for task in aligned), *grouped, *whole]:
         unknown = _unknown(state, client, base, n)
         if unknown is not None:
             # Without a recipe, so that a retry cannot run it with inputs missing.
@@ -198,79 +208,10 @@ def _begin(
             transitions.fail(state, span, transitions.unknown_input(unknown))
             return
     span.aligned = tuple(dict.fromkeys(aligned))
+    span.groups = tuple(dict.fromkeys(groups))
     span.whole = whole
     _tie(state, span)
     transitions.demand(state, span)
-
-
-def _real_extents(
-    state: SchedulerState, extents: Sequence[Extent]
-) -> tuple[tuple[Extent, ...], tuple[tuple[TaskId, TaskId], ...]]:
-    """Return *extents* with the real ids of shared tasks, and what was renamed."""
-    if not state.aliases:
-        return tuple(extents), ()
-    result: list[Extent] = []
-    renamed = []
-    for base, n in extents:
-        at = base
-        for task in aliases_in(state, base, n):
-            if at < task:
-                result.append((at, task - at))
-            result.append((state.aliases[task], 1))
-            renamed.append((task, state.aliases[task]))
-            at = task + 1
-        if at < base + n:
-            result.append((at, base + n - at))
-    return tuple(result), tuple(renamed)
-
-
-#: After so many rounds of cutting inputs to fit each other, single tasks are cut.
-_ROUNDS_MAX = 8
-
-
-def _pieces(
-    state: SchedulerState,
-    aligned: Sequence[TaskId],
-    n: int,
-    whole: Sequence[Extent],
-) -> list[Extent]:
-    """Return where the tasks must be cut so that each tied input is one span.
-
-    An input that is cut cuts what is tied to it, which may be another input,
-    elsewhere: so it takes a few rounds.
-    """
-    if not aligned:
-        return [(0, n)]
-    if n > 1 and not (
-        _overlap(aligned, n, whole)
-        or any(aliases_in(state, task, n) for task in aligned)
-    ):
-        places: list[int] = []
-        for _ in range(_ROUNDS_MAX):
-            cuts = {0, n}
-            for task in aligned:
-                for part in isolate(state, task, n):
-                    cuts |= {part.base - task, part.base - task + part.n}
-            if len(cuts) == len(places):
-                return list(itertools.pairwise(places))
-            places = sorted(cuts)
-            for task in aligned:
-                for start, end in itertools.pairwise(places):
-                    isolate(state, task + start, end - start)
-    for task in aligned:
-        for index in range(n):
-            isolate(state, real(state, task + index), 1)
-    return [(index, index + 1) for index in range(n)]
-
-
-def _overlap(aligned: Sequence[TaskId], n: int, whole: Sequence[Extent]) -> bool:
-    """Whether a tied input is, in part, another input as well."""
-    places = sorted(set(aligned))
-    return any(
-        task + n > following for task, following in itertools.pairwise(places)
-    ) or any(
-        base < task + n and task < base + m for task in places for base, m in whole
-    )
 
 
 def _share(

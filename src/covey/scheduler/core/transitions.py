@@ -121,7 +121,7 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         state.ready_count += span.n
         queues.enqueue(state, span)
     was, is_now = before <= ASSIGNED, to <= ASSIGNED
-    if was is not is_now and (span.aligned or span.whole):
+    if was is not is_now and (span.aligned or span.whole or span.groups):
         for source in inputs_of(state, span):
             source.pending += is_now - was
 
@@ -137,7 +137,7 @@ def demand(state: SchedulerState, span: Span) -> None:
         if current.state is not RELEASED or not current.needed:
             # Whoever needed it may have failed for another input by now.
             continue
-        if not (current.aligned or current.whole):
+        if not (current.aligned or current.whole or current.groups):
             if current.pack is None:
                 if brought.ask(state, current):
                     current.missing = 1
@@ -188,7 +188,7 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
         span.wanted -= {DETACHED}
         span.delivered -= {DETACHED}
         report.over(state, (span.extent,))
-    if span.aligned or span.whole:
+    if span.aligned or span.whole or span.groups:
         for source in inputs_of(state, span):
             if not (source.pending or source.wanted):
                 let_go(state, source)

@@ -319,7 +319,7 @@ def _dispatch(
             base,
             n,
             tuple(task + offset for task in run.aligned),
-            run.whole,
+            run.stretches(base, n) if run.groups else run.whole,
             run.renamed,
             keep,
             owns,
@@ -404,7 +404,12 @@ def _flight_size(state: WorkerState, piece: Piece) -> int:
     size = int(FLIGHT_SECONDS / max(each, 1e-7))
     # What is left is shared by all slots, so that none runs dry early.
     share = -(-state.queued // len(state.slots))
-    return max(1, min(size, share, piece.n))
+    return max(1, _even(min(size, share, piece.n)))
+
+
+def _even(size: int) -> int:
+    """Return a little less: news of so many leave groups whole that others take."""
+    return size - size % (64 if size >= 64 else 8) if size > 8 else size
 
 
 # Calling back.

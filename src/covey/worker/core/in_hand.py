@@ -12,13 +12,9 @@ def inputs_in_hand(state: WorkerState) -> Extents:
     inputs = Extents()
     for slot in state.slots:
         for flight in [*slot.flights, *slot.parked.values()]:
-            run = flight.run
-            offset = flight.base - run.base
-            for first in run.aligned:
-                inputs.add(first + offset, flight.n)
-            for base, n in run.whole:
+            for base, n in flight.run.inputs(flight.base, flight.n):
                 inputs.add(base, n)
-            for _, real in run.renamed:
+            for _, real in flight.run.renamed:
                 inputs.add(real, 1)
     return inputs
 

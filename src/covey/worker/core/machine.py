@@ -110,6 +110,7 @@ def _on_run(state: WorkerState, message: worker_link.Run) -> None:
         message.renamed,
     )
     run.digests = message.digests
+    run.groups = message.groups
     run.environment = state.environments.get(message.fn, "")
     state.runs[run.run] = run
     if message.seconds:

@@ -247,6 +247,8 @@ class Flush(Order, frozen=True):
 class Dispatch(Order, frozen=True):
     """Send tasks of a run to a slot, with the inputs that they take.
 
+    ``whole`` are the inputs that are not one to one: each in whole, or the groups
+    that these tasks take.
     With ``keep``, the slot keeps the value for what follows; ``owns`` are inputs
     that it was told to keep before.
     """

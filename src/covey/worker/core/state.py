@@ -33,6 +33,7 @@ class Run:
         "digests",
         "environment",
         "fn",
+        "groups",
         "left",
         "missing",
         "n",
@@ -70,6 +71,8 @@ class Run:
         #: First ids of inputs that belong to ``base``.
         self.aligned = aligned
         self.whole = whole
+        #: Of inputs of which each task takes several: those that ``base`` takes.
+        self.groups: tuple[Extent, ...] = ()
         self.timeout_seconds = timeout_seconds
         #: Whether somebody waits for the values upstream.
         self.reply = reply
@@ -94,11 +97,22 @@ class Run:
 
     def takes(self, task: TaskId) -> bool:
         """Whether any of its tasks takes the value of *task*."""
-        return (
-            any(first <= task < first + self.n for first in self.aligned)
-            or any(base <= task < base + n for base, n in self.whole)
-            or any(real == task for _, real in self.renamed)
-        )
+        return any(
+            first <= task < first + n for first, n in self.inputs(self.base, self.n)
+        ) or any(real == task for _, real in self.renamed)
+
+    def inputs(self, base: TaskId, n: int) -> list[Extent]:
+        """Return what the given ones of its tasks take."""
+        aligned = [(first + base - self.base, n) for first in self.aligned]
+        return [*aligned, *self.stretches(base, n)]
+
+    def stretches(self, base: TaskId, n: int) -> tuple[Extent, ...]:
+        """Return of what the given ones of its tasks take all that is not one to one."""
+        if not self.groups:
+            return self.whole
+        lo = base - self.base
+        grouped = [(first + g * lo, g * n) for first, g in self.groups]
+        return (*grouped, *self.whole)
 
     def live(self, base: TaskId, n: int) -> list[Extent]:
         """Return those of the given tasks that were not stopped."""
