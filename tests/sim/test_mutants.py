@@ -22,7 +22,7 @@ SOON = {
     "never-kill": 2,
     "late-news": 6,
     "lost-inputs": 106,
-    "stale-runs": 40,
+    "stale-runs": 740,
     "copies-untold": 4,
     "copies-turn-up": 199,
     "blame-all": 7,

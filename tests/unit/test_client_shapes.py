@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from types import SimpleNamespace
 
-from covey.client.shapes import NODE_INPUTS
+import pytest
+
+from covey.client.shapes import GROUP_MAX, NODE_INPUTS
 from covey.client.submission import Submitter
 from covey.payload import Pack
 from covey.wire.base import DEFAULT_OPTIONS
@@ -24,12 +26,36 @@ def sent(needs):
     return posted
 
 
-def test_neighbours_pair_by_pair_are_one_graph():
-    (message,) = sent([(2 * i, 2 * i + 1) for i in range(100)])
+@pytest.mark.parametrize("g", [2, 3, GROUP_MAX])
+def test_neighbours_group_by_group_stay_a_range(g):
+    (message,) = sent([tuple(range(5 + g * i, 5 + g * i + g)) for i in range(100)])
+    assert isinstance(message, Submit)
+    assert (message.n, message.groups) == (100, ((5, g),))
+    assert (message.aligned, message.whole) == ((), ())
+
+
+def test_groups_in_any_order_and_what_else_is_taken():
+    needs = [(1 + 2 * i, 800 + i, 2 * i, 700, 2 * i, 301 + 2 * i) for i in range(9)]
+    assert isinstance(sent(needs)[0], SubmitGraph)
+    (message,) = sent([(*these, 300 + 2 * i) for i, these in enumerate(needs)])
+    assert message.groups == ((0, 2), (300, 2))
+    assert (message.aligned, message.whole) == ((800,), ((700, 1),))
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [
+        [(2 * i,) for i in range(9)],
+        [(3 * i, 3 * i + 1) for i in range(9)],
+        [(2 * i + 1, 2 * i + 2, 2 * i + 4) for i in range(9)],
+        [(8 - 2 * i, 9 - 2 * i) for i in range(5)],
+        [(65 * i, *range(65 * i, 65 * i + 10)) for i in range(5)],
+    ],
+)
+def test_what_leaves_gaps_or_goes_backwards_is_a_graph(needs):
+    (message,) = sent(needs)
     assert isinstance(message, SubmitGraph)
-    assert message.needs == tuple((2 * i, 2 * i + 1) for i in range(100))
-    assert message.wanted == ((1000, 100),)
-    assert set(message.fns) == {7}
+    assert message.wanted == ((1000, len(needs)),)
 
 
 def test_results_one_for_one_stay_a_range():

@@ -7,8 +7,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from covey.client.future import Future, Futures
+from covey.client.shapes import Column
 from covey.errors import UsageError
-from covey.ids import TaskId
 
 #: Sequences whose length is the number of their items, for sure.
 _PLAIN: Final = (list, tuple, range, Futures)
@@ -49,27 +49,33 @@ def _check_iterable(columns: list[Any]) -> None:
             ) from None
 
 
-def first_ids(columns: list[Any], n: int, session: object) -> tuple[TaskId, ...] | None:
-    """Return the first id of each column, if all are futures of neighbouring tasks.
+def strides_of(
+    columns: list[Any], n: int, session: object
+) -> tuple[Column, ...] | None:
+    """Return the first id and the stride of each column, if all are futures in steps.
 
     Those of another session than *session* are not: they are looked at one by one.
     """
-    firsts = []
+    found = []
     for column in columns:
         if isinstance(column, Futures) and column.whole is not None:
             if column.holder is not session:
                 return None
-            firsts.append(column.whole.base)
+            found.append((column.whole.base, 1))
             continue
         if not isinstance(column, list | tuple) or not isinstance(column[0], Future):
             return None
-        first = column[0].id
+        first, stride = column[0].id, 1
+        if n > 1 and isinstance(column[1], Future):
+            stride = column[1].id - first
+        if stride < 1:
+            return None
         for index in range(n):
             future = column[index]
-            if not isinstance(future, Future) or future.id != first + index:
+            if not isinstance(future, Future) or future.id != first + stride * index:
                 return None
             if future.holder is not session:
                 # Packing it tells what is wrong if it was released, and where.
                 return None
-        firsts.append(first)
-    return tuple(firsts)
+        found.append((first, stride))
+    return tuple(found)

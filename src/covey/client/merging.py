@@ -20,6 +20,7 @@ def merge(outbox: list[Message]) -> list[Message]:
             and message.name is None
             and not message.aligned
             and not message.whole
+            and not message.groups
         ):
             if run and not (
                 message.base == run[-1].base + 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from covey.client.extents import extents_of
 from covey.ids import TaskId
@@ -16,6 +17,12 @@ _WHOLE_MIN: Final = 4
 #: Calls that take other futures each travel as the nodes of one graph, unless one of
 #: them takes more than this: a graph names its inputs one by one.
 NODE_INPUTS: Final = 16
+
+#: Groups of more than this are no groups.
+GROUP_MAX: Final = 64
+
+Column: TypeAlias = tuple[TaskId, int]
+"""What the first task takes, and how far on what each next one takes is."""
 
 
 def split_needs(
@@ -32,9 +39,15 @@ def split_needs(
     return tuple(singles), tuple(stretches)
 
 
-def shape_of(
-    ids: list[TaskId], marks: list[int], n: int
-) -> tuple[tuple[TaskId, ...], tuple[Extent, ...]] | None:
+class Shape(NamedTuple):
+    """How tasks hang together with what they take, as ``Submit`` says it."""
+
+    aligned: tuple[TaskId, ...]
+    groups: tuple[Extent, ...]
+    whole: tuple[Extent, ...]
+
+
+def shape_of(ids: list[TaskId], marks: list[int], n: int) -> Shape | None:
     """Return how the futures in *n* argument lists hang together, if they do.
 
     Args:
@@ -43,25 +56,57 @@ def shape_of(
         n: how many argument lists there are.
 
     Returns:
-        First ids of inputs that go up by one from task to task, and extents
-        that all tasks take; ``None`` if it is neither for some input.
+        First ids of inputs that go up by one from task to task, groups of which each
+        task takes the next, and extents that all tasks take; ``None`` if it is none of
+        these for some input.
     """
     k = marks[0] if marks else 0
     if len(marks) != n or not k or marks != list(range(k, n * k + 1, k)):
         return None
-    aligned: list[TaskId] = []
+    columns: list[Column] = []
     same: list[TaskId] = []
     for j in range(k):
         column = ids[j::k]
         first = column[0]
-        if column[-1] == first and column.count(first) == n:
+        stride = column[1] - first if n > 1 else 0
+        if not stride and column.count(first) == n:
             same.append(first)
-        elif column == list(range(first, first + n)):
-            aligned.append(first)
+        elif stride > 0 and column == [*range(first, first + n * stride, stride)]:
+            columns.append((first, stride))
         else:
             return None
+    groups = groups_of(columns)
+    if groups is None:
+        return None
+    aligned = tuple(first for first, stride in columns if stride == 1)
     singles, whole = split_needs(same)
-    return tuple(aligned), (*whole, *((task, 1) for task in singles))
+    return Shape(aligned, groups, (*whole, *((task, 1) for task in singles)))
+
+
+def groups_of(columns: Sequence[Column]) -> tuple[Extent, ...] | None:
+    """Return the groups that columns with strides over one make up together.
+
+    Args:
+        columns: for each, what the first task takes, and how far apart what its
+            neighbours take is.
+
+    Returns:
+        For each group, what the first task takes: those of the next are its neighbours.
+        ``None`` if something lies between groups that no task takes, for that must be
+        neither kept nor fetched for them; or if a group is very large.
+    """
+    firsts: dict[int, list[TaskId]] = {}
+    for first, stride in sorted({*columns}):
+        if stride > 1:
+            firsts.setdefault(stride, []).append(first)
+    groups = []
+    for g, starts in firsts.items():
+        for at in range(0, len(starts), g):
+            first = starts[at]
+            if g > GROUP_MAX or starts[at : at + g] != [*range(first, first + g)]:
+                return None
+            groups.append((first, g))
+    return tuple(groups)
 
 
 def as_graph(

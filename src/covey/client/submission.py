@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from covey.client.adopting import adopted
 from covey.client.checks import check_text
-from covey.client.columns import columns_of, first_ids
+from covey.client.columns import columns_of, strides_of
 from covey.client.core.ranges import Range
 from covey.client.fetching import Session
 from covey.client.functions import Pickled
@@ -25,7 +25,14 @@ from covey.client.names import Names, identity_of
 from covey.client.numbers import Numbers
 from covey.client.placing import CHUNK_BYTES, CHUNK_TASKS, Placer
 from covey.client.rewriting import Rewriting
-from covey.client.shapes import NODE_INPUTS, as_graph, shape_of, split_needs
+from covey.client.shapes import (
+    NODE_INPUTS,
+    Column,
+    as_graph,
+    groups_of,
+    shape_of,
+    split_needs,
+)
 from covey.client.taken import check_slips
 from covey.client.writing import Writing
 from covey.errors import UsageError
@@ -33,11 +40,11 @@ from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.serde import refs
 from covey.serde.call import Call, call_value
-from covey.serde.columns import columns_payload
+from covey.serde.columns import columns_payload, strides_payload
 from covey.serde.formats import PICKLE, Format
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.values import dumps
-from covey.wire.base import Options
+from covey.wire.base import Extent, Options
 from covey.wire.client_link import Submit
 
 #: The first chunk is small, so that the first worker has something to do.
@@ -322,9 +329,10 @@ class Submitter(Placer):
             return []
         base = self._engine.new_tasks(n)
         wish = self._new_range(base, n, label, None)
-        firsts = first_ids(columns, n, self._session)
-        if firsts is not None and not kwargs and by_value is None:
-            self._send_columns(wish, fn, firsts, options)
+        strides = strides_of(columns, n, self._session)
+        groups = groups_of(strides) if strides is not None else None
+        if strides and groups is not None and not kwargs and by_value is None:
+            self._send_columns(wish, fn, strides, groups, options)
             return Futures(self._session, wish)
 
         def number(pack: Pack) -> int:
@@ -368,10 +376,19 @@ class Submitter(Placer):
         return functools.partial(function, **kwargs)
 
     def _send_columns(
-        self, wish: Range, fn: int, firsts: tuple[TaskId, ...], options: Options
+        self,
+        wish: Range,
+        fn: int,
+        columns: tuple[Column, ...],
+        groups: tuple[Extent, ...],
+        options: Options,
     ) -> None:
-        """Send a range whose arguments are other results, one for one."""
-        payload = columns_payload([first - wish.base for first in firsts])
+        """Send a range whose arguments are other results, one for one or in groups."""
+        if groups:
+            payload = strides_payload(wish.base, columns)
+        else:
+            payload = columns_payload([first - wish.base for first, _ in columns])
+        aligned = tuple(first for first, stride in columns if stride == 1)
         size = len(payload).to_bytes(4, "little")
         start, count = 0, min(FIRST_CHUNK_TASKS, wish.n)
         while start < wish.n:
@@ -383,7 +400,8 @@ class Submitter(Placer):
                     size * count,
                     payload * count,
                     options,
-                    tuple(first + start for first in firsts),
+                    tuple(first + start for first in aligned),
+                    groups=tuple((first + start * g, g) for first, g in groups),
                 )
             )
             start += count
@@ -503,8 +521,15 @@ class Submitter(Placer):
             return
         shape = shape_of(ids, marks, n)
         if shape is not None:
-            aligned, whole = shape
-            self._engine.post(Submit(base, n, fn, sizes, data, options, aligned, whole))
+            aligned, groups, whole = shape
+            self._engine.post(
+                Submit(
+                    *(base, n, fn, sizes, data, options),
+                    aligned=aligned,
+                    whole=whole,
+                    groups=groups,
+                )
+            )
             return
         needs = [
             tuple(dict.fromkeys(ids[at:end]))

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from covey.payload import Buffer, Pack
 from covey.runner.frames import Frame
-from covey.serde.columns import columns_of
+from covey.serde.columns import Column, columns_of
 from covey.serde.packing import loads_pack
 from covey.serde.refs import MissingInput
 from covey.serde.values import loads_inline, refuse_pickle
@@ -87,13 +87,15 @@ class Inputs:
                 return loads_pack(pack, plain=self._plain)
         return map(self.__getitem__, range(first, first + count))
 
-    def rows(self, first: int, count: int, distances: tuple[int, ...]) -> Iterator[Any]:
-        """Yield the arguments of tasks that take the results at these distances."""
-        if len(distances) == 1:
-            return zip(self.column(first + distances[0], count))
+    def rows(
+        self, first: int, count: int, columns: tuple[Column, ...]
+    ) -> Iterator[Any]:
+        """Yield the arguments of tasks that take the results in these columns."""
+        if len(columns) == 1 and columns[0][1] == 1:
+            return zip(self.column(first + columns[0][0], count))
 
         def row(task: int) -> tuple[Any, ...]:
-            return tuple([self[task + distance] for distance in distances])
+            return tuple([self[offset + stride * task] for offset, stride in columns])
 
         # A map, unlike a generator, goes on after a row that cannot be decoded.
         return map(row, range(first, first + count))
@@ -135,7 +137,7 @@ class Batch:
         pack: their arguments.
         serializer: the family in which arguments and results are written.
         inputs: what their arguments refer to, or ``None``.
-        distances: how far away the results lie that they take as arguments, if
+        columns: where the results lie that they take as arguments, if
             that is all they take.
         owns: inputs that were to be made on this slot before: (id, id there).
         keep: whether what follows on this slot takes the values.
@@ -150,8 +152,8 @@ class Batch:
         "base",
         "begun",
         "claims",
+        "columns",
         "count",
-        "distances",
         "function_id",
         "inputs",
         "keep",
@@ -178,7 +180,7 @@ class Batch:
         self.pack = pack
         self.serializer = serializer
         self.inputs: Inputs | None = None
-        self.distances: tuple[int, ...] | None = None
+        self.columns: tuple[Column, ...] | None = None
         self.owns: list[tuple[int, int]] = []
         self.keep = False
         self.arguments: Iterator[Any] = iter(())
@@ -203,12 +205,12 @@ class Batch:
     def rewind(self, index: int) -> None:
         """Let the next arguments be those of element *index*."""
         rest = self.count - index
-        if self.distances is None or self.inputs is None:
+        if self.columns is None or self.inputs is None:
             pack = self.pack.cut(index, self.count)
             self.arguments = loads_pack(pack, plain=self.serializer != "pickle")
         else:
             first = self.base + index
-            self.arguments = self.inputs.rows(first, rest, self.distances)
+            self.arguments = self.inputs.rows(first, rest, self.columns)
 
     def retract(self, count: int) -> list[tuple[int, int, int]]:
         """Take back at most *count* elements from the end; -1 means all.
@@ -249,6 +251,6 @@ def read_batch(
             else:
                 _, task_id, path, size = entry
                 batch.inputs.add_segment(task_id, path, size)
-        batch.distances = columns_of(arguments)
+        batch.columns = columns_of(arguments)
         batch.rewind(0)
     return batch

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from covey.payload import Buffer
 from covey.runner.batch import KEEP, MappedValue
 from covey.runner.frames import Frame
-from covey.serde.columns import COLUMNS_CODEC, distances_of
+from covey.serde.columns import CODECS, columns_in
 from covey.serde.places import PLACES_CODEC, call_in_places
 from covey.serde.refs import MissingInput
 from covey.serde.values import PICKLE_CODEC, loads_inline, refuse_pickle
@@ -169,9 +169,9 @@ class Nodes:
         if payload[0] == PLACES_CODEC:
             call = loads_payload(payload[1:], plain=plain)
             return call_in_places(call, node.task, inputs, function)
-        if payload[0] == COLUMNS_CODEC:
+        if payload[0] in CODECS:
             task = node.task
-            return function(*[inputs[task + d] for d in distances_of(payload)])
+            return function(*[inputs[at + by * task] for at, by in columns_in(payload)])
         call = loads_payload(payload, plain=plain)
         return function(*call) if type(call) is tuple else call.apply(function)
 

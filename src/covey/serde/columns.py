@@ -1,8 +1,9 @@
-"""Arguments that are nothing but the results of other tasks, one for one.
+"""Arguments that are nothing but the results of other tasks.
 
 ``map(f, futures)`` pairs task ``t`` with the results ``t + d``, for the same
-``d`` all along.  Such arguments are not pickled at all: the payload of each
-task is the codec byte and these distances, the same bytes for every task of
+``d`` all along; ``map(f, futures[::2], futures[1::2])`` pairs it with results that are
+two apart from task to task.  Such arguments are not pickled at all: the payload of each
+task is a codec byte and where its inputs lie, the same bytes for every task of
 the range, and the runner walks through the inputs side by side.
 """
 
@@ -10,12 +11,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from covey.payload import Buffer, Pack
 
-#: The first byte of such a payload.  A pickle starts with 0x80.
+#: The first byte of such a payload: with distances, or with strides.  A pickle starts
+#: with 0x80.
 COLUMNS_CODEC: Final = 0x01
+STRIDES_CODEC: Final = 0x04
+
+CODECS: Final = frozenset({COLUMNS_CODEC, STRIDES_CODEC})
+
+Column: TypeAlias = tuple[int, int]
+"""Where an argument is: task ``t`` takes the result ``offset + stride * t``."""
 
 
 def columns_payload(distances: Sequence[int]) -> bytes:
@@ -23,9 +31,23 @@ def columns_payload(distances: Sequence[int]) -> bytes:
     return bytes((COLUMNS_CODEC,)) + struct.pack(f"<{len(distances)}q", *distances)
 
 
-def columns_of(pack: Pack) -> tuple[int, ...] | None:
-    """Return the distances, if all payloads of *pack* are of this kind and equal."""
-    if not len(pack) or pack.data[:1] != b"\x01":
+def strides_payload(base: int, columns: Sequence[tuple[int, int]]) -> bytes:
+    """Return the payload of the tasks from *base* on, for inputs with strides.
+
+    Args:
+        base: the first task.
+        columns: for each argument, the result that *base* takes, and how far apart
+            those of neighbours are.
+    """
+    numbers = [base]
+    for first, stride in columns:
+        numbers += (first - base, stride)
+    return bytes((STRIDES_CODEC,)) + struct.pack(f"<{len(numbers)}q", *numbers)
+
+
+def columns_of(pack: Pack) -> tuple[Column, ...] | None:
+    """Return the columns, if all payloads of *pack* are of this kind and equal."""
+    if not len(pack) or pack.data[0] not in CODECS:
         return None
     size = pack.sizes[0]
     if size % 8 != 1 or pack.sizes.count(size) != len(pack):
@@ -33,9 +55,14 @@ def columns_of(pack: Pack) -> tuple[int, ...] | None:
     first = bytes(pack.data[:size])
     if bytes(pack.data) != first * len(pack):
         return None
-    return distances_of(first)
+    return columns_in(first)
 
 
-def distances_of(payload: Buffer) -> tuple[int, ...]:
-    """Return the distances that a payload of this kind holds."""
-    return struct.unpack_from(f"<{len(payload) // 8}q", payload, 1)
+def columns_in(payload: Buffer) -> tuple[Column, ...]:
+    """Return the columns that a payload of this kind holds."""
+    numbers = struct.unpack_from(f"<{len(payload) // 8}q", payload, 1)
+    if payload[0] == COLUMNS_CODEC:
+        return tuple([(distance, 1) for distance in numbers])
+    base, *rest = numbers
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    return tuple([(base + far - stride * base, stride) for far, stride in pairs])

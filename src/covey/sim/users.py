@@ -18,7 +18,7 @@ from covey.sim.oracle import Oracle
 from covey.sim.plan import Plan, Wish
 from covey.sim.tasks import Kind, Recipe, encode
 from covey.sim.worker import Worker, World
-from covey.wire.base import DEFAULT_OPTIONS, Options
+from covey.wire.base import DEFAULT_OPTIONS, Extent, Options
 from covey.wire.client_link import (
     Detach,
     Placed,
@@ -105,7 +105,8 @@ class User:
         rng: Random,
         inputs_of: list[tuple[TaskId, ...]],
         aligned: tuple[TaskId, ...] = (),
-        whole: tuple[tuple[TaskId, int], ...] = (),
+        whole: tuple[Extent, ...] = (),
+        groups: tuple[Extent, ...] = (),
     ) -> None:
         n = len(inputs_of)
         recipes = [self._recipe(rng, inputs) for inputs in inputs_of]
@@ -130,6 +131,7 @@ class User:
                 options,
                 aligned,
                 whole,
+                groups=groups,
             )
         )
 
@@ -140,13 +142,17 @@ class User:
         first = self._stretch(rng)
         if not first:
             return
-        columns = [first]
+        g = min(rng.choice((1, 1, 1, 2, 2, 3)), len(first))
+        n = len(first) // g
+        columns = [first[at::g][:n] for at in range(g)]
         other = self._stretch(rng)
-        if rng.random() < 0.3 and len(other) >= len(first):
-            columns.append(other[: len(first)])
+        aligned = () if g > 1 else (first[0],)
+        if rng.random() < 0.3 and len(other) >= n:
+            columns.append(other[:n])
+            aligned = tuple(dict.fromkeys((*aligned, other[0])))
+        groups = ((first[0], g),) if g > 1 else ()
         inputs = list(zip(*columns, strict=True))
-        aligned = tuple(dict.fromkeys(column[0] for column in columns))
-        self._submit(rng, inputs, aligned)
+        self._submit(rng, inputs, aligned, groups=groups)
 
     def _reduce(self, rng: Random) -> None:
         stretches = [self._stretch(rng) for _ in range(rng.randrange(1, 4))]

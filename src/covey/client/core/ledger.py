@@ -42,6 +42,7 @@ from covey.wire.client_link import (
     SubmitGraph,
     Tried,
     Unpublish,
+    taken_by,
 )
 from covey.wire.extents import without
 
@@ -148,9 +149,8 @@ class Ledger:
         if kind is Submit:
             assert isinstance(message, Submit)
             entry = self._add(message, message.base, message.n)
-            if message.aligned or message.whole:
-                aligned = ((task, message.n) for task in message.aligned)
-                self._tie(entry, itertools.chain(aligned, message.whole))
+            if message.aligned or message.whole or message.groups:
+                self._tie(entry, taken_by(message))
         elif kind is Release:
             assert isinstance(message, Release)
             self._release(message.extents)

@@ -197,7 +197,11 @@ def inputs_of(state: SchedulerState, span: Span) -> Sequence[Span]:
         single = find(state, span.aligned[0])
         return [single] if single is not None else []
     found: dict[Span, None] = {}
-    for task in (*span.aligned, *(first for first, _ in span.groups)):
+    for task in span.aligned:
+        source = find(state, task)
+        if source is not None:
+            found[source] = None
+    for task, _ in span.groups:
         source = find(state, task)
         if source is not None:
             found[source] = None
