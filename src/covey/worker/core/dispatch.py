@@ -404,7 +404,8 @@ def _flight_size(state: WorkerState, piece: Piece) -> int:
     size = int(FLIGHT_SECONDS / max(each, 1e-7))
     # What is left is shared by all slots, so that none runs dry early.
     share = -(-state.queued // len(state.slots))
-    return max(1, _even(min(size, share, piece.n)))
+    size = min(size, share)
+    return piece.n if size >= piece.n else max(1, _even(size))
 
 
 def _even(size: int) -> int:
