@@ -135,6 +135,15 @@ class Pack:
         end = ends[hi - 1] if hi else 0
         return Pack(self.sizes[lo:hi], self.data[start:end])
 
+    def on_wire(self, lo: int, hi: int) -> tuple[bytes, bytes]:
+        """Return the payloads *lo* to *hi* (exclusive) as the wire carries a pack."""
+        if lo == 0 and hi == len(self.sizes):
+            return self.sizes.tobytes(), bytes(self.data)
+        ends = self.ends()
+        start = ends[lo - 1] if lo else 0
+        data = self.data[start : ends[hi - 1] if hi else 0]
+        return self.sizes[lo:hi].tobytes(), bytes(data)
+
     def copy(self, lo: int, hi: int) -> Pack:
         """The same, in memory of its own: what is around it need not stay for it."""
         part = self.view().cut(lo, hi)

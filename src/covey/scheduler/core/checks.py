@@ -67,7 +67,8 @@ def graph(
     """
     n = len(message.fns)
     pack = _pack(message.sizes, message.data, n)
-    functions = [_function(client, fn) for fn in message.fns]
+    known = {fn: _function(client, fn) for fn in dict.fromkeys(message.fns)}
+    functions = [known[fn] for fn in message.fns]
     if not len(message.needs) == len(message.order) == n:
         raise RemoteProtocolError(
             f"a graph of {n:,} tasks came with {len(message.needs):,} lists of "
@@ -84,10 +85,11 @@ def graph(
     _within(message.coming, base, base + n)
     for task, needs in enumerate(message.needs, base):
         # So no circle can come in, which would wait for itself for ever.
-        if needs and any(task <= need < base + n for need in needs):
-            raise RemoteProtocolError(
-                f"task {task - base} of a graph comes before one of its inputs"
-            )
+        for need in needs:
+            if task <= need < base + n:
+                raise RemoteProtocolError(
+                    f"task {task - base} of a graph comes before one of its inputs"
+                )
     if n:
         _fresh(state, client, base, n)
     return pack, functions

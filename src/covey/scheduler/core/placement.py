@@ -386,7 +386,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
         # What it handed back has come back to it: nobody else can take it.
         worker.reluctant = True
     functions.tell(state, worker, function)
-    pack = span.pack.cut(span.at, span.at + span.n)
+    sizes, data = span.pack.on_wire(span.at, span.at + span.n)
     sources: Sources = ()
     spares: Sources = ()
     awaits: tuple[TaskId, ...] = ()
@@ -397,8 +397,8 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
         function.number,
         span.base,
         span.n,
-        pack.sizes_bytes(),
-        bytes(pack.data),
+        sizes,
+        data,
         span.rank,
         span.aligned,
         span.whole,

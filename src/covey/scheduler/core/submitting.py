@@ -71,8 +71,8 @@ def on_forget(state: SchedulerState, client: Client, message: ForgetFunction) ->
     functions.undefine(state, client, message.fn)
 
 
-def _rank(state: SchedulerState, options: Options, order: int = 0) -> Rank:
-    return (-options.priority, state.last_submission, order)
+def _rank(state: SchedulerState, options: Options) -> Rank:
+    return (-options.priority, state.last_submission, 0)
 
 
 def _new_span(
@@ -87,11 +87,13 @@ def _new_span(
     rank: Rank,
     holders: frozenset[ClientId] | None = None,
 ) -> Span:
-    """Enter new tasks, held by their client if nothing else is said."""
+    """Enter new tasks, held by their client if nothing else is said.
+
+    The tasks of a function are to be counted before.
+    """
     if holders is None:
         holders = client.itself
     span = Span(base, n, function, pack, at, options, rank, holders)
-    functions.count(state, function, n)
     if client.recalling:
         # It is wanted when the client has said that it is.
         span.wanted = span.delivered = frozenset({KEPT})
@@ -154,6 +156,7 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
     state.last_submission += 1
     state.counters["tasks_submitted"] += message.n
     history.submitted(state, client, message.base, message.n, function)
+    functions.count(state, function, message.n)
     rank = _rank(state, options)
     whole, renamed = real_extents(state, message.whole)
     for base, n in whole:
@@ -261,6 +264,7 @@ def on_submit_graph(
     state.counters["tasks_submitted"] += len(called)
     for function, n in Counter(called).items():
         history.submitted(state, client, message.base, n, function)
+        functions.count(state, function, n)
     base, end = message.base, message.base + len(called)
     holders_of = {
         task: holders
@@ -273,10 +277,10 @@ def on_submit_graph(
     }
     spans = []
     options_of = message.options_of or (0,) * len(called)
+    ranks = [_rank(state, options)[:2] for options in message.options]
     for index, (function, needs, order, choice) in enumerate(
         zip(called, message.needs, message.order, options_of, strict=True)
     ):
-        options = message.options[choice]
         span = _new_span(
             state,
             client,
@@ -286,8 +290,8 @@ def on_submit_graph(
             pack,
             # Mostly the same: then one object serves for both.
             order if order == index else index,
-            options,
-            _rank(state, options, order),
+            message.options[choice],
+            (*ranks[choice], order),
             holders_of.get(base + index, NOBODY),
         )
         spans.append(span)
@@ -314,18 +318,18 @@ def _tie_node(
     sources: dict[Span, None] = {}
     spans = state.spans
     for task in needs:
-        if base <= task < end:
-            sources[spans[task]] = None
-            continue
-        found = real(state, task)
-        known = isolate(state, found, 1)
-        if not known or not checks.may(client, known[0]):
+        source = spans.get(task)
+        if source is None or source.n > 1:
+            found = real(state, task)
+            known = isolate(state, found, 1)
+            source = known[0] if known else None
+            if found != task:
+                span.renamed += ((task, found),)
+        if source is None or not (base <= task < end or checks.may(client, source)):
             # Without a recipe: it fails as soon as somebody demands it.
             span.pack = None
             return
-        sources[known[0]] = None
-        if found != task:
-            span.renamed += ((task, found),)
+        sources[source] = None
     span.inputs = tuple(sources)
     span.aligned = tuple([source.base for source in sources])
     for source in sources:

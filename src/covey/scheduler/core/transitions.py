@@ -321,9 +321,12 @@ def _let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
             continue
         leftovers.allowance -= 1
         if current.state is not RELEASED:
-            sources = inputs_of(state, current) if current.unfinished else ()
-            stop(state, current)
-            drop_replicas(state, current)
+            sources: Sequence[Span] = ()
+            if current.state <= ASSIGNED:
+                sources = inputs_of(state, current)
+                stop(state, current)
+            if current.replicas:
+                drop_replicas(state, current)
             move(state, current, RELEASED)
             for source in sources:
                 todo[source] = None
