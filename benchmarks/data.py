@@ -22,7 +22,7 @@ from benchmarks import data_ends, hosts
 from benchmarks.contenders import Contender
 from benchmarks.harness import Figure, Room, Timed
 
-room = Room(__doc__, contenders=("covey", "dask", "ray"))
+room = Room(__doc__, contenders=("covey", "dask", "ray"), turn_seconds=1800.0)
 
 ROUNDS = 5
 
@@ -35,7 +35,7 @@ for _size in ("100 MB", "400 MB"):
     room.ask(f"worker to worker, {_size}", must=1.2e9)
     room.ask(f"worker to worker over TLS, {_size}")
     room.ask(f"the same, of a bare socket, {_size}", aim=0.8)
-for _size in ("1024 MB", "4096 MB"):
+for _size in ("2048 MB", "4096 MB"):
     room.ask(
         f"all-to-all of {_size}, four workers of 1/4 of that", ahead={"dask": 1 / 0.7}
     )
@@ -154,7 +154,7 @@ def wait_for(cluster: Contender, handles: list[Any]) -> None:
 
 @room.job(
     "all-to-all of {n} MB, four workers of 1/4 of that",
-    short=1024,
+    short=2048,
     full=4096,
     started=False,
 )

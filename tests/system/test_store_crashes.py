@@ -55,6 +55,21 @@ def store_files(pid):
     ]
 
 
+def is_accounted_for(client):
+    """Whether every page that the kernel keeps for the worker is in its accounts."""
+    pages = {}
+    folder = Path(f"/proc/{facts(client)['pid']}/fd")
+    for link in folder.iterdir():
+        try:
+            if "memfd:covey " in str(link.readlink()):
+                found = link.stat()
+                pages[found.st_ino] = found.st_blocks * 512
+        except FileNotFoundError:
+            continue
+    seen = memory(client)
+    return sum(pages.values()) <= seen["shared"] + seen["warm"] + seen["in_flight"]
+
+
 def large(number):
     return np.full(MIB, float(number))  # 8 MiB
 
@@ -85,9 +100,11 @@ def test_runners_killed_at_any_moment_leave_nothing():
                     continue  # What it tells is a little old.
             assert client.gather(used) == list(map(float, range(12)))
             assert client.submit(last, given, retries=20).result(60) == 5.0
+            assert until(lambda: is_accounted_for(client))
         del given, made, used
         gc.collect()
         assert until(lambda: holds_nothing(client))
+        assert until(lambda: is_accounted_for(client))
 
 
 @pytest.mark.slow
@@ -119,6 +136,7 @@ def test_a_client_killed_while_it_writes_leaves_nothing():
             assert writer.returncode == -signal.SIGKILL
         # What it had finished is kept for a while, in case that it comes back.
         assert until(lambda: not memory(client)["in_flight"])
+        assert until(lambda: is_accounted_for(client))
         assert client.submit(last, np.ones(MIB)).result(60) == 1.0
 
 
