@@ -59,6 +59,8 @@ class Session:
         self._holding = threading.Lock()
         self._dropped: list[Handles] = []
         self._drop_is_due = False
+        #: An item for each range whose futures are being dropped at this moment.
+        self._dropping: list[None] = []
         engine.catch_up = self._send_dropped
 
     # Names.
@@ -487,6 +489,20 @@ class Session:
             except RuntimeError:
                 return  # The loop has ended; the cluster forgets us anyway.
 
+    def drop_in_order(self, made: dict[int, Future[Any]]) -> None:
+        """Let go of the futures of a range by their places, and tell of all at once.
+
+        Whichever were made first: so these are few stretches for the scheduler.
+        """
+        if made:
+            self._dropping.append(None)
+            try:
+                for index in sorted(made):
+                    del made[index]
+            finally:
+                self._dropping.pop()
+                self.let_go([])
+
     def let_go_once_more(self, handles: Handles) -> None:
         """Ctrl-C came in the middle of ``let_go``; twice is once: the list is emptied."""
         self._drop_is_due = False
@@ -494,7 +510,7 @@ class Session:
 
     def _send_dropped(self) -> None:
         self._drop_is_due = False
-        if not self._dropped:
+        if not self._dropped or self._dropping:
             return
         dropped, self._dropped = self._dropped, []
         # What is posted in here comes before whatever is made because of it.

@@ -325,15 +325,6 @@ def _untouched(wish: Range, made: dict[int, Any]) -> Handles:
     return handles
 
 
-def _drop_in_order(made: dict[int, Any]) -> None:
-    """Let go of futures in the order of their tasks, in whichever they were made.
-
-    What is let go is told while more follows, in stretches: so these are few.
-    """
-    for index in sorted(made):
-        del made[index]
-
-
 class Futures(MutableSequence[Future[R]], refs.References):
     """The futures of one ``map``: a list whose items are made when touched."""
 
@@ -437,7 +428,7 @@ class Futures(MutableSequence[Future[R]], refs.References):
             if session is not None:
                 handles = _untouched(self._range, self._made)
                 session.let_go(handles)
-                _drop_in_order(self._made)
+                session.drop_in_order(self._made)
         except AttributeError:
             if session is not None:
                 raise

@@ -41,6 +41,7 @@ from covey.runner.batch import Batch
 from covey.runner.context import Setup, TaskInterrupted, here
 from covey.runner.frames import Gone
 from covey.runner.nodes import Nodes
+from covey.runner.pace import EVEN, FLUSH_MOST_SECONDS, FLUSH_SECONDS, LATE_SECONDS
 from covey.runner.prints import Prints
 from covey.runner.raised import as_failure
 from covey.runner.settling import Passing, Settling, Shielded, bytecode
@@ -53,13 +54,6 @@ from covey.stacks import Seen
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-
-#: Outcomes wait at most this long while there is more to do, at first ...
-FLUSH_SECONDS: Final = 0.001
-
-#: ... and twice as long each time up to this, while a slot is kept busy: every
-#: message costs the agent and the scheduler about what a hundred results cost.
-FLUSH_MOST_SECONDS: Final = 0.008
 
 #: So many values are kept for what follows; the oldest goes first.
 KEPT_MAX: Final = 2048
@@ -275,7 +269,13 @@ class SlotLoop:
                 except BaseException as error:
                     self._fail(index, error, now)
                 now = clock()
-                if now >= self._deadline and not self._breathe(now):
+                if (
+                    now >= self._deadline
+                    and (
+                        (index + 1) % EVEN == 0 or now >= self._deadline + LATE_SECONDS
+                    )
+                    and not self._breathe(now)
+                ):
                     return False
             with batch.lock:
                 if batch.claims is claims:

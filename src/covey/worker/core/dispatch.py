@@ -38,6 +38,9 @@ from covey.worker.core.state import Flight, Piece, Run, Runner, Slot, WorkerStat
 #: a runner keeps outcomes back, so that it is not the flights that make it speak.
 FLIGHT_SECONDS: Final = 0.016
 
+#: So little work is not shared by slots.
+TOGETHER_SECONDS: Final = 0.0002
+
 #: So much work in one slot's hands is worth calling back for a slot that is dry.
 WORTH_SECONDS: Final = 0.004
 
@@ -404,7 +407,9 @@ def _flight_size(state: WorkerState, piece: Piece) -> int:
     size = int(FLIGHT_SECONDS / max(each, 1e-7))
     # What is left is shared by all slots, so that none runs dry early.
     share = -(-state.queued // len(state.slots))
-    size = min(size, share)
+    # What is over in a moment is not worth a flight for each slot.
+    together = int(TOGETHER_SECONDS / max(each, 1e-7))
+    size = min(size, max(share, together))
     return piece.n if size >= piece.n else max(1, _even(size))
 
 
