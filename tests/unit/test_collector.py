@@ -62,6 +62,20 @@ def test_between_two_looks_only_young_objects_are_looked_at(frozen):
     assert gc.get_stats()[2]["collections"] == oldest
 
 
+def test_a_collector_that_rests_at_the_start_is_ours_as_well(frozen):
+    """Who starts a cluster lets it rest until the first runner is there."""
+    gc.disable()
+    try:
+        collector = Collector(ours=True)
+        collector.spare(MANY)
+        assert frozen() == 0
+    finally:
+        gc.enable()
+    assert gc.get_threshold()[2] > 1000 * ROUNDS
+    collector.spare(MANY)
+    assert frozen() > 0
+
+
 def test_with_few_tasks_all_is_looked_at_as_often_as_ever(frozen):
     collector = Collector(ours=True)
     made = [[] for _ in range(20 * ROUNDS * gc.get_threshold()[0])]

@@ -31,15 +31,15 @@ class Collector:
     """
 
     def __init__(self, *, ours: bool) -> None:
-        self._ours = ours and gc.isenabled()
+        self._ours = ours
         self._sparing = False
-        if self._ours:
+        if ours:
             young, older, _ = gc.get_threshold()
             gc.set_threshold(young, older, _NEVER)
 
     def spare(self, known: int) -> None:
         """So many records are known; to be called now and then."""
-        if not self._ours:
+        if not self._ours or not gc.isenabled():
             return
         if known >= MANY:
             self._sparing = True
