@@ -6,6 +6,7 @@ import itertools
 import pickle
 import subprocess
 import sys
+import threading
 
 import cloudpickle
 import numpy as np
@@ -140,6 +141,18 @@ def test_what_cannot_travel_is_named_with_its_node():
 
     with pytest.raises(errors.NotPicklable, match=r"bad\.args\[0\].*no way"):
         run({"bad": (inc, Bad())}, "bad")
+
+
+def test_a_function_that_cannot_travel_is_named_with_its_node():
+    lock = threading.Lock()
+
+    def guarded(x):
+        with lock:
+            return x
+
+    # A call inside of a call: such a node has a table for its functions.
+    with pytest.raises(errors.NotPicklable, match=r"bad\.args.* variable 'lock'"):
+        run({"bad": (inc, (guarded, 1))}, "bad")
 
 
 def test_a_failing_node_is_named():

@@ -287,6 +287,8 @@ def _with_holes(
     try:
         with refs.capture() as found:
             writer.dump(node)
+    except NotPicklable:
+        return None  # The second try tells where in the node it is.
     except UsageError:
         raise
     except Exception:
