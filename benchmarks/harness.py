@@ -133,6 +133,53 @@ def cpu_seconds(pid: int) -> float:
     return used.user + used.system
 
 
+@dataclass(frozen=True)
+class _Used:
+    """What a process has used: its role, its own seconds, those of ended children."""
+
+    role: str
+    own: float
+    ended: float
+
+
+def _used() -> dict[int, _Used]:
+    """Return what this process and all below it have used, by pid."""
+    me = psutil.Process()
+    return {
+        process.pid: _Used(
+            _role_of(process), cpu_seconds(process.pid), _ended_seconds(process)
+        )
+        for process in (me, *me.children(recursive=True))
+    }
+
+
+def _ended_seconds(process: psutil.Process) -> float:
+    """Return the CPU time of children that have ended."""
+    try:
+        used = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    # Not every system tells.
+    children = (getattr(used, f"children_{kind}", 0.0) for kind in ("user", "system"))
+    return sum(children)
+
+
+def _used_since(before: dict[int, _Used]) -> dict[str, float]:
+    """Return the CPU seconds of each role, also of processes that came or went."""
+    now = _used()
+    nothing = _Used("", 0.0, 0.0)
+    seconds: dict[str, float] = dict.fromkeys([u.role for u in before.values()], 0.0)
+    for pid in before.keys() | now.keys():
+        was, is_ = before.get(pid, nothing), now.get(pid, nothing)
+        # All that one who has ended ever used comes back with its parent.
+        role = is_.role or was.role
+        seconds[role] = seconds.get(role, 0.0) + is_.own - was.own
+        if is_.role:
+            below = "runners" if role == "cluster" else role
+            seconds[below] = seconds.get(below, 0.0) + is_.ended - was.ended
+    return {role: max(0.0, used) for role, used in seconds.items()}
+
+
 class Timed:
     """Hands out clocks: ``with timed(tasks): ...``, and keeps what they showed."""
 
@@ -143,16 +190,11 @@ class Timed:
     @contextmanager
     def __call__(self, count: int = 1) -> Iterator[None]:
         """Time what is inside, which does *count* tasks."""
-        me = psutil.Process()
-        roles = {p.pid: _role_of(p) for p in (me, *me.children(recursive=True))}
-        before = {pid: cpu_seconds(pid) for pid in roles}
+        before = _used()
         started = time.perf_counter()
         yield
         wall = time.perf_counter() - started
-        cpu: dict[str, float] = {}
-        for pid, role in roles.items():
-            used = max(0.0, cpu_seconds(pid) - before[pid])
-            cpu[role] = cpu.get(role, 0.0) + used / count
+        cpu = {role: used / count for role, used in _used_since(before).items()}
         value = count / max(wall, 1e-9) if self.unit == "1/s" else wall / count
         self.figure = Figure(value, self.unit, cpu)
 
