@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,8 @@ def speed(monkeypatch):
     def set_to(per_second):
         monkeypatch.setattr(savings.Speed, "per_second", lambda *_: per_second)
 
+    # Nor shall anything depend on how busy this machine is.
+    monkeypatch.setattr(savings.Crowding, "factor", 1.0)
     set_to(SLOW)
     return set_to
 
@@ -152,6 +155,24 @@ def test_little_goes_over_a_slow_link(run, speed, monkeypatch, which, guarded):
             value, nbytes = await brought(storage, server, addresses, asker, PATTERN)
             assert value == PATTERN
             assert nbytes < len(PATTERN) / 5
+
+    run(story())
+
+
+def test_little_is_compressed_where_every_core_is_busy(run, monkeypatch):
+    """It would pay on this wire, if anybody had time for it."""
+    monkeypatch.setattr(savings.Speed, "per_second", lambda *_: 100e6)
+    clock = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: 50 * clock())
+
+    async def story():
+        async with keeper() as (storage, server, addresses, asker):
+            put_large(storage, 1, 2 * PATTERN)
+            for _ in range(3):
+                value, _ = await fetched(asker, addresses)
+                assert value == 2 * PATTERN
+            # The first part, before anything was known, and perhaps another one.
+            assert server.bytes_saved < 2 << 20
 
     run(story())
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import sys
 import tempfile
 import zlib
 from dataclasses import dataclass, field
@@ -416,6 +417,25 @@ def test_little_of_raw_bytes_is_copied_on_their_way(run, wired):
             assert b"".join(sink.data for sink in sinks) == content
             # Of the first, nobody knew what would follow.
             assert sum(fed) <= link.READ_BYTES + 16 * (4 << 10)
+
+    run(story())
+
+
+def test_the_kernel_tells_how_fast_a_link_is(run, wired):
+    """Not how long we have waited for a processor to see that it takes more."""
+
+    async def story():
+        content = memoryview(pattern(8 << 20))
+        async with joined(wired) as pair:
+            sink = Bytes(pair.far)
+            pair.far.on_message = lambda there, m: there.expect_raw(m.nbytes, sink)
+            assert link.delivery_rate(pair.near.link._transport) >= 0
+            pair.near.link.send_bulk(PutLarge(1, 7, 1, len(content)), content)
+            await pair.far.until(lambda: len(sink.data) == len(content))
+            rate = link.delivery_rate(pair.near.link._transport)
+            name = pair.near.link._transport.get_extra_info("sockname")
+            on_tcp = sys.platform == "linux" and isinstance(name, tuple)
+            assert (rate > 1_000) == on_tcp
 
     run(story())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from covey.errors import RemoteProtocolError
 from covey.net import codecs
-from covey.net.savings import Looking, Sample, Speed, choose, is_slow
+from covey.net.savings import Crowding, Looking, Sample, Speed, choose, is_slow
 
 MB = 1_000_000
 
@@ -27,6 +27,27 @@ NOISE = Sample(1, 1.004, 1 / 5e9)
 )
 def test_the_slower_the_link_the_more_is_done_about_it(speed, chosen):
     assert choose([LZ4, ZSTD], speed) == chosen
+
+
+@pytest.mark.parametrize(
+    ("crowding", "chosen"), [(1.0, 1), (1.2, 1), (4.0, 0), (20.0, 0)]
+)
+def test_where_all_cores_are_busy_less_is_done_about_it(crowding, chosen):
+    assert choose([LZ4, ZSTD], 125 * MB, crowding) == chosen
+    assert choose([LZ4, ZSTD], MB, crowding)
+
+
+def test_how_busy_they_are_is_seen_by_what_takes_time():
+    crowding = Crowding()
+    assert crowding.factor == 1.0
+    # A clock that is finer than the other one tells of less than nothing.
+    crowding.saw(0.002, 0.001)
+    assert crowding.factor == 1.0
+    crowding.saw(0.003, 0.030)
+    assert crowding.factor > 5
+    for _ in range(60):
+        crowding.saw(0.0005, 0.0005)
+    assert crowding.factor < 1.1
 
 
 @pytest.mark.parametrize("speed", [MB, 12 * MB, 1200 * MB])

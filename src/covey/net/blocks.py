@@ -15,6 +15,7 @@ is larger than it has announced, so that a few bytes cannot become many.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -61,6 +62,28 @@ class _Packed(NamedTuple):
     checksum: int
 
 
+class _Stretch(NamedTuple):
+    """Blocks that were made in one go.
+
+    Attributes:
+        blocks: those.
+        cpu_seconds: what they took to make, in CPU time.
+        seconds: and by the clock.
+    """
+
+    blocks: list[_Packed]
+    cpu_seconds: float
+    seconds: float
+
+    def beside(self, link: Link, seconds: float) -> float:
+        """Return how long compressing has held it up that took *seconds* to send."""
+        if not any(block.codec for block in self.blocks):
+            return self.seconds
+        speed = link.speed.per_second(clock.monotonic())
+        wire = sum(len(block.data) for block in self.blocks) / speed if speed else 0.0
+        return max(self.cpu_seconds, seconds - wire)
+
+
 async def send_blocks(
     link: Link,
     request: int,
@@ -88,23 +111,25 @@ async def send_blocks(
     stretches = _stretches(link, parts)
     looking = Looking()
 
-    def prepare() -> asyncio.Task[list[_Packed]] | None:
+    def prepare() -> asyncio.Task[_Stretch] | None:
         stretch = next(stretches, None)
         if stretch is None:
             return None
         speed = link.speed.per_second(clock.monotonic())
+        busy = link.crowding.factor
         work = asyncio.to_thread(
-            _pack, stretch, usable, speed, looking, checked=checked
+            _pack, stretch, usable, speed, busy, looking, checked=checked
         )
         return asyncio.get_running_loop().create_task(work)
 
     coming = prepare()
+    since = time.perf_counter()
     try:
         while coming is not None:
-            blocks = await coming
+            stretch = await coming
             # While these are on their way, the next ones are made.
             coming = prepare()
-            for block in blocks:
+            for block in stretch.blocks:
                 head = Block(
                     request,
                     block.codec,
@@ -117,6 +142,9 @@ async def send_blocks(
             # The last of them is written; that the kernel has taken it shows how fast
             # the link is.
             await link.drain()
+            now = time.perf_counter()
+            link.crowding.saw(stretch.cpu_seconds, stretch.beside(link, now - since))
+            since = now
     finally:
         if coming is not None:
             coming.cancel()
@@ -153,15 +181,18 @@ def _pack(
     stretch: memoryview,
     usable: Sequence[Codec],
     speed: float,
+    busy: float,
     looking: Looking,
     *,
     checked: bool,
-) -> list[_Packed]:
+) -> _Stretch:
     """Make the blocks of a stretch.  For a thread."""
+    began, used = time.perf_counter(), time.thread_time()
     number = 0
     able = [codec for codec in usable if savings.is_slow(speed, codec.least_cost)]
     if able and looking.is_due():
-        number = savings.choose(codecs.samples(able, stretch), speed)
+        found = codecs.samples(able, stretch)
+        number = savings.choose(found, speed, busy)
         looking.found(number)
     chosen = next((codec for codec in usable if codec.number == number), None)
     size = len(stretch) if chosen is None else BLOCK_BYTES
@@ -174,7 +205,7 @@ def _pack(
             blocks.append(_Packed(number, len(plain), data, checksum))
         else:
             blocks.append(_Packed(0, len(plain), plain, checksum))
-    return blocks
+    return _Stretch(blocks, time.thread_time() - used, time.perf_counter() - began)
 
 
 class Blocks:

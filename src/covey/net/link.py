@@ -28,8 +28,8 @@ from typing import Any, Final, Protocol, cast
 
 from covey import clock
 from covey.errors import CoveyError, Disconnected, RemoteProtocolError
-from covey.net.savings import Speed
-from covey.net.sockets import notice_silence, shown_certificate
+from covey.net.savings import Crowding, Speed
+from covey.net.sockets import delivery_rate, notice_silence, shown_certificate
 from covey.payload import Buffer
 from covey.store.checksum import crc32
 from covey.wire.base import Message
@@ -153,6 +153,8 @@ class Link(asyncio.BufferedProtocol):
         self.bytes_received = 0
         #: How fast the peer, or what lies between, takes what is sent.
         self.speed = Speed()
+        #: How busy the processors are, as far as compressing for it has shown.
+        self.crowding = Crowding()
         self._full_since = 0.0
         self._full_bytes = 0
 
@@ -288,7 +290,9 @@ class Link(asyncio.BufferedProtocol):
         if writable is not None and not self.lost:
             now = clock.monotonic()
             taken = self._full_bytes - self._unwritten()
-            self.speed.saw(taken, now - self._full_since, now)
+            seconds = now - self._full_since
+            rate = delivery_rate(self._transport) if self._transport else 0
+            self.speed.saw(taken, min(seconds, taken / rate) if rate else seconds, now)
         if writable is not None and not writable.done():
             writable.set_result(None)
         self._pump()

@@ -7,6 +7,7 @@ a sample of what is to be sent.  Of 1 MB that a codec makes 0.4 MB of::
     CPU       2 ms, to compress it here and to unpack it there
 
 It pays where the first is more than twice the second: the CPU has other things to do.
+Where it has so much to do that work takes longer by the clock than in CPU time, that counts.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ LEAST_COST: Final = 1 / 1.5e9
 #: What was seen of a link is not believed for longer.
 _KNOWN_SECONDS: Final = 10.0
 
+#: What takes no longer than it takes us to notice tells of us, not of the link.
+_TELLING_BYTES: Final = 256 << 10
+
 #: With each new look, what was seen before counts for so much less.
 _FADING: Final = 0.7
+_FADING_CROWD: Final = 0.9
 
 #: At most so many parts are passed over between two looks.
 _PAUSE_MAX: Final = 3
@@ -42,6 +47,8 @@ class Speed:
 
     def saw(self, nbytes: int, seconds: float, now: float) -> None:
         """The link was full all the time, and took *nbytes* in *seconds*."""
+        if nbytes < _TELLING_BYTES:
+            return
         if now - self._seen > _KNOWN_SECONDS:
             self._bytes = self._seconds = 0.0
         self._bytes = self._bytes * _FADING + nbytes
@@ -53,6 +60,31 @@ class Speed:
         if not self._seconds or now - self._seen > _KNOWN_SECONDS:
             return 0.0
         return self._bytes / self._seconds
+
+
+class Crowding:
+    """How much longer compressing takes by the clock than in CPU time.
+
+    On a machine whose cores are all busy, as those of a cluster are, most of the time is
+    spent waiting for one: in the thread that compresses, and wherever it hands on what
+    it has made.  So what takes 3 ms may hold up a value for 20.
+    """
+
+    __slots__ = ("_cpu", "_seconds")
+
+    def __init__(self) -> None:
+        self._cpu = 0.0
+        self._seconds = 0.0
+
+    def saw(self, cpu_seconds: float, seconds: float) -> None:
+        """Something took so much CPU time, and so long by the clock."""
+        self._cpu = self._cpu * _FADING_CROWD + cpu_seconds
+        self._seconds = self._seconds * _FADING_CROWD + seconds
+
+    @property
+    def factor(self) -> float:
+        """How many seconds pass for one of CPU time; at least 1."""
+        return max(1.0, self._seconds / self._cpu) if self._cpu else 1.0
 
 
 class Sample(NamedTuple):
@@ -79,11 +111,14 @@ def is_slow(speed: float, cost: float = LEAST_COST) -> bool:
     return 0 < speed < 1 / (_PRICE * cost)
 
 
-def choose(samples: Iterable[Sample], speed: float) -> int:
-    """Return the codec that saves most at *speed* bytes a second; 0 if none does."""
+def choose(samples: Iterable[Sample], speed: float, crowding: float = 1.0) -> int:
+    """Return the codec that saves most at *speed* bytes a second; 0 if none does.
+
+    *crowding* is how many seconds pass for one of CPU time.
+    """
     best, saved = 0, 0.0
     for sample in samples:
-        gain = (1 - sample.ratio) / speed - _PRICE * sample.cost
+        gain = (1 - sample.ratio) / speed - _PRICE * sample.cost * crowding
         if gain > saved:
             best, saved = sample.codec, gain
     return best

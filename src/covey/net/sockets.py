@@ -1,9 +1,11 @@
-"""What the kernel is told about a connection."""
+"""What the kernel is told about a connection, and tells of it."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import struct
+import sys
 from typing import Final
 
 #: A machine that was switched off says no farewell.  After so long without an
@@ -18,6 +20,28 @@ _OPTIONS: Final = (
     ("TCP_KEEPCNT", _QUESTIONS),
     ("TCP_USER_TIMEOUT", SILENCE_SECONDS * 1000),
 )
+
+
+#: Where the kernel's account of a connection says how fast it delivers (``tcp_info``).
+_DELIVERY_RATE: Final = struct.Struct("=160xQ")
+
+
+def delivery_rate(transport: asyncio.Transport) -> int:
+    """Return how many bytes a second came there of late; 0 if the kernel does not tell.
+
+    It knows better than we do, who have to wait for a processor to see that it is ready.
+    """
+    connection = transport.get_extra_info("socket")
+    if sys.platform != "linux" or connection is None:
+        return 0
+    if connection.family == socket.AF_UNIX:
+        return 0
+    size = _DELIVERY_RATE.size
+    try:
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+    except OSError:
+        return 0  # It has just ended, of which we shall hear.
+    return int(_DELIVERY_RATE.unpack(told)[0]) if len(told) == size else 0
 
 
 def shown_certificate(transport: asyncio.Transport) -> bytes:
