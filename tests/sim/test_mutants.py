@@ -24,13 +24,13 @@ SOON = {
     "lost-inputs": 106,
     "stale-runs": 740,
     "copies-untold": 4,
-    "copies-turn-up": 199,
+    "copies-turn-up": 480,
     "blame-all": 7,
     "blame-first": 7,
     "retry-of-lost-data": 20,
     "no-checksum": 40,
     "no-grace": 3,
-    "copies-on-leavers": 40,
+    "copies-on-leavers": 580,
     "counts-on-rot": 740,
 }
 
