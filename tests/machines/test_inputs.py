@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from covey.scheduler.core import placement, workers
-from covey.scheduler.core.reach import tries
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
@@ -47,13 +46,13 @@ def test_inputs_out_of_reach_are_no_workers_lost(world, client):
     for count in range(1, LOSSES_MAX + 1):
         runner.read(len(runner.inbox))
         runner.fetch(span.run, ok=False)
-        assert (tries(world.state, span), span.losses) == (count, 0)
+        assert (span.unreached, span.losses) == (count, 0)
         holder.do_everything()  # What did not come from there is made anew.
         world.pass_time(world.core.wake_at - world.now)
         assert span.worker.peer == runner.peer
     # The first worker that is really lost.
     world.lose(runner.peer)
-    assert (tries(world.state, span), span.losses) == (LOSSES_MAX, 1)
+    assert (span.unreached, span.losses) == (LOSSES_MAX, 1)
     assert client.status[task] == "pending"
 
 
@@ -69,26 +68,7 @@ def test_workers_lost_leave_all_tries_for_inputs(world, client):
     runner = world.new_worker(name="runner")
     runner.read(len(runner.inbox))
     runner.fetch(span.run, ok=False)
-    assert (tries(world.state, span), span.losses) == (1, LOSSES_MAX)
-
-
-def test_holders_that_die_one_after_the_other_use_up_no_tries(world, client):
-    """That they could not be asked was no fault of the paths between those left."""
-    runner = world.new_worker(name="runner")
-    source = client.submit(1, options=Options(workers=("holder",)))
-    task = client.submit(1, aligned=(source,), options=Options(workers=("runner",)))
-    span = find(world.state, task)
-    for _ in range(LOSSES_MAX - 1):
-        holder = world.new_worker(name="holder")
-        for _ in range(5):
-            holder.do_everything()
-            world.pass_time(0.1)
-        runner.read(len(runner.inbox))
-        runner.fetch(span.run, ok=False)
-        assert tries(world.state, span) == 1
-        world.lose(holder.peer)
-        assert tries(world.state, span) == 0
-    assert client.status[task] == "pending"
+    assert (span.unreached, span.losses) == (1, LOSSES_MAX)
 
 
 @pytest.fixture

@@ -626,19 +626,3 @@ def test_a_suspect_that_rode_waits_for_its_input_and_runs_alone():
     alone = [flight.alone for s in core.state.slots for flight in s.flights]
     assert alone == [True]
     invariants.check(core.state)
-
-
-def test_a_copy_outlives_a_run_of_the_same_task_that_is_stopped(world):
-    """The scheduler counts on it as soon as it has heard of it, which may be after."""
-    dropped = seen(world, orders.DropValues)
-    world.fetch((500, 1), 7)
-    world.fetched((500, 1))
-    number = world.run(1, base=500)
-    world.stop(number, 500, 1)
-    assert not dropped
-    fetches = seen(world, orders.FetchFrom)
-    again = world.run(1, aligned=(500,), sources=((500, 1, 7),))
-    assert not fetches
-    world.settle()
-    assert world.ends[again, world.runs[again].base]
-    world.check_ends()

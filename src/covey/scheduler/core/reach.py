@@ -64,18 +64,9 @@ def undelivered(
     return held, avoid
 
 
-def tries(state: SchedulerState, span: Span) -> int:
-    """Return how often inputs of *span* could not be had from holders that are here.
-
-    Those that have gone since may have been dead by then: that tells nothing of the
-    paths between those that are left, however many die one after the other.
-    """
-    return sum(number in state.workers for number in span.unreached)
-
-
 def may_move(state: SchedulerState, span: Span, worker: Worker) -> bool:
     """Whether *span* could as well run elsewhere than on *worker*, for a few times."""
-    if tries(state, span) >= _PATIENCE:
+    if span.unreached >= _PATIENCE:
         return False
     demand = queues.demand_of(state, span)
     return any(

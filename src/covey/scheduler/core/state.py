@@ -114,10 +114,9 @@ class Span:
 
     #: Inputs that the arguments know by another id: (that id, the real one).
     renamed = Rare[tuple[tuple[TaskId, TaskId], ...]](())
-    #: Attempts so far that failed and were tried again, and that were lost with their
-    #: worker; and the holders of inputs that could not be fetched: see ``reach.tries``.
-    attempts, losses = Rare(0), Rare(0)
-    unreached = Rare[tuple[WorkerId, ...]](())
+    #: Attempts so far that failed and were tried again, that were lost with their
+    #: worker, and that came to nothing because an input could not be fetched.
+    attempts, losses, unreached = Rare(0), Rare(0), Rare(0)
     failure = Rare[Failure | None](None)
 
     def __init__(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from covey.errors import RemoteProtocolError
-from covey.ids import WorkerId
 from covey.payload import Pack
 from covey.scheduler.core import (
     functions,
@@ -210,28 +209,26 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
         extent(base, n)
     spans = _current(state, worker, message.run, message.base, message.n)
     move = message.lacking and all(reach.may_move(state, s, worker) for s in spans)
-    unreached: tuple[WorkerId, ...] = ()
+    unreachable = False
     for base, n, holder in message.lacking:
         held, avoid = reach.undelivered(
             state, worker, (base, n), holder, may_move=bool(move)
         )
-        if held:
-            unreached = (WorkerId(holder),)
+        unreachable = unreachable or held
         if held and avoid is not None:
             state.shy.update(dict.fromkeys(spans, avoid))
     for span in _current(state, worker, message.run, message.base, message.n):
-        if unreached:
-            span.unreached += unreached
-            if reach.tries(state, span) > UNREACHED_MAX:
+        if unreachable:
+            span.unreached += 1
+            if span.unreached > UNREACHED_MAX:
                 transitions.fail(state, span, _inputs_out_of_reach(worker))
                 continue
         elif not message.lacking:
             worker.handed_back.add(span.base)
         transitions.requeue(state, span)
-        if unreached:
+        if unreachable:
             # The holder may have ended without our knowing it yet.
-            tries = reach.tries(state, span)
-            pauses.put_off(state, span, UNREACHED_SECONDS * 2**tries)
+            pauses.put_off(state, span, UNREACHED_SECONDS * 2**span.unreached)
 
 
 @handlers.add(Undelivered)

@@ -19,15 +19,8 @@ def drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
 
 
 def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
-    """From now on nothing of this run is held here, and nothing is said of it.
-
-    Copies that came from elsewhere stay: the scheduler was told of them, or will be
-    when what is on its way arrives, and counts on them from then on.
-    """
-    state.made.discard(message.base, message.n)
-    gone = tuple(state.copies.gaps(message.base, message.n))
-    if gone:
-        state.order(DropValues(gone))
+    """From now on nothing of these tasks is held here, and nothing is said of them."""
+    drop(state, ((message.base, message.n),))
     run = state.runs.get(message.run)
     if run is None:
         return
