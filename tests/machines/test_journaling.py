@@ -17,6 +17,7 @@ from covey.scheduler.core.state import State
 from covey.wire.base import Failure, Options
 from covey.wire.client_link import (
     Detach,
+    Over,
     Publish,
     Retry,
     Unpublish,
@@ -85,6 +86,39 @@ def test_detached_tasks_go_on_without_client_and_scheduler(world, client):
     assert not world.state.spans
     # All is over, and a third life has nothing to do.
     assert journaling.essence(world.written) == []
+
+
+def test_a_shared_task_that_was_detached_by_another_id_of_it_comes_to_its_end(
+    world, client
+):
+    other = world.new_client()
+    client.submit(name="x", fn=3)
+    theirs = other.submit(name="x", fn=3)
+    other.say(Detach(((theirs, 1),)))
+    other.release_all()
+    # Should it be written anew now, nothing tells of that other id any more.
+    world.written = journaling.live(world.state, world.written)
+    client.release_all()
+    world.start_anew(without=[client, other])
+    worker = world.new_worker()
+    world.settle()
+    assert [type(m) for m in worker.said if isinstance(m, Ran | RanStored)]
+    assert not world.state.spans
+    assert journaling.essence(world.written) == []
+
+
+def test_who_detached_a_shared_task_is_told_its_end(world, client):
+    other = world.new_client()
+    client.submit(name="x", fn=3)
+    theirs = other.submit(name="x", fn=3)
+    told = []
+    world.watch = lambda peer, message: told.append((peer, message))
+    other.say(Detach(((theirs, 1),)))
+    other.release_all()
+    world.new_worker()
+    world.settle()
+    assert (other, Over(((theirs, 1),))) in told
+    assert not world.state.detached_as
 
 
 def test_what_has_ended_is_not_done_again(world, client):

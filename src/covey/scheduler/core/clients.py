@@ -22,11 +22,10 @@ from covey.scheduler.core import (
     watching,
 )
 from covey.scheduler.core.handlers import Handlers
-from covey.scheduler.core.holding import parts, want
+from covey.scheduler.core.holding import detach, parts, want
 from covey.scheduler.core.spans import inputs_of, isolate, isolate_all
 from covey.scheduler.core.state import (
     COMING,
-    DETACHED,
     Client,
     SchedulerState,
     Span,
@@ -148,15 +147,20 @@ def _release_shared(
 def on_detach(state: SchedulerState, client: Client, message: Detach) -> None:
     """These shall run to their end, whoever leaves."""
     checks.extents(message.extents)
+    detached: list[Extent] = []
     for base, n in message.extents:
         run: list[Extent] = []
         for span, task in list(parts(state, base, n)):
             if span.unfinished and checks.may(client, span):
-                span.wanted = span.wanted | {DETACHED}
+                detach(state, span, task)
                 run.append((task, span.n))
+                detached.append(span.extent)
         ended = tuple(without([(base, n)], run))
         if ended:
             report.over(state, ended)
+    if detached:
+        # By those ids that stay, should the client let go of its own.
+        state.journal.note(client.number, Detach(tuple(detached)))
 
 
 @handlers.add(Publish)

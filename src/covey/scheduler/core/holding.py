@@ -53,6 +53,14 @@ def keep(state: SchedulerState, span: Span, task: TaskId) -> None:
     span.delivered |= {KEPT}
 
 
+def detach(state: SchedulerState, span: Span, task: TaskId) -> None:
+    """*span*, which is unfinished, runs to its end whoever leaves: so said of *task*."""
+    span.wanted |= {DETACHED}
+    known = state.detached_as.get(span.base, ())
+    if task != span.base and task not in known:
+        state.detached_as[span.base] = (*known, task)
+
+
 def _know_as(state: SchedulerState, span: Span, number: ClientId, task: TaskId) -> None:
     ids = state.ids_of.get(span.base)
     if task != span.base and ids is None:

@@ -22,9 +22,10 @@ from typing import Final, TypeAlias
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import functions, publishing, report, transitions
 from covey.scheduler.core.books import Record
+from covey.scheduler.core.holding import detach, parts
 from covey.scheduler.core.recalled import extent_of
-from covey.scheduler.core.spans import covering, isolate, isolate_all
-from covey.scheduler.core.state import DETACHED, Client, SchedulerState, State
+from covey.scheduler.core.spans import covering, isolate
+from covey.scheduler.core.state import Client, SchedulerState, State
 from covey.wire.base import Extent, Message
 from covey.wire.client_link import (
     DefineFunction,
@@ -42,7 +43,8 @@ from covey.wire.client_link import (
 )
 from covey.wire.extents import without
 
-#: What clients say that is written down as they have said it.
+#: What clients say that is written down as they have said it.  What they detach is
+#: written down by the ids that the scheduler knows it by.
 NOTED: Final = frozenset(
     {
         DefineFunction,
@@ -50,7 +52,6 @@ NOTED: Final = frozenset(
         SubmitGraph,
         Scatter,
         Placed,
-        Detach,
         Retry,
         Unpublish,
     }
@@ -299,13 +300,14 @@ def want_again(state: SchedulerState) -> None:
 
 def detach_again(state: SchedulerState, extents: Iterable[Extent]) -> None:
     """These were to run to their end: they go on, or have come to it."""
-    for span in isolate_all(state, list(extents)):
-        if span.unfinished or span.state is State.RELEASED:
-            span.wanted |= {DETACHED}
-            transitions.demand(state, span)
-        else:
-            # Whoever was to hear of it had not, or it was not written down.
-            report.over(state, (span.extent,))
+    for base, n in extents:
+        for span, task in list(parts(state, base, n)):
+            if span.unfinished or span.state is State.RELEASED:
+                detach(state, span, task)
+                transitions.demand(state, span)
+            else:
+                # Whoever was to hear of it had not, or it was not written down.
+                report.over(state, ((task, span.n),))
 
 
 def _end_again(state: SchedulerState, wishes: Wishes, wanted: Iterable[Extent]) -> None:

@@ -122,6 +122,10 @@ def over(state: SchedulerState, extents: Sequence[Extent]) -> None:
     number = client_of(extents[0][0])
     _tell(state, number, Over(tuple(extents)))
     state.journal.note(number, Over(tuple(extents)))
+    if state.detached_as:
+        for base, _ in extents:
+            for alias in state.detached_as.pop(base, ()):
+                over(state, ((alias, 1),))
 
 
 def reverted(state: SchedulerState, span: Span) -> None:

@@ -524,6 +524,8 @@ class SchedulerState:
         #: READY values that clients brought: they need a place, and no slot.  Those that
         #: found none.  READY spans that wait a while, by the time when they may be dealt.
         self.data_queue, self.homeless, self.pauses = Heap(), Heap(), Heap()
+        #: Those by which unfinished shared tasks were detached: who did is told their end.
+        self.detached_as: dict[TaskId, tuple[TaskId, ...]] = {}
         #: What was tried in vain of unfinished tasks: the latest attempts.
         self.attempts: dict[Span, tuple[Attempt, ...]] = {}
         #: Tasks that had better run elsewhere than there: see ``reach``.
