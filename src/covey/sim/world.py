@@ -382,6 +382,12 @@ class World:
         for user in self.users:
             user.release(list(user.held))
         self._until(self.timeline.now + 10.0)
+        # What runs on a slow worker runs to its end, though nobody wants it any more.
+        deadline = self.timeline.now + LIVENESS_SECONDS
+        while self.timeline.now < deadline and any(
+            worker.core.state.runs for worker in self.living_workers()
+        ):
+            self._until(self.timeline.now + LOOK_SECONDS)
         state = self.scheduler.core.state
         if self.journal is not None and self.journal.unfinished():
             raise Wrong(f"not run to its end: {self.journal.unfinished()[0][1]}")
