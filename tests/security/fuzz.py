@@ -119,6 +119,7 @@ def worker_frames(runs=((1, BASE, 2), (2, BASE + 2, 2))):
         last = base + n - 1
         say += [
             [worker_link.Blocked(run, base), worker_link.Resumed(run, base)],
+            [worker_link.Engaged(n), worker_link.Engaged(0)],
             [worker_link.Ran(run, base, 1, 0.1, *one)],
             [worker_link.RanStored(run, last, 1, 0.1, 1000)],
             [worker_link.RunFailed(run, last, 0.1, failure)],

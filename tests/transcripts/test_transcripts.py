@@ -383,6 +383,8 @@ class WorkerStory:
                 return f"blocked {of(task, 1)} of run {run}"
             case worker_link.Resumed(run, task):
                 return f"resumed {of(task, 1)} of run {run}"
+            case worker_link.Engaged(slots):
+                return f"slots engaged: {slots}"
         return type(message).__name__
 
 

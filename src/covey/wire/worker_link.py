@@ -283,6 +283,15 @@ class Resumed(Message, frozen=True, tag=70):
     task: Id
 
 
+class Engaged(Message, frozen=True, tag=81):
+    """So many slots take nothing now, though nothing that counts runs there.
+
+    What was stopped may run on; and what must be alone leaves others empty.
+    """
+
+    slots: Id
+
+
 class Unfetched(Message, frozen=True, tag=71):
     """What a ``Fetch`` asked for could not be had from that worker."""
 
@@ -333,6 +342,7 @@ FromWorker: TypeAlias = (
     | Leaving
     | Blocked
     | Resumed
+    | Engaged
     | Unfetched
     | Undelivered
     | Running

@@ -92,6 +92,7 @@ def _check_functions(state: SchedulerState) -> None:
 
 def _check_worker(state: SchedulerState, worker: Worker) -> None:
     counted = sum(span.n for span in worker.assigned) - len(worker.blocked)
+    counted += worker.engaged
     assert worker.count == counted == sum(worker.load.values()), worker
     assert all(count > 0 for count in worker.load.values()), worker.load
     assert (worker in state.excess) <= (worker.count > worker.slots), worker

@@ -17,7 +17,7 @@ def _worker_info(worker: Worker) -> dict[str, Any]:
         "slots": worker.slots,
         "resources": worker.resources,
         "memory_limit_bytes": worker.memory_limit_bytes,
-        "assigned": worker.count,
+        "assigned": worker.count - worker.engaged,
         "stored_bytes": worker.stored_bytes,
         "leaving": worker.leaving,
         "facts": worker.facts,

@@ -267,6 +267,7 @@ class Worker:
         "count",
         "demands",
         "facts",
+        "engaged",
         "forgetting",
         "free",
         "functions",
@@ -336,7 +337,9 @@ class Worker:
         #: Tasks among them, (run, task), that wait for tasks of their own: they
         #: have given their slots back and are not counted below.
         self.blocked: set[tuple[RunId, TaskId]] = set()
-        #: How many tasks the others are, and how many of each function.
+        #: How many slots are taken by what is not among them: see ``Engaged``.
+        self.engaged = 0
+        #: How many tasks the others are, those slots included, and of each function.
         self.count = 0
         self.load: dict[Function | None, int] = {}
         self.holds: dict[Span, None] = {}

@@ -43,6 +43,7 @@ from covey.wire.client_link import WorkerGone
 from covey.wire.worker_link import (
     Blocked,
     Fetch,
+    Engaged,
     Forgot,
     FromWorker,
     Holds,
@@ -278,6 +279,17 @@ def on_resumed(state: SchedulerState, worker: Worker, message: Resumed) -> None:
 def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
     """The worker has fetched copies."""
     extent(message.base, message.n)
+@handlers.add(Engaged)
+def on_engaged(state: SchedulerState, worker: Worker, message: Engaged) -> None:
+    """Slots are taken, or free again, that nothing here is counted for."""
+    engaged = min(message.slots, worker.slots)
+    more, worker.engaged = engaged - worker.engaged, engaged
+    if more > 0:
+        placement.count_in(state, worker, None, more)
+    elif more < 0:
+        placement.count_out(state, worker, None, -more)
+
+
     digests = versions.check(message.digests, message.n)
     at, end = message.base, message.base + message.n
     source = state.workers.get(message.source)

@@ -265,6 +265,7 @@ def _try_suspects(state: WorkerState) -> None:
             move(state, chosen, piece.run.environment)
             return
         _send(state, chosen.slots[0], piece, 1)
+        state.may_engage = True
 
 
 def _may_try(runner: Runner, piece: Piece) -> bool:

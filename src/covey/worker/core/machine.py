@@ -12,7 +12,7 @@ from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.base import Failure
 from covey.wire.worker_link import RanNodes, RanStored, RunFailed, ToWorker
-from covey.worker.core import dispatch, fetching, stopping
+from covey.worker.core import dispatch, engaged, fetching, stopping
 from covey.worker.core.orders import (
     AnyEvent,
     AnyOrder,
@@ -72,6 +72,8 @@ class WorkerCore:
         _EVENTS[type(event)](state, event)
         if not more:
             dispatch.fill(state)
+            if state.may_engage:
+                engaged.look(state)
         orders, state.orders = state.orders, []
         return orders
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from covey.ids import RunId
 from covey.wire.base import Extent, Message
-from covey.wire.worker_link import Blocked, Lacks, RunFailed, Running
+from covey.wire.worker_link import Blocked, Engaged, Lacks, RunFailed, Running
 from covey.worker.core.state import Run, WorkerState
 
 
@@ -32,6 +32,8 @@ def afterwards(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
     if state.lacked:
         # Somebody may believe that it is here, and say so only now.
         news.append(Lacks(tuple((task, 1) for task in sorted(state.lacked))))
+    if state.engaged:
+        news.append(Engaged(state.engaged))
     for slot in state.slots:
         for run, task in slot.parked:
             if not slot.parked[run, task].done:

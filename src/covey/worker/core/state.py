@@ -375,6 +375,11 @@ class WorkerState:
         self.memory_short = False
         #: And not even that, because it is about to change.
         self.memory_hold = False
+        #: How many slots the scheduler was told to be engaged, since when there are more,
+        #: and whether there may be any: see ``engaged``.
+        self.engaged = 0
+        self.engaged_since = math.inf
+        self.may_engage = False
         #: Since when something waits for an environment that no runner can move to.
         self.stuck_since = math.inf
         self.orders: list[AnyOrder] = []

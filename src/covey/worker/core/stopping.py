@@ -29,6 +29,7 @@ def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
         if piece.run is run:
             _take_out(state, piece, lo, hi)
     run.stopped.append((lo, hi))
+    state.may_engage = True
     if run.missing and run.rides is None and not run.live(run.base, run.left):
         run.missing.clear()
         dispatch.finish_tasks(state, run, run.left)
