@@ -297,8 +297,11 @@ def _queued(state: SchedulerState, span: Span) -> Iterator[QueueEntry]:
     for demand in state.demands.values():
         yield from demand.heap
     for worker in state.loaded:
-        if worker.queue is span.queue or span.queue is state.default_demand.heap:
-            yield from worker.queue
+        heaps = (worker.queue, *worker.asking.values())
+        anywhere = span.queue is state.default_demand.heap
+        if anywhere or any(heap is span.queue for heap in heaps):
+            for heap in heaps:
+                yield from heap
 
 
 def _short_of(workers: list[Worker], demand: Demand) -> str:

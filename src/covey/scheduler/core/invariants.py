@@ -117,7 +117,7 @@ def _check_tables(state: SchedulerState) -> None:
     """Who may be served stands in one table, and is looked at if it has to be."""
     assert state.hungry.keys().isdisjoint(state.roomy)
     for worker in (*state.hungry, *state.roomy):
-        assert not worker.queue or worker in state.eager, worker
+        assert not worker.has_queued or worker in state.eager, worker
     for worker in state.roomy:
         assert worker.count >= worker.slots, worker
 

@@ -130,6 +130,7 @@ class SchedulerCore:
         if state.leftovers:
             transitions.work_off(state)
         if state.window is None:
+            state.look_again = 0.0
             if state.ready_count or state.excess:
                 placement.plan(state)
             if state.leaving:
@@ -217,7 +218,8 @@ class SchedulerCore:
         """When the core wants a ``Tick`` at the latest; 0 if it needs none."""
         if self.state.leftovers:
             return self.state.now
-        times = (recovery.wake_at(self.state), pauses.wake_at(self.state))
+        state = self.state
+        times = (recovery.wake_at(state), pauses.wake_at(state), state.look_again)
         return min((time for time in times if time), default=0.0)
 
     def _said(self, event: Said) -> None:

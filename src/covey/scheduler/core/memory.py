@@ -109,7 +109,7 @@ def reconsider(state: SchedulerState, worker: Worker) -> None:
     worker.withheld = False
     enlist(state, worker)
     asked_for = state.special_count and any(demand.heap for demand in worker.demands)
-    if worker.queue or asked_for:
+    if worker.has_queued or asked_for:
         state.eager[worker] = None
 
 

@@ -18,9 +18,10 @@ import msgspec
 
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
-from covey.scheduler.core import functions, memory, report, transitions
+from covey.scheduler.core import balance, functions, memory, report, transitions
+from covey.scheduler.core.balance import LOOKED_AT, UNKNOWN_SECONDS
 from covey.scheduler.core.functions import Function
-from covey.scheduler.core.queues import avoided, demand_of, put, top
+from covey.scheduler.core.queues import avoided, demand_of, first_of, put, top
 from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
@@ -37,7 +38,7 @@ from covey.scheduler.core.state import (
 from covey.scheduler.core.ties import even
 from covey.wire.base import DEFAULT_OPTIONS, Failure
 from covey.wire.framing import fits
-from covey.wire.worker_link import Put, Return, Run
+from covey.wire.worker_link import Put, Run
 
 #: A slot is given so much work ahead that it lasts over a round trip, with room
 #: for a slow turn of the scheduler's loop.
@@ -46,9 +47,6 @@ AHEAD_SECONDS: Final = 0.05
 #: However short they are, no more runs than this for each slot are sent ahead: news of
 #: all of them may come at once, and shall not hold up the loop for long.
 RUNS_AHEAD: Final = 256
-
-#: What a task is taken to need until the first of its function has returned.
-UNKNOWN_SECONDS: Final = 0.5
 
 #: What moving data is taken to cost, for the choice between waiting and moving.
 BYTES_PER_SECOND: Final = 500e6
@@ -63,15 +61,8 @@ MANY_SOURCES: Final = 100_000
 #: Arguments sent with one run, at most.
 RUN_BYTES: Final = 1 << 20
 
-#: So many busy workers are looked at, at a time, for what they could hand back.
-LOOKED_AT: Final = 32
-
 #: Amounts are added and subtracted as floats: so much they may be off.
 AMOUNT_ERROR: Final = 1e-6
-
-#: Below this backlog it is not worth asking a worker to hand work back.
-RETURN_SECONDS: Final = 0.005
-
 
 # Serving workers.
 
@@ -103,10 +94,10 @@ def plan(state: SchedulerState) -> None:
     for worker in unserved:
         # They have looked: nothing that is asked for by name is for them.
         memory.enlist(state, worker)
-        if worker.queue:
+        if worker.has_queued:
             state.eager[worker] = None
     if state.excess and state.hungry:
-        _call_back(state)
+        balance.call_back(state)
 
 
 def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
@@ -183,8 +174,7 @@ def _rouse(state: SchedulerState) -> None:
     """
     awake, state.awake = state.awake, {}
     for owner in itertools.islice(state.loaded, LOOKED_AT):
-        span = top(owner.queue)
-        if span is not None:
+        for span in first_of(owner):
             awake[demand_of(state, span)] = None
     for demand in awake:
         for worker in demand.able:
@@ -216,11 +206,7 @@ def _room(worker: Worker) -> bool:
 def _choose(state: SchedulerState, worker: Worker) -> Span | None:
     """Return the ready span that *worker* should get next."""
     worker.withheld = False
-    best = top(worker.queue)
-    if best is None:
-        state.loaded.pop(worker, None)
-    elif not fits_now(worker, demand_of(state, best)):
-        best = None
+    best = _own(state, worker)
     special = worker.demands if state.special_count else ()
     for demand in (state.default_demand, *special):
         span = top(demand.heap)
@@ -230,6 +216,21 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
             best = span
     if best is None:
         best = _from_another(state, worker)
+    return best
+
+
+def _own(state: SchedulerState, worker: Worker) -> Span | None:
+    """Return what lies in the queues of *worker* itself that it can run now."""
+    best = top(worker.queue)
+    if worker.asking:
+        for demand, heap in list(worker.asking.items()):
+            span = top(heap)
+            if span is None:
+                del worker.asking[demand]
+            elif (best is None or span.rank < best.rank) and fits_now(worker, demand):
+                best = span
+    if best is None and not worker.asking:
+        state.loaded.pop(worker, None)
     return best
 
 
@@ -247,26 +248,35 @@ def fits_now(worker: Worker, demand: Demand) -> bool:
 def _from_another(state: SchedulerState, worker: Worker) -> Span | None:
     """Return a span that lies in another worker's queue, if moving it pays."""
     for owner in list(itertools.islice(state.loaded, LOOKED_AT)):
-        span = top(owner.queue)
-        if span is None:
+        spans = first_of(owner)
+        if not spans:
             del state.loaded[owner]
-            continue
-        demand = demand_of(state, span)
-        if not demand.admits(worker) or not fits_now(worker, demand):
-            continue
-        if worker.name in avoided(state, span):
-            continue
-        if span.unreached and not owner.leaving:
-            continue  # Moving its inputs has failed before.
-        if owner.away_since is not None:
-            continue  # Its inputs cannot be reached; they may soon be.
-        if owner.count < owner.slots and not owner.leaving and fits_now(owner, demand):
-            continue  # It will be served in this very round.
-        moving = TRANSFER_SECONDS + _input_bytes(state, span) / BYTES_PER_SECOND
-        waiting = owner.backlog_seconds(UNKNOWN_SECONDS) / owner.slots
-        if moving < waiting or owner.leaving:
-            return span
+        for span in spans:
+            if _may_move(state, span, owner, worker):
+                return span
     return None
+
+
+def _may_move(state: SchedulerState, span: Span, owner: Worker, worker: Worker) -> bool:
+    """Whether *span*, which lies in the queue of *owner*, had better run on *worker*."""
+    demand = demand_of(state, span)
+    if not demand.admits(worker) or not fits_now(worker, demand):
+        return False
+    if worker.name in avoided(state, span):
+        return False
+    if span.unreached and not owner.leaving:
+        return False  # Moving its inputs has failed before.
+    if owner.away_since is not None:
+        return False  # Its inputs cannot be reached; they may soon be.
+    if owner.leaving:
+        return True
+    if owner.count < owner.slots and fits_now(owner, demand):
+        return False  # It will be served in this very round.
+    moving = TRANSFER_SECONDS + _input_bytes(state, span) / BYTES_PER_SECOND
+    if moving < balance.waits(state, owner):
+        return True
+    balance.look_again(state, owner.stirred + max(moving, balance.SILENT_SECONDS))
+    return False
 
 
 def _input_bytes(state: SchedulerState, span: Span) -> int:
@@ -384,7 +394,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     occupy(state, worker, span, state.last_run)
     if span.base in worker.handed_back:
         # What it handed back has come back to it: nobody else can take it.
-        worker.reluctant = True
+        worker.reluctant = state.now + balance.RELUCTANT_SECONDS
     functions.tell(state, worker, function)
     sizes, data = span.pack.on_wire(span.at, span.at + span.n)
     sources: Sources = ()
@@ -487,13 +497,15 @@ def count_out(
     if worker.count <= worker.slots:
         state.excess.pop(worker, None)
         worker.handed_back.clear()
-        worker.reluctant = False
+        worker.reluctant = 0.0
     feed(state, worker)
 
 
 def _count(state: SchedulerState, worker: Worker, change: int) -> None:
     slots, before = worker.slots, worker.count
     now = worker.count = before + change
+    if not before:
+        worker.stirred = state.now
     if not worker.leaving and (before < slots or now < slots):
         state.idle_slots += min(before, slots) - min(now, slots)
 
@@ -549,32 +561,3 @@ def place(state: SchedulerState, worker: Worker, span: Span) -> None:
     transitions.finish(state, span, worker, pack.nbytes)
     if span.state is DONE:
         report.stored(state, span)
-
-
-def _call_back(state: SchedulerState) -> None:
-    """Some workers idle while others have more than they run: have it handed back."""
-    idle = state.idle_slots
-    if idle <= 0:
-        return
-    for worker in list(itertools.islice(state.excess, LOOKED_AT)):
-        # The next time it is others' turn.
-        del state.excess[worker]
-        surplus = worker.count - worker.slots
-        if surplus <= 0:
-            continue
-        state.excess[worker] = None
-        if worker.returning or worker.reluctant or idle_only(state, worker):
-            continue
-        if worker.backlog_seconds(UNKNOWN_SECONDS) < RETURN_SECONDS * worker.slots:
-            continue
-        worker.returning = True
-        state.send(worker.peer, Return(max(1, (surplus + 1) // 2)))
-        idle -= surplus
-        if idle <= 0:
-            return
-
-
-def idle_only(state: SchedulerState, worker: Worker) -> bool:
-    """Whether *worker* is the only one, so that nobody could take its work."""
-    others = len(state.hungry) - (worker in state.hungry)
-    return not others

@@ -87,7 +87,7 @@ def enqueue(state: SchedulerState, span: Span) -> None:
         if place is None:
             place = _nearest(sources, demand)
     if place is not None:
-        queue = place.queue
+        queue = _queue_of(place, demand)
         state.loaded[place] = None
         if place.withheld:
             memory.reconsider(state, place)
@@ -100,6 +100,32 @@ def enqueue(state: SchedulerState, span: Span) -> None:
             # Where others wait already, all who are able have looked.
             state.awake[demand] = None
     put(span, queue, span.rank)
+
+
+def _queue_of(worker: Worker, demand: Demand) -> Heap:
+    """Return the queue of *worker* for what asks for *demand*.
+
+    What waits there for amounts that are in use holds up nothing that does not.
+    """
+    if not demand.resources:
+        return worker.queue
+    return worker.asking.setdefault(demand, Heap())
+
+
+def first_of(worker: Worker) -> list[Span]:
+    """Return the first span of each of a worker's own queues."""
+    firsts = [top(worker.queue), *map(top, worker.asking.values())]
+    return [span for span in firsts if span is not None]
+
+
+def lying_ready(worker: Worker) -> list[Span]:
+    """Return all spans that lie in a worker's own queues."""
+    return [
+        span
+        for heap in (worker.queue, *worker.asking.values())
+        for _, span in heap
+        if span.queue is heap
+    ]
 
 
 def avoided(state: SchedulerState, span: Span) -> set[str]:

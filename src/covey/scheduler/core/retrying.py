@@ -33,7 +33,7 @@ from covey.scheduler.core import (
     unfit,
 )
 from covey.scheduler.core.spans import isolate
-from covey.scheduler.core.state import Client, SchedulerState, Span, State, Worker
+from covey.scheduler.core.state import Client, SchedulerState, Span, Worker
 from covey.wire.base import Again, Attempt, Failure
 from covey.wire.client_link import Tried
 
@@ -80,9 +80,8 @@ def _moves(state: SchedulerState, span: Span, worker: Worker) -> bool:
         return False
     if demand.environment not in worker.unfit:
         unfit.mark(state, worker, demand.environment)
-        for _, other in list(worker.queue):
-            if other.queue is worker.queue and other.state is State.READY:
-                queues.enqueue(state, other)
+        for other in queues.lying_ready(worker):
+            queues.enqueue(state, other)
     return unfit.others(state, demand)
 
 

@@ -260,14 +260,15 @@ class Worker:
 
     __slots__ = (
         "addresses",
+        "asking",
         "assigned",
         "away_since",
         "blocked",
         "cloudpickle",
         "count",
         "demands",
-        "facts",
         "engaged",
+        "facts",
         "forgetting",
         "free",
         "functions",
@@ -293,6 +294,7 @@ class Worker:
         "resources",
         "returning",
         "slots",
+        "stirred",
         "stored_bytes",
         "stored_then",
         "unfit",
@@ -350,6 +352,8 @@ class Worker:
         self.withheld = False
         #: Ready spans that had better run here, because their inputs are here.
         self.queue = Heap()
+        #: Those of them that ask for amounts, by what they ask for.
+        self.asking: dict[Demand, Heap] = {}
         self.demands: list[Demand] = []
         #: Functions whose bytes it has, and workers whose address it has.
         self.functions: set[Function] = set()
@@ -363,10 +367,12 @@ class Worker:
         self.refused: set[int] = set()
         #: Whether an answer to a ``Return`` is awaited.
         self.returning = False
-        #: What it has handed back since it has had more than it runs, and
-        #: whether asking for more of that would lead nowhere.
+        #: What it has handed back since it has had more than it runs, and until when
+        #: asking for more of that would lead nowhere.
         self.handed_back: set[TaskId] = set()
-        self.reluctant = False
+        self.reluctant = 0.0
+        #: When it last told how something ended, or was given something while it idled.
+        self.stirred = 0.0
         #: Values that it reported, and was told to drop since nobody had told of them,
         #: or that it could not read any more: to hear of one later brings it not back.
         self.given_up: set[TaskId] = set()
@@ -383,6 +389,11 @@ class Worker:
     def idle_slots(self) -> int:
         """How many slots have nothing to do."""
         return max(0, self.slots - self.count)
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether something may lie in one of its own queues."""
+        return bool(self.queue or self.asking)
 
     def backlog_seconds(self, unknown_seconds: float) -> float:
         """Return how long all that is assigned would take on one slot."""
@@ -513,6 +524,8 @@ class SchedulerState:
         #: Who is not in that table knows the task by its own id.
         self.aliases: dict[TaskId, TaskId] = {}
         self.ids_of: dict[TaskId, dict[ClientId, tuple[TaskId, ...]]] = {}
+        #: Those by which unfinished shared tasks were detached: who did is told their end.
+        self.detached_as: dict[TaskId, tuple[TaskId, ...]] = {}
         #: The lowest id that each client, present or past, has never used.
         self.unused: dict[ClientId, TaskId] = {}
         self.functions = Functions(first)
@@ -527,8 +540,6 @@ class SchedulerState:
         #: READY values that clients brought: they need a place, and no slot.  Those that
         #: found none.  READY spans that wait a while, by the time when they may be dealt.
         self.data_queue, self.homeless, self.pauses = Heap(), Heap(), Heap()
-        #: Those by which unfinished shared tasks were detached: who did is told their end.
-        self.detached_as: dict[TaskId, tuple[TaskId, ...]] = {}
         #: What was tried in vain of unfinished tasks: the latest attempts.
         self.attempts: dict[Span, tuple[Attempt, ...]] = {}
         #: Tasks that had better run elsewhere than there: see ``reach``.
@@ -542,6 +553,7 @@ class SchedulerState:
         self.eager: dict[Worker, None] = {}
         #: Workers with ready spans in their own queue; with more than they run; leaving.
         self.loaded, self.excess = dict[Worker, None](), dict[Worker, None]()
+        self.look_again = 0.0  # When those that idle are served again at last; or 0.
         self.leaving: dict[Worker, None] = {}
         self.departed: OrderedDict[str, float] = OrderedDict()  # When the latest left.
         self.leftovers, self.journal = Leftovers(), Journal()

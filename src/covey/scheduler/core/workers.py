@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from covey.errors import RemoteProtocolError
 from covey.payload import Pack
 from covey.scheduler.core import (
+    balance,
     functions,
     history,
     memory,
@@ -32,7 +34,6 @@ from covey.scheduler.core.spans import find, isolate, isolate_all_own, isolate_o
 from covey.scheduler.core.state import (
     ASSIGNED,
     DONE,
-    READY,
     Orphan,
     SchedulerState,
     Span,
@@ -42,8 +43,8 @@ from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import WorkerGone
 from covey.wire.worker_link import (
     Blocked,
-    Fetch,
     Engaged,
+    Fetch,
     Forgot,
     FromWorker,
     Holds,
@@ -128,6 +129,7 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
     spans = _current(state, worker, message.run, base, n)
     if not spans:
         return
+    worker.stirred = state.now
     live = sum(span.n for span in spans)
     pack = None if live == n else _pack(message)
     _learn(spans[0].function, message.seconds, n, len(message.data))
@@ -162,6 +164,7 @@ def on_ran_stored(state: SchedulerState, worker: Worker, message: RanStored) -> 
     """Tasks returned values that rest on the worker."""
     base, n = message.base, message.n
     digests = versions.check(message.digests, n)
+    worker.stirred = state.now
     for span in _current(state, worker, message.run, base, n):
         nbytes = message.nbytes * span.n // n
         seconds = message.seconds * span.n / n
@@ -184,6 +187,7 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
     if len({*map(len, columns)}) != 1:
         raise RemoteProtocolError("what is said of single tasks is of different length")
     slot, digests = message.slot, versions.check(message.digests, len(message.runs))
+    worker.stirred = state.now
     for at, (run, task, seconds, nbytes) in enumerate(zip(*columns, strict=True)):
         for span in _current(state, worker, run, task, 1):
             _learn(span.function, seconds, 1, nbytes)
@@ -197,6 +201,7 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
 @handlers.add(RunFailed)
 def on_run_failed(state: SchedulerState, worker: Worker, message: RunFailed) -> None:
     """One task failed: again, if it may be; else for good."""
+    worker.stirred = state.now
     for span in _current(state, worker, message.run, message.task, 1):
         _learn(span.function, message.seconds, 1)
         history.erred(state, span, worker, message.seconds, message.slot)
@@ -245,11 +250,13 @@ def on_return_done(state: SchedulerState, worker: Worker, message: ReturnDone) -
     """The worker may be asked again, if there was anything to hand back."""
     del message
     worker.returning = False
-    if worker.leaving and not worker.reluctant:
+    if worker.leaving and worker.reluctant < math.inf:
         # It was asked for a part only, before it was known that it leaves.
         _have_handed_back(state, worker)
-        worker.reluctant = True
-    worker.reluctant = worker.reluctant or not worker.handed_back
+        worker.reluctant = math.inf
+    if not worker.handed_back:
+        later = state.now + balance.RELUCTANT_SECONDS
+        worker.reluctant = max(worker.reluctant, later)
 
 
 @handlers.add(Blocked)
@@ -272,13 +279,6 @@ def on_resumed(state: SchedulerState, worker: Worker, message: Resumed) -> None:
             placement.count_in(state, worker, span.function, 1)
 
 
-# Copies.
-
-
-@handlers.add(Holds)
-def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
-    """The worker has fetched copies."""
-    extent(message.base, message.n)
 @handlers.add(Engaged)
 def on_engaged(state: SchedulerState, worker: Worker, message: Engaged) -> None:
     """Slots are taken, or free again, that nothing here is counted for."""
@@ -290,6 +290,13 @@ def on_engaged(state: SchedulerState, worker: Worker, message: Engaged) -> None:
         placement.count_out(state, worker, None, -more)
 
 
+# Copies.
+
+
+@handlers.add(Holds)
+def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
+    """The worker has fetched copies."""
+    extent(message.base, message.n)
     digests = versions.check(message.digests, message.n)
     at, end = message.base, message.base + message.n
     source = state.workers.get(message.source)
@@ -455,10 +462,10 @@ def retire_named(
 
 def _requeue_elsewhere(state: SchedulerState, worker: Worker) -> None:
     """What lay ready for *worker* goes into other queues."""
-    for _, span in list(worker.queue):
-        if span.queue is worker.queue and span.state is READY:
-            queues.enqueue(state, span)
+    for span in queues.lying_ready(worker):
+        queues.enqueue(state, span)
     worker.queue.clear()
+    worker.asking.clear()
 
 
 def _find_other_places(leaving: Worker, target: Worker) -> None:
