@@ -17,7 +17,7 @@ import msgspec
 
 from covey.client.core.ranges import Range
 from covey.net.arrivals import Arrival
-from covey.scheduler.core import clients, transitions, workers
+from covey.scheduler.core import balance, clients, transitions, versions, workers
 from covey.scheduler.core.attendance import Attendance
 from covey.scheduler.core.spans import isolate
 from covey.scheduler.core.state import SchedulerState, Span, State, Worker
@@ -30,7 +30,7 @@ from covey.wire.introductions import Gone, Welcome
 from covey.wire.line import Line
 from covey.wire.session import Session
 from covey.wire.worker_link import Holds
-from covey.worker.core import dispatch, fetching, machine
+from covey.worker.core import dispatch, engaged, fetching, machine
 from covey.worker.core.state import Run, WorkerState
 
 #: A mutant must be found within so many seeds.
@@ -157,6 +157,26 @@ def _copies_only_of_what_is_there(real: Any) -> Any:
             real(state, worker, message)
 
     return holds
+
+
+def _what_was_made_stays(_: Any) -> Any:
+    """What was made of an earlier value is taken for as good as before."""
+
+    def descendants(span: Span) -> dict[Span, None]:
+        del span
+        return {}
+
+    return descendants
+
+
+def _as_estimated(_: Any) -> Any:
+    """A worker is thought to be busy for as long as its tasks usually take."""
+
+    def waits(state: SchedulerState, worker: Worker) -> float:
+        del state
+        return worker.backlog_seconds(balance.UNKNOWN_SECONDS) / worker.slots
+
+    return waits
 
 
 # Of the worker.
@@ -367,6 +387,27 @@ MUTANTS: Final = (
         workers.handlers.table,
         Holds,
         _copies_only_of_what_is_there,
+    ),
+    Mutant(
+        "mixed-versions",
+        "what was made of a value that came out otherwise is made again",
+        versions,
+        "_descendants",
+        _what_was_made_stays,
+    ),
+    Mutant(
+        "as-estimated",
+        "what lies behind a task that takes long goes to who idles",
+        balance,
+        "waits",
+        _as_estimated,
+    ),
+    Mutant(
+        "engaged-slots",
+        "slots that run what nobody wants any more are told of",
+        engaged,
+        "look",
+        _nothing,
     ),
     Mutant(
         "stopped-tasks",

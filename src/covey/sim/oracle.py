@@ -14,6 +14,7 @@ from covey.ids import RunId, TaskId
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.sim.runners import Inputs
 from covey.sim.tasks import Recipe, decode, value_of
+from covey.sim.versions import Versions
 from covey.wire.base import DEFAULT_OPTIONS, Failure, Options
 
 
@@ -34,6 +35,8 @@ class Oracle:
         self._payloads: dict[TaskId, bytes] = {}
         self._options: dict[int, Options] = {}
         self._values: dict[TaskId, bytes] = {}
+        #: Those of tasks of which nobody knows beforehand what they come to.
+        self.versions = Versions()
         self._last = 0
         #: Recipes whose tasks somebody has cancelled, and whose process was killed.
         self.cancelled: set[int] = set()
@@ -72,6 +75,7 @@ class Oracle:
         self.seconds += recipe.seconds
         self._payloads[task] = payload
         self._options[recipe.number] = how
+        self.versions.know(task, recipe)
 
     def know_data(self, task: TaskId) -> bytes:
         """A client brings a value; return it."""
@@ -87,7 +91,7 @@ class Oracle:
         return self._recipes[task].number
 
     def value(self, task: TaskId) -> bytes:
-        """Return the one value that a task may have."""
+        """Return the one value that a task may have: none that it takes drifts."""
         todo = [task]
         values = self._values
         while todo:
@@ -132,10 +136,21 @@ class Oracle:
     ) -> bytes:
         """A task computes its value, of whatever inputs it was given."""
         given = [inputs.values[needed] for needed in recipe.inputs]
+        if self.versions.are_open(task):
+            for needed, value in zip(recipe.inputs, given, strict=True):
+                if not self._is_one_of(needed, value):
+                    raise Wrong(f"task {task:x} ran with wrong inputs")
+            return self.versions.made(task, payload, recipe, given)
         made = value_of(payload, given)
         if made != self.value(task):
             raise Wrong(f"task {task:x} ran with wrong inputs")
         return made
+
+    def _is_one_of(self, task: TaskId, value: bytes) -> bool:
+        """Whether a task may have that value."""
+        if self.versions.are_open(task):
+            return self.versions.gave(task, value)
+        return value == self.value(task)
 
     # Judging.
 
@@ -144,9 +159,13 @@ class Oracle:
 
         Raises:
             Wrong: it is another one than it must be.
+            Mixed: it was made of two versions of one value.
         """
-        if value != self.value(task):
+        if not self._is_one_of(task, value):
             raise Wrong(f"task {task:x} came to a wrong value")
+        # What was lost with an earlier life of the scheduler nobody can compare.
+        if not self.restarts:
+            self.versions.check(task, value)
 
     def check_failure(self, task: TaskId, failure: Failure) -> None:
         """A client was told of a failure.

@@ -68,6 +68,8 @@ KINDS: Final = (
     "crashes",
     "crashes-once",
     "hangs",
+    "drifts",
+    "long",
 )
 
 

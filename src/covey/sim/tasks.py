@@ -24,6 +24,7 @@ Kind: TypeAlias = Literal[
     "crashes-once",  # takes its process down the first time
     "hangs",  # never ends, and hears no interrupt
     "drifts",  # returns something else each time
+    "long",  # takes very much longer than the others
 ]
 
 

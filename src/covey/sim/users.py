@@ -30,6 +30,9 @@ from covey.wire.client_link import (
 
 NAMES: Final = ("anna", "berta", "clara")
 
+#: Long tasks take so much more than others.
+LONG_SECONDS: Final = 15.0
+
 #: Recipes of named tasks have numbers from here on.
 _NAMED: Final = 1 << 40
 
@@ -66,6 +69,8 @@ class User:
         if self.plan.kinds and rng.random() < self.plan.odd:
             kind = rng.choice(self.plan.kinds)
         seconds = self.plan.task_seconds * rng.expovariate(1.0)
+        if kind == "long":
+            seconds += LONG_SECONDS
         return Recipe(self.oracle.new_number(), cast(Kind, kind), seconds, inputs)
 
     def _options(self, rng: Random, recipes: Sequence[Recipe]) -> Options:

@@ -17,6 +17,7 @@ from covey.settings import ClientSettings, WorkerSettings
 from covey.sim.client import Client
 from covey.sim.disk import Journal
 from covey.sim.faults import DO, lasts
+from covey.sim.idleness import Idleness
 from covey.sim.lines import Owner, Uplink
 from covey.sim.network import CLOCKS, End, Network, Node, Weather
 from covey.sim.oracle import Oracle, OracleWork, Wrong
@@ -70,6 +71,7 @@ class World:
         self._last_client = 0
         self._lives = 0
         self._healed = False
+        self._idleness = Idleness()
         for index in range(plan.workers):
             self.new_worker(f"w{index}")
         for _ in range(plan.clients):
@@ -276,6 +278,11 @@ class World:
     def _until(self, time: float) -> None:
         self.timeline.run(time, at_most=CALLS_MAX)
 
+    def _look_on(self) -> None:
+        """Let a little time pass in which nothing goes wrong."""
+        self._until(self.timeline.now + LOOK_SECONDS)
+        self._idleness.look(self.scheduler, self.living_workers(), self.timeline.now)
+
     def _wish(self, wish: Wish) -> None:
         while len(self.users) <= wish.client:
             self.new_user()
@@ -322,7 +329,7 @@ class World:
         deadline = self.timeline.now + GRACE_SECONDS
         restless = self.timeline.now
         while restless + SETTLE_SECONDS > self.timeline.now < deadline:
-            self._until(self.timeline.now + LOOK_SECONDS)
+            self._look_on()
             if not self._is_at_rest():
                 restless = self.timeline.now
 
@@ -346,7 +353,7 @@ class World:
         while not all([user.look() for user in self.users]):  # noqa: C419
             if self.timeline.now > deadline:
                 raise Wrong(f"stuck: {self._pending()}")
-            self._until(self.timeline.now + LOOK_SECONDS)
+            self._look_on()
 
     def _pending(self) -> str:
         for user in self.users:
