@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
 from covey.sim.network import Node
-from covey.sim.tasks import Recipe
+from covey.sim.tasks import SMALL_BYTES, Recipe
 from covey.sim.timeline import Timeline
 from covey.wire.base import Failure
 from covey.worker.core import orders
@@ -210,7 +210,7 @@ class Slot:
         value = self._value(doing)
         now = self.runner.shell.timeline.now
         batch, seconds = doing.batch, now - doing.began
-        if doing.recipe.kind == "large":
+        if doing.recipe.nbytes > SMALL_BYTES:
             self._close()
             self._says.append(("ran", batch.run, doing.task, [value], seconds, True))
             return

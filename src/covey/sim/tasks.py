@@ -28,6 +28,10 @@ Kind: TypeAlias = Literal[
 ]
 
 
+#: How large values are that ride along with an outcome.
+SMALL_BYTES: Final = 16
+
+
 class Recipe(msgspec.Struct, frozen=True, array_like=True):
     """The arguments of a simulated task.
 
@@ -46,7 +50,8 @@ class Recipe(msgspec.Struct, frozen=True, array_like=True):
     @property
     def nbytes(self) -> int:
         """How large the value is taken to be."""
-        return 200_000 if self.kind == "large" else 16
+        large = self.kind == "large" or (self.kind == "drifts" and self.number % 2)
+        return 200_000 if large else SMALL_BYTES
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
