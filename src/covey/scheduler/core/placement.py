@@ -119,7 +119,7 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
             continue
         if idle and worker.count >= worker.slots:
             state.roomy[worker] = None
-            if worker.queue:
+            if worker.has_queued:
                 passed.append(worker)
         elif not idle and not _room(worker):
             continue
