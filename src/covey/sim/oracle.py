@@ -222,6 +222,9 @@ class Oracle:
                     or task in self.released
                 ):
                     return True
+                if task in self.unsure and self.restarts:
+                    # Who holds what another one made cannot say how that was done.
+                    return bool(self.losses or self.out_of_reach)
                 out_of_reach = self.out_of_reach or self.disk_full
                 return out_of_reach and "could not be brought" in failure.message
         return False
