@@ -575,6 +575,8 @@ class SimWorker:
         self.pythons = ()
         self.inbox = deque()
         self.store = {}
+        #: What of it came from elsewhere.
+        self.copies = set()
         #: Of values that were made by a run: the versions of all that they come from.
         self.made_of = {}
         self.mixed = {}
@@ -708,7 +710,7 @@ class SimWorker:
             case worker_link.Return(count):
                 self._hand_back(count)
             case worker_link.Stop(run, base, n):
-                self._drop(base, n)
+                self._drop_made(base, n)
                 self._done(run, base, n)
             case worker_link.Peer(worker):
                 self.peers.add(worker)
@@ -725,10 +727,15 @@ class SimWorker:
         if isinstance(message, worker_link.Forget):
             self.say(worker_link.Forgot(message.extents))
 
+    def _drop_made(self, base, n):
+        for task in set(range(base, base + n)) - self.copies:
+            self._drop(task, 1)
+
     def _drop(self, base, n):
         for task in range(base, base + n):
             self.store.pop(task, None)
             self.made_of.pop(task, None)
+            self.copies.discard(task)
 
     def _done(self, run, base, n):
         record = self.runs.get(run)
@@ -800,6 +807,7 @@ class SimWorker:
         if other is None or any(task not in other.store for task in tasks):
             return False
         self.store.update({task: other.store[task] for task in tasks})
+        self.copies |= set(tasks)
         self.made_of.update({t: other.made_of[t] for t in tasks if t in other.made_of})
         return True
 

@@ -72,6 +72,29 @@ def test_who_lacks_another_id_still_has_the_value(world, order):
     assert not other.inbox
 
 
+def test_a_copy_stays_where_a_run_was_stopped_since_another_copy_was_told_of(world):
+    """All is lost with its holder, but two workers have fetched it before, unheard."""
+    client = world.new_client()
+    holder = world.new_worker(1, name="holder")
+    task = client.submit(1)
+    world.settle()
+    value = holder.store[task]
+    one, two = (world.new_worker(1, name=name) for name in ("one", "two"))
+    user = client.submit(1, aligned=(task,))
+    world.lose(holder.peer)
+    maker = world.workers[find(world.state, task).worker.peer]
+    other = two if maker is one else one
+    maker.read(len(maker.inbox))
+    for worker in (other, maker):
+        worker.store[task] = value
+        worker.copies.add(task)
+        worker.say(Holds(task, 1, 8))
+    maker.read(len(maker.inbox))
+    assert task in maker.store
+    world.settle()
+    assert client.status[user] == "finished"
+
+
 def test_who_waits_for_copies_of_what_is_released_is_answered(world):
     client = world.new_client()
     holder, _ = world.new_worker(name="holder"), world.new_worker(name="other")

@@ -100,8 +100,8 @@ class Return(Message, frozen=True, tag=44):
 class Stop(Message, frozen=True, tag=45):
     """Give up these tasks of a run; ``kill`` them when they are executing.
 
-    From then on the worker holds nothing of these tasks and says nothing about
-    them: what has ended is dropped, what still executes is when it ends.
+    From then on the worker holds nothing that it has made of these tasks and says
+    nothing about them: what has ended is dropped, what still executes is when it ends.
     """
 
     run: Id

@@ -370,8 +370,8 @@ def strike_wishes(state: SchedulerState, client: Client) -> bool:
 def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
     """Nobody needs what a worker was told to run: it may drop what it has of it.
 
-    From then on the worker holds nothing of these tasks, so whatever it said
-    before it heard of this is stale and needs no answer.
+    From then on the worker holds nothing that it made of these tasks, so whatever it
+    said of that before it heard of this is stale and needs no answer.
     """
     if span.state is ASSIGNED and span.worker is not None:
         message = Stop(span.run, span.base, span.n, kill=kill)
