@@ -572,10 +572,7 @@ class SchedulerState:
         self.orphans_until = now + ORPHAN_SECONDS if epoch > 1 else 0.0
         self.outgoing: dict[int, list[Message]] = {}
         self.rotation: tuple[int, int] | None = None  # (peer, request) that asks for it
-        self.closing, self.dashboard = (
-            False,
-            "",
-        )  # Where that listens, for those who ask.
+        self.closing, self.dashboard = False, ""  # Where that listens.
         #: Who reads the event stream, by peer: open question (0: none), and its event.
         self.audience: dict[int, tuple[int, int]] = {}
         self.events: Ring[tuple[Any, ...]] = Ring(events_kept, first)
