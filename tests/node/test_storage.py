@@ -303,6 +303,29 @@ async def test_a_full_disk_loses_nothing(tmp_path):
     await storage.close()
 
 
+async def test_what_somebody_maps_does_not_count_as_what_could_go_to_disk(tmp_path):
+    storage = Storage(LIMIT, str(tmp_path))
+    for task in range(4):
+        made = Segment.of(frames_of(task, 100_000))
+        storage.adopt(task, made.place, made.size)
+        made.close()
+    held_bytes = storage.shelf.segment(0).held_bytes
+    views = [storage.shelf.segment(task).map() for task in range(3)]
+    assert storage.movable_bytes == 4 * held_bytes  # Nobody has looked yet.
+    storage.release(4 * held_bytes)
+    while storage._spills:
+        await asyncio.wait(storage._spills)
+    assert storage.ledger.disk_bytes == storage.shelf.segment(3).size
+    assert storage.ledger.memory_bytes == 3 * held_bytes
+    assert storage.movable_bytes == storage.pool.free_bytes
+    # As soon as they let go, it does.
+    del views[0]
+    storage.sweep()
+    assert storage.movable_bytes == storage.pool.free_bytes + held_bytes
+    views.clear()
+    await storage.close()
+
+
 async def test_small_values_go_to_disk_when_nothing_else_is_left(tmp_path):
     storage = Storage(LIMIT, str(tmp_path))
     made = Segment.of(frames_of(1, 100_000))

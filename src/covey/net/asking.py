@@ -410,7 +410,7 @@ class Asker:
         self._closed = True
         self.is_wanted = lambda _: False
         self.tidy()
-        for keeper in self._keepers.values():
+        for keeper in list(self._keepers.values()):
             keeper.made.part(self.is_wanted)
             if keeper.link is not None:
                 keeper.link.close()
