@@ -16,7 +16,7 @@ from scheduler_world import World
 sys.path.pop(0)
 
 from covey.errors import RemoteProtocolError
-from covey.scheduler.core import checks, invariants, ties
+from covey.scheduler.core import about, checks, explain, graph, invariants, ties
 from covey.scheduler.core.spans import find, isolate
 from covey.scheduler.core.state import State
 from covey.wire.base import Options
@@ -203,6 +203,18 @@ def test_a_worker_is_told_of_groups_once_for_all(world, client):
     world.settle()
     told = [m for m in runs if isinstance(m, Run) and (m.groups or m.whole)]
     assert [(m.n, m.groups, m.whole) for m in told] == [(10, ((source, 2),), ())]
+
+
+def test_the_page_of_a_task_names_its_group(world, client):
+    source = client.submit(20)
+    users = client.submit(10, groups=((source, 2),))
+    answer = about.named(
+        world.state, explain.key_of(world.state, find(world.state, users))
+    )
+    assert answer["needs_n"] == 2
+    assert [(need["n"], need["state"]) for need in answer["needs"]] == [(20, "ready")]
+    drawn = graph.graph(world.state)
+    assert [node[-1] for node in drawn["nodes"]] == [[], [0]]
 
 
 @pytest.mark.parametrize(

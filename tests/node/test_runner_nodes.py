@@ -21,7 +21,7 @@ from test_runner import (
 )
 
 from covey.errors import TaskCancelled
-from covey.serde.columns import columns_payload
+from covey.serde.columns import columns_payload, strides_payload
 from covey.stacks import Tree
 
 sys.path.pop(0)
@@ -63,8 +63,9 @@ def test_an_input_comes_along_once_for_all(agent):
         ),
         (2, 200, lambda a, b: (a is b, len(a)), (Ref(8), Ref(8))),
         (3, 308, len, columns_payload([8 - 308])),
+        (4, 309, len, strides_payload(307, [(4, 2)])),
     )
-    assert agent.slots[0].outcomes(3) == {100: 3, 200: (True, 2), 308: 2}
+    assert agent.slots[0].outcomes(4) == {100: 3, 200: (True, 2), 308: 2, 309: 2}
 
 
 def test_what_lacks_something_goes_back_and_the_others_run(agent):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from covey.client.columns import columns_of
 from covey.errors import UsageError
+from covey.payload import Pack
+from covey.serde.columns import columns_in, columns_payload, strides_payload
+from covey.serde.columns import columns_of as columns_of_pack
 
 
 class Frame:
@@ -60,3 +65,39 @@ def test_nothing_at_all():
     assert columns_of((iter([]), [1])) == ([[], []], 0)
     with pytest.raises(UsageError, match="at least one"):
         columns_of(())
+
+
+@given(
+    base=st.integers(0, 1 << 62),
+    columns=st.lists(
+        st.tuples(st.integers(0, 1 << 62), st.integers(1, 64)), min_size=1, max_size=5
+    ),
+    n=st.integers(1, 5),
+    skipped=st.integers(0, 3000),
+)
+def test_where_inputs_with_strides_lie_is_the_same_in_each_payload(
+    base, columns, n, skipped
+):
+    pack = Pack.of([strides_payload(base, columns)] * n)
+    found = columns_of_pack(pack)
+    task = base + skipped
+    taken = [offset + stride * task for offset, stride in found]
+    assert taken == [first + stride * skipped for first, stride in columns]
+
+
+@given(
+    distances=st.lists(st.integers(-(1 << 62), 1 << 62), min_size=1, max_size=5),
+    task=st.integers(0, 1 << 62),
+)
+def test_distances_are_columns_of_stride_one(distances, task):
+    found = columns_in(columns_payload(distances))
+    assert [offset + stride * task for offset, stride in found] == [
+        task + distance for distance in distances
+    ]
+
+
+def test_payloads_that_differ_or_are_pickles_are_no_columns():
+    one, other = strides_payload(0, [(5, 2)]), strides_payload(1, [(5, 2)])
+    assert columns_of_pack(Pack.of([one, other])) is None
+    assert columns_of_pack(Pack.of([b"\x80\x05N."])) is None
+    assert columns_of_pack(Pack.of([])) is None
