@@ -45,7 +45,7 @@ def run(graph):
         for number, ref in enumerate(node.inputs):
             ref.task = number
         packer = Packer()
-        packer.add((node.args, node.kwargs))
+        packer.add((node.args, node.kwargs or {}))
         with refs.inputs_as([values[ref.key] for ref in node.inputs]):
             args, kwargs = next(loads_pack(packer.take()))
         values[key] = node.function(*args, **kwargs)

@@ -179,10 +179,7 @@ def _refuse_others(key: Any, value: Any) -> None:
 
 def _taken_by(node: Plain) -> tuple[TaskId, ...]:
     """Return the numbers of the tasks that a call takes, each once."""
-    needs = [ref.task for ref in node.inputs]
-    if node.extras:
-        return tuple(dict.fromkeys([*needs, *node.extras]))
-    return tuple(needs)
+    return tuple(dict.fromkeys([*[ref.task for ref in node.inputs], *node.extras]))
 
 
 class _Ours:
@@ -248,8 +245,8 @@ class _Ingest:
         self.options = OptionsOf(annotations, options)
         self._graph = graph
         self._lowering = Lowering(graph, self._shelf)
-        #: What is to be packed.  Nodes are known by their ``Ref``, in all that follows.
-        self._nodes: dict[Ref, Any] = {}
+        #: How many nodes there are that are no calls.
+        self._others = 0
         self._labels: dict[str, str] = {}
         self._functions: dict[tuple[int, str], int] = {}
         #: The same by function and what the key begins with, where that is a tuple.
@@ -260,9 +257,9 @@ class _Ingest:
         """Send what *wanted* needs; return the futures of the wanted keys."""
         roots = [self._lowering.ref(key) for key in wanted]
         ordered = order(roots, self._needs)
-        found, nodes = ordered.keys, self._nodes
-        names = self._resolve(found)
-        places = [at for at, ref in enumerate(found) if ref in nodes]
+        found = ordered.keys
+        names = self._resolve(found) if self._others else {}
+        places = [at for at, ref in enumerate(found) if ref.node is not None]
         base = self._engine.new_tasks(max(1, len(places)))
         for index, at in enumerate(places):
             found[at].task = base + index
@@ -297,9 +294,10 @@ class _Ingest:
                 self._holds.append(ours)
                 return ()
             _refuse_others(key, value)
-        node = self._nodes[ref] = self._lowering.node(key, value)
+        node = ref.node = self._lowering.node(key, value)
         if type(node) is Plain:
             return node.inputs
+        self._others += 1
         return [self._lowering.ref(name) for name in node.dependencies]
 
     def _resolve(self, found: list[Ref]) -> dict[Ref, Ref]:
@@ -311,9 +309,8 @@ class _Ingest:
         from dask._task_spec import Alias, DataNode
 
         names: dict[Ref, Ref] = {}
-        nodes = self._nodes
         for ref in found:
-            node = nodes.get(ref)
+            node = ref.node
             if type(node) is Plain or node is None:
                 continue
             if isinstance(node, Alias):
@@ -322,7 +319,7 @@ class _Ingest:
                 ref.task = self._shelf.constant(node.value, label_of(ref.key)).id
             else:
                 continue
-            del nodes[ref]
+            ref.node = None
         return names
 
     def _future(self, ref: Ref, chosen: set[TaskId]) -> Future[Any]:
@@ -363,7 +360,7 @@ class _Ingest:
             functions: is added what runs it: a function by number, or ``Nodes`` with
                 the table of its message, to be shown under this label.
         """
-        nodes = list(map(self._nodes.__getitem__, chosen))
+        nodes = [ref.node for ref in chosen]
         if set(map(type, nodes)) == {Plain}:
             # Most often they are small, and nothing in them needs a second look.
             calls = [
@@ -371,7 +368,12 @@ class _Ingest:
                 for ref, node in zip(chosen, nodes, strict=True)
             ]
             if packer.add_all(calls, _IN_PLACES) >= 0:
-                needs += map(_taken_by, nodes)
+                needs += [
+                    _taken_by(node)
+                    if node.extras
+                    else tuple([ref.task for ref in node.inputs])
+                    for node in nodes
+                ]
                 functions += map(self._function_of, chosen, nodes)
                 return
         for ref, node in zip(chosen, nodes, strict=True):

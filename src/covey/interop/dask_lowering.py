@@ -44,8 +44,8 @@ class Plain(msgspec.Struct, eq=False):
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     places: tuple[int, ...] = ()
-    inputs: dict[Ref, None] = {}
-    kwargs: dict[str, Any] = {}
+    inputs: tuple[Ref, ...] = ()
+    kwargs: dict[str, Any] | None = None
     extras: tuple[int, ...] = ()
 
     def in_places(self, key: Any, task: TaskId) -> tuple[Any, ...]:
@@ -84,7 +84,9 @@ class Lowering:
         self._spec = _task_spec
         self._all_keys = all_keys
         self._shelf = shelf
+        #: The key of the node at hand, and the inputs that it is known to take so far.
         self._key: Any = None
+        self._inputs: dict[Ref, None] = {}
         #: What stands for each node that was met; its number is filled in later.
         #: From then on a node is known by that: keys are slow to hash and compare.
         self.refs: dict[Any, Ref] = {}
@@ -120,7 +122,8 @@ class Lowering:
         if not self._shelf.fits(value[0]):
             raise _NotPlain
         plain = Plain(value[0])
-        refs, inputs, all_keys = self.refs, plain.inputs, self._all_keys
+        refs, all_keys = self.refs, self._all_keys
+        inputs = self._inputs = {}
         args: list[Any] = []
         places: list[int] = []
         for arg in value[1:]:
@@ -142,6 +145,7 @@ class Lowering:
                 places.append(len(args))
             args.append(made)
         plain.args, plain.places = tuple(args), tuple(places)
+        plain.inputs = tuple(inputs)
         return plain
 
     def _hand_made(self, plain: Plain, value: Any) -> Any:
@@ -151,11 +155,11 @@ class Lowering:
             if value and callable(value[0]):
                 raise _NotPlain
             if self._is_key(value):
-                return self._input(plain, value)
+                return self._input(value)
             return tuple([self._hand_made(plain, item) for item in value])
         if kind in _MAYBE_KEYS:
             if value in self._all_keys:
-                return self._input(plain, value)
+                return self._input(value)
             return self._sized(plain, value)
         if kind is list:
             return [self._hand_made(plain, item) for item in value]
@@ -171,21 +175,23 @@ class Lowering:
 
     def _of_dask(self, task: Any) -> Plain:
         plain = Plain(task.func)
+        self._inputs = {}
         plain.args = args = tuple([self._argument(plain, arg) for arg in task.args])
         plain.places = tuple([at for at, arg in enumerate(args) if type(arg) is Ref])
         if task.kwargs:
             plain.kwargs = {
                 name: self._argument(plain, arg) for name, arg in task.kwargs.items()
             }
+        plain.inputs = tuple(self._inputs)
         return plain
 
     def _argument(self, plain: Plain, value: Any) -> Any:
         spec = self._spec
         kind = type(value)
         if kind is spec.TaskRef:
-            return self._input(plain, value.key)
+            return self._input(value.key)
         if kind is spec.Alias:
-            return self._input(plain, value.target)
+            return self._input(value.target)
         if kind is spec.DataNode:
             return self._data(plain, value.value)
         if isinstance(value, spec.Task):
@@ -212,9 +218,9 @@ class Lowering:
 
     # Both.
 
-    def _input(self, plain: Plain, key: Any) -> Ref:
+    def _input(self, key: Any) -> Ref:
         ref = self.ref(key)
-        plain.inputs[ref] = None
+        self._inputs[ref] = None
         return ref
 
     def _sized(self, plain: Plain, value: Any) -> Any:

@@ -59,10 +59,12 @@ class Ref(msgspec.Struct, eq=False):
     Attributes:
         task: its number, once that is known.
         key: what it is called in the graph, if it is a node of one.
+        node: what is to be packed for it, if it is to become a task.
     """
 
     task: TaskId
     key: Any = None
+    node: Any = None
 
     def __repr__(self) -> str:
         return repr(self.key)
