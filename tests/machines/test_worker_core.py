@@ -24,6 +24,7 @@ from covey.wire.worker_link import (
     Holds,
     Lacks,
     Resumed,
+    Return,
     Returned,
     Run,
     RunFailed,
@@ -626,3 +627,19 @@ def test_a_suspect_that_rode_waits_for_its_input_and_runs_alone():
     alone = [flight.alone for s in core.state.slots for flight in s.flights]
     assert alone == [True]
     invariants.check(core.state)
+
+
+def test_what_can_begin_at_once_is_not_handed_back():
+    """Where links are slow it would go round for ever: it came along with the wish."""
+    core = WorkerCore(1, 1)
+    core.step(orders.RunnerReady(0), 0.0)
+    returned = []
+    run = Run(1, 1, 100, 1, b"\1\0\0\0", b"x", (0, 0, 0))
+    told = orders.Told([Define(1, "f", b"f"), run, Return(1)])
+    for order in core.step(told, 0.0):
+        if isinstance(order, orders.Tell) and isinstance(order.message, Returned):
+            returned.append(order.message)
+        elif isinstance(order, orders.Dispatch):
+            begun = order.run
+    assert begun == 1
+    assert not returned

@@ -150,6 +150,9 @@ def _on_forget(state: WorkerState, message: worker_link.Forget) -> None:
 
 
 def _on_return(state: WorkerState, message: worker_link.Return) -> None:
+    # What came along with this begins first, where slots are free: else tasks would go
+    # round among workers for ever, whose links are slow.
+    dispatch.fill(state)
     dispatch.hand_back(state, message.count)
 
 
