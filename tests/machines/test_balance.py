@@ -101,3 +101,17 @@ def test_slots_that_take_nothing_are_counted(world, client):
     one.say(Engaged(0))
     assert world.state.workers[one.peer].idle_slots == 2
     world.settle()
+
+
+def test_what_was_sent_ahead_is_not_asked_back(world, client):
+    """Else it would take along what it waits for, from worker to worker, for ever."""
+    one = world.new_worker(1, name="one")
+    base = client.submit_graph([(), (0,), (1,), (2,)])
+    world.new_worker(1, name="two")
+    record = world.state.workers[one.peer]
+    assert record.count > 1
+    for _ in range(5):
+        world.pass_time(1.0)
+    assert not returns(one)
+    world.settle()
+    assert {client.status[base + i] for i in range(4)} == {"finished"}

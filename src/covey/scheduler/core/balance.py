@@ -64,8 +64,7 @@ def call_back(state: SchedulerState) -> None:
     for worker in list(itertools.islice(state.excess, LOOKED_AT)):
         # The next time it is others' turn.
         del state.excess[worker]
-        surplus = worker.count - worker.slots
-        if surplus <= 0:
+        if worker.count <= worker.slots:
             continue
         state.excess[worker] = None
         if worker.returning or _is_only(state, worker):
@@ -76,12 +75,26 @@ def call_back(state: SchedulerState) -> None:
         if waits(state, worker) < RETURN_SECONDS:
             look_again(state, worker.stirred + SILENT_SECONDS)
             continue
+        surplus = _surplus(worker)
+        if surplus <= 0:
+            worker.reluctant = state.now + SILENT_SECONDS
+            look_again(state, worker.reluctant)
+            continue
         worker.returning = True
         worker.handed_back.clear()
         state.send(worker.peer, Return(max(1, (surplus + 1) // 2)))
         idle -= surplus
         if idle <= 0:
             return
+
+
+def _surplus(worker: Worker) -> int:
+    """Return how many tasks *worker* has in hand that another one could begin.
+
+    What was sent ahead waits for what the others make, and can only go back with it.
+    """
+    ahead = sum(span.n for span in worker.assigned if span.ahead)
+    return worker.count - worker.slots - ahead
 
 
 def _is_only(state: SchedulerState, worker: Worker) -> bool:
