@@ -35,7 +35,7 @@ SOON = {
 }
 
 #: Those that a plan notices which was kept when the bug was found.
-KEPT = ["copies-on-leavers"]
+KEPT = ["copies-on-leavers", "mixed-versions"]
 
 
 @pytest.mark.parametrize("name", SOON)
