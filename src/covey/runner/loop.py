@@ -78,7 +78,7 @@ class SlotLoop:
         self.shielded = True
         self.busy = False
         self.wanted: tuple[int, int] | None = None
-        self.gate = threading.Lock()
+        self.gate = threading.RLock()
         #: Whom the last interrupt was sent to.
         self._sent: tuple[int, int] | None = None
         self._packer = Packer(slot.process.setup.inline_limit)

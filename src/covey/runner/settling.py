@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Protocol
 
@@ -11,7 +12,7 @@ class Booker(Protocol):
 
     shielded: bool
     busy: bool
-    gate: threading.Lock
+    gate: threading.RLock
     booking: threading.RLock
 
     def shield(self) -> None:
@@ -72,7 +73,15 @@ class Passing:
     def __enter__(self) -> None:
         loop = self._loop
         self._was_busy, loop.busy = loop.busy, True
-        loop.gate.acquire()
+        try:
+            loop.gate.acquire()
+        except BaseException:
+            # What was sent while we waited for the gate is raised as soon as we have it,
+            # or, being a signal, before.
+            loop.busy = self._was_busy
+            with contextlib.suppress(RuntimeError):
+                loop.gate.release()  # Refused if it is not ours.
+            raise
 
     def __exit__(self, *_: object) -> None:
         loop = self._loop
