@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import pickle
 import sys
@@ -459,6 +460,32 @@ def test_a_value_read_from_a_segment_is_read_only_and_outlives_it():
     assert not array.flags.writeable
     assert array[-1] == 9999
     assert text == "text"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [
+            dt.datetime(2000, 1, 1, tzinfo=dt.UTC),
+            dt.datetime(2001, 1, 1, tzinfo=dt.UTC),
+        ],
+        [dt.timedelta(1), None],
+        ["text", "text"],
+        [1, "text"],
+        [1, 2],
+    ],
+    ids=["times", "spans", "texts", "mixed", "numbers"],
+)
+@pytest.mark.parametrize("rows", [None, ["x", "x"], ["x", numpy.nan]])
+def test_columns_of_objects_stay_columns_of_objects(values, rows):
+    pandas = pytest.importorskip("pandas")
+    column = pandas.Series(values, dtype=object, index=rows)
+    frame = pandas.DataFrame({"a": column.to_numpy(), "b": 1.5}, index=rows)
+    frame["a"] = column
+    back = loads(dumps(frame))
+    assert list(back.dtypes) == [object, float]
+    assert [type(v) for v in back.a] == [type(v) for v in frame.a]
+    pandas.testing.assert_frame_equal(back, frame)
 
 
 @pytest.mark.parametrize("rows", [None, ["x", "y"], ["x", numpy.nan]])

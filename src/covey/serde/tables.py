@@ -407,7 +407,15 @@ def _of_column(series: Any) -> Any:
 def _frame_of(columns: Any, index: Any, arrays: list[Any], attrs: Any) -> Any:
     import pandas as pd
 
-    frame = pd.DataFrame(dict(enumerate(arrays)), index=index, copy=False)
+    # A column of objects stays one: left to itself, pandas looks what they are, and makes
+    # times and texts of them.
+    parts = {
+        n: pd.Series(array, index=index, dtype=object, copy=False)
+        if array.dtype == object
+        else array
+        for n, array in enumerate(arrays)
+    }
+    frame = pd.DataFrame(parts, index=index, copy=False)
     frame.columns = columns
     frame.attrs.update(attrs)
     return frame
