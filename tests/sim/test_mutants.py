@@ -22,7 +22,7 @@ SOON = {
     "never-kill": 2,
     "late-news": 6,
     "lost-inputs": 106,
-    "stale-runs": 740,
+    "stale-runs": 950,
     "copies-untold": 4,
     "copies-turn-up": 480,
     "blame-all": 7,
