@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from covey.sim.campaign import play
-from covey.sim.mutants import MUTANTS, hunt
+from covey.sim.mutants import MUTANTS, RARE, hunt
 from covey.sim.plan import Plan
 
 #: Those that plain seeds notice soon, with the first of some seeds.
@@ -45,7 +45,7 @@ def test_a_few_seeds_notice_what_is_missing(name):
 
 @pytest.mark.parametrize("name", KEPT)
 def test_a_kept_plan_notices_what_is_missing(name):
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    mutant = next(m for m in (*MUTANTS, *RARE) if m.name == name)
     path = Path(__file__).parent / "regressions" / f"{name}.json"
     plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     assert not play(plan)[1].problem
@@ -54,11 +54,12 @@ def test_a_kept_plan_notices_what_is_missing(name):
 
 
 def test_protections_are_back_afterwards():
-    before = [repr(_there(mutant)) for mutant in MUTANTS]
-    for mutant in MUTANTS:
+    mutants = (*MUTANTS, *RARE)
+    before = [repr(_there(mutant)) for mutant in mutants]
+    for mutant in mutants:
         with mutant.alive():
             pass
-    assert [repr(_there(mutant)) for mutant in MUTANTS] == before
+    assert [repr(_there(mutant)) for mutant in mutants] == before
 
 
 def _there(mutant):

@@ -389,13 +389,6 @@ MUTANTS: Final = (
         _copies_only_of_what_is_there,
     ),
     Mutant(
-        "mixed-versions",
-        "what was made of a value that came out otherwise is made again",
-        versions,
-        "_descendants",
-        _what_was_made_stays,
-    ),
-    Mutant(
         "as-estimated",
         "what lies behind a task that takes long goes to who idles",
         balance,
@@ -471,6 +464,17 @@ MUTANTS: Final = (
         Attendance,
         "_grace",
         _not_waited_for,
+    ),
+)
+
+#: What plain seeds seldom notice: a plan that was kept does.
+RARE: Final = (
+    Mutant(
+        "mixed-versions",
+        "what was made of a value that came out otherwise is made again",
+        versions,
+        "_descendants",
+        _what_was_made_stays,
     ),
 )
 
