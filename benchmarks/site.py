@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -49,11 +50,11 @@ class Site:
             arguments = ["distributed.cli.dask_scheduler", "--no-dashboard"]
         place = ["--host", self.host, "--port", str(self.port)]
         self.scheduler = _start([*arguments, *place])
-        covey = self.contender == "covey"
+        pid = self.scheduler.pid if self.contender == "covey" else 0
         until(
             lambda: (
                 _listens(self.host, self.port)
-                and (not covey or Path(self.file).exists())
+                and (not pid or _tells_of(self.file, pid))
             )
         )
         return self.scheduler
@@ -199,6 +200,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _tells_of(connection_file: str, pid: int) -> bool:
+    """Whether a connection file is of that process, and not of one before it."""
+    path = Path(connection_file)
+    return path.exists() and json.loads(path.read_text("utf-8"))["pid"] == pid
 
 
 def _start(arguments: list[str], before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
