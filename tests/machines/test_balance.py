@@ -115,3 +115,19 @@ def test_what_was_sent_ahead_is_not_asked_back(world, client):
     assert not returns(one)
     world.settle()
     assert {client.status[base + i] for i in range(4)} == {"finished"}
+
+
+def test_what_nobody_else_can_take_does_not_hold_up_the_others(world, client):
+    """The last in line came back at once: now all are asked for."""
+    one = world.new_worker(1, name="one")
+    client.submit(8)
+    world.settle()
+    client.submit(4)
+    one.read(len(one.inbox))
+    world.new_worker(1, name="two")
+    record = world.state.workers[one.peer]
+    surplus = record.count - record.slots
+    record.handed_back.add(1)
+    world.pass_time(balance.SILENT_SECONDS + 0.1)
+    assert surplus > 1
+    assert [message.count for message in returns(one)] == [surplus]

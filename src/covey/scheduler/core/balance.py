@@ -80,9 +80,11 @@ def call_back(state: SchedulerState) -> None:
             worker.reluctant = state.now + SILENT_SECONDS
             look_again(state, worker.reluctant)
             continue
+        # What came back to it last time would be the first to be handed back again.
+        some = surplus if worker.handed_back else (surplus + 1) // 2
         worker.returning = True
         worker.handed_back.clear()
-        state.send(worker.peer, Return(max(1, (surplus + 1) // 2)))
+        state.send(worker.peer, Return(some))
         idle -= surplus
         if idle <= 0:
             return
