@@ -643,3 +643,24 @@ def test_what_can_begin_at_once_is_not_handed_back():
             begun = order.run
     assert begun == 1
     assert not returned
+
+
+def test_a_slot_that_has_handed_back_all_is_not_asked_again_before_it_has_news():
+    """What ended there is told of by another socket: it would be asked without end."""
+    core = WorkerCore(1, 2)
+    core.step(orders.RunnerReady(0), 0.0)
+    define = Define(1, "f", b"f")
+    long = Run(1, 1, 100, 4, b"\1\0\0\0" * 4, b"xxxx", (0, 0, 0), seconds=0.001)
+    core.step(orders.Told([define, long]), 0.0)
+    other, slot = sorted(core.state.slots, key=lambda slot: slot.count)
+    assert slot.count > 1
+    for flight in list(other.flights):
+        news = (other.number, flight.run.run, flight.base, flight.n, 0.001, 1, True)
+        core.step(orders.SlotRan(*news), 0.001)
+    found, asked = core.step(orders.Tick(), 1.0), 0
+    for _ in range(20):
+        # Nothing is left: all but the one that executes have ended by now.
+        mine = [order for order in found if isinstance(order, orders.Retract)]
+        asked += len(mine)
+        found = [o for m in mine for o in core.step(orders.RetractDone(m.slot), 1.0)]
+    assert asked == 1

@@ -90,6 +90,9 @@ def _obey(
 def _retract(process: RunnerProcess, index: int, count: int) -> list[list[Any]]:
     slot = process.slots.get(index)
     parts = slot.retract(count) if slot is not None else []
+    if slot is not None:
+        # What has ended and was not told of yet would be asked for over and over.
+        slot.flush()
     if not parts:
         return [["returned", index, 0, 0, 0]]
     return [["returned", index, run, base, n] for run, base, n in parts]

@@ -371,7 +371,8 @@ class Runner:
         self.inward.send(self._do, call, args)
 
     def retract(self, slot: Slot) -> None:
-        """Hand back what a slot has not begun."""
+        """Hand back what a slot has not begun, and tell what has ended there."""
+        slot.flush()
         for run, base, n in slot.give_back():
             event = orders.SlotReturned(slot.number, run, base, n)
             self._outward.send(self.shell.hear_control, event)

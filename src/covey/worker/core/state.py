@@ -208,6 +208,7 @@ class Slot:
 
     __slots__ = (
         "count",
+        "emptied",
         "flights",
         "flushed",
         "number",
@@ -236,9 +237,12 @@ class Slot:
         self.retracting = False
         #: Whether it was asked for what it has settled, since its last news.
         self.flushed = False
+        #: Whether it has handed back all that it had not begun, since its last news.
+        self.emptied = False
 
     def take(self, flight: Flight) -> None:
         """One more flight is on its way here."""
+        self.emptied = False
         self.flights.append(flight)
         self.count += flight.n
         self.seconds += flight.n * (flight.each or 0.0)
@@ -266,11 +270,13 @@ class Slot:
         self.parked = {}
         self.count = self.riders = self.resumed = 0
         self.seconds = 0.0
-        self.retracting = self.flushed = False
+        self.retracting = self.flushed = self.emptied = False
 
     @property
     def unbegun(self) -> int:
         """How many tasks it has in hand that another slot could begin."""
+        if self.emptied:
+            return 0  # Some of them have ended, and news of that are on the way.
         return max(0, self.count - self.riders - 1)
 
     @property
