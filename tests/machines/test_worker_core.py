@@ -28,6 +28,7 @@ from covey.wire.worker_link import (
     Returned,
     Run,
     RunFailed,
+    Stop,
     Undefine,
     Undelivered,
     Unfetched,
@@ -664,3 +665,21 @@ def test_a_slot_that_has_handed_back_all_is_not_asked_again_before_it_has_news()
         asked += len(mine)
         found = [o for m in mine for o in core.step(orders.RetractDone(m.slot), 1.0)]
     assert asked == 1
+
+
+def test_a_task_behind_news_that_have_not_come_is_stopped_when_they_do():
+    """When it was to stop, it seemed not to have begun."""
+    core = WorkerCore(1, 1)
+    core.step(orders.RunnerReady(0), 0.0)
+    define = Define(1, "f", b"f")
+    run = Run(1, 1, 100, 6, b"\1\0\0\0" * 6, b"x" * 6, (0, 0, 0), seconds=1e-6)
+    core.step(orders.Told([define, run]), 0.0)
+    (flight,) = core.state.slots[0].flights
+    found = core.step(orders.Told([Stop(1, 103, 1, True)]), 0.0)
+    assert orders.Retract(0) in found
+    assert not [order for order in found if isinstance(order, orders.Interrupt)]
+    core.step(orders.SlotReturned(0, 1, 104, 2), 0.0)
+    core.step(orders.RetractDone(0), 0.0)
+    found = core.step(orders.SlotRan(0, 1, 100, 3, 1e-6, 3, True), 0.0)
+    assert orders.Interrupt(0, 1, 103) in found
+    assert flight.kill_at

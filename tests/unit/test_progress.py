@@ -26,6 +26,9 @@ class Session:
     def let_go(self, handles):
         pass
 
+    def drop_in_order(self, made):
+        pass
+
 
 SESSION = Session()
 

@@ -34,6 +34,7 @@ class Run:
         "environment",
         "fn",
         "groups",
+        "killed",
         "left",
         "missing",
         "n",
@@ -94,6 +95,8 @@ class Run:
         self.suspect = False
         #: Tasks that nobody wants to hear of any more: (first, end).
         self.stopped: list[tuple[TaskId, TaskId]] = []
+        #: Whether those of them that execute are to end at once.
+        self.killed = False
 
     def takes(self, task: TaskId) -> bool:
         """Whether any of its tasks takes the value of *task*."""
