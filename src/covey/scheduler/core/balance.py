@@ -58,27 +58,30 @@ def look_again(state: SchedulerState, time: float) -> None:
 
 def call_back(state: SchedulerState) -> None:
     """Some workers idle while others have more than they run: have it handed back."""
-    idle = state.idle_slots
-    if idle <= 0:
+    idle, hungry = state.idle_slots, state.hungry
+    if idle <= 0 or not hungry:
         return
+    # Nobody could take the work of the only one with room.
+    only = next(iter(hungry)) if len(hungry) == 1 else None
+    again = math.inf
     for worker in list(itertools.islice(state.excess, LOOKED_AT)):
         # The next time it is others' turn.
         del state.excess[worker]
         if worker.count <= worker.slots:
             continue
         state.excess[worker] = None
-        if worker.returning or _is_only(state, worker):
+        if worker.returning or worker is only:
             continue
         if worker.reluctant > state.now:
-            look_again(state, worker.reluctant)
+            again = min(again, worker.reluctant)
             continue
         if waits(state, worker) < RETURN_SECONDS:
-            look_again(state, worker.stirred + SILENT_SECONDS)
+            again = min(again, worker.stirred + SILENT_SECONDS)
             continue
         surplus = _surplus(worker)
         if surplus <= 0:
             worker.reluctant = state.now + SILENT_SECONDS
-            look_again(state, worker.reluctant)
+            again = min(again, worker.reluctant)
             continue
         # What came back to it last time would be the first to be handed back again.
         some = surplus if worker.handed_back else (surplus + 1) // 2
@@ -87,7 +90,9 @@ def call_back(state: SchedulerState) -> None:
         state.send(worker.peer, Return(some))
         idle -= surplus
         if idle <= 0:
-            return
+            break
+    if again < math.inf:
+        look_again(state, again)
 
 
 def _surplus(worker: Worker) -> int:
@@ -97,8 +102,3 @@ def _surplus(worker: Worker) -> int:
     """
     ahead = sum(span.n for span in worker.assigned if span.ahead)
     return worker.count - worker.slots - ahead
-
-
-def _is_only(state: SchedulerState, worker: Worker) -> bool:
-    """Whether *worker* is the only one with room, so that nobody could take its work."""
-    return len(state.hungry) == (worker in state.hungry)
