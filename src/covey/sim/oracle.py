@@ -45,7 +45,8 @@ class Oracle:
         #: before the question for them came.
         self.brought: set[TaskId] = set()
         self.unsure: set[TaskId] = set()
-        #: Brought to a worker that had just been let go, as nobody knew yet.
+        #: Brought to a worker that had just been let go, as nobody knew yet; or taken
+        #: along by one that was let go when nobody was left to take it.
         self.late: set[TaskId] = set()
         #: Brought, and let go of by somebody: who retries what took it may find it gone.
         self.released: set[TaskId] = set()

@@ -106,7 +106,8 @@ class Scheduler(Node):
         self._wake = 0
         #: Called when a peer is given up.
         self.on_given_up: Callable[[], None] = lambda: None
-        #: Called with a value that was brought too late to a worker that leaves.
+        #: Called with a value that was brought too late to a worker that leaves, or that
+        #: the last of all took along.
         self.on_late: Callable[[TaskId], None] = lambda _: None
         #: Called when a client has seen a later life than this one.
         self.on_overtaken: Callable[[Scheduler], None] = lambda _: None
@@ -215,11 +216,14 @@ class Scheduler(Node):
         """Who is let go takes nothing along that somebody else could keep."""
         workers = self.core.state.workers
         leaver = workers[peer]
-        if all(w.leaving or w.peer in leaver.refused for w in workers.values()):
-            return
+        nobody = all(w.leaving or w.peer in leaver.refused for w in workers.values())
         for span in leaver.holds:
-            if all(holder.leaving for holder in span.replicas):
+            if not all(holder.leaving for holder in span.replicas):
+                continue
+            if not nobody:
                 raise Wrong(f"{leaver.name} takes the last copy of {span} along")
+            for task in range(span.base, span.base + span.n):
+                self.on_late(task)
 
     def _rest(self) -> None:
         """Wake the core when it wants to be woken."""
