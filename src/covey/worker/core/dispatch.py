@@ -41,6 +41,10 @@ FLIGHT_SECONDS: Final = 0.016
 #: So little work is not shared by slots.
 TOGETHER_SECONDS: Final = 0.0002
 
+#: Who has handed back all is not asked again for so long, unless there is news of it:
+#: what was on its way to it just then can still be had.
+EMPTIED_SECONDS: Final = 0.25
+
 #: So much work in one slot's hands is worth calling back for a slot that is dry.
 WORTH_SECONDS: Final = 0.004
 
@@ -436,7 +440,9 @@ def _call_back(state: WorkerState) -> None:
         # Compared as the tick is ordered, or a tick could come a rounding error
         # too early, over and over.
         due = first.since + SILENCE_SECONDS
-        if (each is not None and unbegun * each > WORTH_SECONDS) or state.now >= due:
+        if slot.emptied > state.now:
+            wait = min(wait, slot.emptied) if wait else slot.emptied
+        elif (each is not None and unbegun * each > WORTH_SECONDS) or state.now >= due:
             slot.retracting = True
             state.order(Retract(slot.number))
         else:
@@ -472,7 +478,8 @@ def hand_back(state: WorkerState, count: int) -> None:
     if count > 0:
         for slot in state.slots:
             unbegun = slot.unbegun
-            if unbegun and not slot.retracting and slot.runner.ready:
+            asked = slot.retracting or slot.emptied > state.now
+            if unbegun and not asked and slot.runner.ready:
                 slot.retracting = True
                 state.order(Retract(slot.number))
                 state.to_return += min(count, unbegun)

@@ -221,7 +221,7 @@ def _land(
     flight.done += n
     slot.less(flight, n)
     flight.since = state.now
-    slot.flushed = slot.emptied = False
+    slot.flushed, slot.emptied = False, 0.0
     if flight.done >= flight.n:
         dispatch.end_flight(state, slot, flight)
         if slot.flights:
@@ -313,7 +313,7 @@ def _on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
                 (known if run.digests else told).append(row)
         dispatch.finish_tasks(state, run, 1)
     if stow.places:
-        slot.flushed = slot.emptied = False
+        slot.flushed, slot.emptied = False, 0.0
     if stow.places and slot.flights:
         slot.flights[0].since = state.now
     if told:
@@ -390,7 +390,7 @@ def _on_retract_done(state: WorkerState, event: RetractDone) -> None:
     slot = state.slots[event.slot]
     if slot.retracting:
         slot.retracting = False
-        slot.emptied = True
+        slot.emptied = state.now + dispatch.EMPTIED_SECONDS
         dispatch.maybe_return_done(state)
 
 

@@ -240,12 +240,13 @@ class Slot:
         self.retracting = False
         #: Whether it was asked for what it has settled, since its last news.
         self.flushed = False
-        #: Whether it has handed back all that it had not begun, since its last news.
-        self.emptied = False
+        #: Until when it is not asked again for what it has not begun, if there is no
+        #: news of it: it has handed back all, and some has ended that was counted.
+        self.emptied = 0.0
 
     def take(self, flight: Flight) -> None:
         """One more flight is on its way here."""
-        self.emptied = False
+        self.emptied = 0.0
         self.flights.append(flight)
         self.count += flight.n
         self.seconds += flight.n * (flight.each or 0.0)
@@ -273,13 +274,12 @@ class Slot:
         self.parked = {}
         self.count = self.riders = self.resumed = 0
         self.seconds = 0.0
-        self.retracting = self.flushed = self.emptied = False
+        self.retracting = self.flushed = False
+        self.emptied = 0.0
 
     @property
     def unbegun(self) -> int:
         """How many tasks it has in hand that another slot could begin."""
-        if self.emptied:
-            return 0  # Some of them have ended, and news of that are on the way.
         return max(0, self.count - self.riders - 1)
 
     @property
