@@ -547,3 +547,21 @@ def _cpu_table(rows: list[dict[str, Any]], names: list[str]) -> list[str]:
         if any(cells):
             lines.append("| " + " | ".join([row["row"], *cells]) + " |")
     return lines
+
+
+def parse_alone(doc: str | None) -> argparse.Namespace:
+    """Return the options of a room without peers, in which CPU time needs no rounds."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--full", action="store_true", help="sizes worth quoting")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    # What all rooms are given when one runs after the other.
+    for name in ("--peers", "--peers-python", "--rounds"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def keep_rows(path: Path | None, room: str, rows: list[dict[str, Any]]) -> None:
+    """Write the figures of a room without peers to *path*, if there is one."""
+    if path is not None:
+        found = {"room": room, "measured": circumstances(), "rows": rows}
+        path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")

@@ -12,26 +12,20 @@ step.  The shapes of the RSDS paper run on 168 slots, as its larger cluster had.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.harness import circumstances, shown
+from benchmarks.harness import circumstances, keep_rows, parse_alone, shown
 from benchmarks.shapes import SHAPES, Shape
 from covey.scheduler.core.machine import SchedulerCore
 from covey.sim.trial import Graph, Machines, Result, independent, layered, try_out
 
 #: The slots of the RSDS paper's larger cluster: seven nodes of 24.
 PAPER = Machines(workers=7, slots=24)
-
-#: What the simulation of a million tasks on a thousand workers may take, in seconds.
-MUST_SECONDS, AIM_SECONDS = 90.0, 20.0
 
 
 def graph_of(shape: Shape) -> Graph:
@@ -126,21 +120,13 @@ HEADS = (
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--full", action="store_true", help="sizes worth quoting")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
-    # What the other rooms take; here there are no peers, and CPU time needs no rounds.
-    for name in ("--peers", "--peers-python", "--rounds"):
-        parser.add_argument(name, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parse_alone(__doc__)
     print(f"{circumstances()}\n\n| {HEADS} |\n|---|" + "--:|" * 10, flush=True)
     found = []
     for row in rows(arguments.full):
         print(line(row), flush=True)
         found.append(row)
-    if arguments.json is not None:
-        text = {"room": "benchmarks.makespans", "measured": circumstances()}
-        arguments.json.write_text(json.dumps({**text, "rows": found}, indent=1) + "\n")
+    keep_rows(arguments.json, "benchmarks.makespans", found)
 
 
 if __name__ == "__main__":

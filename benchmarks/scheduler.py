@@ -10,17 +10,14 @@ ranges of a ``map``; the shapes come as graphs.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import time
 import tracemalloc
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import circumstances, shown
+from benchmarks.harness import circumstances, keep_rows, parse_alone, shown
 from benchmarks.shapes import SHAPES, Shape
 from covey.ids import ClientId, first_task_id
 from covey.scheduler.core.machine import Joined, Said, SchedulerCore, Tick
@@ -192,19 +189,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--full", action="store_true", help="sizes worth quoting")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
-    # What the other rooms take; here there are no peers, and CPU time needs no rounds.
-    for name in ("--peers", "--peers-python", "--rounds"):
-        parser.add_argument(name, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parse_alone(__doc__)
     rows = measure(arguments.full)
     print(f"{circumstances()}\n\n{table(rows)}")
-    if arguments.json is not None:
-        found = {"room": "benchmarks.scheduler", "measured": circumstances()}
-        text = json.dumps({**found, "rows": rows}, indent=1)
-        arguments.json.write_text(text + "\n", "utf-8")
+    keep_rows(arguments.json, "benchmarks.scheduler", rows)
 
 
 if __name__ == "__main__":
