@@ -13,13 +13,13 @@ def returns(worker):
     return [message for message in worker.inbox if isinstance(message, Return)]
 
 
-def behind_a_long_one(world, client):
-    """Return two workers, one of which has a long task and a short one behind it."""
+def behind_a_long_one(world, client, n=2):
+    """Return two workers, one of which has a long task and short ones behind it."""
     one = world.new_worker(1, name="one")
     # The function is known to be short.
     client.submit(8)
     world.settle()
-    client.submit(2)
+    client.submit(n)
     one.read(len(one.inbox))
     two = world.new_worker(1, name="two")
     return one, two
@@ -36,12 +36,7 @@ def test_what_lies_behind_a_long_task_goes_to_who_idles(world, client):
 
 
 def test_who_tells_of_ends_is_not_silent(world, client):
-    one = world.new_worker(1, name="one")
-    client.submit(8)
-    world.settle()
-    client.submit(4)
-    one.read(len(one.inbox))
-    world.new_worker(1, name="two")
+    one, _ = behind_a_long_one(world, client, 4)
     for _ in range(2):
         world.pass_time(balance.SILENT_SECONDS - 0.05)
         one.finish(min(one.runs), 0, 1)
@@ -119,12 +114,7 @@ def test_what_was_sent_ahead_is_not_asked_back(world, client):
 
 def test_what_nobody_else_can_take_does_not_hold_up_the_others(world, client):
     """The last in line came back at once: now all are asked for."""
-    one = world.new_worker(1, name="one")
-    client.submit(8)
-    world.settle()
-    client.submit(4)
-    one.read(len(one.inbox))
-    world.new_worker(1, name="two")
+    one, _ = behind_a_long_one(world, client, 4)
     record = world.state.workers[one.peer]
     surplus = record.count - record.slots
     record.handed_back.add(1)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-from worker_world import World
+from worker_world import world_of
 
 from covey.wire.base import Failure
 from covey.wire.worker_link import (
@@ -38,13 +38,6 @@ from covey.worker.core.extents import Extents
 from covey.worker.core.machine import WorkerCore
 
 sys.path.pop(0)
-
-
-def world_of(runners=1, threads=1):
-    world = World(runners, threads)
-    for number in range(runners):
-        world.start(number)
-    return world
 
 
 @pytest.fixture

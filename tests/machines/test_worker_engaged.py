@@ -7,20 +7,13 @@ import sys
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-from worker_world import World
+from worker_world import world_of
 
 from covey.wire.worker_link import Engaged
 from covey.worker.core import orders, reporting
 from covey.worker.core.engaged import LASTING_SECONDS
 
 sys.path.pop(0)
-
-
-def world_of(runners=1, threads=1):
-    world = World(runners, threads)
-    for number in range(runners):
-        world.start(number)
-    return world
 
 
 def told(world):

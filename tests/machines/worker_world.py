@@ -509,3 +509,10 @@ class World:
         fetched = {task for task in self.store if task < 1000}
         assert self.store - fetched <= ran
         assert not self.asked
+
+
+def world_of(runners=1, threads=1):
+    world = World(runners, threads)
+    for number in range(runners):
+        world.start(number)
+    return world

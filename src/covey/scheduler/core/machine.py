@@ -216,9 +216,9 @@ class SchedulerCore:
     @property
     def wake_at(self) -> float:
         """When the core wants a ``Tick`` at the latest; 0 if it needs none."""
-        if self.state.leftovers:
-            return self.state.now
         state = self.state
+        if state.leftovers:
+            return state.now
         times = (recovery.wake_at(state), pauses.wake_at(state), state.look_again)
         return min((time for time in times if time), default=0.0)
 

@@ -443,12 +443,17 @@ def _call_back(state: WorkerState) -> None:
         if slot.emptied > state.now:
             wait = min(wait, slot.emptied) if wait else slot.emptied
         elif (each is not None and unbegun * each > WORTH_SECONDS) or state.now >= due:
-            slot.retracting = True
-            state.order(Retract(slot.number))
+            retract(state, slot)
         else:
             wait = min(wait, due) if wait else due
     if wait:
         wake(state, wait)
+
+
+def retract(state: WorkerState, slot: Slot) -> None:
+    """Ask a slot for all that it has not begun."""
+    slot.retracting = True
+    state.order(Retract(slot.number))
 
 
 def hand_back(state: WorkerState, count: int) -> None:
@@ -480,8 +485,7 @@ def hand_back(state: WorkerState, count: int) -> None:
             unbegun = slot.unbegun
             asked = slot.retracting or slot.emptied > state.now
             if unbegun and not asked and slot.runner.ready:
-                slot.retracting = True
-                state.order(Retract(slot.number))
+                retract(state, slot)
                 state.to_return += min(count, unbegun)
                 count -= unbegun
                 if count <= 0:

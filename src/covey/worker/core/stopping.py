@@ -6,7 +6,7 @@ from covey.ids import TaskId
 from covey.wire import worker_link
 from covey.wire.base import Extent
 from covey.worker.core import dispatch
-from covey.worker.core.orders import DropValues, Retract
+from covey.worker.core.orders import DropValues
 from covey.worker.core.state import Piece, Run, Slot, WorkerState
 
 
@@ -43,8 +43,7 @@ def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
                 dispatch.stop_executing(state, slot, flight)
         if not slot.retracting and slot.runner.ready and _holds_unbegun(slot, run):
             # What it has not begun of these, it need not begin.
-            slot.retracting = True
-            state.order(Retract(slot.number))
+            dispatch.retract(state, slot)
 
 
 def _holds_unbegun(slot: Slot, run: Run) -> bool:
