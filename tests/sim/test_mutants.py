@@ -32,6 +32,8 @@ SOON = {
     "no-grace": 3,
     "copies-on-leavers": 580,
     "counts-on-rot": 740,
+    "as-estimated": 160,
+    "engaged-slots": 60,
 }
 
 #: Those that a plan notices which was kept when the bug was found.
