@@ -39,8 +39,9 @@ from covey.net.tls import make_certificate
 from covey.secret import Secret
 from covey.wire import handshake
 from covey.wire.data_link import FromAsker, FromKeeper, GetDone, PutLarge, Raw, Values
-from covey.wire.framing import BATCH_BYTES, FRAME_BYTES_MAX
+from covey.wire.framing import BATCH_BYTES, FRAME_BYTES_MAX, encode_frame
 from covey.wire.keys import Keys, Role
+from covey.wire.session import Session
 
 UNION = FromAsker | FromKeeper
 KEYS = Keys.of_client(Secret(b"s" * 32))
@@ -316,6 +317,59 @@ def test_nothing_follows_a_message_that_broke_the_rules(run, wired):
             await pair.far.ended()
             assert pair.far.messages == [done(0)]
             assert str(pair.far.lost[0]) == "no"
+
+    run(story())
+
+
+def test_frames_of_a_session_let_others_have_their_turn(run, wired, monkeypatch):
+    monkeypatch.setattr(link, "TURN_SECONDS", -1.0)
+    events = []
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        async with joined(wired) as pair:
+            pair.near.link.send(done(0))
+            await pair.far.until(lambda: pair.far.messages)
+            theirs, ours = Session(1), Session(1)
+            pair.far.link.carry(theirs, lambda: None)
+            pair.near.link.carry(ours, lambda: None)
+
+            def on_message(_, message):
+                events.append(message.request)
+                loop.call_soon(events.append, "others")
+
+            pair.far.on_message = on_message
+            frames = [encode_frame([done(number)]) for number in range(1, 100)]
+            for frame in frames:
+                ours.push(frame)
+            pair.near.link.write(b"".join(frames))
+            await pair.far.until(lambda: len(pair.far.messages) == 100)
+            await asyncio.sleep(0)
+            assert theirs.received == 99
+
+    run(story())
+    assert events == [event for n in range(1, 100) for event in (n, "others")]
+
+
+def test_what_waits_for_its_turn_when_a_link_ends_was_not_received(
+    run, wired, monkeypatch
+):
+    monkeypatch.setattr(link, "TURN_SECONDS", -1.0)
+
+    async def story():
+        async with joined(wired) as pair:
+            pair.near.link.send(done(0))
+            await pair.far.until(lambda: pair.far.messages)
+            theirs, ours = Session(1), Session(1)
+            pair.far.link.carry(theirs, lambda: None)
+            pair.near.link.carry(ours, lambda: None)
+            # Another link takes its place: the rest comes once more over that one.
+            pair.far.on_message = lambda link, _: link.abort()
+            pair.near.link.write(encode_frame([done(1)]) + encode_frame([done(2)]))
+            await pair.far.ended()
+            await pair.near.ended()
+            assert pair.far.messages == [done(0), done(1)]
+            assert theirs.received == 1
 
     run(story())
 

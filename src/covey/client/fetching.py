@@ -29,7 +29,7 @@ from covey.wire.base import Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
 #: So many extents are released by one message.
-RELEASED_AT_ONCE: Final = 4096
+RELEASED_AT_ONCE: Final = 2048
 
 Errors = Literal["raise", "skip", "return"]
 _ERRORS: Final = get_args(Errors)

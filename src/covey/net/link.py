@@ -55,6 +55,9 @@ CHECKSUM_BYTES: Final = 4
 #: the processor on their way to a segment.
 READ_BYTES: Final = 256 << 10
 
+#: When the frames of one peer have taken so long to act on, others have their turn.
+TURN_SECONDS: Final = 0.005
+
 #: Frames beside raw bytes are short: a head, or a few.
 _FRAME_BYTES: Final = 4 << 10
 
@@ -139,6 +142,8 @@ class Link(asyncio.BufferedProtocol):
         self._raw_sink: RawSink | None = None
         #: Whether raw bytes have come before.
         self._takes_raw = False
+        #: Whether frames that have come wait until others have had their turn.
+        self._yields = False
         self._problem: Exception | None = None
         self._session: Session | None = None
         self._on_ack: Callable[[], None] | None = None
@@ -388,10 +393,13 @@ class Link(asyncio.BufferedProtocol):
             most = _FRAME_BYTES if self._takes_raw else len(data)
             self._reader.feed(data[:most])
             data = data[most:]
-            self._take_frames()
+            if not self._yields:
+                self._take_frames()
 
     def _take_frames(self) -> None:
         reader = self._reader
+        # Only over sessions comes what takes long; no raw bytes come over those.
+        until = clock.monotonic() + TURN_SECONDS if self._session is not None else 0.0
         while not self.lost and self._problem is None:
             batch = reader.next_batch()
             session = self._session
@@ -410,6 +418,30 @@ class Link(asyncio.BufferedProtocol):
                 assert not rest
                 if self._raw_left:
                     return
+            if until and clock.monotonic() > until:
+                self._yield()
+                return
+
+    def _yield(self) -> None:
+        """Let others have their turn; what else has come is acted on after that."""
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._yields = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._yields = False
+        # What was not acted on when the link ends counts as not received.
+        if self.lost or self._transport is None or self._transport.is_closing():
+            return
+        try:
+            self._take_frames()
+        except CoveyError as error:
+            self._problem = error
+            self.abort()
+        if not (self._yields or self._transport.is_closing()):
+            self._transport.resume_reading()
 
     def _feed_raw(self, data: Buffer) -> Buffer:
         assert self._raw_sink is not None

@@ -34,7 +34,7 @@ BATCH_MESSAGES_MAX: Final = 1 << 16
 BATCH_BYTES: Final = 512 << 10
 
 #: To take in an extent, or a node of a graph, takes as long as so many bytes.
-EXTENT_WEIGHT: Final = 64
+EXTENT_WEIGHT: Final = 128
 NODE_WEIGHT: Final = 256
 
 #: What grows with what a message has to say, and what each part of it weighs.  What
