@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.failures`` runs all rows against covey, and with
 ``--peers dask --peers-python .venv-peers/bin/python`` against ``dask.distributed`` as
-well, as far as a row makes sense there.  A row runs in a process of its own, which
+well; two rows are about journals, which it does not have.  A row runs in a process of its own, which
 is given up when it hangs.  It counts the tasks whose result was right, wrong, lost (an
 error that nobody caused) or still pending at the end, and the executions beyond one
 for each task.  Numbers of rows are those of ``docs/failures.md``.
@@ -11,6 +11,7 @@ for each task.  Numbers of rows are those of ``docs/failures.md``.
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import os
 import signal
@@ -108,12 +109,15 @@ def main() -> None:
         _run_row(arguments.row, arguments.contender, arguments.full)
         return
     found: dict[str, dict[str, Any]] = {}
+    without: collections.Counter[str] = collections.Counter()
     print(f"{'row':4} {'who':6}  right  wrong   lost   hung  again seconds")
     for number in arguments.rows or ROWS:
-        title, _, peers = ROWS[number]
+        title, _, only_here = ROWS[number]
         print(f"# {number}: {title}", flush=True)
         for contender in ("covey", *filter(None, arguments.peers.split(","))):
-            if contender != "covey" and not peers:
+            if contender != "covey" and only_here:
+                without[contender] += 1
+                print(f"{number:4} {contender:6} cannot be asked: {only_here}")
                 continue
             python = sys.executable if contender == "covey" else arguments.peers_python
             told = _in_process(number, contender, python, arguments.full)
@@ -122,9 +126,11 @@ def main() -> None:
     for contender in ("covey", *filter(None, arguments.peers.split(","))):
         mine = [v for k, v in found.items() if k.endswith(contender)]
         passed = sum(told["passed"] for told in mine)
+        lacks = without[contender]
+        rest = f", {lacks} have no counterpart there" if lacks else ""
         print(
             f"{contender}: {passed} of {ROWS_OF_THE_MATRIX} survived "
-            f"({len(mine)} rows were done)"
+            f"({len(mine)} rows were done{rest})"
         )
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1))

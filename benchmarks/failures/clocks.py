@@ -21,8 +21,7 @@ _LIBRARIES: Final = (
 )
 
 
-# Of a peer that hangs nobody could tell whether it is the clock, or faketime.
-@row("R22", "clocks stepped by a year, forward and back, under load", peers=False)
+@row("R22", "clocks stepped by a year, forward and back, under load")
 def _clock_steps(site: Site, score: Score) -> None:
     library = next((path for path in _LIBRARIES if Path(path).exists()), None)
     if library is None:

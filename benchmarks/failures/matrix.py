@@ -17,22 +17,22 @@ class Row(NamedTuple):
     Attributes:
         title: what it is.
         do: does it to a site, and counts what came of that.
-        peers: whether others can be asked to do it, too.
+        only_here: why others cannot be asked to do it, too; else empty.
     """
 
     title: str
     do: Callable[[Site, Score], None]
-    peers: bool
+    only_here: str
 
 
 ROWS: Final[dict[str, Row]] = {}
 
 
-def row(number: str, title: str, *, peers: bool = True) -> Callable[[Any], Any]:
-    """Enter a row; *peers* tells whether others can be asked to do it, too."""
+def row(number: str, title: str, *, only_here: str = "") -> Callable[[Any], Any]:
+    """Enter a row; *only_here* tells why others cannot be asked to do it, too."""
 
     def enter(function: Callable[[Site, Score], None]) -> Any:
-        ROWS[number] = Row(title, function, peers)
+        ROWS[number] = Row(title, function, only_here)
         return function
 
     return enter
