@@ -180,9 +180,10 @@ def test_a_sampler_sees_what_a_thread_does_and_stops():
         return [Seen(7, worker.ident), Seen(8, -1)]
 
     sampler = Sampler(whom, lambda code: code is outer.__code__)
-    sampler.go_on(0.05)
+    sampler.go_on(20.0)
     thread = sampler._thread
     assert looked.wait(20)
+    sampler.go_on(0.0)
     thread.join(20)
     assert not thread.is_alive(), "nobody has asked again"
     trees = sampler.take()
@@ -190,8 +191,12 @@ def test_a_sampler_sees_what_a_thread_does_and_stops():
     text = trees[7].collapsed()
     assert "inner (test_stacks.py" in text and "outer" not in text
     assert sampler.take() == {}
-    sampler.go_on(0.01)
-    sampler._thread.join(20)
+    looked.clear()
+    sampler.go_on(20.0)
+    thread = sampler._thread
+    assert looked.wait(20)
+    sampler.go_on(0.0)
+    thread.join(20)
     assert set(sampler.take()) == {7}, "it can be asked again"
     leave.set()
     worker.join(20)
