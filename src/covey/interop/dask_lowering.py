@@ -3,20 +3,22 @@
 A node such as ``(add, "x", 1)`` or ``Task("y", add, TaskRef("x"), 1)`` needs
 nothing of dask in the runner: it travels as a function, sent once, and a tuple
 of arguments in which inputs are refs.  What dask wraps lists of inputs in
-becomes plain lists here.  A node with anything else inside (tasks within tasks,
-objects of the user, functions that travel by value) stays a node.
+becomes plain lists here.  What dask has fused for all chunks of an array alike is
+one function, too (``dask_fused``).  A node with anything else inside (tasks within
+tasks, objects of the user, functions that travel by value) stays a node.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from covey.client.future import Future
 from covey.ids import TaskId
+from covey.interop.dask_fused import Fused, fused, is_fused
 from covey.interop.dask_packing import Ref, Shelf, is_large
 from covey.interop.pool import RemoteData
 from covey.serde.packing import LIMIT_BYTES
@@ -90,6 +92,8 @@ class Lowering:
         #: What stands for each node that was met; its number is filled in later.
         #: From then on a node is known by that: keys are slow to hash and compare.
         self.refs: dict[Any, Ref] = {}
+        #: By the ``id`` of its nodes, what was fused; nothing where it was met once.
+        self._fused: dict[int, Fused | None] = {}
 
     def ref(self, key: Any) -> Ref:
         """Return what stands for the node *key*."""
@@ -106,7 +110,9 @@ class Lowering:
             if type(value) is tuple and value and callable(value[0]):
                 return self._by_hand(value)
             if type(value) is spec.Task and self._shelf.fits(value.func):
-                return self._of_dask(value)
+                if is_fused(value):
+                    return self._of_fused(value)
+                return self._of_dask(value, value.func, value.args)
         except _NotPlain:
             pass
         if isinstance(value, spec.GraphNode):
@@ -173,10 +179,25 @@ class Lowering:
 
     # Graphs of collections.
 
-    def _of_dask(self, task: Any) -> Plain:
-        plain = Plain(task.func)
+    def _of_fused(self, task: Any) -> Plain:
+        """Return a call of what was fused, if many tasks of the graph have that."""
+        nodes, outkey, inkeys, *given = task.args
+        if id(nodes) not in self._fused:
+            self._fused[id(nodes)] = None
+            raise _NotPlain
+        function = self._fused[id(nodes)]
+        if function is None:
+            function = self._fused[id(nodes)] = fused(nodes, outkey, inkeys)
+        if not self._shelf.fits_whole(function):
+            raise _NotPlain
+        return self._of_dask(task, function, given)
+
+    def _of_dask(
+        self, task: Any, function: Callable[..., Any], given: Sequence[Any]
+    ) -> Plain:
+        plain = Plain(function)
         self._inputs = {}
-        plain.args = args = tuple([self._argument(plain, arg) for arg in task.args])
+        plain.args = args = tuple([self._argument(plain, arg) for arg in given])
         plain.places = tuple([at for at, arg in enumerate(args) if type(arg) is Ref])
         if task.kwargs:
             plain.kwargs = {

@@ -27,6 +27,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from covey.interop.dask_fused import run
+
 
 class Named:
     """Calls a function, and tells the key of the node where that fails."""
@@ -85,7 +87,7 @@ class Nodes:
         if type(written) is bytes:
             written = _Filler(written, self.shared, extras).load()
         try:
-            return written(inputs)
+            return run(written, inputs)
         except Exception as error:
             # Inner nodes are nobody's futures: only here is it known what failed.
             error.add_note(f"in the task {written.key!r} of a dask graph")

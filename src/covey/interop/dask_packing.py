@@ -156,6 +156,22 @@ class Shelf:
             self._fitting[id(function)] = (function, fits)
         return fits
 
+    def fits_whole(self, function: Any) -> bool:
+        """Say the same of a callable object, which is written with all that it holds."""
+        known = self._fitting.get(id(function))
+        if known is not None:
+            return known[1]
+        fits = len(self._fitting) < FUNCTIONS_MAX
+        if fits:
+            try:
+                with refs.capture() as found:
+                    nbytes = sum(memoryview(f).nbytes for f in dumps(function))
+                fits = nbytes <= FUNCTION_BYTES_MAX and not found.task_ids
+            except NotPicklable:
+                fits = False  # As above.
+            self._fitting[id(function)] = (function, fits)
+        return fits
+
     # Constants.
 
     def constant(self, value: Any, label: str) -> Future[Any]:
