@@ -106,6 +106,21 @@ def test_a_graph_in_several_messages(client, monkeypatch):
     assert until(lambda: tasks_known(client) < 20), "intermediates were kept"
 
 
+def test_calls_in_a_row_in_several_messages(client, monkeypatch):
+    monkeypatch.setattr(dask_messages, "CHUNK_TASKS", 7)
+    dsk = {"base": (inc, 99)}
+    dsk |= {("p", i): (operator.add, "base", i) for i in range(50)}
+    dsk |= {("q", i): (operator.neg, ("p", i)) for i in range(50)}
+    dsk["sum"] = (sum, [("q", i) for i in range(50)])
+    assert client.get(dsk, "sum") == -sum(range(100, 150))
+
+
+def test_a_chain_fails_with_the_node_that_failed(client):
+    with pytest.raises(ValueError, match="no 2") as caught:
+        client.get({"a": (inc, 1), "b": (boom, "a"), "c": (inc, "b")}, "c")
+    assert "in the task 'b' of a dask graph" in caught.value.__notes__
+
+
 def test_intermediates_go_as_soon_as_they_can(client):
     dsk = {("n", i): (inc, i + 1000) for i in range(200)}
     dsk["sum"] = (sum, list(dsk))

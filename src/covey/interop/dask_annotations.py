@@ -90,6 +90,7 @@ class OptionsOf:
     Attributes:
         common: of a task that is not annotated.
         differ: whether there is any other.
+        given: whether any task has an option.
     """
 
     def __init__(self, annotations: Annotations, options: dict[str, Any]) -> None:
@@ -99,6 +100,7 @@ class OptionsOf:
         self._given = {k: v for k, v in options.items() if k in _OPTIONS}
         self.common = _options(self._given)
         self.differ = bool(self._annotations)
+        self.given = self.differ or self.common != DEFAULT_OPTIONS
         self._known: dict[str, Options] = {}
 
     def of(self, key: Any) -> Options:

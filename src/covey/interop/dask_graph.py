@@ -5,6 +5,7 @@
     expression, layers or dict ──materialize──► values by key, annotations
         ──lower──► calls, and nodes of dask      (``dask_lowering``)
         ──cull, order──► keys, inputs before their users      (``dask_order``)
+        ──join──► one task for calls that only follow one another   (``dask_chains``)
         ──number──► task ids      (an alias has the id of what it names)
         ──pack──► SubmitGraph ...      one message, or many for a large graph
 
@@ -34,6 +35,7 @@ from covey.errors import UsageError
 from covey.ids import TaskId
 from covey.interop import dask_annotations
 from covey.interop.dask_annotations import Annotations, OptionsOf
+from covey.interop.dask_chains import join
 from covey.interop.dask_lowering import Lowering, Plain
 from covey.interop.dask_messages import Messages
 from covey.interop.dask_node import Named, Nodes
@@ -259,6 +261,7 @@ class _Ingest:
         ordered = order(roots, self._needs)
         found = ordered.keys
         names = self._resolve(found) if self._others else {}
+        joined = set() if self.options.given else join(ordered, roots, self._shelf)
         places = [at for at, ref in enumerate(found) if ref.node is not None]
         base = self._engine.new_tasks(max(1, len(places)))
         for index, at in enumerate(places):
@@ -269,7 +272,8 @@ class _Ingest:
         futures = {ref.key: self._future(ref, chosen) for ref in roots}
         if places:
             try:
-                Messages(self, ordered, places, base, chosen, set(names)).send()
+                others = joined | set(names)
+                Messages(self, ordered, places, base, chosen, others).send()
             finally:
                 self._submitter.done_with(self._taken)
         return futures

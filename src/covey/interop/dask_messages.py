@@ -64,7 +64,8 @@ class Messages:
         places: where in that order the tasks are; the rest needs no task.
         base: the number of the first task; the others follow.
         chosen: the tasks that somebody holds futures of.
-        names: the nodes that are other names of what they take.
+        names: the nodes that are other names of what they take, or are no tasks because
+            who takes them makes their call.
     """
 
     def __init__(

@@ -7,6 +7,9 @@ Most nodes are plain calls (``dask_lowering``)::
     Named(label, function)             the function of all tasks that call it
       └─ (key, args, kwargs)           the arguments of one task
 
+Calls that only follow one another are one task (``dask_chains``): its function is a
+``Chain``.
+
 Another node travels as a pickle stream with holes (pickle's *persistent ids*)::
 
     Nodes(shared)                      one "function" for a whole message of nodes
@@ -25,7 +28,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from covey.interop.dask_fused import run
 
@@ -52,6 +55,54 @@ class Named:
         except Exception as error:
             error.add_note(f"in the task {key!r} of a dask graph")
             raise
+
+
+class Link(NamedTuple):
+    """One of several calls that follow one another.
+
+    Attributes:
+        function: what is called.
+        takes: how many arguments.
+        places: which of them are the result of the call before.
+    """
+
+    function: Callable[..., Any]
+    takes: int
+    places: tuple[int, ...]
+
+
+class Chain:
+    """Makes several calls, each with the result of the one before."""
+
+    __slots__ = ("links",)
+
+    def __init__(self, links: tuple[Link, ...]) -> None:
+        self.links = links
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Chain, (self.links,))
+
+    def __call__(self, keys: tuple[Any, ...], *args: Any) -> Any:
+        """Make all calls.
+
+        Args:
+            keys: which nodes they were, but for the last one.
+            *args: the arguments of all of them, with a gap for each result.
+        """
+        value: Any = None
+        start = 0
+        for number, (function, takes, places) in enumerate(self.links):
+            taken = list(args[start : start + takes])
+            start += takes
+            for at in places:
+                taken[at] = value
+            try:
+                value = function(*taken)
+            except Exception as error:
+                if number < len(keys):
+                    error.add_note(f"in the task {keys[number]!r} of a dask graph")
+                raise
+        return value
 
 
 class _Filler(pickle.Unpickler):

@@ -53,6 +53,14 @@ class Order:
             place[index] = at
         return [[place[i] for i in self._inputs[index]] for index in self._sequence]
 
+    def users(self) -> list[int]:
+        """Return, for each key, how many others take it."""
+        users = [0] * len(self.keys)
+        for sources in self._inputs:
+            for source in sources:
+                users[source] += 1
+        return [users[index] for index in self._sequence]
+
     def last_uses(self) -> list[int]:
         """Return, for each key, the place of the last one that takes it; 0 for none."""
         last = [0] * len(self.keys)

@@ -1,0 +1,102 @@
+"""Calls that only follow one another become one task.
+
+What one call makes and nobody but one other call takes need not leave the runner: no
+copy is made of it for others, and nobody is told of it::
+
+    x = random(n)                    task x, task s:  the array goes to shared memory
+    s = sum(x)           ──►         task s:          it stays where it was made
+
+So it is with two calls of which the second takes nothing but the first one's result; nothing
+is lost by it, for they could never have run side by side.  Where tasks have options of
+their own (retries, a time limit), each stays for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from covey.interop.dask_lowering import Plain
+from covey.interop.dask_node import Chain, Link
+from covey.interop.dask_order import Order
+from covey.interop.dask_packing import Ref, Shelf
+
+#: A task of more calls than this tells too little of how far it is.
+LINKS_MAX: Final = 8
+
+#: Arguments in which no result is hidden.
+_SIMPLE: Final = frozenset({int, float, complex, bool, str, bytes, type(None), slice})
+
+
+def join(ordered: Order, wanted: Collection[Ref], shelf: Shelf) -> set[Ref]:
+    """Make one call of those that only follow one another.
+
+    Args:
+        ordered: the nodes of a graph.
+        wanted: whose results somebody holds; they stay tasks.
+        shelf: says which functions can be defined by themselves.
+
+    Returns:
+        The nodes that are no task any more; whoever took them takes what they took.
+    """
+    nodes = ordered.keys
+    lonely = {
+        ref for ref, users in zip(nodes, ordered.users(), strict=True) if users == 1
+    }
+    lonely.difference_update(wanted)
+    chains: dict[tuple[Link, ...], Chain] = {}
+    joined: set[Ref] = set()
+    for ref in nodes:
+        node = ref.node
+        if type(node) is not Plain or len(node.inputs) != 1:
+            continue
+        source = node.inputs[0]
+        if source in lonely and _can_follow(node, source):
+            links = _links(source.node, node)
+            chain = chains.get(links)
+            if chain is None:
+                chain = chains[links] = Chain(links)
+            if shelf.fits_whole(chain):
+                ref.node = _joined(chain, source, node)
+                source.node = None
+                joined.add(source)
+    return joined
+
+
+def _can_follow(node: Plain, source: Ref) -> bool:
+    """Whether a call takes a result just as it is, and nothing that is hidden."""
+    first = source.node
+    if type(first) is not Plain or first.kwargs or node.kwargs or not node.places:
+        return False
+    if type(first.function) is Chain and len(first.function.links) >= LINKS_MAX:
+        return False
+    return all(arg is source or type(arg) in _SIMPLE for arg in node.args)
+
+
+def _links(first: Plain, node: Plain) -> tuple[Link, ...]:
+    """Return what is called when *node* follows *first*."""
+    if type(first.function) is Chain:
+        before = first.function.links
+    else:
+        before = (Link(first.function, len(first.args), ()),)
+    return (*before, Link(node.function, len(node.args), node.places))
+
+
+def _joined(chain: Chain, source: Ref, node: Plain) -> Plain:
+    first = source.node
+    if type(first.function) is Chain:
+        keys, *args = first.args
+        places = first.places
+    else:
+        # The keys come before the arguments.
+        keys, args = (), first.args
+        places = tuple([at + 1 for at in first.places])
+    own = [None if at in node.places else arg for at, arg in enumerate(node.args)]
+    return Plain(
+        chain,
+        ((*keys, source.key), *args, *own),
+        places,
+        first.inputs,
+        None,
+        first.extras + node.extras,
+    )

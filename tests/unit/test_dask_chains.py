@@ -1,0 +1,150 @@
+"""Calls that only follow one another, as one task."""
+
+from __future__ import annotations
+
+import operator
+import pickle
+
+import numpy as np
+import pytest
+
+dask = pytest.importorskip("dask")
+
+from dask._task_spec import Task, TaskRef  # noqa: E402  (only where dask is)
+
+from covey.interop.dask_chains import LINKS_MAX, join  # noqa: E402
+from covey.interop.dask_lowering import Lowering  # noqa: E402
+from covey.interop.dask_node import Chain  # noqa: E402
+from covey.interop.dask_order import order  # noqa: E402
+from covey.interop.dask_packing import Shelf  # noqa: E402
+from covey.serde.packing import LIMIT_BYTES  # noqa: E402
+
+
+class Brought:
+    id = 99
+
+
+def joined(graph, *wanted):
+    """Return the nodes of a graph by key; those that are no tasks are ``None``."""
+    shelf = Shelf(lambda frames, label: Brought(), lambda key, future: future)
+    lowering = Lowering(graph, shelf)
+
+    def needs(ref):
+        ref.node = lowering.node(ref.key, graph[ref.key])
+        return ref.node.inputs
+
+    roots = [lowering.ref(key) for key in wanted]
+    ordered = order(roots, needs)
+    gone = join(ordered, roots, shelf)
+    assert gone == {ref for ref in ordered.keys if ref.node is None}
+    return {ref.key: ref.node for ref in ordered.keys}
+
+
+def values_of(nodes):
+    """Run what is left as runners do; what was joined has no value of its own."""
+    values = {}
+    for key, node in nodes.items():
+        if node is not None:
+            args = list(node.args)
+            for at in node.places:
+                args[at] = values[args[at].key]
+            values[key] = pickle.loads(pickle.dumps(node.function))(*args)
+    return values
+
+
+def test_a_call_that_takes_only_another_one_makes_both():
+    graph = {("x", i): (operator.add, i, 1) for i in range(3)}
+    graph |= {("y", i): (operator.mul, ("x", i), 10) for i in range(3)}
+    graph["total"] = (sum, [("y", i) for i in range(3)])
+    nodes = joined(graph, "total")
+    assert [key for key, node in nodes.items() if node is None] == [
+        ("x", i) for i in range(3)
+    ]
+    # One function for all of them.
+    assert len({id(nodes["y", i].function) for i in range(3)}) == 1
+    assert values_of({key: nodes[key] for key in nodes if key != "total"}) == {
+        ("y", i): (i + 1) * 10 for i in range(3)
+    }
+
+
+def test_what_it_takes_may_be_somebody_elses():
+    graph = {
+        "a": (operator.add, 1, 2),
+        "b": (operator.add, "a", 10),
+        "c": (operator.mul, "b", "b"),
+        "d": (operator.sub, "a", "c"),
+    }
+    nodes = joined(graph, "d")
+    assert nodes["b"] is None
+    assert [ref.key for ref in nodes["c"].inputs] == ["a"]
+    assert values_of(nodes) == {"a": 3, "c": 169, "d": -166}
+
+
+def test_tasks_of_collections_are_joined_as_well():
+    graph = {"a": Task("a", operator.neg, 3), "b": Task("b", abs, TaskRef("a"))}
+    nodes = joined(graph, "b")
+    assert nodes["a"] is None
+    assert values_of(nodes) == {"b": 3}
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        pytest.param(
+            {"a": (abs, -1), "b": (max, "a", 0), "c": (min, "a", "b")}, id="users"
+        ),
+        pytest.param({"a": (abs, -1), "c": (sum, ["a"])}, id="inside of a list"),
+        pytest.param(
+            {"a": (abs, -1), "b": (abs, -2), "c": (max, "a", "b")}, id="two inputs"
+        ),
+        pytest.param(
+            {"a": (abs, -1), "c": (max, "a", np.zeros(LIMIT_BYTES))},
+            id="large constant",
+        ),
+        pytest.param(
+            {
+                "a": Task("a", abs, -1),
+                "c": Task("c", sorted, TaskRef("a"), reverse=True),
+            },
+            id="named arguments",
+        ),
+    ],
+)
+def test_others_stay_tasks(graph):
+    assert all(joined(graph, "c").values())
+
+
+def test_what_somebody_holds_stays_a_task():
+    graph = {"a": (abs, -1), "b": (abs, "a")}
+    assert all(joined(graph, "b", "a").values())
+
+
+def test_a_long_chain_stays_in_pieces():
+    graph = {0: (abs, -1)} | {i: (operator.add, i - 1, 1000) for i in range(1, 20)}
+    nodes = joined(graph, 19)
+    lengths = [
+        len(node.function.links) if type(node.function) is Chain else 1
+        for node in nodes.values()
+        if node is not None
+    ]
+    assert sum(lengths) == 20
+    assert max(lengths) == LINKS_MAX
+    assert values_of(nodes)[19] == 19_001
+
+
+def fail(value):
+    raise ValueError(value)
+
+
+@pytest.mark.parametrize(
+    ("graph", "key"),
+    [
+        ({"a": (fail, 1), "b": (abs, "a"), "c": (abs, "b")}, "a"),
+        ({"a": (abs, 1), "b": (fail, "a"), "c": (abs, "b")}, "b"),
+    ],
+)
+def test_it_is_told_which_one_failed(graph, key):
+    node = joined(graph, "c")["c"]
+    with pytest.raises(ValueError, match="1") as caught:
+        node.function(*node.args)
+    assert caught.value.__notes__ == [f"in the task {key!r} of a dask graph"]
