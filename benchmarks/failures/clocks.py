@@ -38,14 +38,12 @@ def _clock_steps(site: Site, score: Score) -> None:
     site.restart_scheduler()
     client = site.with_workers(2)
     now = time.gmtime().tm_year
-    seen = []
-    for turn, days in enumerate((365, -365, 0)):
+    for turn, years in enumerate((1, -1, 0)):
         futures, expected = tasks_of(site, client, 500, first=1000 * turn)
         time.sleep(1.0)
-        clock.write_text(f"{days:+}d\n")
+        clock.write_text(f"{365 * years:+}d\n")
         score.take(futures, expected, 60)
-        seen.append(client.submit(year, turn).result(60) - now)
-    # Had the clocks not been set at all, nothing would have been tried.
-    score.counts["wrong"] += seen != [1, -1, 0]
+        # Had the clocks not been set at all, nothing would have been tried.
+        score.take([client.submit(year, turn)], [now + years], 60)
     score.recount(site)
     score.counts["wrong"] += bool(score.counts["recomputed"])

@@ -420,6 +420,22 @@ def test_a_dropped_task_that_nobody_needs_does_not_run(client, tmp_path):
     assert log.read_text() == "yes"
 
 
+def test_a_dropped_task_that_runs_comes_to_its_end(client, tmp_path):
+    def run(begun, gate, log):
+        write(begun, "yes")
+        wait_at(gate)
+        write(log, "yes")
+
+    begun, gate, log = (tmp_path / name for name in ("begun", "gate", "log"))
+    unwanted = client.submit(run, begun, gate, log)
+    assert until(begun.exists)
+    del unwanted
+    gc.collect()
+    assert until(lambda: known_tasks(client) == 0)
+    open_gate(gate)
+    assert until(log.exists)
+
+
 def test_memory_of_dropped_results_comes_back(client):
     def nbytes():
         memory = client.scheduler_info()["workers"][0]["facts"]["memory"]
