@@ -34,7 +34,7 @@ PATIENCE_SECONDS: Final = 180.0
 TRIES: Final = 1000
 
 #: By so much a process may grow between the first half of a run and its last quarter.
-GROWTH_BYTES: Final = 48 << 20
+GROWTH_BYTES: Final = 16 << 20
 GROWTH_DESCRIPTORS: Final = 16
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from covey.client import numbers as client_numbers
 from covey.client.functions import Pickled
 from covey.client.numbers import IDLE_MAX, Numbers
 from covey.wire.client_link import DefineFunction, ForgetFunction
@@ -38,6 +39,26 @@ def test_new_functions_push_out_those_used_longest_ago():
     gone = numbers.take(pickled(2), "")
     assert gone not in defined
     assert posted[-1].fn == gone
+
+
+def test_large_functions_push_out_others_sooner(monkeypatch):
+    monkeypatch.setattr(client_numbers, "IDLE_BYTES_MAX", 1000)
+    posted = []
+    numbers = Numbers(posted.append)
+
+    def known():
+        defined = {m.fn for m in posted if isinstance(m, DefineFunction)}
+        return defined - {m.fn for m in posted if isinstance(m, ForgetFunction)}
+
+    for index in range(100):
+        large = Pickled("f", b"%d" % index, bytes(50))
+        numbers.done([numbers.take(large, "")])
+    assert known() == set(range(81, 101))
+    # What is in use counts for nothing, and the last few stay.
+    held = numbers.take(Pickled("f", b"held", bytes(10_000)), "")
+    assert len(known()) == 21
+    numbers.done([held])
+    assert known() == {*range(94, 101), held}
 
 
 def test_no_message_names_a_function_that_was_forgotten():

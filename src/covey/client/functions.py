@@ -38,6 +38,7 @@ _NAME_BYTES: Final = 200
 
 _MISSING: Final = object()
 _CACHE_MAX: Final = 1024
+_CACHE_BYTES_MAX: Final = 64 << 20
 _DEPTH_MAX: Final = 4
 
 
@@ -135,6 +136,7 @@ class FunctionCache:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, _Watch | None, Pickled]] = {}
+        self._bytes = 0
 
     def pickled(self, function: Callable[..., Any]) -> Pickled:
         """Return the bytes of *function*.
@@ -153,8 +155,10 @@ class FunctionCache:
             sources.remember(function)
         pickled = Pickled(label(function), digest_of(payload), payload)
         if watchable:
-            if len(self._known) >= _CACHE_MAX:
+            if len(self._known) >= _CACHE_MAX or self._bytes > _CACHE_BYTES_MAX:
                 self._known.clear()
+                self._bytes = 0
+            self._bytes += len(payload)
             self._known[id(function)] = (function, watch, pickled)
         return pickled
 

@@ -15,6 +15,10 @@ from covey.wire.client_link import DefineFunction, ForgetFunction
 #: a new closure for each task has that many of them on the cluster, and no more.
 IDLE_MAX: Final = 256
 
+#: So many bytes of them, too; but the last few, however large they are.
+IDLE_BYTES_MAX: Final = 64 << 20
+IDLE_LEAST: Final = 8
+
 
 class Numbers:
     """Numbers functions by their bytes, and takes back what was not used for long.
@@ -30,11 +34,13 @@ class Numbers:
         self._lock = threading.Lock()
         self._last = 0
         self._numbers: dict[bytes, int] = {}
-        self._digests: dict[int, bytes] = {}
+        #: By its number, the digest and the size of each.
+        self._known: dict[int, tuple[bytes, int]] = {}
         #: How often each is taken at the moment.
         self._taken: dict[int, int] = {}
-        #: What is not taken, those used last at the end.
+        #: What is not taken, those used last at the end; and how many bytes it has.
         self._idle: OrderedDict[int, None] = OrderedDict()
+        self._idle_bytes = 0
 
     def take(self, pickled: Pickled, environment: str) -> int:
         """Return the number of a function; it is good until ``done`` is told of it."""
@@ -43,7 +49,7 @@ class Numbers:
             if number is None:
                 self._last = number = self._last + 1
                 self._numbers[pickled.digest] = number
-                self._digests[number] = pickled.digest
+                self._known[number] = (pickled.digest, len(pickled.payload))
                 self._post(
                     DefineFunction(
                         number,
@@ -53,8 +59,9 @@ class Numbers:
                         environment,
                     )
                 )
-            else:
-                self._idle.pop(number, None)
+            elif number in self._idle:
+                del self._idle[number]
+                self._idle_bytes -= self._known[number][1]
             self._taken[number] = self._taken.get(number, 0) + 1
             return number
 
@@ -68,7 +75,12 @@ class Numbers:
                 else:
                     del self._taken[number]
                     self._idle[number] = None
-            while len(self._idle) > IDLE_MAX:
+                    self._idle_bytes += self._known[number][1]
+            while len(self._idle) > IDLE_MAX or (
+                self._idle_bytes > IDLE_BYTES_MAX and len(self._idle) > IDLE_LEAST
+            ):
                 oldest, _ = self._idle.popitem(last=False)
-                del self._numbers[self._digests.pop(oldest)]
+                digest, nbytes = self._known.pop(oldest)
+                self._idle_bytes -= nbytes
+                del self._numbers[digest]
                 self._post(ForgetFunction(oldest))

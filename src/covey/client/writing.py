@@ -13,6 +13,8 @@ there are two ways, and the client takes the one that its readers can follow::
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -33,8 +35,11 @@ Serializer: TypeAlias = Literal["pickle", "msgpack", "json", "arrow"]
 _WAYS: Final = ("auto", "import", "value", "source")
 _AS_USUAL: Final = nullcontext()
 
-#: So many functions are kept with what was put before their bytes.
-_HEADED_MAX: Final = 1024
+#: So many functions are kept with what was put before their bytes, which may be whole
+#: packages; and so many of their bytes, but the last few however large they are.
+_HEADED_MAX: Final = 256
+_HEADED_BYTES_MAX: Final = 64 << 20
+_HEADED_LEAST: Final = 8
 
 
 class Choices(NamedTuple):
@@ -93,8 +98,11 @@ class Writing:
         self.plain = functions == "import" and serializer != "pickle"
         self._by_value = FunctionCache()
         self._by_source = FunctionCache()
-        #: Functions with something before their bytes, by digest and family.
-        self._headed: dict[tuple[Any, ...], Pickled] = {}
+        #: Functions with something before their bytes, by digest and family, those used
+        #: last at the end.
+        self._headed: OrderedDict[tuple[Any, ...], Pickled] = OrderedDict()
+        self._headed_bytes = 0
+        self._heading = threading.Lock()
 
     def live_in(self, environment: str) -> None:
         """Have all functions from now on ask for *environment*."""
@@ -203,13 +211,21 @@ class Writing:
         self, head: dict[str, Any], bundles: tuple[Bundle, ...], pickled: Pickled
     ) -> Pickled:
         key = (pickled.digest, head.get("serializer"), *(b.digest for b in bundles))
-        headed = self._headed.get(key)
-        if headed is None:
+        with self._heading:
+            headed = self._headed.get(key)
+            if headed is not None:
+                self._headed.move_to_end(key)
+                return headed
             before, rest = split_head(pickled.payload)
             body = b"".join([*(bundle.data for bundle in bundles), rest])
             payload = with_head(body, {**before, **head})
             headed = Pickled(pickled.label, digest_of(payload), payload)
-            if len(self._headed) >= _HEADED_MAX:
-                self._headed.clear()
             self._headed[key] = headed
+            self._headed_bytes += len(payload)
+            while len(self._headed) > _HEADED_MAX or (
+                self._headed_bytes > _HEADED_BYTES_MAX
+                and len(self._headed) > _HEADED_LEAST
+            ):
+                _, oldest = self._headed.popitem(last=False)
+                self._headed_bytes -= len(oldest.payload)
         return headed
