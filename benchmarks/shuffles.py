@@ -3,8 +3,8 @@
 covey and dask's threads shuffle data frames and rechunk arrays by tasks, and
 ``dask.distributed`` by its own exchange (p2p), as each of them does when nobody says anything;
 ``tasks`` in a row means that ``dask.distributed`` does it by tasks as well.  All workers
-together may use as much memory as the row has data (never less than 1 GiB); threads have
-no limit.  Memory and bytes on disk are those of ``benchmarks.collections``.
+together may use half as much memory as the row has data (never less than 1 GiB, so that
+says something with ``--full``); threads have no limit.  Memory and bytes on disk are those of ``benchmarks.collections``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def by_tasks(chosen: bool) -> Iterator[None]:
 
 def limit_of(megabytes: int) -> int:
     """Return the bytes that the workers may use together."""
-    return max(LEAST_LIMIT, megabytes * MB)
+    return max(LEAST_LIMIT, megabytes * MB // 2)
 
 
 def keys_in(part: Any) -> Any:
@@ -109,6 +109,46 @@ SHUFFLE_BY_TASKS = SHUFFLE + ", tasks"
 def shuffle_by_tasks(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     """Shuffle a data frame by tasks."""
     return shuffled(cluster, n, timed, SHUFFLE_BY_TASKS, tasks=True)
+
+
+MERGE = "{n} MB of frames, merge"
+
+
+def ids_of_part(part: int, parts: int, dealt: bool) -> Any:
+    """Return a part of a frame with an id in each row, *dealt* out or one by one."""
+    import numpy as np
+    import pandas as pd
+
+    rows = PART_MB * MB // 16
+    ids = np.arange(rows) * parts + part if dealt else np.arange(rows) + part * rows
+    return pd.DataFrame({"id": ids, "x" if dealt else "y": ids % 97})
+
+
+@room.job(MERGE, short=200, full=2000, needs="collections", started=False)
+def merge(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
+    """Merge two frames in which every id stands once, in two different orders."""
+    import dask.dataframe as dd
+
+    figures: dict[str, Figure] = {}
+    parts = max(2, n // 2 // PART_MB)
+    left, right = [
+        dd.from_map(
+            ids_of_part,
+            range(parts),
+            parts=parts,
+            dealt=dealt,
+            meta=ids_of_part(0, parts, dealt).iloc[:0],
+        )
+        for dealt in (True, False)
+    ]
+    with (
+        scheduler(cluster, limit_of(n)),
+        measured(MERGE.format(n=n), timed, figures, spills=True),
+    ):
+        merged = left.merge(right, on="id")
+        same = (merged.x == merged.y).sum().compute()
+    assert same == parts * (PART_MB * MB // 16)
+    return figures
 
 
 SORT = "{n} MB of frames, set_index"

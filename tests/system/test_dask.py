@@ -250,6 +250,26 @@ def test_a_shuffle_over_one_disk_is_refused_on_two_hosts(
         shuffled.compute()
 
 
+def test_work_begins_before_the_last_large_array_is_brought(client, monkeypatch):
+    monkeypatch.setattr(dask_messages, "BROUGHT_BYTES", 1 << 20)
+    sent = []
+    post = dask_graph._Ingest.post
+
+    def noted(ingest, message):
+        sent.append(len(ingest._shelf.promised))
+        post(ingest, message)
+
+    monkeypatch.setattr(dask_graph._Ingest, "post", noted)
+    x = np.arange(1_000_000)
+    chunks = da.from_array(x, chunks=100_000)
+    other = da.from_array(-x, chunks=100_000)
+    assert ((chunks + 1) * other).sum().compute() == ((x + 1) * -x).sum()
+    assert sent[0] > 0, "all was brought before the first message"
+    assert sent[-1] == 0
+    # What somebody wants as it is, and no task takes, comes as well.
+    assert (client.get({"x": x}, "x") == x).all()
+
+
 def test_a_large_array_is_brought_by_the_data_plane(client):
     array = np.random.default_rng(1).random(400_000)
     chunked = da.from_array(array, chunks=100_000)

@@ -26,7 +26,11 @@ class Brought:
 
 def joined(graph, *wanted):
     """Return the nodes of a graph by key; those that are no tasks are ``None``."""
-    shelf = Shelf(lambda frames, label: Brought(), lambda key, future: future)
+    shelf = Shelf(
+        lambda label: Brought(),
+        lambda promised, frames: None,
+        lambda key, future: future,
+    )
     lowering = Lowering(graph, shelf)
 
     def needs(ref):

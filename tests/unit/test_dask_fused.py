@@ -117,7 +117,10 @@ class Brought:
 
 def lowered(graph):
     lowering = Lowering(
-        graph, Shelf(lambda frames, label: Brought(), lambda key, it: it)
+        graph,
+        Shelf(
+            lambda label: Brought(), lambda promised, frames: None, lambda key, it: it
+        ),
     )
     return [lowering.node(key, node) for key, node in graph.items() if is_fused(node)]
 

@@ -44,10 +44,15 @@ class Bringer:
         self.brought = {}
         self.numbers = itertools.count(1000)
 
-    def __call__(self, frames, label):
-        task = next(self.numbers)
-        self.brought[task] = pickle.loads(frames[0], buffers=frames[1:])
-        return BroughtFuture(task)
+    def promise(self, label):
+        return BroughtFuture(next(self.numbers))
+
+    def fulfil(self, promised, frames):
+        self.brought[promised.id] = pickle.loads(frames[0], buffers=frames[1:])
+
+
+def shelf_of(bring):
+    return Shelf(bring.promise, bring.fulfil, any_future)
 
 
 def any_future(label, future):
@@ -62,7 +67,7 @@ def nodes_of(graph):
 def run(graph, key, values=None, shelf=None, bring=None):
     """Pack a node as a client does, and run it as a runner does."""
     bring = bring or Bringer()
-    shelf = shelf or Shelf(bring, any_future)
+    shelf = shelf or shelf_of(bring)
     node = nodes_of(graph)[key]
     numbers = {name: 10 + i for i, name in enumerate(sorted(node.dependencies))}
     packer = Packer()
@@ -85,7 +90,7 @@ def test_a_node_runs_with_the_values_of_others():
 
 def test_lambdas_go_into_a_table_once():
     bring = Bringer()
-    shelf = Shelf(bring, any_future)
+    shelf = shelf_of(bring)
     double = lambda x: x * 2  # noqa: E731  (a lambda is what is meant)
     graph = {("d", i): (double, float(i)) for i in range(10)}
     assert [run(graph, key, shelf=shelf, bring=bring) for key in graph] == [
@@ -95,14 +100,14 @@ def test_lambdas_go_into_a_table_once():
 
 
 def test_what_can_be_imported_needs_no_table():
-    shelf = Shelf(Bringer(), any_future)
+    shelf = shelf_of(Bringer())
     assert run({"a": (np.multiply, 2, 3)}, "a", shelf=shelf) == 6
     assert shelf.table == []
 
 
 def test_a_full_table_sends_nodes_whole():
     bring = Bringer()
-    shelf = Shelf(bring, any_future)
+    shelf = shelf_of(bring)
     n = TABLE_ITEMS_MAX + 5
     graph = {("n", i): (lambda i=i: i,) for i in range(n)}
     assert [run(graph, key, shelf=shelf, bring=bring) for key in graph] == list(
@@ -113,7 +118,7 @@ def test_a_full_table_sends_nodes_whole():
 
 def test_a_large_constant_is_brought_once():
     bring = Bringer()
-    shelf = Shelf(bring, any_future)
+    shelf = shelf_of(bring)
     array = np.arange(100_000)
     graph = {("x", i): (np.ndarray.__getitem__, array, i) for i in range(5)}
     assert [run(graph, key, shelf=shelf, bring=bring) for key in graph] == [
@@ -125,6 +130,19 @@ def test_a_large_constant_is_brought_once():
     ]
     assert len(bring.brought) == 1
     assert len(shelf.holds) == 1
+
+
+def test_a_promised_constant_is_brought_when_it_is_needed_and_once():
+    bring = Bringer()
+    shelf = shelf_of(bring)
+    array = np.arange(100_000)
+    future = shelf.later(array, "array")
+    assert shelf.later(array, "array") is future
+    assert not bring.brought
+    assert shelf.bring(future.id) == array.nbytes
+    assert shelf.bring(future.id) == 0
+    assert shelf.constant(array, "array") is future
+    assert list(bring.brought) == [future.id]
 
 
 def test_many_medium_constants_are_brought_together():

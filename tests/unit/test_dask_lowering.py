@@ -26,7 +26,11 @@ class Brought:
 
 
 def shelf():
-    return Shelf(lambda frames, label: Brought(), lambda key, future: future)
+    return Shelf(
+        lambda label: Brought(),
+        lambda promised, frames: None,
+        lambda key, future: future,
+    )
 
 
 def lowered(graph, key):

@@ -128,12 +128,19 @@ class Placer:
 
     def bring(self, frames: list[Buffer], label: str) -> Future[Any]:
         """Bring one large value to a worker and return a future of it."""
-        base = self._engine.new_tasks(1)
-        wish = self._new_range(base, 1, label, None)
-        future: Future[Any] = Future(self._session, wish, 0)
+        future = self.promise(label)
         # If that fails, the future goes, and the task with it.
-        self._place(base, frames, Where())
+        self.fulfil(future, frames)
         return future
+
+    def promise(self, label: str) -> Future[Any]:
+        """Return a future of a value that will be brought: see ``fulfil``."""
+        base = self._engine.new_tasks(1)
+        return Future(self._session, self._new_range(base, 1, label, None), 0)
+
+    def fulfil(self, promised: Future[Any], frames: list[Buffer]) -> None:
+        """Bring the value of a future, before anybody is told of who takes it."""
+        self._place(promised.id, frames, Where())
 
     def _on_lost(self, task: TaskId) -> None:
         """A value was lost with its worker: bring it to another one."""

@@ -242,7 +242,7 @@ class _Ingest:
         #: Lives as long as a future of this graph; large constants join it.
         self._holds: list[object] = []
         self._ours = _Ours(client, self._holds)
-        self._shelf = Shelf(self._submitter.bring, self._ours)
+        self._shelf = Shelf(self._submitter.promise, self._submitter.fulfil, self._ours)
         self._holds.append(self._shelf.holds)
         self.options = OptionsOf(annotations, options)
         self._graph = graph
@@ -276,6 +276,8 @@ class _Ingest:
                 Messages(self, ordered, places, base, chosen, others).send()
             finally:
                 self._submitter.done_with(self._taken)
+        for task in list(self._shelf.promised):
+            self._shelf.bring(task)  # No call takes it, so somebody wants it itself.
         return futures
 
     # What a key needs.
@@ -320,7 +322,7 @@ class _Ingest:
             if isinstance(node, Alias):
                 names[ref] = self._lowering.ref(node.target)
             elif isinstance(node, DataNode) and is_large(node.value):
-                ref.task = self._shelf.constant(node.value, label_of(ref.key)).id
+                ref.task = self._shelf.later(node.value, label_of(ref.key)).id
             else:
                 continue
             ref.node = None
@@ -347,6 +349,17 @@ class _Ingest:
         return Future(self._session, wish, 0)
 
     # For the messages.
+
+    def bring(self, ref: Ref) -> int:
+        """Bring the large constants that a task takes; return how many bytes that was."""
+        shelf, node = self._shelf, ref.node
+        if not shelf.promised:
+            return 0
+        if type(node) is Plain:
+            inputs = node.inputs
+        else:
+            inputs = tuple([self._lowering.ref(name) for name in node.dependencies])
+        return sum([shelf.bring(source.task) for source in inputs])
 
     def pack(
         self,

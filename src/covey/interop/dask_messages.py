@@ -13,7 +13,7 @@ So an intermediate of a large graph goes as early as that of a small one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from covey.client.extents import extents_of
@@ -33,11 +33,17 @@ CHUNK_BYTES: Final = 1 << 20
 #: So many tasks are packed at once, if they are all plain calls.
 STRETCH_TASKS: Final = 64
 
+#: What is large is brought with who takes it: they begin when so much is there.
+BROUGHT_BYTES: Final = 64 << 20
+
 
 class Ingest(Protocol):
     """What packs the tasks of a graph, and sends messages."""
 
     options: OptionsOf
+
+    def bring(self, ref: Ref) -> int:
+        """Bring what is large that a task takes; return how many bytes that was."""
 
     def pack(
         self,
@@ -95,18 +101,34 @@ class Messages:
     def send(self) -> None:
         """Pack and post all of them."""
         needs, functions, packer = self._needs, self._functions, self._packer
-        nodes, places = self._nodes, self._places
         try:
-            for start in range(0, len(places), STRETCH_TASKS):
-                stretch = [nodes[at] for at in places[start : start + STRETCH_TASKS]]
+            for stretch, brought in self._stretches():
                 self._ingest.pack(packer, stretch, needs, functions)
-                if len(needs) >= CHUNK_TASKS or packer.nbytes > CHUNK_BYTES:
+                if (
+                    brought >= BROUGHT_BYTES
+                    or len(needs) >= CHUNK_TASKS
+                    or packer.nbytes > CHUNK_BYTES
+                ):
                     self._post()
             if needs:
                 self._post()
         finally:
             # Also when a node cannot be packed: then nobody uses the others.
-            self._release(len(nodes))
+            self._release(len(self._nodes))
+
+    def _stretches(self) -> Iterator[tuple[list[Ref], int]]:
+        """Yield tasks to pack at once, and how many bytes were brought for them."""
+        nodes, bring = self._nodes, self._ingest.bring
+        stretch: list[Ref] = []
+        brought = 0
+        for at in self._places:
+            stretch.append(nodes[at])
+            brought += bring(nodes[at])
+            if len(stretch) >= STRETCH_TASKS or brought >= BROUGHT_BYTES:
+                yield stretch, brought
+                stretch, brought = [], 0
+        if stretch:
+            yield stretch, brought
 
     def _post(self) -> None:
         start, count = self._posted, len(self._needs)

@@ -41,8 +41,11 @@ TABLE_BYTES_MAX: Final = 1 << 18
 FUNCTIONS_MAX: Final = 256
 FUNCTION_BYTES_MAX: Final = 1 << 16
 
-#: Brings frames to a worker, and returns the future that stands for them.
-Bring = Callable[[list[Buffer], str], Future[Any]]
+#: Returns a future that stands for a value which is brought later.
+Promise = Callable[[str], Future[Any]]
+
+#: Brings the value of such a future to a worker.
+Fulfil = Callable[[Future[Any], list[Buffer]], None]
 
 #: Returns a future that stands in a node, by key or label, as one of this client.
 Adopt = Callable[[Any, Future[Any]], Future[Any]]
@@ -81,11 +84,14 @@ class Shelf:
         holds: the futures of large constants, to be kept while the graph is.
         ours: returns a future inside a node as one that this client holds; raises
             ``UsageError`` if it is not of this cluster.
+        promised: the large constants that are still here, by the numbers of their tasks.
     """
 
-    def __init__(self, bring: Bring, ours: Adopt) -> None:
-        self._bring = bring
+    def __init__(self, promise: Promise, fulfil: Fulfil, ours: Adopt) -> None:
+        self._promise = promise
+        self._fulfil = fulfil
         self.ours = ours
+        self.promised: dict[TaskId, tuple[Future[Any], Any, str]] = {}
         self.holds: list[Future[Any]] = []
         #: By ``id``; the object is kept, so that the id stays its own.
         self._constants: dict[int, tuple[Any, Future[Any]]] = {}
@@ -176,16 +182,33 @@ class Shelf:
 
     def constant(self, value: Any, label: str) -> Future[Any]:
         """Return the future of a large value, bringing it the first time."""
+        future = self.later(value, label)
+        self.bring(future.id)
+        return future
+
+    def later(self, value: Any, label: str) -> Future[Any]:
+        """Return the future of a large value that is brought when it is needed."""
         known = self._constants.get(id(value))
         if known is None:
-            known = (value, self._bring(dumps(value, label), label))
+            known = (value, self._promise(label))
             self._constants[id(value)] = known
             self.holds.append(known[1])
+            self.promised[known[1].id] = (known[1], value, label)
         return known[1]
+
+    def bring(self, task: TaskId) -> int:
+        """Bring a constant, if it is one that is still here; return how large it is."""
+        promised = self.promised.pop(task, None)
+        if promised is None:
+            return 0
+        future, value, label = promised
+        self._fulfil(future, dumps(value, label))
+        return int(value.nbytes) if hasattr(value, "nbytes") else len(value)
 
     def whole(self, frames: list[Buffer], label: str) -> Future[Any]:
         """Bring the arguments of a node, which are too large for a message."""
-        future = self._bring(frames, label)
+        future = self._promise(label)
+        self._fulfil(future, frames)
         self.holds.append(future)
         return future
 
