@@ -93,7 +93,7 @@ class Lowering:
         #: From then on a node is known by that: keys are slow to hash and compare.
         self.refs: dict[Any, Ref] = {}
         #: By the ``id`` of its nodes, what was fused; nothing where it was met once.
-        self._fused: dict[int, Fused | None] = {}
+        self._fused: dict[int, tuple[Any, Any, Fused | None]] = {}
 
     def ref(self, key: Any) -> Ref:
         """Return what stands for the node *key*."""
@@ -182,12 +182,14 @@ class Lowering:
     def _of_fused(self, task: Any) -> Plain:
         """Return a call of what was fused, if many tasks of the graph have that."""
         nodes, outkey, inkeys, *given = task.args
-        if id(nodes) not in self._fused:
-            self._fused[id(nodes)] = None
+        known = self._fused.get(id(nodes))
+        if known is None:
+            self._fused[id(nodes)] = (outkey, inkeys, None)
             raise _NotPlain
-        function = self._fused[id(nodes)]
-        if function is None:
-            function = self._fused[id(nodes)] = fused(nodes, outkey, inkeys)
+        if known[0] != outkey or known[1] is not inkeys:
+            raise _NotPlain
+        function = known[2] or fused(nodes, outkey, inkeys)
+        self._fused[id(nodes)] = (outkey, inkeys, function)
         if not self._shelf.fits_whole(function):
             raise _NotPlain
         return self._of_dask(task, function, given)
