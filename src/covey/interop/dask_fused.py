@@ -42,23 +42,25 @@ class Fused:
     Attributes:
         inputs: how many values it takes; theirs are the first places.
         steps: what is run; the value of each has the next place.
+        result: the place of what comes out: of an input, if nothing is run.
     """
 
-    __slots__ = ("inputs", "steps")
+    __slots__ = ("inputs", "result", "steps")
 
     #: What it is shown as by who asks for a function's name.
     __name__ = "fused"
 
-    def __init__(self, inputs: int, steps: tuple[Step, ...]) -> None:
+    def __init__(self, inputs: int, steps: tuple[Step, ...], result: int) -> None:
         self.inputs = inputs
         self.steps = steps
+        self.result = result
 
     def __reduce__(self) -> tuple[object, ...]:
         # Steps as plain tuples: there are many, and they are what takes room.
-        return (_made, (self.inputs, [tuple(step) for step in self.steps]))
+        return (_made, (self.inputs, [tuple(step) for step in self.steps], self.result))
 
     def __call__(self, *inputs: Any) -> Any:
-        """Run what was fused; the value of the last node is the result."""
+        """Run what was fused, and return what comes out."""
         values = [*inputs, *[None] * len(self.steps)]
         place = self.inputs
         for node, takes, drops in self.steps:
@@ -66,11 +68,11 @@ class Fused:
             for at in drops:
                 values[at] = None
             place += 1
-        return values[-1]
+        return values[self.result]
 
 
-def _made(inputs: int, steps: list[tuple[Any, ...]]) -> Fused:
-    return Fused(inputs, tuple([Step(*step) for step in steps]))
+def _made(inputs: int, steps: list[tuple[Any, ...]], result: int) -> Fused:
+    return Fused(inputs, tuple([Step(*step) for step in steps]), result)
 
 
 def run(node: Any, values: dict[Any, Any]) -> Any:
@@ -121,10 +123,9 @@ def fused(inner: dict[Any, Any], outkey: Any, inkeys: Sequence[Any]) -> Fused:
         needs[entry] = taken = {name: level.find(name) for name in names}
         return list(dict.fromkeys(taken.values()))
 
-    found = order([top.find(outkey)], look).keys
+    result = top.find(outkey)
+    found = order([result], look).keys
     nodes = [entry for entry in found if not isinstance(entry, int)]
-    if not nodes:
-        raise ValueError(f"a fused node does nothing but hand on {inkeys[found[0]]!r}")
     place: dict[_Found, int] = {at: at for at in range(len(inkeys))}
     place |= {entry: at for at, entry in enumerate(nodes, len(inkeys))}
     last = {place[e]: at for at, node in enumerate(nodes) for e in needs[node].values()}
@@ -135,7 +136,7 @@ def fused(inner: dict[Any, Any], outkey: Any, inkeys: Sequence[Any]) -> Fused:
     for entry, dropped in zip(nodes, drops, strict=True):
         takes = tuple([(name, place[e]) for name, e in needs[entry].items()])
         steps.append(Step(entry[0].nodes[entry[1]], takes, tuple(dropped)))
-    return Fused(len(inkeys), tuple(steps))
+    return Fused(len(inkeys), tuple(steps), place[result])
 
 
 class _Level:
