@@ -15,7 +15,7 @@ from covey.errors import RemoteProtocolError
 from covey.payload import Pack
 from covey.scheduler.core import explain, journaling
 from covey.scheduler.core.machine import Said
-from covey.scheduler.core.retrying import worth
+from covey.scheduler.core.retrying import LOSSES_MAX, worth
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.scheduler.core.unfit import RETRY_SECONDS
@@ -204,6 +204,19 @@ def test_losses_survive_the_scheduler(world, client):
     failure = client.failures[task]
     assert failure.type_name == "WorkerDied"
     assert [a.worker for a in failure.attempts] == ["w0", "w1", "w2", "w3", "w4"]
+
+
+@pytest.mark.parametrize(
+    ("on", "more"), [((), 2), (("covey.errors.WorkerDied",), 2), (("x.Other",), 0)]
+)
+def test_who_asks_for_retries_is_lost_with_more_workers(world, client, on, more):
+    task = client.submit(1, options=Options(retries=2, again=Again(on)))
+    for _ in range(LOSSES_MAX + 1 + more):
+        assert client.status[task] == "pending"
+        worker = world.new_worker()
+        assert run_of(worker, task)
+        world.lose(worker.peer)
+    assert client.failures[task].type_name == "WorkerDied"
 
 
 def test_a_client_that_was_told_forgets_with_the_task(world, client):

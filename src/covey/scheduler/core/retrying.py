@@ -3,8 +3,8 @@
 A task has two counts.  Attempts that *failed* use up its ``retries``, if these are
 for such failures.  Attempts that were *lost* with their worker use up nothing: the
 task had no part in that, as far as is known.  After some of them it is suspected all
-the same, since it may be what takes workers down.  Attempts whose inputs could not be
-fetched are neither of these: ``workers`` counts them.
+the same, since it may be what takes workers down: then each that is lost has failed.
+Attempts whose inputs could not be fetched are neither of these: ``workers`` counts them.
 ::
 
     failed ─► worth another attempt? ─► ready again, after a pause if one was asked for
@@ -37,7 +37,7 @@ from covey.scheduler.core.state import Client, SchedulerState, Span, Worker
 from covey.wire.base import Again, Attempt, Failure
 from covey.wire.client_link import Tried
 
-#: A task that was lost with this many workers is not tried on another one.
+#: When a task was lost with this many workers, to be lost once more is to fail.
 LOSSES_MAX: Final = 4
 
 #: So many attempts of a task are remembered, and so much of what each said.
@@ -58,6 +58,13 @@ def failed(state: SchedulerState, span: Span, worker: Worker, failure: Failure) 
         history.retried(state, span, worker, failure)
         transitions.requeue(state, span)
         return
+    _try_again(state, span, worker, failure)
+
+
+def _try_again(
+    state: SchedulerState, span: Span, worker: Worker, failure: Failure
+) -> None:
+    """Use up one of the retries, if there is one left that is for such failures."""
     if not (
         span.attempts < span.options.retries and worth(span.options.again, failure)
     ):
@@ -90,8 +97,7 @@ def lost(state: SchedulerState, span: Span, worker: Worker) -> None:
     span.losses += 1
     _note(state, span, Attempt(worker.name, "gone", "WorkerDied"))
     if span.losses > LOSSES_MAX:
-        failure = _lost_too_often(worker, span.losses)
-        transitions.fail(state, span, _with_attempts(state, span, failure))
+        _try_again(state, span, worker, _lost_too_often(worker, span.losses))
         return
     _tell(state, span)
     transitions.requeue(state, span)
@@ -142,7 +148,8 @@ def _lost_too_often(worker: Worker, losses: int) -> Failure:
         "WorkerDied",
         f"the task was lost with {losses} workers one after the other (the last: "
         f"{worker.name}). If the task itself takes whole machines down, look at its "
-        f"memory use; if the workers left for other reasons, submit it again",
+        f"memory use; if the workers left for other reasons, submit it again, with "
+        f"retries= for more of them",
         details={"worker": worker.name},
     )
 
