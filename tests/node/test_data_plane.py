@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from covey.errors import ClusterError, Disconnected
 from covey.ids import first_task_id
-from covey.net import asking
+from covey.net import answers, asking, reaching
 from covey.net.addresses import Address, host_identity
 from covey.net.arrivals import Arrival
 from covey.net.asking import Asker
@@ -324,7 +324,7 @@ def test_nobody_there(run, monkeypatch):
             await asker.get(addresses, ((1, 1),), host_identity())
         asker.close()
 
-    monkeypatch.setattr(asking, "_TCP_SECONDS", 0.0)
+    monkeypatch.setattr(reaching, "_TCP_SECONDS", 0.0)
     run(story())
 
 
@@ -489,7 +489,7 @@ def test_small_values_come_in_messages_where_they_cannot_be_lent(run, why, monke
 def test_a_bundle_that_is_never_opened_comes_back_with_the_end_of_the_link(
     run, monkeypatch
 ):
-    monkeypatch.setattr(asking, "_unwrap", lambda *_: None)
+    monkeypatch.setattr(answers, "_unwrap", lambda *_: None)
 
     async def story():
         async with keeper() as kept, asker_of() as (asker, base):
@@ -655,7 +655,7 @@ def test_what_a_holder_lacks_fails_and_the_rest_does_not(run):
 
 
 def test_a_holder_that_says_nothing_any_more_is_given_up(run, monkeypatch):
-    monkeypatch.setattr(asking, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(answers, "SILENCE_SECONDS", 0.05)
 
     async def never(*_):
         await asyncio.get_running_loop().create_future()
@@ -676,16 +676,16 @@ def test_a_holder_that_says_nothing_any_more_is_given_up(run, monkeypatch):
 
 def test_a_holder_that_reads_from_disk_asks_for_patience(run, monkeypatch):
     monkeypatch.setattr(serving, "PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(asking, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(answers, "SILENCE_SECONDS", 2.0)
     said = asyncio.Event()
-    on_messages = asking._on_messages
+    on_messages = asking.on_messages
 
     def listen(keeper, memory, link, batch):
         if any(isinstance(message, Patience) for message in batch):
             said.set()
         on_messages(keeper, memory, link, batch)
 
-    monkeypatch.setattr(asking, "_on_messages", listen)
+    monkeypatch.setattr(asking, "on_messages", listen)
 
     async def story():
         async with keeper() as (storage, addresses, asker):

@@ -16,7 +16,8 @@ import pytest
 from covey.errors import RemoteProtocolError
 from covey.net import codecs
 from covey.net.addresses import Address
-from covey.net.asking import AT_ONCE, Asker
+from covey.net.answers import AT_ONCE
+from covey.net.asking import Asker
 from covey.net.connect import open_link
 from covey.net.listen import listen
 from covey.net.loop import new_event_loop

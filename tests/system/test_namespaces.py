@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,9 @@ pytestmark = pytest.mark.system
 
 BRIDGE = "coveybr0"
 HOSTS = {name: f"10.231.7.{number}" for number, name in enumerate("abc", start=1)}
+
+#: The address of this machine, which is the head of the cluster where hosts are apart.
+HEAD = "10.231.7.254"
 
 
 def ip(*words):
@@ -23,6 +28,7 @@ def ip(*words):
 
 def up():
     ip("link", "add", BRIDGE, "type", "bridge")
+    ip("addr", "add", f"{HEAD}/24", "dev", BRIDGE)
     ip("link", "set", BRIDGE, "up")
     for name, address in HOSTS.items():
         space = f"covey-{name}"
@@ -58,9 +64,9 @@ def hosts():
 
 
 def on(host, *command):
-    """Start a command on a host, under that host's name."""
-    script = f'hostname {host}; exec "$@"'
-    space = ["ip", "netns", "exec", f"covey-{host}"]
+    """Start a command on a host, under that host's name; here if it has none."""
+    script = f'hostname {host}; exec "$@"' if host else 'exec "$@"'
+    space = ["ip", "netns", "exec", f"covey-{host}"] if host else []
     return subprocess.Popen(
         [*space, "unshare", "-u", "sh", "-c", script, "sh", *command],
         stdout=subprocess.PIPE,
@@ -90,22 +96,29 @@ print("right")
 """
 
 
-def run_on(hosts, tmp_path, script, *words):
-    """Run a client on one host, the scheduler on it and workers on the two others."""
+def run_on(
+    hosts, tmp_path, script, *words, head="", options=("--insecure",), killed=""
+):
+    """Run a client on one host, the scheduler on it and workers on the two others.
+
+    With *head*, the scheduler is at that address of this machine instead.
+    """
     covey = [sys.executable, "-m", "covey"]
     path = str(tmp_path / "cluster.json")
+    place = head or hosts["a"]
     scheduler = on(
-        "a", *covey, "scheduler", "--host", hosts["a"], "--port", "8786",
-        "--connection-file", path, "--insecure",
+        "" if head else "a", *covey, "scheduler", "--host", place, "--port", "8786",
+        "--connection-file", path, *options,
     )  # fmt: skip
     processes = [scheduler]
     try:
-        assert hosts["a"] in scheduler.stdout.readline()
+        assert place in scheduler.stdout.readline()
         processes += [
             on(name, *covey, "worker", "--connection-file", path, "--nworkers", "1",
                "--name", f"on-{name}")
             for name in "bc"
         ]  # fmt: skip
+        words = [*words, str(scheduler.pid)]
         client = on("a", sys.executable, "-c", script, path, *words)
         out, err = client.communicate(timeout=60)
         assert err == ""
@@ -114,7 +127,11 @@ def run_on(hosts, tmp_path, script, *words):
             process.terminate()
         for process in reversed(processes):
             process.communicate(timeout=30)
-    assert all(process.returncode == 0 for process in processes)
+    names = ["", *"bc"]
+    for name, process in zip(names, processes, strict=True):
+        assert process.returncode == (
+            -signal.SIGKILL if name and name in killed else 0
+        ), name
     return out
 
 
@@ -151,3 +168,66 @@ def test_values_are_compressed_where_the_wire_is_slow(hosts, tmp_path):
     saved = int(run_on(hosts, tmp_path, TOLD))
     # Most of what is regular, but for what the kernel takes at once, and no noise.
     assert 8_000_000 < saved < 16_000_000
+
+
+APART = """
+import os, signal, sys, threading
+import numpy as np
+from covey import Client
+
+MEBIBYTES = 1 << 20
+
+def passed_on(client):
+    return client.scheduler_info()["counters"]["bytes_passed_on"]
+
+def peak(pid):
+    lines = open(f"/proc/{pid}/status").read().splitlines()
+    return next(int(l.split()[1]) * 1024 for l in lines if l.startswith("VmHWM"))
+
+with Client(sys.argv[1]) as client:
+    client.wait_for_workers(2, timeout=30)
+    before = peak(sys.argv[2])
+    # Small ones, a large one, one that goes in, and one from worker to worker.
+    small = client.map(bytes, [5000] * 1000)
+    assert client.gather(small) == [bytes(5000)] * 1000
+    x = np.arange(8_000_000)
+    made = client.submit(np.arange, 8_000_000, workers="on-b")
+    assert np.array_equal(made.result(60), x)
+    assert passed_on(client) > 64_000_000
+    there = client.scatter(x[:2_000_000], workers="on-b")
+    assert client.submit(np.sum, there).result(60) == x[:2_000_000].sum()
+    assert client.submit(np.sum, there, workers="on-c").result(60) > 0
+    assert passed_on(client) > 100_000_000
+    while "by way of the scheduler" not in str(client.memory()["on-c"]["links"]):
+        pass
+    # The scheduler has held none of it.
+    assert peak(sys.argv[2]) - before < 30 * MEBIBYTES, (peak(sys.argv[2]), before)
+    del made, there
+    # A worker dies while it is passed on what it says.
+    pid = client.submit(os.getppid, workers="on-b").result(30)
+    again = client.submit(
+        np.arange, 8_000_000, workers="on-b", allow_other_workers=True
+    )
+    again.exception(60)
+    mark = passed_on(client) + 10_000_000
+    found = []
+    getting = threading.Thread(target=lambda: found.append(again.result(60)))
+    getting.start()
+    while passed_on(client) < mark and getting.is_alive():
+        pass
+    os.kill(pid, signal.SIGKILL)
+    getting.join()
+    assert np.array_equal(found[0], x)
+print("right")
+"""
+
+
+def test_hosts_that_reach_nobody_but_the_scheduler(hosts, tmp_path):
+    pytest.importorskip("cryptography")
+    for name in hosts:
+        ip("link", "set", f"cov{name}0", "type", "bridge_slave", "isolated", "on")
+    out = run_on(hosts, tmp_path, APART, head=HEAD, options=(), killed="b")
+    assert out == "right\n"
+    # What was killed has left its directory, with nothing in it but a socket.
+    (left,) = Path(os.environ["XDG_RUNTIME_DIR"], "covey").glob("worker-*")
+    shutil.rmtree(left)

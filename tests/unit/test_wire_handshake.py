@@ -170,11 +170,11 @@ def test_an_asker_proves_for_whom_it_asks():
 @pytest.mark.parametrize(
     ("role", "door"),
     [
-        (Role.ASKER, Role.SCHEDULER),
         (Role.CLIENT, Role.KEEPER),
         (Role.WORKER, Role.KEEPER),
+        (Role.KEEPER, Role.KEEPER),
+        (Role.SCHEDULER, Role.KEEPER),
         (Role.SCHEDULER, Role.SCHEDULER),
-        (Role.KEEPER, Role.SCHEDULER),
     ],
 )
 def test_each_door_admits_its_own_guests_only(role, door):

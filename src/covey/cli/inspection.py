@@ -81,6 +81,12 @@ def _status_text(info: dict[str, Any]) -> str:
     ]
     if table := memory_table(info):
         lines.append(f"memory\n{table}")
+    passed_on = info["counters"]["bytes_passed_on"]
+    if passed_on:
+        lines.append(
+            f"by way of the scheduler: {format_bytes(passed_on)}, between processes that "
+            f"do not reach each other"
+        )
     tasks = ", ".join(f"{n:,} {state}" for state, n in info["tasks"].items() if n)
     lines.append(f"tasks: {tasks or 'none'}")
     return "\n".join(lines)

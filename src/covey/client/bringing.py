@@ -13,7 +13,7 @@ from covey.client.engine import Engine
 from covey.client.extents import extents_of
 from covey.errors import ClusterError
 from covey.ids import TaskId
-from covey.net.asking import Loot
+from covey.net.answers import Loot
 from covey.payload import Pack
 from covey.wire.client_link import Want
 
@@ -99,7 +99,7 @@ class Bringer:
             extents = extents_of(wanted)
             tokens = self._engine.tokens_for(extents, shared)
             loot = await self._engine.asker.get(
-                seen.addresses, extents, seen.host, tokens
+                seen.addresses, extents, seen.host, tokens, worker=worker
             )
         except ClusterError:
             return False

@@ -19,7 +19,6 @@ import logging
 import os
 import platform
 import threading
-import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -32,6 +31,7 @@ from covey.client.core.ranges import Wishes
 from covey.client.merging import merge
 from covey.client.questions import Questions
 from covey.client.readers import Readers
+from covey.client.warn import pass_on
 from covey.errors import Closed, CoveyError, Disconnected, UsageError
 from covey.ids import TaskId, client_of, first_task_id, new_client_id
 from covey.net.addresses import host_identity
@@ -213,6 +213,7 @@ class Engine(Owner):
             version=VERSION,
             patience_seconds=config.get().client.reconnect_seconds,
         )
+        self._asker.call_scheduler_at(self.where)
         await self._uplink.connect(timeout_seconds)
         await self._uplink.greet()
         await self._oriented
@@ -521,14 +522,7 @@ class Engine(Owner):
         self.ledger.hear(message)
 
     def _on_notice(self, message: Notice) -> None:
-        # No line of ours would help the reader.
-        try:
-            warnings.warn_explicit(
-                message.text, UserWarning, "covey", 0, registry=self._warned
-            )
-        except UserWarning:
-            # Where warnings are errors, this one may not end the I/O thread.
-            logging.getLogger("covey.client").warning(message.text)
+        pass_on(message.text, self._warned)
 
     def _on_worker_seen(self, message: WorkerSeen) -> None:
         self.workers[message.worker] = message

@@ -191,7 +191,9 @@ class Placer:
         problem: ClusterError | None = None
         for seen in chosen[first:] + chosen[:first]:
             try:
-                kept = await engine.asker.put(seen.addresses, task, frames, seen.host)
+                kept = await engine.asker.put(
+                    seen.addresses, task, frames, seen.host, seen.worker
+                )
             except ClusterError as error:
                 problem = error
                 continue

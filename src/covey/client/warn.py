@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from types import FrameType
+from typing import Any
 
 
 def is_ours(frame: FrameType | None) -> bool:
@@ -23,3 +25,17 @@ def warn(text: str) -> None:
         frame = frame.f_back
         level += 1
     warnings.warn(text, stacklevel=level)
+
+
+def pass_on(text: str, told: dict[Any, int]) -> None:
+    """Warn of what the scheduler says, where no line would help the reader.
+
+    Args:
+        text: what it says.
+        told: the registry of what was said before.
+    """
+    try:
+        warnings.warn_explicit(text, UserWarning, "covey", 0, registry=told)
+    except UserWarning:
+        # Where warnings are errors, this one may not end the I/O thread.
+        logging.getLogger("covey.client").warning(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from covey.cluster.cover import cover
-from covey.net.addresses import Address, host_identity
+from covey.net.addresses import Address, host_identity, parse_address
 from covey.net.tls import Certificate
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
@@ -124,7 +124,8 @@ class EmbeddedCluster:
             pythons=self._environments.pythons(),
             cloudpickle=cloudpickle_version(),
         )
-        worker.attach(self.server.attach_worker(introduction, worker.on_messages))
+        upstream = self.server.attach_worker(introduction, worker.on_messages)
+        worker.attach(upstream, lambda: parse_address(address))
         await starting
 
     def _worker_quits(self, number: int, reason: str) -> None:

@@ -421,7 +421,7 @@ class WorkerRole(Owner):
         assert self._agent is not None
         self._number = welcome.peer
         if old is None:
-            self._agent.attach(line)
+            self._agent.attach(line, self.where)
             self._tell(f"joined the scheduler at {self._connection.address.shown}")
         else:
             self._agent.report(line, old.unheard(FromWorker))

@@ -86,6 +86,11 @@ def _cluster(model: Model) -> Iterator[Any]:
         ("covey_tasks_retried", "Runs that were tried again.", totals["retried"]),
         ("covey_tasks_lost", "Values made anew.", sum(line.lost for line in lines)),
         ("covey_moved_bytes", "Bytes between workers.", totals["moved"]),
+        (
+            "covey_passed_on_bytes",
+            "Bytes by way of the scheduler, between those who do not reach each other.",
+            totals["passed_on"],
+        ),
         ("covey_events", "Events of the stream.", totals["events"]),
         ("covey_events_missed", "Events that came too fast for us.", model.dropped),
     ):

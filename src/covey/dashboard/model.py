@@ -503,6 +503,7 @@ class Model:
             "spilled": sum(m.get("spilled", 0) for m in memory),
             "limit": sum(line.limit for line in here),
             "moved": self.bytes_moved,
+            "passed_on": self.counters.get("bytes_passed_on", 0),
             "lag": self.counters.get("lag_seconds", 0.0),
             "scheduler_cpu": self.counters.get("cpu", 0.0),
             "scheduler_rss": self.counters.get("rss_bytes", 0),

@@ -20,147 +20,40 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from covey import clock
 from covey.errors import ClusterError, Disconnected, RemoteProtocolError
 from covey.ids import TaskId
 from covey.net import codecs
-from covey.net.addresses import Address, host_identity, parse_address
-from covey.net.arrivals import Arrival, FreshMemory, Memory, receive
-from covey.net.blocks import Blocks, pays, send_blocks
-from covey.net.connect import open_link
-from covey.net.link import Link, disconnected
-from covey.payload import Buffer, Pack, layout_parts, read_layout
+from covey.net.addresses import Address, host_identity
+from covey.net.answers import Keeper, Loot, Request, on_messages
+from covey.net.arrivals import FreshMemory, Memory
+from covey.net.blocks import pays, send_blocks
+from covey.net.link import Link, by_scheduler, disconnected
+from covey.net.reaching import Reach, Whom
+from covey.payload import Buffer, layout_parts
 from covey.store.own import Kept, Made
-from covey.store.segments import Segment, fill, new_stamp, open_segment, payload_size
+from covey.store.segments import fill, new_stamp, payload_size
 from covey.wire.base import Extent
 from covey.wire.data_link import (
-    Block,
     Borrow,
     Borrowed,
-    Bundle,
-    ForgetOwn,
-    FromKeeper,
     Get,
-    GetDone,
     GiveBack,
-    Lent,
     PutLarge,
     PutSegment,
-    Raw,
-    Taken,
-    Unwrapped,
-    Values,
-    are_raw_bytes_behind,
 )
 from covey.wire.introductions import AskerIntroduction
-from covey.wire.keys import Keys, Role
-
-#: So many requests of ours wait for one keeper; it takes a few times as many.
-AT_ONCE: Final = 256
+from covey.wire.keys import Keys
 
 #: A budget that is none.
 UNLIMITED: Final = 1 << 62
 
-#: How long a worker's port is tried; its socket file answers at once or never.
-_TCP_SECONDS: Final = 5.0
-
-#: A worker from which nothing comes for so long, though it is to answer, is stopped or
-#: stuck.  The kernel of its machine would say for ever that all is well.
-SILENCE_SECONDS = 20.0
-
-
-@dataclass
-class Loot:
-    """What a request brought.
-
-    Attributes:
-        packs: small values, ``(base, pack)``.
-        lent: large values on this host: ``(task, place, nbytes)``.
-        segments: large values that were sent: ``(task, segment)``.
-        lacking: what the keeper did not have, and what was garbled on its way.
-        rest: what did not fit into the budget.
-        garbled: how many values were.
-        memory: where the segments come from.
-    """
-
-    memory: Memory
-    packs: list[tuple[TaskId, Pack]] = field(default_factory=list)
-    lent: list[tuple[TaskId, str, int]] = field(default_factory=list)
-    segments: list[tuple[TaskId, Segment]] = field(default_factory=list)
-    lacking: tuple[Extent, ...] = ()
-    rest: tuple[Extent, ...] = ()
-    garbled: int = 0
-
-    def discard(self) -> None:
-        """Give the memory back: nobody wants these values any more."""
-        for _, segment in self.segments:
-            self.memory.take_back(segment)
-        self.segments.clear()
-
-
-class _Request:
-    def __init__(self, memory: Memory) -> None:
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.loot = Loot(memory)
-        #: So many raw bytes may still begin to come; the last value goes beyond it.
-        self.left = 0
-        #: The value that comes in blocks just now.
-        self.blocks: Blocks | None = None
-        self._watch: asyncio.TimerHandle | None = None
-
-    def watch(self, link: Link, seen: int = -1) -> None:
-        """Give the link up if nothing comes on it for long."""
-        if link.bytes_received == seen:
-            link.fail(
-                disconnected(
-                    "a worker's data plane",
-                    TimeoutError(f"nothing has come for {SILENCE_SECONDS:g} s"),
-                )
-            )
-            return
-        self._watch = asyncio.get_running_loop().call_later(
-            SILENCE_SECONDS, self.watch, link, link.bytes_received
-        )
-
-    async def answer(self) -> Any:
-        """Wait until it has been answered.
-
-        Raises:
-            ClusterError: it was not.
-        """
-        try:
-            return await self.done
-        finally:
-            if self._watch is not None:
-                self._watch.cancel()
-
-    def settle(self, result: Any) -> None:
-        if self.done.done():
-            # It has failed already, or whoever waited for it was cancelled.
-            self.loot.discard()
-        else:
-            self.done.set_result(result)
-
-    def fail(self, error: Exception) -> None:
-        if self.blocks is not None:
-            self.blocks.give_up()
-        self.loot.discard()
-        if not self.done.done():
-            self.done.set_exception(error)
-
-
-class _Keeper:
-    """A connection to one worker's data plane."""
-
-    def __init__(self) -> None:
-        self.link: Link | None = None
-        self.requests: dict[int, _Request] = {}
-        self.turn = asyncio.Semaphore(AT_ONCE)
-        #: Memory that was made here for this worker.
-        self.made = Made()
+#: With so many workers at a time it is spoken by way of the scheduler.
+PASSAGES_AT_ONCE: Final = 16
 
 
 def _memory_for(
@@ -202,19 +95,21 @@ class Asker:
         number: int = 0,
         memory: Memory | None = None,
     ) -> None:
-        self._keys = keys
         self._number = number
-        self._version = version
         self._name = name
         self._memory = memory or FreshMemory()
         self._host = host_identity()
-        self._keepers: dict[tuple[str, ...], _Keeper] = {}
+        self._reach = Reach(keys, version, number, self._host)
+        #: Each by way of the scheduler, and how many wait to be one of them.
+        self._passages = asyncio.Semaphore(PASSAGES_AT_ONCE)
+        self._crowd = 0
+        self._keepers: dict[tuple[str, ...], Keeper] = {}
         self._opening: dict[tuple[str, ...], asyncio.Lock] = {}
         self._last_request = 0
         #: Values that did not come as they were sent.
         self.garbled = 0
         #: What is sent in blocks, until it is.
-        self._sending: set[asyncio.Task[int]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         #: Which values are worth keeping when their worker is gone, and those.
         self.is_wanted: Callable[[TaskId], bool] = lambda _: False
         self._left: dict[TaskId, Kept] = {}
@@ -229,8 +124,12 @@ class Asker:
         host: str,
         tokens: tuple[bytes, ...] = (),
         budget: int = 0,
+        worker: int = 0,
     ) -> Loot:
         """Fetch values from the worker at *addresses*, on *host*.
+
+        By way of the scheduler, if that knows it by the number *worker*, where there is
+        no other.
 
         A client shows *tokens* for those that it has not made itself.  Large values
         come up to *budget* bytes, the last one beyond it; the others are the
@@ -239,20 +138,29 @@ class Asker:
         Raises:
             ClusterError: the worker cannot be reached, or the connection broke.
         """
-        keeper = await self._keeper(addresses, host)
-        async with keeper.turn:
+        async with self._at(Whom(addresses, host, worker)) as keeper:
             number, request, link = self._new_request(keeper)
             request.left = budget or UNLIMITED
-            link.send(Get(number, extents, host == self._host, tokens, budget))
+            same_host = self._shares_memory(keeper, host)
+            link.send(Get(number, extents, same_host, tokens, budget))
             request.watch(link)
             await request.answer()
         self.garbled += request.loot.garbled
         return request.loot
 
+    def _shares_memory(self, keeper: Keeper, host: str) -> bool:
+        """Whether a worker could map memory of ours, and we its."""
+        return host == self._host and not keeper.passage
+
     async def put(
-        self, addresses: tuple[str, ...], task: TaskId, frames: list[Buffer], host: str
+        self,
+        addresses: tuple[str, ...],
+        task: TaskId,
+        frames: list[Buffer],
+        host: str,
+        worker: int = 0,
     ) -> bool:
-        """Bring one large value to the worker at *addresses*.
+        """Bring one large value to the worker at *addresses*; *worker* as in ``get``.
 
         Returns:
             Whether this process keeps it, and could bring it again.
@@ -260,9 +168,8 @@ class Asker:
         Raises:
             ClusterError: it cannot be reached, or could not take the value.
         """
-        keeper = await self._keeper(addresses, host)
-        async with keeper.turn:
-            if host == self._host:
+        async with self._at(Whom(addresses, host, worker)) as keeper:
+            if self._shares_memory(keeper, host):
                 problem = await self._put_here(keeper, task, frames)
             else:
                 problem = await self._put_there(keeper, task, frames)
@@ -271,7 +178,7 @@ class Asker:
         return any(kept.task == task for kept in keeper.made.kept())
 
     async def _put_here(
-        self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
+        self, keeper: Keeper, task: TaskId, frames: list[Buffer]
     ) -> str:
         """Write a value, once, into memory that the worker has, or is to have."""
         nbytes = payload_size(frames)
@@ -318,7 +225,7 @@ class Asker:
         return problem
 
     async def _put_there(
-        self, keeper: _Keeper, task: TaskId, frames: list[Buffer]
+        self, keeper: Keeper, task: TaskId, frames: list[Buffer]
     ) -> str:
         """Send a value straight from where it lies, when there is room for it."""
         parts = layout_parts(frames, new_stamp())
@@ -336,20 +243,26 @@ class Asker:
         if pays(link, usable, nbytes):
             link.send(PutLarge(number, task, loan, nbytes, checked, in_blocks=True))
             # Whoever stops to wait stops nothing: half a value would be left there.
-            self._start(link, send_blocks(link, number, views, usable, checked=checked))
+            self._start(
+                send_blocks(link, number, views, usable, checked=checked), link.abort
+            )
         else:
             head = PutLarge(number, task, loan, nbytes, checked)
             _ = link.send_bulk(head, *views, checked=checked)
         return str(await request.answer())
 
-    def _start(self, link: Link, sending: Coroutine[Any, Any, int]) -> None:
-        task = asyncio.get_running_loop().create_task(sending)
-        self._sending.add(task)
+    def _start(
+        self,
+        work: Coroutine[Any, Any, object],
+        on_failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
 
-        def ended(task: asyncio.Task[int]) -> None:
-            self._sending.discard(task)
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
             if task.cancelled() or task.exception() is not None:
-                link.abort()
+                on_failed()
 
         task.add_done_callback(ended)
 
@@ -376,11 +289,13 @@ class Asker:
     def _lost(
         self,
         addresses: tuple[str, ...],
-        keeper: _Keeper,
+        keeper: Keeper,
         link: Link,
         error: Exception | None,
     ) -> None:
         self._received_before += link.bytes_received
+        if keeper.passage:
+            self._passages.release()
         if self._keepers.get(addresses) is keeper:
             del self._keepers[addresses]
         lock = self._opening.get(addresses)
@@ -400,10 +315,14 @@ class Asker:
     def links(self) -> dict[str, int]:
         """Return how many bytes have come on each open link, by the worker's address."""
         return {
-            f"from {addresses[-1]}": keeper.link.bytes_received
+            f"from {addresses[-1]}{by_scheduler(keeper.link)}": keeper.link.bytes_received
             for addresses, keeper in self._keepers.items()
             if keeper.link is not None and not keeper.link.lost
         }
+
+    def call_scheduler_at(self, where: Callable[[], Address | None]) -> None:
+        """Have the scheduler, which *where* tells of, pass on what cannot be said else."""
+        self._reach.scheduler = where
 
     def close(self) -> None:
         """Close all connections."""
@@ -415,154 +334,127 @@ class Asker:
             if keeper.link is not None:
                 keeper.link.close()
         self._keepers.clear()
+        for task in self._tasks:
+            task.cancel()
 
-    def _new_request(self, keeper: _Keeper) -> tuple[int, _Request, Link]:
+    def _new_request(self, keeper: Keeper) -> tuple[int, Request, Link]:
         link = keeper.link
         if link is None or link.lost:
             raise disconnected("a worker's data plane", None)
         self._last_request += 1
-        request = keeper.requests[self._last_request] = _Request(self._memory)
+        request = keeper.requests[self._last_request] = Request(self._memory)
         return self._last_request, request, link
 
-    async def _keeper(self, addresses: tuple[str, ...], host: str) -> _Keeper:
+    @asynccontextmanager
+    async def _at(self, whom: Whom) -> AsyncIterator[Keeper]:
+        """Wait for a turn to ask a worker, and have it."""
+        keeper = await self._keeper(whom)
+        keeper.users += 1
+        try:
+            async with keeper.turn:
+                yield keeper
+        finally:
+            keeper.users -= 1
+            if not keeper.users and (keeper.outdated or self._crowd):
+                _end_passage(keeper)
+
+    async def _keeper(self, whom: Whom) -> Keeper:
+        addresses = whom.addresses
         lock = self._opening.setdefault(addresses, asyncio.Lock())
         async with lock:
             keeper = self._keepers.get(addresses)
             if keeper is None or keeper.link is None or keeper.link.lost:
-                keeper = await self._open(addresses, host)
+                keeper = await self._open(whom)
                 self._keepers[addresses] = keeper
+            elif keeper.passage and self._reach.routes.is_due(
+                addresses, clock.monotonic()
+            ):
+                self._start(self._look_again(whom))
         return keeper
 
-    async def _open(self, addresses: tuple[str, ...], host: str) -> _Keeper:
-        problem: Exception | None = None
-        for address in _reachable(addresses, host == self._host):
-            keeper = _Keeper()
+    async def _open(self, whom: Whom) -> Keeper:
+        routes, detour = self._reach.routes, self._reach.has_detour(whom)
+        if not (detour and routes.is_blocked(whom.addresses)):
             try:
-                keeper.link = await open_link(
-                    address,
-                    FromKeeper,
-                    role=Role.ASKER,
-                    keys=self._keys,
-                    number=self._number,
-                    version=self._version,
-                    on_messages=functools.partial(_on_messages, keeper, self._memory),
-                    on_lost=functools.partial(self._lost, addresses, keeper),
-                    timeout_seconds=0.0 if address.path else _TCP_SECONDS,
-                    what="worker's data plane",
-                )
-            except (OSError, ClusterError) as error:
+                return await self._open_straight(whom)
+            except Disconnected as error:
+                if not detour:
+                    raise
                 problem = error
-                continue
-            if self._closed:
-                keeper.link.close()
-                break
-            introduction = AskerIntroduction(self._name, self._host, codecs.numbers())
-            keeper.link.send(introduction)
-            return keeper
-        raise Disconnected(
-            f"the data plane of a worker cannot be reached at any of "
-            f"{', '.join(addresses)}: {problem}"
-        ) from problem
-
-
-def _reachable(addresses: tuple[str, ...], same_host: bool) -> list[Address]:
-    """Return the addresses worth trying: a socket file only on its own host."""
-    known = [parse_address(text) for text in addresses]
-    return [a for a in known if a.path and same_host] + [a for a in known if not a.path]
-
-
-def _on_messages(keeper: _Keeper, memory: Memory, link: Link, batch: list[Any]) -> None:
-    for message in batch:
-        if isinstance(message, ForgetOwn):
-            keeper.made.forget(message.request)
-            continue
-        request = keeper.requests.get(message.request)
-        if isinstance(message, Raw | Block):
-            if message is not batch[-1] and are_raw_bytes_behind(message):
-                raise RemoteProtocolError("raw bytes must end their batch")
-            if isinstance(message, Raw):
-                _receive_raw(link, message, request, memory)
-            else:
-                _receive_block(link, message, request)
-        elif request is None:
-            continue
-        elif isinstance(message, Values):
-            pack = Pack.from_wire(message.sizes, message.data)
-            request.loot.packs.append((message.base, pack))
-        elif isinstance(message, Bundle):
-            _unwrap(link, message, request)
-        elif isinstance(message, Lent):
-            request.loot.lent.append((message.task, message.place, message.nbytes))
-        elif isinstance(message, GetDone | Taken | Borrowed):
-            _end(link, message, request)
-            del keeper.requests[message.request]
-
-
-def _end(link: Link, message: GetDone | Taken | Borrowed, request: _Request) -> None:
-    """A request has been answered."""
-    if isinstance(message, GetDone):
-        if request.blocks is not None:
-            raise RemoteProtocolError("a value ended before it was whole")
-        request.loot.lacking += message.lacking
-        request.loot.rest = message.rest
-        request.settle(None)
-    elif isinstance(message, Taken):
-        request.settle(message.problem)
-    else:
-        if request.done.done() and not message.problem:
-            # Whoever wanted to bring something has gone meanwhile.
-            link.send(GiveBack(message.request))
-        request.settle(message)
-
-
-def _unwrap(link: Link, message: Bundle, request: _Request) -> None:
-    """Map a bundle: its values are views, and keep it mapped while they are used."""
-    try:
-        frames = read_layout(open_segment(message.place, message.nbytes).view)
-    except OSError as error:
-        link.send(Unwrapped(message.bundle))
-        request.fail(ClusterError(f"small values could not be mapped: {error}"))
-        return
-    except ValueError as error:
-        raise RemoteProtocolError(f"a bundle is none: {error}") from error
-    link.send(Unwrapped(message.bundle))
-    if len(frames) != len(message.stretches):
-        raise RemoteProtocolError("a bundle does not hold what it was said to hold")
-    for frame, (base, sizes) in zip(frames, message.stretches, strict=True):
-        request.loot.packs.append((base, Pack.from_wire(sizes, frame)))
-
-
-def _receive_raw(
-    link: Link, message: Raw, request: _Request | None, memory: Memory
-) -> None:
-    if request is None or request.left <= 0:
-        raise RemoteProtocolError("a value came that nobody had asked for")
-    request.left -= message.nbytes
-
-    def garbled() -> None:
-        request.loot.lacking += ((message.task, 1),)
-        request.loot.garbled += 1
-
-    def arrived(segment: Segment) -> None:
-        if request.done.done():
-            memory.take_back(segment)
         else:
-            request.loot.segments.append((message.task, segment))
+            problem = None
+        try:
+            return await self._open_passage(whom)
+        except ClusterError as error:
+            first = f"{problem}; " if problem is not None else ""
+            raise Disconnected(
+                f"{first}nor does the scheduler pass on what is said to it: {error}"
+            ) from error
 
-    def failed(problem: str) -> None:
-        request.fail(ClusterError(problem))
+    async def _open_straight(self, whom: Whom) -> Keeper:
+        keeper = Keeper()
+        keeper.link = await self._reach.straight(whom, *self._ears(whom, keeper))
+        return self._introduced(keeper)
 
-    check = garbled if message.checked else None
-    if message.in_blocks:
-        if request.blocks is not None:
-            raise RemoteProtocolError("a value came before the one before was whole")
-        request.blocks = Blocks(message.nbytes, memory, arrived, failed, check)
-    else:
-        receive(link, Arrival(message.nbytes, memory, arrived, failed, check))
+    async def _open_passage(self, whom: Whom) -> Keeper:
+        """Speak with a worker by way of the scheduler, when not too many are already."""
+        keeper = Keeper()
+        self._crowd += 1
+        try:
+            if self._passages.locked():
+                idle = (k for k in self._keepers.values() if k.passage and not k.users)
+                _end_passage(next(idle, None))
+            await self._passages.acquire()
+        finally:
+            self._crowd -= 1
+        try:
+            link = await self._reach.by_scheduler(whom, *self._ears(whom, keeper))
+        except BaseException:
+            self._passages.release()
+            raise
+        keeper.link, keeper.passage = link, True
+        if link.lost:
+            self._passages.release()
+        return self._introduced(keeper)
+
+    async def _look_again(self, whom: Whom) -> None:
+        """Speak straight with a worker that could not be reached, if it can by now."""
+        try:
+            keeper = await self._open_straight(whom)
+        except Disconnected:
+            return
+        old = self._keepers.get(whom.addresses)
+        if old is not None and not old.passage:
+            # It was lost meanwhile, and the way was found by somebody else.
+            assert keeper.link is not None
+            keeper.link.abort()
+            return
+        self._keepers[whom.addresses] = keeper
+        if old is not None:
+            old.outdated = True
+            if not old.users:
+                _end_passage(old)
+
+    def _ears(
+        self, whom: Whom, keeper: Keeper
+    ) -> tuple[
+        Callable[[Link, list[Any]], None], Callable[[Link, Exception | None], None]
+    ]:
+        """Return what hears the messages of a link, and of its end."""
+        heard = functools.partial(on_messages, keeper, self._memory)
+        return heard, functools.partial(self._lost, whom.addresses, keeper)
+
+    def _introduced(self, keeper: Keeper) -> Keeper:
+        link = keeper.link
+        assert link is not None
+        if self._closed:
+            link.close()
+            raise Disconnected("nobody asks for values here any more")
+        link.send(AskerIntroduction(self._name, self._host, codecs.numbers()))
+        return keeper
 
 
-def _receive_block(link: Link, message: Block, request: _Request | None) -> None:
-    if request is None or request.blocks is None:
-        raise RemoteProtocolError("a block came of nothing that was announced")
-    if request.blocks.expect(link, message):
-        request.blocks = None
+def _end_passage(keeper: Keeper | None) -> None:
+    """Hang up where the scheduler passes on what is said, for nobody says anything."""
+    if keeper is not None and keeper.passage and keeper.link is not None:
+        keeper.link.abort()

@@ -162,6 +162,10 @@ class Link(asyncio.BufferedProtocol):
         self.crowding = Crowding()
         self._full_since = 0.0
         self._full_bytes = 0
+        #: Whether the scheduler stands in between, and passes on what is said.
+        self.passed_on = False
+        #: Told whether the kernel takes no more, or takes more again.
+        self.on_full: Callable[[bool], None] = _ignore
 
     # Sending.
 
@@ -288,6 +292,7 @@ class Link(asyncio.BufferedProtocol):
         self._writable = self._loop.create_future()
         self._full_since = clock.monotonic()
         self._full_bytes = self._unwritten()
+        self.on_full(True)
 
     def resume_writing(self) -> None:
         """The kernel takes more again."""
@@ -301,6 +306,7 @@ class Link(asyncio.BufferedProtocol):
         if writable is not None and not writable.done():
             writable.set_result(None)
         self._pump()
+        self.on_full(False)
 
     def _unwritten(self) -> int:
         transport = self._transport
@@ -322,6 +328,24 @@ class Link(asyncio.BufferedProtocol):
         if self._transport is not None and not self._transport.is_closing():
             self.bytes_sent += len(frame)
             self._transport.write(frame)
+
+    # Passing on: what comes on one link goes out on another one, unread.
+
+    def pour(self, data: bytes) -> None:
+        """Write bytes that came on another link."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.bytes_sent += len(data)
+            self._transport.write(data)
+
+    def hold(self) -> None:
+        """Read nothing more for now: the kernel, and then the peer, has to wait."""
+        if self._transport is not None and not self.lost:
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self.lost:
+            self._transport.resume_reading()
 
     def _heed_ack(self, session: Session, received: int) -> None:
         self._reader.ack = None
@@ -523,7 +547,12 @@ class Link(asyncio.BufferedProtocol):
 
     @property
     def guarded(self) -> bool:
-        """Whether what comes is what was sent: by TLS, or it stays on the machine."""
+        """Whether what comes is what was sent: by TLS, or it stays on the machine.
+
+        Where somebody stands in between, TLS guards no more than each half of the way.
+        """
+        if self.passed_on:
+            return False
         transport = self._transport
         return not self.own_host or bool(
             transport and transport.get_extra_info("ssl_object")
@@ -534,6 +563,10 @@ class Link(asyncio.BufferedProtocol):
         """The address of this machine that the peer sees; empty on a unix socket."""
         name = self._transport and self._transport.get_extra_info("sockname")
         return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def _ignore(_: bool) -> None:
+    """Nobody wants to know."""
 
 
 class _Here(threading.local):
@@ -559,6 +592,11 @@ async def part() -> None:
         await asyncio.wait(_here.parting.values(), timeout=PARTING_SECONDS)
     for link in list(_here.parting):
         link.abort()
+
+
+def by_scheduler(link: Link) -> str:
+    """Say of a link if the scheduler stands in between, to be put behind its name."""
+    return " by way of the scheduler" if link.passed_on else ""
 
 
 def disconnected(address: object, reason: Exception | None) -> Disconnected:

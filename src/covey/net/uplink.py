@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from covey import clock
 from covey.errors import CoveyError, Disconnected
+from covey.net.addresses import Address
 from covey.net.connect import open_link
 from covey.net.join_string import Connection
 from covey.net.link import Link
@@ -42,6 +43,10 @@ class Owner:
             CoveyError: that is not known at the moment.
         """
         raise NotImplementedError
+
+    def where(self) -> Address | None:
+        """Return where the scheduler was reached last."""
+        return self.place.address if self.place is not None else None
 
     def introduce(self, epoch: int) -> Message:
         """Return the introduction of this edge, which has seen *epoch*."""

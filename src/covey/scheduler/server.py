@@ -35,6 +35,7 @@ from covey.scheduler.core.machine import (
     Tick,
 )
 from covey.scheduler.journal import JournalFile
+from covey.scheduler.passing import Passing, Speaker
 from covey.scheduler.sampling import Sampler, SelfProfile
 from covey.secret import Secret
 from covey.snapshots import Question, Snapshots
@@ -43,6 +44,8 @@ from covey.wire.client_link import Answer, Closing
 from covey.wire.introductions import (
     ClientIntroduction,
     Introduction,
+    Met,
+    PassOn,
     Resume,
     WorkerIntroduction,
 )
@@ -126,6 +129,9 @@ class SchedulerServer:
         #: How the workers are called that are here, or waited for.
         self._names: dict[int, str] = {}
         self._strangers: set[Link] = set()
+        self.passing = Passing(
+            self._worker_here, lambda n: self.core.count("bytes_passed_on", n)
+        )
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
         self._closed = self._overtaken = False
@@ -207,6 +213,7 @@ class SchedulerServer:
                 speaker.send(Closing(reason) if is_client else Leave())
         for listener in self._listeners:
             await listener.close()
+        self.passing.close()
         for end in [*speakers, *self._strangers]:
             end.close()
         if self._rewriting is not None:
@@ -238,6 +245,10 @@ class SchedulerServer:
             link.fail(RemoteProtocolError("messages came before the welcome"))
         elif type(first) is Resume:
             self._resume(link, first)
+        elif type(first) is PassOn and role is Role.ASKER:
+            self.passing.asked(link, first)
+        elif type(first) is Met and role is Role.KEEPER:
+            self.passing.met(link, first)
         elif role is None or not isinstance(first, _INTRODUCTION_OF.get(role, ())):
             link.fail(RemoteProtocolError("the peer did not present itself"))
         else:
@@ -269,6 +280,13 @@ class SchedulerServer:
             if isinstance(hello, WorkerIntroduction):
                 self._names[event.peer] = hello.name
                 self._tell_of(event.peer, "is back" if hello.epoch else "joined")
+
+    def _worker_here(self, number: int) -> Speaker | None:
+        """Return how a worker is spoken to, if it hears us now."""
+        worker = self.core.state.workers.get(number)
+        if worker is None or worker.away_since is not None:
+            return None
+        return self.attendance.speakers.get(number)
 
     def _is_leaving(self, peer: int) -> bool:
         """Whether it is a worker that has asked to go in good order."""
@@ -324,6 +342,7 @@ class SchedulerServer:
         if link.other_role is not None and isinstance(error, RemoteProtocolError):
             self.core.count("protocol_errors")
         self._strangers.discard(link)
+        self.passing.lost(link)
         line: Line | None = link.peer
         if line is None or line.link is not link:
             return

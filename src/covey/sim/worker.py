@@ -450,6 +450,9 @@ class Worker(Node):
     def _say_how(self, order: orders.SayHow) -> None:
         """Nobody measures anything here: there is nothing to say."""
 
+    def _call_in(self, order: orders.CallIn) -> None:
+        """Here the scheduler passes nothing on, and asks nobody to call."""
+
     #: What carries out each kind of order.
     _EXECUTE: ClassVar[dict[type, Callable[[Worker, Any], None]]] = {
         orders.Tell: _tell,
@@ -474,6 +477,7 @@ class Worker(Node):
         orders.KnowPeer: _know_peer,
         orders.Quit: _quit,
         orders.SayHow: _say_how,
+        orders.CallIn: _call_in,
         orders.WakeAt: _wake_at,
     }
 

@@ -15,6 +15,19 @@ more, presents itself again and tells what it has and wants::
       |                    Welcome(session)    |   then a report, in full
       |<---------------------------------------|
 
+An asker who cannot reach a worker asks the scheduler to pass on what the two say.  It has
+the worker call, so that it need reach nobody itself, and joins both connections: what
+comes on the one goes out on the other, unread::
+
+    asker                    scheduler                    worker
+      | PassOn(worker)           |                           |
+      |------------------------->| Meet(ticket, client)      |   on its session
+      |                          |-------------------------->|
+      |                          |              Met(ticket)  |   a connection of its own
+      |                PassedOn  |<--------------------------|
+      |<-------------------------|                           |
+      |<~~~~~~~~~ the data plane, as if they had met ~~~~~~~>|
+
 An **epoch** is one life of a scheduler; it only grows.  An edge never goes back to
 a lower one than it has seen, and a scheduler that a client tells of a higher one
 ends.  A worker may end no scheduler, so it is only sent away.
@@ -88,6 +101,18 @@ class AskerIntroduction(Message, frozen=True, tag=102):
     codecs: tuple[Id, ...] = ()
 
 
+class PassOn(Message, frozen=True, tag=104):
+    """An asker wants to speak with that worker, and cannot reach it."""
+
+    worker: Id
+
+
+class Met(Message, frozen=True, tag=105):
+    """A worker has called, as it was told to."""
+
+    ticket: Id
+
+
 class Welcome(Message, frozen=True, tag=110):
     """The scheduler (or, on the data plane, the worker) takes the peer in.
 
@@ -123,7 +148,11 @@ class Gone(Message, frozen=True, tag=113):
     epoch: Id
 
 
+class PassedOn(Message, frozen=True, tag=114):
+    """The worker is there: it hears all that is said from now on."""
+
+
 Introduction: TypeAlias = (
-    ClientIntroduction | WorkerIntroduction | AskerIntroduction | Resume
+    ClientIntroduction | WorkerIntroduction | AskerIntroduction | Resume | PassOn | Met
 )
 Reception: TypeAlias = Welcome | Refusal | Resumed | Gone

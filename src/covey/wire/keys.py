@@ -44,7 +44,8 @@ class Role(enum.IntEnum):
 
 #: Whom each kind of listener lets in, once they have proved that they are it.
 ADMITTED: Final = {
-    Role.SCHEDULER: frozenset({Role.CLIENT, Role.WORKER}),
+    # Askers and keepers come to be joined with each other.
+    Role.SCHEDULER: frozenset({Role.CLIENT, Role.WORKER, Role.ASKER, Role.KEEPER}),
     Role.KEEPER: frozenset({Role.ASKER}),
 }
 

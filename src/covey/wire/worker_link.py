@@ -139,6 +139,17 @@ class Watched(Message, frozen=True, tag=49):
     profile_seconds: Seconds = 0.0
 
 
+class Meet(Message, frozen=True, tag=51):
+    """Somebody cannot reach the worker: call here, and say ``Met`` with the ``ticket``.
+
+    What is said there then comes from an asker, who speaks for that ``client``, or is a
+    worker where this is 0; he has proved it.
+    """
+
+    ticket: Id
+    client: Id
+
+
 # From the worker.
 
 
@@ -361,4 +372,5 @@ ToWorker: TypeAlias = (
     | Fetch
     | Leave
     | Watched
+    | Meet
 )

@@ -15,7 +15,7 @@ import asyncio
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from covey import clock
 from covey.errors import ClusterError, RemoteProtocolError, UsageError
@@ -124,9 +124,7 @@ class WorkerAgent:
         self._profiling = Profiling(self._processes, self._functions.label, self._say)
         self._printing = Printing(self._say)
         self._loop = asyncio.get_running_loop()
-        self._closing = False
-        self._leaving = False
-        self._broken = False
+        self._closing = self._leaving = self._broken = False
         self._pressure = Pressure(
             memory,
             self.core.state,
@@ -165,6 +163,7 @@ class WorkerAgent:
             self._say,
         )
         self._first_ready: asyncio.Future[None] = self._loop.create_future()
+        self._execute = self._carried_out_by()
 
     # Life.
 
@@ -179,9 +178,13 @@ class WorkerAgent:
         found = [await listen(a, None if a.path else tls) for a in addresses]
         return tuple(map(str, found))
 
-    def attach(self, upstream: Upstream) -> None:
-        """Take *upstream* as the link to the scheduler."""
+    def attach(
+        self, upstream: Upstream, where: Callable[[], Address | None] = lambda: None
+    ) -> None:
+        """Take *upstream* as the link to the scheduler, which can be called at *where*."""
         self._upstream = upstream
+        self._asker.call_scheduler_at(where)
+        self.data.call_scheduler_at(where)
         self._vitals.start()
 
     def report(self, upstream: Upstream, unheard: list[Message]) -> None:
@@ -257,7 +260,7 @@ class WorkerAgent:
         try:
             more = self._more_follows
             for order in self.core.step(event, clock.monotonic(), more=more):
-                self._EXECUTE[type(order)](self, order)
+                self._execute[type(order)](order)
         except RemoteProtocolError:
             raise  # A runner said what makes no sense: it goes, and nothing was changed.
         except Exception as error:
@@ -534,12 +537,6 @@ class WorkerAgent:
             if segment is not None:
                 self._say(Holds(task, 1, segment.size))
 
-    def _know_peer(self, order: orders.KnowPeer) -> None:
-        self._transfers.know_peer(order)
-
-    def _fetch_from(self, order: orders.FetchFrom) -> None:
-        self._transfers.fetch(order)
-
     def _quit(self, order: orders.Quit) -> None:
         del order
         self._on_quit("")
@@ -569,29 +566,31 @@ class WorkerAgent:
             alone = not isinstance(self._upstream, InprocLink)
             self._profiling.look(order.profile_seconds, order.seconds, alone=alone)
 
-    #: What carries out each kind of order.
-    _EXECUTE: ClassVar[dict[type, Callable[[WorkerAgent, Any], None]]] = {
-        orders.Tell: _tell,
-        orders.Report: _report,
-        orders.ReportStored: _report,
-        orders.ReportNodes: _report,
-        orders.Stow: _stow,
-        orders.StowNodes: _stow_nodes,
-        orders.Flush: _flush,
-        orders.Dispatch: _dispatch,
-        orders.EndRun: _end_run,
-        orders.Retract: _retract,
-        orders.Interrupt: _interrupt,
-        orders.Kill: _kill,
-        orders.Spawn: _spawn_order,
-        orders.FetchFrom: _fetch_from,
-        orders.KeepFunction: _keep_function,
-        orders.ForgetFunction: _forget_function,
-        orders.KeepArguments: _keep_arguments,
-        orders.KeepValues: _keep_values,
-        orders.DropValues: _drop_values,
-        orders.KnowPeer: _know_peer,
-        orders.SayHow: _say_how,
-        orders.Quit: _quit,
-        orders.WakeAt: _wake_at,
-    }
+    def _carried_out_by(self) -> dict[type, Callable[[Any], None]]:
+        """Return what carries out each kind of order."""
+        return {
+            orders.Tell: self._tell,
+            orders.Report: self._report,
+            orders.ReportStored: self._report,
+            orders.ReportNodes: self._report,
+            orders.Stow: self._stow,
+            orders.StowNodes: self._stow_nodes,
+            orders.Flush: self._flush,
+            orders.Dispatch: self._dispatch,
+            orders.EndRun: self._end_run,
+            orders.Retract: self._retract,
+            orders.Interrupt: self._interrupt,
+            orders.Kill: self._kill,
+            orders.Spawn: self._spawn_order,
+            orders.FetchFrom: self._transfers.fetch,
+            orders.KeepFunction: self._keep_function,
+            orders.ForgetFunction: self._forget_function,
+            orders.KeepArguments: self._keep_arguments,
+            orders.KeepValues: self._keep_values,
+            orders.DropValues: self._drop_values,
+            orders.KnowPeer: self._transfers.know_peer,
+            orders.CallIn: self.data.call_in,
+            orders.SayHow: self._say_how,
+            orders.Quit: self._quit,
+            orders.WakeAt: self._wake_at,
+        }

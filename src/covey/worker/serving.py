@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final
 
-from covey.errors import Disconnected, RemoteProtocolError
+from covey.errors import ClusterError, Disconnected, RemoteProtocolError
 from covey.ids import TaskId, client_of
 from covey.net import codecs
 from covey.net.addresses import Address, is_wildcard, own_host
@@ -17,7 +17,8 @@ from covey.net.arrivals import Arrival, receive
 from covey.net.asking import UNLIMITED
 from covey.net.blocks import Blocks, pays, send_blocks
 from covey.net.codecs import Codec
-from covey.net.link import Link
+from covey.net.connect import open_link
+from covey.net.link import Link, by_scheduler
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
 from covey.payload import Pack
@@ -42,9 +43,10 @@ from covey.wire.data_link import (
     are_raw_bytes_behind,
 )
 from covey.wire.framing import BATCH_BYTES
-from covey.wire.introductions import AskerIntroduction
+from covey.wire.introductions import AskerIntroduction, Met
 from covey.wire.keys import Keys, Role
 from covey.worker.bundles import BUNDLE_BYTES, Bundles
+from covey.worker.core.orders import CallIn
 from covey.worker.credit import Asked, Granted
 from covey.worker.own_memory import OwnMemory
 from covey.worker.storage import Promise, Storage
@@ -129,6 +131,8 @@ class DataServer:
         #: By what each link's peer lets values be compressed.
         self._codecs: dict[Link, list[Codec]] = {}
         self._bundles = Bundles(storage)
+        #: Where the scheduler is now, if it can be called there.
+        self._scheduler: Callable[[], Address | None] = lambda: None
         self._closed = False
         self.bytes_sent = 0
         #: Bytes of values that were not sent, because these were compressed.
@@ -164,11 +168,41 @@ class DataServer:
             return bound
         return bound._replace(host=own_host())
 
+    def call_scheduler_at(self, where: Callable[[], Address | None]) -> None:
+        """Call the scheduler, of which *where* tells, for those who cannot call here."""
+        self._scheduler = where
+
+    def call_in(self, order: CallIn) -> None:
+        """Serve somebody who cannot call here, by way of the scheduler."""
+        self._start(self._call_in(order.ticket, order.client))
+
+    async def _call_in(self, ticket: int, client: int) -> None:
+        # If the scheduler is not reached, it has forgotten the ticket before long.
+        where = self._scheduler()
+        if where is None:
+            return
+        with contextlib.suppress(ClusterError):
+            link = await open_link(
+                where,
+                FromAsker | AskerIntroduction,
+                role=Role.KEEPER,
+                keys=self._keys,
+                version=self._version,
+                on_messages=self._on_messages,
+                on_lost=self._on_lost,
+                timeout_seconds=0.0,
+            )
+            if link.lost:
+                return
+            link.passed_on, link.other_number = True, client
+            self._on_open(link)
+            link.send(Met(ticket))
+
     def links(self) -> dict[str, int]:
         """Return how many bytes were sent on each open link, by who asks there."""
         sent: dict[str, int] = {}
         for link in self._links:
-            name = f"to {link.peer or 'somebody'}"
+            name = f"to {link.peer or 'somebody'}{by_scheduler(link)}"
             sent[name] = sent.get(name, 0) + link.bytes_sent
         return sent
 

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from covey import clock
 from covey.errors import ClusterError
-from covey.net.asking import Asker, Loot
+from covey.net.answers import Loot
+from covey.net.asking import Asker
 from covey.store import digests
 from covey.wire.base import Extent
 from covey.worker.core import orders
@@ -161,7 +162,11 @@ class Transfers:
             async with self._turns.turn(errand.holder, errand.urgency):
                 await self._room_for(self._budget)
                 loot = await self._asker.get(
-                    addresses, errand.left, host, budget=self._budget
+                    addresses,
+                    errand.left,
+                    host,
+                    budget=self._budget,
+                    worker=errand.holder,
                 )
             again = self._take_in(loot)
             moved = moved + 1 if again else moved

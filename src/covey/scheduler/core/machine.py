@@ -294,9 +294,9 @@ class SchedulerCore:
         if client is not None:
             clients.leave(state, client)
 
-    def count(self, name: str) -> None:
+    def count(self, name: str, n: int = 1) -> None:
         """Count something that happened to the shell."""
-        self.state.counters[name] += 1
+        self.state.counters[name] += n
 
     def _away(self, peer: int, since: float | None) -> None:
         state = self.state

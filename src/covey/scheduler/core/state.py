@@ -485,6 +485,8 @@ _COUNTED: Final = (
     # What workers have fetched from each other for tasks, and what they had at hand.
     "bytes_moved",
     "bytes_local",
+    # What was passed on between those who do not reach each other.
+    "bytes_passed_on",
     # Results of tasks that ran again and gave another value.
     "results_changed",
     # Holders that did not deliver where another one did.

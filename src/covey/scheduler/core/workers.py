@@ -551,7 +551,7 @@ def _inputs_out_of_reach(worker: Worker) -> Failure:
         "DataLost",
         f"the inputs of the task could not be brought to a worker that runs it (the "
         f"last: {worker.name}), though their holders are there. Look at whether the "
-        f"workers can reach each other's data ports",
+        f"workers can reach each other's data ports, or call the scheduler anew",
         details={"worker": worker.name},
     )
 

@@ -12,7 +12,7 @@ from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.base import Failure
 from covey.wire.worker_link import RanNodes, RanStored, RunFailed, ToWorker
-from covey.worker.core import dispatch, engaged, fetching, stopping
+from covey.worker.core import asides, dispatch, engaged, fetching, stopping
 from covey.worker.core.orders import (
     AnyEvent,
     AnyOrder,
@@ -23,10 +23,8 @@ from covey.worker.core.orders import (
     KeepFunction,
     KeepValues,
     Kill,
-    KnowPeer,
     MemoryShort,
     NoEnvironment,
-    Quit,
     Report,
     ReportNodes,
     ReportStored,
@@ -34,7 +32,6 @@ from covey.worker.core.orders import (
     RunnerEnded,
     RunnerGrown,
     RunnerReady,
-    SayHow,
     SlotBlocked,
     SlotFailed,
     SlotRan,
@@ -156,22 +153,9 @@ def _on_return(state: WorkerState, message: worker_link.Return) -> None:
     dispatch.hand_back(state, message.count)
 
 
-def _on_peer(state: WorkerState, message: worker_link.Peer) -> None:
-    state.order(KnowPeer(message.worker, message.addresses, message.host))
-
-
 def _on_fetch(state: WorkerState, message: worker_link.Fetch) -> None:
     for extent in message.extents:
         fetching.want(state, extent, message.worker, None)
-
-
-def _on_watched(state: WorkerState, message: worker_link.Watched) -> None:
-    state.order(SayHow(message.seconds, message.profile_seconds))
-
-
-def _on_leave(state: WorkerState, message: worker_link.Leave) -> None:
-    del message
-    state.order(Quit())
 
 
 # News from the slots.
@@ -563,10 +547,11 @@ _MESSAGES: dict[type, _Handler] = {
     worker_link.Forget: _on_forget,
     worker_link.Return: _on_return,
     worker_link.Stop: stopping.on_stop,
-    worker_link.Peer: _on_peer,
+    worker_link.Peer: asides.on_peer,
     worker_link.Fetch: _on_fetch,
-    worker_link.Leave: _on_leave,
-    worker_link.Watched: _on_watched,
+    worker_link.Leave: asides.on_leave,
+    worker_link.Watched: asides.on_watched,
+    worker_link.Meet: asides.on_meet,
 }
 _EVENTS: dict[type, _Handler] = {
     Told: _on_told,

@@ -367,6 +367,16 @@ class SayHow(Order, frozen=True):
     profile_seconds: float = 0.0
 
 
+class CallIn(Order, frozen=True):
+    """Call the scheduler, with this ticket, for somebody who cannot reach us.
+
+    ``client`` is for whom he speaks; 0 is another worker.
+    """
+
+    ticket: int
+    client: int
+
+
 class Quit(Order, frozen=True):
     """The scheduler lets the worker go."""
 
@@ -399,6 +409,7 @@ AnyOrder: TypeAlias = (
     | DropValues
     | KnowPeer
     | SayHow
+    | CallIn
     | Quit
     | WakeAt
 )

@@ -1,0 +1,118 @@
+"""Passing on what askers say to workers that they cannot reach, and what these answer.
+
+Who is joined with whom is decided in ``core.passages``; here are the connections.  The
+scheduler opens none: it has the worker call, which can reach the scheduler in any
+case.  It looks into nothing that it passes on, and keeps none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from covey import clock
+from covey.errors import RemoteProtocolError
+from covey.net.link import Link
+from covey.net.splice import Ration, splice
+from covey.scheduler.core.passages import MEET_SECONDS, Passages
+from covey.wire.base import Message
+from covey.wire.introductions import Met, PassedOn, PassOn, Refusal
+from covey.wire.worker_link import Meet
+
+
+class Speaker(Protocol):
+    """How a worker is spoken to."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+
+
+class Passing:
+    """Joins askers with workers.
+
+    Args:
+        worker: returns how a worker is spoken to, or ``None`` if it is not there.
+        passed: told how many bytes were passed on.
+    """
+
+    def __init__(
+        self,
+        worker: Callable[[int], Speaker | None],
+        passed: Callable[[int], None],
+    ) -> None:
+        self._worker = worker
+        self._passed = passed
+        self._passages: Passages[Link] = Passages()
+        self._ration = Ration()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._passages)
+
+    def asked(self, link: Link, message: PassOn) -> None:
+        """Somebody wants to be joined with a worker.
+
+        Raises:
+            RemoteProtocolError: he has asked before.
+        """
+        if self._passages.knows(link):
+            raise RemoteProtocolError(
+                "an asker wants to speak with two workers at once"
+            )
+        worker = self._worker(message.worker)
+        if worker is None:
+            _refuse(link, "the scheduler does not reach it either, at the moment")
+            return
+        ticket = secrets.randbits(63)
+        has_room, idle = self._passages.asked(link, ticket, clock.monotonic())
+        if idle is not None:
+            idle.close()
+        if not has_room:
+            _refuse(link, "the scheduler passes on as much as it may for others")
+            return
+        worker.send(Meet(ticket, link.other_number))
+        if self._timer is None:
+            self._timer = self._loop.call_later(MEET_SECONDS, self._look)
+
+    def met(self, link: Link, message: Met) -> None:
+        """A worker has called, as it was told to."""
+        asker = self._passages.met(message.ticket, link, clock.monotonic())
+        if asker is None:
+            link.close()  # Who wanted it has gone, or had to.
+            return
+        asker.send(PassedOn())
+        asker.flush()
+        splice(asker, link, self._ration, self._note)
+
+    def lost(self, link: Link) -> None:
+        """A link has ended; what was joined with it ends, too."""
+        other = self._passages.lost(link)
+        if other is not None:
+            other.close()
+
+    def close(self) -> None:
+        """End them all."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for link in self._passages.ends():
+            link.close()
+
+    def _note(self, link: Link, nbytes: int) -> None:
+        self._passages.said(link, clock.monotonic())
+        self._passed(nbytes)
+
+    def _look(self) -> None:
+        """Send those away who have waited for too long."""
+        self._timer = None
+        for link in self._passages.late(clock.monotonic()):
+            _refuse(link, f"it has not called within {MEET_SECONDS:g} s")
+        if self._passages.waits:
+            self._timer = self._loop.call_later(MEET_SECONDS / 4, self._look)
+
+
+def _refuse(link: Link, reason: str) -> None:
+    link.send(Refusal(reason))
+    link.close()
