@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from covey.errors import RemoteProtocolError
-from covey.net.link import CHECKSUM_BYTES, Link
+from covey.net.bulk import CHECKSUM_BYTES
+from covey.net.link import Link
 from covey.payload import Buffer
 from covey.store.checksum import crc32
 from covey.store.segments import Segment

@@ -23,15 +23,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from covey import clock
 from covey.errors import CoveyError, Disconnected, RemoteProtocolError
+from covey.net.bulk import Bulk
 from covey.net.savings import Crowding, Speed
 from covey.net.sockets import delivery_rate, notice_silence, shown_certificate
 from covey.payload import Buffer
-from covey.store.checksum import crc32
 from covey.wire.base import Message
 from covey.wire.framing import FrameReader, batches, encode_frame
 from covey.wire.handshake import CallerHandshake, ListenerHandshake
@@ -43,13 +43,6 @@ HANDSHAKE_SECONDS: Final = 5.0
 
 #: How long the other side may take to agree that a connection ends.
 PARTING_SECONDS: Final = 1.0
-
-#: Raw bytes are written in pieces of this size, so that other traffic gets a turn.
-PIECE_BYTES: Final = 4 << 20
-
-#: Raw bytes may end with their CRC-32.  Of what the standard library has, nothing
-#: quicker is as good; what comes by TLS needs none.
-CHECKSUM_BYTES: Final = 4
 
 #: What has come is taken over in parts of at most this size: they stay in the cache of
 #: the processor on their way to a segment.
@@ -70,47 +63,6 @@ class RawSink(Protocol):
 
     def give_up(self) -> None:
         """The connection ended before all bytes had come."""
-
-
-class _Bulk:
-    """Raw bytes on their way out, and the messages before them."""
-
-    __slots__ = ("at", "checked", "checksum", "done", "messages", "parts")
-
-    def __init__(
-        self,
-        messages: list[Message],
-        parts: Sequence[memoryview],
-        done: asyncio.Future[None],
-        *,
-        checked: bool,
-    ) -> None:
-        self.messages = messages
-        self.parts = deque(parts)
-        self.at = 0
-        self.done = done
-        self.checked = checked
-        self.checksum = 0
-
-    def next_piece(self) -> memoryview:
-        """Return what is to be written next."""
-        part = self.parts[0]
-        piece = part[self.at : self.at + PIECE_BYTES]
-        self.at += len(piece)
-        if self.at == len(part):
-            self.parts.popleft()
-            self.at = 0
-        return piece
-
-    def check(self, piece: memoryview) -> None:
-        """Take a piece into account that was written just now, if it is checked."""
-        # While the kernel sends it: taken before, that would wait.
-        if self.checked:
-            self.checksum = crc32(piece, self.checksum)
-            if not self.parts:
-                self.checked = False
-                tail = self.checksum.to_bytes(CHECKSUM_BYTES, "little")
-                self.parts.append(memoryview(tail))
 
 
 class Link(asyncio.BufferedProtocol):
@@ -135,7 +87,7 @@ class Link(asyncio.BufferedProtocol):
         self._writable: asyncio.Future[None] | None = None
         self._outbox: list[Message] = []
         self._flush_is_due = False
-        self._bulks: deque[_Bulk] = deque()
+        self._bulks: deque[Bulk] = deque()
         self._pump_is_due = False
         self._deadline: asyncio.TimerHandle | None = None
         self._raw_left = 0
@@ -227,7 +179,7 @@ class Link(asyncio.BufferedProtocol):
         """
         done: asyncio.Future[None] = self._loop.create_future()
         outbox, self._outbox = self._outbox, []
-        self._bulks.append(_Bulk([*outbox, head], parts, done, checked=checked))
+        self._bulks.append(Bulk([*outbox, head], parts, done, checked=checked))
         if self.lost:
             self._fail_bulks()
         else:

@@ -10,7 +10,7 @@ import zlib
 from typing import Any, cast
 
 from covey.net.arrivals import Arrival
-from covey.net.link import CHECKSUM_BYTES
+from covey.net.bulk import CHECKSUM_BYTES
 from covey.payload import Buffer
 from covey.store.segments import Segment
 

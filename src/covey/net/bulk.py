@@ -1,0 +1,59 @@
+"""Raw bytes behind a message, on their way out in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from covey.store.checksum import crc32
+from covey.wire.base import Message
+
+#: Raw bytes are written in pieces of this size, so that other traffic gets a turn.
+PIECE_BYTES: Final = 4 << 20
+
+#: Raw bytes may end with their CRC-32.  Of what the standard library has, nothing
+#: quicker is as good; what comes by TLS needs none.
+CHECKSUM_BYTES: Final = 4
+
+
+class Bulk:
+    """Raw bytes on their way out, and the messages before them."""
+
+    __slots__ = ("at", "checked", "checksum", "done", "messages", "parts")
+
+    def __init__(
+        self,
+        messages: list[Message],
+        parts: Sequence[memoryview],
+        done: asyncio.Future[None],
+        *,
+        checked: bool,
+    ) -> None:
+        self.messages = messages
+        self.parts = deque(parts)
+        self.at = 0
+        self.done = done
+        self.checked = checked
+        self.checksum = 0
+
+    def next_piece(self) -> memoryview:
+        """Return what is to be written next."""
+        part = self.parts[0]
+        piece = part[self.at : self.at + PIECE_BYTES]
+        self.at += len(piece)
+        if self.at == len(part):
+            self.parts.popleft()
+            self.at = 0
+        return piece
+
+    def check(self, piece: memoryview) -> None:
+        """Take a piece into account that was written just now, if it is checked."""
+        # While the kernel sends it: taken before, that would wait.
+        if self.checked:
+            self.checksum = crc32(piece, self.checksum)
+            if not self.parts:
+                self.checked = False
+                tail = self.checksum.to_bytes(CHECKSUM_BYTES, "little")
+                self.parts.append(memoryview(tail))
