@@ -54,3 +54,20 @@ def test_what_is_not_in_hand_is_forgotten(inputs, told):
         inputs._is_mapped(0, task, task)
     inputs.forget_all_but(lambda task: task % 2 == 0)
     assert told[0] == [["forget", [[1, 1], [3, 1]]]]
+
+
+def test_what_two_runners_map_counts_twice(inputs):
+    sizes = {7: 100, 8: 10}
+    shelf = SimpleNamespace(
+        segment=lambda task: (
+            SimpleNamespace(size=sizes[task]) if task in sizes else None
+        )
+    )
+    inputs._storage = SimpleNamespace(shelf=shelf)
+    assert inputs.mapped_bytes() == 0
+    for runner, task in ((0, 7), (1, 7), (1, 8), (1, 9)):
+        inputs._is_mapped(runner, task, task)
+    inputs._is_mapped(1, 70, 7)  # Known by another id as well: the same memory.
+    assert inputs.mapped_bytes() == 210
+    inputs.forget(7, 1)
+    assert inputs.mapped_bytes() == 10

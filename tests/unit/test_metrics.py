@@ -23,7 +23,11 @@ def model():
     facts = {
         "cpu": 1.5,
         "memory": {"heap": 7, "shared": 8, "spilled": 9, "paused": True},
-        "moved": {"sent": 10, "received": 11, "links": {}},
+        "moved": {
+            "sent": 10,
+            "received": 11,
+            "links": {f"to {number}": number for number in range(100)},
+        },
     }
     events = [
         (1.0, "worker-joined", "w", 2, "host", {}, 100),
@@ -66,6 +70,10 @@ def test_prometheus_reads_what_was_counted(read):
     assert found["covey_worker_memory_bytes", "spilled", "w"] == 9
     assert found["covey_worker_data_bytes_total", "received", "w"] == 11
     assert found["covey_worker_paused", "w"] == 1
+    # Each link is a series, so only the busiest are told of.
+    links = {key: n for key, n in found.items() if "link" in key[0]}
+    assert sorted(links.values()) == list(range(84, 100))
+    assert links["covey_worker_link_bytes_total", "to 99", "w"] == 99
 
 
 def test_of_nothing_there_are_numbers_too(read):

@@ -27,7 +27,13 @@ _GAUGES: Final = (
 )
 
 #: What counts towards the limit of a worker, and what lies on its disk.
-_ACCOUNTS: Final = ("heap", "shared", "in_flight", "warm", "spilled")
+_ACCOUNTS: Final = (
+    *("heap", "small", "unmanaged", "shared", "in_flight", "warm"),
+    *("mapped", "spilled"),
+)
+
+#: Of so many links of a worker, those with the most bytes: each is a series.
+_LINKS_MAX: Final = 16
 
 #: Upper ends of the boxes in which durations are counted, in seconds.
 BUCKETS: Final = tuple(
@@ -140,7 +146,8 @@ def _workers(model: Model) -> Iterator[Any]:
     yield _family(
         "Gauge",
         "covey_worker_memory_bytes",
-        "Memory of a worker by what it is for; spilled lies on disk.",
+        "Memory of a worker by what it is for; small and unmanaged are parts of the "
+        "heap, mapped is what runners map of shared, spilled lies on disk.",
         [
             ({**_name(line), "account": account}, line.facts["memory"][account])
             for line in here
@@ -171,6 +178,21 @@ def _workers(model: Model) -> Iterator[Any]:
             if way in (line.facts.get("moved") or {})
         ],
     )
+    yield _family(
+        "Counter",
+        "covey_worker_link_bytes",
+        "Bytes on the open links of a worker for values, those with most of them.",
+        [
+            ({**_name(line), "link": link}, nbytes)
+            for line in here
+            for link, nbytes in _busiest(line)
+        ],
+    )
+
+
+def _busiest(line: WorkerLine) -> list[tuple[str, int]]:
+    links = (line.facts.get("moved") or {}).get("links") or {}
+    return sorted(links.items(), key=lambda item: item[1], reverse=True)[:_LINKS_MAX]
 
 
 def _name(line: WorkerLine) -> Labels:

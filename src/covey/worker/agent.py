@@ -159,6 +159,7 @@ class WorkerAgent:
             self._pressure,
             self.data,
             self._asker,
+            self._inputs,
             self._printing,
             self._say,
         )

@@ -168,6 +168,12 @@ class Inputs:
                 inputs.append(["in", start, count, pack.nbytes])
                 bodies += (pack.sizes_bytes(), pack.data)
 
+    def mapped_bytes(self) -> int:
+        """Return how much runners keep mapped: what two of them do counts twice."""
+        segment_of = self._storage.shelf.segment
+        found = (segment_of(task) for kept in self._mapped.values() for task in kept)
+        return sum(segment.size for segment in found if segment is not None)
+
     def _is_mapped(self, runner: int, known_as: TaskId, real: TaskId) -> None:
         self._mapped.setdefault(runner, {}).setdefault(real, set()).add(known_as)
 

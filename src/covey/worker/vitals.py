@@ -13,6 +13,7 @@ from covey.net.addresses import host_identity
 from covey.net.asking import Asker
 from covey.wire.worker_link import Status
 from covey.worker.core.state import WorkerState
+from covey.worker.inputs import Inputs
 from covey.worker.pressure import Pressure
 from covey.worker.printing import Printing
 from covey.worker.processes import RunnerProcess
@@ -33,6 +34,7 @@ class Vitals:
         pressure: knows its memory.
         data: serves its values.
         asker: fetches those of others.
+        inputs: knows what runners keep mapped.
         printing: has the last word on prints that were too many.
         say: sends a message to the scheduler.
     """
@@ -45,6 +47,7 @@ class Vitals:
         pressure: Pressure,
         data: DataServer,
         asker: Asker,
+        inputs: Inputs,
         printing: Printing,
         say: Callable[[Status], None],
     ) -> None:
@@ -54,6 +57,7 @@ class Vitals:
         self._pressure = pressure
         self._data = data
         self._asker = asker
+        self._inputs = inputs
         self._printing = printing
         self._say = say
         self._sampler = Sampler()
@@ -93,6 +97,7 @@ class Vitals:
             "runners": [p.pid for p in self._processes if p is not None],
             "memory": {
                 **self._pressure.accounts().facts(),
+                "mapped": self._inputs.mapped_bytes(),
                 "paused": self._pressure.paused,
             },
             "moved": {
