@@ -336,7 +336,7 @@ def test_whoever_stops_bringing_a_value_spoils_nothing(run, speed):
             bringing = asyncio.ensure_future(
                 asker.put(addresses, 1, [b"head", PATTERN], ELSEWHERE)
             )
-            while not asker._sending:  # noqa: ASYNC110  (it tells nobody)
+            while not asker._tasks:  # noqa: ASYNC110  (it tells nobody)
                 await asyncio.sleep(0)
             bringing.cancel()
             await asker.put(addresses, 2, [b"head", NOISE], ELSEWHERE)
