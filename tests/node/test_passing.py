@@ -304,8 +304,9 @@ def test_each_end_takes_the_other_one_along(run):
 
 @pytest.mark.parametrize("reason", ["unknown", "deaf", "crowded", "away"])
 def test_why_nothing_is_passed_on_is_told(run, monkeypatch, reason):
-    monkeypatch.setattr(passing, "MEET_SECONDS", 0.05)
+    monkeypatch.setattr(passing, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr("covey.scheduler.core.passages.MEET_SECONDS", 0.05)
+    monkeypatch.setattr("covey.scheduler.core.passages.LINE_MAX", 1)
 
     async def story():
         async with site() as s:
@@ -318,15 +319,17 @@ def test_why_nothing_is_passed_on_is_told(run, monkeypatch, reason):
                 text = "does not reach it either"
             elif reason == "deaf":
                 s.calls = False
-                text = "has not called within"
+                text = "has not called the scheduler in time"
             else:
+                s.server.passing._passages._line["somebody"] = (7, 1e12)
                 s.server.passing._passages._at_once = 0
-                text = "as much as it may"
+                text = "too many wait"
             asker = s.asker()
             with pytest.raises(Disconnected, match=text) as caught:
                 await s.get(asker)
             assert s.addresses[0] in str(caught.value)
             assert not len(s.server.passing)
+            s.server.passing._passages._line.clear()
 
     run(story())
 
@@ -356,6 +359,35 @@ def test_few_workers_are_spoken_with_at_a_time(run, monkeypatch):
             loots = await asyncio.gather(*(ask(number) for number in range(1, 9)))
             assert all(loot.packs for loot in loots)
             assert max(most) <= 3  # One of them may be about to end.
+
+    run(story())
+
+
+def test_who_comes_when_there_is_no_room_is_served_when_there_is(run):
+    async def story():
+        async with site() as s:
+            s.storage.put(TASK, Pack.of([b"a"]))
+            s.server.passing._passages._at_once = 1
+            first, second = s.asker(), s.asker()
+            await s.get(first, (TASK, 1))
+            getting = asyncio.ensure_future(s.get(second, (TASK, 1)))
+            await until(lambda: s.server.passing._passages.waits)
+            first.close()
+            assert (await getting).packs
+
+    run(story())
+
+
+def test_nobody_holds_a_passage_that_he_does_not_use(run, monkeypatch):
+    monkeypatch.setattr(asking, "PASSAGE_SECONDS", 0.01)
+
+    async def story():
+        async with site() as s:
+            s.storage.put(TASK, Pack.of([b"a"]))
+            asker = s.asker()
+            await s.get(asker, (TASK, 1))
+            await until(lambda: not len(s.server.passing))
+            assert (await s.get(asker, (TASK, 1))).packs
 
     run(story())
 

@@ -137,6 +137,8 @@ class Keeper:
         self.made = Made()
         #: How many requests are made, or wait to be.
         self.users = 0
+        #: And how many ever were.
+        self.uses = 0
         #: Whether the scheduler passes on what is said, and whether it need not any more.
         self.passage = False
         self.outdated = False

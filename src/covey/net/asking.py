@@ -52,8 +52,10 @@ from covey.wire.keys import Keys
 #: A budget that is none.
 UNLIMITED: Final = 1 << 62
 
-#: With so many workers at a time it is spoken by way of the scheduler.
+#: With so many workers at a time it is spoken by way of the scheduler, and for so long
+#: after the last word it may be gone on.
 PASSAGES_AT_ONCE: Final = 16
+PASSAGE_SECONDS: Final = 5.0
 
 
 def _memory_for(
@@ -350,13 +352,16 @@ class Asker:
         """Wait for a turn to ask a worker, and have it."""
         keeper = await self._keeper(whom)
         keeper.users += 1
+        keeper.uses += 1
         try:
             async with keeper.turn:
                 yield keeper
         finally:
             keeper.users -= 1
-            if not keeper.users and (keeper.outdated or self._crowd):
-                _end_passage(keeper)
+            if keeper.passage and not keeper.users:
+                loop = asyncio.get_running_loop()
+                wait = 0.0 if keeper.outdated or self._crowd else PASSAGE_SECONDS
+                loop.call_later(wait, _end_idle, keeper, keeper.uses)
 
     async def _keeper(self, whom: Whom) -> Keeper:
         addresses = whom.addresses
@@ -452,6 +457,12 @@ class Asker:
             raise Disconnected("nobody asks for values here any more")
         link.send(AskerIntroduction(self._name, self._host, codecs.numbers()))
         return keeper
+
+
+def _end_idle(keeper: Keeper, uses: int) -> None:
+    """Hang up if nothing was asked since."""
+    if not keeper.users and keeper.uses == uses:
+        _end_passage(keeper)
 
 
 def _end_passage(keeper: Keeper | None) -> None:

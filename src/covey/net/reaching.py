@@ -25,8 +25,8 @@ from covey.wire.keys import Keys, Role
 #: another way nothing is tried twice.
 _TCP_SECONDS: Final = 5.0
 
-#: How long the scheduler may take to have a worker call.
-_CALL_SECONDS: Final = 10.0
+#: How long the scheduler may take to have a worker call, with those before us in line.
+_CALL_SECONDS: Final = 30.0
 
 
 class Whom(NamedTuple):

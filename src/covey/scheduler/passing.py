@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from covey import clock
 from covey.errors import RemoteProtocolError
 from covey.net.link import Link
 from covey.net.splice import Ration, splice
-from covey.scheduler.core.passages import MEET_SECONDS, Passages
+from covey.scheduler.core.passages import Passages
 from covey.wire.base import Message
 from covey.wire.introductions import Met, PassedOn, PassOn, Refusal
 from covey.wire.worker_link import Meet
+
+#: So often it is looked whether somebody has waited for too long.
+_LOOK_SECONDS: Final = 0.5
 
 
 class Speaker(Protocol):
@@ -62,20 +65,28 @@ class Passing:
             raise RemoteProtocolError(
                 "an asker wants to speak with two workers at once"
             )
-        worker = self._worker(message.worker)
-        if worker is None:
-            _refuse(link, "the scheduler does not reach it either, at the moment")
+        if not self._passages.asked(link, message.worker, clock.monotonic()):
+            _refuse(link, "too many wait for the scheduler to pass something on")
             return
-        ticket = secrets.randbits(63)
-        has_room, idle = self._passages.asked(link, ticket, clock.monotonic())
-        if idle is not None:
-            idle.close()
-        if not has_room:
-            _refuse(link, "the scheduler passes on as much as it may for others")
-            return
-        worker.send(Meet(ticket, link.other_number))
+        self._call()
         if self._timer is None:
-            self._timer = self._loop.call_later(MEET_SECONDS, self._look)
+            self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    def _call(self) -> None:
+        """Have workers call, for those who are the next in line."""
+        now = clock.monotonic()
+        while (idle := self._passages.idle(now)) is not None:
+            idle.close()
+        ticket = secrets.randbits(63)
+        while (found := self._passages.call(ticket, now)) is not None:
+            link, number = found
+            worker = self._worker(number)
+            if worker is None:
+                self._passages.lost(link)
+                _refuse(link, "the scheduler does not reach it either, at the moment")
+            else:
+                worker.send(Meet(ticket, link.other_number))
+            ticket = secrets.randbits(63)
 
     def met(self, link: Link, message: Met) -> None:
         """A worker has called, as it was told to."""
@@ -92,6 +103,8 @@ class Passing:
         other = self._passages.lost(link)
         if other is not None:
             other.close()
+        if self._passages.waits:
+            self._call()
 
     def close(self) -> None:
         """End them all."""
@@ -108,9 +121,12 @@ class Passing:
         """Send those away who have waited for too long."""
         self._timer = None
         for link in self._passages.late(clock.monotonic()):
-            _refuse(link, f"it has not called within {MEET_SECONDS:g} s")
+            _refuse(
+                link, "it has not called the scheduler in time, or others went first"
+            )
         if self._passages.waits:
-            self._timer = self._loop.call_later(MEET_SECONDS / 4, self._look)
+            self._call()
+            self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
 
 
 def _refuse(link: Link, reason: str) -> None:

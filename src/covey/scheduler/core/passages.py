@@ -2,12 +2,12 @@
 
 ::
 
-    asked ──────► waiting, under a ticket ── met ──► joined ── one end is lost ──► gone
-      │               │ too late, or lost
-      └► too many     └► gone
+    asked ──► in line ── there is room ──► called, under a ticket ── met ──► joined
+                 │                            │                                │
+                 └──────── too late, or lost ─┴──────── one end is lost ───────┴──► gone
 
-There are never many.  When one too many is asked for, one on which nothing was said for
-long makes room.
+There are never many.  Who asks for one too many stands in line; one on which nothing
+was said for a while makes room.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ PASSAGES_MAX: Final = 256
 MEET_SECONDS: Final = 3.0
 
 #: A passage on which nothing was said for so long makes room for another one.
-IDLE_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 10.0
+
+#: So many may stand in line, and for so long.
+LINE_MAX: Final = 1024
+LINE_SECONDS: Final = 20.0
 
 
 class Passages(Generic[End]):
@@ -35,6 +39,8 @@ class Passages(Generic[End]):
 
     def __init__(self, at_once: int = PASSAGES_MAX) -> None:
         self._at_once = at_once
+        #: Who stands in line, for which worker, since when; the first is the first.
+        self._line: dict[End, tuple[int, float]] = {}
         #: By their tickets, in the order in which they came: who waits, since when.
         self._waiting: dict[int, tuple[End, float]] = {}
         self._tickets: dict[End, int] = {}
@@ -48,27 +54,41 @@ class Passages(Generic[End]):
     @property
     def waits(self) -> bool:
         """Whether anybody waits for a worker."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._line)
 
     def knows(self, end: End) -> bool:
         """Whether somebody waits there, or is joined with another one."""
-        return end in self._tickets or end in self._others
+        return end in self._line or end in self._tickets or end in self._others
 
-    def asked(self, asker: End, ticket: int, now: float) -> tuple[bool, End | None]:
-        """Somebody wants to be joined with a worker, which is to say *ticket*.
+    def asked(self, asker: End, worker: int, now: float) -> bool:
+        """Somebody wants to be joined with a worker; say whether he may wait for that."""
+        if len(self._line) >= LINE_MAX:
+            return False
+        self._line[asker] = (worker, now)
+        return True
 
-        Returns:
-            Whether there is room, and which joined end is to go to make it.
+    def idle(self, now: float) -> End | None:
+        """Return an end that is to go, for others wait, and nothing is said there."""
+        if not self._line or len(self) < self._at_once:
+            return None
+        quietest = next(iter(self._said), None)
+        if quietest is None or now - self._said[quietest] < IDLE_SECONDS:
+            return None
+        self.lost(quietest)
+        return quietest
+
+    def call(self, ticket: int, now: float) -> tuple[End, int] | None:
+        """Return who is the next and which worker is to call, if there is room.
+
+        It is to say *ticket*.
         """
-        idle: End | None = None
-        if len(self) >= self._at_once:
-            idle = next(iter(self._said), None)
-            if idle is None or now - self._said[idle] < IDLE_SECONDS:
-                return False, None
-            self.lost(idle)
+        if not self._line or len(self) >= self._at_once:
+            return None
+        asker = next(iter(self._line))
+        worker, _ = self._line.pop(asker)
         self._waiting[ticket] = (asker, now)
         self._tickets[asker] = ticket
-        return True, idle
+        return asker, worker
 
     def met(self, ticket: int, keeper: End, now: float) -> End | None:
         """A worker has called; return who waited for that, if he still does."""
@@ -89,6 +109,8 @@ class Passages(Generic[End]):
 
     def lost(self, end: End) -> End | None:
         """One end is gone; return the other one, which is to go, too."""
+        if self._line.pop(end, None) is not None:
+            return None
         ticket = self._tickets.pop(end, None)
         if ticket is not None:
             del self._waiting[ticket]
@@ -102,14 +124,14 @@ class Passages(Generic[End]):
 
     def late(self, now: float) -> list[End]:
         """Return those who have waited for too long, and forget them."""
-        late = []
-        for asker, since in list(self._waiting.values()):
-            if now - since < MEET_SECONDS:
-                break
-            late.append(asker)
+        late = [a for a, since in self._waiting.values() if now - since >= MEET_SECONDS]
+        late += [
+            a for a, (_, since) in self._line.items() if now - since >= LINE_SECONDS
+        ]
+        for asker in late:
             self.lost(asker)
         return late
 
     def ends(self) -> list[End]:
         """Return all that wait, and all that are joined."""
-        return [*self._tickets, *self._others]
+        return [*self._line, *self._tickets, *self._others]
