@@ -41,6 +41,7 @@ def session():
         closed=False,
         lull_is_coming=True,
         post=sent.append,
+        outbox=SimpleNamespace(catch_up=None),
         asker=SimpleNamespace(tidy=lambda: None),  # It keeps nothing here.
     )
     return Session(engine), sent

@@ -1,7 +1,7 @@
 """The client's shell: a thread of its own that talks to the cluster.
 
-User threads never touch a socket.  They put messages into an outbox and wake
-the loop once; the loop sends everything that has gathered in one write::
+User threads put messages into an outbox and wake the loop once; the loop sends
+everything that has gathered in one write::
 
     user threads ──post()──► outbox ──► [I/O thread: link, asker] ◄──► cluster
          ▲                                       │
@@ -28,7 +28,7 @@ from covey import clock, config
 from covey.client import forks
 from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Wishes
-from covey.client.merging import merge
+from covey.client.outbox import Outbox
 from covey.client.questions import Questions
 from covey.client.readers import Readers
 from covey.client.warn import pass_on
@@ -38,6 +38,7 @@ from covey.net.addresses import host_identity
 from covey.net.asking import Asker
 from covey.net.join_string import Connection
 from covey.net.loop import close_event_loop, new_event_loop
+from covey.net.shared_line import SharedLine
 from covey.net.uplink import Owner, Uplink
 from covey.payload import Pack
 from covey.units import counted, format_seconds
@@ -66,9 +67,9 @@ from covey.wire.line import Line
 
 T = TypeVar("T")
 
-#: Futures that are dropped so soon after news are let go together, with the next
-#: message or when this time is over.  It delays nothing that anybody waits for.
-LULL_SECONDS: Final = 0.002
+#: Futures of small values that are dropped so soon after news are let go together, with
+#: what is sent next or when this time is over.  It delays nothing that anybody waits for.
+LULL_SECONDS: Final = 0.02
 
 #: A scheduler that is looked for so long is worth a warning.
 TELL_AWAY_SECONDS: Final = 5.0
@@ -109,29 +110,29 @@ class Engine(Owner):
         self._forks = forks.count
         self._next_task = first_task_id(self.client_id)
         self._ids = threading.Lock()
-        self._outbox: list[Message] = []
-        #: Posts what was put off; called before everything that is sent.
-        self.catch_up: Callable[[], None] = _nothing
         self.bring_again: Callable[[TaskId], None]  # what was lost with its worker
         #: Whether it will be called soon in any case.
         self.lull_is_coming = False
-        self._wake_is_due = False
         self._uplink: Uplink | None = None
         self._line: Line | None = None
         #: Since when the scheduler is looked for, if it is.
         self.away_since: float | None = None
         self.ledger = Ledger()
         self._asker: Asker | None = None
-        self._questions = Questions(self.post)
         #: Done when we know all workers that were there before us.
         self._oriented: asyncio.Future[None] | None = None
         self._unseen = 0
         self._parting: asyncio.Task[None] | None = None
         self._worker_watchers: list[Callable[[], None]] = []
         self.loop = new_event_loop()
+        self.outbox = Outbox(self.loop, self.ledger)
+        #: Sends a message with whatever else is posted in the meantime.
+        self.post = self.outbox.post
+        self._questions = Questions(self.post)
         self._thread = threading.Thread(
             target=self._run_loop, name=f"covey-{name}", daemon=True
         )
+        self.outbox.served_by(self._thread)
         self._thread.start()
 
     # The thread.
@@ -212,12 +213,13 @@ class Engine(Owner):
             role=Role.CLIENT,
             version=VERSION,
             patience_seconds=config.get().client.reconnect_seconds,
+            make_line=SharedLine,
         )
         self._asker.call_scheduler_at(self.where)
         await self._uplink.connect(timeout_seconds)
         await self._uplink.greet()
         await self._oriented
-        self._send_outbox()
+        self.outbox.send()
 
     def find(self) -> Connection:
         """Return where the scheduler is now; it may have moved."""
@@ -238,29 +240,41 @@ class Engine(Owner):
 
     def on_welcome(self, line: Line, welcome: Welcome, old: Line | None) -> None:
         """The scheduler has taken us in; if it knows nothing of us, tell it all."""
+        assert isinstance(line, SharedLine)
         self.cluster = welcome.cluster
         self._line = line
         self.workers.clear()
         self._unseen = welcome.workers
         self._orient()
+        with line.lock:
+            self.outbox.speak_through(line)
+            self.outbox.note()
+            if old is not None:
+                line.send_all(self._all_there_is(old))
         if old is not None:
-            foreign = tuple(
-                [
-                    (wish.base, wish.n)
-                    for wish in self.wishes.all()
-                    if not (self.owns(wish.base) and self.ledger.knows(wish.base))
-                ]
-            )
-            named = (task for base, n in foreign for task in range(base, base + n))
-            tokens = [self.token_of(task) for task in named]
-            line.send_all(self.ledger.recall(self.wishes, foreign, tokens))
-            line.send_all(untold(old.unheard(FromClient)))
-            line.send_all(self._questions.open())
             self.on_back()
+
+    def _all_there_is(self, old: Line) -> list[Message]:
+        """Return all that a scheduler is to know of us, which knows nothing."""
+        foreign = tuple(
+            [
+                (wish.base, wish.n)
+                for wish in self.wishes.all()
+                if not (self.owns(wish.base) and self.ledger.knows(wish.base))
+            ]
+        )
+        named = (task for base, n in foreign for task in range(base, base + n))
+        tokens = [self.token_of(task) for task in named]
+        return [
+            *self.ledger.recall(self.wishes, foreign, tokens),
+            *untold(old.unheard(FromClient)),
+            *self._questions.open(),
+        ]
 
     def on_messages(self, link: Any, batch: list[Any]) -> None:
         """The scheduler said something."""
         del link
+        self.outbox.heard()
         try:
             for message in batch:
                 self._HANDLERS[type(message)](self, message)
@@ -278,7 +292,7 @@ class Engine(Owner):
     def _lull(self) -> None:
         # Cleared first: who drops a future from now on wakes the loop for it.
         self.lull_is_coming = False
-        self.catch_up()
+        self.outbox.catch_up()
 
     def _orient(self) -> None:
         """Let the program go on, once it will see the cluster as it is."""
@@ -383,32 +397,6 @@ class Engine(Owner):
             ]
         )
 
-    def post(self, message: Message) -> None:
-        """Send *message* with whatever else is posted in the meantime."""
-        self._outbox.append(message)
-        if not self._wake_is_due:
-            self._wake_is_due = True
-            if self.in_thread:
-                self.loop.call_soon(self._send_outbox)
-                return
-            try:
-                self.loop.call_soon_threadsafe(self._send_outbox)
-            except RuntimeError:
-                return  # The loop has ended: there is nobody to tell.
-
-    def _send_outbox(self) -> None:
-        self.catch_up()
-        # Cleared first: a message posted from now on wakes the loop again.
-        self._wake_is_due = False
-        if self._line is None:
-            return
-        outbox, self._outbox = self._outbox, []
-        if outbox:
-            messages = merge(outbox)
-            for message in messages:
-                self.ledger.note(message)
-            self._line.send_all(messages)
-
     async def ask(self, topic: str, **fields: Any) -> Any:
         """Ask the scheduler a question and return the answer."""
         return await self._questions.ask(topic, **fields)
@@ -495,6 +483,7 @@ class Engine(Owner):
         self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
 
     def _on_failed(self, message: Failed) -> None:
+        self.outbox.note()
         if not self.mends(message):
             self.fail(message)
 
@@ -519,6 +508,7 @@ class Engine(Owner):
         self._questions.answered(message)
 
     def _on_told(self, message: Tried | Over) -> None:
+        self.outbox.note()
         self.ledger.hear(message)
 
     def _on_notice(self, message: Notice) -> None:
@@ -542,7 +532,7 @@ class Engine(Owner):
 
     async def _say_goodbye(self, shutdown: bool) -> None:
         if self._uplink is not None and self.broken is None:
-            self._send_outbox()
+            self.outbox.send()
             if self._line is not None:
                 self._line.send(Goodbye(shutdown))
             self._uplink.close()
@@ -588,7 +578,3 @@ class Engine(Owner):
         Tried: _on_told,
         Over: _on_told,
     }
-
-
-def _nothing() -> None:
-    """Until a session sets it, there is nothing to catch up on."""

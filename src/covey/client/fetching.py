@@ -28,6 +28,8 @@ from covey.runner import context
 from covey.wire.base import Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
+_STORED: Final = int(Status.STORED)
+
 #: So many extents are released by one message.
 RELEASED_AT_ONCE: Final = 2048
 
@@ -61,7 +63,7 @@ class Session:
         self._drop_is_due = False
         #: An item for each range whose futures are being dropped at this moment.
         self._dropping: list[None] = []
-        engine.catch_up = self._send_dropped
+        engine.outbox.catch_up = self._send_dropped
 
     # Names.
 
@@ -480,7 +482,7 @@ class Session:
     def let_go(self, handles: Handles) -> None:
         """Nobody here holds these futures any more; the I/O thread empties the list."""
         self._dropped.append(handles)
-        if self.engine.lull_is_coming:
+        if self.engine.lull_is_coming and (self._dropping or _are_small(handles)):
             return
         if not self._drop_is_due and not self.engine.closed:
             self._drop_is_due = True
@@ -544,6 +546,14 @@ def _in_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _are_small(handles: Handles) -> bool:
+    """Whether no value of these rests on a worker; false if nothing is known of them."""
+    for wish, index, _ in handles:
+        if wish.status[index] == _STORED:
+            return False
+    return bool(handles)
 
 
 def _emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:

@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol, cast
 from covey import clock
 from covey.errors import CoveyError, Disconnected, RemoteProtocolError
 from covey.net.bulk import Bulk
+from covey.net.outlet import Outlet, outlet_of
 from covey.net.savings import Crowding, Speed
 from covey.net.sockets import delivery_rate, notice_silence, shown_certificate
 from covey.payload import Buffer
@@ -99,6 +100,8 @@ class Link(asyncio.BufferedProtocol):
         self._problem: Exception | None = None
         self._session: Session | None = None
         self._on_ack: Callable[[], None] | None = None
+        #: Through which other threads write, once it is shared.
+        self.outlet: Outlet | None = None
         self.lost = False
         #: Anything the owner wants to remember about the peer.
         self.peer: Any = None
@@ -277,9 +280,19 @@ class Link(asyncio.BufferedProtocol):
 
     def write(self, frame: bytes) -> None:
         """Write one encoded frame at once."""
-        if self._transport is not None and not self._transport.is_closing():
+        transport, outlet = self._transport, self.outlet
+        if transport is not None and not transport.is_closing():
             self.bytes_sent += len(frame)
-            self._transport.write(frame)
+            if outlet is None:
+                transport.write(frame)
+                return
+            with outlet.lock:
+                transport.write(frame)
+
+    def share(self) -> None:
+        """Let other threads write to it as well, where that is possible."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.outlet = outlet_of(self._transport)
 
     # Passing on: what comes on one link goes out on another one, unread.
 
@@ -466,6 +479,7 @@ class Link(asyncio.BufferedProtocol):
         if self.lost:
             return
         self.lost = True
+        self.outlet = None
         parting = _here.parting.pop(self, None)
         if parting is not None:
             parting.set_result(None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from covey import clock
 from covey.errors import CoveyError, Disconnected
@@ -23,6 +23,7 @@ from covey.wire.introductions import Reception, Welcome
 from covey.wire.keys import Keys, Role
 from covey.wire.line import BEAT_SECONDS, Line
 from covey.wire.rotation import Rotated, opened
+from covey.wire.session import Session
 
 
 class Owner:
@@ -78,6 +79,20 @@ class Owner:
         raise NotImplementedError
 
 
+MakeLine: TypeAlias = Callable[
+    [Session, Role, Callable[[Line, CoveyError], None], asyncio.AbstractEventLoop], Line
+]
+
+
+def _plain_line(
+    session: Session,
+    role: Role,
+    on_failed: Callable[[Line, CoveyError], None],
+    loop: asyncio.AbstractEventLoop,
+) -> Line:
+    return Line(session, role, on_failed, loop.call_soon)
+
+
 class Uplink:
     """The way of one edge to its scheduler."""
 
@@ -89,6 +104,7 @@ class Uplink:
         role: Role,
         version: str,
         patience_seconds: float,
+        make_line: MakeLine = _plain_line,
     ) -> None:
         self._owner = owner
         self._union = union | Rotated
@@ -96,6 +112,7 @@ class Uplink:
         self._fingerprint = ""
         self._role = role
         self._version = version
+        self._make_line = make_line
         self._loop = asyncio.get_running_loop()
         self._edge = edge.Edge(patience_seconds, random.random)
         self.line: Line | None = None
@@ -277,11 +294,11 @@ class Uplink:
         session, link = self._edge.session, self._link
         assert session is not None and link is not None
         old = self.line
-        line = self.line = Line(
+        line = self.line = self._make_line(
             session,
             Role.SCHEDULER,
             lambda _, error: self._end(edge.End(error)),
-            self._loop.call_soon,
+            self._loop,
         )
         link.decode_as(self._union)
         line.attach(link, 0)

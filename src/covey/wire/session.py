@@ -38,11 +38,12 @@ class Session:
     """One side of a session."""
 
     __slots__ = (
+        "_acked_bytes",
         "_kept",
         "_owed_bytes",
+        "_sent_bytes",
         "_told",
         "acked",
-        "kept_bytes",
         "number",
         "received",
         "sent",
@@ -61,7 +62,9 @@ class Session:
         self._told = 0
         self._owed_bytes = 0
         self._kept: deque[bytes] = deque()
-        self.kept_bytes = 0
+        #: Who sends and who hears may be two threads: each counts by itself.
+        self._sent_bytes = 0
+        self._acked_bytes = 0
 
     def __repr__(self) -> str:
         return (
@@ -74,13 +77,20 @@ class Session:
     @property
     def has_room(self) -> bool:
         """Whether another frame may be sent now."""
-        return self.kept_bytes < self.window_bytes
+        return self._sent_bytes - self._acked_bytes < self.window_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes are not known to have come."""
+        return self._sent_bytes - self._acked_bytes
 
     def push(self, frame: bytes) -> None:
         """Note that *frame* is sent; it is kept until it is known to have come."""
+        nbytes = len(frame)
+        # No call stands between these, so that no interrupt can: all or nothing.
         self.sent += 1
+        self._sent_bytes += nbytes
         self._kept.append(frame)
-        self.kept_bytes += len(frame)
 
     def on_ack(self, received: int) -> None:
         """The other side has received so many frames.
@@ -95,7 +105,7 @@ class Session:
             )
         kept = self._kept
         for _ in range(received - self.acked):
-            self.kept_bytes -= len(kept.popleft())
+            self._acked_bytes += len(kept.popleft())
         self.acked = received
 
     # Receiving.

@@ -1,0 +1,120 @@
+"""What is to be said to the scheduler, and who says it.
+
+In the midst of many messages they gather, and the I/O thread sends all of them in one
+write.  When all is quiet there is nothing to gather, and who has something to say
+writes it by himself, which saves the machine two changes of threads::
+
+    busy    user threads ──► outbox ──► [I/O thread] ──► socket
+    quiet   user thread ───────────────────────────────► socket
+
+It is quiet when something has come since the last time that anything was sent: so
+there is no timer, and of many that say something in a row only the first one writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from covey.client.core.ledger import Ledger
+from covey.client.merging import merge
+from covey.net.shared_line import SharedLine
+from covey.wire.base import Message
+from covey.wire.framing import encode_frame
+
+
+class Outbox:
+    """The messages of one client that have not been sent.
+
+    Any thread may post; all else is done by the I/O thread.
+
+    Args:
+        loop: of the I/O thread.
+        ledger: takes note of all that is sent.  Only the I/O thread writes into it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ledger: Ledger) -> None:
+        self._loop = loop
+        self._ledger = ledger
+        self._thread: threading.Thread | None = None
+        self._messages: list[Message] = []
+        #: What user threads have sent, of which the ledger does not know yet.
+        self._unnoted: list[Message] = []
+        self._wake_is_due = False
+        self._quiet = False
+        self._line: SharedLine | None = None
+        #: Posts what was put off; called before all that the I/O thread sends.
+        self.catch_up: Callable[[], None] = _nothing
+
+    def served_by(self, thread: threading.Thread) -> None:
+        """Name the I/O thread."""
+        self._thread = thread
+
+    def post(self, message: Message) -> None:
+        """Send *message* with whatever else is posted in the meantime."""
+        self._messages.append(message)
+        if not self._wake_is_due:
+            self._wake_is_due = True
+            if threading.current_thread() is self._thread:
+                self._loop.call_soon(self.send)
+                return
+            try:
+                self._loop.call_soon_threadsafe(self.send)
+            except RuntimeError:
+                return  # The loop has ended: there is nobody to tell.
+
+    def say(self, message: Message) -> None:
+        """Send *message* from this thread if all is quiet, or else as ``post`` does.
+
+        What was put off need not come before it.
+
+        Raises:
+            LocalProtocolError: no frame can hold it.
+        """
+        line = self._line
+        if self._quiet and line is not None:
+            with line.lock:
+                if not self._messages and line.is_idle:
+                    frame = encode_frame([message])
+                    self._quiet = False
+                    # Before it is sent: an interrupt may come behind any call.
+                    self._unnoted.append(message)
+                    line.say(frame)
+                    return
+        self.post(message)
+
+    def heard(self) -> None:
+        """Something has come."""
+        self._quiet = True
+
+    def send(self) -> None:
+        """Send what has gathered."""
+        self.catch_up()
+        # Cleared first: a message posted from now on wakes the loop again.
+        self._wake_is_due = False
+        line = self._line
+        if line is None:
+            return
+        with line.lock:
+            self.note()
+            messages, self._messages = self._messages, []
+            if messages:
+                self._quiet = False
+                messages = merge(messages)
+                for message in messages:
+                    self._ledger.note(message)
+                line.send_all(messages)
+
+    def note(self) -> None:
+        """Let the ledger know what user threads have sent."""
+        while self._unnoted:
+            self._ledger.note(self._unnoted.pop(0))
+
+    def speak_through(self, line: SharedLine) -> None:
+        """The scheduler is reached through *line* from now on."""
+        self._line = line
+
+
+def _nothing() -> None:
+    """Until a session sets it, there is nothing to catch up on."""
