@@ -166,6 +166,26 @@ def test_a_map_costs_few_calls(figure):
     assert calls < 0.1 * TASKS
 
 
+def test_a_map_of_short_tasks_costs_no_more_with_many_workers(figure):
+    def calls(workers):
+        cluster = Cluster(workers, slots=16, seconds=1e-5)
+        # The function is measured, and known to those who will be asked.
+        cluster.say(submit(cluster.base, workers * 16))
+        base = cluster.base + workers * 16
+        before = cluster.sent["Run"]
+        done = calls_of(
+            lambda: [
+                cluster.say(submit(base + at, 2048)) for at in range(0, TASKS, 2048)
+            ]
+        )
+        return done / TASKS, cluster.sent["Run"] - before
+
+    (few, _), (many, runs) = calls(10), calls(1000)
+    figure(f"an element: {few:.3f} calls with 10 workers, {many:.3f} with 1,000")
+    assert runs < 150
+    assert many <= few * 1.25
+
+
 def test_letting_go_of_a_map_is_few_messages(figure):
     cluster = Cluster()
     cluster.say(submit(cluster.base, TASKS))

@@ -40,21 +40,27 @@ def submit(
     """
     pack = _pack(message.sizes, message.data, message.n)
     function = _function(client, message.fn)
-    taken = taken_by(message)
-    extents(taken)
-    if any(g < 2 for _, g in message.groups):
-        raise RemoteProtocolError("tasks take groups of one")
     if message.name is not None and message.n != 1:
         raise RemoteProtocolError(
             f"the name {message.name!r} was given to {message.n:,} tasks; a name is "
             f"for one"
         )
+    if message.aligned or message.whole or message.groups:
+        _inputs(message)
+    _fresh(state, client, message.base, message.n)
+    return pack, function
+
+
+def _inputs(message: Submit) -> None:
+    """Check what the tasks of a ``Submit`` take."""
+    taken = taken_by(message)
+    extents(taken)
+    if any(g < 2 for _, g in message.groups):
+        raise RemoteProtocolError("tasks take groups of one")
     base, n = message.base, message.n
     for start, m in taken:
         if start < base + n and base < start + m:
             raise RemoteProtocolError("tasks were submitted that take themselves")
-    _fresh(state, client, base, n)
-    return pack, function
 
 
 def graph(

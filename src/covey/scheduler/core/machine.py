@@ -205,8 +205,10 @@ class SchedulerCore:
     @property
     def watched(self) -> bool:
         """Whether somebody reads along: events, prints, or what code runs."""
-        awaited = listening.awaited(self.state) or self.profile_seconds > 0
-        return bool(self.state.audience) or awaited
+        state = self.state
+        if state.audience or state.profile.until > state.now:
+            return True
+        return bool(state.listeners) and listening.awaited(state)
 
     @property
     def closing(self) -> bool:
@@ -219,6 +221,8 @@ class SchedulerCore:
         state = self.state
         if state.leftovers:
             return state.now
+        if state.window is None and not state.orphans and not state.pauses:
+            return state.look_again
         times = (recovery.wake_at(state), pauses.wake_at(state), state.look_again)
         return min((time for time in times if time), default=0.0)
 

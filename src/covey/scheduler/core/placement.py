@@ -44,6 +44,10 @@ from covey.wire.worker_link import Put, Run
 #: for a slow turn of the scheduler's loop.
 AHEAD_SECONDS: Final = 0.05
 
+#: What all slots of a worker have ended so soon is not worth more runs than one: to say it
+#: to another worker takes as long.
+TOGETHER_SECONDS: Final = 0.001
+
 #: However short they are, no more runs than this for each slot are sent ahead: news of
 #: all of them may come at once, and shall not hold up the loop for long.
 RUNS_AHEAD: Final = 256
@@ -314,14 +318,16 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
                 free = worker.free.get(name, 0) + AMOUNT_ERROR
                 k = int(min(k, free // need))
         return max(1, _cap_by_bytes(span, k))
+    # When little is left, every slot gets its share of it.
+    share = -(-state.ready_count // max(1, state.slots_count)) * slots
     each = function.seconds
     if each is None:
         k = idle if idle > 0 else 2 * slots - worker.count
     else:
+        each = max(each, 1e-7)
         free = AHEAD_SECONDS * slots - worker.backlog_seconds(UNKNOWN_SECONDS)
-        k = max(idle, int(free / max(each, 1e-7)))
-    # When little is left, every slot gets its share of it.
-    share = -(-state.ready_count // max(1, state.slots_count)) * slots
+        k = max(idle, int(free / each))
+        share = max(share, int(TOGETHER_SECONDS * slots / each))
     k = memory.some_of(worker, span, max(1, min(k, share, span.n)))
     return _cap_by_bytes(span, k)
 

@@ -37,7 +37,7 @@ def finished(
     if all(s.wanted == wanted and not s.delivered for s in spans) and not (
         state.ids_of and any(s.base in state.ids_of for s in spans)
     ):
-        n = sum(span.n for span in spans)
+        n = sum([span.n for span in spans])
         for number in wanted:
             _tell(state, number, Finished(first.base, n, sizes, data))
     else:

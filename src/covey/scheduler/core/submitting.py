@@ -158,6 +158,29 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
     history.submitted(state, client, message.base, message.n, function)
     functions.count(state, function, message.n)
     rank = _rank(state, options)
+    if message.aligned or message.whole or message.groups:
+        _take_with_inputs(state, client, message, function, pack, rank)
+    else:
+        base, n = message.base, message.n
+        span = _new_span(state, client, base, n, function, pack, 0, options, rank)
+        if n == 1:
+            span.inputs = ()
+        transitions.demand(state, span)
+    if message.name is not None:
+        state.names[message.name] = state.spans[message.base]
+        state.name_of[message.base] = message.name
+
+
+def _take_with_inputs(
+    state: SchedulerState,
+    client: Client,
+    message: Submit,
+    function: Function,
+    pack: Pack,
+    rank: Rank,
+) -> None:
+    """Enter tasks that take others, in pieces that fit these."""
+    options = message.options
     whole, renamed = real_extents(state, message.whole)
     for base, n in whole:
         # Cut off from its neighbours, an input never outgrows its extent.
@@ -188,9 +211,6 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
             others += tuple((k, v) for k, v in ids.items() if k != v)
             span.renamed = (*renamed, *others)
         _begin(state, client, span, aligned, groups, (*whole, *alone))
-    if message.name is not None:
-        state.names[message.name] = state.spans[message.base]
-        state.name_of[message.base] = message.name
 
 
 def _begin(

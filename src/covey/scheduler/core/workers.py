@@ -130,7 +130,7 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
     if not spans:
         return
     worker.stirred = state.now
-    live = sum(span.n for span in spans)
+    live = sum([span.n for span in spans])
     pack = None if live == n else _pack(message)
     _learn(spans[0].function, message.seconds, n, len(message.data))
     for span in spans:

@@ -178,10 +178,12 @@ def fill(state: WorkerState) -> None:
                     _send(state, slot, piece, _flight_size(state, piece))
         if state.queued:
             _stock_up(state)
-    if not state.queued and any(
-        not slot.flights and _takes_more(slot) for slot in state.slots
-    ):
-        _call_back(state)
+    if state.queued or max([s.count for s in state.slots]) < 2:
+        return  # There is work for who is dry, or nobody has any to hand back.
+    for slot in state.slots:
+        if not slot.flights and _takes_more(slot):
+            _call_back(state)
+            return
 
 
 def _stock_up(state: WorkerState) -> None:

@@ -338,7 +338,11 @@ class Runner:
 
         Nothing was in the process when it was sent, so that it comes first.
         """
-        return any(slot.flights and slot.flights[0].alone for slot in self.slots)
+        for slot in self.slots:
+            flights = slot.flights
+            if flights and flights[0].alone:
+                return True
+        return False
 
 
 class WorkerState:
