@@ -35,6 +35,7 @@ CPU time is less fickle than wall time.  It is given for each task and each role
 from __future__ import annotations
 
 import argparse
+import compileall
 import inspect
 import json
 import os
@@ -51,6 +52,7 @@ from typing import Any
 
 import psutil
 
+import covey
 from benchmarks.contenders import CONTENDERS, Contender
 
 #: A turn that takes longer than this is given up, and its cells stay empty; a room of
@@ -326,6 +328,7 @@ class Room:
             for name in ("covey", *filter(None, arguments.peers.split(",")))
             if name in self.contenders
         ]
+        _compile()
         rounds: dict[str, list[dict[str, Figure]]] = {name: [] for name in names}
         for number in range(arguments.rounds):
             for name in names:
@@ -397,6 +400,15 @@ class Room:
                 for row in rows
             ],
         }
+
+
+def _compile() -> None:
+    """Compile covey once, as pip does where it installs something.
+
+    Peers are installed; from a checkout that was changed, or where Python is told to
+    write no bytecode, each of our processes would compile all of it at each start.
+    """
+    compileall.compile_dir(Path(covey.__file__).parent, quiet=1)
 
 
 def _measure(job: Job, contender: Contender, full: bool) -> dict[str, Figure]:

@@ -157,7 +157,8 @@ class Engine(Owner):
             UsageError: the process is a fork of the one that made the client.
             Disconnected: the scheduler is gone.
         """
-        self.check_process()
+        if self._forks != forks.count:
+            self.check_process()
         if self.closed:
             raise Closed("this client has been closed; make a new one")
         if self.broken is not None:

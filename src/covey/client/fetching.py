@@ -28,6 +28,7 @@ from covey.runner import context
 from covey.wire.base import Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
+_FINISHED: Final = int(Status.FINISHED)
 _STORED: Final = int(Status.STORED)
 
 #: So many extents are released by one message.
@@ -85,7 +86,7 @@ class Session:
         """
         self.engine.check_process()
         countdown = Countdown(on_done)
-        whole = futures.whole if isinstance(futures, Futures) else None
+        whole = futures.whole if type(futures) is Futures else None
         if whole is not None:
             countdown.add(whole, range(whole.n))
         else:
@@ -324,6 +325,15 @@ class Session:
         self._bring(futures, deadline)
         return self._collect(futures, errors)
 
+    def value(self, future: Future[Any], deadline: float | None = None) -> Any:
+        """Return the value of one ended task; see ``values``."""
+        wish, index = future._range, future._index
+        if wish.status[index] == _FINISHED:
+            value = self._value(wish, index)
+            if not isinstance(value, Unreadable):
+                return value
+        return self.values([future], deadline=deadline)[0]
+
     async def values_async(
         self, futures: Sequence[Future[Any]], errors: Errors = "raise"
     ) -> list[Any]:
@@ -374,7 +384,7 @@ class Session:
 
         Each by its own session: another client's workers do not know ours.
         """
-        whole = futures.whole if isinstance(futures, Futures) else None
+        whole = futures.whole if type(futures) is Futures else None
         if whole is not None:
             if not whole.status.count(Status.STORED):
                 return []
@@ -399,7 +409,7 @@ class Session:
         return list(found.items())
 
     def _collect(self, futures: Sequence[Future[Any]], errors: Errors) -> list[Any]:
-        whole = futures.whole if isinstance(futures, Futures) else None
+        whole = futures.whole if type(futures) is Futures else None
         if whole is not None and (
             whole.status.count(Status.FINISHED) == whole.n and not whole.values
         ):
@@ -589,6 +599,6 @@ def take(future: Future[Any], timeout: float | None) -> Any:
 
 def all_done(futures: Sequence[Future[Any]]) -> bool:
     """Whether all of *futures* have ended."""
-    if isinstance(futures, Futures):
+    if type(futures) is Futures:
         return futures.all_ended
     return all(f._range.status[f._index] for f in futures)

@@ -141,8 +141,10 @@ class Future(refs.Reference, Generic[R]):
         if timeout is not None:
             check_patience(timeout)
             deadline = clock.monotonic() + timeout
-        self.session.wait([self], timeout)
-        value: R = self.session.values([self], deadline=deadline)[0]
+        session = self.session
+        if not self._range.status[self._index]:
+            session.wait([self], timeout)
+        value: R = session.value(self, deadline)
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:

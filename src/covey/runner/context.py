@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, Protocol
 
 from covey.serde.packing import LIMIT_BYTES
 from covey.stacks import Seen
@@ -162,12 +162,10 @@ def current() -> TaskContext | None:
     return TaskContext(loop)
 
 
-@contextmanager
-def blocking() -> Iterator[None]:
+def blocking() -> AbstractContextManager[None]:
     """Give this task's slot away while the body waits; outside a task, do nothing."""
     context = current()
-    if context is None:
-        yield
-    else:
-        with context.blocking():
-            yield
+    return _NO_TASK if context is None else context.blocking()
+
+
+_NO_TASK: Final = nullcontext()

@@ -16,8 +16,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-import psutil
-
 from covey.payload import Buffer
 from covey.units import format_bytes
 from covey.wire.base import Failure
@@ -231,6 +229,8 @@ class RunnerProcess:
         """Whether the process has ended, though we may not have been told yet."""
         if self._process is None or self._reaped or self.killed_because:
             return True
+        import psutil  # It takes a while to import, and a start waits for this room.
+
         try:
             return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
         except psutil.Error:

@@ -440,6 +440,9 @@ class Wishes:
         """Values have come."""
         first = self._ranges.get(base)
         if first is not None and first.n == 1:
+            if len(pack.sizes) == 1:
+                first.finish_one(pack.data)
+                return
             # What was submitted one by one: each is found by its own id.
             ranges = self._ranges
             for offset, payload in enumerate(pack):
