@@ -236,6 +236,22 @@ def test_an_interrupt_before_anything_was_kept_cuts_nothing(talk, monkeypatch):
     assert talk.arrived() == [submit(2)]
 
 
+def test_an_interrupt_of_one_who_posts_does_not_keep_others_from_waking_the_loop(talk):
+    wake = talk.loop.call_soon_threadsafe
+
+    def interrupted(*_):
+        talk.loop.call_soon_threadsafe = wake
+        raise KeyboardInterrupt
+
+    talk.loop.call_soon_threadsafe = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        talk.outbox.post(submit(1))
+    talk.outbox.post(Release(((7, 1),)))
+    assert talk.loop.woken == 1
+    talk.loop.turn()
+    assert talk.arrived() == [submit(1), Release(((7, 1),))]
+
+
 def test_a_handler_that_interrupts_one_who_is_saying_something_posts(talk, monkeypatch):
     write = os.write
 

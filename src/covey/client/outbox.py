@@ -56,13 +56,17 @@ class Outbox:
         self._messages.append(message)
         if not self._wake_is_due:
             self._wake_is_due = True
-            if threading.current_thread() is self._thread:
-                self._loop.call_soon(self.send)
-                return
             try:
-                self._loop.call_soon_threadsafe(self.send)
+                if threading.current_thread() is self._thread:
+                    self._loop.call_soon(self.send)
+                else:
+                    self._loop.call_soon_threadsafe(self.send)
             except RuntimeError:
                 return  # The loop has ended: there is nobody to tell.
+            except BaseException:
+                # An interrupt: perhaps the loop was not woken, so that others must.
+                self._wake_is_due = False
+                raise
 
     def say(self, message: Message) -> None:
         """Send *message* from this thread if all is quiet, or else as ``post`` does.
