@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Literal, TypeAlias, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal, get_args
 
 from covey.client.bringing import Bringer
 from covey.client.callbacks import Callbacks
@@ -20,6 +20,7 @@ from covey.client.decoding import Lazy, Unreadable, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
+from covey.client.handles import Handles, are_small, emptied
 from covey.client.outcome import error_of
 from covey.client.warn import warn
 from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
@@ -29,7 +30,6 @@ from covey.wire.base import Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
 _FINISHED: Final = int(Status.FINISHED)
-_STORED: Final = int(Status.STORED)
 
 #: So many extents are released by one message.
 RELEASED_AT_ONCE: Final = 2048
@@ -39,9 +39,6 @@ _ERRORS: Final = get_args(Errors)
 
 #: Who waits so long where there is no worker is told that there is none.
 NO_WORKER_SECONDS: Final = 3.0
-
-Handles: TypeAlias = list[tuple[Range, int, int]]
-"""Futures of one range that nobody holds any more: (range, first index, how many)."""
 
 
 class Session:
@@ -492,7 +489,7 @@ class Session:
     def let_go(self, handles: Handles) -> None:
         """Nobody here holds these futures any more; the I/O thread empties the list."""
         self._dropped.append(handles)
-        if self.engine.lull_is_coming and (self._dropping or _are_small(handles)):
+        if self.engine.lull_is_coming and (self._dropping or are_small(handles)):
             return
         if not self._drop_is_due and not self.engine.closed:
             self._drop_is_due = True
@@ -527,7 +524,7 @@ class Session:
         dropped, self._dropped = self._dropped, []
         # What is posted in here comes before whatever is made because of it.
         with self._holding:
-            self._release(_emptied(dropped))
+            self._release(emptied(dropped))
 
     def _release(self, dropped: Iterable[tuple[Range, int, int]]) -> None:
         extents = []
@@ -556,20 +553,6 @@ def _in_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _are_small(handles: Handles) -> bool:
-    """Whether no value of these rests on a worker; false if nothing is known of them."""
-    for wish, index, _ in handles:
-        if wish.status[index] == _STORED:
-            return False
-    return bool(handles)
-
-
-def _emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:
-    for handles in dropped:
-        while handles:
-            yield handles.pop()
 
 
 def _by_session(

@@ -25,7 +25,8 @@ from covey.serde import refs
 from covey.units import counted
 
 if TYPE_CHECKING:
-    from covey.client.fetching import Handles, Session
+    from covey.client.fetching import Session
+    from covey.client.handles import Handles
 
 R = TypeVar("R")
 
