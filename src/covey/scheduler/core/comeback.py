@@ -16,6 +16,9 @@ QUIET_SECONDS: Final = 1.0
 #: this was all.
 REPORT_SECONDS: Final = 300.0
 
+#: So long a silence counts at most: in a longer one it may be us who slept.
+SILENCE_SECONDS: Final = 10.0
+
 
 class Returning:
     """A peer that was there before, and has not told all that it has and wants.
@@ -25,12 +28,20 @@ class Returning:
     worker has not reported yet is not to be run again.
     """
 
-    __slots__ = ("complete", "messages", "since")
+    __slots__ = ("_heard", "complete", "messages", "seconds")
 
     def __init__(self, now: float) -> None:
-        self.since = now
+        #: For how long it has been telling, as far as we were awake.
+        self.seconds = 0.0
+        self._heard = now
         self.messages: list[Message] = []
         self.complete = False
+
+    def hear(self, messages: list[Message], now: float) -> None:
+        """It said more."""
+        self.seconds += min(now - self._heard, SILENCE_SECONDS)
+        self._heard = now
+        self.messages += messages
 
 
 class Window:

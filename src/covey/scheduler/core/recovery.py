@@ -92,13 +92,12 @@ def hear(state: SchedulerState, peer: int, messages: list[Message]) -> None:
         RemoteProtocolError: it goes on for too long.
     """
     returning = state.returning[peer]
-    returning.messages += messages
+    returning.hear(messages, state.now)
     if not returning.complete:
-        seconds = state.now - returning.since
-        if seconds > REPORT_SECONDS:
+        if returning.seconds > REPORT_SECONDS:
             raise RemoteProtocolError(
-                f"a peer has come back, and for {seconds:.0f} s has not come to the end "
-                f"of telling what it has and wants"
+                f"a peer has come back, and for {returning.seconds:.0f} s has not come "
+                f"to the end of telling what it has and wants"
             )
         returning.complete = any(type(m) in _LAST for m in messages)
         _stir(state)
