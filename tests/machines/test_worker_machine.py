@@ -92,6 +92,31 @@ class WorkerMachine(RuleBasedStateMachine):
             )
             coming.append(world.runs[number].base)
 
+    @rule(
+        data=st.data(),
+        n=st.integers(2, 12),
+        seconds=st.sampled_from([0.00001, 0.0001]),
+        replies=st.booleans(),
+    )
+    def runs_nodes(self, data, n, seconds, replies):
+        """Short nodes of a graph come together: they may be a parcel."""
+        world = self.world
+        single = [r for r, m in world.runs.items() if m.n == 1]
+        coming = [world.runs[r].base for r in single[-12:] if self._is_coming(r)]
+        nodes = []
+        for index in range(n):
+            some = (
+                data.draw(st.sets(st.sampled_from(coming), max_size=2))
+                if coming
+                else ()
+            )
+            awaits = tuple(sorted(some))
+            reply = replies and index % 3 == 0
+            how = {"aligned": awaits, "awaits": awaits, "digests": True}
+            nodes.append(world.message_of(1, reply=reply, seconds=seconds, **how))
+            coming.append(nodes[-1].base)
+        world.tell(*nodes)
+
     def _is_coming(self, run):
         """Whether the result of a run is here, or still to be made."""
         task = self.world.runs[run].base

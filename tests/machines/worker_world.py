@@ -14,6 +14,7 @@ and holds what the core orders against it:
 from __future__ import annotations
 
 from collections import deque
+from itertools import groupby
 
 from covey.payload import Pack
 from covey.wire import worker_link
@@ -61,6 +62,8 @@ class Slot:
             match event:
                 case orders.SlotRan(_, run, base, n):
                     found |= {(run, base + i) for i in range(n)}
+                case orders.SlotRanNodes(_, runs, tasks):
+                    found |= {*zip(runs, tasks, strict=True)}
                 case orders.SlotFailed(_, run, task) | orders.SlotReturned(
                     _, run, task
                 ):
@@ -117,10 +120,16 @@ class Slot:
             count -= 1
 
     def report(self, *, inline=True):
-        for run, base, n in self.settled:
-            self.out.append(
-                orders.SlotRan(self.number, run, base, n, 0.001 * n, 8 * n, inline)
-            )
+        runs = self.world.runs
+        for single, some in groupby(self.settled, key=lambda it: runs[it[0]].n == 1):
+            if single:
+                ran, tasks, _ = zip(*some, strict=True)
+                how = ((0.001,) * len(ran), (8,) * len(ran), 8 if inline else 7)
+                self.out.append(orders.SlotRanNodes(self.number, ran, tasks, *how))
+                continue
+            for run, base, n in some:
+                how = (0.001 * n, 8 * n, inline)
+                self.out.append(orders.SlotRan(self.number, run, base, n, *how))
         self.settled = []
 
     def fail(self, failure=RAISED):
@@ -218,6 +227,8 @@ class World:
         self.ends = {}
         self.store = set()
         self.fetching = {}
+        #: Runs whose arguments were to be kept, and not to be kept any more.
+        self.kept = set()
         self.ended_runs = set()
         self.arrived = set()
         self.wake_at = None
@@ -228,6 +239,7 @@ class World:
         self.kills = []
         self.asked = []
         self.failures = {}
+        self.parcels_sent = 0
         #: Whether what comes back is just being dispatched again.
         self.comes_back = False
         self.watch = lambda order: None
@@ -240,6 +252,9 @@ class World:
         self.arrived = set()
         if isinstance(event, orders.SlotRan):
             self.arrived = set(range(event.base, event.base + event.n))
+        elif isinstance(event, orders.SlotRanNodes):
+            self.arrived = set(event.tasks)
+            self.told_of = event
         elif isinstance(event, orders.Fetched):
             base, n = event.extent
             self.store |= set(range(base, base + n))
@@ -247,6 +262,7 @@ class World:
         short = self.state.memory_short
         found = self.core.step(event, self.now)
         begun = [order.n for order in found if isinstance(order, orders.Dispatch)]
+        begun += [len(o.nodes) for o in found if isinstance(o, orders.DispatchNodes)]
         assert not (short and self.state.memory_short) or begun in ([], [1]), begun
         assert not self.state.memory_hold or not begun
         for order in found:
@@ -271,6 +287,10 @@ class World:
         self.step(orders.Told(messages))
 
     def _obey(self, order, in_hand):
+        if isinstance(order, orders.DispatchNodes):
+            for single in self._singles(order):
+                self._obey(single, in_hand)
+            return
         match order:
             case orders.Dispatch():
                 self._dispatched(order, in_hand)
@@ -286,8 +306,14 @@ class World:
                 assert tasks <= self.arrived, (tasks, self.arrived)
                 self.store |= tasks
             case orders.EndRun(run):
-                assert run not in self.ended_runs
+                assert run in self.kept - self.ended_runs
                 self.ended_runs.add(run)
+            case _:
+                self._obey_about_data(order)
+                self._obey_about_runners(order)
+
+    def _obey_about_runners(self, order):
+        match order:
             case orders.Retract(slot) | orders.Flush(slot) | orders.Interrupt(slot):
                 runner = self._runner_of(slot)
                 if runner.ready:
@@ -299,11 +325,25 @@ class World:
                 self.wake_at = time
             case orders.Quit():
                 self.quit = True
-            case _:
-                self._obey_about_values(order)
 
-    def _obey_about_values(self, order):
+    def _singles(self, order):
+        """Yield what would be sent if each of some nodes were sent by itself."""
+        self.parcels_sent += 1
+        for m in order.nodes:
+            owns = tuple(task for task in m.aligned if task in order.owns)
+            how = (1, m.aligned, (), (), m.base in order.keeps, owns)
+            yield orders.Dispatch(order.slot, m.run, m.fn, m.base, *how)
+
+    def _obey_about_data(self, order):
         match order:
+            case orders.ReportNodes(runs, tasks):
+                assert self.store.issuperset(tasks)
+                for run, task in zip(runs, tasks, strict=True):
+                    self._end(run, task, "ran")
+            case orders.StowNodes(places):
+                self.store |= {self.told_of.tasks[at] for at in places}
+            case orders.KeepArguments(run):
+                self.kept.add(run)
             case orders.FetchFrom(worker, extent):
                 assert extent not in self.fetching
                 self.fetching[extent] = worker
@@ -342,6 +382,10 @@ class World:
                 for task in range(base, base + n):
                     assert task in self.store
                     self._end(run, task, "ran")
+            case worker_link.RanNodes(runs, tasks):
+                assert self.store.issuperset(tasks)
+                for run, task in zip(runs, tasks, strict=True):
+                    self._end(run, task, "ran")
             case worker_link.RunFailed(run, task):
                 self._end(run, task, "failed")
                 self.failures[run, task] = message.failure
@@ -367,10 +411,16 @@ class World:
         self.runners[runner].ready = True
         self.step(orders.RunnerReady(runner))
 
-    def run(
+    def run(self, n, **how):
+        """Ask for a run; return its number."""
+        message = self.message_of(n, **how)
+        self.tell(message)
+        return message.run
+
+    def message_of(
         self, n, *, base=None, aligned=(), whole=(), sources=(), timeout=0.0, **more
     ):
-        """Ask for a run; return its number."""
+        """Return the message that asks for a run."""
         self.last_run += 1
         base = 1000 * self.last_run if base is None else base
         pack = Pack.of([b"x"] * n)
@@ -393,8 +443,7 @@ class World:
             self.ends[self.last_run, task] = None
         for task in message.awaits:
             self.followers.setdefault(task, []).append(self.last_run)
-        self.tell(message)
-        return self.last_run
+        return message
 
     def stop(self, run, base, n, *, kill=False):
         """Stop tasks, and what was sent ahead of them: all at once, as one does."""
@@ -502,7 +551,7 @@ class World:
 
     def check_ends(self):
         assert all(end is not None for end in self.ends.values())
-        assert self.ended_runs == set(self.runs)
+        assert self.ended_runs == self.kept
         assert not self.state.queued
         assert not self.state.suspects
         ran = {task for (_, task), end in self.ends.items() if end == "ran"}

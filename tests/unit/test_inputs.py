@@ -17,7 +17,7 @@ def told():
 @pytest.fixture
 def inputs(told):
     processes = [SimpleNamespace(control=SimpleNamespace(tell=t.append)) for t in told]
-    return Inputs(None, processes)
+    return Inputs(None, processes, None)
 
 
 class OnlyLookedUp(dict):

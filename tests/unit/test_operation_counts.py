@@ -521,8 +521,10 @@ def test_single_tasks_cost_a_worker_few_calls_and_hardly_a_message(figure):
         done = 0
         found = core.step(orders.Told(asked), 1.0)
         while done < n:
-            sent = [order for order in found if isinstance(order, orders.Dispatch)]
+            parcels = [o for o in found if isinstance(o, orders.DispatchNodes)]
+            sent = [node for parcel in parcels for node in parcel.nodes]
             told.update(type(order).__name__ for order in found)
+            assert sent
             done += len(sent)
             runs, tasks = [d.run for d in sent], [d.base for d in sent]
             seconds, sizes = [1e-5] * len(sent), [10] * len(sent)
@@ -537,5 +539,6 @@ def test_single_tasks_cost_a_worker_few_calls_and_hardly_a_message(figure):
     )
     assert not core.state.runs
     assert told["ReportNodes"] < n / 100
-    assert not {"Tell", "ReportStored"} & told.keys()
-    assert each < 45
+    assert not {"Tell", "ReportStored", "Dispatch", "EndRun"} & told.keys()
+    assert told["DispatchNodes"] < n / 20
+    assert each < 12

@@ -18,6 +18,8 @@ from covey.scheduler.core.state import READY, SchedulerState, Span
 from covey.scheduler.core.state import Worker as Record
 from covey.sim.oracle import Wrong
 from covey.sim.worker import Worker
+from covey.worker.core.parcels import places
+from covey.worker.core.state import Parcel
 
 if TYPE_CHECKING:
     from covey.sim.scheduler import Scheduler
@@ -110,10 +112,16 @@ def _unbegun(worker: Worker) -> Iterator[tuple[RunId, TaskId, TaskId]]:
     """Yield what a worker has in hand, with all its inputs, and has not begun."""
     core = worker.core.state
     for _, _, piece in core.entries():
-        yield piece.run.run, piece.base, piece.base + piece.n
+        if isinstance(piece.run, Parcel):
+            for node in piece.run.nodes if piece.n else ():
+                yield node.run, node.base, node.base + 1
+        else:
+            yield piece.run.run, piece.base, piece.base + piece.n
     for slot in core.slots:
         first = True
         for flight in slot.flights:
             if flight.run.rides is None:
-                yield flight.run.run, flight.at + first, flight.base + flight.n
+                for run, base, n in places(flight):
+                    yield run, base + first, base + n
+                    first = False
             first = False

@@ -30,7 +30,7 @@ from covey.wire.introductions import Gone, Welcome
 from covey.wire.line import Line
 from covey.wire.session import Session
 from covey.wire.worker_link import Holds
-from covey.worker.core import dispatch, engaged, fetching, machine
+from covey.worker.core import dispatch, engaged, fetching, machine, overdue
 from covey.worker.core.state import Run, WorkerState
 
 #: A mutant must be found within so many seeds.
@@ -233,7 +233,7 @@ def _never_kill(_: Any) -> Any:
         for slot in state.slots:
             for flight in slot.flights:
                 if flight.deadline and state.now >= flight.deadline:
-                    dispatch.stop_executing(state, slot, flight)
+                    overdue.stop_executing(state, slot, flight)
 
     return check
 
@@ -426,7 +426,7 @@ MUTANTS: Final = (
     Mutant(
         "never-kill",
         "a task that does not stop when asked is killed with its process",
-        dispatch,
+        overdue,
         "check_deadlines",
         _never_kill,
     ),

@@ -320,6 +320,20 @@ class Worker(Node):
         batch.owns += [(a, real) for a, real in order.renamed if real in order.owns]
         slot.inward.send(slot.take, batch)
 
+    def _dispatch_nodes(self, order: orders.DispatchNodes) -> None:
+        runner = self.runners[order.slot // self.threads]
+        if runner.dead:
+            return
+        slot = runner.slots[order.slot % self.threads]
+        for node in order.nodes:
+            assert node.fn in self._functions
+            values = {t: self.store[t] for t in node.aligned if t not in order.owns}
+            part = Pack.from_wire(node.sizes, node.data)
+            batch = Batch(node.run, node.base, part, Inputs(values))
+            batch.keep = node.base in order.keeps
+            batch.owns = [(task, task) for task in node.aligned if task in order.owns]
+            slot.inward.send(slot.take, batch)
+
     def _stow(self, order: orders.Stow) -> None:
         assert self._arrived is not None
         base, values, size = self._arrived
@@ -463,6 +477,7 @@ class Worker(Node):
         orders.StowNodes: _stow_nodes,
         orders.Flush: _flush,
         orders.Dispatch: _dispatch,
+        orders.DispatchNodes: _dispatch_nodes,
         orders.EndRun: _end_run,
         orders.Retract: _retract,
         orders.Interrupt: _interrupt,

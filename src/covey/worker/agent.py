@@ -117,8 +117,7 @@ class WorkerAgent:
         self._lives_in = [""] * runners
         self._start_failures: Counter[str] = Counter()
         self._functions = Functions()
-        self._arguments: dict[int, tuple[int, Pack]] = {}
-        self._inputs = Inputs(self.storage, self._processes)
+        self._inputs = Inputs(self.storage, self._processes, self._functions)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._profiling = Profiling(self._processes, self._functions.label, self._say)
@@ -296,13 +295,10 @@ class WorkerAgent:
             return None
         return process.links[slot % self._threads]
 
-    def _dispatch(self, order: orders.Dispatch) -> None:
+    def _dispatch(self, order: orders.Dispatch | orders.DispatchNodes) -> None:
         link = self._link_of(order.slot)
-        if link is None:
-            return  # It has just ended; the core will hear of it.
-        self._functions.tell(link, order.fn)
-        runner = order.slot // self._threads
-        self._inputs.dispatch(order, *self._arguments[order.run], runner, link)
+        if link is not None:  # Else it has just ended; the core will hear of it.
+            self._inputs.dispatch(order, order.slot // self._threads, link)
 
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
         last = len(says) - 1
@@ -513,11 +509,10 @@ class WorkerAgent:
         self._functions.forget(order.fn)
 
     def _keep_arguments(self, order: orders.KeepArguments) -> None:
-        pack = Pack.from_wire(order.sizes, order.data)
-        self._arguments[order.run] = (order.base, pack)
+        self._inputs.keep_arguments(order)
 
     def _end_run(self, order: orders.EndRun) -> None:
-        self._arguments.pop(order.run, None)
+        self._inputs.end_run(order.run)
 
     def _keep_values(self, order: orders.KeepValues) -> None:
         self.storage.put(order.base, Pack.from_wire(order.sizes, order.data))
@@ -578,6 +573,7 @@ class WorkerAgent:
             orders.StowNodes: self._stow_nodes,
             orders.Flush: self._flush,
             orders.Dispatch: self._dispatch,
+            orders.DispatchNodes: self._dispatch,
             orders.EndRun: self._end_run,
             orders.Retract: self._retract,
             orders.Interrupt: self._interrupt,

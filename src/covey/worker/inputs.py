@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from covey.ids import TaskId
+from covey.ids import RunId, TaskId
 from covey.payload import Buffer, Pack
 from covey.wire.base import Extent
 from covey.worker.core import orders
+from covey.worker.functions import Functions
 from covey.worker.processes import RunnerProcess
 from covey.worker.runner_link import KEEP, RunnerLink
 from covey.worker.storage import Storage
@@ -25,25 +26,44 @@ class Inputs:
     Args:
         storage: where the values are.
         processes: the runners, by number.
+        functions: those that slots know.
     """
 
     def __init__(
-        self, storage: Storage, processes: Sequence[RunnerProcess | None]
+        self,
+        storage: Storage,
+        processes: Sequence[RunnerProcess | None],
+        functions: Functions,
     ) -> None:
         self._storage = storage
         self._processes = processes
+        self._functions = functions
+        #: The arguments of each run: those of which task on, and which.
+        self._arguments: dict[RunId, tuple[TaskId, Pack]] = {}
         #: What each runner keeps mapped, and the ids by which it knows it.
         self._mapped: dict[int, dict[TaskId, set[TaskId]]] = {}
 
+    def keep_arguments(self, order: orders.KeepArguments) -> None:
+        """Keep the arguments of a run until it ends."""
+        pack = Pack.from_wire(order.sizes, order.data)
+        self._arguments[order.run] = (order.base, pack)
+
+    def end_run(self, run: RunId) -> None:
+        """Let go of the arguments of a run, if they were kept."""
+        self._arguments.pop(run, None)
+
     def dispatch(
         self,
-        order: orders.Dispatch,
-        base: TaskId,
-        pack: Pack,
+        order: orders.Dispatch | orders.DispatchNodes,
         runner: int,
         link: RunnerLink,
     ) -> None:
-        """Send tasks of a run, whose arguments are those of *base* on, to a slot."""
+        """Send tasks to a slot, with what they take."""
+        if isinstance(order, orders.DispatchNodes):
+            self._dispatch_nodes(order, runner, link)
+            return
+        self._functions.tell(link, order.fn)
+        base, pack = self._arguments[order.run]
         lo = order.base - base
         part = pack if len(pack) == 1 else pack.cut(lo, lo + order.n)
         flags = KEEP if order.keep else 0
@@ -101,6 +121,37 @@ class Inputs:
             flags,
             len(payload),
             inputs,
+            body=body,
+        )
+
+    def _dispatch_nodes(
+        self, order: orders.DispatchNodes, runner: int, link: RunnerLink
+    ) -> None:
+        """Send single tasks that run one after the other."""
+        for fn in {node.fn for node in order.nodes}:
+            self._functions.tell(link, fn)
+        link.begin_node()
+        carried, owns, keeps = link.carried, order.owns, order.keeps
+        body: list[Buffer] = []
+        nodes = order.nodes
+        columns: list[list[list[Any]]] = []
+        for node in nodes:
+            inputs: list[list[Any]] = []
+            body.append(node.data)
+            for task in node.aligned:
+                if task in owns:
+                    inputs.append(["own", task, task])
+                elif task not in carried:
+                    carried.add(task)
+                    self._add_single(runner, task, task, inputs, body)
+            columns.append(inputs)
+        link.tell_nodes(
+            [node.run for node in nodes],
+            [node.fn for node in nodes],
+            [node.base for node in nodes],
+            [KEEP if node.base in keeps else 0 for node in nodes],
+            [len(node.data) for node in nodes],
+            columns,
             body=body,
         )
 

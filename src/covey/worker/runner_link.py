@@ -257,6 +257,12 @@ class RunnerLink(asyncio.Protocol):
             column.append(value)
         self._body += body
 
+    def tell_nodes(self, *columns: list[Any], body: list[Buffer]) -> None:
+        """Queue several single tasks, after ``begin_node``."""
+        for column, values in zip(self._nodes[1:], columns, strict=True):
+            column += values
+        self._body += body
+
     def flush(self) -> None:
         """Write what is queued as one frame."""
         self._flush_is_due = False

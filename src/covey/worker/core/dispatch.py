@@ -14,25 +14,34 @@ back, and it waits for them like any other.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heappop
 from typing import Final
 
 from covey.ids import TaskId
 from covey.wire.base import Failure
 from covey.wire.worker_link import ReturnDone, Returned, RunFailed
+from covey.worker.core import parcels
 from covey.worker.core.orders import (
     Dispatch,
+    DispatchNodes,
     EndRun,
-    Flush,
     ForgetFunction,
-    Interrupt,
-    Kill,
     Retract,
     Tell,
-    WakeAt,
 )
-from covey.worker.core.settling import move, settle, top
-from covey.worker.core.state import Flight, Piece, Run, Runner, Slot, WorkerState
+from covey.worker.core.settling import move, settle
+from covey.worker.core.state import (
+    SHORT_SECONDS,
+    Flight,
+    Parcel,
+    ParcelFlight,
+    Piece,
+    Run,
+    Runner,
+    Slot,
+    WorkerState,
+)
+from covey.worker.core.waiting import enqueue, top, wake
 
 #: How long the tasks of one flight should last together: a few times as long as
 #: a runner keeps outcomes back, so that it is not the flights that make it speak.
@@ -51,9 +60,6 @@ WORTH_SECONDS: Final = 0.004
 #: A flight that is silent for so long while another slot idles is called back.
 SILENCE_SECONDS: Final = 0.01
 
-#: A task that was asked to stop is given so long before its process is killed.
-GRACE_SECONDS: Final = 0.5
-
 _LEARNING: Final = 0.3
 
 
@@ -63,20 +69,15 @@ def learn(state: WorkerState, fn: int, seconds: float, n: int) -> None:
     known = state.seconds.get(fn)
     if known is None:
         state.seconds[fn] = each
+        state.turned_short = True
     else:
         weight = 1.0 - (1.0 - _LEARNING) ** min(n, 8)
-        state.seconds[fn] = known + weight * (each - known)
+        now = state.seconds[fn] = known + weight * (each - known)
+        if now <= SHORT_SECONDS < known:
+            state.turned_short = True
 
 
 # The queue.
-
-
-def enqueue(state: WorkerState, piece: Piece) -> None:
-    """Put a piece into the queue."""
-    state.last_entry += 1
-    queue = state.queues.setdefault(piece.run.environment, [])
-    heappush(queue, (piece.run.rank, state.last_entry, piece))
-    state.queued += piece.n
 
 
 def requeue(
@@ -104,7 +105,7 @@ def requeue(
 
 def forget_function(state: WorkerState, fn: int) -> None:
     """Forget an undefined function, unless runs of it are in hand."""
-    if any(run.fn == fn for run in state.runs.values()):
+    if any(run.calls(fn) for run in state.runs.values()):
         return
     state.undefined.discard(fn)
     state.environments.pop(fn, None)
@@ -117,6 +118,7 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
     run.left -= n
     if run.left <= 0 and state.runs.pop(run.run, None) is not None:
         state.order(EndRun(run.run))
+        state.soon.discard(run.base)
         if run.fn in state.undefined:
             forget_function(state, run.fn)
         for task in run.awaits:
@@ -129,6 +131,7 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
 
 def fail_all(state: WorkerState, environment: str, failure: Failure) -> None:
     """Nothing that waits for *environment* can run here."""
+    parcels.separate_all(state)
     queue = state.queues.get(environment, [])
     pieces = [entry[2] for entry in queue]
     queue.clear()
@@ -290,12 +293,15 @@ def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:
         state.queued -= n
         if not piece.n:
             heappop(state.queues[piece.run.environment])
+    if isinstance(piece.run, Parcel):
+        _send_riders(state, slot, _dispatch_parcel(state, slot, piece.run))
+        return
     keep = n == 1 and base in state.awaited
     if piece.alone or state.memory_short:
         keep = False
     _dispatch(state, slot, Flight(piece, n, state.now, _each(state, piece)), base, keep)
     if keep:
-        _send_riders(state, slot, base)
+        _send_riders(state, slot, [base])
 
 
 def _each(state: WorkerState, piece: Piece) -> float | None:
@@ -337,10 +343,26 @@ def _dispatch(
     )
 
 
-def _send_riders(state: WorkerState, slot: Slot, task: TaskId) -> None:
+def _dispatch_parcel(state: WorkerState, slot: Slot, parcel: Parcel) -> list[TaskId]:
+    """Send a parcel to a slot; return those of its tasks for which others wait."""
+    awaited, makers = state.awaited, state.makers
+    outside = [task for task in parcel.tasks if task in awaited]
+    keeps = parcel.inside.union(outside)
+    for task in keeps:
+        makers[task] = slot
+    flight = parcel.flight = ParcelFlight(parcel, slot, state.now)
+    slot.take(flight)
+    if slot.count > 1:
+        wake(state, state.now + SILENCE_SECONDS)
+    owns = parcel.inside.union([task for task, _ in parcel.missing])
+    state.order(DispatchNodes(slot.number, parcel.nodes, keeps, owns))
+    return outside
+
+
+def _send_riders(state: WorkerState, slot: Slot, tasks: list[TaskId]) -> None:
     """Send what lacks nothing but what this slot has been sent already."""
     makers = state.makers
-    todo = [task]
+    todo = tasks
     for made in todo:
         for run in state.awaited[made]:
             if run.rides is not None or run.timeout_seconds or run.stopped:
@@ -350,6 +372,13 @@ def _send_riders(state: WorkerState, slot: Slot, task: TaskId) -> None:
             if state.lacked and any(map(run.takes, state.lacked)):
                 continue
             if run.environment != slot.runner.environment:
+                continue
+            if isinstance(run, Parcel):
+                if all(makers.get(t) is slot for t, _ in run.missing):
+                    state.waiting.pop(run, None)
+                    run.rides = slot
+                    slot.riders += run.n
+                    todo += _dispatch_parcel(state, slot, run)
                 continue
             each = state.seconds.get(run.fn)
             if each is None or each >= WORTH_SECONDS / 2:
@@ -382,6 +411,8 @@ def arrived(state: WorkerState, base: TaskId, n: int) -> None:
                 continue
             if run.rides is not None:
                 dismount(run)
+            elif isinstance(run, Parcel):
+                parcels.line_up(state, run)
             elif run.run in state.runs:
                 requeue(state, run, run.base, run.left)
 
@@ -389,7 +420,7 @@ def arrived(state: WorkerState, base: TaskId, n: int) -> None:
 def dismount(run: Run) -> None:
     """What a run rode behind is there, or it has come back: it is as any other."""
     if run.rides is not None:
-        run.rides.riders -= 1
+        run.rides.riders -= run.left if isinstance(run, Parcel) else 1
         run.rides = None
 
 
@@ -406,6 +437,8 @@ def forget_flight(state: WorkerState, flight: Flight) -> None:
 
 
 def _flight_size(state: WorkerState, piece: Piece) -> int:
+    if isinstance(piece.run, Parcel):
+        return piece.n
     if piece.run.timeout_seconds or state.memory_short:
         return 1
     each = _each(state, piece)
@@ -461,6 +494,7 @@ def retract(state: WorkerState, slot: Slot) -> None:
 def hand_back(state: WorkerState, count: int) -> None:
     """The scheduler wants up to *count* unbegun tasks back: the last in line first."""
     state.return_asked = True
+    parcels.separate_queued(state)
     entries = sorted(state.entries(), reverse=True)
     for _, _, piece in entries:
         if count <= 0:
@@ -540,60 +574,3 @@ def give_back_lacking(state: WorkerState, run: Run, base: TaskId, n: int) -> boo
     if lacking:
         return_live(state, run, base, n, lacking)
     return bool(lacking)
-
-
-# Silence.
-
-
-def ask_for_news(state: WorkerState) -> None:
-    """Have slots send outcomes that wait behind a task that takes long."""
-    for slot in state.slots:
-        if slot.flushed or not slot.flights or not slot.runner.ready:
-            continue
-        if slot.count < 2:
-            continue
-        due = slot.flights[0].since + SILENCE_SECONDS
-        if state.now >= due:
-            slot.flushed = True
-            state.order(Flush(slot.number))
-        else:
-            wake(state, due)
-
-
-# Stopping.
-
-
-def stop_executing(state: WorkerState, slot: Slot, flight: Flight) -> None:
-    """Ask the task of a flight to stop; kill its process if it does not."""
-    if flight.kill_at:
-        return
-    flight.kill_at = state.now + GRACE_SECONDS
-    state.order(Interrupt(slot.number, flight.run.run, flight.at))
-    wake(state, flight.kill_at)
-
-
-def check_deadlines(state: WorkerState) -> None:
-    """Stop tasks that ran out of time; kill those that did not stop when asked."""
-    for slot in state.slots:
-        for flight in [*slot.flights, *slot.parked.values()]:
-            if flight.kill_at:
-                if state.now < flight.kill_at:
-                    wake(state, flight.kill_at)
-                elif not slot.runner.dying:
-                    slot.runner.dying = True
-                    state.order(Kill(slot.runner.number))
-            elif flight.deadline:
-                if state.now >= flight.deadline:
-                    stop_executing(state, slot, flight)
-                else:
-                    wake(state, flight.deadline)
-
-
-def wake(state: WorkerState, time: float) -> None:
-    """Ask for a tick at *time*, unless an earlier one is coming.
-
-    One that is overdue is still coming: a later one must not take its place.
-    """
-    if not state.wake_at or time < state.wake_at:
-        state.wake_at = time
-        state.order(WakeAt(time))

@@ -13,9 +13,9 @@ import math
 from typing import Final
 
 from covey.wire.worker_link import Engaged
-from covey.worker.core import dispatch
 from covey.worker.core.orders import Tell
 from covey.worker.core.state import Slot, WorkerState
+from covey.worker.core.waiting import wake
 
 #: What is over sooner is not worth telling.
 LASTING_SECONDS: Final = 0.05
@@ -38,7 +38,7 @@ def look(state: WorkerState) -> None:
         state.engaged_since = math.inf
         _tell(state, engaged)
     else:
-        dispatch.wake(state, due)
+        wake(state, due)
 
 
 def _tell(state: WorkerState, engaged: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from covey.ids import RunId, TaskId
 from covey.worker.core.extents import Extents
+from covey.worker.core.parcels import places
 from covey.worker.core.state import Slot, WorkerState
 
 
@@ -24,6 +25,7 @@ def has_in_hand(slot: Slot, run: RunId, task: TaskId) -> bool:
     if (run, task) in slot.parked:
         return True
     return any(
-        flight.run.run == run and flight.base <= task < flight.base + flight.n
+        number == run and base <= task < base + n
         for flight in slot.flights
+        for number, base, n in places(flight)
     )

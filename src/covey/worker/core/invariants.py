@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from covey.wire.base import Extent
-from covey.worker.core.state import Run, Runner, Slot, WorkerState
+from covey.worker.core.parcels import places as in_hand
+from covey.worker.core.state import Parcel, Run, Runner, Slot, WorkerState
 
 
 def check(state: WorkerState) -> None:
@@ -16,7 +17,10 @@ def check(state: WorkerState) -> None:
     for run in places:
         assert state.runs.get(run.run) is run, run.run
     for run in state.runs.values():
-        _check_run(state, run, places.get(run, []))
+        if not isinstance(run, Parcel):
+            _check_run(state, run, places.get(run, []))
+    for parcel in {*state.parcels.values(), *state.waiting}:
+        _check_parcel(state, parcel)
     for extent, fetching in state.fetching.items():
         for run in fetching.runs:
             # Who has been handed back meanwhile does not wait any more.
@@ -25,7 +29,7 @@ def check(state: WorkerState) -> None:
         for run in waiting:
             assert (task, 1) in run.missing and run.run in state.runs, run.run
     for task, slot in state.makers.items():
-        assert any(f.base == task and f.n == 1 for f in slot.flights), task
+        assert any((task, 1) == p[1:] for f in slot.flights for p in in_hand(f)), task
     for runner in state.runners:
         _check_runner(state, runner)
     for slot in state.slots:
@@ -67,6 +71,25 @@ def _check_run(state: WorkerState, run: Run, places: list[Extent]) -> None:
         end = base + n
 
 
+def _check_parcel(state: WorkerState, parcel: Parcel) -> None:
+    """A parcel is in one place, and its tables say so of each node that has not ended."""
+    assert state.runs.get(parcel.run) is parcel, parcel.run
+    assert parcel.left == len(parcel.rest) > 0
+    for node in parcel.rest:
+        assert state.parcels.get(node.run) is parcel, node.run
+        assert parcel is state.runs.get(node.run) or node.run not in state.runs
+    queued = [entry[2] for entry in state.entries() if entry[2].run is parcel]
+    in_hand = [f for slot in state.slots for f in slot.flights if f.run is parcel]
+    assert in_hand == ([parcel.flight] if parcel.flight is not None else [])
+    assert len(in_hand) + sum(p.n > 0 for p in queued) == (parcel not in state.waiting)
+    for task, _ in parcel.missing:
+        assert parcel in state.awaited[task], (parcel.run, task)
+    if parcel in state.waiting:
+        assert parcel.missing and parcel.rides is None
+    elif parcel.missing:
+        assert parcel.flight is not None and parcel.rides is parcel.flight.slot
+
+
 def _check_runner(state: WorkerState, runner: Runner) -> None:
     in_hand = [flight for slot in runner.slots for flight in slot.flights]
     if not runner.ready:
@@ -79,8 +102,8 @@ def _check_runner(state: WorkerState, runner: Runner) -> None:
 
 def _check_slot(slot: Slot) -> None:
     assert slot.count == sum(flight.left for flight in slot.flights), slot.number
-    riders = [flight for flight in slot.flights if flight.run.rides is slot]
-    assert slot.riders == len(riders), slot.number
+    riders = [flight.left for flight in slot.flights if flight.run.rides is slot]
+    assert slot.riders == sum(riders), slot.number
     seconds = sum(flight.left * (flight.each or 0.0) for flight in slot.flights)
     assert abs(slot.seconds - seconds) < 1e-6, slot.number
     assert slot.resumed == sum(flight.done for flight in slot.parked.values())

@@ -7,26 +7,33 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias, get_args
 
-from covey.errors import RemoteProtocolError
 from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.base import Failure
-from covey.wire.worker_link import RanNodes, RanStored, RunFailed, ToWorker
-from covey.worker.core import asides, dispatch, engaged, fetching, stopping
+from covey.wire.worker_link import RanStored, RunFailed, ToWorker
+from covey.worker.core import (
+    asides,
+    dispatch,
+    engaged,
+    fetching,
+    nodes,
+    overdue,
+    parcels,
+    stopping,
+)
+from covey.worker.core.landing import demand, flight_of, land
 from covey.worker.core.orders import (
     AnyEvent,
     AnyOrder,
     Fetched,
     FetchFailed,
     Garbled,
-    KeepArguments,
     KeepFunction,
     KeepValues,
     Kill,
     MemoryShort,
     NoEnvironment,
     Report,
-    ReportNodes,
     ReportStored,
     RetractDone,
     RunnerEnded,
@@ -40,12 +47,11 @@ from covey.worker.core.orders import (
     SlotReturned,
     Spawn,
     Stow,
-    StowNodes,
     Tell,
     Tick,
     Told,
 )
-from covey.worker.core.state import Flight, Piece, Run, Slot, WorkerState
+from covey.worker.core.state import Flight, Piece, Run, WorkerState
 
 _Handler: TypeAlias = Callable[[WorkerState, Any], None]
 
@@ -66,6 +72,8 @@ class WorkerCore:
         """
         state = self.state
         state.now = now
+        if state.parcels:
+            parcels.make_way(state, event)
         _EVENTS[type(event)](state, event)
         if not more:
             dispatch.fill(state)
@@ -79,7 +87,7 @@ class WorkerCore:
 
 
 def _on_told(state: WorkerState, event: Told) -> None:
-    for message in event.messages:
+    for message in nodes.take_in(state, event.messages):
         _MESSAGES[type(message)](state, message)
 
 
@@ -93,41 +101,6 @@ def _on_define(state: WorkerState, message: worker_link.Define) -> None:
 def _on_undefine(state: WorkerState, message: worker_link.Undefine) -> None:
     state.undefined.add(message.fn)
     dispatch.forget_function(state, message.fn)
-
-
-def _on_run(state: WorkerState, message: worker_link.Run) -> None:
-    run = Run(
-        message.run,
-        message.fn,
-        message.base,
-        message.n,
-        message.rank,
-        message.aligned,
-        message.whole,
-        message.timeout_seconds,
-        message.reply,
-        message.renamed,
-    )
-    run.digests = message.digests
-    run.groups = message.groups
-    run.environment = state.environments.get(message.fn, "")
-    state.runs[run.run] = run
-    if message.seconds:
-        state.seconds.setdefault(run.fn, message.seconds)
-    state.order(KeepArguments(run.run, message.base, message.sizes, message.data))
-    for base, n, worker in message.sources:
-        fetching.want(state, (base, n), worker, run)
-    for base, n, worker in message.spares:
-        fetching.know_spare(state, (base, n), worker)
-    run.awaits = message.awaits
-    for task in message.awaits:
-        if not (state.made.covers(task, 1) or state.copies.covers(task, 1)):
-            run.missing.add((task, 1))
-            state.awaited.setdefault(task, []).append(run)
-    if not run.missing and not (
-        state.lacked and dispatch.give_back_lacking(state, run, run.base, run.n)
-    ):
-        dispatch.enqueue(state, Piece(run, message.base, message.n))
 
 
 def _on_put(state: WorkerState, message: worker_link.Put) -> None:
@@ -161,66 +134,8 @@ def _on_fetch(state: WorkerState, message: worker_link.Fetch) -> None:
 # News from the slots.
 
 
-def _flight_of(
-    state: WorkerState, slot_number: int, run: RunId, task: TaskId
-) -> tuple[Slot, Flight | None]:
-    slot = state.slots[slot_number]
-    flights = slot.flights
-    if flights:
-        # What ends is mostly the first, and what comes back the last.
-        for flight in (flights[0], flights[-1]):
-            if flight.run.run == run and flight.base <= task < flight.base + flight.n:
-                return slot, flight
-    for flight in flights:
-        if flight.run.run == run and flight.base <= task < flight.base + flight.n:
-            return slot, flight
-    return slot, None
-
-
-def _demand(condition: bool) -> None:
-    """Refuse news that does not fit what a slot has in hand: a runner made it up."""
-    if not condition:
-        raise RemoteProtocolError("news of tasks that it does not have in hand")
-
-
-def _land(
-    state: WorkerState, slot_number: int, run_id: RunId, task: TaskId, n: int
-) -> Run | None:
-    """Note that *n* tasks have come back from a slot; return their run.
-
-    Raises:
-        RemoteProtocolError: they are not what the slot must speak of next.
-    """
-    slot = state.slots[slot_number]
-    if (run_id, task) in slot.parked:
-        _demand(n == 1)
-        parked = slot.parked.pop((run_id, task))
-        if parked.done:
-            slot.resumed -= 1
-        return parked.run
-    slot, flight = _flight_of(state, slot_number, run_id, task)
-    if flight is None:
-        return None
-    _demand(task == flight.at and n <= flight.left)
-    flight.done += n
-    slot.less(flight, n)
-    flight.since = state.now
-    slot.flushed, slot.emptied = False, 0.0
-    if flight.done >= flight.n:
-        dispatch.end_flight(state, slot, flight)
-        if slot.flights:
-            slot.flights[0].since = state.now
-    elif flight.kill_at or flight.run.killed:
-        # Who was to stop has ended, or what was not told of when it was to stop has;
-        # the next one may have to stop as well.
-        flight.kill_at = 0.0
-        if not flight.run.live(flight.at, 1):
-            dispatch.stop_executing(state, slot, flight)
-    return flight.run
-
-
 def _on_slot_ran(state: WorkerState, event: SlotRan) -> None:
-    run = _land(state, event.slot, event.run, event.base, event.n)
+    run = land(state, event.slot, event.run, event.base, event.n)
     if run is None:
         return
     dispatch.learn(state, run.fn, event.seconds, event.n)
@@ -263,75 +178,14 @@ def _keep(
         state.order(Tell(RanStored(run.run, base, n, seconds, nbytes, event.slot)))
 
 
-def _on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
-    """Single tasks returned: keep what is wanted, and tell of all in one message."""
-    slot = state.slots[event.slot]
-    flights = _singles(state, event, slot)
-    stow = StowNodes([])
-    state.order(stow)
-    told: list[tuple[RunId, TaskId, float, int]] = []
-    known: list[tuple[RunId, TaskId, float, int]] = []  # By their digests, that is.
-    columns = zip(event.runs, event.tasks, event.seconds, event.sizes, strict=True)
-    for at, row in enumerate(columns):
-        run_id, task, seconds, nbytes = row
-        flight = flights.get((run_id, task))
-        if flight is not None:
-            run = flight.run
-            slot.less(flight, 1)
-            dispatch.end_flight(state, slot, flight)
-        else:
-            landed = _land(state, event.slot, run_id, task, 1)
-            if landed is None:
-                continue
-            run = landed
-        dispatch.learn(state, run.fn, seconds, 1)
-        if not run.stopped or run.live(task, 1):
-            stow.places.append(at)
-            state.made.add(task, 1)
-            fetching.came(state, task, 1)
-            dispatch.arrived(state, task, 1)
-            if run.reply and nbytes <= event.inline_bytes:
-                how = (run_id, task, 1, seconds, event.slot, run.digests)
-                state.order(Report(*how))
-            else:
-                (known if run.digests else told).append(row)
-        dispatch.finish_tasks(state, run, 1)
-    if stow.places:
-        slot.flushed, slot.emptied = False, 0.0
-    if stow.places and slot.flights:
-        slot.flights[0].since = state.now
-    if told:
-        runs, tasks, took, sizes = zip(*told, strict=True)
-        state.order(Tell(RanNodes(runs, tasks, took, sizes, event.slot)))
-    if known:
-        runs, tasks, took, sizes = zip(*known, strict=True)
-        state.order(ReportNodes(runs, tasks, took, sizes, event.slot))
-
-
-def _singles(
-    state: WorkerState, event: SlotRanNodes, slot: Slot
-) -> dict[tuple[RunId, TaskId], Flight]:
-    """Return the flights of single tasks that a slot has in hand.
-
-    Raises:
-        RemoteProtocolError: something is told twice, or is part of a longer flight.
-    """
-    singles = {(f.run.run, f.base): f for f in slot.flights if f.n == 1}
-    told = {*zip(event.runs, event.tasks, strict=True)}
-    _demand(len(told) == len(event.runs))
-    for run, task in told - singles.keys() - slot.parked.keys():
-        _demand(_flight_of(state, event.slot, run, task)[1] is None)
-    return singles
-
-
 def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
-    slot, flight = _flight_of(state, event.slot, event.run, event.task)
+    slot, flight = flight_of(state, event.slot, event.run, event.task)
     parked = slot.parked.get((event.run, event.task))
     stopped = flight or parked
     failure = event.failure
     if stopped is not None and stopped.kill_at:
         failure = _stopped(stopped, failure)
-    run = _land(state, event.slot, event.run, event.task, 1)
+    run = land(state, event.slot, event.run, event.task, 1)
     if run is None:
         return
     dispatch.learn(state, run.fn, event.seconds, 1)
@@ -357,12 +211,12 @@ def _stopped(flight: Flight, failure: Failure) -> Failure:
 
 
 def _on_slot_returned(state: WorkerState, event: SlotReturned) -> None:
-    slot, flight = _flight_of(state, event.slot, event.run, event.base)
+    slot, flight = flight_of(state, event.slot, event.run, event.base)
     if flight is None:
         return
     # What comes back is always the end of a flight: it becomes shorter.
-    _demand(event.base >= flight.at)
-    _demand(event.base + event.n == flight.base + flight.n)
+    demand(event.base >= flight.at)
+    demand(event.base + event.n == flight.base + flight.n)
     flight.n -= event.n
     slot.less(flight, event.n)
     if flight.done >= flight.n:
@@ -387,10 +241,10 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
             slot.resumed -= 1
             state.order(Tell(worker_link.Blocked(event.run, event.task)))
         return
-    slot, flight = _flight_of(state, event.slot, event.run, event.task)
+    slot, flight = flight_of(state, event.slot, event.run, event.task)
     if flight is None:
         return
-    _demand(event.task == flight.at)
+    demand(event.task == flight.at)
     piece = Piece(flight.run, event.task, 1, alone=flight.alone)
     alone = Flight(piece, 1, state.now, flight.each)
     alone.deadline = flight.deadline
@@ -534,14 +388,15 @@ def _on_runner_grown(state: WorkerState, event: RunnerGrown) -> None:
 def _on_tick(state: WorkerState, event: Tick) -> None:
     del event
     state.wake_at = 0.0
-    dispatch.check_deadlines(state)
-    dispatch.ask_for_news(state)
+    overdue.check_deadlines(state)
+    overdue.ask_for_news(state)
+    parcels.lose_patience(state)
 
 
 _MESSAGES: dict[type, _Handler] = {
     worker_link.Define: _on_define,
     worker_link.Undefine: _on_undefine,
-    worker_link.Run: _on_run,
+    worker_link.Run: nodes.on_run,
     worker_link.Put: _on_put,
     worker_link.Drop: _on_drop,
     worker_link.Forget: _on_forget,
@@ -559,7 +414,7 @@ _EVENTS: dict[type, _Handler] = {
     RunnerEnded: _on_runner_ended,
     NoEnvironment: _on_no_environment,
     SlotRan: _on_slot_ran,
-    SlotRanNodes: _on_slot_ran_nodes,
+    SlotRanNodes: nodes.on_slot_ran_nodes,
     SlotFailed: _on_slot_failed,
     SlotReturned: _on_slot_returned,
     SlotBlocked: _on_slot_blocked,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias
 
 import msgspec
 
 from covey.wire.base import Extent, Failure, Message
+from covey.wire.worker_link import Run
 
 # Events: what may happen.
 
@@ -265,6 +267,19 @@ class Dispatch(Order, frozen=True):
     owns: tuple[int, ...] = ()
 
 
+class DispatchNodes(Order, frozen=True):
+    """Send single tasks to a slot, to run one after the other, as they came.
+
+    The slot keeps the values of ``keeps`` for what follows; ``owns`` are inputs that
+    these make, or that it was told to keep before.
+    """
+
+    slot: int
+    nodes: Sequence[Run]
+    keeps: AbstractSet[int]
+    owns: AbstractSet[int]
+
+
 class ForgetFunction(Order, frozen=True):
     """Nothing of this function is in hand, and nothing more of it will come."""
 
@@ -396,6 +411,7 @@ AnyOrder: TypeAlias = (
     | StowNodes
     | Flush
     | Dispatch
+    | DispatchNodes
     | EndRun
     | ForgetFunction
     | Retract

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from covey.ids import RunId
 from covey.wire.base import Extent, Message
 from covey.wire.worker_link import Blocked, Engaged, Lacks, RunFailed, Running
-from covey.worker.core.state import Run, WorkerState
+from covey.worker.core.parcels import is_here
+from covey.worker.core.state import Parcel, Run, WorkerState
 
 
 def in_hand(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
@@ -18,6 +21,9 @@ def in_hand(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
     """
     report: list[Message] = []
     for run in state.runs.values():
+        if isinstance(run, Parcel):
+            report += _of_parcel(state, run)
+            continue
         awaits = tuple(task for task in run.awaits if (task, 1) in run.missing)
         for base, n in _places(state, run):
             live = run.live(base, n)
@@ -39,6 +45,13 @@ def afterwards(state: WorkerState, failures: list[RunFailed]) -> list[Message]:
             if not slot.parked[run, task].done:
                 news.append(Blocked(run, task))
     return news
+
+
+def _of_parcel(state: WorkerState, parcel: Parcel) -> Iterator[Message]:
+    """Yield what there is to say of nodes that are a parcel here."""
+    for node in parcel.rest:
+        awaits = tuple(task for task in node.awaits if not is_here(state, task))
+        yield Running(node.run, node.base, 1, awaits)
 
 
 def _places(state: WorkerState, run: Run) -> list[Extent]:

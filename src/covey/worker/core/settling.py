@@ -18,11 +18,11 @@ started, which ends when it is idle and another one could do what it did.
 from __future__ import annotations
 
 import math
-from heapq import heappop
 from typing import Final
 
-from covey.worker.core.orders import Kill, Spawn, WakeAt
-from covey.worker.core.state import Piece, Runner, WorkerState
+from covey.worker.core.orders import Kill, Spawn
+from covey.worker.core.state import Runner, WorkerState
+from covey.worker.core.waiting import top, wake
 
 #: A runner with work of its own stays so long at least.
 TENURE_SECONDS: Final = 2.0
@@ -33,18 +33,6 @@ STUCK_SECONDS: Final = 0.5
 
 #: So many runners may be extra: as deep as tasks of other environments may be nested.
 EXTRAS_MAX: Final = 8
-
-
-def top(state: WorkerState, environment: str) -> Piece | None:
-    """Return the piece that is next in an environment, if one waits."""
-    queue = state.queues.get(environment)
-    while queue:
-        piece = queue[0][2]
-        if piece.n and piece.run.run in state.runs:
-            return piece
-        heappop(queue)
-        state.queued -= piece.n
-    return None
 
 
 def settle(state: WorkerState) -> list[str]:
@@ -93,7 +81,7 @@ def _has_waited(state: WorkerState) -> bool:
     due = state.stuck_since + STUCK_SECONDS
     if state.now >= due:
         return True
-    _wake(state, due)
+    wake(state, due)
     return False
 
 
@@ -160,13 +148,7 @@ def _draw_one(state: WorkerState, environment: str) -> None:
             return
         due = min(due, free) if due else free
     if due:
-        _wake(state, due)
-
-
-def _wake(state: WorkerState, due: float) -> None:
-    if not state.wake_at or due < state.wake_at:
-        state.wake_at = due
-        state.order(WakeAt(due))
+        wake(state, due)
 
 
 def _needs_more(state: WorkerState, environment: str) -> bool:

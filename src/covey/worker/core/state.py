@@ -13,14 +13,19 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from covey.ids import RunId, TaskId
+from covey.wire import worker_link
 from covey.wire.base import Extent
 from covey.worker.core.extents import Extents
 from covey.worker.core.orders import AnyOrder
 
 QueueEntry: TypeAlias = "tuple[tuple[int, ...], int, Piece]"
+
+
+#: Calls that take no longer are not worth a life of their own: see ``parcels``.
+SHORT_SECONDS: Final = 0.00025
 
 
 class Run:
@@ -97,6 +102,10 @@ class Run:
         self.stopped: list[tuple[TaskId, TaskId]] = []
         #: Whether those of them that execute are to end at once.
         self.killed = False
+
+    def calls(self, fn: int) -> bool:
+        """Whether it is of this function."""
+        return self.fn == fn
 
     def takes(self, task: TaskId) -> bool:
         """Whether any of its tasks takes the value of *task*."""
@@ -204,6 +213,78 @@ class Flight:
     def at(self) -> TaskId:
         """The task that executes, or will next, as far as is known."""
         return self.base + (self.done if self.n > 1 else 0)
+
+
+class Parcel(Run):
+    """Some nodes, in an order in which they can run one after the other.
+
+    It is in one of three places: it waits for what others make (``missing``), it lies in
+    the queue (``piece``), or a slot has it in hand (``flight``).
+    """
+
+    __slots__ = (
+        "flight",
+        "inside",
+        "nodes",
+        "piece",
+        "runs",
+        "seconds",
+        "since",
+        "tasks",
+    )
+
+    def __init__(self, nodes: list[worker_link.Run], seconds: float) -> None:
+        first = nodes[0]
+        how = (first.rank, (), (), 0.0, False)
+        super().__init__(first.run, first.fn, first.base, len(nodes), *how)
+        self.nodes = nodes
+        self.runs = tuple([node.run for node in nodes])
+        self.tasks = tuple([node.base for node in nodes])
+        #: How long all of them should take.
+        self.seconds = seconds
+        mine = set(self.tasks)
+        #: Those whose values others of them take.
+        self.inside = {t for node in nodes for t in node.awaits if t in mine}
+        #: Since when it waits.
+        self.since = 0.0
+        self.piece: Piece | None = None
+        self.flight: ParcelFlight | None = None
+
+    @property
+    def done(self) -> int:
+        """How many of its nodes have ended: the first ones."""
+        return self.flight.done if self.flight is not None else 0
+
+    @property
+    def rest(self) -> list[worker_link.Run]:
+        """The nodes that have not ended."""
+        return self.nodes[self.done :]
+
+    def calls(self, fn: int) -> bool:
+        """Whether one of its nodes is of this function."""
+        return any(node.fn == fn for node in self.nodes)
+
+    def inputs(self, base: TaskId, n: int) -> list[tuple[TaskId, int]]:
+        """Return what those of its nodes take that have not ended."""
+        del base, n
+        return [(task, 1) for node in self.rest for task in node.aligned]
+
+
+class ParcelFlight(Flight):
+    """A parcel in the hands of a slot."""
+
+    __slots__ = ("parcel", "slot")
+
+    def __init__(self, parcel: Parcel, slot: Slot, now: float) -> None:
+        piece = Piece(parcel, parcel.base, parcel.n)
+        super().__init__(piece, parcel.n, now, parcel.seconds / parcel.n)
+        self.parcel = parcel
+        self.slot = slot
+
+    @property
+    def at(self) -> TaskId:
+        """The node that executes, or will next, as far as is known."""
+        return self.parcel.tasks[self.done]
 
 
 class Slot:
@@ -356,6 +437,14 @@ class WorkerState:
         for _ in range(runners):
             self.add_runner()
         self.runs: dict[RunId, Run] = {}
+        #: What short nodes are part of, by their runs; and those that wait for values,
+        #: the one that has waited longest in front: see ``parcels``.
+        self.parcels: dict[RunId, Parcel] = {}
+        self.waiting: dict[Parcel, None] = {}
+        #: Single tasks in hand that are short, and wait for nothing longer; and whether
+        #: there may be more, because a function turned out to be short.
+        self.soon: set[TaskId] = set()
+        self.turned_short = False
         #: What waits, by the environment that it asks for.
         self.queues: dict[str, list[QueueEntry]] = {"": []}
         #: The environment of functions that ask for one.

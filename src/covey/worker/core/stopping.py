@@ -5,9 +5,10 @@ from __future__ import annotations
 from covey.ids import TaskId
 from covey.wire import worker_link
 from covey.wire.base import Extent
-from covey.worker.core import dispatch
+from covey.worker.core import dispatch, overdue, parcels
 from covey.worker.core.orders import DropValues
 from covey.worker.core.state import Piece, Run, Slot, WorkerState
+from covey.worker.core.waiting import enqueue
 
 
 def drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
@@ -20,6 +21,7 @@ def drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
 
 def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
     """From now on nothing of these tasks is held here, and nothing is said of them."""
+    parcels.separate(state, message.run)
     drop(state, ((message.base, message.n),))
     run = state.runs.get(message.run)
     if run is None:
@@ -40,7 +42,7 @@ def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
     for slot in state.slots:
         for flight in [*slot.flights, *slot.parked.values()]:
             if flight.run is run and lo <= flight.at < hi:
-                dispatch.stop_executing(state, slot, flight)
+                overdue.stop_executing(state, slot, flight)
         if not slot.retracting and slot.runner.ready and _holds_unbegun(slot, run):
             # What it has not begun of these, it need not begin.
             dispatch.retract(state, slot)
@@ -69,5 +71,5 @@ def _take_out(state: WorkerState, piece: Piece, lo: TaskId, hi: TaskId) -> None:
     piece.n = cut_lo - start
     if cut_hi < end:
         # The tail goes on as a piece of its own; a suspect has none.
-        dispatch.enqueue(state, Piece(piece.run, cut_hi, end - cut_hi))
+        enqueue(state, Piece(piece.run, cut_hi, end - cut_hi))
     dispatch.finish_tasks(state, piece.run, cut_hi - cut_lo)

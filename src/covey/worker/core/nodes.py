@@ -1,0 +1,257 @@
+"""Single tasks: how they come in, alone or in parcels, and how slots tell of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+from covey.ids import RunId, TaskId
+from covey.wire import worker_link
+from covey.wire.worker_link import RanNodes
+from covey.worker.core import dispatch, fetching, parcels
+from covey.worker.core.landing import demand, flight_of, land
+from covey.worker.core.orders import (
+    KeepArguments,
+    Report,
+    ReportNodes,
+    SlotRanNodes,
+    StowNodes,
+    Tell,
+)
+from covey.worker.core.state import Flight, Parcel, Piece, Slot, WorkerState
+from covey.worker.core.waiting import enqueue
+
+_Row: TypeAlias = tuple[RunId, TaskId, float, int]
+"""Of a task that has returned: run, task, seconds, bytes."""
+
+_Told: TypeAlias = tuple[int, int, Parcel | None]
+"""A part of what a slot tells: from where on, how many, and of which parcel."""
+
+_RUN: Final = worker_link.Run
+
+
+# How they come in.
+
+
+def take_in(state: WorkerState, messages: Sequence[Any]) -> Iterator[Any]:
+    """Yield what the scheduler has said, but for runs that have become parcels.
+
+    Runs that come one after the other may; what came before or after them is taken in
+    before or after them.
+    """
+    if state.turned_short:
+        parcels.look_again(state)
+    nodes: list[worker_link.Run] = []
+    for message in messages:
+        if type(message) is _RUN and parcels.fits(state, message):
+            nodes.append(message)
+            continue
+        if nodes:
+            yield from parcels.gather(state, nodes)
+            nodes = []
+        yield message
+    if nodes:
+        yield from parcels.gather(state, nodes)
+
+
+def on_run(state: WorkerState, message: worker_link.Run) -> None:
+    """Take in a run: it waits for values that come from elsewhere, or for a slot."""
+    run = parcels.new_run(message)
+    run.environment = state.environments.get(message.fn, "")
+    state.runs[run.run] = run
+    if message.seconds:
+        state.seconds.setdefault(run.fn, message.seconds)
+    state.order(KeepArguments(run.run, message.base, message.sizes, message.data))
+    for base, n, worker in message.sources:
+        fetching.want(state, (base, n), worker, run)
+    for base, n, worker in message.spares:
+        fetching.know_spare(state, (base, n), worker)
+    for task in message.awaits:
+        if not parcels.is_here(state, task):
+            run.missing.add((task, 1))
+            state.awaited.setdefault(task, []).append(run)
+    if not run.missing and not (
+        state.lacked and dispatch.give_back_lacking(state, run, run.base, run.n)
+    ):
+        enqueue(state, Piece(run, message.base, message.n))
+
+
+# How they end.
+
+
+class _Outcome:
+    """What follows from the ends of single tasks, gathered as they are gone through."""
+
+    def __init__(self, event: SlotRanNodes) -> None:
+        self.event = event
+        self.stow = StowNodes([])
+        self.told: list[_Row] = []
+        #: Those that the scheduler knows by their digests.
+        self.known: list[_Row] = []
+
+    def keep(
+        self, state: WorkerState, at: int, row: _Row, *, reply: bool, digests: bool
+    ) -> None:
+        """Keep a value, and tell of it: with all others, or, if one waits for it, alone."""
+        run, task, seconds, nbytes = row
+        self.stow.places.append(at)
+        state.made.add(task, 1)
+        if state.lacked:
+            fetching.came(state, task, 1)
+        if task in state.awaited:
+            dispatch.arrived(state, task, 1)
+        if reply and nbytes <= self.event.inline_bytes:
+            state.order(Report(run, task, 1, seconds, self.event.slot, digests))
+        else:
+            (self.known if digests else self.told).append(row)
+
+
+def on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
+    """Single tasks returned: keep what is wanted, and tell of all in one message."""
+    slot = state.slots[event.slot]
+    parts = _parts(state, event, slot)
+    flights = _singles(state, event, slot, parts)
+    outcome = _Outcome(event)
+    state.order(outcome.stow)
+    columns = zip(event.runs, event.tasks, event.seconds, event.sizes, strict=True)
+    rows = [*columns]
+    for at, n, parcel in parts:
+        if parcel is not None:
+            _end_some(state, slot, parcel, outcome, rows, at, n)
+        else:
+            _end_single(state, slot, flights, outcome, rows[at], at)
+    if outcome.stow.places:
+        slot.flushed, slot.emptied = False, 0.0
+        if slot.flights:
+            slot.flights[0].since = state.now
+    if outcome.told:
+        runs, tasks, took, sizes = zip(*outcome.told, strict=True)
+        state.order(Tell(RanNodes(runs, tasks, took, sizes, event.slot)))
+    if outcome.known:
+        runs, tasks, took, sizes = zip(*outcome.known, strict=True)
+        state.order(ReportNodes(runs, tasks, took, sizes, event.slot))
+
+
+def _parts(state: WorkerState, event: SlotRanNodes, slot: Slot) -> list[_Told]:
+    """Cut what is told into what is of one parcel, in its order, and the rest.
+
+    A parcel that is told of in another way is taken apart.
+    """
+    parts: list[_Told] = []
+    at, end = 0, len(event.runs)
+    while at < end:
+        parcel = state.parcels.get(event.runs[at])
+        n = 1
+        if parcel is not None:
+            n = _agreeing(parcel, slot, event, at)
+            if not n or any(known is parcel for _, _, known in parts):
+                parcels.separate(state, event.runs[at])
+                return _parts(state, event, slot)
+        parts.append((at, n, parcel))
+        at += n
+    return parts
+
+
+def _agreeing(parcel: Parcel, slot: Slot, event: SlotRanNodes, at: int) -> int:
+    """Return how many of a parcel's nodes are told of in their order from *at* on."""
+    flight = parcel.flight
+    if flight is None or flight.slot is not slot:
+        return 0
+    done = flight.done
+    n = min(parcel.n - done, len(event.runs) - at)
+    runs, tasks = parcel.runs[done : done + n], parcel.tasks[done : done + n]
+    if (*event.runs[at : at + n],) == runs and (*event.tasks[at : at + n],) == tasks:
+        return n
+    told = zip(event.runs[at:], event.tasks[at:], strict=True)
+    agree = 0
+    for pair, known in zip(told, zip(runs, tasks, strict=True), strict=False):
+        if pair != known:
+            break
+        agree += 1
+    return agree
+
+
+def _singles(
+    state: WorkerState, event: SlotRanNodes, slot: Slot, parts: list[_Told]
+) -> dict[tuple[RunId, TaskId], Flight]:
+    """Return the flights of single tasks that a slot has in hand.
+
+    Raises:
+        RemoteProtocolError: something is told twice, or is part of a longer flight.
+    """
+    told = {*zip(event.runs, event.tasks, strict=True)}
+    demand(len(told) == len(event.runs))
+    alone = {
+        (event.runs[at], event.tasks[at]) for at, _, parcel in parts if parcel is None
+    }
+    if not alone:
+        return {}
+    singles = {(f.run.run, f.base): f for f in slot.flights if f.n == 1}
+    for run, task in alone - singles.keys() - slot.parked.keys():
+        demand(flight_of(state, event.slot, run, task)[1] is None)
+    return singles
+
+
+def _end_single(
+    state: WorkerState,
+    slot: Slot,
+    flights: dict[tuple[RunId, TaskId], Flight],
+    outcome: _Outcome,
+    row: _Row,
+    at: int,
+) -> None:
+    """One task returned that is no part of a parcel."""
+    run_id, task, seconds, _ = row
+    flight = flights.get((run_id, task))
+    if flight is not None:
+        run = flight.run
+        slot.less(flight, 1)
+        dispatch.end_flight(state, slot, flight)
+    else:
+        landed = land(state, outcome.event.slot, run_id, task, 1)
+        if landed is None:
+            return
+        run = landed
+    dispatch.learn(state, run.fn, seconds, 1)
+    if not run.stopped or run.live(task, 1):
+        outcome.keep(state, at, row, reply=run.reply, digests=run.digests)
+    dispatch.finish_tasks(state, run, 1)
+
+
+def _end_some(
+    state: WorkerState,
+    slot: Slot,
+    parcel: Parcel,
+    outcome: _Outcome,
+    rows: list[_Row],
+    at: int,
+    n: int,
+) -> None:
+    """The next *n* nodes of a parcel returned."""
+    flight = parcel.flight
+    assert flight is not None
+    done = flight.done
+    took: dict[int, tuple[float, int]] = {}
+    for index, node in enumerate(parcel.nodes[done : done + n], at):
+        row = rows[index]
+        seconds, calls = took.get(node.fn, (0.0, 0))
+        took[node.fn] = (seconds + row[2], calls + 1)
+        del state.parcels[node.run]
+        state.makers.pop(node.base, None)
+        state.soon.discard(node.base)
+        outcome.keep(state, index, row, reply=node.reply, digests=True)
+    for fn, (seconds, calls) in took.items():
+        dispatch.learn(state, fn, seconds, calls)
+    if parcel.rides is not None:
+        slot.riders -= n
+    flight.done += n
+    flight.since = state.now
+    parcel.left -= n
+    slot.less(flight, n)
+    if parcel.left:
+        parcels.go_on(state, parcel)
+        return
+    slot.drop(flight)
+    parcels.forget(state, parcel)
+    for fn in state.undefined & took.keys():
+        dispatch.forget_function(state, fn)

@@ -1,0 +1,38 @@
+"""What waits: tasks for a slot, by environment and rank; and the core for a moment."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from covey.worker.core.orders import WakeAt
+from covey.worker.core.state import Piece, WorkerState
+
+
+def enqueue(state: WorkerState, piece: Piece) -> None:
+    """Put a piece into the queue."""
+    state.last_entry += 1
+    queue = state.queues.setdefault(piece.run.environment, [])
+    heappush(queue, (piece.run.rank, state.last_entry, piece))
+    state.queued += piece.n
+
+
+def top(state: WorkerState, environment: str) -> Piece | None:
+    """Return the piece that is next in an environment, if one waits."""
+    queue = state.queues.get(environment)
+    while queue:
+        piece = queue[0][2]
+        if piece.n and piece.run.run in state.runs:
+            return piece
+        heappop(queue)
+        state.queued -= piece.n
+    return None
+
+
+def wake(state: WorkerState, time: float) -> None:
+    """Ask for a tick at *time*, unless an earlier one is coming.
+
+    One that is overdue is still coming: a later one must not take its place.
+    """
+    if not state.wake_at or time < state.wake_at:
+        state.wake_at = time
+        state.order(WakeAt(time))
