@@ -8,6 +8,7 @@ from covey.errors import RemoteProtocolError
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import (
     brought,
+    causes,
     checks,
     functions,
     journaling,
@@ -297,7 +298,7 @@ def leave(state: SchedulerState, client: Client) -> None:
     listening.leave(state, client)
     transitions.forget_client(state, client)
     for span in brought.awaited_of(state, client.number):
-        transitions.fail(state, span, transitions.unmakeable(span))
+        transitions.fail(state, span, causes.unmakeable(span))
 
 
 def forget_at_once(state: SchedulerState, number: ClientId) -> None:

@@ -26,6 +26,7 @@ from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
     ASSIGNED,
+    COMING,
     DONE,
     READY,
     WAITING,
@@ -382,12 +383,18 @@ def _may_go_ahead(state: SchedulerState, worker: Worker, span: Span) -> bool:
         sources = tuple(inputs_of(state, span))
     if len(sources) > AHEAD_INPUTS or span.pack is None:
         return False  # It would take long to look at.
-    if state.shy and state.shy.get(span) is worker:
-        return False
     for source in sources:
         if source.worker is not worker and worker not in source.replicas:
             return False
-    if span.options.resources or not _is_here(state, worker) or not _room(worker):
+    if state.shy and state.shy.get(span) is worker:
+        return False
+    if not _is_here(state, worker) or not _room(worker):
+        return False
+    if span.options is DEFAULT_OPTIONS:
+        function = span.function
+        if function is None or not function.environment:
+            return True
+    if span.options.resources:
         return False  # It would hold amounts while it waits.
     demand = demand_of(state, span)
     return demand is state.default_demand or demand.admits(worker)
@@ -401,7 +408,8 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     if span.base in worker.handed_back:
         # What it handed back has come back to it: nobody else can take it.
         worker.reluctant = state.now + balance.RELUCTANT_SECONDS
-    functions.tell(state, worker, function)
+    if function not in worker.functions:
+        functions.tell(state, worker, function)
     sizes, data = span.pack.on_wire(span.at, span.at + span.n)
     sources: Sources = ()
     spares: Sources = ()
@@ -421,7 +429,8 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
         sources,
         span.options.timeout_seconds,
         function.seconds or 0.0,
-        bool(span.wanted),
+        # What only later messages of a graph will take, nobody waits for.
+        bool(span.wanted) and span.wanted != COMING,
         span.renamed,
         awaits,
         spares,

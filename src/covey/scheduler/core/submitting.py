@@ -10,6 +10,7 @@ from covey.ids import ClientId, TaskId, client_of
 from covey.payload import Pack
 from covey.scheduler.core import (
     brought,
+    causes,
     checks,
     fitting,
     functions,
@@ -228,7 +229,7 @@ def _begin(
         if unknown is not None:
             # Without a recipe, so that a retry cannot run it with inputs missing.
             span.pack = None
-            transitions.fail(state, span, transitions.unknown_input(unknown))
+            transitions.fail(state, span, causes.unknown_input(unknown))
             return
     span.aligned = tuple(dict.fromkeys(aligned))
     span.groups = tuple(dict.fromkeys(groups))
@@ -457,4 +458,4 @@ def on_not_brought(state: SchedulerState, client: Client, message: NotBrought) -
     was_asked = brought.awaited(state, span)
     state.brought.pop(span, None)
     if was_asked:
-        transitions.fail(state, span, transitions.unmakeable(span))
+        transitions.fail(state, span, causes.unmakeable(span))

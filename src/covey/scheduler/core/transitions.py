@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from covey.errors import InternalError
 from covey.ids import ClientId, TaskId
 from covey.scheduler.core import (
     brought,
+    causes,
     functions,
     history,
     memory,
@@ -28,6 +27,7 @@ from covey.scheduler.core import (
     report,
     spreading,
 )
+from covey.scheduler.core.functions import Function
 from covey.scheduler.core.spans import inputs_of, strike, thin
 from covey.scheduler.core.state import (
     ASSIGNED,
@@ -45,7 +45,7 @@ from covey.scheduler.core.state import (
     State,
     Worker,
 )
-from covey.wire.base import Failure
+from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure
 from covey.wire.worker_link import Drop, Stop
 
 TRANSITIONS: Final = frozenset(
@@ -143,14 +143,14 @@ def demand(state: SchedulerState, span: Span) -> None:
                     current.missing = 1
                     move(state, current, WAITING)
                 else:
-                    fail(state, current, unmakeable(current))
+                    fail(state, current, causes.unmakeable(current))
             else:
                 move(state, current, READY)
             continue
         sources = inputs_of(state, current)
         failed = next((s for s in sources if s.state is FAILED), None)
         if failed is not None:
-            fail(state, current, inherited(failed))
+            fail(state, current, causes.inherited(failed))
             continue
         missing = sum(source.state is not DONE for source in sources)
         current.missing = missing
@@ -173,21 +173,8 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     move(state, span, DONE)
     state.counters["tasks_done"] += span.n
     if span.dependents:
-        for dependent in list(span.dependents):
-            stands = dependent.state
-            if stands is WAITING:
-                dependent.missing -= 1
-                if not dependent.missing:
-                    move(state, dependent, READY)
-            elif stands is ASSIGNED and dependent.missing > 0:
-                dependent.missing -= 1
-                if dependent.worker is not worker:
-                    _recall(state, dependent)
-                    requeue(state, dependent)
-    if DETACHED in span.wanted:
-        span.wanted -= {DETACHED}
-        span.delivered -= {DETACHED}
-        report.over(state, (span.extent,))
+        _arrived(state, span, worker)
+    _undetach(state, span)
     if span.aligned or span.whole or span.groups:
         for source in inputs_of(state, span):
             if not (source.pending or source.wanted):
@@ -196,40 +183,72 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
         let_go(state, span)
 
 
+def finish_all(
+    state: SchedulerState, nbytes_of: dict[Span, int], worker: Worker
+) -> None:
+    """Values of single tasks are there that *worker* ran: as ``finish``, for many.
+
+    The books of the worker are written once, and nothing is let go of in between.
+    """
+    now, place, holds = state.now, (worker,), worker.holds
+    counts: dict[Function | None, int] = {}
+    unkept: dict[Span, None] = {}
+    for span, nbytes in nbytes_of.items():
+        if worker.blocked or span.options is not DEFAULT_OPTIONS:
+            placement.unassign(state, span)
+        else:
+            del worker.assigned[span]
+            span.worker, span.run = None, 0
+            counts[span.function] = counts.get(span.function, 0) + 1
+        span.nbytes, span.replicas = nbytes, place
+        holds[span] = None
+        if state.attempts:
+            state.attempts.pop(span, None)
+        if state.shy:
+            state.shy.pop(span, None)
+        span.state, span.since = DONE, now
+        if span.dependents:
+            _arrived(state, span, worker)
+        for source in inputs_of(state, span):
+            source.pending -= 1
+            if not (source.pending or source.wanted):
+                unkept[source] = None
+        if span.wanted:
+            _undetach(state, span)
+            report.stored(state, span)
+        if not (span.pending or span.wanted):
+            unkept[span] = None
+    for function, n in counts.items():
+        placement.count_out(state, worker, function, n)
+    state.counters["tasks_done"] += len(nbytes_of)
+    memory.stores(state, worker, sum(nbytes_of.values()))
+    _let_go_of_all(state, unkept)
+
+
+def _arrived(state: SchedulerState, span: Span, worker: Worker) -> None:
+    """What takes *span*, which is on *worker* now, may be ready."""
+    for dependent in list(span.dependents or ()):
+        stands = dependent.state
+        if stands is WAITING:
+            dependent.missing -= 1
+            if not dependent.missing:
+                move(state, dependent, READY)
+        elif stands is ASSIGNED and dependent.missing > 0:
+            dependent.missing -= 1
+            if dependent.worker is not worker:
+                _recall(state, dependent)
+                requeue(state, dependent)
+
+
+def _undetach(state: SchedulerState, span: Span) -> None:
+    """What was detached has run to its end: it is held no more for that."""
+    if DETACHED in span.wanted:
+        span.wanted -= {DETACHED}
+        span.delivered -= {DETACHED}
+        report.over(state, (span.extent,))
+
+
 # Ending badly.
-
-
-def unmakeable(span: Span) -> Failure:
-    """Return why *span*, which has no recipe, fails."""
-    if span.function is not None:
-        return unknown_input(span.base)
-    return Failure(
-        "lost",
-        "DataLost",
-        "the only copies of this value were on workers that are gone, and it was "
-        "brought by a client, so nothing can make it again",
-        origin=span.base,
-    )
-
-
-def unknown_input(task: TaskId) -> Failure:
-    """Return the failure of a task whose input *task* nobody knows."""
-    return Failure(
-        "cancelled",
-        "TaskCancelled",
-        "an input of this task is no longer known: its future was released or "
-        "cancelled before the task was submitted",
-        origin=task,
-    )
-
-
-def inherited(source: Span) -> Failure:
-    """Return the failure of a task whose input *source* has failed."""
-    failure = source.failure
-    assert failure is not None
-    if failure.origin >= 0:
-        return failure
-    return msgspec.structs.replace(failure, origin=source.base)
 
 
 def fail(state: SchedulerState, span: Span, failure: Failure) -> None:
@@ -281,7 +300,7 @@ def _fail_all(state: SchedulerState, doomed: dict[Span, None]) -> None:
         failed = next((s for s in inputs_of(state, span) if s.failure), None)
         if failed is not None:
             leftovers.allowance -= 1
-            doomed.update(_fail_one(state, span, inherited(failed)))
+            doomed.update(_fail_one(state, span, causes.inherited(failed)))
 
 
 # Letting go.
@@ -311,11 +330,12 @@ def let_go(state: SchedulerState, span: Span) -> None:
 
 def _let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
     leftovers = state.leftovers
+    dropped: dict[Worker, list[Extent]] = {}
     while todo:
         if leftovers.allowance <= 0:
             if todo is not leftovers.unkept:
                 leftovers.unkept.update(todo)
-            return
+            break
         current, _ = todo.popitem()
         if current.pending or current.wanted or current.state is FORGOTTEN:
             continue
@@ -326,13 +346,14 @@ def _let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
                 sources = inputs_of(state, current)
                 stop(state, current)
             if current.replicas:
-                drop_replicas(state, current)
+                drop_replicas(state, current, dropped)
             move(state, current, RELEASED)
             for source in sources:
                 todo[source] = None
         if not current.dependents:
             for source in _forget(state, current):
                 todo[source] = None
+    _tell_to_drop(state, dropped)
 
 
 def forget_client(state: SchedulerState, client: Client) -> None:
@@ -378,15 +399,30 @@ def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
         state.send(span.worker.peer, message)
 
 
-def drop_replicas(state: SchedulerState, span: Span) -> None:
-    """Tell all holders that they may drop these values."""
+def drop_replicas(
+    state: SchedulerState, span: Span, dropped: dict[Worker, list[Extent]]
+) -> None:
+    """No worker holds these values any more, as soon as all *dropped* are told so."""
     for worker in span.replicas:
         del worker.holds[span]
         if worker.moving:
             worker.moving.pop(span, None)
         memory.stores(state, worker, -span.nbytes)
-        tell_to_drop(state, worker, span.base, span.n)
+        told = dropped.get(worker)
+        if told is None:
+            told = dropped[worker] = []
+        told.append((span.base, span.n))
     span.replicas = ()
+
+
+def _tell_to_drop(state: SchedulerState, dropped: dict[Worker, list[Extent]]) -> None:
+    for worker, extents in dropped.items():
+        if len(extents) == 1:
+            tell_to_drop(state, worker, *extents[0])
+            continue
+        for at in range(0, len(extents), DROPPED_AT_ONCE):
+            some = (*extents[at : at + DROPPED_AT_ONCE],)
+            state.send(worker.peer, Drop(some))
 
 
 def tell_to_drop(state: SchedulerState, worker: Worker, base: TaskId, n: int) -> None:
@@ -412,18 +448,24 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     if pack is not None and pack.drop(span.n):
         state.leftovers.thinned[pack] = (span.base - span.at, len(pack))
     functions.count(state, span.function, -span.n)
-    if span in state.spreads:
+    if state.spreads and span in state.spreads:
         spreading.forget(state, span)
-    state.brought.pop(span, None)
-    state.versions.count.pop(span, None)
-    state.versions.outdated.pop(span, None)
+    for table in (state.brought, state.versions.count, state.versions.outdated):
+        if table:
+            table.pop(span, None)
+    if state.name_of or state.ids_of:
+        _forget_names(state, span)
+    return sources
+
+
+def _forget_names(state: SchedulerState, span: Span) -> None:
+    """Strike out what a forgotten span was called, and its other ids."""
     name = state.name_of.pop(span.base, None)
     if name is not None:
         del state.names[name]
     for ids in state.ids_of.pop(span.base, {}).values():
         for task in ids:
             state.aliases.pop(task, None)
-    return sources
 
 
 def drop_alias(state: SchedulerState, span: Span, task: TaskId) -> None:
@@ -484,7 +526,9 @@ def lose_replica(state: SchedulerState, span: Span, worker: Worker) -> None:
 def withdraw(state: SchedulerState, span: Span) -> None:
     """The values of *span* do not count any more; whoever waits, waits again."""
     _miss(state, span)  # Who counts on them is stopped before they go.
-    drop_replicas(state, span)
+    dropped: dict[Worker, list[Extent]] = {}
+    drop_replicas(state, span, dropped)
+    _tell_to_drop(state, dropped)
 
 
 def _miss(state: SchedulerState, span: Span) -> None:
@@ -548,7 +592,7 @@ def put_back(state: SchedulerState, span: Span) -> list[Span]:
         return []
     failed = next((s for s in missing if s.state is FAILED), None)
     if failed is not None:
-        fail(state, span, inherited(failed))
+        fail(state, span, causes.inherited(failed))
         return []
     span.missing = len(missing)
     move(state, span, WAITING)

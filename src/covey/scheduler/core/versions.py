@@ -65,6 +65,14 @@ def _differ(span: Span, digests: bytes) -> bool:
     return bool(digests and span.digests) and digests != span.digests
 
 
+def is_usual(state: SchedulerState, span: Span, digests: bytes) -> bool:
+    """Whether a value that was just made is no other than before; note what it is."""
+    if state.versions.outdated or (span.digests and _differ(span, digests)):
+        return False
+    span.digests = digests or span.digests
+    return True
+
+
 def finish(
     state: SchedulerState, span: Span, worker: Worker, nbytes: int, digests: bytes
 ) -> None:

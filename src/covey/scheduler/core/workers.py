@@ -186,16 +186,26 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
     columns = (message.runs, message.tasks, message.seconds, message.nbytes)
     if len({*map(len, columns)}) != 1:
         raise RemoteProtocolError("what is said of single tasks is of different length")
-    slot, digests = message.slot, versions.check(message.digests, len(message.runs))
+    digests = versions.check(message.digests, len(message.runs))
     worker.stirred = state.now
+    ended: dict[Span, int] = {}
+    learnt: dict[Function | None, tuple[float, int, int]] = {}
     for at, (run, task, seconds, nbytes) in enumerate(zip(*columns, strict=True)):
         for span in _current(state, worker, run, task, 1):
-            _learn(span.function, seconds, 1, nbytes)
-            history.ran(state, span, worker, seconds, nbytes, slot)
+            function = span.function
+            took, calls, size = learnt.get(function, (0.0, 0, 0))
+            learnt[function] = (took + seconds, calls + 1, size + nbytes)
+            history.ran(state, span, worker, seconds, nbytes, message.slot)
             mine = versions.part(digests, at, 1)
+            if versions.is_usual(state, span, mine):
+                ended[span] = nbytes
+                continue
             versions.finish(state, span, worker, nbytes, mine)
             if span.wanted and span.state is DONE:
                 report.stored(state, span)
+    for function, (took, calls, size) in learnt.items():
+        _learn(function, took, calls, size)
+    transitions.finish_all(state, ended, worker)
 
 
 @handlers.add(RunFailed)

@@ -1,0 +1,42 @@
+"""Why tasks fail that did not say so themselves."""
+
+from __future__ import annotations
+
+import msgspec
+
+from covey.ids import TaskId
+from covey.scheduler.core.state import Span
+from covey.wire.base import Failure
+
+
+def unmakeable(span: Span) -> Failure:
+    """Return why *span*, which has no recipe, fails."""
+    if span.function is not None:
+        return unknown_input(span.base)
+    return Failure(
+        "lost",
+        "DataLost",
+        "the only copies of this value were on workers that are gone, and it was "
+        "brought by a client, so nothing can make it again",
+        origin=span.base,
+    )
+
+
+def unknown_input(task: TaskId) -> Failure:
+    """Return the failure of a task whose input *task* nobody knows."""
+    return Failure(
+        "cancelled",
+        "TaskCancelled",
+        "an input of this task is no longer known: its future was released or "
+        "cancelled before the task was submitted",
+        origin=task,
+    )
+
+
+def inherited(source: Span) -> Failure:
+    """Return the failure of a task whose input *source* has failed."""
+    failure = source.failure
+    assert failure is not None
+    if failure.origin >= 0:
+        return failure
+    return msgspec.structs.replace(failure, origin=source.base)
