@@ -355,9 +355,11 @@ def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
 def try_ahead(state: SchedulerState, span: Span) -> None:
     """*span* waits: send it ahead if one worker is to make all that it lacks."""
     for source in inputs_of(state, span)[:AHEAD_INPUTS]:
-        if source.worker is not None:
-            if _may_go_ahead(state, source.worker, span):
-                _send(state, source.worker, span)
+        worker = source.worker
+        if worker is not None:
+            awaits = _awaits(state, worker, span)
+            if awaits is not None and _is_here(state, worker) and _room(worker):
+                _send(state, worker, span, awaits)
             return
 
 
@@ -366,41 +368,63 @@ def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
 
     So a chain runs without a round trip for every link.
     """
+    if not _is_here(state, worker):
+        return
     todo = [span]
     for source in todo:
         for dependent in source.dependents or ():
-            if dependent.state is WAITING and _may_go_ahead(state, worker, dependent):
-                _send(state, worker, dependent)
-                todo.append(dependent)
+            awaits = _awaits(state, worker, dependent)
+            if awaits is None:
+                continue
+            if not _room(worker):
+                return
+            _send(state, worker, dependent, awaits)
+            todo.append(dependent)
 
 
-def _may_go_ahead(state: SchedulerState, worker: Worker, span: Span) -> bool:
-    """Whether all inputs of *span* are on *worker*, or are being made there."""
-    sources = span.inputs
+def _awaits(
+    state: SchedulerState, worker: Worker, span: Span
+) -> tuple[TaskId, ...] | None:
+    """Return what *span* lacks that is being made on *worker*; ``None`` if it lacks more.
+
+    Or if it may not be sent ahead of that for another reason.
+    """
     if span.state is not WAITING or span.n > 1 or span.whole:
-        return False  # A span of one takes no groups.
+        return None  # A span of one takes no groups.
+    sources = span.inputs
     if sources is None:
         sources = tuple(inputs_of(state, span))
     if len(sources) > AHEAD_INPUTS or span.pack is None:
-        return False  # It would take long to look at.
+        return None  # It would take long to look at.
+    awaits: list[TaskId] = []
     for source in sources:
-        if source.worker is not worker and worker not in source.replicas:
-            return False
+        if worker in source.replicas:
+            continue
+        if source.worker is not worker:
+            return None
+        awaits.append(source.base)
     if state.shy and state.shy.get(span) is worker:
-        return False
-    if not _is_here(state, worker) or not _room(worker):
-        return False
-    if span.options is DEFAULT_OPTIONS:
-        function = span.function
-        if function is None or not function.environment:
-            return True
+        return None
     if span.options.resources:
-        return False  # It would hold amounts while it waits.
-    demand = demand_of(state, span)
-    return demand is state.default_demand or demand.admits(worker)
+        return None  # It would hold amounts while it waits.
+    function = span.function
+    if span.options is not DEFAULT_OPTIONS or (function and function.environment):
+        demand = demand_of(state, span)
+        if not (demand is state.default_demand or demand.admits(worker)):
+            return None
+    return (*awaits,)
 
 
-def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
+def _send(
+    state: SchedulerState,
+    worker: Worker,
+    span: Span,
+    awaits: tuple[TaskId, ...] | None = None,
+) -> None:
+    """Send *span* to *worker* as a new run.
+
+    With *awaits*, all that it takes is there but these, which are being made there.
+    """
     function = span.function
     assert function is not None and span.pack is not None
     state.last_run += 1
@@ -413,8 +437,10 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
     sizes, data = span.pack.on_wire(span.at, span.at + span.n)
     sources: Sources = ()
     spares: Sources = ()
-    awaits: tuple[TaskId, ...] = ()
-    if span.aligned or span.whole or span.groups:
+    if awaits is not None:
+        here = [s.nbytes for s in inputs_of(state, span) if s.replicas]
+        state.counters["bytes_local"] += sum(here)
+    elif span.aligned or span.whole or span.groups:
         sources, spares, awaits = sources_of(state, worker, span)
     run = Run(
         span.run,
@@ -432,7 +458,7 @@ def _send(state: SchedulerState, worker: Worker, span: Span) -> None:
         # What only later messages of a graph will take, nobody waits for.
         bool(span.wanted) and span.wanted != COMING,
         span.renamed,
-        awaits,
+        awaits or (),
         spares,
         # What may have to be told apart from what it gives another time.
         span.n == 1 or bool(span.dependents or span.digests),

@@ -147,15 +147,21 @@ def demand(state: SchedulerState, span: Span) -> None:
             else:
                 move(state, current, READY)
             continue
-        sources = inputs_of(state, current)
-        failed = next((s for s in sources if s.state is FAILED), None)
+        missing, released = 0, []
+        failed = None
+        for source in inputs_of(state, current):
+            stands = source.state
+            if stands is not DONE:
+                missing += 1
+                if stands is RELEASED:
+                    released.append(source)
+                elif stands is FAILED and failed is None:
+                    failed = source
         if failed is not None:
             fail(state, current, causes.inherited(failed))
             continue
-        missing = sum(source.state is not DONE for source in sources)
         current.missing = missing
         move(state, current, WAITING if missing else READY)
-        released = [source for source in sources if source.state is RELEASED]
         if missing and not released:
             placement.try_ahead(state, current)
         todo += released

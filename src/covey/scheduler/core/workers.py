@@ -190,13 +190,15 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
     worker.stirred = state.now
     ended: dict[Span, int] = {}
     learnt: dict[Function | None, tuple[float, int, int]] = {}
-    for at, (run, task, seconds, nbytes) in enumerate(zip(*columns, strict=True)):
+    at = 0
+    for run, task, seconds, nbytes in zip(*columns, strict=True):
+        mine = digests[at : at + versions.BYTES]
+        at += versions.BYTES
         for span in _current(state, worker, run, task, 1):
             function = span.function
             took, calls, size = learnt.get(function, (0.0, 0, 0))
             learnt[function] = (took + seconds, calls + 1, size + nbytes)
             history.ran(state, span, worker, seconds, nbytes, message.slot)
-            mine = versions.part(digests, at, 1)
             if versions.is_usual(state, span, mine):
                 ended[span] = nbytes
                 continue

@@ -1,7 +1,8 @@
-"""A set of task ids, kept as stretches that do not touch.
+"""A set of task ids, kept as stretches that do not touch, and single ones.
 
 What was copied to a worker comes in extents of any cut and goes in others, so
-that the extents themselves cannot be the members of a set.
+that the extents themselves cannot be the members of a set.  Nodes of a graph come and go
+one by one: as long as nobody asks for more than one task, these are just a set.
 """
 
 from __future__ import annotations
@@ -15,15 +16,30 @@ from covey.ids import TaskId
 class Extents:
     """Ids of tasks; adding, discarding and asking cost a bisection each."""
 
-    __slots__ = ("_ends", "_starts")
+    __slots__ = ("_ends", "_singles", "_starts")
 
     def __init__(self) -> None:
         self._starts: list[TaskId] = []
         self._ends: list[TaskId] = []
+        #: Single tasks; some may be part of a stretch as well.
+        self._singles: set[TaskId] = set()
 
     def add(self, base: TaskId, n: int) -> None:
         """Add the tasks *base* to ``base + n - 1``."""
-        lo, hi = base, base + n
+        if n == 1:
+            self._singles.add(base)
+            return
+        self._join()
+        self._add(base, base + n)
+
+    def _join(self) -> None:
+        """Make single tasks part of stretches, since more is asked for."""
+        if self._singles:
+            singles, self._singles = self._singles, set()
+            for task in sorted(singles):
+                self._add(task, task + 1)
+
+    def _add(self, lo: TaskId, hi: TaskId) -> None:
         # All stretches that overlap or touch the new one become part of it.
         first = bisect_left(self._ends, lo)
         last = bisect_right(self._starts, hi)
@@ -35,6 +51,10 @@ class Extents:
 
     def discard(self, base: TaskId, n: int) -> None:
         """Take out what is there of the tasks *base* to ``base + n - 1``."""
+        if n == 1:
+            self._singles.discard(base)
+        elif self._singles:
+            self._join()
         if not self._starts:
             return
         lo, hi = base, base + n
@@ -51,11 +71,16 @@ class Extents:
 
     def covers(self, base: TaskId, n: int) -> bool:
         """Whether all of the tasks *base* to ``base + n - 1`` are there."""
+        if n > 1:
+            self._join()
+        elif base in self._singles:
+            return True
         at = bisect_right(self._starts, base) - 1
         return at >= 0 and base + n <= self._ends[at]
 
     def gaps(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int]]:
         """Yield what is not there of the tasks *base* to ``base + n - 1``, in order."""
+        self._join()
         at, hi = base, base + n
         i = bisect_right(self._ends, at)
         while at < hi:
@@ -67,8 +92,10 @@ class Extents:
 
     def __iter__(self) -> Iterator[tuple[TaskId, int]]:
         """Yield the stretches, as extents, in order."""
+        self._join()
         for start, end in zip(self._starts, self._ends, strict=True):
             yield start, end - start
 
     def __len__(self) -> int:
+        self._join()
         return sum(self._ends) - sum(self._starts)

@@ -119,7 +119,10 @@ def _comes_soon(state: WorkerState, run: worker_link.Run | Run) -> bool:
     if not 0.0 < state.seconds.get(run.fn, 0.0) <= SHORT_SECONDS:
         return False
     soon = state.soon
-    return all(task in soon or is_here(state, task) for task in run.awaits)
+    for task in run.awaits:
+        if task not in soon and not is_here(state, task):
+            return False
+    return True
 
 
 def look_again(state: WorkerState) -> None:
@@ -142,13 +145,14 @@ def gather(
     alone: list[worker_link.Run] = []
     ready, waiting = _Draft(), _Draft()
     drafts = [ready, waiting]
+    soon = state.soon
     for node in nodes:
         each = state.seconds[node.fn]
         if not ready.has_room(each):
             ready = _Draft()
             drafts.append(ready)
-        tasks = ready.tasks
-        if all(t in tasks or is_here(state, t) for t in node.awaits):
+        # As each of them fits, all that it takes is here, if it does not come soon.
+        if ready.tasks.issuperset([t for t in node.awaits if t in soon]):
             ready.add(node, each)
             continue
         if not waiting.has_room(each):
@@ -171,14 +175,12 @@ def is_here(state: WorkerState, task: TaskId) -> bool:
 def _enter(state: WorkerState, parcel: Parcel) -> None:
     """Enter a new parcel: it waits, or lies in the queue."""
     state.runs[parcel.run] = parcel
-    inside, missing = parcel.inside, parcel.missing
-    for node in parcel.nodes:
-        state.parcels[node.run] = parcel
-        for task in node.awaits:
-            if task in inside or (task, 1) in missing or is_here(state, task):
-                continue
-            missing.add((task, 1))
-            state.awaited.setdefault(task, []).append(parcel)
+    state.parcels.update(dict.fromkeys(parcel.runs, parcel))
+    awaited = {task for node in parcel.nodes for task in node.awaits}
+    for task in (awaited - parcel.inside) & state.soon:
+        parcel.missing.add((task, 1))
+        state.awaited.setdefault(task, []).append(parcel)
+    missing = parcel.missing
     if missing:
         parcel.since = state.now
         state.waiting[parcel] = None
