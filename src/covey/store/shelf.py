@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from covey.ids import TaskId
-from covey.payload import Pack
+from covey.payload import Buffer, Pack
 from covey.store.segments import Segment
 
 #: Stretches of less are not worth a place in a file.
@@ -114,6 +114,24 @@ class Shelf:
             return
         self._enter(Stretch(base, n, pack, 0))
 
+    def put_single(self, task: TaskId, payload: Buffer) -> None:
+        """Keep one small value, unless there is one already: as ``put``, with less ado."""
+        if self.at(task) is not None:
+            return
+        stretch = Stretch(task, 1, Pack.single(payload), 0)
+        if len(payload) >= _WORTH_BYTES:
+            self._enter(stretch)
+            return
+        self._stretches[task] = stretch
+        self.small_bytes += len(payload)
+
+    def single(self, task: TaskId) -> Buffer | None:
+        """Return the bytes of a small value, if it is there."""
+        stretch = self.at(task)
+        if stretch is None or stretch.pack is None:
+            return None
+        return stretch.pack[stretch.at + task - stretch.base]
+
     def _put_around(self, base: TaskId, pack: Pack) -> None:
         for at in range(len(pack)):
             if not any(self.find(base + at, 1)):
@@ -155,7 +173,10 @@ class Shelf:
         single = self._stretches.get(base) if n == 1 else None
         if single is not None and single.n == 1 and single.segment is None:
             del self._stretches[base]
-            self._count(single, -1)
+            if single.on_disk or single.nbytes >= _WORTH_BYTES:
+                self._count(single, -1)
+            else:
+                self.small_bytes -= single.nbytes
             return
         for start, count, stretch in list(self.find(base, n)):
             self._strike(stretch)

@@ -163,10 +163,10 @@ class Inputs:
         inputs: list[list[Any]],
         body: list[Buffer],
     ) -> None:
-        single = self._storage.small(real)
-        if single is not None:
-            inputs.append(["in", known_as, len(single.data)])
-            body.append(single.data)
+        value = self._storage.shelf.single(real)
+        if value is not None:
+            inputs.append(["in", known_as, len(value)])
+            body.append(value)
             return
         for _, _, stretch in self._storage.find(real, 1):
             segment = stretch.segment

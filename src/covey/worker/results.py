@@ -86,13 +86,13 @@ class Results:
         sums = array("I")
         columns = zip(order.runs, order.tasks, order.seconds, order.nbytes, strict=True)
         for run, task, seconds, nbytes in columns:
-            single = self._storage.small(task)
-            if single is None:
+            value = self._storage.shelf.single(task)
+            if value is None:
                 how = (run, task, 1, seconds, nbytes, order.slot)
                 yield from self._without(orders.ReportStored(*how))
                 continue
             small.append((run, task, seconds, nbytes))
-            sums.append(digests.of_small(single.data))
+            sums.append(digests.of_small(value))
         if small:
             runs, tasks, took, sizes = zip(*small, strict=True)
             yield RanNodes(runs, tasks, took, sizes, order.slot, sums.tobytes())
@@ -136,8 +136,9 @@ class Results:
     def stow_nodes(self, places: Sequence[int]) -> None:
         """Keep those of them that stand at these places."""
         (tasks, pack), self._nodes = self._nodes, ((), Pack.of([]))
+        put = self._storage.shelf.put_single
         for at in places:
-            self._storage.put(tasks[at], Pack.single(pack[at]))
+            put(tasks[at], pack[at])
 
     def take_big(
         self,
