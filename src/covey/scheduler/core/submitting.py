@@ -76,6 +76,11 @@ def _rank(state: SchedulerState, options: Options) -> Rank:
     return (-options.priority, state.last_submission, 0)
 
 
+def _known(options: Options) -> Options:
+    """Return the usual options themselves, if these are equal: it is quick to see then."""
+    return DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
+
+
 def _new_span(
     state: SchedulerState,
     client: Client,
@@ -153,7 +158,7 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
     pack, function = checks.submit(state, client, message)
     if message.name is not None and _share(state, client, message, function):
         return
-    options = message.options
+    options = _known(message.options)
     state.last_submission += 1
     state.counters["tasks_submitted"] += message.n
     history.submitted(state, client, message.base, message.n, function)
@@ -298,7 +303,8 @@ def on_submit_graph(
     }
     spans = []
     options_of = message.options_of or (0,) * len(called)
-    ranks = [_rank(state, options)[:2] for options in message.options]
+    kinds = [*map(_known, message.options)]
+    ranks = [_rank(state, options)[:2] for options in kinds]
     for index, (function, needs, order, choice) in enumerate(
         zip(called, message.needs, message.order, options_of, strict=True)
     ):
@@ -311,7 +317,7 @@ def on_submit_graph(
             pack,
             # Mostly the same: then one object serves for both.
             order if order == index else index,
-            message.options[choice],
+            kinds[choice],
             (*ranks[choice], order),
             holders_of.get(base + index, NOBODY),
         )
