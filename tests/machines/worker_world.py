@@ -297,7 +297,7 @@ class World:
                 self.slots[order.slot].inbox.append(order)
             case orders.Tell(message):
                 self._told(message)
-            case orders.Report(run, base, n):
+            case orders.Report(run, base, n) | orders.ReportStored(run, base, n):
                 for task in range(base, base + n):
                     assert task in self.store
                     self._end(run, task, "ran")

@@ -12,6 +12,7 @@ from covey.scheduler.core import (
     checks,
     functions,
     journaling,
+    later,
     listening,
     placement,
     publishing,
@@ -296,7 +297,7 @@ def leave(state: SchedulerState, client: Client) -> None:
         del state.client_numbers[client.number]
     watching.leave(state, client)
     listening.leave(state, client)
-    transitions.forget_client(state, client)
+    later.forget_client(state, client)
     for span in brought.awaited_of(state, client.number):
         transitions.fail(state, span, causes.unmakeable(span))
 
@@ -306,7 +307,7 @@ def forget_at_once(state: SchedulerState, number: ClientId) -> None:
     before = state.leftovers.gone.pop(number, None)
     if before is None:
         return
-    while transitions.strike_wishes(state, before):
+    while later.strike_wishes(state, before):
         state.leftovers.allowance = state.leftovers.at_once
 
 

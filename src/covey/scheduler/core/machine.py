@@ -18,6 +18,7 @@ from covey.ids import ClientId
 from covey.scheduler.core import (
     clients,
     journaling,
+    later,
     listening,
     overview,
     pauses,
@@ -26,7 +27,6 @@ from covey.scheduler.core import (
     questions,
     recovery,
     report,
-    transitions,
     watching,
     workers,
 )
@@ -128,7 +128,7 @@ class SchedulerCore:
         if state.pauses:
             pauses.end(state)
         if state.leftovers:
-            transitions.work_off(state)
+            later.work_off(state)
         if state.window is None:
             state.look_again = 0.0
             if state.ready_count or state.excess:

@@ -6,7 +6,7 @@ from a move for other spans (an input arrived, a value is no longer needed) is
 worked off from lists, never by recursion: a chain of a million is legal.
 
 A step of the core lets go of so many spans, or fails so many, and no more; the rest
-is left for the steps that follow (``Leftovers``, ``work_off``).  So nobody waits while a graph of a million tasks is forgotten.
+is left for the steps that follow (``leftovers``, ``later``).  So nobody waits while a graph of a million tasks is forgotten.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from covey.scheduler.core import (
     spreading,
 )
 from covey.scheduler.core.functions import Function
-from covey.scheduler.core.spans import inputs_of, strike, thin
+from covey.scheduler.core.spans import inputs_of, strike
 from covey.scheduler.core.state import (
     ASSIGNED,
-    COMING,
     DETACHED,
     DONE,
     FAILED,
@@ -39,7 +38,6 @@ from covey.scheduler.core.state import (
     READY,
     RELEASED,
     WAITING,
-    Client,
     SchedulerState,
     Span,
     State,
@@ -228,7 +226,7 @@ def finish_all(
         placement.count_out(state, worker, function, n)
     state.counters["tasks_done"] += len(nbytes_of)
     memory.stores(state, worker, sum(nbytes_of.values()))
-    _let_go_of_all(state, unkept)
+    let_go_of_all(state, unkept)
 
 
 def _arrived(state: SchedulerState, span: Span, worker: Worker) -> None:
@@ -263,7 +261,7 @@ def fail(state: SchedulerState, span: Span, failure: Failure) -> None:
     A dependent that has been dealt to a worker may have the value already; if
     not, the worker hands it back, and it fails then.  What was sent ahead has not.
     """
-    _fail_all(state, _fail_one(state, span, failure))
+    fail_all(state, _fail_one(state, span, failure))
 
 
 def _fail_one(state: SchedulerState, span: Span, failure: Failure) -> dict[Span, None]:
@@ -291,7 +289,7 @@ def _fail_one(state: SchedulerState, span: Span, failure: Failure) -> dict[Span,
     return doomed
 
 
-def _fail_all(state: SchedulerState, doomed: dict[Span, None]) -> None:
+def fail_all(state: SchedulerState, doomed: dict[Span, None]) -> None:
     """Fail all that waits for a failed input, as far as this step may."""
     leftovers = state.leftovers
     while doomed:
@@ -331,10 +329,11 @@ def unwant(state: SchedulerState, span: Span, client: ClientId) -> None:
 def let_go(state: SchedulerState, span: Span) -> None:
     """Release *span* if nobody keeps it, then forget it if nothing leads to it."""
     if not (span.pending or span.wanted):
-        _let_go_of_all(state, {span: None})
+        let_go_of_all(state, {span: None})
 
 
-def _let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
+def let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
+    """Let go of all of these, and of what they lead to, as far as this step may."""
     leftovers = state.leftovers
     dropped: dict[Worker, list[Extent]] = {}
     while todo:
@@ -360,38 +359,6 @@ def _let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
             for source in _forget(state, current):
                 todo[source] = None
     _tell_to_drop(state, dropped)
-
-
-def forget_client(state: SchedulerState, client: Client) -> None:
-    """*client* is gone: strike out its wishes, at once as far as this step may."""
-    state.leftovers.gone[client.number] = client
-    work_off(state)
-
-
-def work_off(state: SchedulerState) -> None:
-    """Go on with what earlier steps have left, as far as this one may."""
-    leftovers = state.leftovers
-    _fail_all(state, leftovers.doomed)
-    _let_go_of_all(state, leftovers.unkept)
-    while leftovers.gone and leftovers.allowance > 0:
-        client = next(iter(leftovers.gone.values()))
-        if not strike_wishes(state, client):
-            del leftovers.gone[client.number]
-    if not leftovers.unkept:
-        thin(state)
-
-
-def strike_wishes(state: SchedulerState, client: Client) -> bool:
-    """Strike out wishes of a client that is gone; say whether there are more."""
-    for table, holders in ((client.wants, client.itself), (client.coming, COMING)):
-        while table:
-            if state.leftovers.allowance <= 0:
-                return True
-            state.leftovers.allowance -= 1
-            span, _ = table.popitem()
-            for holder in holders:
-                unwant(state, span, holder)
-    return False
 
 
 def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
