@@ -40,3 +40,15 @@ def inherited(source: Span) -> Failure:
     if failure.origin >= 0:
         return failure
     return msgspec.structs.replace(failure, origin=source.base)
+
+
+def too_many_inputs(span: Span, number: int) -> Failure:
+    """Return why *span*, with so many inputs here and there, fails."""
+    return Failure(
+        "unrunnable",
+        "TaskError",
+        f"the task takes {number:,} inputs that lie apart, and where they lie is more "
+        f"than a worker can be told at once. Combine them in steps, some thousand at "
+        f"a time, and take what comes out of those",
+        origin=span.base,
+    )

@@ -18,7 +18,14 @@ import msgspec
 
 from covey.ids import RunId, TaskId
 from covey.payload import Pack
-from covey.scheduler.core import balance, functions, memory, report, transitions
+from covey.scheduler.core import (
+    balance,
+    causes,
+    functions,
+    memory,
+    report,
+    transitions,
+)
 from covey.scheduler.core.balance import LOOKED_AT, UNKNOWN_SECONDS
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import avoided, demand_of, first_of, put, top
@@ -37,7 +44,7 @@ from covey.scheduler.core.state import (
     Worker,
 )
 from covey.scheduler.core.ties import even
-from covey.wire.base import DEFAULT_OPTIONS, Failure
+from covey.wire.base import DEFAULT_OPTIONS
 from covey.wire.framing import fits
 from covey.wire.worker_link import Put, Run
 
@@ -467,20 +474,9 @@ def _send(
     if len(sources) > MANY_SOURCES and not fits(run):
         run = msgspec.structs.replace(run, spares=())
         if not fits(run):
-            transitions.fail(state, span, _too_many_inputs(span, len(sources)))
+            transitions.fail(state, span, causes.too_many_inputs(span, len(sources)))
             return
     state.send(worker.peer, run)
-
-
-def _too_many_inputs(span: Span, number: int) -> Failure:
-    return Failure(
-        "unrunnable",
-        "TaskError",
-        f"the task takes {number:,} inputs that lie apart, and where they lie is more "
-        f"than a worker can be told at once. Combine them in steps, some thousand at "
-        f"a time, and take what comes out of those",
-        origin=span.base,
-    )
 
 
 def affords(worker: Worker, span: Span) -> bool:
