@@ -334,6 +334,34 @@ def test_why_nothing_is_passed_on_is_told(run, monkeypatch, reason):
     run(story())
 
 
+def test_whose_link_ends_while_it_waits_for_its_turn_holds_up_nobody(run, monkeypatch):
+    monkeypatch.setattr("covey.net.splice.PIECES_A_TURN", 1)
+
+    async def story():
+        async with site() as s:
+            put_large(s.storage, TASK, big(1, 24))
+            gone, stays = s.asker(), s.asker()
+            getting = [
+                asyncio.ensure_future(s.get(a, (TASK, 1))) for a in (gone, stays)
+            ]
+            ration = s.server.passing._ration
+            await until(lambda: ration._waiting)
+            # It is cut, and its turn comes before anybody is told that it is lost.
+            source = ration._waiting[0]._source
+            source.abort()
+            ration._renew()
+            source.hold()
+            source.go_on()
+            done = await asyncio.gather(*getting, return_exceptions=True)
+            assert sum(isinstance(loot, ClusterError) for loot in done) == 1
+            for loot in done:
+                if not isinstance(loot, ClusterError):
+                    assert content(loot.segments[0][1]) == big(1, 24)
+                    loot.discard()
+
+    run(story())
+
+
 def test_few_workers_are_spoken_with_at_a_time(run, monkeypatch):
     """The others wait for their turn; whoever is done hangs up for them."""
     monkeypatch.setattr(asking, "PASSAGES_AT_ONCE", 2)

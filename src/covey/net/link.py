@@ -304,12 +304,12 @@ class Link(asyncio.BufferedProtocol):
 
     def hold(self) -> None:
         """Read nothing more for now: the kernel, and then the peer, has to wait."""
-        if self._transport is not None and not self.lost:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def go_on(self) -> None:
         """Read again."""
-        if self._transport is not None and not self.lost:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _heed_ack(self, session: Session, received: int) -> None:
