@@ -318,6 +318,7 @@ def test_many_submissions_cost_the_same_each(figure):
     some(cluster, 500)
     late = calls_of(lambda: some(cluster, 1000))
     figure(f"500 submissions: {early:,} calls at first, {late:,} later")
+    assert early < 40 * 500
     assert late <= 1.05 * early
 
 
@@ -331,6 +332,7 @@ def test_an_idle_cluster_of_many_workers_costs_nothing_a_message(figure):
 
     few, many = calls(10), calls(200)
     figure(f"one task: {few} calls with 10 workers, {many} with 200")
+    assert few < 110
     assert many < few + 60
 
 
@@ -542,3 +544,25 @@ def test_single_tasks_cost_a_worker_few_calls_and_hardly_a_message(figure):
     assert not {"Tell", "ReportStored", "Dispatch", "EndRun"} & told.keys()
     assert told["DispatchNodes"] < n / 20
     assert each < 12
+
+
+def test_a_task_by_itself_costs_a_worker_few_calls(figure):
+    """All that a worker's core does for what somebody waits for, one at a time."""
+    core = WorkerCore(2, 1)
+    for runner in range(2):
+        core.step(orders.RunnerReady(runner), 1.0)
+    core.step(orders.Told([worker_link.Define(1, "f", b"f")]), 1.0)
+
+    def live(number):
+        how = (number, 1, 1000 + number, 1, b"\1\0\0\0", b"x", (0, 0, number))
+        found = core.step(orders.Told([worker_link.Run(*how, seconds=1e-5)]), 1.0)
+        (sent,) = [order for order in found if hasattr(order, "slot")]
+        ran = ((number,), (1000 + number,), (1e-5,), (10,), 2048)
+        core.step(orders.SlotRanNodes(sent.slot, *ran), 1.0)
+        core.step(orders.Told([worker_link.Drop(((1000 + number, 1),))]), 1.0)
+
+    live(1)
+    calls = calls_of(lambda: live(2))
+    figure(f"a task by itself on a worker: {calls} calls")
+    assert not core.state.runs
+    assert calls < 75
