@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from covey.errors import AuthRefused, UsageError
 from covey.net.addresses import Address, parse_address
 from covey.net.connection_file import read_connection_file, write_connection_file
-from covey.net.join_string import Connection, is_join_string, parse_join_string
+from covey.net.join_string import Connection, parse_join_string
+from covey.net.scheme import is_join_string
 from covey.secret import Secret
 from covey.wire.keys import TOKEN_BYTES, Keys, Role
 

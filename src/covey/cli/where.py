@@ -16,7 +16,8 @@ import click
 
 from covey.errors import NoScheduler, UsageError
 from covey.net.connection_file import known_connections, read_connection_file
-from covey.net.join_string import Connection, is_join_string, shy
+from covey.net.join_string import Connection, shy
+from covey.net.scheme import is_join_string
 
 NOT_AN_ARGUMENT: Final = """\
 a join string holds the secret of the cluster, and everybody on this machine can

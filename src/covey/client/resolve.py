@@ -20,7 +20,8 @@ from covey.net.connection_file import (
     read_connection_file,
     remains_of,
 )
-from covey.net.join_string import Connection, is_join_string, parse_join_string, shy
+from covey.net.join_string import Connection, parse_join_string, shy
+from covey.net.scheme import is_join_string
 from covey.secret import Secret
 from covey.wire.keys import Keys
 

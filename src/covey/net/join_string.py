@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 
 from covey.errors import UsageError
 from covey.net.addresses import Address, is_wildcard, own_host, parse_address
+from covey.net.scheme import SCHEME, is_join_string
 from covey.secret import Secret
 from covey.wire.keys import Keys
 
-SCHEME: Final = "covey://"
 _PLAIN: Final = "/plain"
 
 
@@ -60,11 +60,6 @@ class Connection(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<Connection {self.address}, {self.keys!r}>"
-
-
-def is_join_string(text: str) -> bool:
-    """Whether *text* is meant to be a join string."""
-    return text.strip().startswith(SCHEME)
 
 
 class JoinString(str):

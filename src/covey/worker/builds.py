@@ -27,7 +27,7 @@ from typing import Final
 
 from covey import clock
 from covey.errors import UsageError
-from covey.net.join_string import is_join_string
+from covey.net.scheme import is_join_string
 from covey.worker.interpreters import Interpreter
 
 #: How much of what an installer wrote is passed on.

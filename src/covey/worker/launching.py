@@ -12,12 +12,11 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from covey.net.join_string import is_join_string
+from covey.net.scheme import is_join_string
 
 _MARK_BYTES: Final = 16
 
@@ -130,6 +129,8 @@ def _marks_file(size: int) -> int:
     if sys.platform == "linux":
         fd = os.memfd_create("covey-marks")
     else:
+        import tempfile  # Where there is no memfd; it takes a while to import.
+
         fd, path = tempfile.mkstemp(prefix="covey-marks-")
         Path(path).unlink()
     os.set_inheritable(fd, True)
