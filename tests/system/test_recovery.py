@@ -305,9 +305,9 @@ def test_a_value_that_is_another_when_it_is_made_again_is_mixed_with_nothing(
     agents = []
     attach = WorkerAgent.attach
 
-    def attached(self, upstream):
+    def attached(self, upstream, where):
         agents.append(self)
-        attach(self, upstream)
+        attach(self, upstream, where)
 
     monkeypatch.setattr(WorkerAgent, "attach", attached)
     with Client(n_workers=1, processes=False) as client:
