@@ -46,6 +46,17 @@ def waits(state: SchedulerState, worker: Worker) -> float:
     return estimated
 
 
+def may_have_more(state: SchedulerState, worker: Worker) -> bool:
+    """Whether to give *worker*, if it is busy, more: not what it has just handed back.
+
+    Where it has been silent for long, those for whom it was handed back take what lies
+    here one after the other, as fast as they can run it.
+    """
+    if worker.count < worker.slots or not (state.hungry or worker.handed_back):
+        return True
+    return state.now - worker.stirred <= SILENT_SECONDS
+
+
 def look_again(state: SchedulerState, time: float) -> None:
     """Workers that idle shall be served again after *time*, whatever happens."""
     time = _STEP_SECONDS * (math.floor(time / _STEP_SECONDS) + 1)

@@ -133,7 +133,7 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
             state.roomy[worker] = None
             if worker.has_queued:
                 passed.append(worker)
-        elif not idle and not _room(worker):
+        elif not idle and not (_room(worker) and balance.may_have_more(state, worker)):
             continue
         elif _serve(state, worker):
             feed(state, worker)
