@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import operator
 import os
 import re
 import subprocess
@@ -208,8 +209,10 @@ def test_a_value_larger_than_the_worker_is_refused():
 def test_a_result_too_big_for_any_worker_names_its_task():
     graph = {
         ("big", 1): (np.ones, 100_000_000),
+        # Two take it, so that it is a task of its own.
         ("small", 1): (np.sum, ("big", 1)),
-        "end": (inc, ("small", 1)),
+        ("size", 1): (np.size, ("big", 1)),
+        "end": (operator.add, ("small", 1), ("size", 1)),
     }
     with Client(n_workers=1, memory_limit=200 * MIB) as client:
         with pytest.raises(errors.TaskOutOfMemory, match="200 MiB") as caught:
@@ -219,6 +222,14 @@ def test_a_result_too_big_for_any_worker_names_its_task():
         assert str(caught.value).startswith(caught.value.task)
         (note,) = caught.value.__notes__
         assert re.fullmatch(r"end-\w+ failed because its input big-\w+ failed\.", note)
+        # What became one task is named after all that it does.
+        row = {
+            "big": (np.ones, 100_000_000),
+            "small": (np.sum, "big"),
+            "last": (inc, "small"),
+        }
+        with pytest.raises(errors.TaskOutOfMemory, match=r"^big, small, last-\w+: "):
+            client.get(row, "last")
         big = client.submit(np.ones, 100_000_000, key="by-name")
         with pytest.raises(errors.TaskOutOfMemory, match="by-name: .*200 MiB"):
             client.submit(inc, big).result(60)

@@ -152,3 +152,15 @@ def test_it_is_told_which_one_failed(graph, key):
     with pytest.raises(ValueError, match="1") as caught:
         node.function(*node.args)
     assert caught.value.__notes__ == [f"in the task {key!r} of a dask graph"]
+
+
+def test_what_became_one_task_is_named_after_all_its_calls():
+    graph = {
+        ("make-0123456789abcdef", 0): (operator.add, 1, 1),
+        ("again-0123456789abcdef", 0): (operator.neg, ("make-0123456789abcdef", 0)),
+        "end": (operator.neg, ("again-0123456789abcdef", 0)),
+    }
+    node = joined(graph, "end")["end"]
+    assert node.function.labels == ("make", "again")
+    assert node.function.name("end") == "make, again, end"
+    assert Chain(node.function.links, ("neg", "neg")).name("neg") == "neg"

@@ -18,7 +18,7 @@ from covey.serde.packing import Packer, loads_pack
 
 dask_spec = pytest.importorskip("dask._task_spec")
 
-from covey.interop import dask_graph  # noqa: E402  (only where dask is)
+from covey.interop import dask_names  # noqa: E402  (only where dask is)
 from covey.interop.dask_node import Nodes  # noqa: E402
 from covey.interop.dask_packing import (  # noqa: E402
     TABLE_ITEMS_MAX,
@@ -192,7 +192,7 @@ def test_a_failing_node_is_named():
     ],
 )
 def test_labels_are_without_tokens(key, label):
-    assert dask_graph.label_of(key) == label
+    assert dask_names.label_of(key) == label
 
 
 def test_a_runner_needs_no_client_for_dask():

@@ -17,6 +17,7 @@ from collections.abc import Collection
 from typing import Final
 
 from covey.interop.dask_lowering import Plain
+from covey.interop.dask_names import Names
 from covey.interop.dask_node import Chain, Link
 from covey.interop.dask_order import Order
 from covey.interop.dask_packing import Ref, Shelf
@@ -44,7 +45,8 @@ def join(ordered: Order, wanted: Collection[Ref], shelf: Shelf) -> set[Ref]:
         ref for ref, users in zip(nodes, ordered.users(), strict=True) if users == 1
     }
     lonely.difference_update(wanted)
-    chains: dict[tuple[Link, ...], Chain] = {}
+    chains: dict[tuple[tuple[Link, ...], tuple[str, ...]], Chain] = {}
+    names = Names()
     joined: set[Ref] = set()
     for ref in nodes:
         node = ref.node
@@ -52,10 +54,10 @@ def join(ordered: Order, wanted: Collection[Ref], shelf: Shelf) -> set[Ref]:
             continue
         source = node.inputs[0]
         if source in lonely and _can_follow(node, source):
-            links = _links(source.node, node)
-            chain = chains.get(links)
+            kind = _links(source.node, node), _labels(source, names)
+            chain = chains.get(kind)
             if chain is None:
-                chain = chains[links] = Chain(links)
+                chain = chains[kind] = Chain(*kind)
             if shelf.fits_whole(chain):
                 ref.node = _joined(chain, source, node)
                 source.node = None
@@ -80,6 +82,13 @@ def _links(first: Plain, node: Plain) -> tuple[Link, ...]:
     else:
         before = (Link(first.function, len(first.args), ()),)
     return (*before, Link(node.function, len(node.args), node.places))
+
+
+def _labels(source: Ref, names: Names) -> tuple[str, ...]:
+    """Return what is called up to *source*."""
+    function = source.node.function
+    before = function.labels if type(function) is Chain else ()
+    return (*before, names.of(source.key))
 
 
 def _joined(chain: Chain, source: Ref, node: Plain) -> Plain:

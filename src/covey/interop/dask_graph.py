@@ -38,12 +38,12 @@ from covey.interop.dask_annotations import Annotations, OptionsOf
 from covey.interop.dask_chains import join
 from covey.interop.dask_lowering import Lowering, Plain
 from covey.interop.dask_messages import Messages
-from covey.interop.dask_node import Named, Nodes
+from covey.interop.dask_names import label_of, name_of
+from covey.interop.dask_node import Chain, Named, Nodes
 from covey.interop.dask_order import order
 from covey.interop.dask_packing import Ref, Shelf, is_large, pack_call, pack_node
 from covey.interop.pool import RemoteData
 from covey.serde import refs
-from covey.serde.functions import encodable
 from covey.serde.packing import Packer
 from covey.serde.places import PLACES_CODEC
 from covey.wire.base import Message
@@ -341,7 +341,7 @@ class _Ingest:
                 return Future(self._session, wish, 0)
         if not self._engine.owns(task):
             return self._client.future_of(task, label_of(key), None)
-        wish = Range(task, 1, label_of(key), None)
+        wish = Range(task, 1, name_of(ref), None)
         wish.held = 1
         wish.holds = self._holds
         self._session.enter(wish)
@@ -452,6 +452,10 @@ class _Ingest:
             )
 
     def _function(self, function: Callable[..., Any], label: str) -> int:
+        if type(function) is Chain:
+            for before in function.labels:
+                self._refuse_one_disk(f"{before}-")
+            label = function.name(label)
         number = self._functions.get((id(function), label))
         if number is None:
             if len(self._functions) >= LABELS_MAX:
@@ -487,14 +491,3 @@ class _Ingest:
     def post(self, message: Message) -> None:
         """Hand a message to the I/O thread."""
         self._engine.post(message)
-
-
-def label_of(key: Any) -> str:
-    """Return the name of a key without its token and position."""
-    text = str(key[0]) if isinstance(key, tuple) and key else str(key)
-    text = encodable(text)
-    head, _, tail = text.rpartition("-")
-    # A token may have dashes in it, if it is a UUID: inc-4122de2b-6d1d-4c65-...
-    if len(tail) == 12 and text.count("-") >= 5:
-        head = text.rsplit("-", 5)[0]
-    return head if head and len(tail) >= 8 else text[:80]

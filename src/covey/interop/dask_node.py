@@ -72,15 +72,28 @@ class Link(NamedTuple):
 
 
 class Chain:
-    """Makes several calls, each with the result of the one before."""
+    """Makes several calls, each with the result of the one before.
 
-    __slots__ = ("links",)
+    Args:
+        links: the calls.
+        labels: what the nodes are called, but for the last one.
+    """
 
-    def __init__(self, links: tuple[Link, ...]) -> None:
+    __slots__ = ("labels", "links")
+
+    def __init__(self, links: tuple[Link, ...], labels: tuple[str, ...] = ()) -> None:
         self.links = links
+        self.labels = labels
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Chain, (self.links,))
+
+    def name(self, last: str) -> str:
+        """Return what tasks are called that make these calls, the *last* one included.
+
+        When a process dies of one of them, nobody knows which it was: all are named.
+        """
+        return ", ".join(dict.fromkeys((*self.labels, last)))
 
     def __call__(self, keys: tuple[Any, ...], *args: Any) -> Any:
         """Make all calls.
