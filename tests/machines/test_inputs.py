@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from covey.scheduler.core import placement, workers
+from covey.scheduler.core.machine import Away
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
@@ -53,6 +54,22 @@ def test_inputs_out_of_reach_are_no_workers_lost(world, client):
     # The first worker that is really lost.
     world.lose(runner.peer)
     assert (span.unreached, span.losses) == (LOSSES_MAX, 1)
+    assert client.status[task] == "pending"
+
+
+def test_a_holder_that_is_away_uses_up_no_tries(world, client):
+    holder = world.new_worker(name="holder")
+    source = client.submit(1, options=Options(workers=("holder",)))
+    world.settle()
+    runner = world.new_worker(name="runner")
+    pinned = Options(workers=("runner",))
+    task = client.submit(1, aligned=(source,), options=pinned)
+    span = find(world.state, task)
+    runner.read(len(runner.inbox))
+    world.step(Away(holder.peer))
+    # It may have many values, and each is found out of reach by itself.
+    runner.fetch(span.run, ok=False)
+    assert span.unreached == 0
     assert client.status[task] == "pending"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from covey.wire.base import Failure
-from covey.wire.worker_link import Define, RunFailed
+from covey.wire.worker_link import Define, Resumed, RunFailed
 from covey.wire.worker_link import Run as RunMessage
 from covey.worker.core.invariants import check
 from covey.worker.core.machine import WorkerCore
@@ -17,6 +17,7 @@ from covey.worker.core.orders import (
     RunnerReady,
     SlotBlocked,
     SlotRan,
+    SlotResumed,
     Spawn,
     Tell,
     Tick,
@@ -155,6 +156,22 @@ def test_no_process_is_ended_for_a_suspect_while_a_task_waits_in_it():
     assert of(Dispatch, world.run(USUAL, 1))
     (again,) = of(Dispatch, world.step(RunnerReady(kill.runner)))
     assert again.slot == kill.runner
+
+
+def test_what_waited_in_a_process_that_ends_is_told_to_need_a_slot_again():
+    world = World(1)
+    (parent,) = of(Dispatch, world.run(USUAL, 1))
+    world.step(SlotBlocked(0, parent.run, parent.base))
+    world.run(USUAL, 1)
+    told = [t.message for t in of(Tell, world.end(0))]
+    assert told == [Resumed(parent.run, parent.base)]
+    # And one that went on already was told of then.
+    world.step(RunnerReady(0))
+    world.step(SlotBlocked(0, parent.run, parent.base))
+    world.step(SlotResumed(0, parent.run, parent.base))
+    assert Resumed(parent.run, parent.base) not in [
+        t.message for t in of(Tell, world.end(0))
+    ]
 
 
 def test_what_cannot_be_had_fails_all_that_asked_for_it_and_nothing_else():

@@ -227,17 +227,19 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
         extent(base, n)
     spans = _current(state, worker, message.run, message.base, message.n)
     move = message.lacking and all(reach.may_move(state, s, worker) for s in spans)
-    unreachable = False
+    unreachable = counts = False
     for base, n, holder in message.lacking:
         held, avoid = reach.undelivered(
             state, worker, (base, n), holder, may_move=bool(move)
         )
         unreachable = unreachable or held
+        # One that is away will be back or be lost; its copies may go one by one.
+        counts = counts or (held and state.workers[holder].away_since is None)
         if held and avoid is not None:
             state.shy.update(dict.fromkeys(spans, avoid))
     for span in _current(state, worker, message.run, message.base, message.n):
         if unreachable:
-            span.unreached += 1
+            span.unreached += counts
             if span.unreached > UNREACHED_MAX:
                 transitions.fail(state, span, _inputs_out_of_reach(worker))
                 continue

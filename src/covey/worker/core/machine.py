@@ -291,6 +291,10 @@ def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
     for slot in runner.slots:
         in_hand += [*slot.flights, *slot.parked.values()]
         next_in_line += [*itertools.islice(slot.flights, 2), *slot.parked.values()]
+        for (run, task), flight in slot.parked.items():
+            if not flight.done:
+                # It waits for others no more: whatever runs it again needs a slot.
+                state.order(Tell(worker_link.Resumed(run, task)))
         for flight in slot.flights:
             dispatch.forget_flight(state, flight)
         slot.clear()
