@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 import tempfile
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 
 from covey.errors import ClusterError, Disconnected, RemoteProtocolError
 from covey.ids import first_task_id
-from covey.net import asking, reaching
-from covey.net.addresses import Address, host_identity
+from covey.net import asking, link, reaching
+from covey.net.addresses import Address, host_identity, parse_address
 from covey.net.asking import Asker
 from covey.net.link import READ_BYTES
 from covey.net.loop import new_event_loop
@@ -459,6 +460,29 @@ def test_without_a_scheduler_that_can_be_called_there_is_no_other_way(run):
                 pytest.raises(Disconnected, match="cannot be reached"),
             ):
                 await s.get(asker)
+
+    run(story())
+
+
+@pytest.mark.parametrize("role", ["worker", "scheduler"])
+def test_who_is_called_and_says_nothing_is_not_reached(run, monkeypatch, role):
+    """A process that is stopped is called all the same: by its kernel."""
+    monkeypatch.setattr(link, "HANDSHAKE_SECONDS", 0.05)
+
+    async def story():
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            where = "tcp://{}:{}".format(*silent.getsockname())
+            async with site() as s:
+                asker = s.asker()
+                addresses = s.addresses
+                if role == "worker":
+                    asker.call_scheduler_at(lambda: None)
+                    addresses = (where,)
+                else:
+                    asker.call_scheduler_at(lambda: parse_address(where))
+                    monkeypatch.setattr(reaching, "_TCP_SECONDS", 0.05)
+                with pytest.raises(Disconnected, match="no handshake"):
+                    await asker.get(addresses, ((TASK, 1),), ELSEWHERE, worker=s.worker)
 
     run(story())
 

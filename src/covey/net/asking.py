@@ -25,7 +25,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from covey import clock
-from covey.errors import ClusterError, Disconnected, RemoteProtocolError
+from covey.errors import (
+    ClusterError,
+    CoveyError,
+    Disconnected,
+    RemoteProtocolError,
+)
 from covey.ids import TaskId
 from covey.net import codecs
 from covey.net.addresses import Address, host_identity
@@ -390,7 +395,7 @@ class Asker:
             problem = None
         try:
             return await self._open_passage(whom)
-        except ClusterError as error:
+        except CoveyError as error:
             first = f"{problem}; " if problem is not None else ""
             raise Disconnected(
                 f"{first}nor does the scheduler pass on what is said to it: {error}"

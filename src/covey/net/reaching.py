@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from covey import clock
-from covey.errors import ClusterError, Disconnected, RemoteProtocolError
+from covey.errors import CoveyError, Disconnected, RemoteProtocolError
 from covey.net.addresses import Address, parse_address
 from covey.net.connect import open_link
 from covey.net.link import Link, disconnected
@@ -93,7 +93,7 @@ class Reach:
                     timeout_seconds=_TCP_SECONDS if patient and address.host else 0.0,
                     what="worker's data plane",
                 )
-            except (OSError, ClusterError) as error:
+            except (OSError, CoveyError) as error:
                 problem = error
                 continue
             self.routes.forget(whom.addresses)
@@ -113,7 +113,7 @@ class Reach:
         """Have the scheduler pass on what is said.
 
         Raises:
-            ClusterError: it does not, or cannot be reached itself.
+            CoveyError: it does not, or cannot be reached itself.
         """
         where = self.scheduler()
         if where is None:
