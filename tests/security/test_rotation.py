@@ -43,7 +43,9 @@ def end(*processes, number=signal.SIGTERM):
     for process in processes:
         if process.poll() is None:
             process.send_signal(number)
-        process.communicate(timeout=30)
+        # A worker whose scheduler has begun anew keeps for a minute what nobody has
+        # asked for yet, before it leaves.
+        process.communicate(timeout=90)
 
 
 def command(*arguments, path):
