@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,6 @@ from covey.net.addresses import Address, host_identity
 from covey.net.asking import Asker
 from covey.net.blocks import BLOCK_BYTES, Blocks
 from covey.net.link import Link
-from covey.net.loop import new_event_loop
 from covey.payload import read_layout
 from covey.secret import Secret
 from covey.store.segments import Segment, open_segment
@@ -31,41 +28,11 @@ pytest.importorskip("zstandard")
 
 KEYS = Keys.of_client(Secret(b"s" * 32))
 ELSEWHERE = "another machine"
-PATIENCE_SECONDS = 30
 SLOW, FAST = 1e6, 5e9
 
 #: Bytes of which not much is left, and bytes of which all is.
 PATTERN = bytes(range(256)) * 4096 * 6
 NOISE = os.urandom(6 << 20)
-
-
-@pytest.fixture(params=["uvloop", "asyncio"])
-def run(request):
-    """Run a coroutine on the loop under test; afterwards no memory may be held."""
-    uvloop = request.param == "uvloop"
-    loop = new_event_loop() if uvloop else asyncio.SelectorEventLoop()
-    problems = []
-    loop.set_exception_handler(lambda _, context: problems.append(context))
-
-    async def bounded(work):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await work
-
-    before = segments_open()
-    yield lambda work: loop.run_until_complete(bounded(work))
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
-    gc.collect()
-    assert not problems
-    assert segments_open() == before
-
-
-def segments_open():
-    names = []
-    for path in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # That of the listing itself.
-            names.append(str(path.readlink()))
-    return sum("memfd:covey" in name for name in names)
 
 
 @pytest.fixture

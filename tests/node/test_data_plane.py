@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import tempfile
 import threading
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,7 +19,6 @@ from covey.net import answers, asking, reaching
 from covey.net.addresses import Address, host_identity
 from covey.net.arrivals import Arrival
 from covey.net.asking import Asker
-from covey.net.loop import new_event_loop
 from covey.payload import Pack, read_layout
 from covey.secret import Secret
 from covey.store.segments import Segment, open_segment
@@ -39,38 +36,6 @@ from covey.worker.turns import Turns
 KEYS = Keys.of_client(Secret(b"s" * 32))
 ELSEWHERE = "another machine"
 PATIENCE_SECONDS = 30
-
-
-@pytest.fixture(params=["uvloop", "asyncio"])
-def run(request):
-    """Run a coroutine on the loop under test; afterwards no memory may be held."""
-    loop = (
-        new_event_loop() if request.param == "uvloop" else asyncio.SelectorEventLoop()
-    )
-    if request.param == "uvloop" and "uvloop" not in type(loop).__module__:
-        pytest.skip("uvloop is not installed")
-    problems = []
-    loop.set_exception_handler(lambda _, context: problems.append(context))
-
-    async def bounded(work):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await work
-
-    before = len(segments_open())
-    yield lambda work: loop.run_until_complete(bounded(work))
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
-    gc.collect()
-    assert not problems
-    assert len(segments_open()) == before
-
-
-def segments_open():
-    names = []
-    for path in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # That of the listing itself.
-            names.append(str(path.readlink()))
-    return [name for name in names if "memfd:covey" in name]
 
 
 async def always_room(_):

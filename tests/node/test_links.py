@@ -33,7 +33,6 @@ from covey.net.arrivals import Arrival, FreshMemory, receive
 from covey.net.connect import open_link
 from covey.net.inproc import inproc_pair
 from covey.net.listen import listen
-from covey.net.loop import new_event_loop
 from covey.net.sockets import SILENCE_SECONDS
 from covey.net.tls import make_certificate
 from covey.secret import Secret
@@ -45,7 +44,6 @@ from covey.wire.session import Session
 
 UNION = FromAsker | FromKeeper
 KEYS = Keys.of_client(Secret(b"s" * 32))
-PATIENCE_SECONDS = 30
 
 
 @dataclass
@@ -91,27 +89,6 @@ class Pair:
     near: End
     far: End
     listener: object = None
-
-
-@pytest.fixture(params=["uvloop", "asyncio"])
-def run(request):
-    """Run a coroutine on the loop under test, within bounds."""
-    loop = (
-        new_event_loop() if request.param == "uvloop" else asyncio.SelectorEventLoop()
-    )
-    if request.param == "uvloop" and "uvloop" not in type(loop).__module__:
-        pytest.skip("uvloop is not installed")
-    problems = []
-    loop.set_exception_handler(lambda _, context: problems.append(context))
-
-    async def bounded(work):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await work
-
-    yield lambda work: loop.run_until_complete(bounded(work))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
-    assert not problems
 
 
 @pytest.fixture(params=["inproc", "unix", "tcp", "tls"])

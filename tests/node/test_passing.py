@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import socket
 import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,6 @@ from covey.net import asking, link, reaching
 from covey.net.addresses import Address, host_identity, parse_address
 from covey.net.asking import Asker
 from covey.net.link import READ_BYTES
-from covey.net.loop import new_event_loop
 from covey.payload import Pack, read_layout
 from covey.scheduler import passing
 from covey.scheduler.server import SchedulerServer
@@ -32,42 +29,9 @@ from covey.worker.storage import Storage
 
 KEYS = Keys.of_client(Secret(b"s" * 32))
 ELSEWHERE = "another machine"
-PATIENCE_SECONDS = 30
 
 CLIENT = 77
 TASK = first_task_id(CLIENT)
-
-
-@pytest.fixture(params=["uvloop", "asyncio"])
-def run(request):
-    """Run a coroutine on the loop under test; afterwards no memory may be held."""
-    loop = (
-        new_event_loop() if request.param == "uvloop" else asyncio.SelectorEventLoop()
-    )
-    if request.param == "uvloop" and "uvloop" not in type(loop).__module__:
-        pytest.skip("uvloop is not installed")
-    problems = []
-    loop.set_exception_handler(lambda _, context: problems.append(context))
-
-    async def bounded(work):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await work
-
-    before = len(segments_open())
-    yield lambda work: loop.run_until_complete(bounded(work))
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
-    gc.collect()
-    assert not problems
-    assert len(segments_open()) == before
-
-
-def segments_open():
-    names = []
-    for path in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # That of the listing itself.
-            names.append(str(path.readlink()))
-    return [name for name in names if "memfd:covey" in name]
 
 
 async def always_room(_):
@@ -483,6 +447,21 @@ def test_who_is_called_and_says_nothing_is_not_reached(run, monkeypatch, role):
                     monkeypatch.setattr(reaching, "_TCP_SECONDS", 0.05)
                 with pytest.raises(Disconnected, match="no handshake"):
                     await asker.get(addresses, ((TASK, 1),), ELSEWHERE, worker=s.worker)
+
+    run(story())
+
+
+def test_a_worker_that_calls_in_at_a_silent_scheduler_lets_it_be(run, monkeypatch):
+    monkeypatch.setattr(link, "HANDSHAKE_SECONDS", 0.05)
+
+    async def story():
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            where = "tcp://{}:{}".format(*silent.getsockname())
+            async with site() as s:
+                s.data.call_scheduler_at(lambda: parse_address(where))
+                s.data.call_in(CallIn(1, CLIENT))
+                assert s.data._lending
+                await until(lambda: not s.data._lending)
 
     run(story())
 

@@ -81,13 +81,9 @@ class Reach:
         patient = not self.has_detour(whom)
         for address in _worth_trying(whom.addresses, whom.host == self._host):
             try:
-                link = await open_link(
+                link = await self._call(
                     address,
                     FromKeeper,
-                    role=Role.ASKER,
-                    keys=self._keys,
-                    number=self._number,
-                    version=self._version,
                     on_messages=on_messages,
                     on_lost=on_lost,
                     timeout_seconds=_TCP_SECONDS if patient and address.host else 0.0,
@@ -142,13 +138,9 @@ class Reach:
         link: Link | None = None
         try:
             async with asyncio.timeout(_CALL_SECONDS):
-                link = await open_link(
+                link = await self._call(
                     where,
                     FromKeeper | PassedOn | Refusal,
-                    role=Role.ASKER,
-                    keys=self._keys,
-                    number=self._number,
-                    version=self._version,
                     on_messages=heard,
                     on_lost=lost,
                     timeout_seconds=_TCP_SECONDS,
@@ -166,6 +158,17 @@ class Reach:
                 raise disconnected("the scheduler", error) from error
             raise
         return link
+
+    async def _call(self, address: Address, union: Any, **how: Any) -> Link:
+        return await open_link(
+            address,
+            union,
+            role=Role.ASKER,
+            keys=self._keys,
+            number=self._number,
+            version=self._version,
+            **how,
+        )
 
 
 def _worth_trying(addresses: tuple[str, ...], same_host: bool) -> list[Address]:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final
 
-from covey.errors import ClusterError, Disconnected, RemoteProtocolError
+from covey.errors import CoveyError, Disconnected, RemoteProtocolError
 from covey.ids import TaskId, client_of
 from covey.net import codecs
 from covey.net.addresses import Address, is_wildcard, own_host
@@ -181,7 +181,7 @@ class DataServer:
         where = self._scheduler()
         if where is None:
             return
-        with contextlib.suppress(ClusterError):
+        try:
             link = await open_link(
                 where,
                 FromAsker | AskerIntroduction,
@@ -192,8 +192,9 @@ class DataServer:
                 on_lost=self._on_lost,
                 timeout_seconds=0.0,
             )
-            if link.lost:
-                return
+        except CoveyError:
+            return
+        if not link.lost:
             link.passed_on, link.other_number = True, client
             self._on_open(link)
             link.send(Met(ticket))
