@@ -36,14 +36,19 @@ def test_who_was_dealt_all_its_inputs_runs_on_while_they_are_made_again(world, c
     assert run in second.runs
 
 
-def test_inputs_out_of_reach_are_no_workers_lost(world, client):
+def pinned_apart(world, client):
+    """Return two workers, and a task that the second runs and whose input the first has."""
     holder = world.new_worker(name="holder")
     source = client.submit(1, options=Options(workers=("holder",)))
     world.settle()
     runner = world.new_worker(name="runner")
     pinned = Options(workers=("runner",))
     task = client.submit(1, aligned=(source,), options=pinned)
-    span = find(world.state, task)
+    return holder, runner, find(world.state, task)
+
+
+def test_inputs_out_of_reach_are_no_workers_lost(world, client):
+    holder, runner, span = pinned_apart(world, client)
     for count in range(1, LOSSES_MAX + 1):
         runner.read(len(runner.inbox))
         runner.fetch(span.run, ok=False)
@@ -54,23 +59,17 @@ def test_inputs_out_of_reach_are_no_workers_lost(world, client):
     # The first worker that is really lost.
     world.lose(runner.peer)
     assert (span.unreached, span.losses) == (LOSSES_MAX, 1)
-    assert client.status[task] == "pending"
+    assert client.status[span.base] == "pending"
 
 
 def test_a_holder_that_is_away_uses_up_no_tries(world, client):
-    holder = world.new_worker(name="holder")
-    source = client.submit(1, options=Options(workers=("holder",)))
-    world.settle()
-    runner = world.new_worker(name="runner")
-    pinned = Options(workers=("runner",))
-    task = client.submit(1, aligned=(source,), options=pinned)
-    span = find(world.state, task)
+    holder, runner, span = pinned_apart(world, client)
     runner.read(len(runner.inbox))
     world.step(Away(holder.peer))
     # It may have many values, and each is found out of reach by itself.
     runner.fetch(span.run, ok=False)
     assert span.unreached == 0
-    assert client.status[task] == "pending"
+    assert client.status[span.base] == "pending"
 
 
 def test_workers_lost_leave_all_tries_for_inputs(world, client):
