@@ -12,8 +12,9 @@ dask = pytest.importorskip("dask")
 
 from dask._task_spec import Task, TaskRef  # noqa: E402  (only where dask is)
 
-from covey.interop.dask_chains import LINKS_MAX, join  # noqa: E402
+from covey.interop.dask_chains import LINKS_MAX, NAMES_MAX, join  # noqa: E402
 from covey.interop.dask_lowering import Lowering  # noqa: E402
+from covey.interop.dask_names import Names  # noqa: E402
 from covey.interop.dask_node import Chain  # noqa: E402
 from covey.interop.dask_order import order  # noqa: E402
 from covey.interop.dask_packing import Shelf  # noqa: E402
@@ -39,7 +40,7 @@ def joined(graph, *wanted):
 
     roots = [lowering.ref(key) for key in wanted]
     ordered = order(roots, needs)
-    gone = join(ordered, roots, shelf)
+    gone = join(ordered, roots, shelf, Names(lambda head: None))
     assert gone == {ref for ref in ordered.keys if ref.node is None}
     return {ref.key: ref.node for ref in ordered.keys}
 
@@ -164,3 +165,14 @@ def test_what_became_one_task_is_named_after_all_its_calls():
     assert node.function.labels == ("make", "again")
     assert node.function.name("end") == "make, again, end"
     assert Chain(node.function.links, ("neg", "neg")).name("neg") == "neg"
+
+
+def test_where_each_node_has_a_name_of_its_own_few_functions_are_made():
+    graph = {}
+    for i in range(2 * NAMES_MAX):
+        graph[f"x{i}"] = (operator.add, i, 1)
+        graph[f"y{i}"] = (operator.neg, f"x{i}")
+    nodes = joined(graph, *[f"y{i}" for i in range(2 * NAMES_MAX)])
+    chains = {node.function for node in nodes.values() if node is not None}
+    assert len(chains) == NAMES_MAX + 1
+    assert values_of(nodes)["y7"] == -8

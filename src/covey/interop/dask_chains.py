@@ -25,17 +25,23 @@ from covey.interop.dask_packing import Ref, Shelf
 #: A task of more calls than this tells too little of how far it is.
 LINKS_MAX: Final = 8
 
+#: So many are told apart by what their nodes are called; each is a function of its own.
+NAMES_MAX: Final = 64
+
 #: Arguments in which no result is hidden.
 _SIMPLE: Final = frozenset({int, float, complex, bool, str, bytes, type(None), slice})
 
 
-def join(ordered: Order, wanted: Collection[Ref], shelf: Shelf) -> set[Ref]:
+def join(
+    ordered: Order, wanted: Collection[Ref], shelf: Shelf, names: Names
+) -> set[Ref]:
     """Make one call of those that only follow one another.
 
     Args:
         ordered: the nodes of a graph.
         wanted: whose results somebody holds; they stay tasks.
         shelf: says which functions can be defined by themselves.
+        names: tells what nodes are called.
 
     Returns:
         The nodes that are no task any more; whoever took them takes what they took.
@@ -46,7 +52,6 @@ def join(ordered: Order, wanted: Collection[Ref], shelf: Shelf) -> set[Ref]:
     }
     lonely.difference_update(wanted)
     chains: dict[tuple[tuple[Link, ...], tuple[str, ...]], Chain] = {}
-    names = Names()
     joined: set[Ref] = set()
     for ref in nodes:
         node = ref.node
@@ -54,10 +59,12 @@ def join(ordered: Order, wanted: Collection[Ref], shelf: Shelf) -> set[Ref]:
             continue
         source = node.inputs[0]
         if source in lonely and _can_follow(node, source):
-            kind = _links(source.node, node), _labels(source, names)
-            chain = chains.get(kind)
+            links, labels = _links(source.node, node), _labels(source, names)
+            if len(chains) >= NAMES_MAX and (links, labels) not in chains:
+                labels = ()
+            chain = chains.get((links, labels))
             if chain is None:
-                chain = chains[kind] = Chain(*kind)
+                chain = chains[links, labels] = Chain(links, labels)
             if shelf.fits_whole(chain):
                 ref.node = _joined(chain, source, node)
                 source.node = None

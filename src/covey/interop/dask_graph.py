@@ -38,7 +38,7 @@ from covey.interop.dask_annotations import Annotations, OptionsOf
 from covey.interop.dask_chains import join
 from covey.interop.dask_lowering import Lowering, Plain
 from covey.interop.dask_messages import Messages
-from covey.interop.dask_names import label_of, name_of
+from covey.interop.dask_names import Names, label_of
 from covey.interop.dask_node import Chain, Named, Nodes
 from covey.interop.dask_order import order
 from covey.interop.dask_packing import Ref, Shelf, is_large, pack_call, pack_node
@@ -249,7 +249,7 @@ class _Ingest:
         self._lowering = Lowering(graph, self._shelf)
         #: How many nodes there are that are no calls.
         self._others = 0
-        self._labels: dict[str, str] = {}
+        self._names = Names(self._refuse_one_disk)
         self._functions: dict[tuple[int, str], int] = {}
         #: The same by function and what the key begins with, where that is a tuple.
         self._numbers: dict[tuple[int, Any], int] = {}
@@ -261,7 +261,9 @@ class _Ingest:
         ordered = order(roots, self._needs)
         found = ordered.keys
         names = self._resolve(found) if self._others else {}
-        joined = set() if self.options.given else join(ordered, roots, self._shelf)
+        joined: set[Ref] = set()
+        if not self.options.given:
+            joined = join(ordered, roots, self._shelf, self._names)
         places = [at for at, ref in enumerate(found) if ref.node is not None]
         base = self._engine.new_tasks(max(1, len(places)))
         for index, at in enumerate(places):
@@ -341,7 +343,7 @@ class _Ingest:
                 return Future(self._session, wish, 0)
         if not self._engine.owns(task):
             return self._client.future_of(task, label_of(key), None)
-        wish = Range(task, 1, name_of(ref), None)
+        wish = Range(task, 1, self._names.of_task(ref), None)
         wish.held = 1
         wish.holds = self._holds
         self._session.enter(wish)
@@ -401,7 +403,7 @@ class _Ingest:
     def _pack_one(
         self, packer: Packer, ref: Ref, node: Any
     ) -> tuple[tuple[TaskId, ...], int | str]:
-        label = self._label(ref.key)
+        label = self._names.of(ref.key)
         if type(node) is Plain:
             needs = _taken_by(node)
             args, kwargs = node.args, node.kwargs
@@ -417,23 +419,13 @@ class _Ingest:
     def _function_of(self, ref: Ref, node: Plain) -> int:
         key = ref.key
         if type(key) is not tuple or not key:
-            return self._function(node.function, self._label(key))
+            return self._function(node.function, self._names.of(key))
         kind = (id(node.function), key[0])
         number = self._numbers.get(kind)
         if number is None:
-            number = self._function(node.function, self._label(key))
+            number = self._function(node.function, self._names.of(key))
             self._numbers[kind] = number
         return number
-
-    def _label(self, key: Any) -> str:
-        head = key[0] if type(key) is tuple and key else key
-        if type(head) is not str:
-            return label_of(key)
-        label = self._labels.get(head)
-        if label is None:
-            self._refuse_one_disk(head)
-            label = self._labels[head] = label_of(head)
-        return label
 
     def _refuse_one_disk(self, head: str) -> None:
         """Raise if tasks of several hosts would exchange data over a disk of one.
@@ -453,8 +445,6 @@ class _Ingest:
 
     def _function(self, function: Callable[..., Any], label: str) -> int:
         if type(function) is Chain:
-            for before in function.labels:
-                self._refuse_one_disk(f"{before}-")
             label = function.name(label)
         number = self._functions.get((id(function), label))
         if number is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from covey.interop.dask_lowering import Plain
@@ -22,11 +23,16 @@ def label_of(key: Any) -> str:
 
 
 class Names:
-    """Knows the names of keys; of those that begin alike it looks at one."""
+    """Knows the names of keys; of those that begin alike it looks at one.
 
-    __slots__ = ("_known",)
+    Args:
+        look: is shown what keys begin with, once each.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_known", "_look")
+
+    def __init__(self, look: Callable[[str], None]) -> None:
+        self._look = look
         self._known: dict[str, str] = {}
 
     def of(self, key: Any) -> str:
@@ -36,13 +42,13 @@ class Names:
             return label_of(key)
         name = self._known.get(head)
         if name is None:
+            self._look(head)
             name = self._known[head] = label_of(head)
         return name
 
-
-def name_of(ref: Ref) -> str:
-    """Return the name of a task: of all calls that it makes, if it is several."""
-    node, name = ref.node, label_of(ref.key)
-    if type(node) is Plain and type(node.function) is Chain:
-        return node.function.name(name)
-    return name
+    def of_task(self, ref: Ref) -> str:
+        """Return the name of a task: of all calls that it makes, if it is several."""
+        node, name = ref.node, self.of(ref.key)
+        if type(node) is Plain and type(node.function) is Chain:
+            return node.function.name(name)
+        return name

@@ -134,13 +134,7 @@ class Shelf:
         known = self._by_value.get(id(value))
         if known is not None:
             return known[1]
-        nbytes = 0
-        if not _importable(value):
-            with refs.capture() as found:
-                nbytes = sum(memoryview(frame).nbytes for frame in dumps(value))
-            if found.task_ids:
-                # It holds futures: those must become inputs of each task.
-                nbytes = TABLE_BYTES_MAX + 1
+        nbytes = 0 if _importable(value) else _bytes_whole(value)
         self._by_value[id(value)] = (value, nbytes)
         return nbytes
 
@@ -150,31 +144,22 @@ class Shelf:
         It cannot if it is large or holds futures, nor if a graph has very many: the
         scheduler and the runners keep every function for good.
         """
-        known = self._fitting.get(id(function))
-        if known is not None:
-            return known[1]
-        fits = len(self._fitting) < FUNCTIONS_MAX
-        if fits:
-            try:
-                fits = self._bytes_by_value(function) <= FUNCTION_BYTES_MAX
-            except NotPicklable:
-                fits = False  # The node will be written whole, and tell where it is.
-            self._fitting[id(function)] = (function, fits)
-        return fits
+        return self._fits(function, self._bytes_by_value)
 
     def fits_whole(self, function: Any) -> bool:
         """Say the same of a callable object, which is written with all that it holds."""
+        return self._fits(function, _bytes_whole)
+
+    def _fits(self, function: Any, bytes_of: Callable[[Any], int]) -> bool:
         known = self._fitting.get(id(function))
         if known is not None:
             return known[1]
         fits = len(self._fitting) < FUNCTIONS_MAX
         if fits:
             try:
-                with refs.capture() as found:
-                    nbytes = sum(memoryview(f).nbytes for f in dumps(function))
-                fits = nbytes <= FUNCTION_BYTES_MAX and not found.task_ids
+                fits = bytes_of(function) <= FUNCTION_BYTES_MAX
             except NotPicklable:
-                fits = False  # As above.
+                fits = False  # The node will be written whole, and tell where it is.
             self._fitting[id(function)] = (function, fits)
         return fits
 
@@ -340,3 +325,11 @@ def _with_holes(
     if writer.extras:
         return (stream, inputs, tuple(writer.extras))
     return (stream, inputs)
+
+
+def _bytes_whole(value: Any) -> int:
+    """Return how long *value* is by value; more than any room if it holds futures."""
+    with refs.capture() as found:
+        nbytes = sum(memoryview(frame).nbytes for frame in dumps(value))
+    # Those must become inputs of each task.
+    return TABLE_BYTES_MAX + 1 if found.task_ids else nbytes
