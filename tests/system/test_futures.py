@@ -78,6 +78,12 @@ def wait_at(path, log=None, word=""):
     return word
 
 
+def begin_and_wait(begun, path):
+    """Say that a slot is taken, and keep it until the test lets go."""
+    begun.touch()
+    wait_at(path)
+
+
 def write(log, word):
     with log.open("a") as file:
         file.write(word)
@@ -499,10 +505,12 @@ def test_two_clients_share_a_name(client, tmp_path):
 
 
 def test_priority_decides_who_is_next(client, tmp_path):
-    # Both slots are taken until everything has been submitted.
+    # Both slots are taken until everything has been submitted: that a worker was given
+    # the two is not enough, since one more urgent than they may go before them there.
     gates = [tmp_path / "a", tmp_path / "b"]
-    first, second = (client.submit(wait_at, gate) for gate in gates)
-    assert until(lambda: "was given it" in second.explain())
+    begun = [tmp_path / "a began", tmp_path / "b began"]
+    first, second = map(client.submit, [begin_and_wait] * 2, begun, gates)
+    assert until(lambda: all(path.exists() for path in begun))
     log = tmp_path / "log"
     futures = [
         client.submit(write, log, str(p), priority=p, resources=None)
