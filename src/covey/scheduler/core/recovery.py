@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from covey.errors import RemoteProtocolError
 from covey.ids import TaskId, client_of
 from covey.scheduler.core import (
@@ -283,6 +285,10 @@ def _enter(state: SchedulerState, client: Client, message: Message) -> None:
         _enter_unknown(state, client, message)
         return
     found = refinding.give_way(state, *recalled.extent_of(message))
+    if found and isinstance(message, Submit) and message.name in state.names:
+        # Another task has that name by now.  A value lies in a store under the id of the
+        # task that it was made by, and is of no use to that one.
+        message = msgspec.structs.replace(message, name=None)
     try:
         _enter_unknown(state, client, message)
     finally:
