@@ -6,11 +6,15 @@ globals that went into them, with the values that these had.  While all of
 those are the same objects, the bytes are.  A function that refers to something
 that can change inside without becoming another object (a list, an array, an
 instance) is not watched but pickled anew at every call.
+
+A name that no global has is that of a builtin or an attribute: neither goes into the
+bytes, so all there is to watch is that no global takes that name.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -27,7 +31,6 @@ _CONSTANT: Final = (
     complex,
     str,
     bytes,
-    types.ModuleType,
     types.BuiltinFunctionType,
     type,
     range,
@@ -62,13 +65,16 @@ class _Unwatchable(Exception):
 class _Watch:
     """What went into the bytes of one function."""
 
-    __slots__ = ("cells", "functions", "globals")
+    __slots__ = ("cells", "functions", "globals", "modules")
 
     def __init__(self, function: types.FunctionType) -> None:
         #: Functions, with the attributes that can be replaced.
         self.functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
         self.globals: list[tuple[dict[str, Any], str, Any]] = []
         self.cells: list[tuple[types.CellType, Any]] = []
+        #: How many modules there are, if it uses a package: those of its submodules
+        #: that are imported go along.
+        self.modules = 0
         self._enter(function, _DEPTH_MAX)
 
     def unchanged(self) -> bool:
@@ -84,6 +90,8 @@ class _Watch:
         for known, name, value in self.globals:
             if known.get(name, _MISSING) is not value:
                 return False
+        if self.modules and self.modules != len(sys.modules):
+            return False
         return all(cell.cell_contents is value for cell, value in self.cells)
 
     def _enter(self, function: types.FunctionType, depth: int) -> None:
@@ -108,7 +116,8 @@ class _Watch:
         for name in _names(function.__code__):
             value = known.get(name, _MISSING)
             self.globals.append((known, name, value))
-            self._look_at(value, depth)
+            if value is not _MISSING:
+                self._look_at(value, depth)
 
     def _look_at(self, value: Any, depth: int) -> None:
         if isinstance(value, types.FunctionType):
@@ -116,6 +125,9 @@ class _Watch:
         elif type(value) is tuple:
             for item in value:
                 self._look_at(item, depth)
+        elif isinstance(value, types.ModuleType):
+            if "__path__" in vars(value):
+                self.modules = len(sys.modules)
         elif not isinstance(value, _CONSTANT) or (
             isinstance(value, type) and value.__module__ == "__main__"
         ):
