@@ -297,6 +297,8 @@ class WorkerAgent:
 
     def _dispatch(self, order: orders.Dispatch | orders.DispatchNodes) -> None:
         link = self._link_of(order.slot)
+        if self._pressure.rests:
+            self._pressure.wake()
         if link is not None:  # Else it has just ended; the core will hear of it.
             self._inputs.dispatch(order, order.slot // self._threads, link)
 

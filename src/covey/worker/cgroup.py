@@ -49,7 +49,7 @@ class Container:
     """The groups that this process was in when this was made, and above.
 
     Which files there are is found out once: that takes ten times as long as to read
-    them, and a worker that has nothing to do reads them four times a second.
+    them, and a worker that has nothing to do does little else than read them.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """Watches the memory of a worker, and keeps it below its limit.
 
 Looks at the processes a few times a second, more often when it gets tight or a
-runner grows, and does what ``core.pressure`` judges: has values spilled, lets
-nothing new begin, stops the task that has grown past the limit.
+runner grows, less often while no task runs, and does what ``core.pressure`` judges:
+has values spilled, lets nothing new begin, stops the task that has grown past the
+limit.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from covey.worker.processes import RunnerProcess
 from covey.worker.results import Results
 from covey.worker.storage import Storage
 
-#: How often memory is looked at, and how often when it gets tight.
+#: How often memory is looked at, how often when it gets tight, and how often while no
+#: task runs and no large value comes or goes.
 _CALM_SECONDS: Final = 0.25
 _TIGHT_SECONDS: Final = 0.03
+_REST_SECONDS: Final = 1.0
 
 #: It gets tight above this part of the limit, or when a runner grows by this one.
 _TIGHT: Final = 0.5
@@ -93,6 +96,8 @@ class Pressure:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        #: Whether the next look is put off, since nothing runs: see ``wake``.
+        self.rests = False
         self._agent_bytes = 0
         self._limit_bytes = plan.limit_bytes
         self._container = Container()
@@ -147,14 +152,21 @@ class Pressure:
             return
         delay = _CALM_SECONDS
         try:
-            if self._look_now():
-                delay = _TIGHT_SECONDS
+            delay = self._look_now()
         finally:
             # Whatever went wrong once: nobody else keeps the worker below its limit.
+            self.rests = delay == _REST_SECONDS
             self._timer = self._loop.call_later(delay, self._look)
 
-    def _look_now(self) -> bool:
-        """Look, and do what there is to do; return whether it is tight."""
+    def wake(self) -> None:
+        """A task begins, or a large value comes or goes: look as often as usual again."""
+        if self.rests and self._timer is not None and not self._closed:
+            self.rests = False
+            self._timer.cancel()
+            self._timer = self._loop.call_later(_CALM_SECONDS, self._look)
+
+    def _look_now(self) -> float:
+        """Look, and do what there is to do; return when to look again."""
         before = self._now
         self._agent_bytes = int(private_bytes("self") * self._plan.agent_share)
         self._now = {
@@ -178,7 +190,18 @@ class Pressure:
         leap = any(
             n - before.get(pid, n) > _LEAP * limit for pid, n in self._now.items()
         )
-        return leap or self.accounts().total > _TIGHT * limit
+        if leap or self.accounts().total > _TIGHT * limit:
+            return _TIGHT_SECONDS
+        return _REST_SECONDS if self._may_rest() else _CALM_SECONDS
+
+    def _may_rest(self) -> bool:
+        """Whether nothing runs, and it is known how large all runners are without."""
+        known = self._baseline
+        return (
+            not self._waiting
+            and all(p is None or not p.pid or p.pid in known for p in self._processes)
+            and all(map(_is_idle, self._state.runners))
+        )
 
     def _limit_among_others(self) -> int:
         """Return our limit, less what others use of that of the container."""
@@ -192,6 +215,8 @@ class Pressure:
 
     def _storage_changed(self) -> None:
         """Perhaps there is one value too many, or room again."""
+        if self.rests:
+            self.wake()
         if not self._judge_is_due:
             self._judge_is_due = True
             self._loop.call_soon(self._judge)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from covey import clock
-
-if TYPE_CHECKING:
-    import psutil
+from covey.worker.counters import cpu_seconds
 
 
 class Sampler:
     """Measures the agent and its runners, now and then."""
 
     def __init__(self) -> None:
-        self._processes: dict[int, psutil.Process] = {}
         self._seconds: dict[int, float] = {}
         self._at = 0.0
         #: When the next sample is due, if the loop is on time.
@@ -41,21 +38,15 @@ class Sampler:
             # Nothing to compare with, while somebody waits for the first runner.
             self._at, self._due = now, 0.0
             return {"cpu": 0.0, "lag_seconds": 0.0}
-        import psutil  # It takes a while to import.
-
         elapsed = max(now - self._at, 1e-3)
         lag = max(0.0, now - self._due) if self._due else 0.0
         self._at, self._due = now, 0.0
         cpu = 0.0
-        known, self._processes = self._processes, {}
         before, self._seconds = self._seconds, {}
         for pid in (os.getpid(), *runners):
-            try:
-                process = known.get(pid) or psutil.Process(pid)
-                times = process.cpu_times()
-            except psutil.Error:
+            seconds = cpu_seconds(pid)
+            if seconds is None:
                 continue  # It has just ended.
-            self._processes[pid] = process
-            seconds = self._seconds[pid] = times.user + times.system
+            self._seconds[pid] = seconds
             cpu += max(0.0, seconds - before.get(pid, seconds)) / elapsed
         return {"cpu": round(cpu, 3), "lag_seconds": round(lag, 4)}
