@@ -62,15 +62,6 @@ class Unpicklable:
         self.lock = threading.Lock()
 
 
-def until(condition):
-    """Wait for something that the cluster will do without telling us."""
-    for _ in range(200):
-        if condition():
-            return True
-        threading.Event().wait(0.02)
-    return False
-
-
 def test_submit_and_result(client):
     future = client.submit(inc, 1)
     assert future.result(timeout=20) == 2
@@ -275,7 +266,7 @@ def test_a_timeout_really_stops_the_task(client):
     assert client.gather(client.map(inc, range(10))) == list(range(1, 11))
 
 
-def test_cancel_stops_a_running_task(client):
+def test_cancel_stops_a_running_task(client, until):
     future = client.submit(time.sleep, 60)
     assert until(lambda: "was given it" in future.explain())
     assert future.cancel("enough")
@@ -353,7 +344,7 @@ def test_tasks_wait_for_their_own_subtasks(client):
     assert client.submit(fib, 8).result(60) == 21
 
 
-def test_what_nobody_holds_is_forgotten(client):
+def test_what_nobody_holds_is_forgotten(client, until):
     futures = client.map(inc, range(100))
     wait(futures)
     before = sum(client.scheduler_info()["tasks"].values())
@@ -388,7 +379,7 @@ def test_keys_name_calls_with_large_arguments(client):
     assert one.result(20) == pure.result(20) == array.sum()
 
 
-def test_a_name_keeps_no_value_alive(client):
+def test_a_name_keeps_no_value_alive(client, until):
     future = client.submit(bytes, 50_000, key="kept-by-nobody")
     assert len(future.result(20)) == 50_000
     wish = future._range
@@ -424,7 +415,7 @@ def test_looking_at_the_cluster(client):
     assert [worker["slots"] for worker in info["workers"]] == [2]
 
 
-def test_fire_and_forget(client, tmp_path):
+def test_fire_and_forget(client, tmp_path, until):
     path = tmp_path / "mark"
     fire_and_forget(client.submit(path.write_text, "x"))
     assert until(path.exists)

@@ -32,15 +32,6 @@ def boom(x):
     raise ValueError(f"no {x}")
 
 
-def until(condition):
-    """Wait for something that the cluster will do without telling us."""
-    for _ in range(200):
-        if condition():
-            return True
-        threading.Event().wait(0.02)
-    return False
-
-
 def tasks_known(client):
     return sum(client.scheduler_info()["tasks"].values())
 
@@ -97,7 +88,7 @@ def test_functions_of_the_caller_travel_with_the_graph(client):
     assert values == [i + 10.5 for i in range(1, 300)]
 
 
-def test_a_graph_in_several_messages(client, monkeypatch):
+def test_a_graph_in_several_messages(client, monkeypatch, until):
     monkeypatch.setattr(dask_messages, "CHUNK_TASKS", 7)
     dsk = {("n", i): (inc, i + 1000) for i in range(50)}
     dsk["sum"] = (sum, list(dsk))
@@ -121,7 +112,7 @@ def test_a_chain_fails_with_the_node_that_failed(client):
     assert "in the task 'b' of a dask graph" in caught.value.__notes__
 
 
-def test_intermediates_go_as_soon_as_they_can(client):
+def test_intermediates_go_as_soon_as_they_can(client, until):
     dsk = {("n", i): (inc, i + 1000) for i in range(200)}
     dsk["sum"] = (sum, list(dsk))
     gc.collect()
@@ -131,7 +122,7 @@ def test_intermediates_go_as_soon_as_they_can(client):
     assert until(lambda: client.scheduler_info()["tasks"]["done"] < 100)
 
 
-def test_a_node_that_cannot_travel_leaves_nothing_behind(client, monkeypatch):
+def test_a_node_that_cannot_travel_leaves_nothing_behind(client, monkeypatch, until):
     monkeypatch.setattr(dask_messages, "CHUNK_TASKS", 7)
     dsk = {("n", i): (inc, i + 1000) for i in range(50)}
     dsk["bad"] = (operator.add, ("n", 49), threading.Lock())

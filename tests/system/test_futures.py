@@ -89,15 +89,6 @@ def write(log, word):
         file.write(word)
 
 
-def until(condition):
-    """Wait for something that the cluster will do without telling us."""
-    for _ in range(500):
-        if condition():
-            return True
-        threading.Event().wait(0.01)
-    return False
-
-
 def known_tasks(client):
     return sum(client.scheduler_info()["tasks"].values())
 
@@ -193,7 +184,7 @@ def test_large_arguments_and_closures(client):
     assert client.gather(client.map(add, ["a", "b"], y=text))[1][:2] == "bx"
 
 
-def test_large_values_are_mapped_and_cannot_be_written(client):
+def test_large_values_are_mapped_and_cannot_be_written(client, until):
     there = client.scatter(np.arange(500_000))
     assert client.submit(is_writeable, there).result(20) == (False, False)
     here = there.result(20)
@@ -291,7 +282,7 @@ def test_wait_for_the_first_of_some_kind(client, tmp_path):
     assert wait([]) == (set(), set())
 
 
-def test_callbacks_of_ended_failed_and_raising_kinds(client, caplog):
+def test_callbacks_of_ended_failed_and_raising_kinds(client, caplog, until):
     seen = []
     future = client.submit(inc, 1)
     assert future.result(20) == 2
@@ -384,7 +375,7 @@ def test_many_threads_and_one_future(client, tmp_path):
 # What the cluster keeps.
 
 
-def test_released_and_collected_futures_are_forgotten(client):
+def test_released_and_collected_futures_are_forgotten(client, until):
     gc.collect()
     assert until(lambda: known_tasks(client) == 0)
     futures = client.map(inc, range(100))
@@ -426,7 +417,7 @@ def test_a_dropped_task_that_nobody_needs_does_not_run(client, tmp_path):
     assert log.read_text() == "yes"
 
 
-def test_a_dropped_task_that_runs_comes_to_its_end(client, tmp_path):
+def test_a_dropped_task_that_runs_comes_to_its_end(client, tmp_path, until):
     def run(begun, gate, log):
         write(begun, "yes")
         wait_at(gate)
@@ -442,7 +433,7 @@ def test_a_dropped_task_that_runs_comes_to_its_end(client, tmp_path):
     assert until(log.exists)
 
 
-def test_memory_of_dropped_results_comes_back(client):
+def test_memory_of_dropped_results_comes_back(client, until):
     def nbytes():
         memory = client.scheduler_info()["workers"][0]["facts"]["memory"]
         return memory["small"] + memory["shared"]
@@ -458,7 +449,7 @@ def test_memory_of_dropped_results_comes_back(client):
 # Keys.
 
 
-def test_keys(client, tmp_path):
+def test_keys(client, tmp_path, until):
     one = client.submit(inc, 1, key="x")
     same = client.submit(inc, 1, key="x")
     assert one.id == same.id
@@ -504,7 +495,7 @@ def test_two_clients_share_a_name(client, tmp_path):
 # Order and places.
 
 
-def test_priority_decides_who_is_next(client, tmp_path):
+def test_priority_decides_who_is_next(client, tmp_path, until):
     # Both slots are taken until everything has been submitted: that a worker was given
     # the two is not enough, since one more urgent than they may go before them there.
     gates = [tmp_path / "a", tmp_path / "b"]
@@ -566,7 +557,7 @@ def test_wrong_options_are_refused_at_the_call(client, wrong):
         client.submit(inc, 1, **wrong)
 
 
-def test_explain_tells_of_every_stage(client, tmp_path):
+def test_explain_tells_of_every_stage(client, tmp_path, until):
     gate = tmp_path / "gate"
     held = client.submit(wait_at, gate)
     after = client.submit(inc, held)

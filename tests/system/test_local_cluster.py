@@ -39,15 +39,6 @@ def meet(barrier_path, number, count):
     return os.getpid(), threading.get_ident()
 
 
-def until(condition):
-    """Wait for something that the cluster will do without telling us."""
-    for _ in range(1000):
-        if condition():
-            return True
-        threading.Event().wait(0.01)
-    return False
-
-
 def program(text, **keywords):
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(text)],

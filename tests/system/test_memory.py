@@ -24,13 +24,6 @@ MIB = 1 << 20
 LIMIT = 400 * MIB
 
 
-def until(holds, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return holds()
-
-
 def memory(client):
     return next(iter(client.memory().values()))
 
@@ -49,7 +42,7 @@ def runners(client):
     return client.scheduler_info()["workers"][0]["facts"]["runners"]
 
 
-def first_runners(client, n):
+def first_runners(client, n, until):
     assert until(lambda: len(runners(client)) == n)
     return runners(client)
 
@@ -91,7 +84,7 @@ def grow(mebibytes):
     return len(kept)
 
 
-def test_values_that_do_not_fit_go_to_disk_and_come_back():
+def test_values_that_do_not_fit_go_to_disk_and_come_back(until):
     with Client(n_workers=2, memory_limit=LIMIT) as client:
         futures = client.map(full, range(40))  # 640 MiB
         wait(futures, timeout=60)
@@ -116,9 +109,9 @@ def test_values_that_do_not_fit_go_to_disk_and_come_back():
         assert until(lambda: not values(client))
 
 
-def test_the_task_that_grows_past_the_limit_is_stopped_and_no_other():
+def test_the_task_that_grows_past_the_limit_is_stopped_and_no_other(until):
     with Client(n_workers=2, memory_limit=LIMIT) as client:
-        before = first_runners(client, 2)
+        before = first_runners(client, 2, until)
         small = client.map(inc, range(1000))
         large = client.submit(grow, 2000, key="the-large-one")
         more = client.map(inc, range(1000))
@@ -152,7 +145,7 @@ def keep_much(mebibytes):
 
 
 @pytest.mark.slow
-def test_a_runner_that_keeps_memory_is_started_anew_between_tasks():
+def test_a_runner_that_keeps_memory_is_started_anew_between_tasks(until):
     with Client(n_workers=1, memory_limit=LIMIT) as client:
         pid = client.submit(keep_much, 300).result(60)
         assert until(lambda: runners(client) not in ([pid], []))
@@ -172,7 +165,7 @@ def small_disk(folder):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_an_error_that_says_so_and_loses_nothing(tmp_path):
+def test_a_full_disk_is_an_error_that_says_so_and_loses_nothing(tmp_path, until):
     with (
         small_disk(tmp_path),
         config.override(worker__spill_directory=str(tmp_path)),
@@ -236,7 +229,7 @@ def test_a_result_too_big_for_any_worker_names_its_task():
 
 
 @pytest.mark.slow
-def test_the_limit_of_a_container_holds():
+def test_the_limit_of_a_container_holds(until):
     """In a control group whose limit the kernel enforces."""
     group = Path("/sys/fs/cgroup/memory")
     name = f"covey-test-{os.getpid()}"
@@ -307,7 +300,7 @@ def test_a_scatter_that_nothing_can_make_room_for_is_refused():
         assert float(client.scatter(array).result()[0]) == 1.0
 
 
-def test_values_that_went_between_workers_of_a_machine_leave_no_memory_behind():
+def test_values_that_went_between_workers_of_a_machine_leave_no_memory_behind(until):
     with Client(n_workers=2, machines=2) as client:
         made = client.map(lambda n: np.full(100_000, float(n)), range(40))
         moved = client.map(lambda a, b: a + b, made, made[20:] + made[:20])
@@ -328,7 +321,7 @@ def joined(*pieces):
 
 
 @pytest.mark.slow
-def test_an_all_to_all_past_the_memory_is_right_and_leaves_nothing():
+def test_an_all_to_all_past_the_memory_is_right_and_leaves_nothing(until):
     parts, count = 16, 2 * MIB  # 256 MiB, where there is room for about 200
     with Client(n_workers=4, machines=4, memory_limit="448MiB") as client:
         blocks = [client.submit(np.full, count, float(n)) for n in range(parts)]

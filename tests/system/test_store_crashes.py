@@ -24,13 +24,6 @@ pytestmark = pytest.mark.system
 MIB = 1 << 20
 
 
-def until(holds, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return holds()
-
-
 def has_ended(pid):
     """Whether a process runs no more; who has adopted it may be slow to bury it."""
     try:
@@ -93,7 +86,7 @@ def holds_nothing(client):
 
 
 @pytest.mark.slow
-def test_runners_killed_at_any_moment_leave_nothing():
+def test_runners_killed_at_any_moment_leave_nothing(until):
     dice = random.Random(7)
     with Client(n_workers=2, memory_limit="600MiB") as client:
         assert until(lambda: len(facts(client)["runners"]) == 2)
@@ -117,7 +110,7 @@ def test_runners_killed_at_any_moment_leave_nothing():
 
 
 @pytest.mark.slow
-def test_a_client_killed_while_it_writes_leaves_nothing():
+def test_a_client_killed_while_it_writes_leaves_nothing(until):
     script = textwrap.dedent(
         """
         import sys, os, signal, threading, time
@@ -149,7 +142,7 @@ def test_a_client_killed_while_it_writes_leaves_nothing():
         assert client.submit(last, np.ones(MIB)).result(60) == 1.0
 
 
-def test_a_worker_that_is_killed_takes_everything_with_it():
+def test_a_worker_that_is_killed_takes_everything_with_it(until):
     gc.collect()
     before = len(store_files("self"))
     with LocalCluster(n_workers=2, memory_limit="400MiB") as cluster:
@@ -172,7 +165,7 @@ def test_a_worker_that_is_killed_takes_everything_with_it():
 
 
 @pytest.mark.slow
-def test_what_was_scattered_outlives_its_worker(tmp_path):
+def test_what_was_scattered_outlives_its_worker(tmp_path, until):
     before = len(store_files("self"))
     array = np.random.default_rng(1).random(MIB)
     total = float(array.sum())
@@ -217,7 +210,7 @@ def test_what_was_scattered_outlives_its_worker(tmp_path):
 
 
 @pytest.mark.slow
-def test_in_the_end_every_descriptor_and_file_is_given_back():
+def test_in_the_end_every_descriptor_and_file_is_given_back(until):
     with Client(n_workers=2, memory_limit="400MiB") as client:
         assert until(lambda: len(facts(client)["runners"]) == 2)
         agent = facts(client)["pid"]

@@ -43,7 +43,7 @@ def test_a_callback_that_exits_does_not_end_the_client(client, tmp_path, caplog)
         futures[0].add_done_callback(lambda _: sys.exit("here"))
 
 
-def test_a_batch_that_cannot_be_acted_on_ends_the_client(client, tmp_path):
+def test_a_batch_that_cannot_be_acted_on_ends_the_client(client, tmp_path, until):
     with covey.Client(client.cluster, set_as_default=False) as other:
         future = other.submit(wait_at, tmp_path / "gate")
 
@@ -54,6 +54,8 @@ def test_a_batch_that_cannot_be_acted_on_ends_the_client(client, tmp_path):
         (tmp_path / "gate").touch()
         with pytest.raises(errors.Disconnected, match="object"):
             future.result(timeout=20)
+        # It said goodbye: nothing is kept for it as for one that may come back.
+        assert until(lambda: other.name not in client.scheduler_info()["clients"])
 
 
 def test_a_task_that_ends_just_after_the_time_is_over(client, tmp_path, monkeypatch):

@@ -283,6 +283,7 @@ class Engine(Owner):
             # All of the batch counts as received and does not come again: who waits
             # for the rest of it would wait for ever.
             logging.getLogger("covey.client").exception("a bug in covey's client")
+            self._leave()
             self._break(error)
             return
         if not self.lull_is_coming:
@@ -531,12 +532,16 @@ class Engine(Owner):
 
     # The end.
 
-    async def _say_goodbye(self, shutdown: bool) -> None:
+    def _leave(self, shutdown: bool = False) -> None:
+        """Have the cluster keep nothing for us any more."""
         if self._uplink is not None and self.broken is None:
             self.outbox.send()
             if self._line is not None:
                 self._line.send(Goodbye(shutdown))
             self._uplink.close()
+
+    async def _say_goodbye(self, shutdown: bool) -> None:
+        self._leave(shutdown)
         if self._asker is not None:
             self._asker.close()
         # Whoever waits for an answer in another thread gets none any more.
