@@ -154,6 +154,12 @@ def test_values_come_and_go_by_way_of_the_scheduler(run):
             assert all("by way of the scheduler" in name for name in asker.links())
             assert all("by way of the scheduler" in name for name in s.data.links())
             assert len(s.server.passing) == 1
+            # The stream of events tells of it once a second, and between whom.
+            s.server._tell_of_passages()
+            events = s.server.core.state.events.since(0).events
+            told = [event[2:] for event in events if event[1] == "passed-on"]
+            assert {(asker, worker) for asker, worker, _ in told} == {("somebody", "w")}
+            assert sum(nbytes for *_, nbytes in told) == s.passed_on
 
     run(story())
 

@@ -36,6 +36,9 @@ def model():
         (2.0, "lost", 1, 1, NAME),
         (3.0, "failed", 5, 1, NAME, "w", "raised", "ValueError", "no", 5),
         (3.0, "sample", "w", facts),
+        (3.0, "passed-on", "laptop", "w", 1000),
+        (4.0, "passed-on", "laptop", "w", 500),
+        (4.0, "passed-on", "other", "w", 7),
     ]
     made.take(Batch(0, 2, 4.0, events))
     return made
@@ -73,6 +76,8 @@ def test_prometheus_reads_what_was_counted(read):
     # Each link is a series, so only the busiest are told of.
     links = {key: n for key, n in found.items() if "link" in key[0]}
     assert sorted(links.values()) == list(range(84, 100))
+    assert found["covey_passage_bytes_total", "laptop", "w"] == 1500
+    assert found["covey_passage_bytes_total", "other", "w"] == 7
     assert links["covey_worker_link_bytes_total", "to 99", "w"] == 99
 
 

@@ -28,6 +28,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "found": ("base", "n", "label", "worker"),
     "changed": ("base", "n", "label"),
     "moved": ("base", "n", "source", "target", "nbytes", "seconds"),
+    "passed-on": ("asker", "worker", "nbytes"),
     "printed": ("base", "label", "worker", "stream", "text", "left_out"),
     "worker-joined": ("worker", "slots", "host", "resources", "memory_limit_bytes"),
     "worker-left": ("worker", "slots"),
@@ -49,7 +50,9 @@ _COLUMNS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("base", "n", "nbytes", "slot", "origin", "left_out"), "int64"),
     **dict.fromkeys(("slots", "memory_limit_bytes", "peers"), "int64"),
     "seconds": "float64",
-    **dict.fromkeys(("label", "worker", "client", "source", "target"), "string"),
+    **dict.fromkeys(
+        ("label", "worker", "client", "source", "target", "asker"), "string"
+    ),
     **dict.fromkeys(("kind", "type", "message", "why", "stream", "text"), "string"),
     # What has an inside of its own is written as JSON.
     **dict.fromkeys(("host", "resources", "facts", "more"), "string"),

@@ -6,8 +6,9 @@ variants the other side understands, is prometheus-client's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, TypeVar
 
 from covey.dashboard.durations import Durations
 from covey.dashboard.model import Model
@@ -32,7 +33,8 @@ _ACCOUNTS: Final = (
     *("mapped", "spilled"),
 )
 
-#: Of so many links of a worker, those with the most bytes: each is a series.
+#: Of so many links of a worker, and of all that lead through the scheduler, those with
+#: the most bytes: each is a series.
 _LINKS_MAX: Final = 16
 
 #: Upper ends of the boxes in which durations are counted, in seconds.
@@ -41,6 +43,7 @@ BUCKETS: Final = tuple(
 )
 
 Labels = dict[str, str]
+Key = TypeVar("Key")
 
 
 def text(model: Model, accept: str = "") -> tuple[bytes, str]:
@@ -101,6 +104,15 @@ def _cluster(model: Model) -> Iterator[Any]:
         ("covey_events_missed", "Events that came too fast for us.", model.dropped),
     ):
         yield _family("Counter", name, about, [({}, value)])
+    yield _family(
+        "Counter",
+        "covey_passage_bytes",
+        "Bytes by way of the scheduler by who asks which worker, those with most of them.",
+        [
+            ({"asker": asker, "worker": worker}, nbytes)
+            for (asker, worker), nbytes in _most(model.passages)
+        ],
+    )
 
 
 def _functions(model: Model) -> Iterator[Any]:
@@ -192,7 +204,11 @@ def _workers(model: Model) -> Iterator[Any]:
 
 def _busiest(line: WorkerLine) -> list[tuple[str, int]]:
     links = (line.facts.get("moved") or {}).get("links") or {}
-    return sorted(links.items(), key=lambda item: item[1], reverse=True)[:_LINKS_MAX]
+    return _most(links)
+
+
+def _most(nbytes: Mapping[Key, int]) -> list[tuple[Key, int]]:
+    return sorted(nbytes.items(), key=itemgetter(1), reverse=True)[:_LINKS_MAX]
 
 
 def _name(line: WorkerLine) -> Labels:

@@ -48,6 +48,8 @@ class Model:
         self.workers: dict[str, WorkerLine] = {}
         self.errors: OrderedDict[tuple[str, ...], ErrorLine] = OrderedDict()
         self.pairs: dict[tuple[str, str], list[float]] = {}
+        #: Bytes by way of the scheduler: who has asked which worker.
+        self.passages: dict[tuple[str, str], int] = {}
         #: Worker, slot, start, stop, label, tasks, how it ended, id, bytes.
         self.rects: Ring[tuple[Any, ...]] = Ring(RECTS_MAX)
         self.logs: Ring[tuple[Any, ...]] = Ring(LOGS_MAX)
@@ -328,6 +330,12 @@ class Model:
             (target, -1, at - seconds, at, source, n, MOVED, f"{base:x}", nbytes)
         )
 
+    def _passed_on(self, at: float, asker: str, worker: str, nbytes: int) -> None:
+        del at
+        pair = asker, worker
+        if pair in self.passages or len(self.passages) < PAIRS_MAX:
+            self.passages[pair] = self.passages.get(pair, 0) + nbytes
+
     def _printed(
         self,
         at: float,
@@ -423,6 +431,7 @@ class Model:
         "found": _found,
         "changed": _changed,
         "moved": _moved,
+        "passed-on": _passed_on,
         "printed": _printed,
         "paused": _paused,
         "unpaused": _unpaused,

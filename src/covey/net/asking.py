@@ -106,7 +106,7 @@ class Asker:
         self._name = name
         self._memory = memory or FreshMemory()
         self._host = host_identity()
-        self._reach = Reach(keys, version, number, self._host)
+        self._reach = Reach(keys, version, name, number, self._host)
         #: Each by way of the scheduler, and how many wait to be one of them.
         self._passages = asyncio.Semaphore(PASSAGES_AT_ONCE)
         self._crowd = 0

@@ -49,13 +49,17 @@ class Reach:
     Args:
         keys: what the process knows.
         version: its version of covey.
+        name: what people call it.
         number: the client it speaks for, or 0 for a worker.
         host: the machine that it is on.
     """
 
-    def __init__(self, keys: Keys, version: str, number: int, host: str) -> None:
+    def __init__(
+        self, keys: Keys, version: str, name: str, number: int, host: str
+    ) -> None:
         self._keys = keys
         self._version = version
+        self._name = name
         self._number = number
         self._host = host
         self.routes = Routes()
@@ -146,7 +150,7 @@ class Reach:
                     timeout_seconds=_TCP_SECONDS,
                 )
                 link.passed_on = True
-                link.send(PassOn(whom.number))
+                link.send(PassOn(whom.number, self._name))
                 await there
         except BaseException as error:
             if link is not None:

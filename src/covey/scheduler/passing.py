@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from covey import clock
 from covey.errors import RemoteProtocolError
@@ -25,6 +25,22 @@ from covey.wire.worker_link import Meet
 _LOOK_SECONDS: Final = 0.5
 
 
+#: So much of the name is kept that somebody gives himself.
+_NAME_SHOWN: Final = 100
+
+
+class Pair(NamedTuple):
+    """Who is joined with whom.
+
+    Attributes:
+        asker: the name of the client, or worker, that asks.
+        worker: the name of the worker that is called for it.
+    """
+
+    asker: str
+    worker: str
+
+
 class Speaker(Protocol):
     """How a worker is spoken to."""
 
@@ -37,16 +53,23 @@ class Passing:
 
     Args:
         worker: returns how a worker is spoken to, or ``None`` if it is not there.
+        name: returns what people call a worker.
         passed: told how many bytes were passed on.
     """
 
     def __init__(
         self,
         worker: Callable[[int], Speaker | None],
+        name: Callable[[int], str],
         passed: Callable[[int], None],
     ) -> None:
         self._worker = worker
+        self._name = name
         self._passed = passed
+        #: Those who have asked: their names, and the workers they speak with.
+        self._asked: dict[Link, Pair] = {}
+        #: The bytes between each two since ``told``.
+        self._between: dict[Pair, int] = {}
         self._passages: Passages[Link] = Passages()
         self._ration = Ration()
         self._loop = asyncio.get_running_loop()
@@ -68,9 +91,15 @@ class Passing:
         if not self._passages.asked(link, message.worker, clock.monotonic()):
             _refuse(link, "too many wait for the scheduler to pass something on")
             return
+        self._asked[link] = Pair(message.name[:_NAME_SHOWN], self._name(message.worker))
         self._call()
         if self._timer is None:
             self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    def told(self) -> dict[Pair, int]:
+        """Return how many bytes were passed on since the last call, and between whom."""
+        told, self._between = self._between, {}
+        return told
 
     def _call(self) -> None:
         """Have workers call, for those who are the next in line."""
@@ -96,10 +125,18 @@ class Passing:
             return
         asker.send(PassedOn())
         asker.flush()
-        splice(asker, link, self._ration, self._note)
+        pair = self._asked[asker]
+
+        def note(end: Link, nbytes: int) -> None:
+            self._passages.said(end, clock.monotonic())
+            self._passed(nbytes)
+            self._between[pair] = self._between.get(pair, 0) + nbytes
+
+        splice(asker, link, self._ration, note)
 
     def lost(self, link: Link) -> None:
         """A link has ended; what was joined with it ends, too."""
+        self._asked.pop(link, None)
         other = self._passages.lost(link)
         if other is not None:
             other.close()
@@ -112,10 +149,6 @@ class Passing:
             self._timer.cancel()
         for link in self._passages.ends():
             link.close()
-
-    def _note(self, link: Link, nbytes: int) -> None:
-        self._passages.said(link, clock.monotonic())
-        self._passed(nbytes)
 
     def _look(self) -> None:
         """Send those away who have waited for too long."""

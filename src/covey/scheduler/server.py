@@ -130,7 +130,9 @@ class SchedulerServer:
         self._names: dict[int, str] = {}
         self._strangers: set[Link] = set()
         self.passing = Passing(
-            self._worker_here, lambda n: self.core.count("bytes_passed_on", n)
+            self._worker_here,
+            self._name_of,
+            lambda n: self.core.count("bytes_passed_on", n),
         )
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
@@ -201,6 +203,7 @@ class SchedulerServer:
             if timer is not None:
                 timer.cancel()
         if self._recorder is not None and self._snapshots is not None:
+            self._tell_of_passages()
             self._write_down()
             self._look(self._snapshots.last())
             self._snapshots.write_profile(clock.monotonic())
@@ -280,6 +283,15 @@ class SchedulerServer:
             if isinstance(hello, WorkerIntroduction):
                 self._names[event.peer] = hello.name
                 self._tell_of(event.peer, "is back" if hello.epoch else "joined")
+
+    def _name_of(self, number: int) -> str:
+        worker = self.core.state.workers.get(number)
+        return worker.name if worker is not None else f"worker {number}"
+
+    def _tell_of_passages(self) -> None:
+        """Enter into the stream what was passed on, and between whom."""
+        for (asker, worker), nbytes in self.passing.told().items():
+            self.core.passed_on(clock.monotonic(), asker, worker, nbytes)
 
     def _worker_here(self, number: int) -> Speaker | None:
         """Return how a worker is spoken to, if it hears us now."""
@@ -361,6 +373,7 @@ class SchedulerServer:
             self._journal.sync()
         self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
         self._collector.spare(len(self.core.state.spans))
+        self._tell_of_passages()
         for line in self.attendance.beat():
             self._leave(self.attendance.forget(line))
 

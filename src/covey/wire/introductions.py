@@ -20,7 +20,7 @@ the worker call, so that it need reach nobody itself, and joins both connections
 comes on the one goes out on the other, unread::
 
     asker                    scheduler                    worker
-      | PassOn(worker)           |                           |
+      | PassOn(worker, name)     |                           |
       |------------------------->| Meet(ticket, client)      |   on its session
       |                          |-------------------------->|
       |                          |              Met(ticket)  |   a connection of its own
@@ -102,9 +102,13 @@ class AskerIntroduction(Message, frozen=True, tag=102):
 
 
 class PassOn(Message, frozen=True, tag=104):
-    """An asker wants to speak with that worker, and cannot reach it."""
+    """An asker wants to speak with that worker, and cannot reach it.
+
+    ``name`` is what people call who asks.
+    """
 
     worker: Id
+    name: str = ""
 
 
 class Met(Message, frozen=True, tag=105):

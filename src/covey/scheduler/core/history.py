@@ -13,6 +13,7 @@ so does whoever reads a recording::
     found          base n label worker
     changed        base n label
     moved          base n source target nbytes seconds
+    passed-on      asker worker nbytes
     printed        task label worker stream text left_out
     worker-joined  name slots host resources memory_limit_bytes
     worker-left    name slots
@@ -191,6 +192,11 @@ def moved(
         seconds,
     )
     state.events.append(event)
+
+
+def passed_on(state: SchedulerState, asker: str, worker: str, nbytes: int) -> None:
+    """The scheduler has passed that on between two who do not reach each other."""
+    state.events.append((state.now, "passed-on", asker, worker, nbytes))
 
 
 def sampled(state: SchedulerState, worker: Worker, facts: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from covey.errors import RemoteProtocolError
 from covey.ids import ClientId
 from covey.scheduler.core import (
     clients,
+    history,
     journaling,
     later,
     listening,
@@ -155,6 +156,11 @@ class SchedulerCore:
         profiling.end(state)
         outgoing, state.outgoing = state.outgoing, {}
         return outgoing
+
+    def passed_on(self, now: float, asker: str, worker: str, nbytes: int) -> None:
+        """Enter into the stream that so many bytes went between these two through us."""
+        self.state.now = now
+        history.passed_on(self.state, asker, worker, nbytes)
 
     @property
     def profile_seconds(self) -> float:
