@@ -88,7 +88,10 @@ def client():
 
 @pytest.fixture
 def browser(client):
-    return Browser(client.dashboard_link)
+    made = Browser(client.dashboard_link)
+    # The page is there at once; its client of the scheduler comes a moment later.
+    made.until(lambda frame: frame["status"] == "live")
+    return made
 
 
 def test_it_shows_counts_errors_prints_and_tasks(client, browser):

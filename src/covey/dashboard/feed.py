@@ -158,24 +158,25 @@ class LiveFeed(Feed):
 
     async def ask(self, topic: str, **fields: Any) -> Any:
         """Ask the scheduler a question."""
-        client = self._client
-        if client is None:
-            raise UsageError(f"the scheduler is not there: {self.problem}")
-        engine = client.session.engine
+        engine = self._there().session.engine
         engine.check()
         return await asyncio.wrap_future(engine.start(engine.ask(topic, **fields)))
 
     def act(self, task: int, do: Callable[[Future[Any]], object]) -> None:
         """Do something with a task, whoever submitted it."""
-        client = self._client
-        if client is None:
-            raise UsageError(f"the scheduler is not there: {self.problem}")
+        client = self._there()
         # A client may do as it likes with what it holds, and we have the secret that
         # makes us hold anything.
         token = self._connection.keys.token(task)
         future = client.future_of(task, "task", None, token)
         do(future)
         future.release()
+
+    def _there(self) -> Client:
+        if self._client is None:
+            why = self.problem or "it is being looked for; try again in a moment"
+            raise UsageError(f"the scheduler is not there: {why}")
+        return self._client
 
     def _leave(self) -> None:
         client, self._client = self._client, None
