@@ -35,6 +35,8 @@ class Site:
         self.journal = ""
         self.scheduler = self.start_scheduler()
         self._names = 0
+        #: Which of the workers a process is, by its pid.
+        self.names: dict[int, int] = {}
 
     @property
     def file(self) -> str:
@@ -111,10 +113,16 @@ class Site:
             os.environ["COVEY_ADDRESS"] = self.through(through).join_string()
         else:
             more += ["--connection-file", self.file]
-        worker = _start([*before, *self.command("worker", *more, "--nworkers", "1")])
+        command = [*before, *self.command("worker", *more, "--nworkers", "1")]
+        worker = _start(command, self.words_of(self._names))
+        self.names[worker.pid] = self._names
         os.environ.pop("COVEY_ADDRESS", None)
         self.workers.append(worker)
         return worker
+
+    def words_of(self, number: int) -> Path:
+        """Return the file of what that worker says on its standard error."""
+        return Path(self.folder) / f"w{number}.err"
 
     @property
     def place(self) -> tuple[str, str]:
@@ -243,9 +251,10 @@ def _tells_of(connection_file: str, pid: int) -> bool:
     return path.exists() and json.loads(path.read_text("utf-8"))["pid"] == pid
 
 
-def _start(command: list[str]) -> subprocess.Popen[bytes]:
+def _start(command: list[str], words: Path | None = None) -> subprocess.Popen[bytes]:
     quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, stdout=quiet, stderr=quiet)
+    with words.open("wb") if words else contextlib.nullcontext(quiet) as told:
+        return subprocess.Popen(command, stdout=quiet, stderr=told)
 
 
 def _listens(host: str, port: int) -> bool:

@@ -14,6 +14,7 @@ import argparse
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -263,6 +264,7 @@ def _afterwards(site: Site, client: Any, gauges: Gauges) -> list[str]:
     until(lambda: len(client.ncores()) >= WORKERS, 60)
     if len(client.ncores()) < WORKERS:
         problems.append(f"only {len(client.ncores())} of {WORKERS} workers are back")
+        problems += [_fate(site, worker) for worker in site.workers]
     until(lambda: not any(client.scheduler_info()["tasks"].values()), 90)
     left = {k: v for k, v in client.scheduler_info()["tasks"].items() if v}
     if left:
@@ -277,6 +279,13 @@ def _afterwards(site: Site, client: Any, gauges: Gauges) -> list[str]:
         if open_files > 200:
             problems.append(f"process {process.pid} has {open_files} open files")
     return problems
+
+
+def _fate(site: Site, worker: subprocess.Popen[bytes]) -> str:
+    number, code = site.names[worker.pid], worker.poll()
+    last = site.words_of(number).read_text("utf-8", "replace")[-2000:].strip()
+    how = "runs" if code is None else f"ended with {code}"
+    return f"worker w{number}, process {worker.pid}, {how}; it said last: {last or '-'}"
 
 
 def _tell(rounds: Rounds, nemesis: Nemesis, gauges: Gauges) -> None:
