@@ -180,6 +180,13 @@ MEBIBYTES = 1 << 20
 def passed_on(client):
     return client.scheduler_info()["counters"]["bytes_passed_on"]
 
+def moved(client):
+    return client.scheduler_info()["counters"]["bytes_moved"]
+
+def holders(client, future):
+    (names,) = client.who_has([future]).values()
+    return sorted(names)
+
 def peak(pid):
     lines = open(f"/proc/{pid}/status").read().splitlines()
     return next(int(l.split()[1]) * 1024 for l in lines if l.startswith("VmHWM"))
@@ -203,6 +210,19 @@ with Client(sys.argv[1]) as client:
     # The scheduler has held none of it.
     assert peak(sys.argv[2]) - before < 30 * MEBIBYTES, (peak(sys.argv[2]), before)
     del made, there
+    # Copies: from here to one worker, and from there to the other.
+    before, n = passed_on(client), x.nbytes // 2
+    twice = client.scatter(x[:4_000_000], replicas=2)
+    everywhere = client.scatter(x[4_000_000:], broadcast=True)
+    small = client.scatter(list(range(1000)), broadcast=True)
+    for future in (twice, everywhere, small[7]):
+        assert holders(client, future) == ["on-b", "on-c"], holders(client, future)
+    assert 4 * n < passed_on(client) - before < 4.1 * n, passed_on(client) - before
+    before = moved(client)
+    for name in ("on-b", "on-c"):
+        for future in (twice, everywhere):
+            assert client.submit(np.sum, future, workers=name).result(60) > 0
+    assert moved(client) == before, "they were there"
     # A worker dies while it is passed on what it says.
     pid = client.submit(os.getppid, workers="on-b").result(30)
     again = client.submit(
@@ -218,6 +238,10 @@ with Client(sys.argv[1]) as client:
     os.kill(pid, signal.SIGKILL)
     getting.join()
     assert np.array_equal(found[0], x)
+    # With its copies; the other ones serve.
+    assert np.array_equal(twice.result(60), x[:4_000_000])
+    assert np.array_equal(everywhere.result(60), x[4_000_000:])
+    assert client.gather(small) == list(range(1000))
 print("right")
 """
 
