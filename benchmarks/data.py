@@ -26,8 +26,8 @@ room = Room(__doc__, contenders=("covey", "dask", "ray"), turn_seconds=1800.0)
 
 ROUNDS = 5
 
-#: An exchange that takes longer is given up: workers that are out of memory may wait
-#: for each other without end.
+#: An exchange that takes longer has failed: workers that are out of memory may wait for
+#: each other without end.
 EXCHANGE_SECONDS = 600.0
 
 for _size in ("100 MB", "400 MB"):
@@ -190,11 +190,11 @@ def all_to_all(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
                 del pieces
                 wait_for(cluster, joined, EXCHANGE_SECONDS)
                 sums = client.gather(joined)
-        except TimeoutError:
-            print(
-                f"all-to-all of {n} MB: not done within {EXCHANGE_SECONDS:g} s",
-                file=sys.stderr,
-            )
+        except Exception as error:
+            if type(cluster).__name__ == "Covey":
+                raise
+            # A peer that gives up, or takes too long, has other figures.
+            print(f"all-to-all of {n} MB: {error!r:.300}", file=sys.stderr)
             return {}
         assert sums == [sum(range(parts)) * float(count // parts)] * parts
     return {}
