@@ -60,7 +60,7 @@ def run(graph):
 def in_places(key, node, values):
     """Run a call that was packed with many others."""
     packer = Packer()
-    packer.add(node.in_places(key, 7))
+    packer.add(node.in_places(key, 7, node.taken()))
     inputs = [values[ref.key] for ref in node.inputs]
     with refs.inputs_as(inputs):
         call = next(loads_pack(packer.take()))
@@ -126,12 +126,25 @@ def test_what_only_dask_understands_stays_a_node(value):
     assert isinstance(lowered(graph, "t"), spec.GraphNode)
 
 
+def test_what_takes_nothing_but_inputs_names_them_once():
+    node = lowered({"x": 1, ("y", 0): 2, "t": (gather, "x", ("y", 0))}, "t")
+    assert node.args is node.inputs and node.places == (0, 1)
+    x, y = node.inputs
+    x.task, y.task = 5, 6
+    assert node.taken() == (5, 6)
+    assert node.in_places("t", 7, (5, 6)) == ("t", (-2, -1), (0, 1))
+    # Two names of one task: it is taken once, in both places.
+    y.task = 5
+    assert node.taken() == (5,)
+    assert node.in_places("t", 7, (5,)) == ("t", (-2, -2), (0, 1))
+
+
 def test_inputs_stand_in_places_unless_they_lie_deeper():
     node = lowered({"x": 1, "y": 2, "t": (gather, "x", 3, ["y"], "x")}, "t")
     assert node.places == (0, 3)
     x, y = node.inputs
     x.task, y.task = 5, 6
-    assert node.in_places("t", 7)[:3] == ("t", (-2, 3, [y], -2), (0, 3))
+    assert node.in_places("t", 7, node.taken())[:3] == ("t", (-2, 3, [y], -2), (0, 3))
 
 
 def test_a_large_constant_becomes_an_input():

@@ -67,9 +67,13 @@ def test_inputs_come_first_and_nothing_needless(drawn, data):
             needed |= graph[key]
     assert set(ordered.keys) == needed
     assert len(ordered.keys) == len(needed)
-    for at, (key, sources) in enumerate(zip(ordered.keys, ordered.inputs, strict=True)):
+    for at, key in enumerate(ordered.keys):
+        sources = ordered.inputs_of(at)
         assert {ordered.keys[place] for place in sources} == graph[key]
         assert all(place < at for place in sources)
+        users = [place for place, k in enumerate(ordered.keys) if key in graph[k]]
+        assert ordered.users[at] == len(users)
+        assert ordered.last_uses[at] == max(users, default=0)
 
 
 def test_a_long_chain_is_no_matter():

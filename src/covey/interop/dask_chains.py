@@ -48,7 +48,7 @@ def join(
     """
     nodes = ordered.keys
     lonely = {
-        ref for ref, users in zip(nodes, ordered.users(), strict=True) if users == 1
+        ref for ref, users in zip(nodes, ordered.users, strict=True) if users == 1
     }
     lonely.difference_update(wanted)
     chains: dict[tuple[tuple[Link, ...], tuple[str, ...]], Chain] = {}

@@ -36,7 +36,7 @@ from covey.ids import TaskId
 from covey.interop import dask_annotations
 from covey.interop.dask_annotations import Annotations, OptionsOf
 from covey.interop.dask_chains import join
-from covey.interop.dask_lowering import Lowering, Plain
+from covey.interop.dask_lowering import MISSING, Lowering, Plain
 from covey.interop.dask_messages import Messages
 from covey.interop.dask_names import Names, label_of
 from covey.interop.dask_node import Chain, Named, Nodes
@@ -179,11 +179,6 @@ def _refuse_others(key: Any, value: Any) -> None:
         )
 
 
-def _taken_by(node: Plain) -> tuple[TaskId, ...]:
-    """Return the numbers of the tasks that a call takes, each once."""
-    return tuple(dict.fromkeys([*[ref.task for ref in node.inputs], *node.extras]))
-
-
 class _Ours:
     """Futures inside a graph, as ones that the client who sends it holds.
 
@@ -245,7 +240,6 @@ class _Ingest:
         self._shelf = Shelf(self._submitter.promise, self._submitter.fulfil, self._ours)
         self._holds.append(self._shelf.holds)
         self.options = OptionsOf(annotations, options)
-        self._graph = graph
         self._lowering = Lowering(graph, self._shelf)
         #: How many nodes there are that are no calls.
         self._others = 0
@@ -286,19 +280,17 @@ class _Ingest:
 
     def _needs(self, ref: Ref) -> Collection[Ref]:
         """Look up what a node is, and return what stands for those that it takes."""
-        key = ref.key
-        try:
-            value = self._graph[key]
-        except KeyError:
-            raise UsageError(
-                f"the graph has no key {key!r}, but it is asked for, or a task "
-                f"depends on it"
-            ) from None
+        key, value = ref.key, ref.node
         if type(value) is not tuple:
+            if value is MISSING:
+                raise UsageError(
+                    f"the graph has no key {key!r}, but it is asked for, or a task "
+                    f"depends on it"
+                )
             future = _future_in(value)
             if future is not None:
                 ours = self._ours(key, future)
-                ref.task = ours.id
+                ref.task, ref.node = ours.id, None
                 self._holds.append(ours)
                 return ()
             _refuse_others(key, value)
@@ -352,6 +344,11 @@ class _Ingest:
 
     # For the messages.
 
+    @property
+    def promised(self) -> bool:
+        """Whether any large constant is still to be brought."""
+        return bool(self._shelf.promised)
+
     def bring(self, ref: Ref) -> int:
         """Bring the large constants that a task takes; return how many bytes that was."""
         shelf, node = self._shelf, ref.node
@@ -382,22 +379,18 @@ class _Ingest:
         nodes = [ref.node for ref in chosen]
         if set(map(type, nodes)) == {Plain}:
             # Most often they are small, and nothing in them needs a second look.
+            taken = [node.taken() for node in nodes]
             calls = [
-                node.in_places(ref.key, ref.task)
-                for ref, node in zip(chosen, nodes, strict=True)
+                node.in_places(ref.key, ref.task, tasks)
+                for ref, node, tasks in zip(chosen, nodes, taken, strict=True)
             ]
             if packer.add_all(calls, _IN_PLACES) >= 0:
-                needs += [
-                    _taken_by(node)
-                    if node.extras
-                    else tuple([ref.task for ref in node.inputs])
-                    for node in nodes
-                ]
+                needs += taken
                 functions += map(self._function_of, chosen, nodes)
                 return
         for ref, node in zip(chosen, nodes, strict=True):
-            taken, function = self._pack_one(packer, ref, node)
-            needs.append(taken)
+            needed, function = self._pack_one(packer, ref, node)
+            needs.append(needed)
             functions.append(function)
 
     def _pack_one(
@@ -405,7 +398,7 @@ class _Ingest:
     ) -> tuple[tuple[TaskId, ...], int | str]:
         label = self._names.of(ref.key)
         if type(node) is Plain:
-            needs = _taken_by(node)
+            needs = node.taken()
             args, kwargs = node.args, node.kwargs
             more = pack_call(packer, self._shelf, ref.key, args, kwargs, label)
             if more is not None:

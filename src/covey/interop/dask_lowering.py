@@ -11,7 +11,7 @@ tasks, objects of the user, functions that travel by value) stays a node.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +30,12 @@ _MAYBE_KEYS: Final = frozenset({str, int, float, bool, bytes})
 _FUNCTIONS: Final = (types.FunctionType, types.BuiltinFunctionType, type)
 _CONTAINERS: Final = {"List": list, "Tuple": tuple, "Set": set}
 
+#: What the keys of a graph are, and so the arguments of a call of nothing but inputs.
+_KEYS: Final = _MAYBE_KEYS | {tuple}
+
+#: The places of so many arguments.
+_PLACES: Final = tuple([tuple(range(count)) for count in range(9)])
+
 
 class Plain(msgspec.Struct, eq=False):
     """A call: what ``Named`` takes in the runner.
@@ -38,7 +44,8 @@ class Plain(msgspec.Struct, eq=False):
         function: what is called.
         args: its arguments, with a ``Ref`` for each input.
         places: which of these are nothing but an input.
-        inputs: what stands for the other nodes that it takes, each once.
+        inputs: what stands for the other nodes that it takes, each once; the same tuple
+            as *args* if these are all arguments there are.
         kwargs: the named ones of its arguments.
         extras: ids of futures and large constants that it takes.
     """
@@ -50,22 +57,37 @@ class Plain(msgspec.Struct, eq=False):
     kwargs: dict[str, Any] | None = None
     extras: tuple[int, ...] = ()
 
-    def in_places(self, key: Any, task: TaskId) -> tuple[Any, ...]:
+    def taken(self) -> tuple[TaskId, ...]:
+        """Return the numbers of the tasks that it takes, each once."""
+        tasks = tuple([ref.task for ref in self.inputs])
+        # Another name has the number of what it names.
+        if self.extras or len(set(tasks)) < len(tasks):
+            return tuple(dict.fromkeys((*tasks, *self.extras)))
+        return tasks
+
+    def in_places(
+        self, key: Any, task: TaskId, taken: tuple[TaskId, ...]
+    ) -> tuple[Any, ...]:
         """Return what ``covey.serde.places`` wants pickled for it.
 
         Args:
             key: what it is called.
             task: the number of its task.
+            taken: the numbers of the tasks that it takes.
         """
         args, places = self.args, self.places
-        if len(places) == len(args):
-            args = tuple([arg.task - task for arg in args])
-        elif places:
+        if args is self.inputs and len(taken) == len(args):
+            return (key, tuple([source - task for source in taken]), places)
+        if places:
             filled = list(args)
             for at in places:
                 filled[at] = filled[at].task - task
             args = tuple(filled)
         return (key, args, places, self.kwargs) if self.kwargs else (key, args, places)
+
+
+#: What stands for a node that the graph lacks.
+MISSING: Final = object()
 
 
 class _NotPlain(Exception):
@@ -76,31 +98,27 @@ class Lowering:
     """Turns the nodes of one graph into calls, where that is all they are.
 
     Args:
-        all_keys: what a text or number in a graph by hand may be the key of.
+        graph: keys and values; a text or number in a graph by hand may be such a key.
         shelf: keeps large constants.
     """
 
-    def __init__(self, all_keys: Container[Any], shelf: Shelf) -> None:
+    def __init__(self, graph: Mapping[Any, Any], shelf: Shelf) -> None:
         from dask import _task_spec
 
         self._spec = _task_spec
-        self._all_keys = all_keys
         self._shelf = shelf
         #: The key of the node at hand, and the inputs that it is known to take so far.
         self._key: Any = None
         self._inputs: dict[Ref, None] = {}
-        #: What stands for each node that was met; its number is filled in later.
-        #: From then on a node is known by that: keys are slow to hash and compare.
-        self.refs: dict[Any, Ref] = {}
+        #: What stands for each node, with what it is in the graph; its number is filled in
+        #: later.  From here on a node is known by that: keys are slow to hash and compare.
+        self._refs = {key: Ref(-1, key, value) for key, value in graph.items()}
         #: By the ``id`` of its nodes, what was fused; nothing where it was met once.
         self._fused: dict[int, tuple[Any, Any, Fused | None]] = {}
 
     def ref(self, key: Any) -> Ref:
-        """Return what stands for the node *key*."""
-        ref = self.refs.get(key)
-        if ref is None:
-            ref = self.refs[key] = Ref(-1, key)
-        return ref
+        """Return what stands for the node *key*, of which the graph may know nothing."""
+        return self._refs.get(key) or Ref(-1, key, MISSING)
 
     def node(self, key: Any, value: Any) -> Any:
         """Return what a value of a graph is: a ``Plain`` call, or a node of dask."""
@@ -117,7 +135,7 @@ class Lowering:
             pass
         if isinstance(value, spec.GraphNode):
             return value
-        node = spec.convert_legacy_task(key, value, self._all_keys)
+        node = spec.convert_legacy_task(key, value, self._refs)
         if isinstance(node, spec.GraphNode):
             return node
         return spec.DataNode(key, node)
@@ -127,31 +145,21 @@ class Lowering:
     def _by_hand(self, value: tuple[Any, ...]) -> Plain:
         if not self._shelf.fits(value[0]):
             raise _NotPlain
+        given = value[1:]
+        if len(given) < len(_PLACES) and _KEYS.issuperset(map(type, given)):
+            # Often all of them are keys, and no bytecode runs to find that out.
+            found: tuple[Any, ...]
+            try:
+                found = tuple(map(self._refs.get, given))
+            except TypeError:
+                found = (None,)  # What cannot be hashed is no key.
+            if None not in found and len(set(found)) == len(found):
+                return Plain(value[0], found, _PLACES[len(found)], found)
         plain = Plain(value[0])
-        refs, all_keys = self.refs, self._all_keys
-        inputs = self._inputs = {}
-        args: list[Any] = []
-        places: list[int] = []
-        for arg in value[1:]:
-            if type(arg) is tuple and arg and type(arg[0]) is str:
-                # Nearly always a key, and mostly one that was met before.
-                try:
-                    ref = refs.get(arg)
-                    if ref is None and arg in all_keys:
-                        ref = refs[arg] = Ref(-1, arg)
-                except TypeError:
-                    ref = None  # What cannot be hashed is no key.
-                if ref is not None:
-                    inputs[ref] = None
-                    places.append(len(args))
-                    args.append(ref)
-                    continue
-            made = self._hand_made(plain, arg)
-            if type(made) is Ref:
-                places.append(len(args))
-            args.append(made)
-        plain.args, plain.places = tuple(args), tuple(places)
-        plain.inputs = tuple(inputs)
+        self._inputs = {}
+        plain.args = args = tuple([self._hand_made(plain, arg) for arg in given])
+        plain.places = tuple([at for at, arg in enumerate(args) if type(arg) is Ref])
+        plain.inputs = tuple(self._inputs)
         return plain
 
     def _hand_made(self, plain: Plain, value: Any) -> Any:
@@ -160,22 +168,22 @@ class Lowering:
         if kind is tuple:
             if value and callable(value[0]):
                 raise _NotPlain
-            if self._is_key(value):
-                return self._input(value)
+            ref = self._ref_of(value)
+            if ref is not None:
+                return self._taken(ref)
             return tuple([self._hand_made(plain, item) for item in value])
         if kind in _MAYBE_KEYS:
-            if value in self._all_keys:
-                return self._input(value)
-            return self._sized(plain, value)
+            ref = self._refs.get(value)
+            return self._sized(plain, value) if ref is None else self._taken(ref)
         if kind is list:
             return [self._hand_made(plain, item) for item in value]
         return self._other(plain, value)
 
-    def _is_key(self, value: tuple[Any, ...]) -> bool:
+    def _ref_of(self, value: tuple[Any, ...]) -> Ref | None:
         try:
-            return value in self._all_keys
+            return self._refs.get(value)
         except TypeError:
-            return False  # What cannot be hashed is no key.
+            return None  # What cannot be hashed is no key.
 
     # Graphs of collections.
 
@@ -242,7 +250,9 @@ class Lowering:
     # Both.
 
     def _input(self, key: Any) -> Ref:
-        ref = self.ref(key)
+        return self._taken(self.ref(key))
+
+    def _taken(self, ref: Ref) -> Ref:
         self._inputs[ref] = None
         return ref
 

@@ -38,9 +38,17 @@ BROUGHT_BYTES: Final = 64 << 20
 
 
 class Ingest(Protocol):
-    """What packs the tasks of a graph, and sends messages."""
+    """What packs the tasks of a graph, and sends messages.
+
+    Attributes:
+        options: those of each task.
+    """
 
     options: OptionsOf
+
+    @property
+    def promised(self) -> bool:
+        """Whether anything large is still to be brought."""
 
     def bring(self, ref: Ref) -> int:
         """Bring what is large that a task takes; return how many bytes that was."""
@@ -119,6 +127,11 @@ class Messages:
     def _stretches(self) -> Iterator[tuple[list[Ref], int]]:
         """Yield tasks to pack at once, and how many bytes were brought for them."""
         nodes, bring = self._nodes, self._ingest.bring
+        if not self._ingest.promised:
+            for start in range(0, len(self._places), STRETCH_TASKS):
+                chosen = self._places[start : start + STRETCH_TASKS]
+                yield [nodes[at] for at in chosen], 0
+            return
         stretch: list[Ref] = []
         brought = 0
         for at in self._places:
@@ -188,12 +201,10 @@ class Messages:
 
 def _last_uses(ordered: Order, names: set[Ref]) -> list[int]:
     """Return, for each place in the order, that of its last user."""
-    last = ordered.last_uses()
-    if names:
-        inputs = ordered.inputs
-        for at in range(len(last) - 1, -1, -1):
-            if ordered.keys[at] in names:
-                # Who takes the other name takes what it names.
-                for source in inputs[at]:
-                    last[source] = max(last[source], last[at])
+    last = list(ordered.last_uses)
+    others = [at for at, ref in enumerate(ordered.keys) if ref in names]
+    for at in reversed(others):
+        # Who takes the other name takes what it names.
+        for source in ordered.inputs_of(at):
+            last[source] = max(last[source], last[at])
     return last

@@ -29,46 +29,42 @@ class Order:
 
     Attributes:
         keys: the keys, in a good order to run.
+        users: for each of them, how many others take it.
+        last_uses: for each of them, the place of the last one that takes it; 0 for none.
 
     Args:
         keys: the keys, by number.
         sequence: the numbers, in a good order to run.
         inputs: for each number, those of what it takes.
+        users: for each number, those of who takes it.
+        last_uses: for each number, the place of the last one of these.
     """
 
-    __slots__ = ("_inputs", "_sequence", "keys")
+    __slots__ = ("_inputs", "_place", "_sequence", "keys", "last_uses", "users")
 
     def __init__(
-        self, keys: list[Any], sequence: list[int], inputs: list[list[int]]
+        self,
+        keys: list[Any],
+        sequence: list[int],
+        inputs: list[list[int]],
+        users: list[list[int]],
+        last_uses: list[int],
     ) -> None:
         self.keys = [keys[index] for index in sequence]
+        self.users = [len(users[index]) for index in sequence]
+        self.last_uses = [last_uses[index] for index in sequence]
         self._sequence = sequence
         self._inputs = inputs
+        self._place: list[int] = []
 
-    @property
-    def inputs(self) -> list[list[int]]:
-        """For each key, the places in ``keys`` of what it takes."""
-        place = [0] * len(self.keys)
-        for at, index in enumerate(self._sequence):
-            place[index] = at
-        return [[place[i] for i in self._inputs[index]] for index in self._sequence]
-
-    def users(self) -> list[int]:
-        """Return, for each key, how many others take it."""
-        users = [0] * len(self.keys)
-        for sources in self._inputs:
-            for source in sources:
-                users[source] += 1
-        return [users[index] for index in self._sequence]
-
-    def last_uses(self) -> list[int]:
-        """Return, for each key, the place of the last one that takes it; 0 for none."""
-        last = [0] * len(self.keys)
-        inputs = self._inputs
-        for at, index in enumerate(self._sequence):
-            for source in inputs[index]:
-                last[source] = at
-        return [last[index] for index in self._sequence]
+    def inputs_of(self, at: int) -> list[int]:
+        """Return the places in ``keys`` of what the key at one of them takes."""
+        place = self._place
+        if not place:
+            place = self._place = [0] * len(self.keys)
+            for where, index in enumerate(self._sequence):
+                place[index] = where
+        return [place[index] for index in self._inputs[self._sequence[at]]]
 
 
 def order(wanted: Iterable[Any], needs: Callable[[Any], Collection[Any]]) -> Order:
@@ -83,8 +79,9 @@ def order(wanted: Iterable[Any], needs: Callable[[Any], Collection[Any]]) -> Ord
     """
     wanted = list(wanted)
     keys, number, inputs = _numbered(wanted, needs)
-    sequence = _Sequencer(inputs).run([number[key] for key in wanted])
-    return Order(keys, sequence, inputs)
+    sequencer = _Sequencer(inputs)
+    sequence = sequencer.run([number[key] for key in wanted])
+    return Order(keys, sequence, inputs, sequencer.users, sequencer.last_uses)
 
 
 def _numbered(
@@ -148,20 +145,28 @@ def _by_room(inputs: list[list[int]]) -> list[int]:
 
 
 class _Sequencer:
-    """Brings numbered tasks into the order in which to run them."""
+    """Brings numbered tasks into the order in which to run them.
+
+    Attributes:
+        users: for each task, those that take it.
+        last_uses: for each task that has run, the place in the order of the last one of
+            its users that has.
+    """
 
     def __init__(self, inputs: list[list[int]]) -> None:
         self._inputs = inputs
         self._room = _by_room(inputs)
-        self._users: list[list[int]] = [[] for _ in inputs]
+        self.users: list[list[int]] = [[] for _ in inputs]
+        users = self.users
         for index, sources in enumerate(inputs):
             for source in sources:
-                self._users[source].append(index)
+                users[source].append(index)
+        self.last_uses = [0] * len(inputs)
         self._missing = list(map(len, inputs))
         #: How many users of each have yet to run, and the sum of their numbers: when
         #: one is left, that is its number.
-        self._left = list(map(len, self._users))
-        self._rest = list(map(sum, self._users))
+        self._left = list(map(len, users))
+        self._rest = list(map(sum, users))
         self._done = bytearray(len(inputs))
 
     def run(self, wanted: list[int]) -> list[int]:
@@ -180,21 +185,22 @@ class _Sequencer:
                 else:
                     todo.pop()
                     done[index] = 1
+                    go_on(index, len(sequence), todo)
                     sequence.append(index)
-                    go_on(index, todo)
         return sequence
 
-    def _go_on(self, index: int, todo: list[int]) -> None:
-        """*index* has run: add to *todo* what should follow before anything else."""
+    def _go_on(self, index: int, place: int, todo: list[int]) -> None:
+        """*index* runs, at *place*: add to *todo* what should follow before all else."""
         missing, left = self._missing, self._left
-        sources, users = self._inputs[index], self._users[index]
+        sources, users = self._inputs[index], self.users[index]
         can_run = []
         for user in users:
-            if missing[user] == 1:
+            lacking = missing[user] = missing[user] - 1
+            if not lacking:
                 can_run.append(user)
-            missing[user] -= 1
-        rest = self._rest
+        rest, last_uses = self._rest, self.last_uses
         for source in sources:
+            last_uses[source] = place
             rest[source] -= index
             left[source] = lasting = left[source] - 1
             if lasting == 1 and self._is_near(rest[source]):

@@ -62,7 +62,8 @@ class Ref(msgspec.Struct, eq=False):
     Attributes:
         task: its number, once that is known.
         key: what it is called in the graph, if it is a node of one.
-        node: what is to be packed for it, if it is to become a task.
+        node: what the graph has for it; then what is to be packed, if it is to become a
+            task.
     """
 
     task: TaskId
@@ -144,6 +145,9 @@ class Shelf:
         It cannot if it is large or holds futures, nor if a graph has very many: the
         scheduler and the runners keep every function for good.
         """
+        known = self._fitting.get(id(function))
+        if known is not None:
+            return known[1]
         return self._fits(function, self._bytes_by_value)
 
     def fits_whole(self, function: Any) -> bool:
