@@ -24,7 +24,6 @@ so that ``import covey`` stays quick.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -179,6 +178,8 @@ def _check_name(key: str, where: str) -> None:
         return
     section = key.partition(".")[0]
     siblings = [name for name in keys if name.startswith(section + ".")]
+    import difflib
+
     # Within its section a name must be alike itself, not only by the section.
     endings = {name.partition(".")[2]: name for name in siblings}
     if siblings:

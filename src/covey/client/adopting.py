@@ -7,15 +7,17 @@ that lets others hold it, too, and hands it on with the future.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from covey.client import current
 from covey.client.core.ranges import Range
-from covey.client.fetching import Session
 from covey.client.future import Future
 from covey.errors import UsageError
 from covey.ids import TaskId
 from covey.wire.client_link import Want
+
+if TYPE_CHECKING:
+    from covey.client.fetching import Session
 
 
 def future_of(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from covey import plugins
-from covey.client.modules import installed_folders
-
 
 def prepare() -> None:
     """Import and look up what takes long; all of it is kept by those who need it."""
@@ -15,6 +12,10 @@ def prepare() -> None:
     except ImportError:
         pass  # ``net.loop`` does without it, too.
     import concurrent.futures.thread  # noqa: F401
+
+    import covey.client.opening  # noqa: F401
+    from covey import plugins
+    from covey.client.modules import installed_folders
 
     plugins.serializers()
     installed_folders()

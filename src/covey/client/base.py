@@ -18,20 +18,15 @@ from covey.client.checks import (
     check_text,
     names_for,
 )
+from covey.client.choices import Choices, Serializer, Where
 from covey.client.columns import columns_of
-from covey.client.engine import Engine
 from covey.client.environments import environment_text
-from covey.client.fetching import Session
 from covey.client.finding import dashboard_of
 from covey.client.future import Future, Futures
-from covey.client.modules import OwnModules
 from covey.client.nested import futures_in
 from covey.client.options import Retries, names_of, options_of
-from covey.client.placing import Where
 from covey.client.resolve import Target, resolve_target
 from covey.client.showing import Shown, Shows
-from covey.client.submission import Submitter
-from covey.client.writing import Choices, Serializer, Writing
 from covey.errors import UsageError
 from covey.net.join_string import Connection
 from covey.secret import Secret
@@ -40,6 +35,10 @@ from covey.wire.base import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from covey.client.engine import Engine
+    from covey.client.fetching import Session
+    from covey.client.submission import Submitter
 
 R = TypeVar("R")
 
@@ -60,7 +59,7 @@ class BaseClient:
 
     def _open(
         self,
-        target: Any,
+        place: Any,
         secret: Secret | None,
         timeout: float | None,
         name: str | None,
@@ -72,31 +71,21 @@ class BaseClient:
         environment = environment_text(choices.python, choices.environment)
         if timeout is None:
             timeout = config.get().client.connect_timeout_seconds
-        self._target = resolve_target(target, secret, keywords, timeout)
         self.name = check_text(
             name or f"client-{os.getpid()}-{next(_numbers)}", "name="
         )
-        self._engine = Engine(self._target.find, self.name)
-        try:
-            # A cluster of our own has our path, and finds what we can import.
-            modules = OwnModules(auto=self._target.cluster is None)
-            writing = Writing(
-                self._engine,
-                choices.functions,
-                choices.serializer,
-                modules,
-                environment,
-            )
-            self._engine.call(self._engine.connect(timeout))
-        except BaseException:
-            self._engine.close()
-            self._target.close_owned()
-            raise
-        self._session = Session(
-            self._engine, plain=writing.plain, asynchronous=self.asynchronous
+        self._target = target = resolve_target(place, secret, keywords, timeout)
+        from covey.client.opening import open_at  # Not earlier: see there.
+
+        self._engine, self._session, self._submitter = open_at(
+            target,
+            self.name,
+            choices,
+            environment,
+            timeout,
+            asynchronous=self.asynchronous,
         )
-        self._submitter = Submitter(self._session, writing)
-        self._shown = shows.begin(self._engine, self._target.cluster)
+        self._shown = shows.begin(self._engine, target.cluster)
         _alive.add(self)
         interrupts.bring_again()
 

@@ -15,10 +15,12 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from covey.client.engine import Engine
 from covey.errors import Closed, TaskCancelled
+
+if TYPE_CHECKING:
+    from covey.client.engine import Engine
 
 #: A client that is closed gives the callbacks that are left so much time.
 CLOSE_SECONDS: Final = 5.0

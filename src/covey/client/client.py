@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from covey.client import current, publishing
 from covey.client.base import BaseClient
 from covey.client.checks import check_count, check_patience, check_text
+from covey.client.choices import Choices, Functions, Serializer
 from covey.client.environments import Requirements
 from covey.client.extents import extents_of
-from covey.client.fetching import Errors
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
 from covey.client.showing import Shows
-from covey.client.writing import Choices, Functions, Serializer
 from covey.net.join_string import shy
 from covey.secret import Secret
+
+if TYPE_CHECKING:
+    from covey.client.fetching import Errors
 
 R = TypeVar("R")
 

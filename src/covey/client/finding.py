@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from covey.client.fetching import Session
 from covey.client.warn import warn
+
+if TYPE_CHECKING:
+    from covey.client.fetching import Session
 
 
 def dashboard_of(session: Session) -> str | None:

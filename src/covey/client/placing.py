@@ -7,8 +7,9 @@ data port by itself, and the scheduler is told where it is.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from covey.client.choices import Where
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
 from covey.client.fetching import Session
@@ -23,25 +24,6 @@ from covey.wire.client_link import NotBrought, Placed, Release, Scatter
 #: A chunk of a range is closed when it has this many tasks or bytes.
 CHUNK_TASKS: Final = 2048
 CHUNK_BYTES: Final = 128 << 10
-
-
-class Where(NamedTuple):
-    """Where values are to be.
-
-    Attributes:
-        workers: what those are called that may have them; empty for all.
-        broadcast: all of them are to have a copy.
-        copies: or so many of them.
-    """
-
-    workers: tuple[str, ...] = ()
-    broadcast: bool = False
-    copies: int = 1
-
-    @property
-    def several(self) -> bool:
-        """Whether there are to be more copies than one."""
-        return self.broadcast or self.copies > 1
 
 
 class Placer:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from covey import clock
 from covey.errors import CoveyError, NoScheduler, UsageError
 from covey.net.addresses import Address, parse_address
-from covey.net.connect import look
 from covey.net.connection_file import (
     connection_for,
     known_connections,
@@ -197,6 +196,8 @@ def _unknown(address: Address, waited_seconds: float) -> CoveyError:
     gone = remains_of(address)
     if gone is not None:
         return gone
+    from covey.net.connect import look  # A cluster of our own does not wait for it.
+
     others = ", ".join(c.address.shown for _, c in known_connections())
     yours = f" Clusters of yours: {others}." if others else ""
     try:

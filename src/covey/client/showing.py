@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from covey.client.engine import Engine
+if TYPE_CHECKING:
+    from covey.client.engine import Engine
 
 
 class Shown(Protocol):

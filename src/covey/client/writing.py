@@ -17,20 +17,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final
 
 from covey import plugins
 from covey.client.engine import Engine
-from covey.client.environments import Requirements, chosen_python
+from covey.client.environments import chosen_python
 from covey.client.functions import FunctionCache, Pickled, digest_of
 from covey.client.modules import Bundle, OwnModules
 from covey.errors import NotPicklable, UsageError
 from covey.serde import code, registry
 from covey.serde.formats import PICKLE, Format, format_named
 from covey.serde.functions import dumps_name, label, split_head, with_head
-
-Functions: TypeAlias = Literal["auto", "import", "value", "source"]
-Serializer: TypeAlias = Literal["pickle", "msgpack", "json", "arrow"]
 
 _WAYS: Final = ("auto", "import", "value", "source")
 _AS_USUAL: Final = nullcontext()
@@ -40,22 +37,6 @@ _AS_USUAL: Final = nullcontext()
 _HEADED_MAX: Final = 256
 _HEADED_BYTES_MAX: Final = 64 << 20
 _HEADED_LEAST: Final = 8
-
-
-class Choices(NamedTuple):
-    """What the user of a client has chosen about how things travel.
-
-    Attributes:
-        functions: as ``Writing`` takes it, and so is the next one.
-        serializer: the family in which values go.
-        python: the version that runners shall have.
-        environment: the packages that they shall have.
-    """
-
-    functions: Functions = "auto"
-    serializer: Serializer = "pickle"
-    python: str | None = None
-    environment: Requirements = None
 
 
 class Writing:
