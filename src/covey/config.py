@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,13 @@ _ENVIRONMENT_PREFIX: Final = "COVEY_"
 _SEPARATOR: Final = "__"
 _CODE: Final = "code"
 _DEFAULT: Final = "default"
+
+#: Any way in which TOML can begin to speak of ``tool.covey``.
+_MENTION: Final = re.compile(
+    r"""^\s*(?: \[{1,2} \s* ["']?tool["']? \s* (?: \] | \. \s* ["']?covey )
+            | ["']?tool["']? \s* [.=] )""",
+    re.MULTILINE | re.VERBOSE,
+)
 
 #: How a value is written, by the end of the setting's name.
 _PARSERS: Final = {"_bytes": parse_bytes, "_seconds": parse_seconds}
@@ -270,7 +278,7 @@ def _from_pyproject() -> list[_Layer]:
         return []
     for folder in (here, *here.parents):
         path = folder / "pyproject.toml"
-        document = _read_toml(path, about="covey")
+        document = _read_toml(path, if_in_it=_MENTION)
         if document is not None:
             table = document.get("tool", {}).get("covey")
             return [] if table is None else [_flatten(table, f"{path} [tool.covey]")]
@@ -293,11 +301,13 @@ def _from_environment(environment: Mapping[str, str]) -> _Layer:
     return _Layer(values, sources)
 
 
-def _read_toml(path: Path, about: str = "") -> dict[str, Any] | None:
+def _read_toml(
+    path: Path, if_in_it: re.Pattern[str] | None = None
+) -> dict[str, Any] | None:
     """Return what a file holds, or None when there is no such file.
 
-    A file in which the word *about* does not occur is not looked at: it is somebody
-    else's, and takes long to parse.
+    A file in which *if_in_it* is not found counts as empty: what it says is for
+    others, and every start of a client or a cluster would wait until it is parsed.
     """
     try:
         text = path.read_text("utf-8")
@@ -305,7 +315,7 @@ def _read_toml(path: Path, about: str = "") -> dict[str, Any] | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
-    if about not in text:
+    if if_in_it is not None and not if_in_it.search(text):
         return {}
     import tomllib  # Most people have no such file, and it takes a while to import.
 

@@ -201,3 +201,27 @@ print("msgspec" in sys.modules)
         check=True,
     )
     assert answer.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.covey.scheduler]\nport = 1",
+        '[ tool . "covey" . scheduler ]\nport = 1',
+        "[tool]\ncovey.scheduler.port = 1",
+        "tool.covey.scheduler.port = 1",
+        "tool = {covey = {scheduler = {port = 1}}}",
+        "['tool'.covey.'scheduler']\nport = 1",
+    ],
+)
+def test_a_project_is_heard_however_it_spells_our_table(home, text):
+    write_project(home, text)
+    assert config.get().scheduler.port == 1
+
+
+def test_a_project_that_only_uses_covey_is_not_parsed(home, monkeypatch):
+    text = '[project]\nname = "x"\ndependencies = ["covey"]\n[tool.coverage]\na = 1\n'
+    (home / "project" / "pyproject.toml").write_text(text)
+    monkeypatch.setattr("tomllib.loads", lambda _: pytest.fail("parsed for nothing"))
+    config.reload()
+    config.get()

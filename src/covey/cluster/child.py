@@ -7,7 +7,6 @@ import contextlib
 import gc
 import json
 import os
-import shutil
 import signal
 from typing import Any
 
@@ -61,6 +60,8 @@ async def _serve(plan: dict[str, Any], answers: int, launched: list[Launched]) -
         _answer(answers, {"error": str(error)})
     finally:
         await cluster.close()
+        import shutil  # Nobody waits for it when the cluster starts.
+
         shutil.rmtree(plan["directory"], ignore_errors=True)
 
 

@@ -13,7 +13,6 @@ import datetime as dt
 import functools
 import os
 import ssl
-import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -103,6 +102,8 @@ def listener_context(certificate: Certificate) -> ssl.SSLContext:
 
 def show(context: ssl.SSLContext, certificate: Certificate) -> None:
     """Show *certificate* to whoever calls from now on."""
+    import tempfile  # It takes a while, and a start without TLS would wait for it.
+
     # The library reads keys from files only: one of mode 0600, for a moment.
     fd, path = tempfile.mkstemp(prefix="covey-key-")
     try:

@@ -12,7 +12,7 @@ import secrets
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from covey import clock, config
 from covey.errors import CoveyError, RemoteProtocolError, UsageError
@@ -21,7 +21,6 @@ from covey.net.inproc import InprocLink, inproc_pair
 from covey.net.link import Link
 from covey.net.listen import Listener, listen
 from covey.net.tls import Certificate
-from covey.recording import Writer
 from covey.scheduler.collector import Collector
 from covey.scheduler.core import invariants, journaling
 from covey.scheduler.core.attendance import Attendance, Graces, Overtaken
@@ -34,11 +33,9 @@ from covey.scheduler.core.machine import (
     SchedulerCore,
     Tick,
 )
-from covey.scheduler.journal import JournalFile
 from covey.scheduler.passing import Passing, Speaker
 from covey.scheduler.sampling import Sampler, SelfProfile
 from covey.secret import Secret
-from covey.snapshots import Question, Snapshots
 from covey.wire import rotation
 from covey.wire.client_link import Answer, Closing
 from covey.wire.introductions import (
@@ -53,6 +50,12 @@ from covey.wire.keys import Keys, Role
 from covey.wire.line import BEAT_SECONDS, Line
 from covey.wire.session import Session
 from covey.wire.worker_link import Leave
+
+if TYPE_CHECKING:
+    # Seldom needed, and somebody waits for this process to start.
+    from covey.recording import Writer
+    from covey.scheduler.journal import JournalFile
+    from covey.snapshots import Question, Snapshots
 
 #: How often those who read the event stream are told what is new.
 TELL_SECONDS: Final = 0.1
@@ -511,6 +514,9 @@ class SchedulerServer:
         Raises:
             UsageError: the file cannot be written.
         """
+        from covey.recording import Writer
+        from covey.snapshots import Snapshots
+
         self._recorder = Writer(path)
         now = clock.monotonic()
         self._recorder.head(clock.wall(), self.core.overview(now))
@@ -532,9 +538,10 @@ class SchedulerServer:
         """Write down answers to questions that no event answers."""
         assert self._snapshots is not None
         now = clock.monotonic()
-        for topic, number, key in questions:
+        for question in questions:
+            topic, number, key = question
             answer = self.core.answer(now, topic, number, (key,) if key else ())
-            self._snapshots.answered(Question(topic, number, key), now, answer)
+            self._snapshots.answered(question, now, answer)
 
     def _break(self, error: Exception) -> None:
         """Better a cluster that ends, and says why, than one that hangs."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -29,7 +28,11 @@ def default_directory() -> str:
     """Return where spilled values go: to a disk, if it can be told where one is."""
     # /tmp is memory on many systems; /var/tmp never is.
     known = "/var/tmp"  # noqa: S108  # what is opened there has no name, or its own directory
-    return known if os.access(known, os.W_OK) else tempfile.gettempdir()
+    if os.access(known, os.W_OK):
+        return known
+    import tempfile  # Seldom needed, and a start would wait for it.
+
+    return tempfile.gettempdir()
 
 
 class Spool:
@@ -100,6 +103,8 @@ class Spool:
         return self._open_named()
 
     def _open_named(self) -> tuple[int, str]:
+        import tempfile  # As above.
+
         if self._own is None:
             self._own = tempfile.mkdtemp(prefix="covey-spill-", dir=self.directory)
         fd, path = tempfile.mkstemp(dir=self._own)

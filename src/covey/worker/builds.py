@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 from asyncio.subprocess import Process
@@ -57,6 +56,8 @@ async def build(
         UsageError: an installer failed; with its own last words.
         OSError: the folder cannot be written.
     """
+    import shutil  # Seldom needed, and a start would wait for it.
+
     async with _lock(folder.parent / f"{folder.name}.lock"):
         if (folder / _COMPLETE).exists():
             return
@@ -90,6 +91,8 @@ async def _lock(path: Path) -> AsyncIterator[None]:
 
 def _commands(folder: Path, python: str, listed: Path) -> list[list[str]]:
     """Return what builds an environment: with uv where it is, with pip elsewhere."""
+    import shutil  # As above.
+
     uv = shutil.which("uv")
     inside = str(folder / "bin" / "python")
     if uv is not None:

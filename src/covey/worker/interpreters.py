@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -109,6 +108,10 @@ def link_folder(folder: Path) -> Path:
 
 
 def _is_own(executable: str) -> bool:
+    if executable == sys.executable:
+        return True
+    import shutil  # Seldom needed, and a start would wait for it.
+
     found = shutil.which(executable) or executable
     # Not resolved: the same program in another environment is another interpreter.
     return os.path.abspath(found) == os.path.abspath(sys.executable)  # noqa: PTH100
@@ -128,6 +131,8 @@ def candidates(minor: str, named: Sequence[str] = ()) -> Iterator[str]:
     yield from named
     if ".".join(map(str, sys.version_info[:2])) == minor:
         yield sys.executable
+    import shutil  # As above.
+
     found = shutil.which(f"python{minor}")
     if found is not None:
         yield found
