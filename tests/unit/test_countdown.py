@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from covey.client.core.ranges import Range
-from covey.client.countdown import Countdown
+from covey.client.countdown import Countdown, End
 from covey.payload import Pack
 
 
@@ -59,3 +59,35 @@ def test_the_end_of_a_range_that_two_threads_see_counts_once():
     assert not fired
     other.finish(0, Pack.of([b"x"]))
     assert fired == [True]
+
+
+def test_who_waits_for_one_task_is_woken_by_its_end_and_no_other():
+    wish = Range(0, 3, "f", None)
+    end = End(wish, 1)
+    wish.finish(0, Pack.of([b"x"]))
+    assert not end.wait(0.0)
+    wish.finish(1, Pack.of([b"x"]))
+    assert end.wait(0.0)
+    end.stop()
+    assert not wish.watchers
+
+
+def test_an_end_that_has_come_already_is_not_waited_for():
+    wish = Range(0, 2, "f", None)
+    wish.finish(0, Pack.of([b"x"]))
+    end = End(wish, 0)
+    assert end.wait(0.0)
+    end.stop()
+    assert not wish.watchers
+
+
+def test_an_end_that_two_threads_see_counts_once():
+    wish = Range(0, 2, "f", None)
+    end = End(wish, 0)
+    (see,) = wish.watchers
+    wish.finish(0, Pack.of([b"x"]))
+    see(wish, 0, 1)
+    assert end.wait(0.0)
+    # All of the range ends, which forgets who watches it.
+    wish.finish(1, Pack.of([b"x"]))
+    end.stop()

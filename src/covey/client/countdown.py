@@ -96,10 +96,40 @@ class Signal:
 
     def fire(self) -> None:
         """Let the waiting thread go on."""
-        self._lock.release()
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # Two threads have seen that it happened.
 
     def wait(self, timeout: float | None) -> bool:
         """Wait; false if it has not happened within *timeout* seconds."""
         if timeout is None:
             return self._lock.acquire()
         return self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
+
+
+class End(Signal):
+    """The end of one task: what a ``Countdown`` does, for the many who wait for one."""
+
+    __slots__ = ("_index", "_wish")
+
+    def __init__(self, wish: Range, index: int) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._wish = wish
+        self._index = index
+        wish.watchers.append(self._see)
+        # It may have ended between the look and the watch.
+        if wish.status[index]:
+            self.fire()
+
+    def _see(self, changed: Range, lo: int, n: int) -> None:
+        if lo <= self._index < lo + n and changed.status[self._index]:
+            self.fire()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        try:
+            self._wish.watchers.remove(self._see)
+        except ValueError:
+            pass  # All of the range has ended, and is watched no more.

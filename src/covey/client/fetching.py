@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, get_args
 from covey.client.bringing import Bringer
 from covey.client.callbacks import Callbacks
 from covey.client.core.ranges import Range, Status
-from covey.client.countdown import Countdown, Signal
+from covey.client.countdown import Countdown, End, Signal
 from covey.client.decoding import Lazy, Unreadable, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
@@ -107,18 +107,27 @@ class Session:
         if all_done(futures):
             return
         self.engine.check()
-        signal = Signal()
-        countdown = self.countdown(futures, signal.fire)
+        signal, watch = self._watched(futures)
         try:
             with context.blocking():
                 done = self._await(signal, timeout)
         finally:
-            countdown.stop()
+            watch.stop()
         if not done:
             # Some may have ended since, and even all of them.
             late = [future for future in futures if not future.done()]
             if late:
                 raise TimeoutError(self._why_not(late, timeout))
+
+    def _watched(
+        self, futures: Sequence[Future[Any]]
+    ) -> tuple[Signal, Countdown | End]:
+        """Return what happens when all have ended, and what sees to that."""
+        if type(futures) is list and len(futures) == 1 and not futures[0].released:
+            end = End(futures[0]._range, futures[0]._index)
+            return end, end
+        signal = Signal()
+        return signal, self.countdown(futures, signal.fire)
 
     def _await(self, ended: Signal, timeout: float | None) -> bool:
         if not self.engine.workers and (timeout is None or timeout > NO_WORKER_SECONDS):

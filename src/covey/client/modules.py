@@ -65,6 +65,8 @@ class OwnModules:
 
     def __init__(self, *, auto: bool) -> None:
         self._auto = auto
+        #: Whether there is nothing to look for, ever.
+        self.idle = not auto
         self._forced: dict[str, Path] = {}
         self._cache: dict[tuple[str, Path], tuple[Any, Bundle]] = {}
         #: Until when packages are too large to go along unasked.
@@ -73,11 +75,6 @@ class OwnModules:
         self._own: dict[str, Path | None] = {}
         self._seen = 0
         self._checked: dict[tuple[str, Path], float] = {}
-
-    @property
-    def idle(self) -> bool:
-        """Whether there is nothing to look for, ever."""
-        return not self._auto and not self._forced
 
     def add(self, what: ModuleType | str | os.PathLike[str]) -> None:
         """Let a module, package or file go along with every function from now on.
@@ -100,6 +97,7 @@ class OwnModules:
                 )
         for part in _names_in_zip(place) if place.suffix == ".zip" else (name,):
             self._forced[part] = place
+            self.idle = False
             # Whoever says so has just changed it: its files are read again.
             self._checked.pop((part, place), None)
 

@@ -164,7 +164,8 @@ def current() -> TaskContext | None:
 
 def blocking() -> AbstractContextManager[None]:
     """Give this task's slot away while the body waits; outside a task, do nothing."""
-    context = current()
+    # Most who wait are no tasks, and need not be asked which one.
+    context = current() if here.loop is not None else None
     return _NO_TASK if context is None else context.blocking()
 
 
