@@ -21,6 +21,7 @@ from dask import delayed  # noqa: E402
 from covey import AsyncClient, Client, Retry, errors  # noqa: E402
 from covey.dask import get  # noqa: E402
 from covey.interop import dask_graph, dask_messages  # noqa: E402
+from covey.interop.dask_lowering import Lowering  # noqa: E402
 from covey.wire.client_link import WorkerSeen  # noqa: E402
 
 
@@ -66,6 +67,18 @@ def test_the_shape_of_the_keys_is_the_shape_of_the_values(client):
     assert client.get(dsk, "c") == 3
     assert client.get(dsk, [["a", ("b", 0)], "c", []]) == [[1, 2], 3, []]
     assert client.get(dsk, ["c", "c"]) == [3, 3]
+
+
+def test_what_was_made_to_send_a_graph_goes_without_the_collector(client):
+    graph = {"x": 1} | {("y", i): (inc, "x") for i in range(20)}
+    client.get(graph, ("y", 0))
+    gc.collect()
+    gc.disable()
+    try:
+        assert client.get(graph, [("y", 3), ("y", 4)]) == [2, 2]
+        assert not [it for it in gc.get_objects() if type(it) is Lowering]
+    finally:
+        gc.enable()
 
 
 def test_other_names_and_nested_values(client):

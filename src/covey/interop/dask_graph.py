@@ -25,6 +25,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from functools import partial
 from typing import Any, Final
 
 from covey.client.base import BaseClient
@@ -179,6 +180,23 @@ def _refuse_others(key: Any, value: Any) -> None:
         )
 
 
+def _refuse_one_disk(engine: Engine, head: str) -> None:
+    """Raise if tasks of several hosts would exchange data over a disk of one.
+
+    Each of them would read what was written on its own host, and nobody would notice.
+    """
+    if not head.startswith(_DISK_HEADS):
+        return
+    hosts = {seen.host for seen in engine.workers.values()}
+    if len(hosts) > 1:
+        raise UsageError(
+            f"{head!r} is a shuffle over the disk of one machine, and the workers are "
+            f"on {len(hosts)} hosts. Let dask shuffle by tasks: dask.config.set("
+            f"{{'dataframe.shuffle.method': 'tasks'}}), as covey does while a client is "
+            f"the default, or shuffle_method='tasks' (bags: shuffle='tasks')"
+        )
+
+
 class _Ours:
     """Futures inside a graph, as ones that the client who sends it holds.
 
@@ -243,7 +261,9 @@ class _Ingest:
         self._lowering = Lowering(graph, self._shelf)
         #: How many nodes there are that are no calls.
         self._others = 0
-        self._names = Names(self._refuse_one_disk)
+        # No method of this object: it would hold itself, and with it the whole graph,
+        # until the collector comes, which takes several times as long as to let go.
+        self._names = Names(partial(_refuse_one_disk, self._engine))
         self._functions: dict[tuple[int, str], int] = {}
         #: The same by function and what the key begins with, where that is a tuple.
         self._numbers: dict[tuple[int, Any], int] = {}
@@ -419,22 +439,6 @@ class _Ingest:
             number = self._function(node.function, self._names.of(key))
             self._numbers[kind] = number
         return number
-
-    def _refuse_one_disk(self, head: str) -> None:
-        """Raise if tasks of several hosts would exchange data over a disk of one.
-
-        Each of them would read what was written on its own host, and nobody would notice.
-        """
-        if not head.startswith(_DISK_HEADS):
-            return
-        hosts = {seen.host for seen in self._engine.workers.values()}
-        if len(hosts) > 1:
-            raise UsageError(
-                f"{head!r} is a shuffle over the disk of one machine, and the workers are "
-                f"on {len(hosts)} hosts. Let dask shuffle by tasks: dask.config.set("
-                f"{{'dataframe.shuffle.method': 'tasks'}}), as covey does while a client is "
-                f"the default, or shuffle_method='tasks' (bags: shuffle='tasks')"
-            )
 
     def _function(self, function: Callable[..., Any], label: str) -> int:
         if type(function) is Chain:
