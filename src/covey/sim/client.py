@@ -9,7 +9,7 @@ from covey.client.core import invariants
 from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Range, Status, Wishes
 from covey.errors import CoveyError
-from covey.ids import ClientId, TaskId, client_of, first_task_id
+from covey.ids import ClientId, TaskId, first_task_id
 from covey.payload import Pack
 from covey.sim.lines import Uplink
 from covey.sim.network import Node
@@ -87,11 +87,7 @@ class Client(Node):
         self.line = line
         self.workers.clear()
         if old is not None:
-            foreign = [
-                (wish.base, wish.n)
-                for wish in self.wishes.all()
-                if client_of(wish.base) != self.number
-            ]
+            foreign = self._ledger.not_ours(self.wishes)
             line.send_all(self._ledger.recall(self.wishes, foreign))
             line.send_all(untold(old.unheard(FromClient)))
         self._send_outbox()

@@ -277,6 +277,11 @@ class Worker(Node):
         how = (order.seconds, order.nbytes, order.slot, digests)
         self._outbox.append(RanStored(order.run, order.base, order.n, *how))
 
+    def _vouch(self, order: orders.Vouch) -> None:
+        nbytes = sum(len(self.store[order.base + i]) for i in range(order.n))
+        digests = self._digests(order.base, order.n)
+        self._outbox.append(Holds(order.base, order.n, nbytes, digests=digests))
+
     def _report_nodes(self, order: orders.ReportNodes) -> None:
         self._outbox.append(
             RanNodes(
@@ -473,6 +478,7 @@ class Worker(Node):
         orders.Report: _report,
         orders.ReportStored: _report_stored,
         orders.ReportNodes: _report_nodes,
+        orders.Vouch: _vouch,
         orders.Stow: _stow,
         orders.StowNodes: _stow_nodes,
         orders.Flush: _flush,

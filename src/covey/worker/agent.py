@@ -281,9 +281,7 @@ class WorkerAgent:
     def _tell(self, order: orders.Tell) -> None:
         self._say(order.message)
 
-    def _report(
-        self, order: orders.Report | orders.ReportStored | orders.ReportNodes
-    ) -> None:
+    def _report(self, order: orders.Telling) -> None:
         for message in self._results.messages(order):
             self._say(message)
 
@@ -571,6 +569,7 @@ class WorkerAgent:
             orders.Report: self._report,
             orders.ReportStored: self._report,
             orders.ReportNodes: self._report,
+            orders.Vouch: self._report,
             orders.Stow: self._stow,
             orders.StowNodes: self._stow_nodes,
             orders.Flush: self._flush,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from covey import clock
 from covey.ids import RunId, TaskId
@@ -23,11 +23,13 @@ from covey.store import digests
 from covey.store.pool import WARM_SECONDS
 from covey.store.segments import Segment, adopt
 from covey.wire.base import Failure
-from covey.wire.worker_link import Ran, RanNodes, RanStored
+from covey.wire.worker_link import Holds, Ran, RanNodes, RanStored
 from covey.worker.core import orders
 from covey.worker.processes import RunnerProcess
 from covey.worker.runner_link import RunnerLink, SaysBig
 from covey.worker.storage import Storage
+
+_AboutValues: TypeAlias = Ran | RanStored | RanNodes | Holds
 
 #: So many segments are lent to a runner at a time.
 _LOANS_MAX: Final = 2
@@ -65,10 +67,10 @@ class Results:
         #: Segments that runners may write into, by their path.
         self._loans: dict[str, _Loan] = {}
 
-    def messages(
-        self, order: orders.Report | orders.ReportStored | orders.ReportNodes
-    ) -> Iterator[Ran | RanStored | RanNodes]:
+    def messages(self, order: orders.Telling) -> Iterator[_AboutValues]:
         """Yield what tells the scheduler of values that rest in the store."""
+        if isinstance(order, orders.Vouch):
+            return self._vouched(order)
         if isinstance(order, orders.ReportNodes):
             return self._of_nodes(order)
         if isinstance(order, orders.Report):
@@ -124,6 +126,12 @@ class Results:
             known = digests.of_stretch(stretch, base, k)
             seconds, nbytes = order.seconds * k / n, order.nbytes * k // n
             yield RanStored(run, base, k, seconds, nbytes, slot, known)
+
+    def _vouched(self, order: orders.Vouch) -> Iterator[Holds]:
+        """Yield what tells the digests of values that the scheduler knows of."""
+        for base, n, stretch in self._storage.find(order.base, order.n):
+            nbytes = stretch.nbytes * n // stretch.n
+            yield Holds(base, n, nbytes, digests=digests.of_stretch(stretch, base, n))
 
     def bring_pack(self, base: TaskId, pack: Pack) -> None:
         """Hold small values until it is known which of them are wanted."""

@@ -330,6 +330,13 @@ class Ledger:
         """Whether it is known how *task* is made."""
         return self._find(task) is not None
 
+    def not_ours(self, wishes: Wishes) -> list[Extent]:
+        """Return what is held of tasks that nobody here knows how to make.
+
+        Others submitted them; or we did, let go of them, and had them back from others.
+        """
+        return [(w.base, w.n) for w in wishes.all() if not self.knows(w.base)]
+
     def made(self, task: TaskId) -> tuple[Submit, DefineFunction] | None:
         """Return how *task* was submitted, with others, if it calls one function."""
         entry = self._find(task)

@@ -329,6 +329,7 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
         if versions.is_other(state, span, mine):
             versions.refuse(state, span, worker)
         elif span.state is DONE:
+            span.digests = span.digests or mine
             transitions.add_replica(state, span, worker)
             spreading.arrived(state, span, worker)
         else:

@@ -20,7 +20,7 @@ from typing import Final
 from covey.ids import TaskId
 from covey.wire.base import Failure
 from covey.wire.worker_link import ReturnDone, Returned, RunFailed
-from covey.worker.core import parcels
+from covey.worker.core import parcels, vouching
 from covey.worker.core.orders import (
     Dispatch,
     DispatchNodes,
@@ -326,6 +326,8 @@ def _dispatch(
     if slot.count > 1:
         # A long task may hide the outcomes of short ones before it.
         wake(state, state.now + SILENCE_SECONDS)
+    if state.unvouched:
+        vouching.vouch(state, run.inputs(base, n))
     offset = base - run.base
     state.order(
         Dispatch(
@@ -354,6 +356,8 @@ def _dispatch_parcel(state: WorkerState, slot: Slot, parcel: Parcel) -> list[Tas
     slot.take(flight)
     if slot.count > 1:
         wake(state, state.now + SILENCE_SECONDS)
+    if state.unvouched:
+        vouching.vouch(state, parcel.inputs(parcel.base, parcel.n))
     owns = parcel.inside.union([task for task, _ in parcel.missing])
     state.order(DispatchNodes(slot.number, parcel.nodes, keeps, owns))
     return outside

@@ -90,11 +90,22 @@ class Extents:
             at = self._ends[i] if i < len(self._ends) else hi
             i += 1
 
+    def parts(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int]]:
+        """Yield what is there of the tasks *base* to ``base + n - 1``, in order."""
+        at = base
+        for start, count in (*self.gaps(base, n), (base + n, 0)):
+            if at < start:
+                yield at, start - at
+            at = start + count
+
     def __iter__(self) -> Iterator[tuple[TaskId, int]]:
         """Yield the stretches, as extents, in order."""
         self._join()
         for start, end in zip(self._starts, self._ends, strict=True):
             yield start, end - start
+
+    def __bool__(self) -> bool:
+        return bool(self._singles or self._starts)
 
     def __len__(self) -> int:
         self._join()

@@ -72,6 +72,7 @@ def on_garbled(state: WorkerState, event: Garbled) -> None:
     extent = (event.task, 1)
     state.copies.discard(*extent)
     state.made.discard(*extent)
+    state.unvouched.discard(*extent)
     state.order(DropValues((extent,)))
     state.order(Tell(Lacks((extent,))))
     state.lacked.add(event.task)

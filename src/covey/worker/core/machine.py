@@ -20,6 +20,7 @@ from covey.worker.core import (
     overdue,
     parcels,
     stopping,
+    vouching,
 )
 from covey.worker.core.landing import demand, flight_of, land
 from covey.worker.core.orders import (
@@ -168,6 +169,8 @@ def _keep(
     """Keep values that a slot brought, and tell the scheduler of them."""
     state.order(Stow(base, n))
     state.made.add(base, n)
+    if not run.digests:
+        vouching.owe(state, base, n)
     fetching.came(state, base, n)
     dispatch.arrived(state, base, n)
     if run.reply and event.inline:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.worker_link import RanNodes
-from covey.worker.core import dispatch, fetching, parcels
+from covey.worker.core import dispatch, fetching, parcels, vouching
 from covey.worker.core.landing import demand, flight_of, land
 from covey.worker.core.orders import (
     KeepArguments,
@@ -96,6 +96,8 @@ class _Outcome:
         run, task, seconds, nbytes = row
         self.stow.places.append(at)
         state.made.add(task, 1)
+        if not digests:
+            vouching.owe(state, task, 1)
         if state.lacked:
             fetching.came(state, task, 1)
         if task in state.awaited:

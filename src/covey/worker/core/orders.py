@@ -227,6 +227,13 @@ class ReportNodes(Order, frozen=True):
     slot: int
 
 
+class Vouch(Order, frozen=True):
+    """Tell the scheduler the digests of values that it knows to be here."""
+
+    base: int
+    n: int
+
+
 class Stow(Order, frozen=True):
     """Put values that have just come from a slot into the store."""
 
@@ -402,11 +409,15 @@ class WakeAt(Order, frozen=True):
     time: float
 
 
+#: What is carried out by telling the scheduler of values.
+Telling: TypeAlias = Report | ReportStored | ReportNodes | Vouch
+
 AnyOrder: TypeAlias = (
     Tell
     | Report
     | ReportStored
     | ReportNodes
+    | Vouch
     | Stow
     | StowNodes
     | Flush

@@ -462,6 +462,8 @@ class WorkerState:
         #: What was copied here from elsewhere, and what was made here.
         self.copies = Extents()
         self.made = Extents()
+        #: What of that the scheduler knows no digests of: see ``vouching``.
+        self.unvouched = Extents()
         #: What was here and turned out to be no good, and has not come again: what the
         #: scheduler was told of, but runs may count on all the same.
         self.lacked: set[TaskId] = set()

@@ -16,6 +16,7 @@ def drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
     for base, n in extents:
         state.copies.discard(base, n)
         state.made.discard(base, n)
+        state.unvouched.discard(base, n)
     state.order(DropValues(extents))
 
 
