@@ -45,10 +45,16 @@ def _runner_crash(world: World, fault: Fault, rng: Random) -> None:
     worker.run(runner.crash, "SIGKILL")
 
 
+def _any_node(world: World, rng: Random) -> Node | None:
+    """Return a process that lives; at times none does."""
+    nodes = world.nodes()
+    return rng.choice(nodes) if nodes else None
+
+
 def _pause(world: World, fault: Fault, rng: Random) -> None:
     """A process is stopped for a while, as a laptop is that sleeps."""
-    node = rng.choice(world.nodes())
-    if not node.paused:
+    node = _any_node(world, rng)
+    if node is not None and not node.paused:
         node.pause()
         # The clock of a machine that sleeps stands still; that of one process does not.
         asleep = fault.seconds if rng.random() < 0.5 else 0.0
@@ -64,7 +70,9 @@ def _resume(node: Node, pauses: int, asleep: float) -> None:
 
 def _clock(world: World, fault: Fault, rng: Random) -> None:
     """The clock of a process jumps ahead: for so long its machine was not run."""
-    rng.choice(world.nodes()).step_clock(100.0 * fault.seconds * rng.random())
+    node = _any_node(world, rng)
+    if node is not None:
+        node.step_clock(100.0 * fault.seconds * rng.random())
 
 
 def _partition(world: World, fault: Fault, rng: Random) -> None:
@@ -144,7 +152,9 @@ def _slow(world: World, fault: Fault, rng: Random) -> None:
 
 def _slow_node(world: World, fault: Fault, rng: Random) -> None:
     """A machine is busy: all that comes and goes is late, and tasks take long."""
-    node = rng.choice(world.nodes())
+    node = _any_node(world, rng)
+    if node is None:
+        return
     late = rng.random() * 0.5
     for other in world.nodes():
         for path in ((node.name, other.name), (other.name, node.name)):

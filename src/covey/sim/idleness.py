@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from covey.ids import RunId, TaskId
 from covey.scheduler.core import pauses, placement
 from covey.scheduler.core.queues import avoided, demand_of
-from covey.scheduler.core.spans import find
+from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import READY, SchedulerState, Span
 from covey.scheduler.core.state import Worker as Record
 from covey.sim.oracle import Wrong
@@ -95,7 +95,7 @@ def _waiting(
     for span in state.spans.values():
         if span.state is not READY or span.function is None:
             continue
-        if not pauses.paused(state, span):
+        if not (pauses.paused(state, span) or _out_of_reach(state, span)):
             yield span, span.base
     for record, worker in records:
         for run, base, end in _unbegun(worker):
@@ -106,6 +106,18 @@ def _waiting(
                     continue
                 if not held.ahead:
                     yield held, task
+
+
+def _out_of_reach(state: SchedulerState, span: Span) -> bool:
+    """Whether all who hold an input are away: they are waited for, as it is written.
+
+    One that has begun anew before its welcome came is taken for two, of which the earlier
+    one stays away until it is given up.
+    """
+    return any(
+        source.replicas and all(w.away_since is not None for w in source.replicas)
+        for source in inputs_of(state, span)
+    )
 
 
 def _unbegun(worker: Worker) -> Iterator[tuple[RunId, TaskId, TaskId]]:
