@@ -17,7 +17,7 @@ from scheduler_world import SHARED, World, pack_of
 
 from covey.errors import RemoteProtocolError
 from covey.ids import COUNTER_BITS
-from covey.scheduler.core import overview
+from covey.scheduler.core import overview, pauses
 from covey.scheduler.core.machine import Away, Back, Joined, Left, Said
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import covering, find, isolate
@@ -618,7 +618,8 @@ def test_two_workers_that_cannot_reach_each_other_do_not_try_for_ever(world, cli
     for worker in (one, two):
         worker.do_everything()
     both = client.submit(1, whole=((left, 1), (right, 1)))
-    for _ in range(20 * LOSSES_MAX):
+    begun = world.now
+    for _ in range(40 * LOSSES_MAX):
         for worker in (one, two):
             worker.read(10)
             for number in list(worker.runs):
@@ -626,6 +627,9 @@ def test_two_workers_that_cannot_reach_each_other_do_not_try_for_ever(world, cli
                     worker.fetch(number, ok=False)
                 else:
                     worker.finish(number)
+        if pauses.paused(world.state, find(world.state, both)):
+            world.pass_time(world.core.wake_at - world.now)
+    assert world.now < begun + 60.0
     assert client.status[both] == "failed"
     assert client.failures[both].kind == "lost"
     assert "data ports" in client.failures[both].message

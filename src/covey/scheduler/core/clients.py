@@ -217,7 +217,7 @@ def on_retry(state: SchedulerState, client: Client, message: Retry) -> None:
                     report.current(state, span, client, task)
             continue
         transitions.move(state, span, State.RELEASED)
-        span.attempts = span.losses = span.unreached = 0
+        span.attempts = span.losses = span.unreached = span.uncounted_until = 0
         again.append(span)
         todo += inputs_of(state, span)
     # All are pending before the first may fail anew.

@@ -15,13 +15,38 @@ from covey.scheduler.core.state import SchedulerState, Span, State
 #: Times are kept as whole microseconds, so that they order like ranks.
 _TICKS: Final = 1_000_000
 
+#: The pauses of a task whose inputs could not be reached begin with twice this and double.
+UNREACHED_SECONDS: Final = 0.05
+
+#: So many tries there may be in one of these, where what did not come is made anew.
+_TRIES: Final = 8
+
 
 def put_off(state: SchedulerState, span: Span, seconds: float) -> None:
     """Let *span*, if it is ready, wait before it is dealt to a worker."""
     if span.state is not State.READY or seconds <= 0:
         return
-    due = round((state.now + seconds) * _TICKS)
-    queues.put(span, state.pauses, (due, 0, 0))
+    queues.put(span, state.pauses, (due_in(state, seconds), 0, 0))
+
+
+def due_in(state: SchedulerState, seconds: float) -> int:
+    """Return what time it will be in so many seconds, as times are kept here."""
+    return round((state.now + seconds) * _TICKS)
+
+
+def unreached_seconds(span: Span) -> float:
+    """Return for how long *span*, whose inputs were out of reach, is to wait."""
+    return UNREACHED_SECONDS * 2.0**span.unreached
+
+
+def between_tries(state: SchedulerState, span: Span) -> None:
+    """Let *span* wait a little, if what it takes was out of reach a while ago.
+
+    What did not come has been made anew for it.  The next of its inputs may not come
+    either, or the same one again.
+    """
+    if due_in(state, 0.0) < span.uncounted_until:
+        put_off(state, span, unreached_seconds(span) / _TRIES)
 
 
 def paused(state: SchedulerState, span: Span) -> bool:
@@ -48,6 +73,6 @@ def wake_at(state: SchedulerState) -> float:
 def end(state: SchedulerState) -> None:
     """Let those whose time has come into the queues of the others."""
     pauses = state.pauses
-    now = round(state.now * _TICKS)
+    now = due_in(state, 0.0)
     while (span := queues.top(pauses)) is not None and pauses[0][0][0] <= now:
         queues.enqueue(state, span)

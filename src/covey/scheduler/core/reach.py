@@ -17,10 +17,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from covey.scheduler.core import queues, transitions
+from covey.scheduler.core import pauses, queues, transitions
 from covey.scheduler.core.spans import isolate_own
 from covey.scheduler.core.state import SchedulerState, Span, Worker
 from covey.wire.base import Extent
+
+#: A task whose inputs could not be reached is tried again after so many pauses, each twice
+#: as long as the one before: half a minute in all.  A holder that has died is missed by then.
+UNREACHED_MAX: Final = 8
 
 #: After so many tries the copy goes in any case.
 _PATIENCE: Final = 3
@@ -62,6 +66,20 @@ def undelivered(
         transitions.tell_to_drop(state, holder, source.base, source.n)
         transitions.lose_replica(state, source, holder)
     return held, avoid
+
+
+def count(state: SchedulerState, span: Span) -> bool:
+    """Count a try of *span* that came to nothing; say whether there may be another one.
+
+    All within the time of one pause count as one.  There is no such pause where what did
+    not come is made anew, and each may tell of another of many inputs that one holder had:
+    they would be used up before it is noticed that it has died.
+    """
+    if pauses.due_in(state, 0.0) < span.uncounted_until:
+        return True
+    span.unreached += 1
+    span.uncounted_until = pauses.due_in(state, pauses.unreached_seconds(span))
+    return span.unreached <= UNREACHED_MAX
 
 
 def may_move(state: SchedulerState, span: Span, worker: Worker) -> bool:

@@ -279,6 +279,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.attempts = right.attempts
     left.losses = right.losses
     left.unreached = right.unreached
+    left.uncounted_until = right.uncounted_until
     left.failure = right.failure
     left.nbytes = right.nbytes * k // right.n
     left.digests, right.digests = right.digests[: 4 * k], right.digests[4 * k :]

@@ -117,6 +117,8 @@ class Span:
     #: Attempts so far that failed and were tried again, that were lost with their
     #: worker, and that came to nothing because an input could not be fetched.
     attempts, losses, unreached = Rare(0), Rare(0), Rare(0)
+    #: Until when, by ``pauses.due_in``, more of the last kind are not counted.
+    uncounted_until = Rare(0)
     failure = Rare[Failure | None](None)
 
     def __init__(

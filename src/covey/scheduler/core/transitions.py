@@ -22,6 +22,7 @@ from covey.scheduler.core import (
     functions,
     history,
     memory,
+    pauses,
     placement,
     queues,
     report,
@@ -237,6 +238,8 @@ def _arrived(state: SchedulerState, span: Span, worker: Worker) -> None:
             dependent.missing -= 1
             if not dependent.missing:
                 move(state, dependent, READY)
+                if dependent.rare is not None:
+                    pauses.between_tries(state, dependent)
         elif stands is ASSIGNED and dependent.missing > 0:
             dependent.missing -= 1
             if dependent.worker is not worker:

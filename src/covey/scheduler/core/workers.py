@@ -68,12 +68,6 @@ from covey.wire.worker_link import (
     Unfetched,
 )
 
-#: A task whose inputs could not be reached is tried again so often, after pauses that
-#: begin with twice this and double: half a minute in all.  A holder that has died is
-#: missed by then.
-UNREACHED_MAX: Final = 8
-UNREACHED_SECONDS: Final = 0.05
-
 #: So many values, or stretches of small ones, are to be fetched by one message.
 FETCHED_AT_ONCE: Final = 4096
 
@@ -239,8 +233,7 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
             state.shy.update(dict.fromkeys(spans, avoid))
     for span in _current(state, worker, message.run, message.base, message.n):
         if unreachable:
-            span.unreached += counts
-            if span.unreached > UNREACHED_MAX:
+            if counts and not reach.count(state, span):
                 transitions.fail(state, span, _inputs_out_of_reach(worker))
                 continue
         elif not message.lacking:
@@ -248,7 +241,7 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
         transitions.requeue(state, span)
         if unreachable:
             # The holder may have ended without our knowing it yet.
-            pauses.put_off(state, span, UNREACHED_SECONDS * 2**span.unreached)
+            pauses.put_off(state, span, pauses.unreached_seconds(span))
 
 
 @handlers.add(Undelivered)
