@@ -151,6 +151,34 @@ def test_what_was_scattered_twice_outlives_a_worker_and_is_twice_there_again(tmp
     Path(fresh_directory("worker")).rmdir()
 
 
+def test_a_task_that_was_shared_is_ones_own_in_another_life(tmp_path):
+    path = tmp_path / "cluster.json"
+    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
+    assert scheduler.stdout.readline().startswith("covey scheduler")
+    port = str(read_connection_file(path).address.port)
+    join = ("worker", "--connection-file", str(path), "--nworkers", "1")
+    worker = covey(*join)
+    try:
+        with Client(path) as client:
+            with Client(path) as first:
+                # The worker keeps it under the id that the first client gave it.
+                theirs = first.submit(bytes, 50_000, key="shared")
+                wait([theirs], timeout=30)
+                shared = client.submit(bytes, 50_000, key="shared")
+                wait([shared], timeout=30)
+            for process in (scheduler, worker):
+                end(process, signal.SIGKILL)
+            scheduler = covey(
+                "scheduler", "--port", port, "--connection-file", str(path)
+            )
+            assert scheduler.stdout.readline().startswith("covey scheduler")
+            worker = covey(*join)
+            assert shared.result(30) == bytes(50_000)
+    finally:
+        for process in (worker, scheduler):
+            end(process)
+
+
 def test_a_killed_cluster_comes_back():
     with Client(n_workers=1) as client:
         kept = client.submit(str, 1)

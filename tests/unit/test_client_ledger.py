@@ -153,6 +153,27 @@ def test_what_was_brought_and_what_was_detached():
     assert held["detached"] == [(101, 2)]
 
 
+def test_what_was_let_go_of_and_had_back_from_others_is_asked_for_like_theirs():
+    ledger = Ledger()
+    ledger.note(submit(100, 5))
+    ledger.note(submit(200))
+    ledger.note(submit(300, aligned=(200,)))
+    ledger.note(Detach(((102, 1),)))
+    ledger.note(Release(((100, 5), (200, 1))))
+    # The one is still to run to its end, the other one is taken by what is held.
+    wishes = wishes_of((102, 1), (200, 1), (300, 1), (900, 1))
+    assert ledger.knows(102)
+    assert ledger.knows(200)
+    assert ledger.not_ours(wishes) == [(102, 1), (200, 1), (900, 1)]
+
+
+def test_a_range_that_is_held_in_part_is_not_asked_for_like_that_of_others():
+    ledger = Ledger()
+    ledger.note(submit(100, 5))
+    ledger.note(Release(((100, 2),)))
+    assert ledger.not_ours(wishes_of((100, 5))) == []
+
+
 ranges = st.lists(st.integers(1, 6), min_size=1, max_size=8)
 
 

@@ -476,6 +476,9 @@ class Engine(Owner):
     def _on_stored(self, message: Stored) -> None:
         if message.source not in {-1, message.base}:
             self.kept_as[message.base] = (message.source, message.token)
+        elif self.kept_as:
+            # Another life of the scheduler may have made ours the one that is shared.
+            self.kept_as.pop(message.base, None)
         self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
 
     def _on_failed(self, message: Failed) -> None:

@@ -182,6 +182,8 @@ class Client(Node):
     def _on_stored(self, message: Stored) -> None:
         if message.source not in {-1, message.base}:
             self.kept_as[message.base] = message.source
+        else:
+            self.kept_as.pop(message.base, None)
         self.wishes.stored(message.base, message.n, message.worker, message.nbytes)
 
     def _on_failed(self, message: Failed) -> None:

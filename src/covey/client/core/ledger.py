@@ -113,6 +113,10 @@ class Entry:
         self.held -= self.flags.count(1, lo, lo + n)
         self.flags[lo : lo + n] = bytes(n)
 
+    def holds(self, task: TaskId) -> bool:
+        """Whether *task*, which is one of these, is held."""
+        return self.flags is None or bool(self.flags[task - self.base])
+
     def held_extents(self) -> Iterator[Extent]:
         """Yield what is held."""
         if self.flags is None:
@@ -331,11 +335,17 @@ class Ledger:
         return self._find(task) is not None
 
     def not_ours(self, wishes: Wishes) -> list[Extent]:
-        """Return what is held of tasks that nobody here knows how to make.
+        """Return what is held, but not by any entry.
 
-        Others submitted them; or we did, let go of them, and had them back from others.
+        Others submitted it; or we did, let go of it, and had it back from others: then
+        there is still an entry if the task was detached, or another one takes it.
         """
-        return [(w.base, w.n) for w in wishes.all() if not self.knows(w.base)]
+        return [(w.base, w.n) for w in wishes.all() if not self._holds(w)]
+
+    def _holds(self, wish: Range) -> bool:
+        entry = self._find(wish.base)
+        # What comes from others comes one by one.
+        return entry is not None and (wish.n > 1 or entry.holds(wish.base))
 
     def made(self, task: TaskId) -> tuple[Submit, DefineFunction] | None:
         """Return how *task* was submitted, with others, if it calls one function."""
