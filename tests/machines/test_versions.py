@@ -20,7 +20,7 @@ from covey.errors import RemoteProtocolError
 from covey.scheduler.core import explain
 from covey.scheduler.core.spans import find, isolate
 from covey.scheduler.core.state import State
-from covey.wire.worker_link import Drop, Holds, Lacks, RanStored
+from covey.wire.worker_link import Drop, Holds, Lacks, RanStored, Vouches
 
 sys.path.pop(0)
 
@@ -139,6 +139,22 @@ def test_a_copy_of_an_earlier_value_is_dropped(world, client):
     other.say(Holds(a, 1, 8, maker.peer, 0.1, known))
     assert dropped == [Drop(((a, 1),))]
     assert find(world.state, a).replicas == (world.state.workers[again.peer],)
+
+
+def test_what_a_holder_vouches_for_is_known_from_then_on(world, client):
+    worker, other = world.new_worker(4), world.new_worker(4)
+    base = client.submit(2)
+    world.settle()
+    span = find(world.state, base)
+    holder, stranger = (
+        (worker, other) if worker.peer == span.replicas[0].peer else (other, worker)
+    )
+    assert span.digests == b"", "nothing takes them"
+    stranger.say(Vouches(base, span.n, b"none" * span.n))
+    assert find(world.state, base).digests == b"", "it was told to drop them, perhaps"
+    holder.say(Vouches(base, span.n, b"this" * span.n))
+    holder.say(Vouches(base, span.n, b"that" * span.n))
+    assert find(world.state, base).digests == b"this" * span.n
 
 
 def test_digests_are_cut_with_their_span(world, client):

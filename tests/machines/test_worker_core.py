@@ -120,6 +120,29 @@ def test_inputs_are_named_as_the_dispatched_tasks_need_them(world):
         assert dispatch.whole == ((900, 5),)
 
 
+def test_who_takes_what_was_told_without_digests_has_it_vouched_for(world):
+    base = world.runs[world.run(4, seconds=0.00001)].base
+    world.settle()
+    told = seen(world, (orders.Vouch, orders.Dispatch))
+    world.run(1, aligned=(base + 1,))
+    world.run(1, whole=((base, 4),))
+    world.settle()
+    kinds = [type(order) for order in told]
+    assert kinds.index(orders.Vouch) < kinds.index(orders.Dispatch)
+    vouched = [order for order in told if isinstance(order, orders.Vouch)]
+    tasks = [task for o in vouched for task in range(o.base, o.base + o.n)]
+    assert sorted(tasks) == list(range(base, base + 4)), "each is told of once"
+
+
+def test_what_somebody_waits_for_is_told_with_its_digests(world):
+    reports = seen(world, (orders.Report, orders.Vouch))
+    base = world.runs[world.run(2, seconds=0.00001)].base
+    world.run(1, aligned=(base,), awaits=(base,))
+    world.settle()
+    first, *_ = reports
+    assert isinstance(first, orders.Report) and first.digests
+
+
 # Stopping.
 
 

@@ -27,6 +27,7 @@ from covey.wire.worker_link import (
     RanStored,
     Reported,
     RunFailed,
+    Vouches,
 )
 from covey.worker.core import invariants, orders, reporting
 from covey.worker.core.machine import WorkerCore
@@ -278,9 +279,8 @@ class Worker(Node):
         self._outbox.append(RanStored(order.run, order.base, order.n, *how))
 
     def _vouch(self, order: orders.Vouch) -> None:
-        nbytes = sum(len(self.store[order.base + i]) for i in range(order.n))
         digests = self._digests(order.base, order.n)
-        self._outbox.append(Holds(order.base, order.n, nbytes, digests=digests))
+        self._outbox.append(Vouches(order.base, order.n, digests))
 
     def _report_nodes(self, order: orders.ReportNodes) -> None:
         self._outbox.append(

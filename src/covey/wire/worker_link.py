@@ -237,6 +237,17 @@ class Holds(Message, frozen=True, tag=65):
     digests: bytes = b""
 
 
+class Vouches(Message, frozen=True, tag=82):
+    """The digests of values that were told without: something here takes them now.
+
+    ``digests`` are four bytes for each.
+    """
+
+    base: Id
+    n: Count
+    digests: bytes
+
+
 class Lacks(Message, frozen=True, tag=66):
     """The worker does not hold these after all, or no more."""
 
@@ -345,6 +356,7 @@ FromWorker: TypeAlias = (
     | Returned
     | ReturnDone
     | Holds
+    | Vouches
     | Lacks
     | Forgot
     | Status

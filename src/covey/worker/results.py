@@ -23,13 +23,13 @@ from covey.store import digests
 from covey.store.pool import WARM_SECONDS
 from covey.store.segments import Segment, adopt
 from covey.wire.base import Failure
-from covey.wire.worker_link import Holds, Ran, RanNodes, RanStored
+from covey.wire.worker_link import Ran, RanNodes, RanStored, Vouches
 from covey.worker.core import orders
 from covey.worker.processes import RunnerProcess
 from covey.worker.runner_link import RunnerLink, SaysBig
 from covey.worker.storage import Storage
 
-_AboutValues: TypeAlias = Ran | RanStored | RanNodes | Holds
+_AboutValues: TypeAlias = Ran | RanStored | RanNodes | Vouches
 
 #: So many segments are lent to a runner at a time.
 _LOANS_MAX: Final = 2
@@ -127,11 +127,10 @@ class Results:
             seconds, nbytes = order.seconds * k / n, order.nbytes * k // n
             yield RanStored(run, base, k, seconds, nbytes, slot, known)
 
-    def _vouched(self, order: orders.Vouch) -> Iterator[Holds]:
+    def _vouched(self, order: orders.Vouch) -> Iterator[Vouches]:
         """Yield what tells the digests of values that the scheduler knows of."""
         for base, n, stretch in self._storage.find(order.base, order.n):
-            nbytes = stretch.nbytes * n // stretch.n
-            yield Holds(base, n, nbytes, digests=digests.of_stretch(stretch, base, n))
+            yield Vouches(base, n, digests.of_stretch(stretch, base, n))
 
     def bring_pack(self, base: TaskId, pack: Pack) -> None:
         """Hold small values until it is known which of them are wanted."""

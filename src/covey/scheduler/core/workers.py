@@ -66,6 +66,7 @@ from covey.wire.worker_link import (
     Status,
     Undelivered,
     Unfetched,
+    Vouches,
 )
 
 #: So many values, or stretches of small ones, are to be fetched by one message.
@@ -331,6 +332,18 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
             transitions.turn_up(state, span, worker, nbytes)
     if at < end:
         _holds_unknown(state, worker, orphans.part(told, at, end))
+
+
+@handlers.add(Vouches)
+def on_vouches(state: SchedulerState, worker: Worker, message: Vouches) -> None:
+    """Something on the worker takes values of which nobody has told the digests yet."""
+    extent(message.base, message.n)
+    digests = versions.check(message.digests, message.n)
+    for span in isolate_own(state, message.base, message.n):
+        # Else it has been told to drop them, and so what takes them.
+        if worker in span.replicas and not span.digests:
+            at = span.base - message.base
+            span.digests = versions.part(digests, at, span.n)
 
 
 def _holds_unknown(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:

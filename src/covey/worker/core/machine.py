@@ -169,13 +169,12 @@ def _keep(
     """Keep values that a slot brought, and tell the scheduler of them."""
     state.order(Stow(base, n))
     state.made.add(base, n)
-    if not run.digests:
-        vouching.owe(state, base, n)
+    digests = run.digests or vouching.at_once(state, base, n)
     fetching.came(state, base, n)
     dispatch.arrived(state, base, n)
     if run.reply and event.inline:
-        state.order(Report(run.run, base, n, seconds, event.slot, run.digests))
-    elif run.digests:
+        state.order(Report(run.run, base, n, seconds, event.slot, digests))
+    elif digests:
         state.order(ReportStored(run.run, base, n, seconds, nbytes, event.slot))
     else:
         state.order(Tell(RanStored(run.run, base, n, seconds, nbytes, event.slot)))

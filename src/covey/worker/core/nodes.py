@@ -96,8 +96,7 @@ class _Outcome:
         run, task, seconds, nbytes = row
         self.stow.places.append(at)
         state.made.add(task, 1)
-        if not digests:
-            vouching.owe(state, task, 1)
+        digests = digests or vouching.at_once(state, task, 1)
         if state.lacked:
             fetching.came(state, task, 1)
         if task in state.awaited:

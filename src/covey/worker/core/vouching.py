@@ -16,15 +16,15 @@ from covey.worker.core.orders import Vouch
 from covey.worker.core.state import WorkerState
 
 
-def owe(state: WorkerState, base: TaskId, n: int) -> None:
-    """These have been made, and are told without their digests."""
+def at_once(state: WorkerState, base: TaskId, n: int) -> bool:
+    """Whether these, of which nobody asked the digests, are told with them all the same.
+
+    What waits for them may have been sent ahead, right behind them.
+    """
+    if state.awaited and not state.awaited.keys().isdisjoint(range(base, base + n)):
+        return True
     state.unvouched.add(base, n)
-    if state.awaited:
-        # What waits for them may have been sent ahead, right behind them.
-        vouch(
-            state,
-            [(task, 1) for task in range(base, base + n) if task in state.awaited],
-        )
+    return False
 
 
 def vouch(state: WorkerState, inputs: Iterable[Extent]) -> None:
