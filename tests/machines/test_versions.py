@@ -18,6 +18,7 @@ from scheduler_world import World
 
 from covey.errors import RemoteProtocolError
 from covey.scheduler.core import explain
+from covey.scheduler.core.machine import Joined
 from covey.scheduler.core.spans import find, isolate
 from covey.scheduler.core.state import State
 from covey.wire.worker_link import Drop, Holds, Lacks, RanStored, Vouches
@@ -153,8 +154,51 @@ def test_what_a_holder_vouches_for_is_known_from_then_on(world, client):
     stranger.say(Vouches(base, span.n, b"none" * span.n))
     assert find(world.state, base).digests == b"", "it was told to drop them, perhaps"
     holder.say(Vouches(base, span.n, b"this" * span.n))
-    holder.say(Vouches(base, span.n, b"that" * span.n))
     assert find(world.state, base).digests == b"this" * span.n
+
+
+def test_who_vouches_for_another_value_than_is_known_holds_it_no_more(world, client):
+    worker = world.new_worker(4)
+    base = client.submit(2)
+    world.settle()
+    span = find(world.state, base)
+    worker.say(Vouches(base, span.n, b"this" * span.n))
+    before = span.run
+    worker.say(Vouches(base, span.n, b"that" * span.n))
+    assert find(world.state, base).state is not State.DONE or span.run != before
+    assert world.state.workers[worker.peer] not in find(world.state, base).replicas
+
+
+def test_a_copy_of_what_was_made_anew_without_digests_is_dropped(world, client):
+    """Nobody could tell of one who was given up and comes back whether it is the same."""
+    late = world.new_worker(4)
+    base = client.submit(8)
+    late.read(len(late.inbox))
+    world.lose(late.peer)
+    world.away.append(late)
+    late.inbox.clear()
+    # It ends what it was given, while others make that anew.
+    for run in late.runs.values():
+        for task in run.todo:
+            late.store[task] = world.arguments[task]
+            late._give(task, set(), 0)
+    late.runs.clear()
+    world.new_worker(4)
+    world.settle()
+    span = find(world.state, base)
+    assert span.state is State.DONE and not span.digests
+    dropped = []
+    world.watch = lambda peer, message: (
+        dropped.extend(message.extents) if type(message) is Drop else None
+    )
+    world.away.remove(late)
+    introduction = late.introduction(world.epoch)
+    late.peer = world.core.peer_for(introduction)
+    world.workers[late.peer] = late
+    world.step(Joined(late.peer, introduction))
+    late.report()
+    assert base in {task for task, _ in dropped}
+    assert world.state.workers[late.peer] not in find(world.state, base).replicas
 
 
 def test_digests_are_cut_with_their_span(world, client):

@@ -277,8 +277,11 @@ class Engine(Owner):
             # All of the batch counts as received and does not come again: who waits
             # for the rest of it would wait for ever.
             logging.getLogger("covey.client").exception("a bug in covey's client")
-            self._leave()
-            self._break(error)
+            try:
+                self._leave()
+            finally:
+                # Whatever else is broken: nobody waits for ever.
+                self._break(error)
             return
         if not self.lull_is_coming:
             # Who has a result in hand is likely to drop its future now.

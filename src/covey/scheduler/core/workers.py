@@ -340,10 +340,14 @@ def on_vouches(state: SchedulerState, worker: Worker, message: Vouches) -> None:
     extent(message.base, message.n)
     digests = versions.check(message.digests, message.n)
     for span in isolate_own(state, message.base, message.n):
-        # Else it has been told to drop them, and so what takes them.
-        if worker in span.replicas and not span.digests:
-            at = span.base - message.base
-            span.digests = versions.part(digests, at, span.n)
+        if worker not in span.replicas:
+            continue  # It has been told to drop them, and so what takes them.
+        mine = versions.part(digests, span.base - message.base, span.n)
+        if versions.is_other(state, span, mine):
+            versions.refuse(state, span, worker)
+            transitions.lose_replica(state, span, worker)
+        else:
+            span.digests = mine or span.digests
 
 
 def _holds_unknown(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
