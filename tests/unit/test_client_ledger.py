@@ -162,8 +162,8 @@ def test_what_was_let_go_of_and_had_back_from_others_is_asked_for_like_theirs():
     ledger.note(Release(((100, 5), (200, 1))))
     # The one is still to run to its end, the other one is taken by what is held.
     wishes = wishes_of((102, 1), (200, 1), (300, 1), (900, 1))
-    assert ledger.knows(102)
-    assert ledger.knows(200)
+    assert ledger._find(102)
+    assert ledger._find(200)
     assert ledger.not_ours(wishes) == [(102, 1), (200, 1), (900, 1)]
 
 

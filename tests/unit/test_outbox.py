@@ -126,7 +126,7 @@ def test_what_is_said_when_all_is_quiet_leaves_at_once_and_wakes_nobody(talk):
     assert talk.arrived() == [submit(1)]
     assert talk.loop.woken == 0
     talk.outbox.note()
-    assert talk.ledger.knows(1)
+    assert talk.ledger._find(1)
 
 
 def test_of_many_only_the_first_is_sent_by_who_says_it_and_the_rest_together(talk):
@@ -138,7 +138,7 @@ def test_of_many_only_the_first_is_sent_by_who_says_it_and_the_rest_together(tal
     talk.loop.turn()
     (rest,) = talk.arrived()
     assert (rest.base, rest.n) == (2, 7)
-    assert all(talk.ledger.knows(number) for number in range(1, 9))
+    assert all(talk.ledger._find(number) for number in range(1, 9))
 
 
 def test_nothing_overtakes_what_was_posted_before(talk):

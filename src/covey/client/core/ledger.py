@@ -330,10 +330,6 @@ class Ledger:
                 entry.detached = list(without(entry.detached, gone))
                 self._drop_unused(entry)
 
-    def knows(self, task: TaskId) -> bool:
-        """Whether it is known how *task* is made."""
-        return self._find(task) is not None
-
     def not_ours(self, wishes: Wishes) -> list[Extent]:
         """Return what is held, but not by any entry.
 
