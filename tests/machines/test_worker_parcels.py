@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from covey.wire.worker_link import Running, Stop
 from covey.worker.core import orders, parcels, reporting
+from covey.worker.core.state import Parcel, ParcelFlight
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
@@ -56,6 +58,22 @@ def test_a_chain_of_nodes_is_sent_and_told_of_as_one(world):
     _, told = seen
     assert told.tasks == tuple(m.base for m in nodes)
     assert not world.kept, "the arguments of what is a parcel go with the order"
+    world.check_ends()
+
+
+def test_a_parcel_that_is_over_is_gone_without_the_collector(world):
+    gc.collect()
+    gc.disable()
+    try:
+        world.tell(*chain(world, 5))
+        world.settle()
+        world.tell(*chain(world, 5), node(world))
+        parcels.separate_all(world.state)
+        world.settle()
+        left = [o for o in gc.get_objects() if type(o) in {Parcel, ParcelFlight}]
+    finally:
+        gc.enable()
+    assert not left
     world.check_ends()
 
 

@@ -22,6 +22,7 @@ from covey.ids import ClientId, first_task_id
 from covey.payload import Pack
 from covey.scheduler.core import placement
 from covey.scheduler.core.machine import Joined, Left, Said, SchedulerCore, Tick
+from covey.scheduler.core.state import Span
 from covey.store.shelf import Shelf
 from covey.wire import worker_link
 from covey.wire.client_link import (
@@ -304,6 +305,22 @@ def test_a_node_of_a_graph_is_about_a_kilobyte(figure):
     each = bytes_of(waiting) / NODES
     figure(f"{each:.0f} bytes a node")
     assert each < 1200
+
+
+def test_what_is_forgotten_holds_on_to_nothing(figure):
+    """A queue may still name it, and must not keep all that led to it in memory."""
+    cluster = Cluster(workers=0)
+    cluster.say(chain(cluster.base, 500))
+    last = cluster.core.state.spans[cluster.base + 499]
+    cluster.say(Release(((cluster.base + 499, 1),)))
+    while cluster.core.wake_at:
+        cluster.core.step(Tick(), 1.0)
+    assert not cluster.core.state.spans
+    queued = [span for _, span in cluster.core.state.default_demand.heap]
+    gc.collect()
+    known = [o for o in gc.get_objects() if type(o) is Span and o.base >= cluster.base]
+    figure(f"{len(known)} of 500 forgotten spans in memory")
+    assert set(known) <= {last, *queued}
 
 
 def test_many_submissions_cost_the_same_each(figure):

@@ -214,7 +214,8 @@ def finish_all(
         span.state, span.since = DONE, now
         if span.dependents:
             _arrived(state, span, worker)
-        for source in inputs_of(state, span):
+        inputs = span.inputs
+        for source in inputs if inputs is not None else inputs_of(state, span):
             source.pending -= 1
             if not (source.pending or source.wanted):
                 unkept[source] = None
@@ -418,6 +419,8 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     for source in sources:
         if source.dependents is not None:
             source.dependents.pop(span, None)
+    # A queue may hold on to what is forgotten; not to all that led to it as well.
+    span.inputs = None if span.inputs is None else ()
     move(state, span, FORGOTTEN)
     strike(state, span)
     pack = span.pack

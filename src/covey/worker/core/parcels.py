@@ -152,7 +152,10 @@ def gather(
             ready = _Draft()
             drafts.append(ready)
         # As each of them fits, all that it takes is here, if it does not come soon.
-        if ready.tasks.issuperset([t for t in node.awaits if t in soon]):
+        for task in node.awaits:
+            if task in soon and task not in ready.tasks:
+                break
+        else:
             ready.add(node, each)
             continue
         if not waiting.has_room(each):
@@ -330,3 +333,5 @@ def forget(state: WorkerState, parcel: Parcel) -> None:
     if parcel.rides is not None:
         parcel.rides.riders -= parcel.left
         parcel.rides = None
+    # These refer to it: no circle is left to the collector, which seldom comes by.
+    parcel.flight = parcel.piece = None
