@@ -36,6 +36,7 @@ MAX_FRAMES: Final = 1 << 20
 
 _MAGIC: Final = 0x59564F43
 _HEAD: Final = struct.Struct("<IIQ")
+_SIZE: Final = struct.Struct("=I")
 
 #: How long the part of a payload is that holds its stamp.
 HEAD_BYTES: Final = _HEAD.size
@@ -137,12 +138,17 @@ class Pack:
 
     def on_wire(self, lo: int, hi: int) -> tuple[bytes, bytes]:
         """Return the payloads *lo* to *hi* (exclusive) as the wire carries a pack."""
-        if lo == 0 and hi == len(self.sizes):
-            return self.sizes.tobytes(), bytes(self.data)
-        ends = self.ends()
+        sizes = self.sizes
+        if lo == 0 and hi == len(sizes):
+            return sizes.tobytes(), bytes(self.data)
+        ends = self._ends
+        if ends is None:
+            ends = self.ends()
         start = ends[lo - 1] if lo else 0
-        data = self.data[start : ends[hi - 1] if hi else 0]
-        return self.sizes[lo:hi].tobytes(), bytes(data)
+        end = ends[hi - 1] if hi else 0
+        if hi - lo == 1:
+            return _SIZE.pack(end - start), bytes(self.data[start:end])
+        return sizes[lo:hi].tobytes(), bytes(self.data[start:end])
 
     def copy(self, lo: int, hi: int) -> Pack:
         """The same, in memory of its own: what is around it need not stay for it."""

@@ -39,7 +39,12 @@ _STEP_SECONDS: Final = 0.05
 
 def waits(state: SchedulerState, worker: Worker) -> float:
     """Return for how many seconds something would wait there, as far as is known."""
-    estimated = worker.backlog_seconds(UNKNOWN_SECONDS) / worker.slots
+    backlog = 0.0
+    # As ``backlog_seconds``, in place: whoever idles asks it of several others in vain.
+    for function, count in worker.load.items():
+        known = function.seconds if function is not None else 0.0
+        backlog += count * (UNKNOWN_SECONDS if known is None else known)
+    estimated = backlog / worker.slots
     silent = state.now - worker.stirred
     if worker.count and silent > SILENT_SECONDS:
         return max(estimated, silent)

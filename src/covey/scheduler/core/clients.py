@@ -114,21 +114,21 @@ def deny(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
 def on_release(state: SchedulerState, client: Client, message: Release) -> None:
     """A client holds these no more."""
     checks.extents(message.extents)
+    unkept: dict[Span, None] = {}
     for base, n in message.extents:
         for span in isolate(state, base, n):
             if span in client.coming:
-                _release_coming(state, client, span)
+                # All messages have come whose tasks use it.  It is a single task.
+                del client.coming[span]
+                span.wanted -= COMING
+                span.delivered -= COMING
+                if not (span.pending or span.wanted):
+                    unkept[span] = None
             elif span.base in state.ids_of and client.number in span.wanted:
                 _release_shared(state, client, span, base, n)
             else:
                 transitions.unwant(state, span, client.number)
-
-
-def _release_coming(state: SchedulerState, client: Client, span: Span) -> None:
-    """All messages have come whose tasks use *span*."""
-    del client.coming[span]
-    for holder in COMING:
-        transitions.unwant(state, span, holder)
+    transitions.let_go_of_all(state, unkept)
 
 
 def _release_shared(

@@ -203,13 +203,15 @@ def _serve(state: SchedulerState, worker: Worker) -> bool:
     return True
 
 
-def _room(worker: Worker) -> bool:
+def _room(worker: Worker, backlog: float | None = None) -> bool:
+    """Whether *worker* may be given more; *backlog* is what it has, where that is known."""
     count, slots = worker.count, worker.slots
     if count < slots:
         return True
     if len(worker.assigned) >= RUNS_AHEAD * slots:
         return False
-    backlog = worker.backlog_seconds(UNKNOWN_SECONDS)
+    if backlog is None:
+        backlog = worker.backlog_seconds(UNKNOWN_SECONDS)
     if backlog >= AHEAD_SECONDS * slots:
         return count < 2 * slots
     return True
@@ -218,7 +220,9 @@ def _room(worker: Worker) -> bool:
 def _choose(state: SchedulerState, worker: Worker) -> Span | None:
     """Return the ready span that *worker* should get next."""
     worker.withheld = False
-    best = _own(state, worker)
+    best = None
+    if worker.queue or worker.asking:
+        best = _own(state, worker)
     special = worker.demands if state.special_count else ()
     for demand in (state.default_demand, *special):
         span = top(demand.heap)
@@ -303,16 +307,15 @@ def _input_bytes(state: SchedulerState, span: Span) -> int:
 
 def _deal(state: SchedulerState, worker: Worker, span: Span) -> None:
     """Give *worker* a slice of *span*."""
-    k = _slice(state, worker, span)
-    if k < span.n:
-        span = cut(state, span, even(span, k))
+    if span.n > 1:
+        k = _slice(state, worker, span)
+        if k < span.n:
+            span = cut(state, span, even(span, k))
     assign(state, worker, span)
 
 
 def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
-    """Return how many tasks of *span* to give to *worker* at once."""
-    if span.n == 1:
-        return 1
+    """Return how many tasks of *span*, which are several, to give to *worker* at once."""
     slots = worker.slots
     function = span.function
     assert function is not None
@@ -378,14 +381,22 @@ def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
     if not _is_here(state, worker):
         return
     todo = [span]
+    backlog: float | None = None
     for source in todo:
         for dependent in source.dependents or ():
+            if dependent.state is not WAITING:
+                continue
             awaits = _awaits(state, worker, dependent)
             if awaits is None:
                 continue
-            if not _room(worker):
+            if backlog is None:
+                backlog = worker.backlog_seconds(UNKNOWN_SECONDS)
+            if not _room(worker, backlog):
                 return
             _send(state, worker, dependent, awaits)
+            function = dependent.function
+            known = function.seconds if function is not None else 0.0
+            backlog += UNKNOWN_SECONDS if known is None else known
             todo.append(dependent)
 
 
@@ -445,8 +456,12 @@ def _send(
     sources: Sources = ()
     spares: Sources = ()
     if awaits is not None:
-        here = [s.nbytes for s in inputs_of(state, span) if s.replicas]
-        state.counters["bytes_local"] += sum(here)
+        sources_here = (
+            span.inputs if span.inputs is not None else inputs_of(state, span)
+        )
+        if len(awaits) < len(sources_here):
+            here = [source.nbytes for source in sources_here if source.replicas]
+            state.counters["bytes_local"] += sum(here)
     elif span.aligned or span.whole or span.groups:
         sources, spares, awaits = sources_of(state, worker, span)
     run = Run(

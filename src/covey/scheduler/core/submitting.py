@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-from covey.ids import ClientId, TaskId, client_of
+from covey.ids import COUNTER_BITS, TaskId, client_of
 from covey.payload import Pack
 from covey.scheduler.core import (
     brought,
@@ -91,24 +91,26 @@ def _new_span(
     at: int,
     options: Options,
     rank: Rank,
-    holders: frozenset[ClientId] | None = None,
 ) -> Span:
-    """Enter new tasks, held by their client if nothing else is said.
+    """Enter new tasks, held by their client.
 
     The tasks of a function are to be counted before.
     """
-    if holders is None:
-        holders = client.itself
-    span = Span(base, n, function, pack, at, options, rank, holders)
+    span = Span(base, n, function, pack, at, options, rank, client.itself)
+    _enter_holders(client, span)
+    remember(state, span)
+    return span
+
+
+def _enter_holders(client: Client, span: Span) -> None:
+    """Note with the client of a new span that it holds it."""
     if client.recalling:
         # It is wanted when the client has said that it is.
         span.wanted = span.delivered = frozenset({KEPT})
-    elif holders is client.itself:
+    elif span.wanted is client.itself:
         client.wants[span] = None
-    elif holders is COMING:
+    elif span.wanted is COMING:
         client.coming[span] = None
-    remember(state, span)
-    return span
 
 
 def found_value(state: SchedulerState, base: TaskId, n: int) -> Span:
@@ -291,7 +293,7 @@ def on_submit_graph(
     for function, n in Counter(called).items():
         history.submitted(state, client, message.base, n, function)
         functions.count(state, function, n)
-    base, end = message.base, message.base + len(called)
+    base = message.base
     holders_of = {
         task: holders
         for holders, extents in (
@@ -302,28 +304,23 @@ def on_submit_graph(
         for task in range(start, start + n)
     }
     spans = []
-    options_of = message.options_of or (0,) * len(called)
+    options_of = message.options_of or itertools.repeat(0, len(called))
     kinds = [*map(_known, message.options)]
     ranks = [_rank(state, options)[:2] for options in kinds]
-    for index, (function, needs, order, choice) in enumerate(
-        zip(called, message.needs, message.order, options_of, strict=True)
-    ):
-        span = _new_span(
-            state,
-            client,
-            base + index,
-            1,
-            function,
-            pack,
-            # Mostly the same: then one object serves for both.
-            order if order == index else index,
-            kinds[choice],
-            (*ranks[choice], order),
-            holders_of.get(base + index, NOBODY),
-        )
+    columns = zip(called, message.needs, message.order, options_of, strict=True)
+    for index, (function, needs, order, choice) in enumerate(columns):
+        # Mostly the same: then one object serves for both.
+        at = order if order == index else index
+        rank = (*ranks[choice], order)
+        task = base + index
+        holders = holders_of.get(task, NOBODY)
+        span = Span(task, 1, function, pack, at, kinds[choice], rank, holders)
+        if holders or client.recalling:
+            _enter_holders(client, span)
+        state.spans[task] = span
         spans.append(span)
         if needs:
-            _tie_node(state, client, span, needs, base, end)
+            _tie_node(state, client, span, needs)
     for span in spans:
         if span.wanted:
             transitions.demand(state, span)
@@ -334,25 +331,43 @@ def on_submit_graph(
 
 
 def _tie_node(
-    state: SchedulerState,
-    client: Client,
-    span: Span,
-    needs: Sequence[TaskId],
-    base: TaskId,
-    end: TaskId,
+    state: SchedulerState, client: Client, span: Span, needs: tuple[TaskId, ...]
 ) -> None:
-    """Enter a node of a graph, *base* to *end*, as a dependent of its inputs."""
-    sources: dict[Span, None] = {}
-    spans = state.spans
+    """Enter a node of a graph as a dependent of its inputs."""
+    spans, number = state.spans, client.number
+    sources = []
     for task in needs:
         source = spans.get(task)
+        # What the client has made itself it may take, of this graph or another.
+        if source is None or source.n > 1 or task >> COUNTER_BITS != number:
+            _tie_elsewhere(state, client, span, needs)
+            return
+        sources.append(source)
+    if len(needs) > 1 and len({*needs}) < len(needs):
+        _tie_elsewhere(state, client, span, needs)
+        return
+    span.inputs, span.aligned = tuple(sources), needs
+    for source in sources:
+        if source.dependents is None:
+            source.dependents = {span: 1}
+        else:
+            source.dependents[span] = 1
+
+
+def _tie_elsewhere(
+    state: SchedulerState, client: Client, span: Span, needs: Sequence[TaskId]
+) -> None:
+    """The same where inputs have other ids, are shared, or stand with others."""
+    sources: dict[Span, None] = {}
+    for task in needs:
+        source = state.spans.get(task)
         if source is None or source.n > 1:
             found = real(state, task)
             known = isolate(state, found, 1)
             source = known[0] if known else None
             if found != task:
                 span.renamed += ((task, found),)
-        if source is None or not (base <= task < end or checks.may(client, source)):
+        if source is None or not checks.may(client, source):
             # Without a recipe: it fails as soon as somebody demands it.
             span.pack = None
             return
@@ -362,7 +377,7 @@ def _tie_node(
     for source in sources:
         if source.dependents is None:
             source.dependents = {}
-        source.dependents[span] = True
+        source.dependents[span] = 1
 
 
 @handlers.add(Scatter)

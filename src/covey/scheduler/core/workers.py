@@ -75,6 +75,9 @@ FETCHED_AT_ONCE: Final = 4096
 #: How fast the average duration of a function follows new measurements.
 _LEARNING = 0.3
 
+#: Seconds, calls, bytes.
+_NOTHING_LEARNT: Final = (0.0, 0, 0)
+
 handlers: Handlers[Worker] = Handlers()
 
 
@@ -185,21 +188,28 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
     worker.stirred = state.now
     ended: dict[Span, int] = {}
     learnt: dict[Function | None, tuple[float, int, int]] = {}
+    spans, slot = state.spans, message.slot
     at = 0
     for run, task, seconds, nbytes in zip(*columns, strict=True):
         mine = digests[at : at + versions.BYTES]
         at += versions.BYTES
-        for span in _current(state, worker, run, task, 1):
-            function = span.function
-            took, calls, size = learnt.get(function, (0.0, 0, 0))
-            learnt[function] = (took + seconds, calls + 1, size + nbytes)
-            history.ran(state, span, worker, seconds, nbytes, message.slot)
-            if versions.is_usual(state, span, mine):
-                ended[span] = nbytes
+        span = spans.get(task)
+        if span is None or span.run != run or span.worker is not worker or span.n > 1:
+            # It may be part of a longer one, and is most often stale.
+            current = _current(state, worker, run, task, 1)
+            if not current:
                 continue
-            versions.finish(state, span, worker, nbytes, mine)
-            if span.wanted and span.state is DONE:
-                report.stored(state, span)
+            span = current[0]
+        function = span.function
+        took, calls, size = learnt.get(function, _NOTHING_LEARNT)
+        learnt[function] = (took + seconds, calls + 1, size + nbytes)
+        history.ran(state, span, worker, seconds, nbytes, slot)
+        if versions.is_usual(state, span, mine):
+            ended[span] = nbytes
+            continue
+        versions.finish(state, span, worker, nbytes, mine)
+        if span.wanted and span.state is DONE:
+            report.stored(state, span)
     for function, (took, calls, size) in learnt.items():
         _learn(function, took, calls, size)
     transitions.finish_all(state, ended, worker)

@@ -8,7 +8,7 @@ one by one: as long as nobody asks for more than one task, these are just a set.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from covey.ids import TaskId
 
@@ -31,6 +31,10 @@ class Extents:
             return
         self._join()
         self._add(base, base + n)
+
+    def add_singles(self, tasks: Iterable[TaskId]) -> None:
+        """Add several tasks."""
+        self._singles.update(tasks)
 
     def _join(self) -> None:
         """Make single tasks part of stretches, since more is asked for."""

@@ -79,6 +79,10 @@ def on_run(state: WorkerState, message: worker_link.Run) -> None:
 # How they end.
 
 
+#: Seconds, calls.
+_NO_CALLS: Final = (0.0, 0)
+
+
 class _Outcome:
     """What follows from the ends of single tasks, gathered as they are gone through."""
 
@@ -93,10 +97,21 @@ class _Outcome:
         self, state: WorkerState, at: int, row: _Row, *, reply: bool, digests: bool
     ) -> None:
         """Keep a value, and tell of it: with all others, or, if one waits for it, alone."""
-        run, task, seconds, nbytes = row
+        task = row[1]
         self.stow.places.append(at)
         state.made.add(task, 1)
-        digests = digests or vouching.at_once(state, task, 1)
+        self.tell(
+            state,
+            row,
+            reply=reply,
+            digests=digests or vouching.at_once(state, task, 1),
+        )
+
+    def tell(
+        self, state: WorkerState, row: _Row, *, reply: bool, digests: bool
+    ) -> None:
+        """A value is there: see who waits for it, here and elsewhere."""
+        run, task, seconds, nbytes = row
         if state.lacked:
             fetching.came(state, task, 1)
         if task in state.awaited:
@@ -232,15 +247,23 @@ def _end_some(
     flight = parcel.flight
     assert flight is not None
     done = flight.done
+    nodes, tasks = parcel.nodes[done : done + n], parcel.tasks[done : done + n]
     took: dict[int, tuple[float, int]] = {}
-    for index, node in enumerate(parcel.nodes[done : done + n], at):
-        row = rows[index]
-        seconds, calls = took.get(node.fn, (0.0, 0))
+    seen, makers, awaited = state.parcels, state.makers, state.awaited
+    for node, row in zip(nodes, rows[at : at + n], strict=True):
+        seconds, calls = took.get(node.fn, _NO_CALLS)
         took[node.fn] = (seconds + row[2], calls + 1)
-        del state.parcels[node.run]
-        state.makers.pop(node.base, None)
-        state.soon.discard(node.base)
-        outcome.keep(state, index, row, reply=node.reply, digests=True)
+        del seen[node.run]
+        if node.base in makers:
+            del makers[node.base]
+    state.soon.difference_update(tasks)
+    state.made.add_singles(tasks)
+    outcome.stow.places.extend(range(at, at + n))
+    for node, row in zip(nodes, rows[at : at + n], strict=True):
+        if node.reply or node.base in awaited or state.lacked:
+            outcome.tell(state, row, reply=node.reply, digests=True)
+        else:
+            outcome.known.append(row)
     for fn, (seconds, calls) in took.items():
         dispatch.learn(state, fn, seconds, calls)
     if parcel.rides is not None:
