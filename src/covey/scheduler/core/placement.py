@@ -17,13 +17,12 @@ from typing import Final
 import msgspec
 
 from covey.ids import RunId, TaskId
-from covey.payload import Pack
 from covey.scheduler.core import (
     balance,
+    bringing,
     causes,
     functions,
     memory,
-    report,
     transitions,
 )
 from covey.scheduler.core.balance import LOOKED_AT, UNKNOWN_SECONDS
@@ -34,8 +33,6 @@ from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
     ASSIGNED,
     COMING,
-    DONE,
-    READY,
     WAITING,
     Demand,
     InTurn,
@@ -46,7 +43,7 @@ from covey.scheduler.core.state import (
 from covey.scheduler.core.ties import even
 from covey.wire.base import DEFAULT_OPTIONS
 from covey.wire.framing import fits
-from covey.wire.worker_link import Put, Run
+from covey.wire.worker_link import Run
 
 #: A slot is given so much work ahead that it lasts over a round trip, with room
 #: for a slow turn of the scheduler's loop.
@@ -99,7 +96,7 @@ def plan(state: SchedulerState) -> None:
     if state.window is not None:
         return
     if state.data_queue:
-        place_data(state)
+        bringing.place_all(state)
     # Else a worker would take back what it has just handed back for an idle one.
     unserved = _serve_all(state, state.hungry)
     unserved += _serve_all(state, state.roomy)
@@ -127,7 +124,7 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
         if worker is None:
             break
         del table[worker]
-        if not _is_here(state, worker):
+        if not is_here(state, worker):
             continue
         if idle and worker.count >= worker.slots:
             state.roomy[worker] = None
@@ -145,7 +142,7 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
     return unserved
 
 
-def _is_here(state: SchedulerState, worker: Worker) -> bool:
+def is_here(state: SchedulerState, worker: Worker) -> bool:
     """Whether *worker* may be given anything now.
 
     Who is away is served when it is back, and has told what it has.
@@ -328,7 +325,7 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
             if need:
                 free = worker.free.get(name, 0) + AMOUNT_ERROR
                 k = int(min(k, free // need))
-        return max(1, _cap_by_bytes(span, k))
+        return max(1, cap_by_bytes(span, k))
     # When little is left, every slot gets its share of it.
     share = -(-state.ready_count // max(1, state.slots_count)) * slots
     each = function.seconds
@@ -340,10 +337,11 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
         k = max(idle, int(free / each))
         share = max(share, int(TOGETHER_SECONDS * slots / each))
     k = memory.some_of(worker, span, max(1, min(k, share, span.n)))
-    return _cap_by_bytes(span, k)
+    return cap_by_bytes(span, k)
 
 
-def _cap_by_bytes(span: Span, k: int) -> int:
+def cap_by_bytes(span: Span, k: int) -> int:
+    """Return *k*, or fewer, tasks of *span* whose arguments are no burden for a link."""
     pack = span.pack
     if pack is None or pack.nbytes <= RUN_BYTES:
         return k
@@ -368,7 +366,7 @@ def try_ahead(state: SchedulerState, span: Span) -> None:
         worker = source.worker
         if worker is not None:
             awaits = _awaits(state, worker, span)
-            if awaits is not None and _is_here(state, worker) and _room(worker):
+            if awaits is not None and is_here(state, worker) and _room(worker):
                 _send(state, worker, span, awaits)
             return
 
@@ -378,7 +376,7 @@ def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
 
     So a chain runs without a round trip for every link.
     """
-    if not _is_here(state, worker):
+    if not is_here(state, worker):
         return
     todo = [span]
     backlog: float | None = None
@@ -570,46 +568,3 @@ def count_in(
     worker.load[function] = worker.load.get(function, 0) + n
     if worker.count > worker.slots and not worker.leaving:
         state.excess[worker] = None
-
-
-def place_data(state: SchedulerState) -> None:
-    """Spread what clients brought over the workers; it waits for no slot."""
-    while (span := top(state.data_queue)) is not None:
-        demand = demand_of(state, span)
-        places = [
-            worker
-            for worker in state.workers.values()
-            # What lies with one that is away nobody could fetch.
-            if _is_here(state, worker) and demand.admits(worker)
-        ]
-        shunned = state.shy.get(span)
-        places = [worker for worker in places if worker is not shunned] or places
-        if places:
-            _spread(state, span, places)
-        else:
-            put(span, state.homeless, span.rank)
-
-
-def _spread(state: SchedulerState, span: Span, places: list[Worker]) -> None:
-    """Give each of *places* its share of *span*, by slots."""
-    slots = sum(worker.slots for worker in places)
-    n = span.n
-    while span.state is READY:
-        worker = places[state.scatter_turn % len(places)]
-        state.scatter_turn += 1
-        k = _cap_by_bytes(span, min(span.n, -(-n * worker.slots // slots)))
-        if k < span.n:
-            place(state, worker, cut(state, span, even(span, k)))
-        else:
-            place(state, worker, span)
-
-
-def place(state: SchedulerState, worker: Worker, span: Span) -> None:
-    """Place the values of *span*, which a client brought, on *worker*."""
-    assert span.pack is not None
-    pack: Pack = span.pack.cut(span.at, span.at + span.n)
-    message = Put(span.base, span.n, pack.sizes_bytes(), bytes(pack.data))
-    state.send(worker.peer, message)
-    transitions.finish(state, span, worker, pack.nbytes)
-    if span.state is DONE:
-        report.stored(state, span)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from covey.ids import COUNTER_BITS, TaskId, client_of
 from covey.payload import Pack
 from covey.scheduler.core import (
+    bringing,
     brought,
     causes,
     checks,
@@ -16,7 +17,6 @@ from covey.scheduler.core import (
     functions,
     history,
     orphans,
-    placement,
     report,
     spreading,
     transitions,
@@ -403,7 +403,7 @@ def on_scatter(state: SchedulerState, client: Client, message: Scatter) -> None:
     copies = len(state.workers) if message.broadcast else message.copies
     if copies <= 1 or client.recalling:
         return
-    placement.place_data(state)
+    bringing.place_all(state)
     names = frozenset(message.workers)
     for part in isolate(state, message.base, message.n):
         copy = part.pack
