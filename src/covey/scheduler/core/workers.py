@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from covey.errors import RemoteProtocolError
-from covey.payload import Pack
 from covey.scheduler.core import (
     balance,
     functions,
     history,
     memory,
     orphans,
+    outcomes,
     pauses,
     placement,
     profiling,
@@ -27,16 +27,15 @@ from covey.scheduler.core import (
     watching,
 )
 from covey.scheduler.core.checks import extent
-from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
+from covey.scheduler.core.outcomes import current
 from covey.scheduler.core.sources import introduce
-from covey.scheduler.core.spans import find, isolate, isolate_all_own, isolate_own
+from covey.scheduler.core.spans import find, isolate_all_own, isolate_own
 from covey.scheduler.core.state import (
     ASSIGNED,
     DONE,
     Orphan,
     SchedulerState,
-    Span,
     Worker,
 )
 from covey.wire.base import Extent, Failure, Message
@@ -53,15 +52,11 @@ from covey.wire.worker_link import (
     Leaving,
     Printed,
     Profiled,
-    Ran,
-    RanNodes,
-    RanStored,
     Reported,
     Resumed,
     Return,
     ReturnDone,
     Returned,
-    RunFailed,
     Running,
     Status,
     Undelivered,
@@ -72,157 +67,10 @@ from covey.wire.worker_link import (
 #: So many values, or stretches of small ones, are to be fetched by one message.
 FETCHED_AT_ONCE: Final = 4096
 
-#: How fast the average duration of a function follows new measurements.
-_LEARNING = 0.3
-
-#: Seconds, calls, bytes.
-_NOTHING_LEARNT: Final = (0.0, 0, 0)
-
-handlers: Handlers[Worker] = Handlers()
+handlers: Handlers[Worker] = Handlers(outcomes.handlers)
 
 
-# Outcomes.
-
-
-def _current(
-    state: SchedulerState, worker: Worker, run: int, base: int, n: int
-) -> list[Span]:
-    """Return the spans of which this is news: *run* is their present attempt."""
-    span = state.spans.get(base)
-    if span is not None and span.n == n and span.run == run:
-        return [span] if span.worker is worker else []
-    return [
-        part
-        for part in isolate(state, base, n)
-        if part.run == run and part.worker is worker
-    ]
-
-
-def _learn(
-    function: Function | None, seconds: float, n: int, nbytes: int | None = None
-) -> None:
-    """Remember how long *n* calls took, and how large their results are."""
-    if function is None:
-        return
-    each = seconds / n
-    # Many calls in one report weigh as much as the calls would one by one.
-    weight = 1.0 - (1.0 - _LEARNING) ** min(n, 8)
-    known = function.seconds
-    if known is None:
-        function.seconds = each
-        function.nbytes = (nbytes or 0) / n
-        return
-    function.seconds = known + weight * (each - known)
-    if nbytes is not None:
-        function.nbytes += weight * (nbytes / n - function.nbytes)
-
-
-@handlers.add(Ran)
-def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
-    """Tasks returned small values, which come along."""
-    base, n = message.base, message.n
-    if len(message.sizes) != 4 * n:
-        raise RemoteProtocolError(f"{n:,} results came with other sizes than theirs")
-    digests = versions.check(message.digests, n)
-    spans = _current(state, worker, message.run, base, n)
-    if not spans:
-        return
-    worker.stirred = state.now
-    live = sum([span.n for span in spans])
-    pack = None if live == n else _pack(message)
-    _learn(spans[0].function, message.seconds, n, len(message.data))
-    for span in spans:
-        share = span.n / n
-        nbytes = int(len(message.data) * share)
-        history.ran(state, span, worker, message.seconds * share, nbytes, message.slot)
-    if pack is None:
-        report.finished(state, spans, message.sizes, message.data)
-        share = len(message.data) / n
-        for span in spans:
-            mine = versions.part(digests, span.base - base, span.n)
-            versions.finish(state, span, worker, int(share * span.n), mine)
-        return
-    for span in spans:
-        at = span.base - base
-        part = pack.cut(at, at + span.n)
-        report.finished(state, [span], part.sizes_bytes(), bytes(part.data))
-        mine = versions.part(digests, at, span.n)
-        versions.finish(state, span, worker, part.nbytes, mine)
-
-
-def _pack(message: Ran) -> Pack:
-    try:
-        return Pack.from_wire(message.sizes, message.data)
-    except ValueError as error:
-        raise RemoteProtocolError(str(error)) from error
-
-
-@handlers.add(RanStored)
-def on_ran_stored(state: SchedulerState, worker: Worker, message: RanStored) -> None:
-    """Tasks returned values that rest on the worker."""
-    base, n = message.base, message.n
-    digests = versions.check(message.digests, n)
-    worker.stirred = state.now
-    for span in _current(state, worker, message.run, base, n):
-        nbytes = message.nbytes * span.n // n
-        seconds = message.seconds * span.n / n
-        _learn(span.function, seconds, span.n, nbytes)
-        history.ran(state, span, worker, seconds, nbytes, message.slot)
-        mine = versions.part(digests, span.base - base, span.n)
-        versions.finish(state, span, worker, nbytes, mine)
-        if span.state is DONE:
-            report.stored(state, span)
-
-
-@handlers.add(RanNodes)
-def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> None:
-    """Single tasks returned values that rest on the worker.
-
-    Raises:
-        RemoteProtocolError: the columns are not of one length.
-    """
-    columns = (message.runs, message.tasks, message.seconds, message.nbytes)
-    if len({*map(len, columns)}) != 1:
-        raise RemoteProtocolError("what is said of single tasks is of different length")
-    digests = versions.check(message.digests, len(message.runs))
-    worker.stirred = state.now
-    ended: dict[Span, int] = {}
-    learnt: dict[Function | None, tuple[float, int, int]] = {}
-    spans, slot = state.spans, message.slot
-    at = 0
-    for run, task, seconds, nbytes in zip(*columns, strict=True):
-        mine = digests[at : at + versions.BYTES]
-        at += versions.BYTES
-        span = spans.get(task)
-        if span is None or span.run != run or span.worker is not worker or span.n > 1:
-            # It may be part of a longer one, and is most often stale.
-            current = _current(state, worker, run, task, 1)
-            if not current:
-                continue
-            span = current[0]
-        function = span.function
-        took, calls, size = learnt.get(function, _NOTHING_LEARNT)
-        learnt[function] = (took + seconds, calls + 1, size + nbytes)
-        history.ran(state, span, worker, seconds, nbytes, slot)
-        if versions.is_usual(state, span, mine):
-            ended[span] = nbytes
-            continue
-        versions.finish(state, span, worker, nbytes, mine)
-        if span.wanted and span.state is DONE:
-            report.stored(state, span)
-    for function, (took, calls, size) in learnt.items():
-        _learn(function, took, calls, size)
-    transitions.finish_all(state, ended, worker)
-
-
-@handlers.add(RunFailed)
-def on_run_failed(state: SchedulerState, worker: Worker, message: RunFailed) -> None:
-    """One task failed: again, if it may be; else for good."""
-    worker.stirred = state.now
-    for span in _current(state, worker, message.run, message.task, 1):
-        _learn(span.function, message.seconds, 1)
-        history.erred(state, span, worker, message.seconds, message.slot)
-        retrying.failed(state, span, worker, message.failure)
+# What comes back.
 
 
 @handlers.add(Returned)
@@ -230,7 +78,7 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
     """Tasks come back that had not begun."""
     for base, n, _ in message.lacking:
         extent(base, n)
-    spans = _current(state, worker, message.run, message.base, message.n)
+    spans = current(state, worker, message.run, message.base, message.n)
     move = message.lacking and all(reach.may_move(state, s, worker) for s in spans)
     unreachable = counts = False
     for base, n, holder in message.lacking:
@@ -242,7 +90,7 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
         counts = counts or (held and state.workers[holder].away_since is None)
         if held and avoid is not None:
             state.shy.update(dict.fromkeys(spans, avoid))
-    for span in _current(state, worker, message.run, message.base, message.n):
+    for span in current(state, worker, message.run, message.base, message.n):
         if unreachable:
             if counts and not reach.count(state, span):
                 transitions.fail(state, span, _inputs_out_of_reach(worker))
@@ -281,7 +129,7 @@ def on_return_done(state: SchedulerState, worker: Worker, message: ReturnDone) -
 def on_blocked(state: SchedulerState, worker: Worker, message: Blocked) -> None:
     """A task waits for others, which may need its slot to ever come to their turn."""
     blocked = (message.run, message.task)
-    for span in _current(state, worker, message.run, message.task, 1):
+    for span in current(state, worker, message.run, message.task, 1):
         if blocked not in worker.blocked:
             worker.blocked.add(blocked)
             placement.count_out(state, worker, span.function, 1)
@@ -291,7 +139,7 @@ def on_blocked(state: SchedulerState, worker: Worker, message: Blocked) -> None:
 def on_resumed(state: SchedulerState, worker: Worker, message: Resumed) -> None:
     """A task goes on that waited for others."""
     blocked = (message.run, message.task)
-    for span in _current(state, worker, message.run, message.task, 1):
+    for span in current(state, worker, message.run, message.task, 1):
         if blocked in worker.blocked:
             worker.blocked.remove(blocked)
             placement.count_in(state, worker, span.function, 1)
