@@ -17,7 +17,14 @@ import msgspec
 
 from covey.client.core.ranges import Range
 from covey.net.arrivals import Arrival
-from covey.scheduler.core import balance, clients, transitions, versions, workers
+from covey.scheduler.core import (
+    balance,
+    clients,
+    outcomes,
+    transitions,
+    versions,
+    workers,
+)
 from covey.scheduler.core.attendance import Attendance
 from covey.scheduler.core.spans import isolate
 from covey.scheduler.core.state import SchedulerState, Span, State, Worker
@@ -329,8 +336,8 @@ MUTANTS: Final = (
     Mutant(
         "stale-runs",
         "news of a run that is over is dropped",
-        workers,
-        "_current",
+        outcomes,
+        "current",
         _any_run,
     ),
     Mutant(

@@ -28,7 +28,6 @@ from covey.scheduler.core import (
 )
 from covey.scheduler.core.checks import extent
 from covey.scheduler.core.handlers import Handlers
-from covey.scheduler.core.outcomes import current
 from covey.scheduler.core.sources import introduce
 from covey.scheduler.core.spans import find, isolate_all_own, isolate_own
 from covey.scheduler.core.state import (
@@ -78,7 +77,7 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
     """Tasks come back that had not begun."""
     for base, n, _ in message.lacking:
         extent(base, n)
-    spans = current(state, worker, message.run, message.base, message.n)
+    spans = outcomes.current(state, worker, message.run, message.base, message.n)
     move = message.lacking and all(reach.may_move(state, s, worker) for s in spans)
     unreachable = counts = False
     for base, n, holder in message.lacking:
@@ -90,7 +89,7 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
         counts = counts or (held and state.workers[holder].away_since is None)
         if held and avoid is not None:
             state.shy.update(dict.fromkeys(spans, avoid))
-    for span in current(state, worker, message.run, message.base, message.n):
+    for span in outcomes.current(state, worker, message.run, message.base, message.n):
         if unreachable:
             if counts and not reach.count(state, span):
                 transitions.fail(state, span, _inputs_out_of_reach(worker))
@@ -129,7 +128,7 @@ def on_return_done(state: SchedulerState, worker: Worker, message: ReturnDone) -
 def on_blocked(state: SchedulerState, worker: Worker, message: Blocked) -> None:
     """A task waits for others, which may need its slot to ever come to their turn."""
     blocked = (message.run, message.task)
-    for span in current(state, worker, message.run, message.task, 1):
+    for span in outcomes.current(state, worker, message.run, message.task, 1):
         if blocked not in worker.blocked:
             worker.blocked.add(blocked)
             placement.count_out(state, worker, span.function, 1)
@@ -139,7 +138,7 @@ def on_blocked(state: SchedulerState, worker: Worker, message: Blocked) -> None:
 def on_resumed(state: SchedulerState, worker: Worker, message: Resumed) -> None:
     """A task goes on that waited for others."""
     blocked = (message.run, message.task)
-    for span in current(state, worker, message.run, message.task, 1):
+    for span in outcomes.current(state, worker, message.run, message.task, 1):
         if blocked in worker.blocked:
             worker.blocked.remove(blocked)
             placement.count_in(state, worker, span.function, 1)
