@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -81,6 +82,19 @@ def test_who_made_it_is_not_counted_among_its_readers():
     held.close()
 
 
+def test_what_was_written_before_is_mapped_many_pages_at_once():
+    made = OwnSegment(4 * MIB)
+    frames = value(1, 3)
+    made.fill(frames)
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    made.fill(frames)
+    faults = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+    assert made._view is not None
+    # A fault for each page would be 1024 and more.
+    assert faults < 512
+    made.close()
+
+
 def test_what_the_worker_lets_go_of_takes_no_memory_though_it_is_mapped():
     made = OwnSegment(4 * MIB)
     for number in range(2):
@@ -130,7 +144,7 @@ def test_it_is_closed_when_the_thread_that_writes_has_ended(monkeypatch):
 
 
 def test_an_older_kernel_writes_without_a_mapping(monkeypatch):
-    monkeypatch.setattr(own, "_MADV_POPULATE_WRITE", 9999)
+    monkeypatch.setattr(own, "_MADV_POPULATE_READ", 9999)
     made = OwnSegment(4 * MIB)
     for number in range(3):
         frames = value(number)
