@@ -164,14 +164,18 @@ def test_what_was_let_go_of_and_had_back_from_others_is_asked_for_like_theirs():
     wishes = wishes_of((102, 1), (200, 1), (300, 1), (900, 1))
     assert ledger._find(102)
     assert ledger._find(200)
-    assert ledger.not_ours(wishes) == [(102, 1), (200, 1), (900, 1)]
+    taken = {102, 200, 900}
+    assert ledger.not_ours(wishes, taken) == [(102, 1), (200, 1), (900, 1)]
 
 
-def test_a_range_that_is_held_in_part_is_not_asked_for_like_that_of_others():
+def test_what_was_submitted_just_now_is_not_asked_for_like_that_of_others():
+    """The outbox tells the ledger of it as it is sent, after the link has come back."""
     ledger = Ledger()
     ledger.note(submit(100, 5))
     ledger.note(Release(((100, 2),)))
-    assert ledger.not_ours(wishes_of((100, 5))) == []
+    wishes = wishes_of((100, 5), (400, 1))
+    assert ledger.not_ours(wishes, set()) == []
+    assert ledger.not_ours(wishes, {400}) == [(400, 1)]
 
 
 ranges = st.lists(st.integers(1, 6), min_size=1, max_size=8)

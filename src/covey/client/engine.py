@@ -257,7 +257,7 @@ class Engine(Owner):
 
     def _all_there_is(self, old: Line) -> list[Message]:
         """Return all that a scheduler is to know of us, which knows nothing."""
-        foreign = self.ledger.not_ours(self.wishes)
+        foreign = self.ledger.not_ours(self.wishes, self.tokens)
         named = (task for base, n in foreign for task in range(base, base + n))
         tokens = [self.token_of(task) for task in named]
         return [

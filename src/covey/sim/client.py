@@ -59,6 +59,8 @@ class Client(Node):
         self.on_gone: Callable[[], None] = lambda: None
         self.line: Line | None = None
         self.uplink: Uplink | None = None
+        #: What it has taken over from others.
+        self.taken: set[TaskId] = set()
         self._ledger = Ledger()
         self._next = first_task_id(number)
         self._functions: set[int] = set()
@@ -87,7 +89,7 @@ class Client(Node):
         self.line = line
         self.workers.clear()
         if old is not None:
-            foreign = self._ledger.not_ours(self.wishes)
+            foreign = self._ledger.not_ours(self.wishes, self.taken)
             line.send_all(self._ledger.recall(self.wishes, foreign))
             line.send_all(untold(old.unheard(FromClient)))
         self._send_outbox()
@@ -143,6 +145,7 @@ class Client(Node):
         if wish.held <= 0:
             self.wishes.remove(wish)
             self.kept_as.pop(wish.base, None)
+            self.taken.discard(wish.base)
         self.post(Release(((wish.base + lo, n),)))
         self._releases += 1
         if self._releases % FORGET_EVERY == 0:

@@ -288,6 +288,7 @@ class User:
         # It may be let go of by the other one before this is heard of.
         self.oracle.unsure.add(task)
         self._hold(task, 1, "other's")
+        self.client.taken.add(task)
         self.client.post(Want(((task, 1),)))
 
     def _release(self, rng: Random) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from covey.client.core.ranges import Range, Status, Wishes
@@ -330,18 +330,26 @@ class Ledger:
                 entry.detached = list(without(entry.detached, gone))
                 self._drop_unused(entry)
 
-    def not_ours(self, wishes: Wishes) -> list[Extent]:
-        """Return what is held, but not by any entry.
+    def not_ours(self, wishes: Wishes, taken: Container[TaskId]) -> list[Extent]:
+        """Return what of *taken* is held, but not by any entry.
 
         Others submitted it; or we did, let go of it, and had it back from others: then
         there is still an entry if the task was detached, or another one takes it.
-        """
-        return [(w.base, w.n) for w in wishes.all() if not self._holds(w)]
+        What has been submitted just now may have no entry yet, and will.
 
-    def _holds(self, wish: Range) -> bool:
-        entry = self._find(wish.base)
-        # What comes from others comes one by one.
-        return entry is not None and (wish.n > 1 or entry.holds(wish.base))
+        Args:
+            wishes: all that is held.
+            taken: what was taken over from others, one by one.
+        """
+        return [
+            (wish.base, wish.n)
+            for wish in wishes.all()
+            if wish.base in taken and not self._holds(wish.base)
+        ]
+
+    def _holds(self, task: TaskId) -> bool:
+        entry = self._find(task)
+        return entry is not None and entry.holds(task)
 
     def made(self, task: TaskId) -> tuple[Submit, DefineFunction] | None:
         """Return how *task* was submitted, with others, if it calls one function."""
