@@ -171,10 +171,14 @@ class World:
     def come_back(self, side):
         """A peer that is away finds the scheduler, and tells all."""
         self.away.remove(side)
-        hello = side.introduction(self.epoch - 1)
+        # Who was given up by this life of the scheduler has seen it.
+        hello = side.introduction(max(1, self.epoch - 1))
         side.peer = self.core.peer_for(hello)
         if isinstance(side, SimWorker):
             self.workers[side.peer] = side
+            # It is told of these anew.
+            side.functions.clear()
+            side.peers.clear()
         else:
             self.clients[side.peer] = side
             side.known_workers.clear()
@@ -194,6 +198,12 @@ class World:
         """Let the core do what it had left for later."""
         while self.state.leftovers:
             self.pass_time(self.core.wake_at - self.now)
+
+    def give_up(self, worker):
+        """The scheduler has not heard of *worker* for too long; it does not know that."""
+        worker.inbox.clear()
+        self.away.append(worker)
+        self.lose(worker.peer)
 
     def lose(self, peer):
         if self.clients.pop(peer, None) is None:
@@ -580,6 +590,8 @@ class SimWorker:
         #: Of values that were made by a run: the versions of all that they come from.
         self.made_of = {}
         self.mixed = {}
+        #: Those whose digests the scheduler was not told, as long as nothing takes them.
+        self.unvouched = set()
         self.runs = {}
         self.functions = set()
         self.peers = set()
@@ -589,6 +601,8 @@ class SimWorker:
         self.unheard = []
 
     def say(self, *messages):
+        if self in self.world.away:
+            return  # Nobody hears it.
         self.said += messages
         self.world.step(Said(self.peer, over_the_wire(messages, FromWorker)))
 
@@ -613,9 +627,10 @@ class SimWorker:
     def report(self):
         """Tell all that is here and in hand."""
         report = [
-            Holds(task, 1, 8, digests=self.digests(task, 1))
-            for task in sorted(self.store)
+            Holds(base, n, 8 * n, digests=self.digests(base, n))
+            for base, n in self._stretches()
         ]
+        self.unvouched.clear()
         for number, run in self.runs.items():
             awaits = tuple(t for t in run.message.awaits if t not in self.store)
             report += [
@@ -628,6 +643,22 @@ class SimWorker:
         for number, run in self.runs.items():
             report += [Blocked(number, task) for task in sorted(run.blocked)]
         self.world.step(Said(self.peer, over_the_wire(report, FromWorker)))
+
+    def _stretches(self):
+        """Return what is here: consecutive values together, if all have digests."""
+        stretches = []
+        for task in sorted(self.store):
+            base, n = stretches[-1] if stretches else (task, 0)
+            if (
+                n
+                and base + n == task
+                and self.digests(base, n)
+                and task in self.made_of
+            ):
+                stretches[-1] = (base, n + 1)
+            else:
+                stretches.append((task, 1))
+        return stretches
 
     def expect(self, message):
         """Check an order at the moment it is given."""
@@ -736,6 +767,7 @@ class SimWorker:
             self.store.pop(task, None)
             self.made_of.pop(task, None)
             self.copies.discard(task)
+            self.unvouched.discard(task)
 
     def _done(self, run, base, n):
         record = self.runs.get(run)
@@ -836,6 +868,7 @@ class SimWorker:
             for task in range(first, first + n):
                 takes = self.world.takes.get(task)
                 assert takes is None or run.inputs(task, 1) == takes, f"{task:x}"
+        self._vouch(run.inputs(first, n))
         values = [self.world.arguments[task] for task in range(first, first + n)]
         for task, value in enumerate(values, first):
             # What is there already stays as it is.
@@ -843,7 +876,11 @@ class SimWorker:
                 self.store[task] = value
                 self._give(task, run.inputs(task, 1), gave)
         digests = self.digests(first, n)
-        known = digests if run.message.digests else b""
+        made = set(range(first, first + n))
+        awaited = {task for r in self.runs.values() for task in r.message.awaits}
+        known = digests if run.message.digests or made & awaited else b""
+        if not known:
+            self.unvouched |= made
         self._done(run_number, first, n)
         took = 0.001 * n
         if stored:
@@ -852,6 +889,12 @@ class SimWorker:
             pack = pack_of(values)
             self.say(Ran(run_number, first, n, took, **pack, digests=known))
         self._check_versions(first, n)
+
+    def _vouch(self, inputs):
+        """Something takes these: the scheduler learns what they are before it ends."""
+        for task in sorted(self.unvouched & inputs):
+            self.unvouched.discard(task)
+            self.say(worker_link.Vouches(task, 1, self.digests(task, 1)))
 
     def _give(self, task, inputs, gave):
         """Note what a value was made of, and its digest."""

@@ -18,7 +18,6 @@ from scheduler_world import World
 
 from covey.errors import RemoteProtocolError
 from covey.scheduler.core import explain
-from covey.scheduler.core.machine import Joined
 from covey.scheduler.core.spans import find, isolate
 from covey.scheduler.core.state import State
 from covey.wire.worker_link import Drop, Holds, Lacks, RanStored, Vouches
@@ -174,15 +173,10 @@ def test_a_copy_of_what_was_made_anew_without_digests_is_dropped(world, client):
     late = world.new_worker(4)
     base = client.submit(8)
     late.read(len(late.inbox))
-    world.lose(late.peer)
-    world.away.append(late)
-    late.inbox.clear()
+    world.give_up(late)
     # It ends what it was given, while others make that anew.
-    for run in late.runs.values():
-        for task in run.todo:
-            late.store[task] = world.arguments[task]
-            late._give(task, set(), 0)
-    late.runs.clear()
+    for number in list(late.runs):
+        late.finish(number)
     world.new_worker(4)
     world.settle()
     span = find(world.state, base)
@@ -191,14 +185,65 @@ def test_a_copy_of_what_was_made_anew_without_digests_is_dropped(world, client):
     world.watch = lambda peer, message: (
         dropped.extend(message.extents) if type(message) is Drop else None
     )
-    world.away.remove(late)
-    introduction = late.introduction(world.epoch)
-    late.peer = world.core.peer_for(introduction)
-    world.workers[late.peer] = late
-    world.step(Joined(late.peer, introduction))
-    late.report()
+    world.come_back(late)
     assert base in {task for task, _ in dropped}
     assert world.state.workers[late.peer] not in find(world.state, base).replicas
+
+
+def test_what_was_made_of_a_refused_value_is_refused_as_well(world, client):
+    """Who was given up has made both; only the first has been made anew meanwhile."""
+    late = world.new_worker(1)
+    a = client.submit()
+    b = client.submit(aligned=(a,))
+    late.read(len(late.inbox))
+    world.give_up(late)
+    for number in list(late.runs):
+        late.finish(number, gave=1)
+    assert {a, b} == {*late.store}
+    other = world.new_worker(1)
+    make(other, a, stored=True)
+    world.come_back(late)
+    assert state_of(world, a) is State.DONE
+    assert state_of(world, b) is not State.DONE
+    both = client.submit(whole=((a, 1), (b, 1)))
+    world.settle()
+    assert client.status[both] == "finished"
+
+
+def test_what_runs_with_a_refused_value_is_stopped(world, client):
+    late = world.new_worker(1)
+    a = client.submit()
+    b = client.submit(aligned=(a,))
+    late.read(len(late.inbox))
+    world.give_up(late)
+    (first, _) = late.runs
+    late.finish(first, gave=1)
+    other = world.new_worker(1)
+    make(other, a, stored=True)
+    world.come_back(late)
+    late.read(len(late.inbox))
+    assert not any(b in run.todo for run in late.runs.values() if not run.missing)
+    both = client.submit(whole=((a, 1), (b, 1)))
+    world.settle()
+    assert client.status[both] == "finished"
+
+
+def test_what_came_out_the_same_of_a_refused_value_is_one_more_copy(world, client):
+    late = world.new_worker(2)
+    a, b = client.submit(), client.submit()
+    c = client.submit(aligned=(a,))
+    late.read(len(late.inbox))
+    world.give_up(late)
+    for number in list(late.runs):
+        late.finish(number, gave=1)
+    other = world.new_worker(2)
+    for task in (a, b, c):
+        make(other, task, stored=True)
+    late.made_of[c] = dict(other.made_of[c])
+    world.come_back(late)
+    held = {find(world.state, t): late.store.get(t) for t in (a, b, c)}
+    back = world.state.workers[late.peer]
+    assert [back in span.replicas for span in held] == [False, False, True]
 
 
 def test_digests_are_cut_with_their_span(world, client):
@@ -240,19 +285,64 @@ def test_nothing_mixes_whatever_is_lost(seed):
     wanted = sorted(chance.sample(range(14), 5))
     client.submit_graph(needs, wanted=wanted)
     for turn in range(120):
-        worker = chance.choice(list(world.workers.values()))
-        worker.read(chance.randint(0, len(worker.inbox)))
-        for number, run in list(worker.runs.items()):
-            if run.missing:
-                worker.fetch(number, ok=chance.random() < 0.9)
-            elif worker.is_ready(number):
-                worker.finish(number, stored=chance.random() < 0.7, gave=turn)
-            if number not in worker.runs:
-                break
+        act(chance.choice(list(world.workers.values())), chance, turn)
         if chance.random() < 0.06:
-            world.lose(worker.peer)
+            world.lose(chance.choice(list(world.workers)))
             world.new_worker(2)
     world.settle()
     # Some have seen too many workers die; nobody was told of a mixture.
     assert all(failure.kind == "died" for failure in client.failures.values())
     assert "pending" not in {client.status[task] for task in client.held}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_mixes_whoever_comes_back(seed):
+    """Ranges and graphs, and workers that are given up, go on, and come back."""
+    chance = random.Random(seed)
+    world = World()
+    client = world.new_client()
+    for _ in range(3):
+        world.new_worker(2)
+    n = chance.choice([1, 2, 5])
+    ranges = [client.submit(n)]
+    for _ in range(chance.randint(1, 3)):
+        taken = chance.sample(ranges, min(len(ranges), chance.randint(1, 2)))
+        ranges.append(client.submit(n, aligned=tuple(taken)))
+    ranges.append(client.submit(whole=tuple((base, n) for base in ranges)))
+    needs = [
+        sorted(chance.sample(range(i), min(i, chance.randint(0, 3)))) for i in range(10)
+    ]
+    client.submit_graph(needs, wanted=sorted(chance.sample(range(10), 4)))
+    for turn in range(150):
+        everybody = [*world.workers.values(), *world.away]
+        act(chance.choice(everybody), chance, turn)
+        what = chance.random()
+        if what < 0.05 and len(world.workers) > 1:
+            world.give_up(chance.choice(list(world.workers.values())))
+        elif what < 0.12 and world.away:
+            world.come_back(chance.choice(world.away))
+        elif what < 0.14:
+            world.lose(chance.choice(list(world.workers)))
+            world.new_worker(2)
+        elif what < 0.18:
+            # What has been read stays as it is; what is made from now on does not mix.
+            ranges.append(client.submit(n, aligned=(chance.choice(ranges[:2]),)))
+    for worker in list(world.away):
+        world.come_back(worker)
+    last = [task for task in client.held if task < ranges[0] + n]
+    client.submit(whole=tuple((task, 1) for task in sorted(last)))
+    world.settle()
+    assert {failure.kind for failure in client.failures.values()} <= {"died"}
+    assert "pending" not in {client.status[task] for task in client.held}
+
+
+def act(worker, chance, turn):
+    """Let a worker read some of its messages, and fetch or run something."""
+    worker.read(chance.randint(0, len(worker.inbox)))
+    for number, run in list(worker.runs.items()):
+        if run.missing:
+            worker.fetch(number, ok=chance.random() < 0.9)
+        elif worker.is_ready(number):
+            worker.finish(number, stored=chance.random() < 0.7, gave=turn)
+        if number not in worker.runs:
+            break

@@ -37,27 +37,22 @@ from covey.scheduler.core import (
     publishing,
     recalled,
     refinding,
+    reported,
     retrying,
     spreading,
     submitting,
     transitions,
-    versions,
     workers,
 )
 from covey.scheduler.core.comeback import QUIET_SECONDS, REPORT_SECONDS, Returning
 from covey.scheduler.core.holding import hold, parts, want
 from covey.scheduler.core.spans import (
     covering,
-    find,
-    inputs_of,
-    isolate_own,
 )
 from covey.scheduler.core.state import (
     KEPT,
     Client,
-    Orphan,
     SchedulerState,
-    Span,
     State,
     Worker,
 )
@@ -76,7 +71,7 @@ from covey.wire.client_link import (
     Tried,
     Want,
 )
-from covey.wire.worker_link import Drop, Holds, Leave, Reported, Running, Stop
+from covey.wire.worker_link import Leave, Reported, Running
 
 # The window.
 
@@ -140,7 +135,8 @@ def pass_time(state: SchedulerState) -> None:
         publishing.answer(state)
     else:
         # Those that are still nobody's are dropped by this.
-        _place_orphans(state)
+        reported.place(state, {})
+        reported.settle(state)
 
 
 # Putting the parts together.
@@ -154,8 +150,10 @@ def take_in(state: SchedulerState, peers: list[int]) -> None:
     came = [state.workers[peer] for peer in told if peer in state.workers]
     for client in back:
         _keep_for_now(client)
+    in_hand: dict[Worker, list[Running]] = {}
     for worker in came:
-        _guard(state, worker.peer, _take_values, worker, reports[worker.peer])
+        report = reports[worker.peer]
+        _guard(state, worker.peer, reported.take_in, worker, report, in_hand)
     ghosts = journaling.ghosts(state)
     for ghost, made in ghosts:
         # As long as it takes, whoever the journal tells of is there as well.
@@ -164,17 +162,18 @@ def take_in(state: SchedulerState, peers: list[int]) -> None:
     _replay(state, [*(ghost for ghost, _ in ghosts), *back], reports)
     for client in back:
         _guard(state, client.peer, _hold_again, client, reports[client.peer])
-    _place_orphans(state)
+    reported.place(state, in_hand)
     for client in back:
         _guard(state, client.peer, _want_again, client, reports[client.peer])
     journaling.want_again(state)
     for ghost, _ in ghosts:
         journaling.lay(state, ghost)
     for worker in came:
-        _guard(state, worker.peer, _take_runs, worker, reports[worker.peer])
+        _guard(state, worker.peer, reported.take_runs, worker, in_hand[worker])
     for client in back:
         last = told[client.peer][len(reports[client.peer])]
         _guard(state, client.peer, _want_foreign, client, last)
+    reported.settle(state)
     if back or ghosts:
         # Only of what clients tell is anything kept; workers alone do not cost this.
         for span in list(state.spans.values()):
@@ -389,142 +388,3 @@ def _want_foreign(state: SchedulerState, client: Client, last: Message) -> None:
     for base, n in last.foreign:
         state.send(client.peer, Reverted(base, n))
     clients.handlers.handle(state, client, Want(last.foreign, last.tokens))
-
-
-# What workers report.
-
-
-def _take_values(
-    state: SchedulerState, worker: Worker, report_of: list[Message]
-) -> None:
-    """What *worker* holds is nobody's, until all is known that is wanted."""
-    for message in report_of:
-        if isinstance(message, Holds):
-            checks.extent(message.base, message.n)
-            digests = versions.check(message.digests, message.n)
-            told = (message.base, message.n, message.nbytes, digests)
-            orphans.enter(state, worker, told)
-
-
-def _take_runs(state: SchedulerState, worker: Worker, report_of: list[Message]) -> None:
-    for message in report_of:
-        if isinstance(message, Running):
-            checks.extent(message.base, message.n)
-            _adopt(state, worker, message)
-
-
-def _turn_up(state: SchedulerState, worker: Worker, orphan: Orphan) -> None:
-    """*worker* holds these values, whoever may want them."""
-    base, n, _, _ = orphan
-    at, end = base, base + n
-    for span in isolate_own(state, base, n):
-        if at < span.base:
-            orphans.keep(state, worker, orphans.part(orphan, at, span.base))
-        at = span.base + span.n
-        _, _, nbytes, digests = orphans.part(orphan, span.base, at)
-        if versions.is_other(state, span, digests):
-            # Another worker has what was made since, or before.
-            state.send(worker.peer, Drop((span.extent,)))
-        elif span.failure is not None and span.failure.kind != "lost":
-            # It was cancelled, or failed at its client: what has ended has ended.
-            state.send(worker.peer, Drop((span.extent,)))
-        elif span.state is State.DONE:
-            if _may_differ(span) and worker not in span.replicas:
-                state.send(worker.peer, Drop((span.extent,)))
-            else:
-                transitions.add_replica(state, span, worker)
-        else:
-            span.digests = digests or span.digests
-            transitions.turn_up(state, span, worker, nbytes)
-    if at < end:
-        orphans.keep(state, worker, orphans.part(orphan, at, end))
-
-
-def _may_differ(span: Span) -> bool:
-    """Whether nobody can tell if a value that was made meanwhile came out the same."""
-    return span.function is not None and not span.digests
-
-
-def _place_orphans(state: SchedulerState) -> None:
-    """Values that nobody had asked for are given to those who want them."""
-    before, state.orphans = state.orphans, {}
-    for worker, held in before.items():
-        for orphan in held:
-            if any(True for _ in covering(state, *orphan[:2])):
-                _turn_up(state, worker, orphan)
-            else:
-                orphans.keep(state, worker, orphan)
-
-
-def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
-    """*worker* has these tasks in hand: they run on, if they are wanted."""
-    at, end = message.base, message.base + message.n
-    for span in isolate_own(state, message.base, message.n):
-        if at < span.base:
-            _stop_unknown(state, worker, message.run, at, span.base - at)
-        at = span.base + span.n
-        if retrying.has_counted(state, span, message.run):
-            # It has failed: the client knew that before the worker could say so again.
-            continue
-        if (
-            span.state in {State.WAITING, State.READY}
-            and placement.affords(worker, span)
-            and (
-                not message.awaits or _comes_there(state, worker, span, message.awaits)
-            )
-        ):
-            placement.occupy(state, worker, span, message.run)
-            if not message.awaits:
-                span.missing = 0
-        elif worker in span.replicas:
-            # An older attempt, of which news was under way: to stop it would take
-            # the value as well.  Whatever is still said of it is stale.
-            continue
-        elif span.worker is not worker or span.run != message.run:
-            # Nobody waits for what failed: it was cancelled.
-            _stop(
-                state,
-                worker,
-                message.run,
-                span.base,
-                span.n,
-                kill=span.state is State.FAILED,
-            )
-    if at < end:
-        _stop_unknown(state, worker, message.run, at, end - at)
-
-
-def _stop_unknown(
-    state: SchedulerState, worker: Worker, run: int, base: TaskId, n: int
-) -> None:
-    """Nobody waits for these tasks; what an earlier attempt made of them may stay."""
-    for start, count in orphans.gaps(state, worker, base, n):
-        _stop(state, worker, run, start, count)
-
-
-def _comes_there(
-    state: SchedulerState, worker: Worker, span: Span, awaits: Sequence[TaskId]
-) -> bool:
-    """Whether *worker* is to make, or holds, all that *span* lacks: it was sent ahead."""
-    if span.n > 1 or not all(
-        source.state is State.DONE or source.worker is worker
-        for source in inputs_of(state, span)
-    ):
-        return False
-    sources = [find(state, task) for task in awaits]
-    return all(
-        source is not None and (source.worker is worker or worker in source.replicas)
-        for source in sources
-    )
-
-
-def _stop(
-    state: SchedulerState,
-    worker: Worker,
-    run: int,
-    base: TaskId,
-    n: int,
-    *,
-    kill: bool = False,
-) -> None:
-    state.send(worker.peer, Stop(run, base, n, kill))

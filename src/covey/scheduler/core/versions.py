@@ -25,6 +25,7 @@ from covey.errors import RemoteProtocolError
 from covey.ids import client_of
 from covey.scheduler.core import history, transitions
 from covey.scheduler.core.explain import key_of
+from covey.scheduler.core.spans import covering
 from covey.scheduler.core.state import (
     ASSIGNED,
     DONE,
@@ -96,6 +97,15 @@ def finish(
         transitions.revert(state, made)
     for source in (*withdrawn, *needed):
         transitions.demand(state, source)
+
+
+def made_of(state: SchedulerState, extents: Sequence[Extent]) -> dict[Span, None]:
+    """Return all that was made, or is being made, of any of these, directly or not."""
+    found: dict[Span, None] = {}
+    for base, n in extents:
+        for span in covering(state, base, n):
+            found |= _descendants(span)
+    return found
 
 
 def _descendants(span: Span) -> dict[Span, None]:

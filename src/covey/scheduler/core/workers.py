@@ -407,6 +407,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         del demand.able[worker]
     state.leaving.pop(worker, None)
     state.orphans.pop(worker, None)
+    state.versions.refused.pop(worker, None)
     for other in state.leaving:
         _find_other_places(other, worker)
     history.worker_left(state, worker)
