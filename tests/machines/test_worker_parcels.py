@@ -232,3 +232,93 @@ def test_what_others_see_is_what_singles_would_have_said():
     world.step(orders.SlotRanNodes(0, runs, tasks, [0.1] * 3, [8] * 3, 50))
     assert set(world.ends.values()) == {"ran"}
     assert not world.state.runs and not world.state.soon
+
+
+# A copy comes of what is being made.
+
+
+def overtaken(world, nodes):
+    """Let a copy of what the first of *nodes* makes come while a slot makes it."""
+    world.fetch((nodes[0].base, 1), 7)
+    sent = watched(world, orders.DispatchNodes, orders.Dispatch)
+    world.tell(*nodes)
+    slot = next(s for s in world.slots if s.inbox)
+    assert len({order.slot for order in sent}) == 1
+    world.fetched((nodes[0].base, 1))
+    return slot, sent
+
+
+def runs_of(sent, message):
+    """Return how often a task was sent to a slot."""
+    tasks = []
+    for order in sent:
+        if isinstance(order, orders.DispatchNodes):
+            tasks += [node.base for node in order.nodes]
+        else:
+            tasks += range(order.base, order.base + order.n)
+    return tasks.count(message.base)
+
+
+@pytest.mark.parametrize("seconds", [SHORT, parcels.PARCEL_SECONDS])
+def test_what_took_another_value_than_the_copy_that_came_runs_again(world, seconds):
+    """Together in one parcel, or each riding behind the other."""
+    nodes = chain(world, 3, seconds=seconds)
+    slot, sent = overtaken(world, nodes)
+    slot.run(3)
+    slot.report()
+    world.hear(slot)
+    ends = [world.ends[node.run, node.base] for node in nodes]
+    assert ends == ["ran", None, None], "what they took is not what is here"
+    world.settle()
+    assert [runs_of(sent, node) for node in nodes] == [1, 2, 2]
+    assert set(world.ends.values()) == {"ran"}
+    world.check_ends()
+
+
+def test_what_failed_with_another_value_than_the_copy_runs_again(world):
+    nodes = chain(world, 2, seconds=parcels.PARCEL_SECONDS)
+    slot, sent = overtaken(world, nodes)
+    slot.run(1)
+    slot.fail()
+    while slot.out:
+        world.hear(slot)
+    world.settle()
+    assert runs_of(sent, nodes[1]) == 2
+    assert set(world.ends.values()) == {"ran"}
+
+
+def test_what_comes_back_of_those_takes_the_copy_like_any_other(world):
+    nodes = chain(world, 2, seconds=parcels.PARCEL_SECONDS)
+    slot, sent = overtaken(world, nodes)
+    slot.read()
+    for event in slot.retract():
+        world.comes_back = True
+        world.step(event)
+        world.comes_back = False
+    world.settle()
+    assert not world.state.slots[slot.number].overtaken
+    assert set(world.ends.values()) == {"ran"}
+    assert runs_of(sent, nodes[1]) == 2
+
+
+def test_what_is_overtaken_and_dies_is_like_any_other(world):
+    nodes = chain(world, 2, seconds=parcels.PARCEL_SECONDS)
+    slot, _ = overtaken(world, nodes)
+    slot.run(1)
+    world.die(next(r for r in world.runners if slot in r.slots))
+    world.settle()
+    assert not world.state.slots[slot.number].overtaken
+    world.check_ends()
+
+
+def test_what_is_here_already_is_in_no_parcel_with_those_that_take_it(world):
+    nodes = chain(world, 3)
+    world.fetch((nodes[0].base, 1), 7)
+    world.fetched((nodes[0].base, 1))
+    sent = watched(world, orders.DispatchNodes, orders.Dispatch)
+    world.tell(*nodes)
+    world.settle()
+    for order in sent:
+        owns = order.owns
+        assert nodes[0].base not in owns
+    assert set(world.ends.values()) == {"ran"}

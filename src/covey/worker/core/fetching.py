@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from covey.wire.base import Extent
 from covey.wire.worker_link import Holds, Lacks, Undelivered, Unfetched
-from covey.worker.core import dispatch
+from covey.worker.core import dispatch, overtaken
 from covey.worker.core.orders import (
     DropValues,
     Fetched,
@@ -51,6 +51,7 @@ def know_spare(state: WorkerState, extent: Extent, worker: int) -> None:
 def on_fetched(state: WorkerState, event: Fetched) -> None:
     """Copies have come: whoever waited for them may go on."""
     base, n = event.extent
+    overtaken.mark(state, base, n)
     state.copies.add(base, n)
     came(state, base, n)
     how = (event.nbytes, event.worker, event.seconds, event.digests)

@@ -18,6 +18,7 @@ from covey.worker.core import (
     fetching,
     nodes,
     overdue,
+    overtaken,
     parcels,
     stopping,
     vouching,
@@ -140,6 +141,9 @@ def _on_slot_ran(state: WorkerState, event: SlotRan) -> None:
     if run is None:
         return
     dispatch.learn(state, run.fn, event.seconds, event.n)
+    slot = state.slots[event.slot]
+    if slot.overtaken and overtaken.runs_again(state, slot, event.run, event.base, run):
+        return
     if run.stopped:
         for base, n in run.live(event.base, event.n):
             share = n / event.n
@@ -191,6 +195,8 @@ def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
     if run is None:
         return
     dispatch.learn(state, run.fn, event.seconds, 1)
+    if slot.overtaken and overtaken.runs_again(state, slot, event.run, event.task, run):
+        return
     if run.live(event.task, 1):
         message = RunFailed(event.run, event.task, event.seconds, failure, event.slot)
         state.order(Tell(message))
@@ -221,6 +227,7 @@ def _on_slot_returned(state: WorkerState, event: SlotReturned) -> None:
     demand(event.base + event.n == flight.base + flight.n)
     flight.n -= event.n
     slot.less(flight, event.n)
+    slot.overtaken.discard((event.run, event.base))
     if flight.done >= flight.n:
         dispatch.end_flight(state, slot, flight)
     dispatch.take_back(state, flight.run, event.base, event.n)

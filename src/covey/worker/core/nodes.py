@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.worker_link import RanNodes
-from covey.worker.core import dispatch, fetching, parcels, vouching
+from covey.worker.core import dispatch, fetching, overtaken, parcels, vouching
 from covey.worker.core.landing import demand, flight_of, land
 from covey.worker.core.orders import (
     KeepArguments,
@@ -229,6 +229,8 @@ def _end_single(
             return
         run = landed
     dispatch.learn(state, run.fn, seconds, 1)
+    if slot.overtaken and overtaken.runs_again(state, slot, run_id, task, run):
+        return
     if not run.stopped or run.live(task, 1):
         outcome.keep(state, at, row, reply=run.reply, digests=run.digests)
     dispatch.finish_tasks(state, run, 1)

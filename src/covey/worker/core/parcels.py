@@ -110,6 +110,9 @@ def fits(state: WorkerState, run: worker_link.Run) -> bool:
         return False
     if state.memory_short or state.lacked or not _comes_soon(state, run):
         return False
+    if is_here(state, run.base):
+        # A copy has come meanwhile: whoever takes the value takes that one.
+        return False
     state.soon.add(run.base)
     return True
 

@@ -296,6 +296,7 @@ class Slot:
         "flights",
         "flushed",
         "number",
+        "overtaken",
         "parked",
         "resumed",
         "retracting",
@@ -318,6 +319,8 @@ class Slot:
         self.parked: dict[tuple[RunId, TaskId], Flight] = {}
         #: How many of those go on at the moment, beside the slot's own work.
         self.resumed = 0
+        #: Tasks that take other values here than those that count: see ``overtaken``.
+        self.overtaken: set[tuple[RunId, TaskId]] = set()
         self.retracting = False
         #: Whether it was asked for what it has settled, since its last news.
         self.flushed = False
@@ -353,6 +356,7 @@ class Slot:
         """The process is gone, with all that was here."""
         self.flights.clear()
         self.parked = {}
+        self.overtaken.clear()
         self.count = self.riders = self.resumed = 0
         self.seconds = 0.0
         self.retracting = self.flushed = False
