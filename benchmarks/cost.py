@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from covey import Client, LocalCluster
 from covey.client.core.ledger import Ledger
-from covey.scheduler.core import workers
+from covey.scheduler.core import outcomes
 from covey.scheduler.core.attendance import Attendance
 from covey.store import digests
 from covey.wire.session import Pulse, Session
+from covey.worker.core import vouching
 
 #: Class or module, and the functions of it that are there for failures only.
 PROTECTION: Final[dict[str, list[tuple[Any, str]]]] = {
@@ -29,8 +30,14 @@ PROTECTION: Final[dict[str, list[tuple[Any, str]]]] = {
         (Session, "ack"),
     ],
     "the client's ledger of submissions": [(Ledger, "note"), (Ledger, "hear")],
-    "numbers of attempts": [(workers, "_current")],
-    "digests of values": [(digests, "of_pack"), (digests, "of_segment")],
+    "numbers of attempts": [(outcomes, "current")],
+    "digests of values": [
+        (digests, "of_small"),
+        (digests, "of_pack"),
+        (digests, "of_segment"),
+        (vouching, "at_once"),
+        (vouching, "vouch"),
+    ],
     "heartbeats": [(Attendance, "beat"), (Pulse, "beat")],
 }
 
