@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from covey.client import outbox
 from covey.client.core.ledger import Ledger
 from covey.client.outbox import Outbox
 from covey.net.link import Link
@@ -89,16 +90,18 @@ def ends():
 
 
 @pytest.fixture
-def talk(ends):
-    """An outbox with a line over a link, all in one place."""
+def talk(ends, monkeypatch):
+    """An outbox with a line over a link, all in one place; its clock stands still."""
     ours, theirs = ends
+    now = [100.0]
+    monkeypatch.setattr(outbox.clock, "monotonic", lambda: now[0])
     loop = Loop()
     line = SharedLine(Session(1), Role.SCHEDULER, pytest.fail, loop)
     link = OneLink(ours)
     line.attach(link, 0)
     ledger = Ledger()
-    outbox = Outbox(loop, ledger)
-    outbox.speak_through(line)
+    box = Outbox(loop, ledger)
+    box.speak_through(line)
     reader = FrameReader(FromClient)
 
     def arrived():
@@ -112,7 +115,13 @@ def talk(ends):
         return messages
 
     return SimpleNamespace(
-        outbox=outbox, line=line, link=link, loop=loop, ledger=ledger, arrived=arrived
+        outbox=box,
+        line=line,
+        link=link,
+        loop=loop,
+        ledger=ledger,
+        arrived=arrived,
+        now=now,
     )
 
 
@@ -139,6 +148,22 @@ def test_of_many_only_the_first_is_sent_by_who_says_it_and_the_rest_together(tal
     (rest,) = talk.arrived()
     assert (rest.base, rest.n) == (2, 7)
     assert all(talk.ledger._find(number) for number in range(1, 9))
+
+
+def test_what_nobody_answers_keeps_nobody_from_speaking_later(talk):
+    talk.outbox.post(Release(((7, 1),)))
+    talk.loop.turn()
+    assert talk.arrived() == [Release(((7, 1),))]
+    talk.now[0] += outbox.QUIET_SECONDS / 2
+    talk.outbox.say(submit(1))
+    assert talk.arrived() == []
+    talk.loop.turn()
+    assert talk.arrived() == [submit(1)]
+    talk.now[0] += outbox.QUIET_SECONDS * 2
+    talk.outbox.say(submit(2))
+    assert talk.arrived() == [submit(2)]
+    talk.outbox.say(submit(3))
+    assert talk.arrived() == []
 
 
 def test_nothing_overtakes_what_was_posted_before(talk):

@@ -7,7 +7,8 @@ writes it by himself, which saves the machine two changes of threads::
     busy    user threads ──► outbox ──► [I/O thread] ──► socket
     quiet   user thread ───────────────────────────────► socket
 
-It is quiet when something has come since the last time that anything was sent: so
+It is quiet when something has come since the last time that anything was sent, or when that
+was a while ago: nobody answers what lets go of a result, and a long task is answered late.  So
 there is no timer, and of many that say something in a row only the first one writes.
 """
 
@@ -16,12 +17,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Final
 
+from covey import clock
 from covey.client.core.ledger import Ledger
 from covey.client.merging import merge
 from covey.net.shared_line import SharedLine
 from covey.wire.base import Message
 from covey.wire.framing import encode_frame
+
+#: After so long without a word all is quiet.  Who says many things says them faster.
+QUIET_SECONDS: Final = 0.002
 
 
 class Outbox:
@@ -42,7 +48,10 @@ class Outbox:
         #: What user threads have sent, of which the ledger does not know yet.
         self._unnoted: list[Message] = []
         self._wake_is_due = False
-        self._quiet = False
+        #: Whether something has come since the last time that anything was sent.
+        self._heard = False
+        #: When that was.
+        self._spoke = 0.0
         self._line: SharedLine | None = None
         #: Posts what was put off; called before all that the I/O thread sends.
         self.catch_up: Callable[[], None] = _nothing
@@ -77,11 +86,13 @@ class Outbox:
             LocalProtocolError: no frame can hold it.
         """
         line = self._line
-        if self._quiet and line is not None:
+        if line is not None and (
+            self._heard or clock.monotonic() - self._spoke > QUIET_SECONDS
+        ):
             with line.lock:
                 if not self._messages and line.is_idle:
                     frame = encode_frame([message])
-                    self._quiet = False
+                    self._speaks()
                     # Before it is sent: an interrupt may come behind any call.
                     self._unnoted.append(message)
                     line.say(frame)
@@ -90,7 +101,12 @@ class Outbox:
 
     def heard(self) -> None:
         """Something has come."""
-        self._quiet = True
+        self._heard = True
+
+    def _speaks(self) -> None:
+        """Something is being sent."""
+        self._heard = False
+        self._spoke = clock.monotonic()
 
     def send(self) -> None:
         """Send what has gathered."""
@@ -104,7 +120,7 @@ class Outbox:
             self.note()
             messages, self._messages = self._messages, []
             if messages:
-                self._quiet = False
+                self._speaks()
                 messages = merge(messages)
                 for message in messages:
                     self._ledger.note(message)
