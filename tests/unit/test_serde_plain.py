@@ -302,9 +302,68 @@ def test_pickled_frames_come_back(frame):
 
 
 def test_pickled_frames_of_numbers_name_nothing_inside_of_pandas():
-    frame = pd.DataFrame(np.ones((1000, 3)), columns=[1, 2, 3])
+    frame = pd.DataFrame(np.ones((10_000, 3)), columns=[1, 2, 3])
     frames = dumps(frame)
     assert b"internals" not in frames[0]
     assert len(frames) == 4
     back = loads(frames)
     assert np.shares_memory(back[1].to_numpy(), frame[1].to_numpy())
+
+
+def test_small_columns_of_one_type_are_one_array():
+    frame = pd.DataFrame(np.ones((1000, 3)), columns=["a", "b", "c"])
+    frame.insert(1, "text", pd.Series(["x"] * 1000, dtype=object))
+    frame["d"] = 1.5
+    frames = dumps(frame)
+    assert len(frames) == 2
+    assert memoryview(frames[1]).nbytes == 4 * 8000
+    pd.testing.assert_frame_equal(loads(frames), frame)
+
+
+def mixed_frames():
+    """Yield frames of several types, small and large, and of none."""
+    for rows in (0, 1, 5000):
+        numbers = np.arange(rows)
+        yield pd.DataFrame(
+            {
+                "a": numbers,
+                "time": numbers.astype("M8[ms]"),
+                "object": pd.Series([{n} for n in numbers], dtype=object),
+                "b": numbers,
+                "span": numbers.astype("m8[s]"),
+                "small": numbers.astype("i2"),
+                "c": numbers[::-1],
+            }
+        )
+        yield pd.DataFrame({"a": numbers, "b": numbers}).iloc[::2]
+        yield pd.DataFrame(index=numbers)
+
+
+@pytest.mark.parametrize("internals", [True, False])
+@pytest.mark.parametrize("frame", list(mixed_frames()), ids=lambda f: str(f.shape))
+def test_frames_come_back_in_every_version_of_pandas(frame, internals, monkeypatch):
+    if not internals:
+        # So it is before pandas 3.
+        monkeypatch.delattr(pd.api, "internals", raising=False)
+    back = loads(dumps(frame))
+    pd.testing.assert_frame_equal(back, frame)
+    for name in frame.columns:
+        assert type(back[name].array) is type(frame[name].array)
+    both = pd.concat([back, back], ignore_index=True)
+    assert both.shape == (2 * frame.shape[0], frame.shape[1])
+
+
+def test_frames_of_columns_that_are_not_those_of_numpy_are_pickled_as_ever():
+    frame = pd.DataFrame({"a": [1, 2], "b": pd.Series([1, None], dtype="Int64")})
+    pd.testing.assert_frame_equal(loads(dumps(frame)), frame)
+    frame["b"] = pd.Series(pd.date_range("2000", periods=2, tz="UTC"))
+    pd.testing.assert_frame_equal(loads(dumps(frame)), frame)
+
+
+def test_what_happens_to_a_frame_does_not_happen_to_the_next():
+    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+    frames = dumps(frame)
+    first = loads(frames)
+    first.columns.name = "changed"
+    first.loc[0, "a"] = 7
+    pd.testing.assert_frame_equal(loads(frames), frame)
