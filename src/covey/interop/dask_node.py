@@ -26,6 +26,7 @@ thousand small nodes, and a graph names the same one again and again.
 from __future__ import annotations
 
 import io
+import operator
 import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -45,6 +46,11 @@ class Named:
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Named, (self.__name__, self.function))
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether it only takes an item of what it is given."""
+        return self.function is operator.getitem
 
     def __call__(
         self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 from covey.payload import Buffer
 from covey.runner.batch import KEEP, MappedValue
 from covey.runner.frames import Frame
+from covey.runner.looked import Looked, only_looks
 from covey.serde.columns import CODECS, columns_in
 from covey.serde.places import PLACES_CODEC, call_in_places
 from covey.serde.refs import MissingInput
@@ -46,20 +47,34 @@ class Node(NamedTuple):
 class NodeInputs:
     """The values that these tasks refer to, decoded anew for each of them.
 
-    A task that changes what it was given changes nothing for the next one.
+    A task that changes what it was given changes nothing for the next one.  Those that
+    only look into what they were given share it: see ``looked``.
     """
 
-    __slots__ = ("_mapped_value", "_plain", "_values", "payloads", "segments")
+    __slots__ = (
+        "_looked",
+        "_looks",
+        "_mapped_value",
+        "_plain",
+        "_values",
+        "payloads",
+        "segments",
+    )
 
-    def __init__(self, mapped_value: MappedValue, *, plain: bool) -> None:
+    def __init__(
+        self, mapped_value: MappedValue, looked: Looked, *, plain: bool
+    ) -> None:
         self._mapped_value = mapped_value
+        self._looked = looked
+        self._looks = False
         self._plain = plain
-        self.payloads: dict[int, Buffer] = {}
+        self.payloads: dict[int, bytes] = {}
         self.segments: dict[int, tuple[str, int]] = {}
         self._values: dict[int, Any] = {}
 
-    def begin(self) -> None:
-        """Another task begins."""
+    def begin(self, function: Callable[..., Any]) -> None:
+        """Another task begins, which calls *function*."""
+        self._looks = only_looks(function)
         if self._values:
             self._values = {}
 
@@ -73,7 +88,9 @@ class NodeInputs:
     def _decode(self, task: int) -> Any:
         payload = self.payloads.get(task)
         if payload is not None:
-            return loads_payload(payload, plain=self._plain)
+            if self._looks:
+                return self._looked.value(task, payload, self._loads)
+            return self._loads(payload)
         place = self.segments.get(task)
         if place is not None:
             return self._mapped_value(task, *place, self._plain)
@@ -81,6 +98,9 @@ class NodeInputs:
             f"the arguments of a task refer to task {task}, whose value did not come "
             f"along"
         )
+
+    def _loads(self, payload: bytes) -> Any:
+        return loads_payload(payload, plain=self._plain)
 
 
 def loads_payload(payload: Buffer, *, plain: bool) -> Any:
@@ -164,7 +184,7 @@ class Nodes:
     def call(self, node: Node, function: Callable[..., Any]) -> Any:
         """Call a function with the arguments of a task."""
         payload, inputs = node.payload, self.inputs
-        inputs.begin()
+        inputs.begin(function)
         plain = self.serializer != "pickle"
         if payload[0] == PLACES_CODEC:
             call = loads_payload(payload[1:], plain=plain)
@@ -197,6 +217,7 @@ def read_nodes(
     operation: list[Any],
     frame: Frame,
     mapped_value: MappedValue,
+    looked: Looked,
     serializer_of: Callable[[int], str],
 ) -> list[Nodes]:
     """Make batches of a ``nodes`` operation: one for each stretch of one serializer."""
@@ -205,7 +226,7 @@ def read_nodes(
     for run, function, task, flags, size, taken in zip(*columns, strict=True):
         serializer = serializer_of(function)
         if not found or found[-1].serializer != serializer:
-            inputs = NodeInputs(mapped_value, plain=serializer != "pickle")
+            inputs = NodeInputs(mapped_value, looked, plain=serializer != "pickle")
             if found:
                 inputs.payloads.update(found[-1].inputs.payloads)
                 inputs.segments.update(found[-1].inputs.segments)

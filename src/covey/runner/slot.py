@@ -17,6 +17,7 @@ from covey.payload import Buffer
 from covey.runner.batch import Batch, read_batch
 from covey.runner.context import Loop
 from covey.runner.frames import Frame, FrameSocket
+from covey.runner.looked import Looked
 from covey.runner.nodes import Nodes, read_nodes
 from covey.runner.process import RunnerProcess
 from covey.stacks import Seen
@@ -34,6 +35,7 @@ class Slot:
         owner: the loop that serves the slot now, once there is one.
         detached: loops whose task gave the slot away and still runs.
         kept: small values of tasks that ran here, which what follows may take.
+        looked: small values that tasks took an item of.
         stopped: set when nobody serves the slot any more.
     """
 
@@ -52,6 +54,7 @@ class Slot:
         self.owner: Loop | None = None
         self.detached: list[Loop] = []
         self.kept: dict[int, bytes] = {}
+        self.looked = Looked()
         self.stopped = threading.Event()
         self._frames = FrameSocket(sock)
         self._reading = threading.Lock()
@@ -90,7 +93,9 @@ class Slot:
                     )
                 case "nodes":
                     mapped, serializer_of = process.mapped_value, process.serializer
-                    self.queue += read_nodes(operation, frame, mapped, serializer_of)
+                    self.queue += read_nodes(
+                        operation, frame, mapped, self.looked, serializer_of
+                    )
                 case "fn":
                     process.add_function(operation[1], frame.take(operation[2]))
                 case "undefine":

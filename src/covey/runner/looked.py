@@ -1,0 +1,72 @@
+"""Small values of which many tasks only take an item, decoded once.
+
+Each task has its inputs for itself: one that changes what it was given changes nothing for
+the next.  A shuffle has tasks without number that take one of the frames of a
+dict, which would be decoded anew for each of them.  Who only looks into a dict, list or tuple
+changes nothing, so these share what they look into.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, Final
+
+#: What may be kept so, as long as it was when it came.
+LOOKED_BYTES: Final = 1 << 21
+
+_ITEMS: Final = (dict.__getitem__, list.__getitem__, tuple.__getitem__)
+
+
+def only_looks(function: Callable[..., Any]) -> bool:
+    """Say whether a function takes an item of its argument, and nothing else.
+
+    A function that calls another one says so itself, by an attribute of this name.
+    """
+    return function is operator.getitem or getattr(function, "only_looks", False)
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether taking an item of a value runs nobody's code, which might change it."""
+    kind = type(value)
+    taken = getattr(kind, "__getitem__", None)
+    return taken in _ITEMS and not hasattr(kind, "__missing__")
+
+
+class Looked:
+    """What tasks looked into of late, the last at the end."""
+
+    __slots__ = ("_nbytes", "_values")
+
+    def __init__(self) -> None:
+        self._values: dict[int, tuple[bytes, Any]] = {}
+        self._nbytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all payloads that are kept."""
+        return self._nbytes
+
+    def value(self, task: int, payload: bytes, decode: Callable[[bytes], Any]) -> Any:
+        """Return the value of a task.
+
+        Args:
+            task: whose value it is.
+            payload: the value as it came.
+            decode: makes the value of it.
+        """
+        found = self._values.pop(task, None)
+        if found is not None:
+            # It may have been made again, and differ.
+            if found[0] == payload:
+                self._values[task] = found
+                return found[1]
+            self._nbytes -= len(found[0])
+        value = decode(payload)
+        if len(payload) <= LOOKED_BYTES and _is_plain(value):
+            self._values[task] = (payload, value)
+            self._nbytes += len(payload)
+            while self._nbytes > LOOKED_BYTES:
+                before, _ = self._values.pop(next(iter(self._values)))
+                self._nbytes -= len(before)
+        return value
