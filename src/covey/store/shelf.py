@@ -2,14 +2,16 @@
 
 Small values lie as stretches of packs, one record for thousands of consecutive
 tasks; a large value lies in a segment of its own.  A stretch is cut when part
-of it is dropped.  A pack that is mapped from a file lies like any other.  The shelf
-never looks into the bytes.
+of it is dropped.  A pack that is mapped from a file lies like any other.  A small value
+of a single task, such as a node of a graph, is nothing but its bytes, until somebody asks
+for its stretch.  The shelf never looks into the bytes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 from covey.ids import TaskId
@@ -96,6 +98,8 @@ class Shelf:
     ) -> None:
         self._on_drop = on_drop
         self._stretches: dict[TaskId, Stretch] = {}
+        #: Those of a single task that are small, and not worth a place in a file.
+        self._singles: dict[TaskId, Buffer] = {}
         #: The bases of stretches longer than one, in order.
         self._starts: list[TaskId] = []
         #: Stretches that could be mapped from a file, those that came first in front.
@@ -104,39 +108,39 @@ class Shelf:
         self.segment_bytes = 0
 
     def __len__(self) -> int:
-        return sum(stretch.n for stretch in self._stretches.values())
+        longer = sum(stretch.n for stretch in self._stretches.values())
+        return longer + len(self._singles)
 
     def put(self, base: TaskId, pack: Pack) -> None:
         """Keep small values.  What is there already stays as it is."""
         n = len(pack)
-        if self.at(base) is not None if n == 1 else any(self.find(base, n)):
-            self._put_around(base, pack)
-            return
-        self._enter(Stretch(base, n, pack, 0))
+        if n == 1:
+            self.put_single(base, pack.data)
+        elif any(self.find(base, n)):
+            for at in range(n):
+                self.put_single(base + at, pack[at])
+        else:
+            self._enter(Stretch(base, n, pack, 0))
 
     def put_single(self, task: TaskId, payload: Buffer) -> None:
         """Keep one small value, unless there is one already: as ``put``, with less ado."""
-        if self.at(task) is not None:
+        if task in self._singles or self.at(task) is not None:
             return
-        stretch = Stretch(task, 1, Pack.single(payload), 0)
         if len(payload) >= _WORTH_BYTES:
-            self._enter(stretch)
+            self._enter(Stretch(task, 1, Pack.single(payload), 0))
             return
-        self._stretches[task] = stretch
+        self._singles[task] = payload
         self.small_bytes += len(payload)
 
     def single(self, task: TaskId) -> Buffer | None:
         """Return the bytes of a small value, if it is there."""
+        payload = self._singles.get(task)
+        if payload is not None:
+            return payload
         stretch = self.at(task)
         if stretch is None or stretch.pack is None:
             return None
         return stretch.pack[stretch.at + task - stretch.base]
-
-    def _put_around(self, base: TaskId, pack: Pack) -> None:
-        for at in range(len(pack)):
-            if not any(self.find(base + at, 1)):
-                single = pack.cut(at, at + 1)
-                self._enter(Stretch(base + at, 1, single, 0))
 
     def put_segment(self, task: TaskId, segment: Segment) -> bool:
         """Keep a large value.
@@ -167,18 +171,16 @@ class Shelf:
         """Yield all that is there: (base, n, bytes)."""
         for stretch in self._stretches.values():
             yield stretch.base, stretch.n, stretch.nbytes
+        for task, payload in self._singles.items():
+            yield task, 1, len(payload)
 
     def drop(self, base: TaskId, n: int) -> None:
         """Let go of what there is of the given tasks."""
-        single = self._stretches.get(base) if n == 1 else None
-        if single is not None and single.n == 1 and single.segment is None:
-            del self._stretches[base]
-            if single.on_disk or single.nbytes >= _WORTH_BYTES:
-                self._count(single, -1)
-            else:
-                self.small_bytes -= single.nbytes
+        if n == 1 and self._drop_single(base):
             return
         for start, count, stretch in list(self.find(base, n)):
+            if self._drop_single(start):
+                continue
             self._strike(stretch)
             if stretch.segment is not None:
                 self.segment_bytes -= stretch.segment.size
@@ -193,6 +195,13 @@ class Shelf:
             ):
                 if n_of:
                     self._enter(_rest(stretch, base_of, n_of, at_of))
+
+    def _drop_single(self, task: TaskId) -> bool:
+        payload = self._singles.pop(task, None)
+        if payload is None:
+            return False
+        self.small_bytes -= len(payload)
+        return True
 
     def segment(self, task: TaskId) -> Segment | None:
         """Return the segment of a large value, if there is one of that task."""
@@ -234,6 +243,7 @@ class Shelf:
             if stretch.segment is not None:
                 stretch.segment.close()
         self._stretches.clear()
+        self._singles.clear()
         self._starts.clear()
         self._loose.clear()
         self.small_bytes = self.loose_bytes = self.filed_bytes = 0
@@ -272,6 +282,9 @@ class Shelf:
         stretch = self._stretches.get(task)
         if stretch is not None:
             return stretch
+        payload = self._singles.get(task)
+        if payload is not None:
+            return Stretch(task, 1, Pack.single(payload), 0)
         index = bisect_right(self._starts, task) - 1
         if index < 0:
             return None
@@ -284,8 +297,9 @@ class Shelf:
         stop = end
         if index < len(self._starts):
             stop = min(end, self._starts[index])
-        if stop - task > len(self._stretches):
-            near = (t for t in self._stretches if task < t < stop)
+        longer, singles = self._stretches, self._singles
+        if stop - task > len(longer) + len(singles):
+            near = (t for t in chain(longer, singles) if task < t < stop)
             return min(near, default=stop)
-        singles = (t for t in range(task + 1, stop) if t in self._stretches)
-        return next(singles, stop)
+        found = (t for t in range(task + 1, stop) if t in longer or t in singles)
+        return next(found, stop)

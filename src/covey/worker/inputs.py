@@ -135,6 +135,7 @@ class Inputs:
         body: list[Buffer] = []
         nodes = order.nodes
         columns: list[list[list[Any]]] = []
+        single = self._storage.shelf.single
         for node in nodes:
             inputs: list[list[Any]] = []
             body.append(node.data)
@@ -143,7 +144,12 @@ class Inputs:
                     inputs.append(["own", task, task])
                 elif task not in carried:
                     carried.add(task)
-                    self._add_single(runner, task, task, inputs, body)
+                    value = single(task)
+                    if value is None:
+                        self._add_mapped(runner, task, task, inputs)
+                    else:
+                        inputs.append(["in", task, len(value)])
+                        body.append(value)
             columns.append(inputs)
         link.tell_nodes(
             [node.run for node in nodes],
@@ -167,7 +173,12 @@ class Inputs:
         if value is not None:
             inputs.append(["in", known_as, len(value)])
             body.append(value)
-            return
+        else:
+            self._add_mapped(runner, known_as, real, inputs)
+
+    def _add_mapped(
+        self, runner: int, known_as: TaskId, real: TaskId, inputs: list[list[Any]]
+    ) -> None:
         for _, _, stretch in self._storage.find(real, 1):
             segment = stretch.segment
             assert segment is not None
@@ -237,6 +248,8 @@ class Inputs:
     def forget(self, base: TaskId, n: int) -> None:
         """Have runners let go of values that are dropped."""
         for runner, mapped in self._mapped.items():
+            if not mapped:
+                continue
             # Whichever is shorter: there may be many of both.
             if n <= len(mapped):
                 self._forget(runner, [t for t in range(base, base + n) if t in mapped])

@@ -143,9 +143,9 @@ class Results:
     def stow_nodes(self, places: Sequence[int]) -> None:
         """Keep those of them that stand at these places."""
         (tasks, pack), self._nodes = self._nodes, ((), Pack.of([]))
-        put = self._storage.shelf.put_single
+        put, payloads = self._storage.shelf.put_single, [*pack]
         for at in places:
-            put(tasks[at], pack[at])
+            put(tasks[at], payloads[at])
 
     def take_big(
         self,
