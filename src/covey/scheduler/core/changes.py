@@ -22,3 +22,8 @@ class Versions:
         #: Of workers that have come back: their copies of other versions, as long as
         #: something that they have made of them may be told, or asked for.
         self.refused: dict[Worker, list[Extent]] = {}
+
+    def forget(self, span: Span) -> None:
+        """Nobody will ask for *span* again."""
+        self.count.pop(span, None)
+        self.outdated.pop(span, None)

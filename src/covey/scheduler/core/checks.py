@@ -91,7 +91,7 @@ def graph(
     _within(message.coming, base, base + n)
     for task, needs in enumerate(message.needs, base):
         # So no circle can come in, which would wait for itself for ever.
-        for need in needs:
+        for need in needs if needs and max(needs) >= task else ():
             if task <= need < base + n:
                 raise RemoteProtocolError(
                     f"task {task - base} of a graph comes before one of its inputs"

@@ -365,9 +365,9 @@ def try_ahead(state: SchedulerState, span: Span) -> None:
     for source in inputs_of(state, span)[:AHEAD_INPUTS]:
         worker = source.worker
         if worker is not None:
-            awaits = _awaits(state, worker, span)
-            if awaits is not None and is_here(state, worker) and _room(worker):
-                _send(state, worker, span, awaits)
+            ahead = _ahead(state, worker, span)
+            if ahead is not None and is_here(state, worker) and _room(worker):
+                _send(state, worker, span, ahead)
             return
 
 
@@ -384,26 +384,27 @@ def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
         for dependent in source.dependents or ():
             if dependent.state is not WAITING:
                 continue
-            awaits = _awaits(state, worker, dependent)
-            if awaits is None:
+            ahead = _ahead(state, worker, dependent)
+            if ahead is None:
                 continue
             if backlog is None:
                 backlog = worker.backlog_seconds(UNKNOWN_SECONDS)
             if not _room(worker, backlog):
                 return
-            _send(state, worker, dependent, awaits)
+            _send(state, worker, dependent, ahead)
             function = dependent.function
             known = function.seconds if function is not None else 0.0
             backlog += UNKNOWN_SECONDS if known is None else known
             todo.append(dependent)
 
 
-def _awaits(
+def _ahead(
     state: SchedulerState, worker: Worker, span: Span
-) -> tuple[TaskId, ...] | None:
+) -> tuple[tuple[TaskId, ...], int] | None:
     """Return what *span* lacks that is being made on *worker*; ``None`` if it lacks more.
 
-    Or if it may not be sent ahead of that for another reason.
+    Or if it may not be sent ahead of that for another reason.  With it comes how many
+    bytes of what it takes lie on *worker* already.
     """
     if span.state is not WAITING or span.n > 1 or span.whole:
         return None  # A span of one takes no groups.
@@ -413,12 +414,14 @@ def _awaits(
     if len(sources) > AHEAD_INPUTS or span.pack is None:
         return None  # It would take long to look at.
     awaits: list[TaskId] = []
+    here = 0
     for source in sources:
         if worker in source.replicas:
-            continue
-        if source.worker is not worker:
+            here += source.nbytes
+        elif source.worker is worker:
+            awaits.append(source.base)
+        else:
             return None
-        awaits.append(source.base)
     if state.shy and state.shy.get(span) is worker:
         return None
     if span.options.resources:
@@ -428,18 +431,18 @@ def _awaits(
         demand = demand_of(state, span)
         if not (demand is state.default_demand or demand.admits(worker)):
             return None
-    return (*awaits,)
+    return (*awaits,), here
 
 
 def _send(
     state: SchedulerState,
     worker: Worker,
     span: Span,
-    awaits: tuple[TaskId, ...] | None = None,
+    ahead: tuple[tuple[TaskId, ...], int] | None = None,
 ) -> None:
     """Send *span* to *worker* as a new run.
 
-    With *awaits*, all that it takes is there but these, which are being made there.
+    Or *ahead* of some that it takes, which are being made there: see ``_ahead``.
     """
     function = span.function
     assert function is not None and span.pack is not None
@@ -453,13 +456,10 @@ def _send(
     sizes, data = span.pack.on_wire(span.at, span.at + span.n)
     sources: Sources = ()
     spares: Sources = ()
-    if awaits is not None:
-        sources_here = (
-            span.inputs if span.inputs is not None else inputs_of(state, span)
-        )
-        if len(awaits) < len(sources_here):
-            here = [source.nbytes for source in sources_here if source.replicas]
-            state.counters["bytes_local"] += sum(here)
+    awaits: tuple[TaskId, ...] = ()
+    if ahead is not None:
+        awaits, here = ahead
+        state.counters["bytes_local"] += here
     elif span.aligned or span.whole or span.groups:
         sources, spares, awaits = sources_of(state, worker, span)
     run = Run(
@@ -478,7 +478,7 @@ def _send(
         # What only later messages of a graph will take, nobody waits for.
         bool(span.wanted) and span.wanted != COMING,
         span.renamed,
-        awaits or (),
+        awaits,
         spares,
         # What may have to be told apart from what it gives another time.
         span.n == 1 or bool(span.dependents or span.digests),

@@ -429,9 +429,10 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
     functions.count(state, span.function, -span.n)
     if state.spreads and span in state.spreads:
         spreading.forget(state, span)
-    for table in (state.brought, state.versions.count, state.versions.outdated):
-        if table:
-            table.pop(span, None)
+    if state.brought:
+        state.brought.pop(span, None)
+    if state.versions.count or state.versions.outdated:
+        state.versions.forget(span)
     if state.name_of or state.ids_of:
         _forget_names(state, span)
     return sources
