@@ -20,7 +20,7 @@ from covey.serde.call import Call
 from covey.serde.culprit import find_culprit
 from covey.serde.functions import dumps_function, label, loads_function
 from covey.serde.mapped import read_value, writable
-from covey.serde.packing import Packer, loads_pack
+from covey.serde.packing import LIMIT_BYTES, Packer, loads_pack
 from covey.serde.values import dumps, dumps_inline, loads, loads_inline
 from covey.store.segments import Segment
 
@@ -210,6 +210,28 @@ def test_small_arrays_stay_in_the_pack():
     packer.limit_bytes = 100
     assert packer.add(numpy.zeros(1000)) is not None
     assert all(array.sum() == 0 for array in loads_pack(packer.take()))
+
+
+class Counted:
+    """Counts how often it is pickled."""
+
+    count = 0
+
+    def __reduce__(self):
+        type(self).count += 1
+        return (Counted, ())
+
+
+def test_what_is_too_large_is_not_pickled_twice_in_full(monkeypatch):
+    monkeypatch.setattr(Counted, "count", 0)
+    packer = Packer()
+    # It has learnt that arrays come.
+    assert packer.add(numpy.arange(10)) is None
+    frames = packer.add([numpy.zeros(LIMIT_BYTES), Counted()])
+    assert frames is not None
+    assert Counted.count == 1
+    assert packer.add(numpy.arange(10)) is None
+    assert [len(value) for value in loads_pack(packer.take())] == [10, 10]
 
 
 def test_a_lambda_is_packed_by_value():

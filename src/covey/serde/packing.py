@@ -49,6 +49,10 @@ _PICKLED: Final = bytes((PICKLE_CODEC,))
 LIMIT_BYTES: Final = 1 << 16
 
 
+class _TooLarge(Exception):
+    """A value is too large for a pack, which was seen before it was pickled in full."""
+
+
 class _Sieve:
     """Decides, buffer by buffer, whether a value is too large for a pack."""
 
@@ -62,6 +66,16 @@ class _Sieve:
         """Keep small buffers in the stream (true), and large ones out of it."""
         self.seen_bytes += buffer.raw().nbytes
         return self.seen_bytes <= self.limit_bytes
+
+    def refuse(self, buffer: pickle.PickleBuffer) -> bool:
+        """Keep small buffers in the stream, and give up at the first large one.
+
+        Raises:
+            _TooLarge: no more needs to be pickled, for all of it is done again.
+        """
+        if self.take(buffer):
+            return True
+        raise _TooLarge
 
     def found_large(self) -> bool:
         """Say whether a buffer was left out of the stream, and begin anew."""
@@ -195,7 +209,11 @@ class Packer:
             # The fast way knows nothing of our table of reducers.
             self._sieve.found_large()
             try:
-                stream = pickle_by_reference(value, self._take_buffer)
+                stream = pickle_by_reference(value, self._sieve.refuse)
+            except _TooLarge:
+                self._sieve.found_large()
+                self._by_table = True
+                return dumps(value, name)
             except Exception:
                 return self._add_by_value(value, name)
             # What needed it once is followed by more of its kind.
