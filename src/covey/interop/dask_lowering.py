@@ -113,6 +113,8 @@ class Lowering:
         #: What stands for each node, with what it is in the graph; its number is filled in
         #: later.  From here on a node is known by that: keys are slow to hash and compare.
         self._refs = {key: Ref(-1, key, value) for key, value in graph.items()}
+        #: The function that was found to fit last: most often the next node has the same.
+        self._fitting: Any = None
         #: By the ``id`` of its nodes, what was fused; nothing where it was met once.
         self._fused: dict[int, tuple[Any, Any, Fused | None]] = {}
 
@@ -143,8 +145,11 @@ class Lowering:
     # Graphs by hand.
 
     def _by_hand(self, value: tuple[Any, ...]) -> Plain:
-        if not self._shelf.fits(value[0]):
-            raise _NotPlain
+        function = value[0]
+        if function is not self._fitting:
+            if not self._shelf.fits(function):
+                raise _NotPlain
+            self._fitting = function
         given = value[1:]
         if len(given) < len(_PLACES) and _KEYS.issuperset(map(type, given)):
             # Often all of them are keys, and no bytecode runs to find that out.
@@ -154,8 +159,8 @@ class Lowering:
             except TypeError:
                 found = (None,)  # What cannot be hashed is no key.
             if None not in found and len(set(found)) == len(found):
-                return Plain(value[0], found, _PLACES[len(found)], found)
-        plain = Plain(value[0])
+                return Plain(function, found, _PLACES[len(found)], found)
+        plain = Plain(function)
         self._inputs = {}
         plain.args = args = tuple([self._hand_made(plain, arg) for arg in given])
         plain.places = tuple([at for at, arg in enumerate(args) if type(arg) is Ref])

@@ -181,7 +181,7 @@ class _Sequencer:
                 if done[index]:
                     todo.pop()
                 elif missing[index]:
-                    todo += [s for s in reversed(inputs[index]) if not done[s]]
+                    todo += [s for s in inputs[index][::-1] if not done[s]]
                 else:
                     todo.pop()
                     done[index] = 1
@@ -218,10 +218,13 @@ class _Sequencer:
         """Whether a task can run, or lacks only what takes next to no room."""
         if not self._missing[index]:
             return True
-        inputs = self._inputs[index]
-        return len(inputs) <= _NEAR_INPUTS and all(
-            self._done[source] or self._room[source] == 1 for source in inputs
-        )
+        inputs, done, room = self._inputs[index], self._done, self._room
+        if len(inputs) > _NEAR_INPUTS:
+            return False
+        for source in inputs:  # noqa: SIM110  # all() takes twice as long
+            if not done[source] and room[source] != 1:
+                return False
+        return True
 
     def _frees(self, index: int) -> bool:
         """Whether some input goes when this task has run."""
