@@ -92,7 +92,10 @@ class _Watch:
                 return False
         if self.modules and self.modules != len(sys.modules):
             return False
-        return all(cell.cell_contents is value for cell, value in self.cells)
+        for cell, value in self.cells:  # noqa: SIM110  # all() takes as long as the rest
+            if cell.cell_contents is not value:
+                return False
+        return True
 
     def _enter(self, function: types.FunctionType, depth: int) -> None:
         if any(entry[0] is function for entry in self.functions):

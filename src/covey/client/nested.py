@@ -33,7 +33,10 @@ def _within(nested: Any) -> Iterator[Future[Any]]:
         nested, "__next__"
     ):
         for value in nested:
-            yield from _within(value)
+            if type(value) is Future:
+                yield value
+            else:
+                yield from _within(value)
     elif hasattr(nested, "__dask_graph__"):
         yield from _within_collection(nested)
 
@@ -92,10 +95,10 @@ def rebuild(nested: Any, values: dict[int, Any]) -> Any:
 
 
 def _rebuild(nested: Any, values: dict[int, Any]) -> Any:
-    if hasattr(nested, "__dask_graph__"):
-        raise UsageError("the value of a dask collection comes of its .compute()")
     if isinstance(nested, Future):
         return values.get(id(nested), _SKIPPED)
+    if hasattr(nested, "__dask_graph__"):
+        raise UsageError("the value of a dask collection comes of its .compute()")
     if isinstance(nested, dict):
         pairs = ((key, _rebuild(value, values)) for key, value in nested.items())
         return {key: value for key, value in pairs if value is not _SKIPPED}
