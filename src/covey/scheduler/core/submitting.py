@@ -346,7 +346,9 @@ def _tie_node(
     if len(needs) > 1 and len({*needs}) < len(needs):
         _tie_elsewhere(state, client, span, needs)
         return
-    span.inputs, span.aligned = tuple(sources), needs
+    span.inputs = tuple(sources)
+    # Their own numbers, which are there anyway: those that came would be kept besides.
+    span.aligned = tuple([source.base for source in sources])
     for source in sources:
         if source.dependents is None:
             source.dependents = {span: 1}
