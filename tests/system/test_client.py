@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import gc
 import itertools
+import operator
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 
 import covey
 from covey import Client, as_completed, errors, fire_and_forget, wait
+from covey.serde.packing import Packer
 
 
 def inc(x):
@@ -142,6 +144,28 @@ def test_futures_anywhere_in_arguments_become_values(client):
     assert client.submit(sum, [one, two, 3]).result(20) == 6
     assert client.submit(dict.get, {"a": one}, "a").result(20) == 1
     assert client.submit(open_box, Box([two])).result(20) == [2]
+
+
+def test_a_call_of_results_alone_pickles_nothing(client, monkeypatch):
+    small = client.submit(list, "ab")
+    large = client.scatter(np.arange(100_000.0))
+    failed = client.submit(boom, 1)
+    wait([small, failed])
+    written = []
+    monkeypatch.setattr(Packer, "add", lambda *call: written.append(call))
+    same, both, lost = (
+        client.submit(operator.is_, small, small),
+        client.submit(tuple, small),
+        client.submit(operator.is_, small, failed),
+    )
+    total = client.submit(np.sum, large)
+    monkeypatch.undo()
+    assert not written
+    assert same.result(20) is True
+    assert both.result(20) == ("a", "b")
+    assert total.result(20) == np.arange(100_000.0).sum()
+    with pytest.raises(ValueError, match="no 1"):
+        lost.result(20)
 
 
 def test_maps_over_futures(client):

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covey.client.columns import columns_of
+from covey.client.columns import columns_of, results_of
+from covey.client.core.ranges import Range
+from covey.client.future import Future
 from covey.errors import UsageError
 from covey.payload import Pack
 from covey.serde.columns import columns_in, columns_payload, strides_payload
@@ -65,6 +67,34 @@ def test_nothing_at_all():
     assert columns_of((iter([]), [1])) == ([[], []], 0)
     with pytest.raises(UsageError, match="at least one"):
         columns_of(())
+
+
+class Holder:
+    """A session, as far as its futures know."""
+
+    def release(self, wish, index, n):
+        """Nobody is told."""
+
+    def let_go(self, handles):
+        """Nor then."""
+
+
+def futures(holder, base, n):
+    wish = Range(base, n, "f", None)
+    return [Future(holder, wish, index) for index in range(n)]
+
+
+def test_arguments_that_are_results_are_known_by_their_ids():
+    here = Holder()
+    one, two, three = futures(here, 70, 3)
+    assert results_of((two, one, two), here) == [71, 70, 71]
+    assert results_of((), here) is None
+    assert results_of((one, 1), here) is None
+    assert results_of(([one],), here) is None
+    assert results_of((one,) * 17, here) is None
+    assert results_of((one, *futures(Holder(), 5, 1)), here) is None
+    three.release()
+    assert results_of((three,), here) is None
 
 
 @given(

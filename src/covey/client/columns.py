@@ -7,8 +7,9 @@ from operator import itemgetter
 from typing import Any, Final
 
 from covey.client.future import Future, Futures
-from covey.client.shapes import Column
+from covey.client.shapes import NODE_INPUTS, Column
 from covey.errors import UsageError
+from covey.ids import TaskId
 
 #: Sequences whose length is the number of their items, for sure.
 _PLAIN: Final = (list, tuple, range, Futures)
@@ -47,6 +48,21 @@ def _check_iterable(columns: list[Any]) -> None:
                 f"map takes iterables of arguments after the function, and number "
                 f"{number} of them is none: {column!r:.80} ({error})"
             ) from None
+
+
+def results_of(args: tuple[Any, ...], session: object) -> list[TaskId] | None:
+    """Return the ids of the arguments of one call, if they are a few futures.
+
+    Those of another session than *session* are none, as for ``strides_of``.
+    """
+    if not 0 < len(args) <= NODE_INPUTS:
+        return None
+    ids = []
+    for future in args:
+        if not isinstance(future, Future) or future.holder is not session:
+            return None
+        ids.append(future.id)
+    return ids
 
 
 def strides_of(

@@ -29,6 +29,8 @@ def split_needs(
     ids: list[TaskId],
 ) -> tuple[tuple[TaskId, ...], tuple[Extent, ...]]:
     """Return single inputs, and stretches of neighbouring ones, each once."""
+    if len(ids) == 1:
+        return (ids[0],), ()
     singles: list[TaskId] = []
     stretches: list[Extent] = []
     for base, n in extents_of(set(ids)):
