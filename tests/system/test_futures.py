@@ -495,7 +495,7 @@ def test_two_clients_share_a_name(client, tmp_path):
 # Order and places.
 
 
-def test_priority_decides_who_is_next(client, tmp_path, until):
+def test_priority_decides_who_is_next(client, tmp_path, until, monkeypatch):
     # Both slots are taken until everything has been submitted: that a worker was given
     # the two is not enough, since one more urgent than they may go before them there.
     gates = [tmp_path / "a", tmp_path / "b"]
@@ -503,10 +503,14 @@ def test_priority_decides_who_is_next(client, tmp_path, until):
     first, second = map(client.submit, [begin_and_wait] * 2, begun, gates)
     assert until(lambda: all(path.exists() for path in begun))
     log = tmp_path / "log"
-    futures = [
-        client.submit(write, log, str(p), priority=p, resources=None)
-        for p in (1, 3, 2, 5, 4)
-    ]
+    # They travel together: of those that come one by one, a worker is given the first
+    # ones ahead, before it is known that others are more urgent.
+    monkeypatch.setattr(client._engine.outbox, "say", client._engine.post)
+    with client._engine._line.lock:
+        futures = [
+            client.submit(write, log, str(p), priority=p, resources=None)
+            for p in (1, 3, 2, 5, 4)
+        ]
     # What is asked behind them is answered behind them: all have arrived.
     client.scheduler_info()
     open_gate(gates[0])

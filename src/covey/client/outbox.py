@@ -7,9 +7,9 @@ writes it by himself, which saves the machine two changes of threads::
     busy    user threads ──► outbox ──► [I/O thread] ──► socket
     quiet   user thread ───────────────────────────────► socket
 
-It is quiet when something has come since the last time that anything was sent, or when that
-was a while ago: nobody answers what lets go of a result, and a long task is answered late.  So
-there is no timer, and of many that say something in a row only the first one writes.
+It is quiet when something has come since the last time that anything was sent to which news
+may come: so there is no timer, and of many that say something in a row only the first one
+writes.  To letting go of results nobody says anything.
 """
 
 from __future__ import annotations
@@ -17,17 +17,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Final
 
-from covey import clock
 from covey.client.core.ledger import Ledger
 from covey.client.merging import merge
 from covey.net.shared_line import SharedLine
 from covey.wire.base import Message
+from covey.wire.client_link import Release
 from covey.wire.framing import encode_frame
-
-#: After so long without a word all is quiet.  Who says many things says them faster.
-QUIET_SECONDS: Final = 0.002
 
 
 class Outbox:
@@ -48,10 +44,7 @@ class Outbox:
         #: What user threads have sent, of which the ledger does not know yet.
         self._unnoted: list[Message] = []
         self._wake_is_due = False
-        #: Whether something has come since the last time that anything was sent.
-        self._heard = False
-        #: When that was.
-        self._spoke = 0.0
+        self._quiet = False
         self._line: SharedLine | None = None
         #: Posts what was put off; called before all that the I/O thread sends.
         self.catch_up: Callable[[], None] = _nothing
@@ -86,13 +79,11 @@ class Outbox:
             LocalProtocolError: no frame can hold it.
         """
         line = self._line
-        if line is not None and (
-            self._heard or clock.monotonic() - self._spoke > QUIET_SECONDS
-        ):
+        if self._quiet and line is not None:
             with line.lock:
                 if not self._messages and line.is_idle:
                     frame = encode_frame([message])
-                    self._speaks()
+                    self._quiet = False
                     # Before it is sent: an interrupt may come behind any call.
                     self._unnoted.append(message)
                     line.say(frame)
@@ -101,12 +92,7 @@ class Outbox:
 
     def heard(self) -> None:
         """Something has come."""
-        self._heard = True
-
-    def _speaks(self) -> None:
-        """Something is being sent."""
-        self._heard = False
-        self._spoke = clock.monotonic()
+        self._quiet = True
 
     def send(self) -> None:
         """Send what has gathered."""
@@ -120,7 +106,8 @@ class Outbox:
             self.note()
             messages, self._messages = self._messages, []
             if messages:
-                self._speaks()
+                if not all(type(message) is Release for message in messages):
+                    self._quiet = False
                 messages = merge(messages)
                 for message in messages:
                     self._ledger.note(message)
