@@ -156,10 +156,10 @@ class Submitter(Placer):
             fn, label, digest, by_value = self._function(function, form, taken)
             if by_value is not None:
                 args = (by_value, *args)
-            elif key is None and not pure and not kwargs:
-                ids = results_of(args, self._session)
-                if ids is not None:
-                    return self._call_of_results(fn, label, ids, options)
+            elif not (kwargs or pure or key is not None) and (
+                ids := results_of(args, self._session)
+            ):
+                return self._call_of_results(fn, label, ids, options)
             with self.writing.chosen():
                 payload, needs, large, holds = self._written(args, kwargs, form)
             if by_value is None and not self.writing.modules.idle:
