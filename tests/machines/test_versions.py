@@ -17,10 +17,11 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 from scheduler_world import World
 
 from covey.errors import RemoteProtocolError
-from covey.scheduler.core import explain
+from covey.scheduler.core import explain, versions
 from covey.scheduler.core.spans import find, isolate
-from covey.scheduler.core.state import State
-from covey.wire.worker_link import Drop, Holds, Lacks, RanStored, Vouches
+from covey.scheduler.core.state import Span, State
+from covey.wire.client_link import Cancel
+from covey.wire.worker_link import Drop, Holds, Lacks, RanStored, Stop, Vouches
 
 sys.path.pop(0)
 
@@ -228,22 +229,65 @@ def test_what_runs_with_a_refused_value_is_stopped(world, client):
     assert client.status[both] == "finished"
 
 
-def test_what_came_out_the_same_of_a_refused_value_is_one_more_copy(world, client):
-    late = world.new_worker(2)
-    a, b = client.submit(), client.submit()
-    c = client.submit(aligned=(a,))
+def test_what_was_cancelled_is_killed_if_it_runs_with_a_refused_value(world, client):
+    late = world.new_worker(1)
+    a = client.submit()
+    b = client.submit(aligned=(a,))
     late.read(len(late.inbox))
     world.give_up(late)
-    for number in list(late.runs):
-        late.finish(number, gave=1)
-    other = world.new_worker(2)
-    for task in (a, b, c):
-        make(other, task, stored=True)
-    late.made_of[c] = dict(other.made_of[c])
+    (first, second) = late.runs
+    late.finish(first, gave=1)
+    make(world.new_worker(1), a, stored=True)
+    client.say(Cancel(((b, 1),), "a user"))
+    stopped = []
+    world.watch = lambda peer, message: (
+        stopped.append(message) if type(message) is Stop else None
+    )
     world.come_back(late)
-    held = {find(world.state, t): late.store.get(t) for t in (a, b, c)}
-    back = world.state.workers[late.peer]
-    assert [back in span.replicas for span in held] == [False, False, True]
+    assert Stop(second, b, 1, True) in stopped
+
+
+def test_a_copy_of_which_no_digest_is_known_is_refused(world, client):
+    """Its worker cannot read it, perhaps, and nobody can tell what it is."""
+    late = world.new_worker(1)
+    a = client.submit()
+    client.submit(aligned=(a,))
+    make(late, a, stored=True)
+    world.give_up(late)
+    make(world.new_worker(1), a, stored=True, gave=1)
+    late.made_of[a] = {}
+    world.come_back(late)
+    (replica,) = find(world.state, a).replicas
+    assert replica is not world.state.workers[late.peer]
+    late.read(len(late.inbox))
+    assert a not in late.store
+
+
+def test_of_a_long_chain_that_is_refused_each_task_is_looked_at_once(
+    world, client, monkeypatch
+):
+    n = 300
+    late = world.new_worker(1)
+    base = client.submit_graph([[i - 1] if i else [] for i in range(n)])
+    late.do_everything()
+    world.give_up(late)
+    other = world.new_worker(1)
+    while any(client.status[base + i] == "pending" for i in range(n)):
+        other.read(len(other.inbox))
+        for number in [k for k in other.runs if other.is_ready(k)]:
+            other.finish(number, stored=True, gave=1)
+    looked = []
+    real = Span.dependents
+    monkeypatch.setattr(
+        Span,
+        "dependents",
+        property(
+            lambda span: looked.append(span) or real.__get__(span),
+            real.__set__,
+        ),
+    )
+    versions.made_of(world.state, [(base + i, 1) for i in range(n)])
+    assert len(looked) < 3 * n
 
 
 def test_digests_are_cut_with_their_span(world, client):

@@ -275,6 +275,49 @@ def test_what_took_another_value_than_the_copy_that_came_runs_again(world, secon
     world.check_ends()
 
 
+@pytest.mark.parametrize("seconds", [SHORT, parcels.PARCEL_SECONDS])
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_takes_several_of_those_runs_again_once(world, seconds, n):
+    """The last but one takes both before it, and copies of one or of both come."""
+    first = node(world, base=100, seconds=seconds)
+    second = node(world, 100, base=101, seconds=seconds)
+    both = node(world, 100, 101, base=102, seconds=seconds)
+    nodes = [first, second, both, node(world, 102, base=103, seconds=seconds)]
+    world.fetch((100, n), 7)
+    sent = watched(world, orders.DispatchNodes, orders.Dispatch)
+    world.tell(*nodes)
+    world.fetched((100, n))
+    world.settle()
+    assert set(world.ends.values()) == {"ran"}
+    assert [runs_of(sent, node) for node in nodes] == [1, 2, 2, 2]
+    world.check_ends()
+
+
+def test_what_waits_in_a_parcel_takes_the_copy_that_comes():
+    world = World(runners=1)
+    nodes = chain(world, 3)
+    world.fetch((nodes[0].base, 1), 7)
+    sent = watched(world, orders.DispatchNodes, orders.Dispatch)
+    world.tell(*nodes)
+    assert world.state.parcels
+    assert not sent, "no runner is ready"
+    world.fetched((nodes[0].base, 1))
+    world.start(0)
+    world.settle()
+    assert not any(nodes[0].base in order.owns for order in sent)
+    assert set(world.ends.values()) == {"ran"}
+
+
+def test_a_copy_stays_when_what_makes_the_same_is_stopped(world):
+    nodes = chain(world, 2)
+    world.fetch((nodes[0].base, 1), 7)
+    world.tell(nodes[0])
+    world.fetched((nodes[0].base, 1))
+    world.step(orders.Told([Stop(nodes[0].run, nodes[0].base, 1)]))
+    assert world.state.copies.covers(nodes[0].base, 1)
+    assert nodes[0].base in world.store
+
+
 def test_what_failed_with_another_value_than_the_copy_runs_again(world):
     nodes = chain(world, 2, seconds=parcels.PARCEL_SECONDS)
     slot, sent = overtaken(world, nodes)

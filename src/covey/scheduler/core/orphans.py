@@ -90,6 +90,13 @@ def strike(state: SchedulerState, worker: Worker, extents: Sequence[Extent]) -> 
         del state.orphans[worker]
 
 
+def settle(state: SchedulerState) -> None:
+    """Forget what was refused of workers of which all is known by now."""
+    refused = state.versions.refused
+    for worker in [worker for worker in refused if worker not in state.orphans]:
+        del refused[worker]
+
+
 def _overlap(held: list[Orphan], base: TaskId, n: int) -> slice:
     """Return where in *held*, which is in order, any of some tasks are."""
     first = bisect_left(held, (base,))

@@ -136,7 +136,7 @@ def pass_time(state: SchedulerState) -> None:
     else:
         # Those that are still nobody's are dropped by this.
         reported.place(state, {})
-        reported.settle(state)
+        orphans.settle(state)
 
 
 # Putting the parts together.
@@ -173,7 +173,7 @@ def take_in(state: SchedulerState, peers: list[int]) -> None:
     for client in back:
         last = told[client.peer][len(reports[client.peer])]
         _guard(state, client.peer, _want_foreign, client, last)
-    reported.settle(state)
+    orphans.settle(state)
     if back or ghosts:
         # Only of what clients tell is anything kept; workers alone do not cost this.
         for span in list(state.spans.values()):

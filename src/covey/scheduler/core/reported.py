@@ -107,9 +107,10 @@ def _is_refused(
     """Whether it holds, or may hold, another value than was made meanwhile, or before."""
     if versions.is_other(state, span, digests):
         return True
-    # Nobody can tell whether what was made without digests came out the same.
-    untold = span.function is not None and not span.digests
-    return untold and span.state is State.DONE and worker not in span.replicas
+    if span.function is None or worker in span.replicas:
+        return False
+    # Without digests nobody can tell whether both came out the same.
+    return not digests if span.digests else span.state is State.DONE
 
 
 def _turn_up(
@@ -127,11 +128,8 @@ def _turn_up(
         at = span.base + span.n
         _, _, nbytes, digests = orphans.part(orphan, span.base, at)
         refused = _is_refused(state, span, worker, digests)
-        if span in made_of_refused and not refused:
-            # It may have come out the same for all that.
-            refused = span.state is not State.DONE or digests != span.digests
         failed = span.failure is not None and span.failure.kind != "lost"
-        if refused:
+        if refused or span in made_of_refused:
             versions.refuse(state, span, worker)
         elif failed:
             # It was cancelled, or failed at its client: what has ended has ended.
@@ -143,13 +141,6 @@ def _turn_up(
             transitions.turn_up(state, span, worker, nbytes)
     if at < end:
         orphans.keep(state, worker, orphans.part(orphan, at, end))
-
-
-def settle(state: SchedulerState) -> None:
-    """Forget what was refused of workers of which all is known by now."""
-    refused = state.versions.refused
-    for worker in [worker for worker in refused if worker not in state.orphans]:
-        del refused[worker]
 
 
 # Runs.
@@ -169,7 +160,9 @@ def _stop_outdated(
             if span in made_of_refused:
                 if at < span.base:
                     left.append(replace(message, base=at, n=span.base - at))
-                _stop(state, worker, message.run, span.base, span.n)
+                # Nobody waits for what failed: it was cancelled.
+                failed = span.state is State.FAILED
+                _stop(state, worker, message.run, span.base, span.n, kill=failed)
                 at = span.base + span.n
         if at < end:
             left.append(replace(message, base=at, n=end - at))

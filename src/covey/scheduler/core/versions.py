@@ -85,7 +85,7 @@ def finish(
         return
     span.digests = digests
     _tell(state, span)
-    made_of_it = _descendants(span)
+    made_of_it = _descendants([span])
     needed = _begin_anew(state, made_of_it)
     withdrawn = [made for made in made_of_it if made.state is DONE]
     for made in withdrawn:
@@ -101,17 +101,13 @@ def finish(
 
 def made_of(state: SchedulerState, extents: Sequence[Extent]) -> dict[Span, None]:
     """Return all that was made, or is being made, of any of these, directly or not."""
+    return _descendants([s for base, n in extents for s in covering(state, base, n)])
+
+
+def _descendants(spans: Sequence[Span]) -> dict[Span, None]:
+    """Return all that was made, or is being made, of any of *spans*, directly or not."""
     found: dict[Span, None] = {}
-    for base, n in extents:
-        for span in covering(state, base, n):
-            found |= _descendants(span)
-    return found
-
-
-def _descendants(span: Span) -> dict[Span, None]:
-    """Return all that was made, or is being made, of *span*, directly or not."""
-    found: dict[Span, None] = dict.fromkeys(span.dependents or ())
-    todo = list(found)
+    todo = [*spans]
     while todo:
         more = [d for d in todo.pop().dependents or () if d not in found]
         found.update(dict.fromkeys(more))

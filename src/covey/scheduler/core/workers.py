@@ -211,6 +211,7 @@ def _holds_unknown(state: SchedulerState, worker: Worker, orphan: Orphan) -> Non
     """Nobody has asked for these: they may be what an earlier life had fetched."""
     orphans.strike(state, worker, (orphan[:2],))
     orphans.keep(state, worker, orphan)
+    orphans.settle(state)
 
 
 @handlers.add(Lacks)
@@ -223,6 +224,7 @@ def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
             # A client may tell only afterwards that it has brought it there.
             worker.given_up.add(base)
     orphans.strike(state, worker, message.extents)
+    orphans.settle(state)
     for span in isolate_all_own(state, message.extents):
         transitions.lose_replica(state, span, worker)
 

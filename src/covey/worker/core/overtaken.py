@@ -11,6 +11,8 @@ may have come out otherwise.  So it runs once more, with the copy::
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from covey.ids import RunId, TaskId
 from covey.worker.core import dispatch, parcels
 from covey.worker.core.state import Run, Slot, WorkerState
@@ -18,18 +20,27 @@ from covey.worker.core.state import Run, Slot, WorkerState
 
 def mark(state: WorkerState, base: TaskId, n: int) -> None:
     """Copies of these have just come: note who takes what is made here instead."""
-    if not state.makers or not any(base <= task < base + n for task in state.makers):
+    if not (_any_of(state.makers, base, n) or _any_of(state.soon, base, n)):
         return
+    # What has not begun takes the copies, like all that comes alone.
     parcels.separate_all(state)
     todo = [task for task in state.makers if base <= task < base + n]
     for made in todo:
         # Nothing rides behind it any more.
-        slot = state.makers.pop(made)
+        slot = state.makers.pop(made, None)
+        if slot is None:
+            continue  # It takes several of them, and has been looked at.
         for run in state.awaited.get(made, ()):
             if run.rides is slot:
                 slot.overtaken.add((run.run, run.base))
                 if run.base in state.makers:
                     todo.append(run.base)
+
+
+def _any_of(tasks: Collection[TaskId], base: TaskId, n: int) -> bool:
+    if n <= len(tasks):
+        return any(task in tasks for task in range(base, base + n))
+    return any(base <= task < base + n for task in tasks)
 
 
 def runs_again(

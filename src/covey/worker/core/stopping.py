@@ -21,9 +21,14 @@ def drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
 
 
 def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
-    """From now on nothing of these tasks is held here, and nothing is said of them."""
+    """Nothing that was made of these tasks here is held, and nothing is said of them.
+
+    A copy that came from elsewhere stays: the scheduler counts on it, or is about to.
+    """
     parcels.separate(state, message.run)
-    drop(state, ((message.base, message.n),))
+    made = tuple(state.copies.gaps(message.base, message.n))
+    if made:
+        drop(state, made)
     run = state.runs.get(message.run)
     if run is None:
         return
