@@ -359,10 +359,11 @@ class WorkerAgent:
     def _nodes_ran(self, slot: int, says: SaysRanNodes, body: Buffer) -> None:
         """Take in the results of single tasks."""
         pack = read_pack(says, body)
-        if not 0 < len(says.tasks) == len(says.seconds) == len(pack):
+        if not 0 < len(says.tasks) == len(says.nanoseconds) == len(pack):
             raise RemoteProtocolError("a runner reported single tasks without measure")
         self._results.bring_nodes(says.tasks, pack)
-        runs, tasks, seconds, sizes = says.runs, says.tasks, says.seconds, pack.sizes
+        runs, tasks, sizes = says.runs, says.tasks, pack.sizes
+        seconds = [1e-9 * took for took in says.nanoseconds]
         event = orders.SlotRanNodes(slot, runs, tasks, seconds, sizes, INLINE_BYTES)
         self._step(event)
 

@@ -51,6 +51,9 @@ _Classes: TypeAlias = Annotated[
 ]
 _FailureBytes: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_FAILURE_BYTES_MAX)]
 
+#: Of a call; 146 years at most, which ``Seconds`` can say as well.
+_Nanoseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+
 #: Numbers of a profile: places in a tree, and microseconds, a day at most.
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 37)]
 
@@ -76,7 +79,7 @@ class SaysRanNodes(_Operation, frozen=True, tag="rans"):
 
     runs: tuple[Id, ...]
     tasks: tuple[Id, ...]
-    seconds: tuple[Seconds, ...]
+    nanoseconds: tuple[_Nanoseconds, ...]
     data_size: Bytes
 
     @property
