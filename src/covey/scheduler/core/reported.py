@@ -26,6 +26,7 @@ from covey.scheduler.core import (
     versions,
 )
 from covey.scheduler.core.spans import (
+    covering,
     find,
     inputs_of,
     isolate,
@@ -68,7 +69,13 @@ def place(state: SchedulerState, in_hand: dict[Worker, list[Running]]) -> None:
         in_hand: what workers run.  What they are told to stop is taken out of it.
     """
     before, state.orphans = state.orphans, {}
-    for worker, held in before.items():
+    for worker, told in before.items():
+        held = []
+        for orphan in told:
+            if any(True for _ in covering(state, *orphan[:2])):
+                held.append(orphan)
+            else:
+                orphans.keep(state, worker, orphan)
         made_of_refused = _refuse(state, worker, held, in_hand.get(worker, []))
         if made_of_refused and worker in in_hand:
             # Before what it takes is dropped.
