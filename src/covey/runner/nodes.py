@@ -226,26 +226,26 @@ def read_nodes(
 ) -> list[Nodes]:
     """Make batches of a ``nodes`` operation: one for each stretch of one serializer."""
     _, *columns = operation
-    found: list[Nodes] = []
+    found: list[tuple[list[Node], NodeInputs, str]] = []
     for run, function, task, flags, size, taken in zip(*columns, strict=True):
         serializer = serializer_of(function)
-        if not found or found[-1].serializer != serializer:
+        if not found or found[-1][2] != serializer:
             inputs = NodeInputs(mapped_value, looked, plain=serializer != "pickle")
             if found:
-                inputs.payloads.update(found[-1].inputs.payloads)
-                inputs.segments.update(found[-1].inputs.segments)
-            found.append(Nodes([], inputs, serializer))
-        batch = found[-1]
+                inputs.payloads.update(found[-1][1].payloads)
+                inputs.segments.update(found[-1][1].segments)
+            found.append(([], inputs, serializer))
+        nodes, inputs, _ = found[-1]
         payload = frame.take(size)
         owns: tuple[tuple[int, int], ...] = ()
         for kind, known_as, *where in taken:
             if kind == "in":
-                batch.inputs.payloads[known_as] = frame.take(*where)
+                inputs.payloads[known_as] = frame.take(*where)
             elif kind == "own":
                 owns += ((known_as, *where),)
             else:
                 path, nbytes = where
-                batch.inputs.segments[known_as] = (path, nbytes)
+                inputs.segments[known_as] = (path, nbytes)
         keep = bool(flags & KEEP)
-        batch.nodes.append(Node(run, function, task, payload, owns, keep))
-    return [Nodes(batch.nodes, batch.inputs, batch.serializer) for batch in found]
+        nodes.append(Node(run, function, task, payload, owns, keep))
+    return [Nodes(*batch) for batch in found]
