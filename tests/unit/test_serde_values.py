@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import datetime as dt
 import functools
 import pickle
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from covey.errors import NotPicklable, TaskUnreadable
 from covey.payload import Pack
 from covey.serde import registry
+from covey.serde.arrays import array_of
 from covey.serde.call import Call
 from covey.serde.culprit import find_culprit
 from covey.serde.functions import dumps_function, label, loads_function
@@ -96,6 +98,40 @@ def test_any_values_survive_in_a_pack(values):
     assert list(loads_pack(pack)) == values
     assert list(map(loads_inline, pack)) == values
     assert len(packer) == 0
+
+
+@pytest.mark.parametrize("mask", [False, numpy.ma.nomask, [True, False] * 5000])
+def test_masked_arrays_stay_out_of_the_stream(mask):
+    value = numpy.ma.MaskedArray(numpy.arange(10_000), mask, fill_value=7)
+    value.harden_mask()
+    frames = dumps([value])
+    assert len(frames[0]) < 1000
+    (back,) = loads(frames)
+    assert numpy.shares_memory(back.data, value.data)
+    assert (back.mask == value.mask).all()
+    assert back.sum() == value.sum()
+    assert (back.fill_value, back.hardmask) == (7, True)
+    assert numpy.ma.allequal(loads_inline(dumps_inline(value)), value)
+
+
+def test_masked_arrays_of_objects_and_of_no_fill_value_come_back():
+    value = numpy.ma.MaskedArray(numpy.array(["a", None]), [True, False])
+    assert loads(dumps(value)).tolist() == [None, None]
+    back = loads(dumps(numpy.ma.MaskedArray([1, 2], [0, 1])))
+    # It is a default of its type, and goes with the type.
+    assert (back + 0.5).fill_value == numpy.ma.default_fill_value(0.5)
+
+
+def test_large_arrays_of_the_standard_library_stay_out_of_the_stream():
+    value = array.array("d", [0.5] * 10_000)
+    frames = dumps({"a": value})
+    assert len(frames[0]) < 1000
+    assert loads(frames) == {"a": value}
+    small = array.array("d", [1.0])
+    assert loads(dumps(small)) == small
+    assert len(dumps(small)) == 1
+    with pytest.raises(ValueError, match="have 8 bytes here, and had 4"):
+        array_of("d", 4, b"")
 
 
 def test_large_buffers_stay_out_of_the_stream():

@@ -19,7 +19,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import IO, Any, Final, TypeVar
 
 from covey.errors import TaskUnreadable
-from covey.serde import methods, rebuilt
+from covey.serde import arrays, methods, rebuilt
 from covey.serde.code import tagged
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ def in_use() -> bool:
 
 
 #: Libraries whose arrays and tables are written in a form of ours.
-_LIBRARIES: Final = frozenset({"numpy", "pyarrow", "pandas"})
+_LIBRARIES: Final = frozenset({"numpy", "numpy.ma", "pyarrow", "pandas"})
 
 #: The table that was made last, and what it was made for.
 _made: tuple[Any, dict[Any, Any]] = (None, {})
@@ -144,11 +144,12 @@ def dispatch_table() -> dict[Any, Any]:
 
 
 def _ours(present: Collection[str]) -> dict[Any, Any]:
+    ours = {**methods.REDUCERS, **arrays.REDUCERS}
     if not present:
-        return methods.REDUCERS
+        return ours
     from covey.serde import tables
 
-    return {**tables.reducers(present), **methods.REDUCERS}
+    return {**tables.reducers(present), **ours}
 
 
 def used_table(stream: bytes) -> bool:

@@ -296,10 +296,11 @@ _MAKERS: Final = {"numpy": make_array, "arrow": _make_arrow, "pandas": _make_pan
 
 
 def reducers(present: Collection[str]) -> dict[type, Any]:
-    """Return reducers for those libraries among ``PACKAGES`` that are *present*."""
+    """Return reducers for those libraries that are *present*."""
     found: dict[type, Any] = {}
     homes: dict[str, dict[str, Any]] = {
         "numpy": {"ndarray": _reduce_array},
+        "numpy.ma": {"MaskedArray": _reduce_masked},
         "pyarrow": {"Table": _reduce_table, "RecordBatch": _reduce_table},
         "pandas": {"DataFrame": _reduce_frame},
     }
@@ -333,6 +334,25 @@ def _numbers_of(kind: str, shape: tuple[int, ...], raw: Buffer) -> Any:
 
     flat = np.frombuffer(raw, kind)
     return flat if len(shape) == 1 else flat.reshape(shape)
+
+
+def _reduce_masked(array: Any) -> Any:
+    # NumPy copies data and mask into the pickle, by way of bytes.
+    ma = sys.modules["numpy.ma"]
+    data, mask = ma.getdata(array), ma.getmask(array)
+    if type(data) is not sys.modules["numpy"].ndarray or data.dtype.hasobject:
+        return array.__reduce__()
+    fill_value = array._fill_value  # noqa: SLF001  # None where nobody has set it
+    taken = None if mask is ma.nomask else mask
+    return (_masked_of, (data, taken, fill_value, array.hardmask))
+
+
+def _masked_of(data: Any, mask: Any, fill_value: Any, hard: bool) -> Any:
+    from numpy import ma
+
+    if mask is None:
+        mask = ma.nomask
+    return ma.MaskedArray(data, mask, fill_value=fill_value, hard_mask=hard)
 
 
 def _array_of(head: Sequence[Any], raw: Buffer) -> Any:
