@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from covey.errors import TaskUnreadable
 from covey.interop.dask_node import Named
-from covey.runner.looked import LOOKED_BYTES, Looked, only_looks
+from covey.runner.looked import LOOKED_BYTES, Looked, NotPlain, looking
 from covey.runner.nodes import Node, NodeInputs, Nodes
 
 
@@ -91,11 +92,33 @@ def test_a_value_larger_than_all_that_may_be_kept_drives_nothing_out(decode):
 
 
 def test_functions_that_only_look():
-    assert only_looks(operator.getitem)
-    assert only_looks(Named("split", operator.getitem))
-    assert not only_looks(operator.setitem)
-    assert not only_looks(Named("change", operator.setitem))
-    assert not only_looks(lambda x: x)
+    assert looking(operator.getitem)({"a": 1}, "a") == 1
+    assert looking(Named("split", operator.getitem))("key", ([5, 6], 1)) == 6
+    assert looking(operator.setitem) is None
+    assert looking(lambda x: x) is None
+    with pytest.raises(NotPlain):
+        looking(Named("change", operator.setitem))("key", ({}, 1, 2))
+
+
+class Answers:
+    """As a proxy does: whatever it is asked for, there is something."""
+
+    def __getattr__(self, name):
+        return lambda *_: {}
+
+    def __call__(self, value):
+        value.append(1)
+        return len(value)
+
+
+class Refuses(Answers):
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
+@pytest.mark.parametrize("kind", [Answers, Refuses])
+def test_nobody_is_asked_who_is_not_ours(kind):
+    assert looking(kind()) is None
 
 
 def call(looked: Looked, payload: bytes, function: Any, *rest: Any) -> Any:
@@ -123,3 +146,47 @@ def test_tasks_that_may_change_a_value_have_it_for_themselves():
     call(looked, payload, operator.setitem, "a", 2)
     call(looked, payload, lambda value: value["a"].append(3))
     assert call(looked, payload, operator.getitem, "a") == [1]
+
+
+class Grows:
+    """An object that changes the key that it is asked for."""
+
+    def __getitem__(self, key):
+        key.append(len(key))
+        return list(key)
+
+
+def test_a_key_is_not_shared_with_an_object_that_may_change_it():
+    looked = Looked()
+
+    def mapped_value(*_: object) -> Any:
+        raise AssertionError("nothing is mapped here")
+
+    inputs = NodeInputs(mapped_value, looked, plain=False)
+    inputs.payloads = {4: written(Grows()), 5: written([0])}
+    arguments = b"\x03" + written(("key", (-2, -1), (0, 1)))
+    node = Node(1, 1, 6, arguments, (), keep=False)
+    nodes = Nodes([node], inputs)
+    function = Named("node", operator.getitem)
+    assert [nodes.call(node, function) for _ in range(2)] == [[0, 1], [0, 1]]
+
+
+def test_who_may_not_read_pickles_gets_none_that_another_one_has_read():
+    looked, payload = Looked(), written({"a": 1})
+    read = NodeInputs(lambda *_: None, looked, plain=False)
+    read.payloads[5] = payload
+    read.begin(looks=True)
+    assert read[5] == {"a": 1}
+    strict = NodeInputs(lambda *_: None, looked, plain=True)
+    strict.payloads[5] = payload
+    strict.begin(looks=True)
+    with pytest.raises(TaskUnreadable):
+        strict[5]
+
+
+def test_whose_work_is_over_keeps_nothing():
+    looked = Looked()
+    looked.value(5, written([1]), pickle.loads)
+    assert looked
+    looked.clear()
+    assert (len(looked), looked.nbytes) == (0, 0)

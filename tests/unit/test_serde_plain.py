@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.errors import NotPicklable, TaskUnreadable, UsageError
-from covey.serde import plain, refs, registry
+from covey.serde import plain, refs, registry, tables
 from covey.serde.call import Call
 from covey.serde.formats import format_named
 from covey.serde.packing import Packer, loads_pack
@@ -318,6 +318,34 @@ def test_small_columns_of_one_type_are_one_array():
     assert len(frames) == 2
     assert memoryview(frames[1]).nbytes == 4 * 8000
     pd.testing.assert_frame_equal(loads(frames), frame)
+
+
+def test_a_frame_keeps_the_order_of_bytes_of_its_columns():
+    columns = {name: np.arange(5, dtype=">i4") for name in "abc"}
+    frame = pd.DataFrame({**columns, "d": np.arange(5.0)})
+    again = loads(dumps(frame))
+    assert [kind.str for kind in again.dtypes] == [">i4", ">i4", ">i4", "<f8"]
+    pd.testing.assert_frame_equal(again, frame)
+
+
+def test_a_frame_keeps_its_flags_and_labels_that_are_missing():
+    frame = pd.DataFrame({"a": [1, 2]}).set_flags(allows_duplicate_labels=False)
+    assert not loads(dumps(frame)).flags.allows_duplicate_labels
+    missing = pd.DataFrame({"a": [1, 2]}, index=pd.Index([np.nan, np.nan], dtype="str"))
+    assert loads(dumps(missing)).index.dtype == missing.index.dtype
+
+
+def test_only_names_of_columns_are_remembered_and_short_ones():
+    known = tables._known_index_of
+    known.cache_clear()
+    texts = [f"row {n}" for n in range(5)]
+    frames = [
+        pd.DataFrame({"a": range(5)}, index=texts),
+        pd.DataFrame({"a" * 5000: range(5)}),
+    ]
+    for frame in frames:
+        pd.testing.assert_frame_equal(loads(dumps(frame)), frame)
+    assert known.cache_info().currsize == 1
 
 
 def mixed_frames():

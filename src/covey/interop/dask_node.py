@@ -47,10 +47,12 @@ class Named:
     def __reduce__(self) -> tuple[object, ...]:
         return (Named, (self.__name__, self.function))
 
-    @property
-    def only_looks(self) -> bool:
-        """Whether it only takes an item of what it is given."""
-        return self.function is operator.getitem
+    def __covey_looks_into__(
+        self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return of what a call takes an item, if it does nothing else."""
+        del key, kwargs
+        return args[0] if self.function is operator.getitem and args else None
 
     def __call__(
         self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None

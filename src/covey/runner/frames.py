@@ -12,6 +12,7 @@ decodes it typed and the runner needs no more than the standard library.
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,14 @@ class FrameSocket:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+
+    def comes_within(self, seconds: float) -> bool:
+        """Say whether there is something to receive before so many seconds have passed."""
+        if self._buffer:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
 
     def receive(self) -> Frame:
         """Wait for a frame and return it.

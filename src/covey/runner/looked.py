@@ -4,6 +4,9 @@ Each task has its inputs for itself: one that changes what it was given changes 
 the next.  A shuffle has tasks without number that take one of the frames of a
 dict, which would be decoded anew for each of them.  Who only looks into a dict, list or tuple
 changes nothing, so these share what they look into.
+
+Whether it is such a one is asked before the call: what an object of somebody's own class
+does with a key, nobody knows.
 """
 
 from __future__ import annotations
@@ -17,13 +20,41 @@ LOOKED_BYTES: Final = 1 << 21
 
 _ITEMS: Final = (dict.__getitem__, list.__getitem__, tuple.__getitem__)
 
+#: By this method, a callable of covey's own that calls another one says into what a call
+#: looks; ``None`` if it may do anything else.
+LOOKS_INTO: Final = "__covey_looks_into__"
 
-def only_looks(function: Callable[..., Any]) -> bool:
-    """Say whether a function takes an item of its argument, and nothing else.
 
-    A function that calls another one says so itself, by an attribute of this name.
+class NotPlain(Exception):  # It is no error: the call is made in another way.
+    """A call would look into something that is no plain dict, list or tuple."""
+
+
+def looking(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return what calls a function if it takes an item of its argument, and nothing else.
+
+    Returns:
+        A function that raises ``NotPlain``, having called nothing, if that argument runs
+        somebody's code; ``None`` for all other functions.
     """
-    return function is operator.getitem or getattr(function, "only_looks", False)
+    if function is operator.getitem:
+        looks_into: Any = _first
+    else:
+        # Of its class: what a user's object answers to any name counts for nothing.
+        method = vars(type(function)).get(LOOKS_INTO)
+        if method is None:
+            return None
+        looks_into = method.__get__(function)
+
+    def call(*args: Any) -> Any:
+        if not _is_plain(looks_into(*args)):
+            raise NotPlain
+        return function(*args)
+
+    return call
+
+
+def _first(*args: Any) -> Any:
+    return args[0] if args else None
 
 
 def _is_plain(value: Any) -> bool:
@@ -40,6 +71,14 @@ class Looked:
 
     def __init__(self) -> None:
         self._values: dict[int, tuple[bytes, Any]] = {}
+        self._nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._values = {}
         self._nbytes = 0
 
     @property
@@ -64,9 +103,9 @@ class Looked:
             self._nbytes -= len(found[0])
         value = decode(payload)
         if len(payload) <= LOOKED_BYTES and _is_plain(value):
-            self._values[task] = (payload, value)
             self._nbytes += len(payload)
-            while self._nbytes > LOOKED_BYTES:
+            self._values[task] = (payload, value)
+            while self._nbytes > LOOKED_BYTES and self._values:
                 before, _ = self._values.pop(next(iter(self._values)))
                 self._nbytes -= len(before)
         return value

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from covey.payload import Buffer
 from covey.runner.batch import KEEP, MappedValue
 from covey.runner.frames import Frame
-from covey.runner.looked import Looked, only_looks
+from covey.runner.looked import Looked, NotPlain, looking
 from covey.serde.columns import CODECS, columns_in
 from covey.serde.places import PLACES_CODEC, call_in_places
 from covey.serde.refs import MissingInput
@@ -72,9 +72,10 @@ class NodeInputs:
         self.segments: dict[int, tuple[str, int]] = {}
         self._values: dict[int, Any] = {}
 
-    def begin(self, function: Callable[..., Any]) -> None:
-        """Another task begins, which calls *function*."""
-        self._looks = only_looks(function)
+    def begin(self, *, looks: bool = False) -> None:
+        """Another task begins; *looks* tells whether it only looks into its inputs."""
+        # Who may not read pickles reads none that another one has.
+        self._looks = looks and not self._plain
         if self._values:
             self._values = {}
 
@@ -185,10 +186,25 @@ class Nodes:
             payloads[task] = payload
         return False
 
-    def call(self, node: Node, function: Callable[..., Any]) -> Any:
-        """Call a function with the arguments of a task."""
+    def call(
+        self, node: Node, function: Callable[..., Any], *, looks: bool = False
+    ) -> Any:
+        """Call a function with the arguments of a task.
+
+        Args:
+            node: the task.
+            function: what is called.
+            looks: whether it only looks into its inputs, and so may share them.
+        """
+        if not looks:
+            look = looking(function)
+            if look is not None:
+                try:
+                    return self.call(node, look, looks=True)
+                except NotPlain:
+                    pass  # It was not called: it gets its inputs for itself.
         payload, inputs = node.payload, self.inputs
-        inputs.begin(function)
+        inputs.begin(looks=looks)
         plain = self.serializer != "pickle"
         if payload[0] == PLACES_CODEC:
             call = loads_payload(payload[1:], plain=plain)

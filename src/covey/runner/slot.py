@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 from covey.errors import RemoteProtocolError
 from covey.payload import Buffer
@@ -21,6 +21,9 @@ from covey.runner.looked import Looked
 from covey.runner.nodes import Nodes, read_nodes
 from covey.runner.process import RunnerProcess
 from covey.stacks import Seen
+
+#: Who waits for so long keeps nothing of what was looked into: its work is over.
+LOOKED_SECONDS: Final = 1.0
 
 
 class Slot:
@@ -73,6 +76,8 @@ class Slot:
         """Wait for the next frame and queue what it holds."""
         with self._reading:
             if not self.queue:
+                if self.looked and not self._frames.comes_within(LOOKED_SECONDS):
+                    self.looked.clear()
                 self._queue_frame(self._frames.receive())
 
     def look(self) -> bool:

@@ -378,10 +378,12 @@ _TOGETHER_BYTES: Final = 1 << 14
 def _reduce_frame(frame: Any) -> Any:
     """Take a frame apart into its columns, if all of them are NumPy's."""
     arrays = _columns_of(frame)
-    if arrays is None:
+    if arrays is None or not frame.flags.allows_duplicate_labels:
         return frame.__reduce_ex__(5)
-    axes = (_labels(frame.columns), _labels(frame.index))
-    return (_frame_of, (*axes, _blocks_of(arrays), frame.attrs))
+    columns, index = _labels(frame.columns), _labels(frame.index)
+    if type(columns) is _Labels:
+        columns.are_names = True
+    return (_frame_of, (columns, index, _blocks_of(arrays), frame.attrs))
 
 
 def _columns_of(frame: Any) -> list[Any] | None:
@@ -416,7 +418,9 @@ def _blocks_of(arrays: list[Any]) -> list[tuple[list[int], Any]]:
         places.setdefault(array.dtype, []).append(n)
     blocks: list[tuple[list[int], Any]] = []
     for same in places.values():
-        if len(same) == 1 or arrays[same[0]].nbytes > _TOGETHER_BYTES:
+        first = arrays[same[0]]
+        # What is joined comes out in this machine's order of bytes.
+        if len(same) == 1 or first.nbytes > _TOGETHER_BYTES or not first.dtype.isnative:
             blocks += [([n], arrays[n].reshape(1, -1)) for n in same]
         else:
             together = np.concatenate([arrays[n] for n in same])
@@ -428,37 +432,63 @@ def _blocks_of(arrays: list[Any]) -> list[tuple[list[int], Any]]:
 _LABELS_MAX: Final = 1000
 
 
-class _Names:
-    """An index of text, which pandas keeps in ways of its version."""
+class _Labels:
+    """An index of text, which pandas keeps in ways of its version.
 
-    __slots__ = ("index",)
+    Attributes:
+        are_names: whether they are names of columns, which are the same in many frames.
+    """
 
-    def __init__(self, index: Any) -> None:
-        self.index = index
+    __slots__ = ("are_names", "name", "texts")
+
+    def __init__(self, texts: list[Any], name: Any) -> None:
+        self.texts = texts
+        self.name = name
+        self.are_names = False
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_names_of, (self.index.tolist(), self.index.name))
+        few = sum(len(t) for t in self.texts if type(t) is str) <= _NAMES_CHARS
+        make = _names_of if self.are_names and few else _labels_of
+        return (make, (self.texts, self.name))
 
 
 def _labels(index: Any) -> Any:
     """Return what stands for an index in a pickle: any reader has text and lists."""
-    known = type(index).__name__ == "Index" and str(index.dtype) == "str"
-    return _Names(index) if known and len(index) <= _LABELS_MAX else index
+    if type(index).__name__ != "Index" or len(index) > _LABELS_MAX:
+        return index
+    if str(index.dtype) != "str" or getattr(index.dtype, "storage", "") == "python":
+        return index
+    texts = index.tolist()
+    if texts and not any(type(text) is str for text in texts):
+        # All are missing: a reader could not tell that they were to be text.
+        return index
+    return _Labels(texts, index.name)
 
 
-def _names_of(names: list[Any], name: Any) -> Any:
-    # Each frame has one of its own, whose name can be changed.
-    index = _index_of(tuple(names)).view()
+def _labels_of(texts: list[Any], name: Any) -> Any:
+    index = _index_of(texts)
     index.name = name
     return index
 
 
-@functools.lru_cache(maxsize=64)
-def _index_of(names: tuple[Any, ...]) -> Any:
+def _names_of(names: list[Any], name: Any) -> Any:
+    # Each frame has one of its own, whose name can be changed.
+    index = _known_index_of(tuple(names)).view()
+    index.name = name
+    return index
+
+
+def _index_of(texts: Any) -> Any:
     import pandas as pd
 
     # Whatever this version takes for text: empty, it could not tell.
-    return pd.Index(names, dtype=None if names else "str")
+    return pd.Index(texts, dtype=None if texts else "str")
+
+
+#: What is remembered for the next frame with the same columns, if it is no longer.
+_NAMES_CHARS: Final = 4096
+
+_known_index_of = functools.lru_cache(maxsize=64)(_index_of)
 
 
 def _frame_of(columns: Any, index: Any, blocks: list[Any], attrs: Any) -> Any:
