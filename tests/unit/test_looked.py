@@ -100,6 +100,14 @@ def test_functions_that_only_look():
         looking(Named("change", operator.setitem))("key", ({}, 1, 2))
 
 
+def test_a_call_that_makes_no_sense_fails_as_it_would_without_us():
+    for args, keywords in (((), {}), (({},), {"key": 1})):
+        with pytest.raises(NotPlain):
+            looking(operator.getitem)(*args, **keywords)
+    with pytest.raises(TypeError, match="getitem"):
+        looking(operator.getitem)({})
+
+
 class Answers:
     """As a proxy does: whatever it is asked for, there is something."""
 

@@ -45,8 +45,8 @@ def looking(function: Callable[..., Any]) -> Callable[..., Any] | None:
             return None
         looks_into = method.__get__(function)
 
-    def call(*args: Any) -> Any:
-        if not _is_plain(looks_into(*args)):
+    def call(*args: Any, **keywords: Any) -> Any:
+        if keywords or not _is_plain(looks_into(*args)):
             raise NotPlain
         return function(*args)
 
