@@ -6,6 +6,7 @@ import collections
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.hosts import Impossible
 
 
 class Site:
@@ -51,20 +54,28 @@ class Site:
         return [sys.executable, "-m", *modules, *arguments]
 
     def start_scheduler(self) -> subprocess.Popen[bytes]:
-        """Start a scheduler, always at the same port."""
+        """Start a scheduler, always at the same port.
+
+        Raises:
+            Impossible: it ends at once; its last words say why.
+        """
         more = ["--host", self.host, "--port", str(self.port)]
         if self.contender == "covey":
             more += ["--connection-file", self.file]
             more += ["--journal", self.journal] if self.journal else []
-        self.scheduler = _start(self.command("scheduler", *more))
-        pid = self.scheduler.pid if self.contender == "covey" else 0
-        until(
-            lambda: (
-                _listens(self.host, self.port)
-                and (not pid or _tells_of(self.file, pid))
-            )
-        )
-        return self.scheduler
+        words = Path(self.folder) / "scheduler.err"
+        scheduler = self.scheduler = _start(self.command("scheduler", *more), words)
+        pid = scheduler.pid if self.contender == "covey" else 0
+
+        def is_there() -> bool:
+            listens = _listens(self.host, self.port)
+            return listens and (not pid or _tells_of(self.file, pid))
+
+        until(lambda: is_there() or scheduler.poll() is not None)
+        if scheduler.poll() is not None:
+            last = words.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise Impossible(f"the scheduler does not start: {last}")
+        return scheduler
 
     def move_to(self, host: str) -> None:
         """Start again with a scheduler that others reach at *host*."""
@@ -152,12 +163,13 @@ class Site:
         return collections.Counter(int(x) for f in files for x in f.read_text().split())
 
     def close(self) -> None:
-        """Kill what is left."""
+        """Kill what is left, and remove its files."""
         for process in (*self.workers, self.scheduler):
             for child in family_of(process.pid):
                 send_signal(child, signal.SIGCONT)
                 send_signal(child, signal.SIGKILL)
             process.wait(10)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Score:

@@ -108,8 +108,15 @@ def main() -> None:
     if arguments.row:
         _run_row(arguments.row, arguments.contender, arguments.full)
         return
+    unknown = [number for number in arguments.rows if number not in ROWS]
+    if unknown:
+        parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
     found: dict[str, dict[str, Any]] = {}
     without: collections.Counter[str] = collections.Counter()
+    print(
+        "Tasks by what came of them; again: executions beyond one for each; seconds: how "
+        "long the results were waited for at the end."
+    )
     print(f"{'row':4} {'who':6}  right  wrong   lost   hung  again seconds")
     for number in arguments.rows or ROWS:
         title, _, only_here = ROWS[number]
@@ -127,11 +134,9 @@ def main() -> None:
         mine = [v for k, v in found.items() if k.endswith(contender)]
         passed = sum(told["passed"] for told in mine)
         lacks = without[contender]
-        rest = f", {lacks} have no counterpart there" if lacks else ""
-        print(
-            f"{contender}: {passed} of {ROWS_OF_THE_MATRIX} survived "
-            f"({len(mine)} rows were done{rest})"
-        )
+        rest = f"; {lacks} have no counterpart there" if lacks else ""
+        rows = len(mine) if arguments.rows else ROWS_OF_THE_MATRIX
+        print(f"{contender}: {passed} of {rows} survived{rest}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1))
 

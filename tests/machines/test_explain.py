@@ -68,6 +68,17 @@ def test_what_goes_before_it_by_priority_and_by_order(world, client):
     assert "of higher priority than its -5" in answer["text"]
 
 
+def test_of_a_range_those_before_it_go_first_and_what_workers_have(world, client):
+    world.new_worker(name="alice", slots=2)
+    client.submit(100)
+    base = client.submit(1000)
+    first, last = why(world, base), why(world, base + 999)
+    assert last["ahead"] == first["ahead"] + 999
+    assert last["given"] == first["given"] > 0
+    assert last["ahead"] + last["given"] == 100 + 999
+    assert f"beside {last['given']} tasks that lie there already" in last["text"]
+
+
 def test_a_resource_that_nobody_offers(world, client):
     world.new_worker(name="alice", resources={"GPU": 1})
     task = client.submit(options=Options(resources={"GPU": 2.0}))

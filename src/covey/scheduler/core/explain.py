@@ -43,7 +43,8 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
     Returns:
         ``task`` (its id), ``state`` (a word), ``text`` (a sentence for a human), ``label`` (the
         function), ``seconds`` (in that state), and facts as far as they apply:
-        ``worker``, ``workers``, ``inputs``, ``ahead``, ``asks``, ``offers``,
+        ``worker``, ``workers``, ``inputs``, ``ahead`` (in the queue), ``given`` (to the
+        workers already), ``asks``, ``offers``,
         ``attempts``, ``tried_on``, ``versions``, ``last_error``, ``pause_seconds``, ``expected_seconds``, ``payload`` (what it raised,
         for those who can read it), ``printed`` (its last lines).
     """
@@ -60,7 +61,12 @@ def task(state: SchedulerState, task_id: TaskId) -> dict[str, Any]:
         "label": label_of(span),
         "seconds": state.now - span.since,
     }
-    answer.update(_EXPLANATIONS[span.state](state, span))
+    if span.state is State.READY:
+        # Of a range, those before it go first.
+        before = max(0, min(task_id - span.base, span.n - 1))
+        answer.update(_ready(state, span, before))
+    else:
+        answer.update(_EXPLANATIONS[span.state](state, span))
     if span.attempts:
         _tell_attempts(state, span, answer)
     if span in state.versions.count:
@@ -180,7 +186,7 @@ def _input(state: SchedulerState, source: Span) -> dict[str, Any]:
 # Ready, and no slot yet.
 
 
-def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
+def _ready(state: SchedulerState, span: Span, before: int) -> dict[str, Any]:
     if not state.workers:
         return {"text": "there is no worker; it runs as soon as one joins"}
     demand = queues.demand_of(state, span)
@@ -208,7 +214,7 @@ def _ready(state: SchedulerState, span: Span) -> dict[str, Any]:
             f"short there: {_names(paused)}",
             "workers": [worker.name for worker in paused],
         }
-    return _in_line(state, span, demand, staying)
+    return _in_line(state, span, before, staying)
 
 
 def _is_paused(worker: Worker) -> bool:
@@ -240,18 +246,28 @@ def _impossible(state: SchedulerState, demand: Demand) -> dict[str, Any]:
 
 
 def _in_line(
-    state: SchedulerState, span: Span, demand: Demand, workers: list[Worker]
+    state: SchedulerState, span: Span, before: int, workers: list[Worker]
 ) -> dict[str, Any]:
     """It may run; say what stands between it and a slot."""
+    demand = queues.demand_of(state, span)
     slots = sum(worker.slots for worker in workers)
     higher, earlier, seconds, complete = _ahead(state, span)
-    ahead = higher + earlier
+    ahead = higher + earlier + before
+    if span.function is not None and span.function.seconds is not None:
+        seconds += before * span.function.seconds
+    given = sum(worker.count for worker in workers)
     at_least = "" if complete else "at least "
     where = f"{counted(slots, 'slot')} of {_names(workers)}"
     text = f"it is ready, and {_go_before(ahead, at_least)} it to the {where}"
     if higher:
         text += f" ({higher} of higher priority than its {span.options.priority})"
-    answer: dict[str, Any] = {"ahead": ahead, "ahead_higher_priority": higher}
+    if given:
+        text += f", beside {counted(given, 'task')} that {_lie(given)} there already"
+    answer: dict[str, Any] = {
+        "ahead": ahead,
+        "ahead_higher_priority": higher,
+        "given": given,
+    }
     running = sum(worker.backlog_seconds(0.0) for worker in workers)
     expected = (seconds + running) / max(1, slots)
     if expected >= _WORTH_A_WORD_SECONDS:
@@ -269,6 +285,10 @@ def _go_before(ahead: int, at_least: str) -> str:
     if not ahead and not at_least:
         return "nothing goes before"
     return f"{at_least}{counted(ahead, 'task')} {'goes' if ahead == 1 else 'go'} before"
+
+
+def _lie(tasks: int) -> str:
+    return "lies" if tasks == 1 else "lie"
 
 
 def _ahead(state: SchedulerState, span: Span) -> tuple[int, int, float, bool]:
@@ -412,7 +432,6 @@ def _released(state: SchedulerState, span: Span) -> dict[str, Any]:
 
 _EXPLANATIONS: Final = {
     State.WAITING: _waiting,
-    State.READY: _ready,
     State.ASSIGNED: _assigned,
     State.DONE: _done,
     State.FAILED: _failed,
