@@ -115,11 +115,16 @@ class TaskOutOfMemory(TaskError, MemoryError):
         task: the key of the task.
         peak: bytes that its process used, or that its result takes.
         limit: bytes that the worker may use.
+        worker: the name of the worker.
+        attempts: of all attempts, if there were several, the latest: where each was
+            made, and what came of it.
     """
 
     task: str | None = None
     peak: int | None = None
     limit: int | None = None
+    worker: str | None = None
+    attempts: tuple[tuple[str, str], ...] = ()
 
 
 class TaskUnreadable(TaskError):

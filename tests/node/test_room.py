@@ -18,6 +18,7 @@ def test_those_who_wait_are_not_all_let_in_to_the_same_room():
         storage = Storage(LIMIT)
         core = WorkerCore(1, 1)
         pressure = Pressure(
+            "w",
             MemoryPlan(LIMIT),
             core.state,
             storage,

@@ -455,6 +455,7 @@ async def test_memory_is_watched_on_when_a_look_has_failed():
     )
     storage, results = Storage(1 << 40), Revoking()
     watch = Pressure(
+        "w",
         MemoryPlan(1 << 40),
         WorkerState(1, 1),
         storage,

@@ -121,6 +121,8 @@ def test_the_task_that_grows_past_the_limit_is_stopped_and_no_other(until):
         assert error.task == "the-large-one"
         assert error.peak > LIMIT // 2
         assert error.limit == LIMIT
+        assert error.worker == "local" and "on local)" in str(error)
+        assert error.attempts == ()  # It was the only one.
         assert isinstance(error, MemoryError)
         assert client.gather([*small, *more]) == 2 * list(range(1, 1001))
         assert client.submit(grow, 10).result(60) == 10

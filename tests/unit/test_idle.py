@@ -55,6 +55,7 @@ class Worker:
         nothing = [None]
         self.steps = []
         self.pressure = Pressure(
+            "w",
             plan,
             self.state,
             self.storage,

@@ -69,14 +69,12 @@ def error_of(
             inherited = False  # All is said.
         error = cls(f"{culprit}: {message}")
         if isinstance(error, RunnerDied):
-            _tell_death(error, failure)
+            _tell(error, failure, _DEATH)
+            if error.out_of_memory is not None:
+                error.out_of_memory = bool(error.out_of_memory)
         if isinstance(error, TaskOutOfMemory):
-            peak, limit = (
-                failure.details.get(n) for n in ("peak_bytes", "limit_bytes")
-            )
             error.task = culprit
-            error.peak = peak if isinstance(peak, int) else None
-            error.limit = limit if isinstance(limit, int) else None
+            _tell(error, failure, _TOO_MUCH)
     printed = failure.details.get("printed")
     if printed:
         error.add_note(f"The last lines that it printed:\n{printed}")
@@ -98,14 +96,24 @@ _DEATH: Final[dict[str, tuple[str, type]]] = {
 }
 
 
-def _tell_death(error: RunnerDied, failure: Failure) -> None:
-    """Put what is known of the end of a process into the fields of *error*."""
-    for field, (name, kind) in _DEATH.items():
+#: And those of a ``TaskOutOfMemory``.
+_TOO_MUCH: Final[dict[str, tuple[str, type]]] = {
+    "peak": ("peak_bytes", int),
+    "limit": ("limit_bytes", int),
+    "worker": ("worker", str),
+}
+
+
+def _tell(
+    error: RunnerDied | TaskOutOfMemory,
+    failure: Failure,
+    fields: dict[str, tuple[str, type]],
+) -> None:
+    """Put what is known of the end of a task into the fields of *error*."""
+    for field, (name, kind) in fields.items():
         value = failure.details.get(name)
         if isinstance(value, kind):
             setattr(error, field, value)
-    if error.out_of_memory is not None:
-        error.out_of_memory = bool(error.out_of_memory)
     error.attempts = tuple((a.worker, _what_came_of(a)) for a in failure.attempts)
 
 

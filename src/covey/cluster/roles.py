@@ -334,6 +334,7 @@ class WorkerRole(Owner):
             memory=MemoryPlan(
                 plan["memory_limit_bytes"],
                 spill_directory=config.get().worker.spill_directory,
+                tell=self._tell,
             ),
             environments=found,
             on_quit=self._end,

@@ -125,6 +125,7 @@ class WorkerAgent:
         self._loop = asyncio.get_running_loop()
         self._closing = self._leaving = self._broken = False
         self._pressure = Pressure(
+            name,
             memory,
             self.core.state,
             self.storage,
@@ -132,6 +133,7 @@ class WorkerAgent:
             self._processes,
             self._step,
             self._forget_mapped,
+            self._functions.label,
         )
         self._results.full = self._pressure.full
         room_for = self._pressure.room_for

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -33,11 +34,13 @@ class MemoryPlan(msgspec.Struct, frozen=True):
         agent_share: the part of the agent's own memory that counts: one of several
             workers in a process has its share of that process.
         spill_directory: where values go that do not fit; empty for the default.
+        tell: called with a line for people when a task was stopped for its memory.
     """
 
     limit_bytes: int
     agent_share: float = 1.0
     spill_directory: str = ""
+    tell: Callable[[str], None] = lambda _: None
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):

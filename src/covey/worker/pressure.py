@@ -67,6 +67,7 @@ class Pressure:
     """The memory of one worker.
 
     Args:
+        worker: the name of the worker.
         plan: how much it may use.
         state: what the core knows.
         storage: its values.
@@ -74,10 +75,12 @@ class Pressure:
         processes: its runners, by number.
         step: takes events to the core.
         forget: has runners forget inputs that they need not keep mapped.
+        label: tells what the function of a number is called.
     """
 
     def __init__(
         self,
+        worker: str,
         plan: MemoryPlan,
         state: WorkerState,
         storage: Storage,
@@ -85,7 +88,9 @@ class Pressure:
         processes: Sequence[RunnerProcess | None],
         step: Callable[[orders.AnyEvent], None],
         forget: Callable[[], None],
+        label: Callable[[int], str] = lambda _: "",
     ) -> None:
+        self._worker = worker
         self._plan = plan
         self._state = state
         self._storage = storage
@@ -93,6 +98,7 @@ class Pressure:
         self._processes = processes
         self._step = step
         self._forget = forget
+        self._label = label
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -347,20 +353,36 @@ class Pressure:
         if not problem:
             return None
         details: dict[str, str | int | float | None] = {
+            "worker": self._worker,
             "peak_bytes": nbytes,
             "limit_bytes": self._limit_bytes,
         }
-        text = f"the task returned, but its result cannot be kept: {problem}"
+        text = (
+            f"the task returned on {self._worker}, but its result cannot be kept: "
+            f"{problem}"
+        )
         return Failure("memory", "TaskOutOfMemory", text, details=details)
 
     def _stop(self, runner: int, accounts: Accounts) -> None:
         process = self._processes[runner]
         if process is not None and process.verdict is None:
             peak = self._peak.get(process.pid, 0)
-            process.verdict = out_of_memory(
-                peak, self._plan, accounts, self._storage, process
+            process.verdict = self._out_of_memory(peak, accounts, process)
+            self._plan.tell(
+                f"stops {self._running(process)}: its process (pid {process.pid}) had "
+                f"grown to {format_bytes(peak)}, and the worker's limit is "
+                f"{format_bytes(self._plan.limit_bytes)}"
             )
             process.kill("its task used too much memory")
+
+    def _running(self, process: RunnerProcess) -> str:
+        """Say what a runner has in hand, as far as that is known here."""
+        runs, tasks = self._state.runs, []
+        for number, task in process.executing():
+            run = runs.get(number)
+            label = self._label(run.fn) if run is not None else ""
+            tasks.append(f"{label or 'a task'} (task {task:x})")
+        return " and ".join(tasks) or "a task"
 
     def _count_oom_kills(self) -> None:
         now = clock.monotonic()
@@ -381,38 +403,40 @@ class Pressure:
         if process.out_of_memory:
             # What was seen now and then is less than what it had in the end.
             peak = max(process.peak_bytes, self._peak.get(process.pid, 0))
-            process.verdict = out_of_memory(
-                peak, self._plan, self.accounts(), self._storage, process
+            process.verdict = self._out_of_memory(peak, self.accounts(), process)
+            self._plan.tell(
+                f"the system ended {self._running(process)} for its memory: its process "
+                f"(pid {process.pid}) had grown to {format_bytes(peak)}"
             )
+
+    def _out_of_memory(
+        self, peak: int, accounts: Accounts, process: RunnerProcess
+    ) -> Failure:
+        """Return the failure of a task that has used too much memory."""
+        limit = self._plan.limit_bytes
+        text = (
+            f"the task was stopped because its process (pid {process.pid} on "
+            f"{self._worker}) had grown to {format_bytes(peak)}, and the worker's limit "
+            f"is {format_bytes(limit)}, of which "
+            f"{format_bytes(accounts.shared + accounts.small)} hold values of tasks"
+        )
+        if self._storage.disk_problem:
+            text += f". Values could not go to disk: {self._storage.disk_problem}"
+        text += (
+            ". Give it smaller pieces, or start the worker with a larger --memory-limit "
+            "or fewer runners"
+        )
+        return Failure(
+            "memory",
+            "TaskOutOfMemory",
+            text,
+            details={
+                "worker": self._worker,
+                "peak_bytes": peak,
+                "limit_bytes": limit,
+            },
+        )
 
 
 def _is_idle(runner: Runner) -> bool:
     return runner.idle and not runner.parked
-
-
-def out_of_memory(
-    peak: int,
-    plan: MemoryPlan,
-    accounts: Accounts,
-    storage: Storage,
-    process: RunnerProcess,
-) -> Failure:
-    """Return the failure of a task that has used too much memory."""
-    limit = plan.limit_bytes
-    text = (
-        f"the task was stopped because its process (pid {process.pid}) had grown to "
-        f"{format_bytes(peak)}, and the worker's limit is {format_bytes(limit)}, of "
-        f"which {format_bytes(accounts.shared + accounts.small)} hold values of tasks"
-    )
-    if storage.disk_problem:
-        text += f". Values could not go to disk: {storage.disk_problem}"
-    text += (
-        ". Give it smaller pieces, or start the worker with a larger --memory-limit "
-        "or fewer runners"
-    )
-    return Failure(
-        "memory",
-        "TaskOutOfMemory",
-        text,
-        details={"peak_bytes": peak, "limit_bytes": limit},
-    )
