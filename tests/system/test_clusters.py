@@ -230,6 +230,10 @@ def test_a_port_that_was_named_is_not_replaced():
         (("start", "--port", "99999"), "99999 is not in the range"),
         (("worker", "127.0.0.1:1", "--nworkers", "0"), "0 is not in the range"),
         (
+            ("worker", "127.0.0.1:1", "--nworkers", "2", "--memory-limit", "10"),
+            "a memory limit of 10 B is too little for 2 runners",
+        ),
+        (
             ("scheduler", "--insecure", "--host", "nohost.invalid"),
             "the interface nohost.invalid is not known here",
         ),
@@ -258,6 +262,33 @@ def test_a_worker_may_come_before_its_scheduler():
         end(worker)
         if scheduler is not None:
             end(scheduler)
+
+
+def test_a_worker_says_that_it_looks_for_a_connection_file(tmp_path):
+    worker = start("worker", "--connection-file", str(tmp_path / "cluster.json"))
+    try:
+        said = worker.stdout.readline()
+        assert f"looks for the connection file {tmp_path}/cluster.json for up" in said
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+def test_the_status_of_a_cluster_without_workers_says_how_to_start_one():
+    scheduler = start("scheduler", "--port", "0", "--no-dashboard")
+    try:
+        place = scheduler.stdout.readline().split()[3].removeprefix("tcp://")
+        done = subprocess.run(
+            [*COMMAND, "status", place], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said = (
+            f"no workers: nothing runs until one is started, by `covey worker {place}`"
+        )
+        assert said in done.stdout
+        assert "slots" not in done.stdout
+    finally:
+        end(scheduler)
 
 
 def test_a_worker_that_looks_for_its_scheduler_ends_when_it_is_told_to(monkeypatch):

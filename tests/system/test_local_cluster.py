@@ -57,6 +57,23 @@ def outcome(process):
 # Shapes.
 
 
+@pytest.mark.parametrize(
+    ("positions", "keywords", "says"),
+    [
+        (("2",), {}, "n_workers= takes a whole number from 1 up, not '2'"),
+        ((1, 1.5), {}, "threads_per_worker= takes a whole number"),
+        ((), {"n_wrkers": 2}, r"n_wrkers= is no keyword .* did you mean n_workers=\?"),
+        ((), {"colour": 2}, "there are n_workers, threads_per_worker"),
+        ((2,), {"machines": "2"}, "machines='2'"),
+        ((2,), {"memory_limit": 10}, "10 B is too little for 2 runners"),
+        ((2,), {"memory_limit": "47MiB"}, "take up to 48 MiB"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(positions, keywords, says):
+    with pytest.raises(errors.UsageError, match=says):
+        LocalCluster(*positions, **keywords)
+
+
 def test_subtasks_need_no_second_slot():
     with Client(n_workers=1) as client:
         assert client.submit(fib, 6).result(60) == 8

@@ -61,7 +61,38 @@ def test_a_name_that_nobody_knows_is_not_waited_for(monkeypatch):
         resolve_target("nobody.invalid:8786", None, {}, 30.0)
 
 
-def test_who_listens_there_may_be_somebody_else():
+def test_the_file_of_a_cluster_may_come_a_moment_after_its_port(monkeypatch):
+    pauses = []
+
+    def sleep(_):
+        pauses.append(0)
+        if len(pauses) == 3:
+            known(port)
+
+    monkeypatch.setattr(resolve.time, "sleep", sleep)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        # Even for somebody who does not wait for a cluster to be started.
+        assert resolve_target(f"127.0.0.1:{port}", None, {}).address.port == port
+    assert len(pauses) == 3
+
+
+def test_a_file_that_comes_while_we_ask_who_listens_counts(monkeypatch):
+    monkeypatch.setattr(resolve, "_STRANGER_LOOKS", 0)
+    unknown = resolve._unknown
+
+    def slow(address, waited):
+        known(address.port)
+        return unknown(address, waited)
+
+    monkeypatch.setattr(resolve, "_unknown", slow)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert resolve_target(f"127.0.0.1:{port}", None, {}).address.port == port
+
+
+def test_who_listens_there_may_be_somebody_else(monkeypatch):
+    monkeypatch.setattr(resolve.time, "sleep", lambda _: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(

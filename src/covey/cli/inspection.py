@@ -73,7 +73,10 @@ def _status_text(info: dict[str, Any]) -> str:
     lines = [f"scheduler {info['address']}"]
     if info["dashboard"]:
         lines.append("dashboard: `covey dashboard` prints a link")
-    lines.append(f"{'worker':24} {'slots':>5} {'tasks':>7} {'stored':>10}  host")
+    if info["workers"]:
+        lines.append(f"{'worker':24} {'slots':>5} {'tasks':>7} {'stored':>10}  host")
+    else:
+        lines.append(_how_to_start_one(info["address"]))
     lines += [
         f"{worker['name']:24.24} {worker['slots']:5} {worker['assigned']:7} "
         f"{format_bytes(worker['stored_bytes']):>10}  {worker['host']}"
@@ -90,6 +93,11 @@ def _status_text(info: dict[str, Any]) -> str:
     tasks = ", ".join(f"{n:,} {state}" for state, n in info["tasks"].items() if n)
     lines.append(f"tasks: {tasks or 'none'}")
     return "\n".join(lines)
+
+
+def _how_to_start_one(address: str) -> str:
+    place = address.removeprefix("tcp://")
+    return f"no workers: nothing runs until one is started, by `covey worker {place}`"
 
 
 @click.command()

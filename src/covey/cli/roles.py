@@ -180,7 +180,9 @@ def _where(
     if connection_file is None and address is None and named:
         connection_file = Path(named)
     if connection_file is not None:
-        await_connection_file(connection_file)
+        await_connection_file(
+            connection_file, lambda news: _tell(f"covey worker: {news}")
+        )
         return partial(read_connection_file, connection_file)
     if address is None:
         raise UsageError(
@@ -238,9 +240,6 @@ def worker(
     from covey import config
     from covey.cluster import local, roles
 
-    find = _where(address, connection_file)
-    if roles.is_in_clear(find().address):
-        click.secho(f"covey: {roles.IN_CLEAR_WARNING}", fg="red", err=True)
     settings = config.get().worker
     runners, threads = local.shape(
         nworkers or settings.runners,
@@ -251,11 +250,17 @@ def worker(
         "name": name or roles.default_worker_name(),
         "runners": runners,
         "threads": threads,
-        "memory_limit_bytes": local.memory(memory_limit or settings.memory_limit_bytes),
+        "memory_limit_bytes": local.memory(
+            settings.memory_limit_bytes if memory_limit is None else memory_limit,
+            runners,
+        ),
         "resources": _resources(resources),
         "host": host,
         "pythons": pythons,
     }
+    find = _where(address, connection_file)
+    if roles.is_in_clear(find().address):
+        click.secho(f"covey: {roles.IN_CLEAR_WARNING}", fg="red", err=True)
     title = f"covey worker {plan['name']}"
     reason = roles.run(
         roles.serve_worker(find, plan, lambda news: _tell(f"{title}: {news}"))

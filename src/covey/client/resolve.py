@@ -27,6 +27,10 @@ from covey.wire.keys import Keys
 #: So often it is looked whether a scheduler has come up.
 _PAUSE_SECONDS: Final = 0.2
 
+#: Who listens, and is not known yet, is looked for so often: the file that tells of a
+#: cluster may come a moment after its port.
+_STRANGER_LOOKS: Final = 10
+
 
 class Target:
     """Where to connect, and what to close in the end."""
@@ -121,12 +125,19 @@ def _own_cluster(keywords: dict[str, Any]) -> Target:
     local = import_module("covey.cluster.local")
     code = local.LocalCluster.__init__.__code__
     known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    _check_keywords(keywords, known)
+    check_keywords(keywords, known, "Client or LocalCluster")
     cluster = local.LocalCluster(**keywords)
     return Target(cluster.connection, cluster, owned=True, look_again=cluster.find)
 
 
-def _check_keywords(keywords: dict[str, Any], known: Collection[str]) -> None:
+def check_keywords(
+    keywords: Collection[str], known: Collection[str], whose: str
+) -> None:
+    """See to it that each of *keywords* is *known*.
+
+    Raises:
+        UsageError: one is not; says which one was meant, or which there are.
+    """
     for name in keywords:
         if name == "asynchronous":
             raise UsageError("there is no asynchronous=: use covey.AsyncClient")
@@ -137,7 +148,7 @@ def _check_keywords(keywords: dict[str, Any], known: Collection[str]) -> None:
             hint = (
                 f"did you mean {near[0]}=?" if near else f"there are {', '.join(known)}"
             )
-            raise UsageError(f"{name}= is no keyword of Client or LocalCluster: {hint}")
+            raise UsageError(f"{name}= is no keyword of {whose}: {hint}")
 
 
 def _from_file(path: Path) -> Target:
@@ -157,38 +168,38 @@ def _from_text(text: str, secret: Secret | None, patience_seconds: float) -> Tar
     address = parse_address(text)
     if secret is not None:
         return Target(Connection(address, Keys.of_client(secret)))
-    found = connection_for(address)
-    if found is None:
-        found = _await(address, patience_seconds)
+    found = _await(address, patience_seconds)
     return Target(found, look_again=lambda: connection_for(address))
 
 
 def _await(address: Address, patience_seconds: float) -> Connection:
-    """Return the cluster that is started at *address* within that time.
+    """Return the cluster at *address*, also if it is started within that time.
 
-    A name that is not known, and somebody else who listens there, end it at once.
+    A name that is not known ends it at once.
 
     Raises:
         NoScheduler: nobody came.
-        UsageError: who listens there is not known.
+        UsageError: who listens there is not known, and does not make itself known.
     """
     start = clock.monotonic()
-    listened = False
-    while True:
+    looks = 0
+    while (found := connection_for(address)) is None:
         waited = clock.monotonic() - start
         problem = _unknown(address, waited)
-        # A scheduler listens first, and writes its file after that.
-        early = not isinstance(problem, NoScheduler) and waited > 0.1 and not listened
-        listened = listened or early
-        hopeless = isinstance(problem.__cause__, socket.gaierror)
-        if hopeless or waited + _PAUSE_SECONDS > patience_seconds:
-            raise problem
-        if not isinstance(problem, NoScheduler) and not early:
-            raise problem
+        if isinstance(problem, NoScheduler):
+            hopeless = isinstance(problem.__cause__, socket.gaierror)
+            over = hopeless or waited + _PAUSE_SECONDS > patience_seconds
+        else:
+            looks += 1
+            over = looks > _STRANGER_LOOKS
+        if over:
+            # The file may have come while we asked who listens.
+            found = connection_for(address)
+            if found is None:
+                raise problem
+            break
         time.sleep(_PAUSE_SECONDS)
-        found = connection_for(address)
-        if found is not None:
-            return found
+    return found
 
 
 def _unknown(address: Address, waited_seconds: float) -> CoveyError:

@@ -9,6 +9,7 @@ is started again, and what was not done is done again.
 
 from __future__ import annotations
 
+import operator
 import os
 import shutil
 import sys
@@ -16,9 +17,10 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from covey import config
+from covey.client.resolve import check_keywords
 from covey.client.warn import warn
 from covey.cluster import machine
 from covey.cluster.keeper import Keeper
@@ -33,12 +35,19 @@ from covey.net.connection_file import (
 )
 from covey.net.join_string import Connection
 from covey.secret import Secret
-from covey.units import counted, parse_bytes
+from covey.units import counted, format_bytes, parse_bytes
 from covey.wire.keys import Keys
 
 if TYPE_CHECKING:
     from covey.client.client import Client
     from covey.dashboard.launch import Dashboard
+
+
+#: What a runner takes that has nothing to do, rounded up, and what a worker takes itself.
+LEAST_BYTES: Final = 16 << 20
+
+#: Of the code of a function with ``**keywords`` (``inspect`` takes a while to import).
+_TAKES_ANY: Final = 0x08
 
 
 class LocalCluster:
@@ -70,6 +79,15 @@ class LocalCluster:
         StartFailed: the processes did not come up; carries what they said.
     """
 
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        """Tell who has mistyped a keyword which one was meant."""
+        del args
+        code = cls.__init__.__code__
+        if not code.co_flags & _TAKES_ANY:
+            known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+            check_keywords(keywords, known, cls.__name__)
+        return super().__new__(cls)
+
     def __init__(
         self,
         n_workers: int | None = None,
@@ -89,11 +107,12 @@ class LocalCluster:
         #: Whether it was said that there can be no dashboard.
         self._warned = False
         runners, threads = shape(n_workers, threads_per_worker, processes)
-        if not 1 <= machines <= runners:
+        if not _is_count(machines) or machines > runners:
             raise UsageError(
                 f"machines={machines!r}: {runners} runners can be split under 1 to "
                 f"{runners} workers"
             )
+        limit = memory(memory_limit, runners)  # or refuse, before anything is made
         self.name = name
         self._closed = False
         self._pid = os.getpid()
@@ -107,7 +126,7 @@ class LocalCluster:
             name=name,
             machines=_split(runners, machines),
             threads=threads,
-            memory_limit=memory_limit,
+            memory_limit=limit,
             resources=resources,
         )
         self._keeper = Keeper(plan) if processes else None
@@ -283,7 +302,7 @@ def make_plan(
         "machines": machines,
         "threads": threads,
         "resources": resources or {},
-        "memory_limit_bytes": memory(memory_limit),
+        "memory_limit_bytes": memory(memory_limit, sum(machines)),
         "spill_directory": config.get().worker.spill_directory,
         "sys_path": [path or str(Path.cwd()) for path in sys.path],
         "cwd": str(Path.cwd()),
@@ -300,7 +319,7 @@ def shape(
         UsageError: a number makes no sense.
     """
     for label, value in (("n_workers", n_workers), ("threads_per_worker", threads)):
-        if value is not None and value < 1:
+        if value is not None and not _is_count(value):
             raise UsageError(f"{label}= takes a whole number from 1 up, not {value!r}")
     if not processes:
         return n_workers or 1, threads or machine.cores()
@@ -309,20 +328,41 @@ def shape(
     return n_workers, threads or 1
 
 
+def _is_count(value: Any) -> bool:
+    try:
+        return operator.index(value) >= 1
+    except TypeError:
+        return False
+
+
 def _split(runners: int, machines: int) -> list[int]:
     return [
         runners // machines + (index < runners % machines) for index in range(machines)
     ]
 
 
-def memory(limit: float | str | None) -> int:
-    """Return a memory limit in bytes; ``None`` and ``"auto"`` mean all there is."""
+def memory(limit: float | str | None, runners: int) -> int:
+    """Return a memory limit in bytes; ``None`` and ``"auto"`` mean all there is.
+
+    Raises:
+        UsageError: it is no size, or one that so many *runners* cannot live with.
+    """
     total = machine.memory_bytes()
     if limit is None or limit == "auto":
         return total
     if isinstance(limit, float) and limit <= 1:
-        return int(limit * total)
-    return parse_bytes(limit) if isinstance(limit, str) else int(limit)
+        nbytes = int(limit * total)
+    else:
+        nbytes = parse_bytes(limit)
+    least = (1 + runners) * LEAST_BYTES
+    if nbytes < least:
+        raise UsageError(
+            f"a memory limit of {format_bytes(nbytes)} is too little for "
+            f"{counted(runners, 'runner')}: with nothing to do they and their worker "
+            f"take up to {format_bytes(least)}. Give at least that (a number is one of "
+            f"bytes; write a unit, such as '4GiB')"
+        )
+    return nbytes
 
 
 def _finish(

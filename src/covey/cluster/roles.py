@@ -240,14 +240,22 @@ async def _listen_as(
     return server, await server.listen(address, certificate)
 
 
-def await_connection_file(path: Path) -> Connection:
+def await_connection_file(path: Path, tell: Callable[[str], None]) -> Connection:
     """Read a connection file, waiting for it to appear.
+
+    Args:
+        path: where it is to be.
+        tell: called with a line for people, if it is looked for in vain for a while.
 
     Raises:
         UsageError: it did not appear in time, or is none of ours.
     """
-    deadline = clock.monotonic() + FILE_SECONDS
-    while not path.exists() and clock.monotonic() < deadline:
+    start = clock.monotonic()
+    told = False
+    while not path.exists() and clock.monotonic() < start + FILE_SECONDS:
+        if not told and clock.monotonic() > start + TELL_SECONDS:
+            told = True
+            tell(f"looks for the connection file {path} for up to {FILE_SECONDS:g} s")
         time.sleep(0.05)
     return read_connection_file(path)
 
@@ -277,6 +285,8 @@ class WorkerRole(Owner):
         self._agent: WorkerAgent | None = None
         self._addresses: tuple[str, ...] = ()
         self._number = 0
+        #: Of the scheduler that has taken us in.
+        self._life = Life("", 0)
         self._python = ""
         self._pythons: tuple[str, ...] = ()
         self._leaving = False
@@ -421,12 +431,14 @@ class WorkerRole(Owner):
         """The scheduler has taken us in; if it knows nothing of us, tell it all."""
         assert self._agent is not None
         self._number = welcome.peer
+        life = Life(welcome.cluster, welcome.epoch)
         if old is None:
             self._agent.attach(line, self.where)
             self._tell(f"joined the scheduler at {self._connection.address.shown}")
         else:
             self._agent.report(line, old.unheard(FromWorker))
-            self._tell("is with a scheduler again, which was started anew")
+            self._tell(_with_whom(life, self._life))
+        self._life = life
 
     def on_away(self, error: Exception | None) -> None:
         """The link is gone; it is looked for."""
@@ -451,6 +463,16 @@ class WorkerRole(Owner):
         address = self._connection.address.shown
         text = f"the scheduler at {address} is gone ({error})"
         self._end("" if self._leaving else text)
+
+
+def _with_whom(now: Life, before: Life) -> str:
+    """Say which scheduler has taken a worker in that had lost one."""
+    if now == before:
+        return (
+            "is with its scheduler again, which had heard nothing of it for too long and "
+            "given it up"
+        )
+    return "is with a scheduler again, which was started anew"
 
 
 def _login(connection: Connection) -> dict[str, str | None]:

@@ -1,0 +1,43 @@
+"""What `covey worker` says of the scheduler that it is with."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from covey.cluster.roles import WorkerRole
+from covey.net.addresses import parse_address
+from covey.net.join_string import Connection
+from covey.secret import Secret
+from covey.wire.introductions import Welcome
+from covey.wire.keys import Keys
+
+PLACE = Connection(parse_address("127.0.0.1:8786"), Keys.of_client(Secret.fresh()))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "epoch", "says"),
+    [
+        ("one", 1, "is with its scheduler again, which had heard nothing of it"),
+        ("one", 2, "is with a scheduler again, which was started anew"),
+        ("two", 1, "is with a scheduler again, which was started anew"),
+    ],
+)
+def test_who_was_given_up_is_told_from_who_has_another_scheduler(cluster, epoch, says):
+    async def scenario():
+        said = []
+        role = WorkerRole(lambda: PLACE, {}, said.append)
+        role._agent = SimpleNamespace(attach=lambda *_: 0, report=lambda *_: 0)
+        old = SimpleNamespace(unheard=lambda _: [])
+        role.on_welcome(None, Welcome(3, "one", 1, "0"), None)
+        role.on_welcome(None, Welcome(4, cluster, epoch, "0"), old)
+        # It is never the one before the last that counts.
+        role.on_welcome(None, Welcome(5, cluster, epoch, "0"), old)
+        return said
+
+    joined, first, second = asyncio.run(scenario())
+    assert joined.startswith("joined the scheduler")
+    assert first.startswith(says)
+    assert second.startswith("is with its scheduler again")
