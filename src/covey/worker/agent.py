@@ -146,12 +146,7 @@ class WorkerAgent:
             lambda task: self._step(orders.Garbled(task)),
         )
         self._transfers = Transfers(
-            self.storage,
-            self._asker,
-            self._step,
-            self._run,
-            room_for,
-            self.core.state,
+            self.storage, self._asker, self._step, self._run, room_for, self.core.state
         )
         self._vitals = Vitals(
             self.core.state,
