@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import signal
 import socket
@@ -18,11 +20,13 @@ import pytest
 import covey
 from covey import AsyncClient, Client, LocalCluster, errors
 from covey.client import fetching
+from covey.cluster import roles
 from covey.net.addresses import Address
 from covey.net.connection_file import (
     file_for,
     fresh_directory,
     read_connection_file,
+    turn,
     write_connection_file,
 )
 from covey.net.join_string import Connection
@@ -262,6 +266,70 @@ def test_a_worker_may_come_before_its_scheduler():
         end(worker)
         if scheduler is not None:
             end(scheduler)
+
+
+def test_the_file_of_a_scheduler_is_there_before_anybody_can_connect(
+    monkeypatch, tmp_path
+):
+    seen = []
+    listen = socket.socket.listen
+
+    def look(self, *rest):
+        if self.family == socket.AF_INET:
+            port = self.getsockname()[1]
+            seen.append((port, read_connection_file(file_for(port)).address.port))
+            seen.append((port, read_connection_file(tmp_path / "c").address.port))
+        listen(self, *rest)
+
+    monkeypatch.setattr(socket.socket, "listen", look)
+    told = []
+
+    def announce(connection, path, moved):
+        told.append((connection, path, moved))
+        signal.raise_signal(signal.SIGTERM)
+
+    address = Address("127.0.0.1", 0, "")
+    serving = roles.serve_scheduler(address, False, tmp_path / "c", announce)
+    assert asyncio.run(serving) == ""
+    ((connection, _, moved),) = told
+    port = connection.address.port
+    assert not moved and seen == [(port, port)] * 2
+    assert not file_for(port).exists() and not (tmp_path / "c").exists()
+
+
+def test_of_two_who_open_the_same_port_one_waits_for_its_turn():
+    program = "from covey.net.connection_file import turn\nwith turn(): print('mine')"
+    with turn():
+        other = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(1)
+    assert other.communicate(timeout=30)[0] == "mine\n"
+
+
+def test_who_cannot_listen_leaves_no_file_behind(monkeypatch):
+    listen, ports = socket.socket.listen, []
+
+    def taken(self, *rest):
+        ports.append(self.getsockname()[1])
+        if len(ports) == 1:
+            assert file_for(ports[0]).exists()
+            raise OSError(errno.EADDRINUSE, "taken")
+        listen(self, *rest)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wanted = server.getsockname()[1]
+    monkeypatch.setattr(socket.socket, "listen", taken)
+    told = []
+
+    def announce(connection, path, moved):
+        told.append((connection.address.port, moved, file_for(wanted).exists()))
+        signal.raise_signal(signal.SIGTERM)
+
+    address = Address("127.0.0.1", wanted, "")
+    assert asyncio.run(roles.serve_scheduler(address, False, None, announce)) == ""
+    assert told == [(ports[1], True, False)]
 
 
 def test_a_worker_says_that_it_looks_for_a_connection_file(tmp_path):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -29,6 +30,9 @@ from covey.net.connection_file import (
     leave_runtime_directory,
     left_behind,
     read_connection_file,
+    remove_connection_file,
+    turn,
+    write_connection_file,
 )
 from covey.net.join_string import Connection
 from covey.net.listen import Listener
@@ -126,8 +130,6 @@ async def serve_scheduler(
         raise UsageError(
             f"port {address.port} is in use; end what uses it, or take another port"
         )
-    if record is not None:
-        server.record(record)
     life = Life(server.cluster, server.core.state.epoch)
     paths = [file_for(listener.address.port)]
     if connection_file is not None:
@@ -140,6 +142,8 @@ async def serve_scheduler(
     server.renew = lambda fresh: files.renew(fresh, certificate)
     try:
         files.write()
+        if record is not None:
+            server.record(record)
         _look_for_newer(server, paths, life)
         announce(files.connection, paths[-1], listener.moved)
         dashboard, problem = _let_watch(files, places)
@@ -207,11 +211,15 @@ async def _listen(
 ) -> tuple[SchedulerServer, Listener]:
     """Listen as the next life of the scheduler that died here, or as a new one."""
     before = _left_behind(address.port, connection_file)
-    server, listener = await _listen_as(before, address, in_clear, end, tell, journal)
+    server, listener = await _listen_as(
+        before, address, in_clear, connection_file, end, tell, journal
+    )
     if before is not None and connection_file is None and listener.moved:
         # Another scheduler has the port by now: nothing to go on with.
         await server.close()
-        server, listener = await _listen_as(None, address, in_clear, end, tell, journal)
+        server, listener = await _listen_as(
+            None, address, in_clear, connection_file, end, tell, journal
+        )
     return server, listener
 
 
@@ -219,6 +227,7 @@ async def _listen_as(
     before: tuple[Keys, Life] | None,
     address: Address,
     in_clear: bool,
+    connection_file: Path | None,
     end: Callable[[str], None],
     tell: Callable[[str], None],
     journal: Path | None,
@@ -237,7 +246,40 @@ async def _listen_as(
         own_process=True,
     )
     certificate = cover(address, in_clear=in_clear, secret=keys.client)
-    return server, await server.listen(address, certificate)
+    life = Life(server.cluster, life.epoch + 1)
+    mark = certificate.fingerprint if certificate is not None else ""
+    place = Connection(address._replace(fingerprint=mark), keys)
+    return server, await server.listen(
+        address, certificate, lambda: _written_before(place, connection_file, life)
+    )
+
+
+@contextlib.contextmanager
+def _written_before(
+    place: Connection, connection_file: Path | None, life: Life
+) -> Iterator[Callable[[int], None]]:
+    """Write the connection files of a port before anybody can connect to it.
+
+    Another port than the one that was asked for may not be taken in the end: its files
+    are written once it is.
+    """
+    written: list[tuple[Path, Connection]] = []
+
+    def write(port: int) -> None:
+        if place.address.port not in {0, port}:
+            return
+        told = place._replace(address=place.address._replace(port=port))
+        for path in [file_for(port), *filter(None, [connection_file])]:
+            written.append((path, told))
+            write_connection_file(path, told, life=life)
+
+    with turn():
+        try:
+            yield write
+        except BaseException:
+            for path, told in written:
+                remove_connection_file(path, told)
+            raise
 
 
 def await_connection_file(path: Path, tell: Callable[[str], None]) -> Connection:

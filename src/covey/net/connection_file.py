@@ -13,6 +13,8 @@ a process that was killed is told from one that counts.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -295,6 +297,29 @@ def remove_connection_file(path: Path, connection: Connection) -> None:
 def file_for(port: int) -> Path:
     """Return where a scheduler on *port* of this machine writes its file."""
     return private_directory(runtime_directory() / "clusters") / f"{port}.json"
+
+
+@contextlib.contextmanager
+def turn() -> Iterator[None]:
+    """Be the only process of this user that opens a port and writes the file of it.
+
+    Two may have bound one port as long as neither listens: the one that cannot listen
+    there in the end must not have replaced the other one's file.
+    """
+    for left in reversed(range(_TRIES)):
+        folder = private_directory(runtime_directory() / "clusters")
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            break
+        except FileNotFoundError:
+            if not left:
+                raise
+            continue  # Another process has just removed the empty directory.
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def known_connections() -> Iterator[tuple[Path, Connection]]:

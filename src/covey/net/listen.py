@@ -12,9 +12,10 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from covey.errors import UsageError
 from covey.net.addresses import PORT_MAX, Address, is_loopback
@@ -27,6 +28,10 @@ from covey.wire.keys import Keys, Role
 #: So many callers the kernel holds until they are accepted.  Whoever finds no place
 #: tries again after a second, and then after two more.
 _BACKLOG: Final = 1024
+
+#: Entered before a port is bound.  What it gives, if anything, is called with the port
+#: before anybody can connect to it.
+Opening: TypeAlias = Callable[[], AbstractContextManager[Callable[[int], None] | None]]
 
 #: A machine may know the name of a family of addresses, and have none of it.
 _NO_SUCH_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -56,7 +61,7 @@ class Listener:
         await self.door.close()
 
 
-async def listen(
+async def listen(  # noqa: PLR0913  (each by its name)
     address: Address,
     union: Any,
     *,
@@ -68,6 +73,7 @@ async def listen(
     on_lost: Callable[[Link, Exception | None], None],
     on_turned_away: Callable[[], None] = lambda: None,
     certificate: Certificate | None = None,
+    opening: Opening = nullcontext,
 ) -> Listener:
     """Listen at *address*.  A TCP port that is in use is replaced by a free one.
 
@@ -83,6 +89,7 @@ async def listen(
         on_turned_away: called for every caller who has not got in.
         certificate: shown to callers, who then have to speak TLS.  ``IN_CLEAR`` says
             that a network need not be kept from listening in.
+        opening: is around the opening of a TCP port.
 
     Raises:
         OSError: the path cannot be made.
@@ -112,9 +119,7 @@ async def listen(
             on_lost=lost,
         )
 
-    sockets, moved = await _bind_near(address)
-    if in_secret:
-        _demand_loopback(address, sockets)
+    sockets, moved = await _bind_near(address, opening, in_secret)
     context = listener_context(certificate) if certificate.pem else None
     door = Door(sockets, make_link, context, on_turned_away)
     if not address.path:
@@ -141,7 +146,9 @@ def _demand_loopback(address: Address, sockets: list[socket.socket]) -> None:
             )
 
 
-async def _bind_near(address: Address) -> tuple[list[socket.socket], bool]:
+async def _bind_near(
+    address: Address, opening: Opening, in_secret: bool
+) -> tuple[list[socket.socket], bool]:
     """Return listening sockets at *address*, and whether another port had to do.
 
     Raises:
@@ -156,11 +163,11 @@ async def _bind_near(address: Address) -> tuple[list[socket.socket], bool]:
         )
     try:
         try:
-            return await _bind(address), False
+            return await _bind(address, opening, in_secret), False
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not address.port:
                 raise
-        return await _bind(address._replace(port=0)), True
+        return await _bind(address._replace(port=0), opening, in_secret), True
     except socket.gaierror as error:
         raise UsageError(
             f"the interface {address.host} is not known here ({error.strerror}); give "
@@ -182,7 +189,9 @@ def _why_not(address: Address, error: OSError) -> str:
     return text + os.strerror(error.errno or 0)
 
 
-async def _bind(address: Address) -> list[socket.socket]:
+async def _bind(
+    address: Address, opening: Opening, in_secret: bool
+) -> list[socket.socket]:
     """Return listening sockets: for a name there may be one of each family.
 
     Raises:
@@ -194,13 +203,35 @@ async def _bind(address: Address) -> list[socket.socket]:
         type=socket.SOCK_STREAM,
         flags=socket.AI_PASSIVE,
     )
+    places = [(family, place) for family, _, _, _, place in dict.fromkeys(found)]
+    with opening() as tell:
+        sockets, port = _bind_all(places, address.port)
+        if in_secret:
+            _demand_loopback(address, sockets)
+        try:
+            if tell is not None:
+                tell(port)
+            for bound in sockets:
+                bound.listen(_BACKLOG)
+        except BaseException:
+            for bound in sockets:
+                bound.close()
+            raise
+    return sockets
+
+
+def _bind_all(places: list[Any], port: int) -> tuple[list[socket.socket], int]:
+    """Return sockets that do not listen yet, and their port.
+
+    Raises:
+        OSError: the address is in use, or not this machine's.
+    """
     sockets: list[socket.socket] = []
     problem: OSError | None = None
-    port = address.port
-    for family, _, _, _, place in dict.fromkeys(found):
+    for family, place in places:
         there = (place[0], port, *place[2:])
         try:
-            bound = socket.create_server(there, family=family, backlog=_BACKLOG)
+            bound = _bound(family, there)
         except OSError as error:
             problem = error
             if error.errno in _NO_SUCH_FAMILY:
@@ -214,7 +245,20 @@ async def _bind(address: Address) -> list[socket.socket]:
         for bound in sockets:
             bound.close()
         raise problem
-    return sockets
+    return sockets, port
+
+
+def _bound(family: int, place: Any) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(place)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def _bind_path(path: str) -> socket.socket:

@@ -19,7 +19,7 @@ from covey.errors import CoveyError, RemoteProtocolError, UsageError
 from covey.net.addresses import Address
 from covey.net.inproc import InprocLink, inproc_pair
 from covey.net.link import Link
-from covey.net.listen import Listener, listen
+from covey.net.listen import Listener, Opening, listen
 from covey.net.tls import Certificate
 from covey.scheduler.collector import Collector
 from covey.scheduler.core import invariants, journaling
@@ -156,9 +156,12 @@ class SchedulerServer:
         self._rest()
 
     async def listen(
-        self, address: Address, certificate: Certificate | None = None
+        self,
+        address: Address,
+        certificate: Certificate | None = None,
+        opening: Opening = contextlib.nullcontext,
     ) -> Listener:
-        """Listen at one more address.
+        """Listen at one more address; *opening* is around the opening of a port.
 
         Raises:
             OSError: the path cannot be made.
@@ -176,6 +179,7 @@ class SchedulerServer:
             on_lost=self._on_lost,
             on_turned_away=self._on_turned_away,
             certificate=certificate,
+            opening=opening,
         )
         self._listeners.append(listener)
         return listener
