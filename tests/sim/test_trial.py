@@ -76,7 +76,7 @@ def test_what_makes_values_is_withheld_until_there_is_a_slot_for_it(
     machines = Machines(workers=2, slots=2)
     ours = try_out(graph, machines, order=order)
     with monkeypatch.context() as patch:
-        patch.setattr(placement, "_room", lambda worker: True)
+        patch.setattr(placement, "_room", lambda *_: True)
         at_once = try_out(graph, machines, order=order)
     most, else_ = ours.peak_bytes, at_once.peak_bytes
     sys.stdout.write(f"at most {most:,} bytes at a time, else {else_:,}\n")
