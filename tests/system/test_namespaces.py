@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 pytestmark = pytest.mark.system
 
 BRIDGE = "coveybr0"
+LOCK = Path(tempfile.gettempdir(), "covey-test-hosts.lock")
 HOSTS = {name: f"10.231.7.{number}" for number, name in enumerate("abc", start=1)}
 
 #: The address of this machine, which is the head of the cluster where hosts are apart.
@@ -53,14 +56,17 @@ def down():
 def hosts():
     if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("unshare"):
         pytest.skip("making network namespaces takes root, iproute2 and unshare")
-    try:
+    # Their names are the machine's: who makes them waits for who has them now.
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            down()
+            up()
+        except subprocess.CalledProcessError as error:
+            down()
+            pytest.skip(f"network namespaces are not permitted here: {error.stderr}")
+        yield HOSTS
         down()
-        up()
-    except subprocess.CalledProcessError as error:
-        down()
-        pytest.skip(f"network namespaces are not permitted here: {error.stderr}")
-    yield HOSTS
-    down()
 
 
 def on(host, *command):
