@@ -45,11 +45,12 @@ def up():
 
 
 def down():
+    words = [["link", "del", BRIDGE]]
     for name in HOSTS:
-        subprocess.run(
-            ["ip", "netns", "del", f"covey-{name}"], capture_output=True, check=False
-        )
-    subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True, check=False)
+        # Of itself a card would go some time after its namespace.
+        words += [["link", "del", f"cov{name}0"], ["netns", "del", f"covey-{name}"]]
+    for each in words:
+        subprocess.run(["ip", *each], capture_output=True, check=False)
 
 
 @pytest.fixture
