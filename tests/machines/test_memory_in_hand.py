@@ -66,6 +66,31 @@ def test_what_somebody_holds_is_not_freed_and_the_first_map_goes_first():
     assert peak >= N * VALUE
 
 
+def cut_and_join(world, *, keep=False):
+    """Ten blocks, each cut into four pieces, one call a piece."""
+    client = world.new_client()
+    worker = world.new_worker(slots=1)
+    blocks = [client.submit(fn=1) for _ in range(10)]
+    for block in blocks:
+        for _ in range(4):
+            client.submit(fn=2, whole=((block, 1),))
+    if not keep:
+        for block in blocks:
+            client.release((block, 1))
+    return worker
+
+
+def test_all_that_takes_a_value_goes_before_what_makes_the_next_one():
+    world = World()
+    peak, order = run_all(world, cut_and_join(world))
+    assert sorted(order) == [1] * 10 + [2] * 40
+    # One is cut, and some were given out before anything was known of them.
+    assert peak < 6 * VALUE
+    world = World()
+    peak, order = run_all(world, cut_and_join(world, keep=True))
+    assert peak >= 10 * VALUE
+
+
 def test_a_priority_is_the_users_word():
     world = World()
     _, worker = loads_and_sums(world, priority=-1)

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
@@ -469,6 +470,34 @@ async def test_memory_is_watched_on_when_a_look_has_failed():
     watch.close()
     await storage.close()
     assert [problem.errno for problem in problems] == [errno.EMFILE]
+
+
+async def test_files_of_values_stay_in_memory_only_where_there_is_some(monkeypatch):
+    storage, results = Storage(1 << 40), Revoking()
+    assert storage.is_short()  # Nobody has looked yet.
+    watch = Pressure(
+        "w",
+        MemoryPlan(1 << 40),
+        WorkerState(1, 1),
+        storage,
+        results,
+        [],
+        lambda _: None,
+        lambda: None,
+    )
+    machine = psutil.virtual_memory()
+    limit = None
+    monkeypatch.setattr(watch._container, "limit_bytes", lambda: limit)
+    for part, short in ((0.5, False), (0.1, True)):
+        free = machine._replace(available=int(part * machine.total))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: free)
+        assert storage.is_short() is short
+    # What a container holds counts until the disk has it.
+    limit = 1 << 30
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    assert storage.is_short()
+    watch.close()
+    await storage.close()
 
 
 def test_a_process_of_a_cluster_may_open_as_many_files_as_the_machine_lets_it():

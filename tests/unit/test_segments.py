@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from covey.payload import read_layout
-from covey.store import segments
+from covey.store import segments, spool
 from covey.store.segments import (
     Garbled,
     Segment,
@@ -230,7 +230,7 @@ def test_what_was_offered_is_withdrawn_before_it_is_written_only():
 def test_what_a_disk_does_not_give_back_is_told_from_want_of_room(
     tmp_path, monkeypatch
 ):
-    file = Spool(str(tmp_path)).write(Segment.of(FRAMES))
+    file = Spool(str(tmp_path)).write(Segment.of(FRAMES), through=True)
     room = Segment.create(file.size)
     for why, raised in ((errno.EIO, Garbled), (errno.ENFILE, OSError)):
 
@@ -238,7 +238,7 @@ def test_what_a_disk_does_not_give_back_is_told_from_want_of_room(
             raise OSError(why, "as it was told to")
 
         with monkeypatch.context() as patch:
-            patch.setattr(os, "pread", fails)
+            patch.setattr(os, "preadv", fails)
             with pytest.raises(OSError, match="as it was told to") as caught:
                 room.copy_from(file)
         assert type(caught.value) is raised
@@ -248,3 +248,46 @@ def test_what_a_disk_does_not_give_back_is_told_from_want_of_room(
     os.ftruncate(file.fd, 10)
     with pytest.raises(Garbled, match="cannot be read back"):
         room.copy_from(file)
+
+
+@pytest.mark.parametrize("through", [True, False])
+@pytest.mark.parametrize("says_when_full", [True, False])
+def test_a_file_leaves_memory_at_once_where_it_must(
+    tmp_path, monkeypatch, through, says_when_full
+):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    monkeypatch.setattr(spool, "_says_when_full", lambda _: says_when_full)
+    there = Spool(str(tmp_path))
+    file = there.write(Segment.of(FRAMES), through=through)
+    there.write_small([b"small"], through=through)
+    # A file system that would say later that it is full is not believed before.
+    assert len(flushed) == (2 if through or not says_when_full else 0)
+    room = Segment.create(file.size)
+    room.copy_from(file)
+    assert [*map(bytes, read_layout(room.map().view))] == [*map(bytes, FRAMES)]
+
+
+def test_a_file_system_that_nobody_knows_is_not_believed(monkeypatch):
+    assert not spool._says_when_full(os.makedev(4095, 77))
+    # The root may be on any file system; memory that is mounted says when it is full.
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda *_: (
+            "22 1 4095:78 / /a rw - tmpfs none rw\n"
+            "23 1 4095:79 / /b rw shared:1 master:2 - nfs4 host:/b rw\n"
+        ),
+    )
+    assert spool._says_when_full(os.makedev(4095, 78))
+    assert not spool._says_when_full(os.makedev(4095, 79))
+
+
+def test_a_value_of_many_pieces_is_copied_whole(monkeypatch):
+    monkeypatch.setattr(segments, "_COPY_BYTES", 1000)
+    for has_preadv in (True, False):
+        monkeypatch.setattr(segments, "_HAS_PREADV", has_preadv)
+        one = Segment.of(FRAMES)
+        other = Segment.create(one.size)
+        other.copy_from(one)
+        assert content(other.place, other.size) == [*map(bytes, FRAMES)]

@@ -46,6 +46,7 @@ from covey.payload import (
 from covey.store.checksum import crc32
 
 _HAS_MEMFD: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
+_HAS_PREADV: Final = hasattr(os, "preadv")
 _HAS_LEASES: Final = sys.platform == "linux"
 _PREFIX: Final = "covey-segment-"
 
@@ -55,7 +56,9 @@ _PLACE: Final = re.compile(r"/proc/[0-9]+/fd/[0-9]+")
 #: Bytes are written in pieces of this size; parts below it are joined first.
 _PIECE_BYTES: Final = 64 << 20
 _JOIN_BYTES: Final = 1 << 16
-_COPY_BYTES: Final = 8 << 20
+_SMALL_PARTS_BYTES: Final = 8 << 20
+#: And copied in such ones, which stay in the processor's cache.
+_COPY_BYTES: Final = 1 << 20
 
 #: What the kernel counts the size of files in.
 _BLOCK_BYTES: Final = 512
@@ -367,7 +370,7 @@ def write_joined(fd: int, parts: Sequence[Buffer]) -> int:
     for part in parts:
         if len(part) < _JOIN_BYTES:
             joined += part
-            if len(joined) < _COPY_BYTES:
+            if len(joined) < _SMALL_PARTS_BYTES:
                 continue
             part = b""
         offset += _write(fd, joined, offset)
@@ -400,13 +403,21 @@ def copy(source: int, target: int, nbytes: int) -> int:
         OSError: there is no room left.
     """
     done = checksum = 0
+    buffer = memoryview(bytearray(min(_COPY_BYTES, nbytes)))
     while done < nbytes:
-        piece = os.pread(source, min(_COPY_BYTES, nbytes - done), done)
+        piece = _read(source, buffer[: nbytes - done], done)
         if not piece:
             raise OSError(f"a segment ends at {done:,} bytes, not at {nbytes:,}")
         checksum = crc32(piece, checksum)
         done += _write(target, piece, done)
     return checksum
+
+
+def _read(fd: int, buffer: memoryview, offset: int) -> Buffer:
+    """Read as much as fits into *buffer*; return what was read, there if that goes."""
+    if not _HAS_PREADV:
+        return os.pread(fd, len(buffer), offset)
+    return buffer[: os.preadv(fd, [buffer], offset)]
 
 
 def _open_checked(place: str, size: int, flags: int) -> int:

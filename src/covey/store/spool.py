@@ -7,10 +7,14 @@ it, exactly as they do with a segment in memory.
 
 Where a nameless file cannot be opened again (macOS), it keeps its name, in a
 directory of mode 0700, for as long as the value is there.
+
+What was written stays in the kernel's cache of files for a while, if memory beside the
+worker's is not short: what is read again soon, or dropped, need not wait for a disk.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +26,12 @@ from covey.store.segments import Mapped, Segment, copy, write_joined
 
 _NAMELESS: Final = sys.platform == "linux"
 _O_TMPFILE: Final = getattr(os, "O_TMPFILE", 0)
+
+#: File systems that say while a file is written that they are full.  Others, above all
+#: those of a network, may say so when the value has left memory already.
+_SAY_WHEN_FULL: Final = frozenset(
+    {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
+)
 
 
 def default_directory() -> str:
@@ -46,8 +56,12 @@ class Spool:
         self.directory = directory or default_directory()
         self._own: str | None = None
 
-    def write(self, segment: Segment) -> Segment:
+    def write(self, segment: Segment, *, through: bool) -> Segment:
         """Copy what *segment* holds into a file.  Takes long: for an IO thread.
+
+        Args:
+            segment: the value.
+            through: have it leave memory at once, and wait for that.
 
         Raises:
             OSError: the disk is full, or there is none.
@@ -56,19 +70,22 @@ class Spool:
         file = Segment(fd, segment.size, path, named=not _NAMELESS, on_disk=True)
         try:
             file.checksum = copy(segment.fd, fd, segment.size)
-            # Only what has reached the disk can be dropped from memory.
-            os.fsync(fd)
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._written(fd, through)
         except BaseException:
             file.close()
             raise
         return file
 
-    def write_small(self, parts: Sequence[Buffer]) -> list[memoryview]:
+    def write_small(
+        self, parts: Sequence[Buffer], *, through: bool
+    ) -> list[memoryview]:
         """Write *parts* into one file; return them as they are mapped from there.
 
         The file is there as long as one of them is.  Takes long: for an IO thread.
+
+        Args:
+            parts: the values.
+            through: have them leave memory at once, and wait for that.
 
         Raises:
             OSError: the disk is full, or there is none.
@@ -78,9 +95,7 @@ class Spool:
             if not _NAMELESS:
                 Path(path).unlink()
             end = write_joined(fd, parts)
-            os.fsync(fd)
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._written(fd, through)
             whole = Mapped(fd, end).view
         finally:
             os.close(fd)
@@ -90,6 +105,15 @@ class Spool:
             views.append(whole[at : at + len(part)])
             at += len(part)
         return views
+
+    def _written(self, fd: int, through: bool) -> None:
+        """A file is complete; have it leave memory, or leave that to the kernel."""
+        if not through and _says_when_full(os.fstat(fd).st_dev):
+            return
+        # Only what has reached the disk can be dropped from memory.
+        os.fsync(fd)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _open(self) -> tuple[int, str]:
         flags = os.O_RDWR | os.O_CLOEXEC
@@ -117,3 +141,18 @@ class Spool:
         if self._own is not None:
             Path(self._own).rmdir()
             self._own = None
+
+
+@functools.cache
+def _says_when_full(device: int) -> bool:
+    """Whether the file system of a device says at each write that it is full."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return False
+    for mount in mounts:
+        fields = mount.split()
+        if fields[2] == number:
+            return fields[fields.index("-") + 1] in _SAY_WHEN_FULL
+    return False

@@ -25,6 +25,9 @@ from covey.worker.counters import words_of
 _HAS_STATM: Final = sys.platform == "linux"
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
+#: A machine is short of memory when only this part of it can be had.
+_SHORT: Final = 1 / 8
+
 
 class MemoryPlan(msgspec.Struct, frozen=True):
     """How much memory a worker may use.
@@ -92,6 +95,14 @@ def trim_heap() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def machine_is_short() -> bool:
+    """Whether nearly all memory of this machine is in use, cached files not counted."""
+    import psutil  # As below.
+
+    memory = psutil.virtual_memory()
+    return bool(memory.available < memory.total * _SHORT)
 
 
 def private_bytes(pid: int | str) -> int:

@@ -21,7 +21,12 @@ from covey.worker.core import orders
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.pressure import Judgement, RunnerMemory, judge
 from covey.worker.core.state import Runner, WorkerState
-from covey.worker.memory import Accounts, MemoryPlan, private_bytes
+from covey.worker.memory import (
+    Accounts,
+    MemoryPlan,
+    machine_is_short,
+    private_bytes,
+)
 from covey.worker.processes import RunnerProcess
 from covey.worker.results import Results
 from covey.worker.storage import Storage
@@ -121,6 +126,7 @@ class Pressure:
         self._judge_is_due = False
         storage.on_change = self._storage_changed
         storage.in_hand = lambda: inputs_in_hand(state)
+        storage.is_short = self._files_must_go
         self._look()
 
     def close(self) -> None:
@@ -208,6 +214,14 @@ class Pressure:
             and all(p is None or not p.pid or p.pid in known for p in self._processes)
             and all(map(_is_idle, self._state.runners))
         )
+
+    def _files_must_go(self) -> bool:
+        """Whether the files of values must leave memory when they are written.
+
+        In a container they count until the disk has them.  Elsewhere the kernel lets go
+        of them when somebody needs their memory.
+        """
+        return self._container.limit_bytes() is not None or machine_is_short()
 
     def _limit_among_others(self) -> int:
         """Return our limit, less what others use of that of the container."""

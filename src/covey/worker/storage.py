@@ -66,6 +66,8 @@ class Storage:
         lent_bytes: segments that somebody is writing into.
         on_change: called when a large value has come, gone, or moved.
         in_hand: tells which values runners are about to open where they are.
+        is_short: tells whether files may not stay in the kernel's cache, since there is
+            no memory for that.
         disk_problem: why values could not go to disk when that was tried last.
     """
 
@@ -81,6 +83,7 @@ class Storage:
         self._disk_again = 0.0
         #: Values that runners are about to open where they are.
         self.in_hand: Callable[[], Extents] = Extents
+        self.is_short: Callable[[], bool] = lambda: True
         self._lent: set[Segment] = set()
         self._spills: set[asyncio.Task[None]] = set()
         #: What threads are doing.
@@ -302,7 +305,10 @@ class Storage:
         packs = [s.view(s.base, s.n) for s in stretches]
         parts = [pack.data for pack in packs]
         try:
-            views = await self._in_thread(lambda: self.spool.write_small(parts))
+            short = self.is_short()
+            views = await self._in_thread(
+                lambda: self.spool.write_small(parts, through=short)
+            )
             self.disk_problem = ""
         except OSError as error:
             self._disk_failed(error)
@@ -322,7 +328,10 @@ class Storage:
     async def _spill(self, task: TaskId, segment: Segment, source: Segment) -> None:
         file: Segment | None = None
         try:
-            file = await self._in_thread(lambda: self.spool.write(source))
+            short = self.is_short()
+            file = await self._in_thread(
+                lambda: self.spool.write(source, through=short)
+            )
             self.disk_problem = ""
         except OSError as error:
             self._disk_failed(error)

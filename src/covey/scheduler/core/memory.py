@@ -4,8 +4,8 @@ A result stays until its last user has ended.  So the order of tasks decides how
 of them are there at a time, and three rules keep that low::
 
     load load load load ...        first come, first served: everything is there at once
-    load sum load sum ...          here: a task that is the last to take what nobody else
-                                   wants is ranked right before what made it
+    load sum load sum ...          here: a task that takes what nobody else wants is
+                                   ranked right before what made it
     ─── 60 % ─────────────────     so much of a worker's memory is used: it is given what
                                    takes its values first, and nothing new in advance
     ─── 80 % ─────────────────     nothing new at all, while it has such tasks in hand
@@ -138,8 +138,17 @@ def holds_back(worker: Worker) -> bool:
 
 
 def hasten(span: Span, sources: Sequence[Span]) -> None:
-    """Rank *span* before what was submitted later than its inputs, if it frees some."""
-    if not any(source.pending == 1 and not source.wanted for source in sources):
+    """Rank *span* before what was submitted later than its inputs, if it helps to free one.
+
+    Within one submission only the last to take a value comes sooner: whoever made the
+    graph has put all others in order.
+    """
+    for source in sources:
+        if not source.wanted and (
+            source.pending == 1 or source.rank[1] != span.rank[1]
+        ):
+            break
+    else:
         return
     last = max(source.rank for source in sources)
     rank = (last[0], last[1], last[2] - 1)
