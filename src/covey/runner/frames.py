@@ -86,11 +86,15 @@ class FrameSocket:
     One thread reads at a time and one writes at a time; the callers see to it.
     """
 
-    __slots__ = ("_arriving", "_buffer", "_socket")
+    __slots__ = ("_arriving", "_buffer", "_poll", "_socket")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = bytearray()
+        #: Waits until something can be read.  Who waits in ``recv`` of a Unix socket is
+        #: woken as well when the other side has read what we sent, and for nothing.
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         #: What comes is read into this: to get so much memory anew each time, most of it
         #: for nothing, takes longer than to read.
         self._arriving = memoryview(bytearray(_RECEIVE_BYTES))
@@ -117,11 +121,7 @@ class FrameSocket:
 
     def comes_within(self, seconds: float) -> bool:
         """Say whether there is something to receive before so many seconds have passed."""
-        if self._buffer:
-            return True
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(1000 * seconds))
+        return bool(self._buffer or self._poll.poll(1000 * seconds))
 
     def receive(self) -> Frame:
         """Wait for a frame and return it.
@@ -135,9 +135,9 @@ class FrameSocket:
             if buffer:
                 for frame in self._complete():
                     return frame
-                buffer += self._read(0)
+                buffer += self._read_next()
                 continue
-            data = self._read(0)
+            data = self._read_next()
             # Most often exactly one frame has come: read it where it is.
             if len(data) >= HEAD.size:
                 header_size, body_size = HEAD.unpack_from(data)
@@ -157,6 +157,10 @@ class FrameSocket:
                 self._buffer += self._read(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return list(self._complete())
+
+    def _read_next(self) -> bytes:
+        self._poll.poll()
+        return self._read(0)
 
     def _read(self, flags: int) -> bytes:
         try:
