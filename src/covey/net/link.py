@@ -390,7 +390,7 @@ class Link(asyncio.BufferedProtocol):
         # Only over sessions comes what takes long; no raw bytes come over those.
         until = clock.monotonic() + TURN_SECONDS if self._session is not None else 0.0
         while not self.lost and self._problem is None:
-            batch = reader.next_batch()
+            batch = reader.next_batch() if reader.buffer else None
             session = self._session
             if session is not None:
                 if reader.ack is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -119,14 +119,15 @@ def _growing(kind: type[Message]) -> tuple[tuple[str, int], ...]:
     return tuple((f, _WEIGHTS[f]) for f in kind.__struct_fields__ if f in _WEIGHTS)
 
 
-def batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+def batches(messages: Sequence[Message]) -> Iterable[Sequence[Message]]:
     """Cut *messages* into batches that each fit well into a frame.
 
     Each is cut when it is asked for: who stops early has looked at no more.
     """
-    if len(messages) == 1:
-        yield messages
-        return
+    return (messages,) if len(messages) == 1 else _cut(messages)
+
+
+def _cut(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     start = 0
     size = 0
     for index, message in enumerate(messages):
@@ -151,7 +152,8 @@ class FrameReader(Generic[M]):
 
     def __init__(self, union: Any, *, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._decoder = _decoder(union)
-        self._buffer = bytearray()
+        #: What has come and was not taken yet.
+        self.buffer = bytearray()
         self._frame_bytes_max = frame_bytes_max
         #: What the last acknowledgement said, until somebody takes it.
         self.ack: int | None = None
@@ -166,7 +168,7 @@ class FrameReader(Generic[M]):
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take in bytes as they arrived."""
-        self._buffer += data
+        self.buffer += data
 
     def next_batch(self) -> list[M] | None:
         """Return the next complete batch, or ``None`` when more bytes are needed.
@@ -174,7 +176,7 @@ class FrameReader(Generic[M]):
         Raises:
             RemoteProtocolError: the peer sent what the protocol does not allow.
         """
-        buffer = self._buffer
+        buffer = self.buffer
         if len(buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(buffer)
@@ -196,7 +198,7 @@ class FrameReader(Generic[M]):
 
     def _after_ack(self) -> list[M] | None:
         """Take an acknowledgement out; return the batch behind it."""
-        buffer = self._buffer
+        buffer = self.buffer
         # They seldom come two at a time, but nobody shall overrun our stack.
         while buffer.startswith(_ACK_MARK):
             if len(buffer) < _ACK_FRAME.size:
@@ -207,8 +209,8 @@ class FrameReader(Generic[M]):
 
     def take_raw(self, limit: int) -> bytearray:
         """Return up to *limit* buffered bytes that are not part of a frame."""
-        taken = self._buffer[:limit]
-        del self._buffer[:limit]
+        taken = self.buffer[:limit]
+        del self.buffer[:limit]
         return taken
 
     def _decode(self, body: memoryview) -> list[M]:

@@ -356,7 +356,7 @@ class WorkerAgent:
     def _nodes_ran(self, slot: int, says: SaysRanNodes, body: Buffer) -> None:
         """Take in the results of single tasks."""
         pack = read_pack(says, body)
-        if not 0 < len(says.tasks) == len(says.nanoseconds) == len(pack):
+        if not 0 < len(says.tasks) == len(says.nanoseconds) == len(pack.sizes):
             raise RemoteProtocolError("a runner reported single tasks without measure")
         self._results.bring_nodes(says.tasks, pack)
         runs, tasks, sizes = says.runs, says.tasks, pack.sizes

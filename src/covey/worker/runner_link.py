@@ -358,7 +358,8 @@ def read_pack(says: SaysRan | SaysRanNodes, body: Buffer) -> Pack:
     """
     view = memoryview(body)
     sizes = array("I")
-    sizes.frombytes(view[: 4 * says.n])
+    end = 4 * says.n
+    sizes.frombytes(view[:end])
     if sum(sizes) != says.data_size:
         raise RemoteProtocolError("results whose sizes do not add up")
-    return Pack(sizes, bytes(view[4 * says.n :]))
+    return Pack(sizes, bytes(view[end:]))

@@ -239,8 +239,9 @@ class SchedulerCore:
             return
         worker = state.workers.get(event.peer)
         if worker is not None:
+            handlers = workers.handlers.table
             for message in event.messages:
-                workers.handlers.handle(state, worker, message)
+                handlers[type(message)](state, worker, message)
             return
         client = state.clients.get(event.peer)
         if client is not None:

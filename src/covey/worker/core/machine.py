@@ -82,6 +82,7 @@ class WorkerCore:
             if state.may_engage:
                 engaged.look(state)
         orders, state.orders = state.orders, []
+        state.order = state.orders.append
         return orders
 
 

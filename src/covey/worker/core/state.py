@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 from covey.ids import RunId, TaskId
@@ -490,7 +490,9 @@ class WorkerState:
         self.may_engage = False
         #: Since when something waits for an environment that no runner can move to.
         self.stuck_since = math.inf
+        #: What the shell is to do, and what tells it one thing more.
         self.orders: list[AnyOrder] = []
+        self.order: Callable[[AnyOrder], None] = self.orders.append
         self.wake_at = 0.0
 
     def add_runner(self, *, extra: bool = False) -> Runner:
@@ -506,7 +508,3 @@ class WorkerState:
     def entries(self) -> Iterator[QueueEntry]:
         """Yield what is queued, in no order."""
         return itertools.chain.from_iterable(self.queues.values())
-
-    def order(self, order: AnyOrder) -> None:
-        """Tell the shell to do something."""
-        self.orders.append(order)
