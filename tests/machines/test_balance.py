@@ -121,3 +121,17 @@ def test_what_nobody_else_can_take_does_not_hold_up_the_others(world, client):
     world.pass_time(balance.SILENT_SECONDS + 0.1)
     assert surplus > 1
     assert [message.count for message in returns(one)] == [surplus]
+
+
+def test_a_gap_is_filled_when_it_is_worth_a_slice(world, client):
+    """News of eight tasks at a time leave room for eight, over and over."""
+    one = world.new_worker(1, name="one")
+    client.submit(2000)
+    slices = []
+    while one.inbox or one.runs:
+        one.read(len(one.inbox))
+        slices += [run for run in one.runs.values() if run not in slices]
+        one.finish(min(one.runs), 0, 8)
+    world.settle()
+    # Two seconds of work in slices of 50 ms, and as the end comes near they are halved.
+    assert len(slices) < 60

@@ -25,6 +25,13 @@ from covey.wire.client_link import NotBrought, Placed, Release, Scatter
 CHUNK_TASKS: Final = 2048
 CHUNK_BYTES: Final = 128 << 10
 
+#: The first chunk is small, so that the first worker has something to do.  That of a
+#: scatter is, too: what a map takes of it one for one is then cut where that is.
+FIRST_CHUNK_TASKS: Final = 64
+
+#: Arguments, and values, are pickled so many at a time.
+BATCH_TASKS: Final = 32
+
 
 class Placer:
     """Places values on workers."""
@@ -74,28 +81,35 @@ class Placer:
         where: Where,
     ) -> list[TaskId]:
         """Send values on their way; return which of them are large."""
-        start = 0
+        sent = done = nbytes = 0
         large = []
-        for index, value in enumerate(values):
-            try:
-                frames = packer.add(value)
-            except (TypeError, ValueError) as error:
-                error.add_note(f"item {index} of what was to be scattered")
-                raise
-            count = index + 1 - start
-            if frames is not None:
-                if count > 1:
-                    self._scatter_chunk(base + start, packer.take(), where)
-                self._place(base + index, frames, where)
-                large.append(base + index)
-                start = index + 1
-            elif count >= CHUNK_TASKS or (
-                not count & 31 and packer.nbytes > CHUNK_BYTES
-            ):
-                self._scatter_chunk(base + start, packer.take(), where)
-                start = index + 1
-        if start < len(values):
-            self._scatter_chunk(base + start, packer.take(), where)
+        limit, at_once = FIRST_CHUNK_TASKS, 1
+        while done < len(values):
+            # Most often they are small and plain.  What begins small may go on large,
+            # and all that is pickled at once is in memory at once.
+            some = values[done : done + min(at_once, sent + limit - done)]
+            added = packer.add_all(some) if some else -1
+            if added >= 0:
+                done += len(some)
+                nbytes += added
+                at_once = min(2 * at_once, BATCH_TASKS)
+            else:
+                at_once = 0
+                frames = _add_one(packer, values[done], done)
+                done += 1
+                if frames is not None:
+                    if len(packer):
+                        self._scatter_chunk(base + sent, packer.take(), where)
+                    self._place(base + done - 1, frames, where)
+                    large.append(base + done - 1)
+                    sent, nbytes = done, 0
+                elif not done % BATCH_TASKS:
+                    nbytes = packer.nbytes
+            if done - sent >= limit or nbytes > CHUNK_BYTES:
+                self._scatter_chunk(base + sent, packer.take(), where)
+                sent, nbytes, limit = done, 0, CHUNK_TASKS
+        if sent < done:
+            self._scatter_chunk(base + sent, packer.take(), where)
         return large
 
     async def _wait_for_copies(self, tasks: list[TaskId]) -> None:
@@ -185,3 +199,12 @@ class Placer:
         if len(chosen) > 1:
             problem.add_note(f"{len(chosen)} workers were tried; this is the last one")
         raise problem
+
+
+def _add_one(packer: Packer, value: Any, index: int) -> list[Buffer] | None:
+    """Add a value that may be large, or not plain."""
+    try:
+        return packer.add(value)
+    except (TypeError, ValueError) as error:
+        error.add_note(f"item {index} of what was to be scattered")
+        raise

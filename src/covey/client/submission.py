@@ -23,7 +23,13 @@ from covey.client.functions import Pickled
 from covey.client.future import Future, Futures
 from covey.client.names import Names, identity_of
 from covey.client.numbers import Numbers
-from covey.client.placing import CHUNK_BYTES, CHUNK_TASKS, Placer
+from covey.client.placing import (
+    BATCH_TASKS,
+    CHUNK_BYTES,
+    CHUNK_TASKS,
+    FIRST_CHUNK_TASKS,
+    Placer,
+)
 from covey.client.rewriting import Rewriting
 from covey.client.shapes import (
     NODE_INPUTS,
@@ -46,12 +52,6 @@ from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.values import dumps
 from covey.wire.base import Extent, Options
 from covey.wire.client_link import Submit
-
-#: The first chunk is small, so that the first worker has something to do.
-FIRST_CHUNK_TASKS: Final = 64
-
-#: Arguments are pickled so many at a time.
-BATCH_TASKS: Final = 32
 
 #: A function with more bytes than this travels as a value, on the data plane.
 FUNCTION_BYTES_MAX: Final = 1 << 20

@@ -41,7 +41,7 @@ from covey.runner.batch import Batch
 from covey.runner.context import Setup, TaskInterrupted, here
 from covey.runner.frames import Gone
 from covey.runner.nodes import Nodes
-from covey.runner.pace import EVEN, FLUSH_MOST_SECONDS, FLUSH_SECONDS, LATE_SECONDS
+from covey.runner.pace import Pace
 from covey.runner.prints import Prints
 from covey.runner.raised import as_failure
 from covey.runner.settling import Passing, Settling, Shielded, bytecode
@@ -94,9 +94,7 @@ class SlotLoop:
         self._start = 0
         #: When that element began.
         self._began = 0.0
-        #: When to send next; minus infinity once the slot was given away.
-        self._deadline = 0.0
-        self._patience = FLUSH_SECONDS
+        self._pace = Pace()
         self._thread_id = 0
         #: Run and task of a loop that gave its slot away.
         self._detached_task: tuple[int, int] | None = None
@@ -155,14 +153,13 @@ class SlotLoop:
                     slot.marks[0] = 0
                     # In the middle of many, more is there already, and outcomes
                     # can wait for their time.
-                    if self._patience > FLUSH_SECONDS and slot.look():
+                    if self._pace.steady and slot.look():
                         continue
                     self._flush()
                     # Its inputs are mapped memory that others may want to free.
                     self._batch = None
                     slot.wait()
-                    self._patience = FLUSH_SECONDS
-                    self._deadline = time.perf_counter() + FLUSH_SECONDS
+                    self._pace.begin(time.perf_counter())
                     continue
                 slot.batch = queue.popleft()
                 if slot.batch is None:
@@ -202,6 +199,8 @@ class SlotLoop:
                         return False
                 else:
                     self._close_stretch()
+                    if self._pace.is_due(self._began):
+                        self._flush()
                     return done
 
     def _packer_of(self, serializer: str) -> Packer:
@@ -236,7 +235,7 @@ class SlotLoop:
         add = self._packer.add
         arguments = batch.arguments
         base = batch.base
-        keep = batch.keep
+        keep, pace = batch.keep, self._pace
         function: Callable[..., Any] | None = None
         self._began = now = clock()
         while True:
@@ -269,13 +268,7 @@ class SlotLoop:
                 except BaseException as error:
                     self._fail(index, error, now)
                 now = clock()
-                if (
-                    now >= self._deadline
-                    and (
-                        (index + 1) % EVEN == 0 or now >= self._deadline + LATE_SECONDS
-                    )
-                    and not self._breathe(now)
-                ):
+                if now >= pace.deadline and not self._goes_on(batch, index, now):
                     return False
             with batch.lock:
                 if batch.claims is claims:
@@ -287,7 +280,7 @@ class SlotLoop:
         kept = self.slot.kept
         clock = time.perf_counter
         add = self._packer.add
-        nodes, seconds = batch.nodes, batch.seconds
+        nodes, seconds, pace = batch.nodes, batch.seconds, self._pace
         functions: dict[int, Callable[..., Any]] = {}
         self._began = now = clock()
         while True:
@@ -323,7 +316,7 @@ class SlotLoop:
                 except BaseException as error:
                     self._fail(index, error, now)
                 now = clock()
-                if now >= self._deadline and not self._breathe(now):
+                if now >= pace.deadline and not self._breathe(now):
                     return False
             with batch.lock:
                 if batch.claims is claims:
@@ -338,6 +331,15 @@ class SlotLoop:
             place = batch.place(index)
             self._operations.append(["returned", self.slot.index, *place, 1])
             self._start = index + 1
+
+    def _goes_on(self, batch: Batch, index: int, now: float) -> bool:
+        """Time is up: send what there is, or wait a little; false as ``_breathe``."""
+        done = index + 1 - self._start
+        if done > 0:  # Else the control thread has just sent all of it.
+            left_seconds = (batch.count - index - 1) * (now - self._began) / done
+            if self._pace.waits(now, index + 1, left_seconds):
+                return True
+        return self._breathe(now)
 
     def _breathe(self, now: float) -> bool:
         """Send what there is; false if the slot was given away."""
@@ -444,8 +446,7 @@ class SlotLoop:
         with self._settling():
             self._send()
             if self._detached_task is None:
-                self._deadline = time.perf_counter() + self._patience
-                self._patience = min(FLUSH_MOST_SECONDS, 2 * self._patience)
+                self._pace.sent(time.perf_counter())
 
     def _send(self) -> None:
         if self._operations or self._prints.operations:
@@ -576,7 +577,7 @@ class SlotLoop:
         slot = self.slot
         self._close_stretch()
         self._detached_task = self.executing()
-        self._deadline = float("-inf")
+        self._pace.give_away()
         batch.begun = batch.index_of(*self._detached_task) + 1
         slot.detached.append(self)
         slot.owner = successor = SlotLoop(slot)

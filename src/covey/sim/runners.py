@@ -26,7 +26,7 @@ PIPE_SECONDS: Final = 5e-5
 
 #: Outcomes are kept back so long while there is more to do, and up to so long.
 FLUSH_SECONDS: Final = 0.001
-FLUSH_MOST_SECONDS: Final = 0.008
+FLUSH_MOST_SECONDS: Final = 0.012
 
 CANCELLED: Final = Failure("raised", "TaskCancelled", "cancelled while it ran")
 RAISED: Final = Failure("raised", "ValueError", "as it was told to")

@@ -45,9 +45,13 @@ from covey.wire.base import DEFAULT_OPTIONS
 from covey.wire.framing import fits
 from covey.wire.worker_link import Run
 
-#: A slot is given so much work ahead that it lasts over a round trip, with room
-#: for a slow turn of the scheduler's loop.
+#: A slot is given more as long as it has less than this ahead: it lasts over a round
+#: trip, with room for a slow turn of the scheduler's loop.
 AHEAD_SECONDS: Final = 0.05
+
+#: Of many tasks that hang together it is given so many that it has this much ahead then: to
+#: fill up every little gap would cut them into little slices, each with news of its own.
+FULL_SECONDS: Final = 0.1
 
 #: What all slots of a worker have ended so soon is not worth more runs than one: to say it
 #: to another worker takes as long.
@@ -333,7 +337,7 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
         k = idle if idle > 0 else 2 * slots - worker.count
     else:
         each = max(each, 1e-7)
-        free = AHEAD_SECONDS * slots - worker.backlog_seconds(UNKNOWN_SECONDS)
+        free = FULL_SECONDS * slots - worker.backlog_seconds(UNKNOWN_SECONDS)
         k = max(idle, int(free / each))
         share = max(share, int(TOGETHER_SECONDS * slots / each))
     k = memory.some_of(worker, span, max(1, min(k, share, span.n)))

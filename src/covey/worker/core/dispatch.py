@@ -58,7 +58,7 @@ EMPTIED_SECONDS: Final = 0.25
 WORTH_SECONDS: Final = 0.004
 
 #: A flight that is silent for so long while another slot idles is called back.
-SILENCE_SECONDS: Final = 0.01
+SILENCE_SECONDS: Final = 0.02
 
 _LEARNING: Final = 0.3
 
@@ -453,8 +453,11 @@ def _flight_size(state: WorkerState, piece: Piece) -> int:
     share = -(-state.queued // len(state.slots))
     # What is over in a moment is not worth a flight for each slot.
     together = int(TOGETHER_SECONDS / max(each, 1e-7))
-    size = min(size, max(share, together))
-    return piece.n if size >= piece.n else max(1, _even(size))
+    most = max(share, together)
+    # A little more, if what would be left is not worth a flight.
+    if piece.n <= min(size + size // 2, most):
+        return piece.n
+    return max(1, _even(min(size, most)))
 
 
 def _even(size: int) -> int:
