@@ -8,7 +8,7 @@ Everything outside client and runner treats a value as opaque bytes, a
 * a large payload is laid out in one block of memory, so that it can be mapped
   by a reader without a copy: a table of frame sizes, then the frames.  Frame 0
   is the pickle stream, the others are the buffers that it refers to
-  (PEP 574), each aligned for vector instructions::
+  (PEP 574), each aligned for vector instructions, large ones to pages::
 
       magic u32 | count u32 | stamp u64 | size u64 x count | pad | frame 0 | pad ...
 
@@ -30,6 +30,12 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 #: Frames start at multiples of this, so that NumPy sees aligned memory.
 ALIGNMENT: Final = 64
+
+#: Large frames start at whole pages.  Where source and target of a copy lie just beside
+#: each other within their pages, processors take what is read next for what was written
+#: last: 400 MB took 110 ms at an offset of 192 bytes, and 34 ms at none.
+PAGE_BYTES: Final = 4096
+LARGE_BYTES: Final = 1 << 20
 
 #: More frames than this in one payload means that the table is garbage.
 MAX_FRAMES: Final = 1 << 20
@@ -165,15 +171,17 @@ class Pack:
         return 4 * (len(self.sizes) - self.dropped) < len(self.sizes)
 
 
-def _aligned(offset: int) -> int:
-    return (offset + ALIGNMENT - 1) & -ALIGNMENT
+def _start(offset: int, size: int) -> int:
+    """Return where a frame of *size* bytes starts, from *offset* on."""
+    unit = ALIGNMENT if size < LARGE_BYTES else PAGE_BYTES
+    return (offset + unit - 1) & -unit
 
 
 def layout_size(sizes: Sequence[int]) -> int:
     """Return how many bytes a payload with frames of these *sizes* takes."""
     offset = _HEAD.size + 8 * len(sizes)
     for size in sizes:
-        offset = _aligned(offset) + size
+        offset = _start(offset, size) + size
     return offset
 
 
@@ -186,7 +194,7 @@ def layout_parts(frames: Sequence[Buffer], stamp: int) -> list[Buffer]:
     parts: list[Buffer] = [table]
     offset = len(table)
     for view in views:
-        start = _aligned(offset)
+        start = _start(offset, len(view))
         if start > offset:
             parts.append(bytes(start - offset))
         parts.append(view)
@@ -224,7 +232,7 @@ def read_layout(source: memoryview) -> list[memoryview]:
     frames = []
     offset = _HEAD.size + 8 * count
     for size in sizes:
-        offset = _aligned(offset)
+        offset = _start(offset, size)
         if offset + size > len(source):
             raise ValueError("a frame of a payload is cut short")
         frames.append(source[offset : offset + size])

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import resource
+import sys
 import threading
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def test_what_was_written_before_is_mapped_many_pages_at_once():
     assert made._view is not None
     # A fault for each page would be 1024 and more.
     assert faults < 512
+    made.close()
+
+
+@pytest.mark.parametrize("has_numpy", [True, False])
+def test_what_is_written_again_is_what_it_was(monkeypatch, has_numpy):
+    if not has_numpy:
+        monkeypatch.delitem(sys.modules, "numpy", raising=False)
+    else:
+        pytest.importorskip("numpy")
+    made = OwnSegment(8 * MIB)
+    for number in range(3):
+        frames = [bytes([number]) * 100, os.urandom(5 * MIB + number), b"", b"end"]
+        made.fill(frames)
+        found = read_layout(memoryview(os.pread(made._fd, 8 * MIB, 0)))
+        assert [*map(bytes, found)] == frames
     made.close()
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from covey.payload import read_layout
+from covey.payload import (
+    ALIGNMENT,
+    LARGE_BYTES,
+    PAGE_BYTES,
+    layout_parts,
+    layout_size,
+    read_layout,
+)
 from covey.store import segments, spool
 from covey.store.segments import (
     Garbled,
@@ -291,3 +298,24 @@ def test_a_value_of_many_pieces_is_copied_whole(monkeypatch):
         other = Segment.create(one.size)
         other.copy_from(one)
         assert content(other.place, other.size) == [*map(bytes, FRAMES)]
+
+
+def test_large_frames_start_at_whole_pages_and_small_ones_close_by():
+    sizes = [3, LARGE_BYTES + 1, 5, LARGE_BYTES - 1, LARGE_BYTES, 0]
+    frames = [bytes([number]) * size for number, size in enumerate(sizes)]
+    parts = layout_parts(frames, 1)
+    whole = memoryview(b"".join(parts))
+    assert len(whole) == layout_size(sizes)
+    assert [*map(bytes, read_layout(whole))] == frames
+    starts = []
+    at = 0
+    for part in parts:
+        if any(part is frame or bytes(part) == frame for frame in frames if frame):
+            starts.append(at)
+        at += len(part)
+    assert len(starts) == 5
+    for start, size in zip(starts, sizes, strict=False):
+        unit = PAGE_BYTES if size >= LARGE_BYTES else ALIGNMENT
+        assert start % unit == 0
+    # No page is wasted on what is small.
+    assert starts[2] < starts[1] + sizes[1] + ALIGNMENT

@@ -42,7 +42,8 @@ WORTH_BYTES: Final = 1 << 20
 #: the time: sixteen at once, where it is each by itself for writing.
 _MADV_POPULATE_READ: Final = 22
 
-#: Without the interpreter lock nothing could be copied: others have it in between.
+#: What is copied with the interpreter lock held goes in such pieces: others have it in
+#: between.
 _PIECE_BYTES: Final = 2 << 20
 
 _PLACE: Final = re.compile(r"(/proc/\d+/fd/\d+)@[0-9a-f]+")
@@ -118,10 +119,8 @@ class OwnSegment:
         at = 0
         for part in parts:
             with memoryview(part) as source:
-                for start in range(0, len(source), _PIECE_BYTES):
-                    piece = source[start : start + _PIECE_BYTES]
-                    self._view[at : at + len(piece)] = piece
-                    at += len(piece)
+                _copy(source, self._view[at : at + len(source)])
+                at += len(source)
 
     def read(self, place: str, nbytes: int) -> list[memoryview] | None:
         """Return the frames of what was written at *place*, if they are still there."""
@@ -249,3 +248,18 @@ def adopt_own(place: str, nbytes: int, capacity: int) -> Segment:
             f"{named[1]} is no memory of covey, or of {segment.capacity:,} bytes"
         )
     return segment
+
+
+def _copy(source: memoryview, target: memoryview) -> None:
+    """Copy bytes; without the interpreter lock and at full speed where numpy is loaded.
+
+    Whoever has a large value mostly has it.  In one piece the processor writes past its
+    caches, which takes half the time.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and len(source) > _PIECE_BYTES:
+        numpy.frombuffer(target, "u1")[:] = numpy.frombuffer(source, "u1")
+        return
+    for start in range(0, len(source), _PIECE_BYTES):
+        end = start + _PIECE_BYTES
+        target[start:end] = source[start:end]
