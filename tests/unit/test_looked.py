@@ -96,8 +96,7 @@ def test_functions_that_only_look():
     assert looking(Named("split", operator.getitem))("key", ([5, 6], 1)) == 6
     assert looking(operator.setitem) is None
     assert looking(lambda x: x) is None
-    with pytest.raises(NotPlain):
-        looking(Named("change", operator.setitem))("key", ({}, 1, 2))
+    assert looking(Named("change", operator.setitem)) is None
 
 
 def test_a_call_that_makes_no_sense_fails_as_it_would_without_us():
@@ -154,6 +153,21 @@ def test_tasks_that_may_change_a_value_have_it_for_themselves():
     call(looked, payload, operator.setitem, "a", 2)
     call(looked, payload, lambda value: value["a"].append(3))
     assert call(looked, payload, operator.getitem, "a") == [1]
+
+
+def test_a_call_that_does_more_than_look_reads_what_it_takes_once():
+    read: list[int] = []
+
+    def mapped_value(task: int, *_: object) -> Any:
+        read.append(task)
+        return [task]
+
+    inputs = NodeInputs(mapped_value, Looked(), plain=False)
+    inputs.segments[5] = ("path", 1)
+    arguments = b"\x03" + written(("key", (-1,), (0,)))
+    node = Node(1, 1, 6, arguments, (), keep=False)
+    assert Nodes([node], inputs).call(node, Named("node", sum)) == 5
+    assert read == [5]
 
 
 class Grows:

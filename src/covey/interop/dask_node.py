@@ -47,12 +47,9 @@ class Named:
     def __reduce__(self) -> tuple[object, ...]:
         return (Named, (self.__name__, self.function))
 
-    def __covey_looks_into__(
-        self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Return of what a call takes an item, if it does nothing else."""
-        del key, kwargs
-        return args[0] if self.function is operator.getitem and args else None
+    def __covey_looks_into__(self) -> Callable[..., Any] | None:
+        """Return what tells of what a call takes an item, if it does nothing else."""
+        return _first if self.function is operator.getitem else None
 
     def __call__(
         self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
@@ -63,6 +60,14 @@ class Named:
         except Exception as error:
             error.add_note(f"in the task {key!r} of a dask graph")
             raise
+
+
+def _first(
+    key: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+) -> Any:
+    """Return the first argument of the call of a node."""
+    del key, kwargs
+    return args[0] if args else None
 
 
 class Link(NamedTuple):

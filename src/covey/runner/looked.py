@@ -20,8 +20,8 @@ LOOKED_BYTES: Final = 1 << 21
 
 _ITEMS: Final = (dict.__getitem__, list.__getitem__, tuple.__getitem__)
 
-#: By this method, a callable of covey's own that calls another one says into what a call
-#: looks; ``None`` if it may do anything else.
+#: By this method, a callable of covey's own that calls another one returns what tells, from
+#: the arguments of a call, into what that looks; ``None`` if calls may do anything else.
 LOOKS_INTO: Final = "__covey_looks_into__"
 
 
@@ -43,7 +43,9 @@ def looking(function: Callable[..., Any]) -> Callable[..., Any] | None:
         method = vars(type(function)).get(LOOKS_INTO)
         if method is None:
             return None
-        looks_into = method.__get__(function)
+        looks_into = method(function)
+        if looks_into is None:
+            return None
 
     def call(*args: Any, **keywords: Any) -> Any:
         if keywords or not _is_plain(looks_into(*args)):

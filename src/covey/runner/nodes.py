@@ -127,6 +127,7 @@ class Nodes:
     """
 
     __slots__ = (
+        "_looks",
         "begun",
         "claims",
         "inputs",
@@ -146,6 +147,8 @@ class Nodes:
         self.begun = 0
         self.claims: Iterator[int] = iter(range(len(nodes)))
         self.lock = threading.Lock()
+        #: By their numbers, what calls the functions that only look into their inputs.
+        self._looks: dict[int, Callable[..., Any] | None] = {}
 
     @property
     def run(self) -> int:
@@ -186,23 +189,23 @@ class Nodes:
             payloads[task] = payload
         return False
 
-    def call(
-        self, node: Node, function: Callable[..., Any], *, looks: bool = False
-    ) -> Any:
-        """Call a function with the arguments of a task.
+    def call(self, node: Node, function: Callable[..., Any]) -> Any:
+        """Call the function of a task with its arguments.
 
-        Args:
-            node: the task.
-            function: what is called.
-            looks: whether it only looks into its inputs, and so may share them.
+        If all that it does is to look into its inputs, it may share them.
         """
-        if not looks:
-            look = looking(function)
-            if look is not None:
-                try:
-                    return self.call(node, look, looks=True)
-                except NotPlain:
-                    pass  # It was not called: it gets its inputs for itself.
+        try:
+            look = self._looks[node.function_id]
+        except KeyError:
+            look = self._looks[node.function_id] = looking(function)
+        if look is not None:
+            try:
+                return self._call(node, look, looks=True)
+            except NotPlain:
+                pass  # It was not called: it gets its inputs for itself.
+        return self._call(node, function, looks=False)
+
+    def _call(self, node: Node, function: Callable[..., Any], *, looks: bool) -> Any:
         payload, inputs = node.payload, self.inputs
         inputs.begin(looks=looks)
         plain = self.serializer != "pickle"
