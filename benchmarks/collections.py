@@ -190,6 +190,8 @@ def hand_made(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     return figures
 
 
+room.ask(SEED_001.format(n=1000), ahead={"dask": 1 / 0.6})
+room.ask(BY_HAND.format(n=1000), ahead={"dask": 1 / 0.6})
 room.ask(f"{SEED_001.format(n=1000)}: peak memory", must=GIB, aim=GIB / 2)
 room.ask(f"{BY_HAND.format(n=1000)}: peak memory", must=GIB, aim=GIB / 2)
 
@@ -211,6 +213,9 @@ def fractal_of(c: Any, fractal: Any, iterations: int = 20) -> Any:
 
 
 FRACTAL = "004, {n} x 12000, chunks (100, 12000)"
+
+
+room.ask(FRACTAL.format(n=8000), ahead={"dask": 1 / 0.6, "threads": 1 / 1.1})
 
 
 @room.job(FRACTAL, short=800, full=8000, needs="collections", started=False)
@@ -255,6 +260,9 @@ def transpose(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
 
 
 FRAME = "{n} MB of parquet: groupby, merge"
+
+
+room.ask(FRAME.format(n=2000), ahead={"dask": 1 / 0.8})
 
 
 @room.job(FRAME, short=100, full=2000, needs="collections", started=False)
@@ -340,6 +348,9 @@ def plus(a: int, b: int) -> int:
 
 
 BAG = "bag of {n:,} records, 1000 in each part: filter, foldby"
+
+
+room.ask(BAG.format(n=1_000_000), ahead={"dask": 2})
 
 
 @room.job(BAG, short=100_000, full=1_000_000, needs="collections", started=False)
