@@ -63,6 +63,7 @@ def outcome(process):
         (("2",), {}, "n_workers= takes a whole number from 1 up, not '2'"),
         ((1, 1.5), {}, "threads_per_worker= takes a whole number"),
         ((), {"n_wrkers": 2}, r"n_wrkers= is no keyword .* did you mean n_workers=\?"),
+        ((), {"connection_file": "c.json"}, "comes first, as in Client.'cluster.json'"),
         ((), {"colour": 2}, "there are n_workers, threads_per_worker"),
         ((2,), {"machines": "2"}, "machines='2'"),
         ((2,), {"memory_limit": 10}, "10 B is too little for 2 runners"),

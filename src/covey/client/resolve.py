@@ -120,6 +120,12 @@ def resolve_target(
     )
 
 
+#: What others call the place where a cluster is.
+_PLACES: Final = frozenset(
+    {"address", "addr", "connection_file", "scheduler_file", "scheduler", "target"}
+)
+
+
 def _own_cluster(keywords: dict[str, Any]) -> Target:
     # A surrounding of ours, one floor up: found by name, when asked for.
     local = import_module("covey.cluster.local")
@@ -141,6 +147,11 @@ def check_keywords(
     for name in keywords:
         if name == "asynchronous":
             raise UsageError("there is no asynchronous=: use covey.AsyncClient")
+        if name in _PLACES:
+            raise UsageError(
+                f"{name}= is no keyword of {whose}: where a cluster is comes first, as in "
+                f"Client('cluster.json') or Client('host:8786')"
+            )
         if name not in known:
             import difflib
 
