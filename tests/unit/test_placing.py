@@ -16,9 +16,10 @@ from covey.client.placing import (
     Placer,
 )
 from covey.payload import Pack
-from covey.serde.packing import Packer, loads_pack
+from covey.serde.packing import LIMIT_BYTES, Packer, loads_pack
 from covey.serde.values import loads
 from covey.wire.client_link import Scatter
+from covey.wire.framing import FRAME_BYTES_MAX
 
 LARGE = b"x" * (1 << 20)
 
@@ -99,6 +100,14 @@ def test_medium_values_fill_no_message_by_more_than_a_batch(desk):
     assert list(desk.scattered().values()) == values
     most = CHUNK_BYTES + BATCH_TASKS * 5000
     assert max(len(message.data) for message in desk.posted) < most
+
+
+def test_medium_values_behind_tiny_ones_still_fit_into_a_frame(desk):
+    values = [*range(1000), *([bytes(LIMIT_BYTES - 100)] * 1000)]
+    desk.scatter(values, Where())
+    assert list(desk.scattered().values()) == values
+    assert desk.alone == 0
+    assert max(len(message.data) for message in desk.posted) < FRAME_BYTES_MAX // 2 + 1
 
 
 @pytest.mark.parametrize("where", [(0,), (1,), (40,), (3, 4), (99,), range(100)])

@@ -29,8 +29,11 @@ CHUNK_BYTES: Final = 128 << 10
 #: scatter is, too: what a map takes of it one for one is then cut where that is.
 FIRST_CHUNK_TASKS: Final = 64
 
-#: Arguments, and values, are pickled so many at a time.
+#: Arguments, and values, are pickled so many at a time; more, if those before came to so
+#: few bytes.  So many of the largest fit into a frame.
 BATCH_TASKS: Final = 32
+BATCH_TASKS_MAX: Final = 128
+BATCH_BYTES: Final = 4096
 
 
 class Placer:
@@ -92,7 +95,7 @@ class Placer:
             if added >= 0:
                 done += len(some)
                 nbytes += added
-                at_once = min(2 * at_once, BATCH_TASKS)
+                at_once = more_at_once(at_once, added)
             else:
                 at_once = 0
                 frames = _add_one(packer, values[done], done)
@@ -199,6 +202,13 @@ class Placer:
         if len(chosen) > 1:
             problem.add_note(f"{len(chosen)} workers were tried; this is the last one")
         raise problem
+
+
+def more_at_once(count: int, nbytes: int) -> int:
+    """Return how many to pickle together, after *count* that came to so many bytes."""
+    if count < BATCH_TASKS or (nbytes < BATCH_BYTES and count < BATCH_TASKS_MAX):
+        return 2 * count
+    return count if nbytes < 2 * BATCH_BYTES else BATCH_TASKS
 
 
 def _add_one(packer: Packer, value: Any, index: int) -> list[Buffer] | None:

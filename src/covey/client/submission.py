@@ -29,6 +29,7 @@ from covey.client.placing import (
     CHUNK_TASKS,
     FIRST_CHUNK_TASKS,
     Placer,
+    more_at_once,
 )
 from covey.client.rewriting import Rewriting
 from covey.client.shapes import (
@@ -436,13 +437,15 @@ class Submitter(Placer):
         """Send the calls on their way; return how many there were."""
         packer = form.packer()
         base = wish.base
-        start, limit = 0, FIRST_CHUNK_TASKS
+        start, limit, at_once = 0, FIRST_CHUNK_TASKS, BATCH_TASKS
         done = nbytes = 0
         alike = True
         marks: list[int] = []
         with refs.capture(self._session) as found:
             ids = found.task_ids
-            while batch := list(itertools.islice(calls, BATCH_TASKS)):
+            while batch := list(
+                itertools.islice(calls, min(at_once, start + limit - done))
+            ):
                 # Most often the elements are small, plain and hold no futures.
                 added = packer.add_all(batch) if alike else -1
                 if ids and added >= 0:
@@ -453,7 +456,9 @@ class Submitter(Placer):
                 alike = added >= 0
                 if alike:
                     nbytes += added
+                    at_once = more_at_once(at_once, added)
                 else:
+                    at_once = BATCH_TASKS
                     self._add_each(packer, batch, done, wish, ids, marks, form)
                     nbytes = packer.nbytes
                     if found.strangers is not None:
