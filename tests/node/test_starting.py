@@ -82,3 +82,17 @@ def test_it_cannot_be_connected_to():
     assert process.returncode is not None
     assert isinstance(process, subprocess.Popen)
     assert process.stderr.closed
+
+
+def test_a_runner_keeps_freed_memory_as_far_as_its_share_goes(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    assert launching.heap_variables(1 << 29) == {}
+    small, large = launching.heap_variables(1 << 30), launching.heap_variables(1 << 40)
+    assert int(small["MALLOC_TRIM_THRESHOLD_"]) == 1 << 26
+    assert int(large["MALLOC_TRIM_THRESHOLD_"]) == 1 << 27
+    setup = {"environ": large}
+    assert large.items() <= launching.environment("/here", setup, own=True).items()
+    # Whoever has chosen has chosen.
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert launching.heap_variables(1 << 40) == {}

@@ -472,3 +472,17 @@ def test_tasks_wait_for_their_own_in_every_way():
         assert client.submit(await_a_subtask, 1).result(20) == 2
         assert client.gather(client.map(await_a_subtask, range(4))) == [1, 2, 3, 4]
         assert client.submit(use_an_executor, 1).result(20) == [2, 2]
+
+
+def malloc_variables():
+    return {n: v for n, v in os.environ.items() if n.startswith("MALLOC_")}
+
+
+@pytest.mark.skipif(bool(malloc_variables()), reason="somebody has chosen already")
+def test_runners_keep_freed_memory_and_this_process_does_not():
+    with Client(n_workers=2, memory_limit="4GiB") as client:
+        first = client.submit(malloc_variables, pure=False).result()
+        both = [client.submit(malloc_variables, pure=False) for _ in range(20)]
+        found = [first, *client.gather(both)]
+    assert {f["MALLOC_TRIM_THRESHOLD_"] for f in found} == {str(128 << 20)}
+    assert not malloc_variables()

@@ -16,6 +16,7 @@ import gc
 import json
 import os
 import sys
+from typing import Any
 
 from covey.cluster.machine import cores, raise_open_files
 from covey.worker import launching
@@ -32,7 +33,7 @@ def main() -> None:
     plan = json.loads(line)
     raise_open_files()
     at_once = min(sum(plan["machines"]), max(1, cores() - 1))
-    launched = _launch(at_once, plan["threads"])
+    launched = _launch(plan, at_once)
     # Until all is there, there is nothing to collect; then it is all kept.
     gc.disable()
     from covey.cluster.child import serve
@@ -40,12 +41,16 @@ def main() -> None:
     serve(plan, int(sys.argv[1]), launched)
 
 
-def _launch(runners: int, slots: int) -> list[launching.Launched]:
-    environment = launching.environment(launching.package_path(), {}, own=True)
+def _launch(plan: dict[str, Any], runners: int) -> list[launching.Launched]:
+    share = plan["memory_limit_bytes"] // sum(plan["machines"])
+    setup = {"environ": launching.heap_variables(share)}
+    environment = launching.environment(launching.package_path(), setup, own=True)
     launched = []
     for _ in range(runners):
         try:
-            launched.append(launching.launch(sys.executable, slots, environment))
+            launched.append(
+                launching.launch(sys.executable, plan["threads"], environment)
+            )
         except OSError:
             break  # The worker will try again, and tell what is wrong.
     return launched

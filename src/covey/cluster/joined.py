@@ -23,6 +23,7 @@ from covey.wire.introductions import WorkerIntroduction
 from covey.wire.keys import Keys
 from covey.worker.agent import WorkerAgent
 from covey.worker.environments import Environments, on_stderr
+from covey.worker.launching import heap_variables
 from covey.worker.memory import MemoryPlan
 from covey.worker.processes import RunnerProcess
 
@@ -89,7 +90,7 @@ class EmbeddedCluster:
         setup = {
             "sys_path": plan["sys_path"],
             "cwd": plan["cwd"],
-            "environ": {},
+            "environ": heap_variables(limit // runners),
             "address": address,
             "token": plan["token"],
         }

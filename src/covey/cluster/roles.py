@@ -49,6 +49,7 @@ from covey.wire.line import Line
 from covey.wire.worker_link import FromWorker, ToWorker
 from covey.worker import environments
 from covey.worker.agent import WorkerAgent
+from covey.worker.launching import heap_variables
 from covey.worker.memory import MemoryPlan
 
 T = TypeVar("T")
@@ -371,6 +372,7 @@ class WorkerRole(Owner):
             raise
         self._python = found.usual.version
         self._pythons = found.pythons()
+        share = plan["memory_limit_bytes"] // plan["runners"]
         agent = self._agent = WorkerAgent(
             name=plan["name"],
             runners=plan["runners"],
@@ -380,7 +382,7 @@ class WorkerRole(Owner):
             setup={
                 "sys_path": [str(Path.cwd())],
                 "cwd": str(Path.cwd()),
-                "environ": {},
+                "environ": heap_variables(share),
                 **_login(self._connection),
             },
             memory=MemoryPlan(

@@ -28,6 +28,16 @@ _THREAD_VARIABLES: Final = (
     "VECLIB_MAXIMUM_THREADS",
 )
 
+#: glibc gives freed memory back when more than this is free, and what is larger than the
+#: second comes and goes by itself: each page of it is made anew for the next array, which
+#: took a tenth of the time of tasks with arrays of 10 to 20 MB.
+_TRIM_VARIABLE: Final = "MALLOC_TRIM_THRESHOLD_"
+_MAP_VARIABLE: Final = "MALLOC_MMAP_THRESHOLD_"
+_KEPT_BYTES: Final = 128 << 20
+_KEPT_PART: Final = 16
+#: By itself, glibc comes to these, and keeps up to twice as much free.
+_MAPPED_BYTES: Final = 32 << 20
+
 #: These name the environment of this Python, and mislead another one.
 _MISLEADING: Final = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
@@ -114,6 +124,18 @@ def environment(path: str, setup: dict[str, Any], *, own: bool) -> dict[str, str
             found.pop(name, None)
     found.update(setup.get("environ", {}))
     return found
+
+
+def heap_variables(memory_bytes: int) -> dict[str, str]:
+    """Return variables that let a runner keep some freed memory for the next array.
+
+    Args:
+        memory_bytes: the runner's share of what its worker may use.
+    """
+    kept = min(_KEPT_BYTES, memory_bytes // _KEPT_PART)
+    if kept < 2 * _MAPPED_BYTES or any(n.startswith("MALLOC_") for n in os.environ):
+        return {}  # The memory is worth more; or somebody has thought about it.
+    return {_TRIM_VARIABLE: str(kept), _MAP_VARIABLE: str(_MAPPED_BYTES)}
 
 
 def _offer_to_the_kernel(pid: int) -> None:
