@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from covey.payload import Buffer, Pack
+from covey.runner.columns import rows
 from covey.runner.frames import Frame
 from covey.serde.columns import Column, columns_of
 from covey.serde.packing import loads_pack
@@ -64,6 +65,7 @@ class Inputs:
     def add_pack(self, base: int, pack: Pack) -> None:
         """Add small values, those of the tasks from *base* on."""
         self._packs.append((base, pack))
+        self._bases = None
 
     def add_segment(self, task_id: int, path: str, size: int) -> None:
         """Add a large value, to be mapped from a segment."""
@@ -76,29 +78,40 @@ class Inputs:
             value = self._values[task_id] = self._decode(task_id)
             return value
 
-    def column(self, first: int, count: int) -> Iterator[Any]:
-        """Yield the values of *count* tasks from *first* on.
-
-        Usable after an element that could not be decoded, as ``loads_pack`` is.
-        """
-        for base, pack in self._packs:
-            if base <= first and first + count <= base + len(pack):
-                pack = pack.cut(first - base, first - base + count)
-                return loads_pack(pack, plain=self._plain)
-        return map(self.__getitem__, range(first, first + count))
-
     def rows(
         self, first: int, count: int, columns: tuple[Column, ...]
     ) -> Iterator[Any]:
-        """Yield the arguments of tasks that take the results in these columns."""
+        """Return the arguments of tasks that take the results in these columns.
+
+        Usable after a row that could not be decoded, as ``loads_pack`` is.
+        """
         if len(columns) == 1 and columns[0][1] == 1:
-            return zip(self.column(first + columns[0][0], count))
+            start = first + columns[0][0]
+            for base, pack in self._packs:
+                if base <= start and start + count <= base + len(pack):
+                    pack = pack.cut(start - base, start - base + count)
+                    return zip(loads_pack(pack, plain=self._plain))
+        if count > 1:
+            self._sort()
+            found = rows(
+                *(self._packs, first, count, columns, self._decoded), plain=self._plain
+            )
+            if found is not None:
+                return found
 
         def row(task: int) -> tuple[Any, ...]:
             return tuple([self[offset + stride * task] for offset, stride in columns])
 
         # A map, unlike a generator, goes on after a row that cannot be decoded.
         return map(row, range(first, first + count))
+
+    def _sort(self) -> list[int]:
+        """Return where the packs begin, which are in order then."""
+        bases = self._bases
+        if bases is None:
+            self._packs.sort(key=lambda entry: entry[0])
+            bases = self._bases = [base for base, _ in self._packs]
+        return bases
 
     def _decoded(self, payload: Buffer) -> Any:
         if self._plain:
@@ -112,10 +125,7 @@ class Inputs:
         own = self._own.get(task_id)
         if own is not None:
             return self._decoded(own)
-        if self._bases is None:
-            self._packs.sort(key=lambda entry: entry[0])
-            self._bases = [base for base, _ in self._packs]
-        at = bisect_right(self._bases, task_id) - 1
+        at = bisect_right(self._sort(), task_id) - 1
         if at >= 0:
             base, pack = self._packs[at]
             if task_id - base < len(pack):
