@@ -506,7 +506,7 @@ def test_priority_decides_who_is_next(client, tmp_path, until, monkeypatch):
     # They travel together: of those that come one by one, a worker is given the first
     # ones ahead, before it is known that others are more urgent.
     monkeypatch.setattr(client._engine.outbox, "say", client._engine.post)
-    with client._engine._line.lock:
+    with client._engine.line.lock:
         futures = [
             client.submit(write, log, str(p), priority=p, resources=None)
             for p in (1, 3, 2, 5, 4)

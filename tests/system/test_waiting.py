@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
+import random
 import signal
 import sys
 import threading
@@ -32,11 +34,11 @@ def test_a_callback_that_exits_does_not_end_the_client(client, tmp_path, caplog)
     futures[0].add_done_callback(lambda _: sys.exit("bye"))
     next_one = threading.Event()
     futures[0].add_done_callback(lambda _: next_one.set())
-    connection = client._engine._line
+    connection = client._engine.line
     gate.touch()
     covey.wait(futures, timeout=20)
     assert client.gather(futures) == list(range(20))
-    assert client._engine._line is connection and connection.connected
+    assert client._engine.line is connection and connection.connected
     assert next_one.wait(20), "the thread of callbacks goes on"
     assert "raised" in caplog.text
     with pytest.raises(SystemExit):
@@ -225,3 +227,46 @@ def test_futures_of_several_clients_are_asked_for_by_their_own(client, tmp_path)
         waiting = client.submit(wait_at, gate)
         other.cancel([waiting])
         assert waiting.cancelled()
+
+
+class Interrupt(BaseException):
+    """What a handler of a signal raises, as that of Ctrl-C does."""
+
+
+def test_who_is_interrupted_while_it_waits_finds_the_result_later(client):
+    """It may have been reading it from the socket at that moment."""
+
+    def interrupt(*_):
+        raise Interrupt
+
+    chance = random.Random(1)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for number in range(300):
+            future = client.submit(inc, number)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 2e-3))
+                future.result()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupt:
+                interrupted += 1
+            assert future.result(timeout=20) == number + 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    assert client.gather(client.map(inc, range(9))) == list(range(1, 10))
+
+
+def test_many_threads_wait_each_for_its_own_result_and_others_for_theirs(client):
+    def one_by_one(start):
+        return [client.submit(inc, start + i).result(timeout=20) for i in range(50)]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(one_by_one, 100 * i) for i in range(4)]
+        futures = client.map(inc, range(200))
+        seen = {f.result(timeout=20) for f in covey.as_completed(futures, timeout=20)}
+        assert seen == set(range(1, 201))
+        for i, each in enumerate(running):
+            assert each.result(timeout=20) == list(range(100 * i + 1, 100 * i + 51))

@@ -88,11 +88,18 @@ class Signal:
     makes one of these.
     """
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_lock", "bell")
 
     def __init__(self) -> None:
+        #: Called when it has happened, for a thread that waits elsewhere.
+        self.bell: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._lock.acquire()
+
+    @property
+    def fired(self) -> bool:
+        """Whether it has happened, and nobody has waited for it."""
+        return not self._lock.locked()
 
     def fire(self) -> None:
         """Let the waiting thread go on."""
@@ -100,6 +107,9 @@ class Signal:
             self._lock.release()
         except RuntimeError:
             pass  # Two threads have seen that it happened.
+        bell = self.bell
+        if bell is not None:
+            bell()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait; false if it has not happened within *timeout* seconds."""
@@ -114,22 +124,22 @@ class End(Signal):
     __slots__ = ("_index", "_wish")
 
     def __init__(self, wish: Range, index: int) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
+        super().__init__()
         self._wish = wish
         self._index = index
-        wish.watchers.append(self._see)
+        wish.watchers.append(self.see)
         # It may have ended between the look and the watch.
         if wish.status[index]:
             self.fire()
 
-    def _see(self, changed: Range, lo: int, n: int) -> None:
+    def see(self, changed: Range, lo: int, n: int) -> None:
+        """Some tasks of a range have ended; it may be said of the same ones again."""
         if lo <= self._index < lo + n and changed.status[self._index]:
             self.fire()
 
     def stop(self) -> None:
         """Watch no longer."""
         try:
-            self._wish.watchers.remove(self._see)
+            self._wish.watchers.remove(self.see)
         except ValueError:
             pass  # All of the range has ended, and is watched no more.

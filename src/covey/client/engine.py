@@ -114,7 +114,8 @@ class Engine(Owner):
         #: Whether it will be called soon in any case.
         self.lull_is_coming = False
         self._uplink: Uplink | None = None
-        self._line: Line | None = None
+        #: What the scheduler is spoken to through, once it has taken us in.
+        self.line: SharedLine | None = None
         #: Since when the scheduler is looked for, if it is.
         self.away_since: float | None = None
         self.ledger = Ledger()
@@ -243,7 +244,7 @@ class Engine(Owner):
         """The scheduler has taken us in; if it knows nothing of us, tell it all."""
         assert isinstance(line, SharedLine)
         self.cluster = welcome.cluster
-        self._line = line
+        self.line = line
         self.workers.clear()
         self._unseen = welcome.workers
         self._orient()
@@ -283,8 +284,11 @@ class Engine(Owner):
                 # Whatever else is broken: nobody waits for ever.
                 self._break(error)
             return
+        self.expect_lull()
+
+    def expect_lull(self) -> None:
+        """Something has come: who has a result in hand is likely to drop its future."""
         if not self.lull_is_coming:
-            # Who has a result in hand is likely to drop its future now.
             self.lull_is_coming = True
             self.loop.call_later(LULL_SECONDS, self._lull)
 
@@ -536,8 +540,8 @@ class Engine(Owner):
         """Have the cluster keep nothing for us any more."""
         if self._uplink is not None and self.broken is None:
             self.outbox.send()
-            if self._line is not None:
-                self._line.send(Goodbye(shutdown))
+            if self.line is not None:
+                self.line.send(Goodbye(shutdown))
             self._uplink.close()
 
     async def _say_goodbye(self, shutdown: bool) -> None:

@@ -21,6 +21,7 @@ from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
 from covey.client.handles import Handles, are_small, emptied
+from covey.client.listening import listen
 from covey.client.outcome import error_of
 from covey.client.warn import warn
 from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
@@ -135,6 +136,8 @@ class Session:
                 return True
             self._tell_of_no_worker()
             timeout = None if timeout is None else timeout - NO_WORKER_SECONDS
+        if type(ended) is End:
+            return listen(self.engine, ended, timeout)
         return ended.wait(timeout)
 
     def await_worker(self) -> None:

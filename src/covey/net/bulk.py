@@ -1,12 +1,13 @@
-"""Raw bytes behind a message, on their way out in pieces."""
+"""Raw bytes behind a message: on their way out in pieces, and what takes them in."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
+from covey.payload import Buffer
 from covey.store.checksum import crc32
 from covey.wire.base import Message
 
@@ -16,6 +17,16 @@ PIECE_BYTES: Final = 4 << 20
 #: Raw bytes may end with their CRC-32.  Of what the standard library has, nothing
 #: quicker is as good; what comes by TLS needs none.
 CHECKSUM_BYTES: Final = 4
+
+
+class RawSink(Protocol):
+    """What takes the raw bytes behind a message."""
+
+    def take(self, data: Buffer) -> None:
+        """Take the next bytes, at once: what they lie in is used again."""
+
+    def give_up(self) -> None:
+        """The connection ended before all bytes had come."""
 
 
 class Bulk:

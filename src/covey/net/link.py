@@ -24,11 +24,12 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from covey import clock
 from covey.errors import CoveyError, Disconnected, RemoteProtocolError
-from covey.net.bulk import Bulk
+from covey.net.bulk import Bulk, RawSink
+from covey.net.inlet import Inlet, inlet_of
 from covey.net.outlet import Outlet, outlet_of
 from covey.net.savings import Crowding, Speed
 from covey.net.sockets import delivery_rate, notice_silence, shown_certificate
@@ -56,16 +57,6 @@ TURN_SECONDS: Final = 0.005
 _FRAME_BYTES: Final = 4 << 10
 
 
-class RawSink(Protocol):
-    """What takes the raw bytes behind a message."""
-
-    def take(self, data: Buffer) -> None:
-        """Take the next bytes, at once: what they lie in is used again."""
-
-    def give_up(self) -> None:
-        """The connection ended before all bytes had come."""
-
-
 class Link(asyncio.BufferedProtocol):
     """One connection to one peer."""
 
@@ -78,7 +69,7 @@ class Link(asyncio.BufferedProtocol):
         on_messages: Callable[[Link, list[Any]], None],
         on_lost: Callable[[Link, Exception | None], None],
     ) -> None:
-        self._reader: FrameReader[Any] = FrameReader(union)
+        self.reader: FrameReader[Any] = FrameReader(union)
         self._handshake: CallerHandshake | ListenerHandshake | None = handshake
         self._on_open = on_open
         self._on_messages = on_messages
@@ -96,12 +87,14 @@ class Link(asyncio.BufferedProtocol):
         #: Whether raw bytes have come before.
         self._takes_raw = False
         #: Whether frames that have come wait until others have had their turn.
-        self._yields = False
+        self.yields = False
         self._problem: Exception | None = None
-        self._session: Session | None = None
+        self.session: Session | None = None
         self._on_ack: Callable[[], None] | None = None
         #: Through which other threads write, once it is shared.
         self.outlet: Outlet | None = None
+        #: Through which other threads read, once it is shared.
+        self.inlet: Inlet | None = None
         self.lost = False
         #: Anything the owner wants to remember about the peer.
         self.peer: Any = None
@@ -274,9 +267,9 @@ class Link(asyncio.BufferedProtocol):
 
         *on_ack* is called when the other side has told what has come there.
         """
-        self._session = session
+        self.session = session
         self._on_ack = on_ack
-        self._reader.acks_allowed = True
+        self.reader.acks_allowed = True
 
     def write(self, frame: bytes) -> None:
         """Write one encoded frame at once."""
@@ -289,10 +282,15 @@ class Link(asyncio.BufferedProtocol):
             with outlet.lock:
                 transport.write(frame)
 
-    def share(self) -> None:
-        """Let other threads write to it as well, where that is possible."""
-        if self._transport is not None and not self._transport.is_closing():
-            self.outlet = outlet_of(self._transport)
+    def share(self, lock: threading.RLock) -> None:
+        """Let other threads write to it and read from it, where that is possible.
+
+        *lock* is held by who counts what has come on it, and by who ends its life.
+        """
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self.outlet = outlet_of(transport)
+            self.inlet = inlet_of(self, transport, self._loop, lock)
 
     # Passing on: what comes on one link goes out on another one, unread.
 
@@ -313,7 +311,7 @@ class Link(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _heed_ack(self, session: Session, received: int) -> None:
-        self._reader.ack = None
+        self.reader.ack = None
         session.on_ack(received)
         if self._on_ack is not None:
             self._on_ack()
@@ -322,7 +320,7 @@ class Link(asyncio.BufferedProtocol):
 
     def decode_as(self, union: Any) -> None:
         """From now on only messages of *union* are allowed to come in."""
-        self._reader.decode_as(union)
+        self.reader.decode_as(union)
 
     def expect_raw(self, nbytes: int, sink: RawSink) -> None:
         """Give the next *nbytes* bytes to *sink* instead of reading frames.
@@ -380,25 +378,25 @@ class Link(asyncio.BufferedProtocol):
             # What is fed is copied.  Where raw bytes come now and then, most of what
             # follows a frame is such.
             most = _FRAME_BYTES if self._takes_raw else len(data)
-            self._reader.feed(data[:most])
+            self.reader.feed(data[:most])
             data = data[most:]
-            if not self._yields:
+            if not self.yields:
                 self._take_frames()
 
     def _take_frames(self) -> None:
-        reader = self._reader
+        reader = self.reader
         # Only over sessions comes what takes long; no raw bytes come over those.
-        until = clock.monotonic() + TURN_SECONDS if self._session is not None else 0.0
+        until = clock.monotonic() + TURN_SECONDS if self.session is not None else 0.0
         while not self.lost and self._problem is None:
             batch = reader.next_batch() if reader.buffer else None
-            session = self._session
+            session = self.session
             if session is not None:
                 if reader.ack is not None:
                     self._heed_ack(session, reader.ack)
                 if batch is not None:
                     session.take(reader.frame_bytes)
-                elif session.ack_is_due:
-                    self.write(session.ack())
+                else:
+                    self.acknowledge()
             if batch is None:
                 return
             self._on_messages(self, batch)
@@ -415,12 +413,20 @@ class Link(asyncio.BufferedProtocol):
         """Let others have their turn; what else has come is acted on after that."""
         assert self._transport is not None
         if not self._transport.is_closing():
-            self._yields = True
-            self._transport.pause_reading()
-            self._loop.call_soon(self._go_on)
+            self.yields = True
+            if self.inlet is None:
+                self._transport.pause_reading()
+            self._loop.call_soon(self.catch_up)
+
+    def catch_up(self) -> None:
+        """Act on what has come before; then read again."""
+        if self.inlet is None:
+            self._go_on()
+        else:
+            self.inlet.by_loop(self._go_on)
 
     def _go_on(self) -> None:
-        self._yields = False
+        self.yields = False
         # What was not acted on when the link ends counts as not received.
         if self.lost or self._transport is None or self._transport.is_closing():
             return
@@ -429,8 +435,18 @@ class Link(asyncio.BufferedProtocol):
         except CoveyError as error:
             self._problem = error
             self.abort()
-        if not (self._yields or self._transport.is_closing()):
+        if self.inlet is None and not (self.yields or self._transport.is_closing()):
             self._transport.resume_reading()
+
+    def acknowledge(self) -> None:
+        """Tell the other side what has come, if it should know."""
+        if self.session is not None and self.session.ack_is_due:
+            self.write(self.session.ack())
+
+    def hung_up(self) -> None:
+        """The other side has closed the connection."""
+        if self._transport is not None:
+            self._transport.close()
 
     def _feed_raw(self, data: Buffer) -> Buffer:
         assert self._raw_sink is not None
@@ -480,6 +496,9 @@ class Link(asyncio.BufferedProtocol):
             return
         self.lost = True
         self.outlet = None
+        if self.inlet is not None:
+            self.inlet.close()
+            self.inlet = None
         parting = _here.parting.pop(self, None)
         if parting is not None:
             parting.set_result(None)

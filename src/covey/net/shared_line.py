@@ -1,7 +1,7 @@
-"""A line through which other threads than that of the event loop may speak.
+"""A line through which other threads than that of the event loop may speak, and listen.
 
 What they say goes to the kernel at once, and only where nothing waits in any buffer, so
-that all stays in order.
+that all stays in order.  How they listen is told by ``inlet``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from covey.errors import CoveyError, Disconnected
+from covey.net.inlet import Waited
 from covey.net.link import Link
 from covey.wire import line
 from covey.wire.keys import Role
@@ -72,6 +74,19 @@ class SharedLine(line.Line):
         finally:
             self._saying = False
 
+    def listen(
+        self,
+        waited: Waited,
+        timeout: float | None,
+        take: Callable[[list[Any]], bool],
+    ) -> bool:
+        """Wait, and read meanwhile if nobody else does; see ``Inlet.wait``."""
+        link = self.link
+        inlet = link.inlet if isinstance(link, Link) else None
+        if inlet is None:
+            return waited.wait(timeout)
+        return inlet.wait(waited, timeout, take)
+
     def _cut_soon(self, link: Link) -> None:
         why = Disconnected("a message did not leave as a whole")
         try:
@@ -86,7 +101,7 @@ class SharedLine(line.Line):
         with self.lock:
             super().attach(link, received)
             if isinstance(link, Link):
-                link.share()
+                link.share(self.lock)
 
     def detach(self) -> line.Link | None:
         """The link is gone, or another one takes its place; return it."""

@@ -196,6 +196,19 @@ class FrameReader(Generic[M]):
         self.frame_bytes = end
         return batch
 
+    def whole(self, data: bytes) -> list[M] | None:
+        """Return the batch of *data* if that is one frame, with nothing before it.
+
+        Raises:
+            RemoteProtocolError: the peer sent what the protocol does not allow.
+        """
+        if self.buffer or len(data) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(data)
+        if _LENGTH.size + length != len(data):
+            return None
+        return self._decode(memoryview(data)[_LENGTH.size :])
+
     def _after_ack(self) -> list[M] | None:
         """Take an acknowledgement out; return the batch behind it."""
         buffer = self.buffer

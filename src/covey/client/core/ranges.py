@@ -87,10 +87,32 @@ class Range:
             self._finish(start, pack.cut(start - lo, start - lo + n))
 
     def finish_one(self, payload: Buffer) -> None:
-        """The value of a range of one has come."""
+        """The value of a range of one has come; all is told again if it comes again."""
+        self._end_one(payload)
+        if self.watchers:
+            self._tell(0, 1)
+
+    def finish_alone(self, payload: Buffer, by: object) -> bool:
+        """The same, but only watchers that are the method *by* are told.
+
+        Returns:
+            Whether there are no others.  If there are, or if an interrupt comes, then
+            ``finish_one`` goes on where this ended.
+        """
+        self._end_one(payload)
+        for watcher in list(self.watchers):
+            if getattr(watcher, "__func__", None) is not by:
+                return False
+            watcher(self, 0, 1)
+        self.watchers.clear()
+        return True
+
+    def _end_one(self, payload: Buffer) -> None:
         if not self.status[0]:
+            # No call stands between these, so that no interrupt can: all or nothing.
             self._payload = payload
-            self._set(0, 1, Status.FINISHED)
+            self.status[0] = Status.FINISHED
+            self.pending = 0
 
     def _outcomes(self) -> _Ends:
         ends = self._ends
@@ -169,13 +191,16 @@ class Range:
         self.status[lo:hi] = bytes((status,)) * n
         self.pending -= before
         if self.watchers:
-            for watcher in list(self.watchers):
-                watcher(self, lo, n)
-            if not self.pending:
-                # All have been told.  A watcher that came just now has looked
-                # at the status after it came; keeping it, and the futures that
-                # it knows, would keep this range alive by itself.
-                self.watchers.clear()
+            self._tell(lo, n)
+
+    def _tell(self, lo: int, n: int) -> None:
+        for watcher in list(self.watchers):
+            watcher(self, lo, n)
+        if not self.pending:
+            # All have been told.  A watcher that came just now has looked
+            # at the status after it came; keeping it, and the futures that
+            # it knows, would keep this range alive by itself.
+            self.watchers.clear()
 
     # Read by anybody.
 
@@ -453,6 +478,14 @@ class Wishes:
                 wish.finish_one(payload)
             return
         self._finished(base, pack)
+
+    def ended_alone(self, base: TaskId, payload: Buffer, by: object) -> bool:
+        """The value of a task has come; true if all is done about it.
+
+        That can be if it was submitted by itself: see ``Range.finish_alone``.
+        """
+        wish = self._ranges.get(base)
+        return wish is not None and wish.n == 1 and wish.finish_alone(payload, by)
 
     def _finished(self, base: TaskId, pack: Pack) -> None:
         for wish, lo, n, offset in self.parts(base, len(pack)):

@@ -1,0 +1,47 @@
+"""A thread that waits for one result, and takes it from the socket by itself.
+
+What it acts on is what nearly always comes in answer to a single task: the small value of
+a task that was submitted by itself, for which nobody waits but threads like this one.  All
+else is for the I/O thread, which has what this one has not: a loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from covey.client.countdown import End
+from covey.wire.client_link import Finished
+
+if TYPE_CHECKING:
+    from covey.client.engine import Engine
+
+
+def listen(engine: Engine, end: End, timeout: float | None) -> bool:
+    """Wait until a task has ended; false if it has not within *timeout* seconds."""
+    line = engine.line
+    if line is None or engine.in_thread:
+        return end.wait(timeout)
+
+    def take(batch: list[Any]) -> bool:
+        return _take(engine, batch)
+
+    return line.listen(end, timeout, take)
+
+
+def _take(engine: Engine, batch: list[Any]) -> bool:
+    """Act on messages; false if they are for the I/O thread.
+
+    An interrupt may come in the middle: then they come again.
+    """
+    ended = engine.wishes.ended_alone
+    for message in batch:
+        if type(message) is not Finished or len(message.sizes) != 4:
+            return False
+        if int.from_bytes(message.sizes, "little") != len(message.data):
+            return False
+        if not ended(message.base, message.data, End.see):
+            return False
+    engine.outbox.heard()
+    if not engine.lull_is_coming:
+        engine.loop.call_soon_threadsafe(engine.expect_lull)
+    return True

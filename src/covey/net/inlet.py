@@ -1,0 +1,291 @@
+"""A connection that a thread reads by itself while it waits for what comes on it.
+
+As a rule the loop reads, and wakes who waits: two changes of threads for one answer.  A
+thread that waits for little may lead instead, and has what comes in its hand::
+
+    as a rule    socket ──► [valve] ──► [I/O thread] ──► lock ──► thread that waits
+    one leads    socket ──────────────────────────────────────► thread that waits
+
+What the loop looks at is not the socket but the *valve*: an epoll with only the socket in
+it.  Any thread can shut it, by one call to the kernel that wakes nobody.  Who holds the
+*turn*, a thread or the loop, is the only one that reads and that acts on what has come.
+
+Who leads takes whole frames of what its owner calls simple.  Whatever else comes goes to
+the loop, together with the turn, and who led waits as all others do.
+
+An interrupt may come at almost any bytecode of who leads.  A frame is counted when all is
+done about it.  If that was not reached the link is cut: the frame comes again over the next
+one, and what was done already is done once more.  So ``take`` must bear that.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from covey import clock
+from covey.errors import Disconnected
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from covey.net.link import Link
+
+#: A frame that is longer is left to the loop.
+_FRAME_BYTES: Final = 4 << 10
+
+#: The longest that is waited for at once, in milliseconds.
+_POLL_MOST: Final = 1 << 30
+
+
+class Waited(Protocol):
+    """What a thread waits for."""
+
+    #: Called when it has happened, if it is set.
+    bell: Callable[[], None] | None
+
+    @property
+    def fired(self) -> bool:
+        """Whether it has happened."""
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait; false if it has not happened within *timeout* seconds."""
+
+
+class _Lead:
+    """A thread that leads.
+
+    Attributes:
+        torn: it has taken something from the socket, and has not counted it.
+    """
+
+    __slots__ = ("thread", "torn")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.torn = False
+
+
+class Inlet:
+    """Reads for a link, in its loop or in a thread that waits.
+
+    Args:
+        lock: held by who ends the life of a link, and by who counts what came on it.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        lock: threading.RLock,
+    ) -> None:
+        self._link = link
+        self._transport = transport
+        self._loop = loop
+        self._lock = lock
+        #: Our own: the loop may close its descriptor while a thread reads from this one.
+        self._fd = fd = os.dup(transport.get_extra_info("socket").fileno())
+        self._valve = select.epoll()
+        self._valve.register(fd, select.EPOLLIN)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._poll.register(self._bell, select.POLLIN)
+        #: Who reads, by 0.  A dictionary, since ``setdefault`` is all or nothing.
+        self._turn: dict[int, object] = {}
+        #: Whether it has something to act on when it has the turn.
+        self._loop_waits = False
+        transport.pause_reading()
+        loop.add_reader(self._valve.fileno(), self._readable)
+
+    def __del__(self) -> None:
+        # Making it may have failed.
+        if hasattr(self, "_bell"):
+            os.close(self._bell)
+            os.close(self._fd)
+
+    def close(self) -> None:
+        """Read no more; the loop says so."""
+        self._loop.remove_reader(self._valve.fileno())
+        self.ring()
+
+    def ring(self) -> None:
+        """Have who leads look whether it needs to wait any longer."""
+        os.eventfd_write(self._bell, 1)
+
+    # The loop.
+
+    def by_loop(self, act: Callable[[], None]) -> None:
+        """Call *act* in the loop, which alone reads meanwhile.
+
+        If a thread leads, it has the link catch up when it gives back the turn.
+        """
+        for _ in range(2):
+            if self._turn.setdefault(0, self) is self:
+                try:
+                    act()
+                finally:
+                    self._turn.clear()
+                return
+            # Between the look and this, the turn may have been given back.
+            self._loop_waits = True
+
+    def _readable(self) -> None:
+        if not self._turn:
+            self.by_loop(self._read)
+
+    def _read(self) -> None:
+        link = self._link
+        if self._transport.is_closing():
+            self.close()
+            return
+        if link.yields:
+            return  # What has come before is acted on first.
+        try:
+            nbytes = os.readv(self._fd, [link.get_buffer(0)])
+        except BlockingIOError:
+            return  # A thread was faster.
+        except OSError as error:
+            link.fail(error)
+            return
+        if nbytes:
+            link.buffer_updated(nbytes)
+        else:
+            self._transport.close()
+
+    # A thread that waits.
+
+    def wait(
+        self,
+        waited: Waited,
+        timeout: float | None,
+        take: Callable[[list[Any]], bool],
+    ) -> bool:
+        """Wait, and lead meanwhile if nobody does; false if it did not happen in time.
+
+        Args:
+            waited: what is waited for.
+            timeout: seconds; ``None`` waits as long as it takes.
+            take: acts on messages that have come; false if they are for the loop.  It
+                may be called with the same messages again.
+        """
+        until = None if timeout is None else clock.monotonic() + timeout
+        lead = _Lead()
+        try:
+            if self._turn.setdefault(0, lead) is lead:
+                self._valve.modify(self._fd, 0)
+                self._lead(lead, waited, until, take)
+            else:
+                self._wake_own()
+        finally:
+            try:
+                self._give_back(lead)
+            except BaseException:
+                # An interrupt: nobody would read any more.
+                self._give_back(lead)
+                raise
+        if waited.fired:
+            return True
+        return waited.wait(None if until is None else until - clock.monotonic())
+
+    def _lead(
+        self,
+        lead: _Lead,
+        waited: Waited,
+        until: float | None,
+        take: Callable[[list[Any]], bool],
+    ) -> None:
+        link, milliseconds = self._link, None
+        while self._turn.get(0) is lead and not (link.yields or link.reader.buffer):
+            if until is not None:
+                left = until - clock.monotonic()
+                if left <= 0.0:
+                    return
+                milliseconds = min(1000.0 * left, _POLL_MOST)
+            waited.bell = self.ring
+            # Whoever makes it happen from here on rings.
+            if waited.fired or link.lost:
+                return
+            come = self._poll.poll(milliseconds)
+            waited.bell = None
+            for fd, _ in come:
+                if fd == self._bell:
+                    os.eventfd_read(fd)
+                elif not self._take(lead, take):
+                    return
+
+    def _take(self, lead: _Lead, take: Callable[[list[Any]], bool]) -> bool:
+        """Act on what has come; false if the loop has to see to it."""
+        link, session = self._link, self._link.session
+        lead.torn = True
+        # From here on nobody takes the turn away.
+        try:
+            holds = self._turn.get(0) is lead and session is not None
+            data = os.read(self._fd, _FRAME_BYTES) if holds else b""
+        except OSError as error:
+            # Nothing was taken, and what is wrong shows when the loop reads.
+            lead.torn = False
+            return isinstance(error, BlockingIOError)
+        if not data or session is None:
+            lead.torn = False
+            return False
+        try:
+            batch = link.reader.whole(data)
+            simple = batch is not None and take(batch)
+        except Exception:  # Whatever it is, it comes again where the loop acts on it.
+            simple = False
+        with self._lock:
+            if link.lost:
+                return False  # It comes again over the next link.
+            link.bytes_received += len(data)
+            if simple:
+                session.take(len(data))
+            else:
+                link.reader.feed(data)
+                self._loop_waits = True
+            lead.torn = False
+        if simple and session.ack_is_due:
+            self._loop.call_soon_threadsafe(link.acknowledge)
+        return simple
+
+    def _give_back(self, lead: _Lead) -> None:
+        """Let the loop read again, if it is the turn of *lead*.
+
+        If that has taken something and not counted it, nobody reads this link any more.
+        """
+        wake = self._loop.call_soon_threadsafe
+        if lead.torn:
+            why = Disconnected("a thread was interrupted while it read a message")
+            wake(self._link.fail, why)
+            return
+        if self._turn.get(0) is lead:
+            self._valve.modify(self._fd, select.EPOLLIN)
+            self._turn.clear()
+        if self._loop_waits:
+            wake(self._link.catch_up)
+            self._loop_waits = False
+
+    def _wake_own(self) -> None:
+        """Let the loop read if the handler of a signal waits, in a thread that leads."""
+        holder = self._turn.get(0)
+        if isinstance(holder, _Lead) and holder.thread == threading.get_ident():
+            self._give_back(holder)
+
+
+def inlet_of(
+    link: Link,
+    transport: asyncio.Transport,
+    loop: asyncio.AbstractEventLoop,
+    lock: threading.RLock,
+) -> Inlet | None:
+    """Return what lets threads read for *link*; nothing where the loop alone can.
+
+    What is encrypted is the loop's business, and only Linux has valves and bells.
+    """
+    if not hasattr(select, "epoll") or transport.get_extra_info("ssl_object"):
+        return None
+    return Inlet(link, transport, loop, lock)

@@ -1,0 +1,434 @@
+"""Who reads what comes to a client: the loop, or a thread that waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import select
+import socket
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from covey.client.core.ranges import Range, Wishes
+from covey.client.countdown import Countdown, End
+from covey.client.listening import listen
+from covey.net.link import Link
+from covey.net.shared_line import SharedLine
+from covey.wire.client_link import Finished, Notice, ToClient
+from covey.wire.framing import FrameReader, encode_ack, encode_frame
+from covey.wire.keys import Role
+from covey.wire.session import Session
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(select, "epoll"), reason="elsewhere the loop alone reads"
+)
+
+
+class Loop:
+    """Does what it is told, and reads what it may, when the test says so."""
+
+    def __init__(self):
+        self.todo = []
+        self.readers = {}
+
+    def call_soon(self, call, *args):
+        self.todo.append((call, args))
+
+    call_soon_threadsafe = call_soon
+
+    def add_reader(self, fd, call):
+        self.readers[fd] = call
+
+    def remove_reader(self, fd):
+        self.readers.pop(fd, None)
+
+    def turn(self):
+        while True:
+            if self.todo:
+                call, args = self.todo.pop(0)
+                call(*args)
+                continue
+            poll = select.poll()
+            for fd in self.readers:
+                poll.register(fd, select.POLLIN)
+            come = poll.poll(0)
+            if not come:
+                return
+            for fd, _ in come:
+                self.readers[fd]()
+
+
+class Transport:
+    """A transport that has stopped reading."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.closing = False
+
+    def get_extra_info(self, name):
+        return self.sock if name == "socket" else None
+
+    def pause_reading(self):
+        """It does not read anyway."""
+
+    def is_closing(self):
+        return self.closing
+
+    def write(self, data):
+        self.sock.sendall(data)
+
+    def close(self):
+        self.closing = True
+
+    abort = close
+
+
+class OneLink(Link):
+    """A link that stands already."""
+
+    def __init__(self, sock, loop, on_messages):
+        self._loop = loop
+        self._transport = Transport(sock)
+        self._on_messages = on_messages
+        self._handshake = self._problem = self._raw_left = self._takes_raw = None
+        self.reader = FrameReader(ToClient)
+        self.outlet = self.inlet = None
+        self.lost = self.yields = False
+        self.bytes_sent = self.bytes_received = 0
+
+
+class Talk:
+    """A client, as far as it listens, and a peer that keeps what it has sent."""
+
+    def __init__(self):
+        self.loop = Loop()
+        self.session = Session(1)
+        self.line = SharedLine(self.session, Role.SCHEDULER, pytest.fail, self.loop)
+        self.wishes = Wishes()
+        self.by_loop = []
+        self.sent = []
+        self.ends = []
+        self.connect()
+        self.engine = SimpleNamespace(
+            line=self.line,
+            in_thread=False,
+            loop=self.loop,
+            wishes=self.wishes,
+            outbox=SimpleNamespace(heard=lambda: None),
+            lull_is_coming=True,
+        )
+
+    @contextlib.contextmanager
+    def going_on(self):
+        """Have the loop run in a thread of its own meanwhile; a link is followed by another."""
+        over = threading.Event()
+
+        def run():
+            while not over.wait(0.001):
+                self.loop.turn()
+                self.reconnect_if_cut()
+
+        there = threading.Thread(target=run)
+        there.start()
+        try:
+            yield
+        finally:
+            over.set()
+            there.join()
+
+    def connect(self):
+        ours, self.theirs = socket.socketpair()
+        self.ends += [ours, self.theirs]
+        ours.setblocking(False)
+        self.link = OneLink(ours, self.loop, self.on_messages)
+        self.line.attach(self.link, 0)
+
+    def reconnect_if_cut(self):
+        if self.link._transport.closing:
+            self.link.lost = True
+            self.link.inlet.close()
+            self.line.detach()
+            self.connect()
+            for frame in self.sent[self.session.received :]:
+                self.theirs.sendall(frame)
+
+    def on_messages(self, _, batch):
+        for message in batch:
+            self.by_loop.append(message)
+            if type(message) is Finished:
+                self.wishes._ranges[message.base].finish_one(message.data)
+
+    def say(self, *messages):
+        self.sent.append(encode_frame(messages))
+        self.theirs.sendall(self.sent[-1])
+
+    def wish(self, task):
+        wish = Range(task, 1, "task", None)
+        self.wishes.add(wish)
+        return wish
+
+    def close(self):
+        self.link.inlet = None
+        for sock in self.ends:
+            sock.close()
+
+
+@pytest.fixture
+def talk():
+    it = Talk()
+    yield it
+    it.close()
+
+
+def done(task):
+    return Finished(task, 1, b"\1\0\0\0", b"x")
+
+
+def test_who_waits_for_a_result_takes_it_from_the_socket(talk):
+    wish = talk.wish(7)
+    end = End(wish, 0)
+    talk.say(done(7))
+    assert listen(talk.engine, end, 5.0)
+    assert (wish.payload(0), wish.status[0], wish.pending) == (b"x", 1, 0)
+    assert not wish.watchers
+    assert (talk.session.received, talk.link.bytes_received) == (1, len(talk.sent[0]))
+    assert not talk.loop.todo, "nobody had to be woken"
+    talk.loop.turn()
+    assert not talk.by_loop
+
+
+def test_then_the_loop_reads_again(talk):
+    talk.wish(7), talk.wish(8)
+    talk.say(done(7))
+    assert listen(talk.engine, End(talk.wishes.find(7), 0), 5.0)
+    talk.say(done(8))
+    talk.loop.turn()
+    assert talk.by_loop == [done(8)]
+    assert talk.session.received == 2
+
+
+def test_it_takes_the_results_of_others_as_well(talk):
+    one, other = talk.wish(7), talk.wish(8)
+    end, ends_too = End(one, 0), End(other, 0)
+    talk.say(done(8), done(7))
+    assert listen(talk.engine, end, 5.0)
+    assert ends_too.fired
+    assert talk.session.received == 1
+    assert not talk.loop.todo
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param([Notice("hear"), done(7)], id="other messages"),
+        pytest.param([Finished(7, 2, b"\1\0\0\0\1\0\0\0", b"xy")], id="several tasks"),
+        pytest.param([done(99)], id="nobody's task"),
+        pytest.param([Notice("x" * 5000)], id="a long frame"),
+    ],
+)
+def test_all_else_is_for_the_loop_and_in_its_order(talk, first):
+    talk.wish(7), talk.wish(8)
+    talk.wishes.add(Range(99, 2, "task", None))
+    end = End(talk.wishes.find(8), 0)
+    talk.say(*first)
+    talk.say(done(8))
+    with talk.going_on():
+        assert listen(talk.engine, end, 5.0)
+    assert talk.by_loop[: len(first)] == first
+    assert talk.session.received == 2
+
+
+def test_what_the_other_side_has_heard_is_for_the_loop(talk):
+    talk.wish(7)
+    end = End(talk.wishes.find(7), 0)
+    talk.session.push(b"frame")
+    talk.theirs.sendall(encode_ack(1))
+    talk.say(done(7))
+    with talk.going_on():
+        assert listen(talk.engine, end, 5.0)
+    assert talk.session.acked == talk.session.received == 1
+
+
+def test_others_that_watch_are_told_by_the_loop(talk):
+    wish = talk.wish(7)
+    told = []
+    end = End(wish, 0)
+    countdown = Countdown(lambda: told.append(threading.current_thread()))
+    countdown.add(wish, [0])
+    countdown.armed()
+    talk.say(done(7))
+    assert listen(talk.engine, end, 5.0)
+    assert not told
+    talk.loop.turn()
+    assert told == [threading.main_thread()], "the loop runs in this one here"
+    assert talk.session.received == 1
+
+
+def test_who_does_not_get_it_in_time_leaves_the_loop_to_read(talk):
+    end = End(talk.wish(7), 0)
+    assert not listen(talk.engine, end, 0.0)
+    assert not listen(talk.engine, end, 0.001)
+    talk.say(done(7))
+    talk.loop.turn()
+    assert end.fired
+
+
+def test_it_need_not_come_by_the_socket(talk):
+    wish = talk.wish(7)
+    end = End(wish, 0)
+    leads = threading.Event()
+
+    def lead():
+        poll = talk.link.inlet._poll
+        talk.link.inlet._poll = SimpleNamespace(
+            poll=lambda timeout: (leads.set(), poll.poll(timeout))[1]
+        )
+        listen(talk.engine, end, 5.0)
+
+    there = threading.Thread(target=lead)
+    there.start()
+    assert leads.wait(5.0)
+    wish.finish_one(b"y")
+    there.join(5.0)
+    assert not there.is_alive()
+
+
+def test_a_link_that_ends_is_left(talk):
+    wish = talk.wish(7)
+    end = End(wish, 0)
+    talk.theirs.close()
+    there = threading.Thread(target=listen, args=(talk.engine, end, 5.0))
+    there.start()
+    while not talk.link._transport.closing:
+        talk.loop.turn()
+    talk.reconnect_if_cut()
+    talk.say(done(7))
+    while not end.fired and there.is_alive():
+        talk.loop.turn()
+    there.join(5.0)
+    assert not there.is_alive()
+
+
+def test_of_two_that_wait_one_leads(talk):
+    ends = [End(talk.wish(task), 0) for task in (7, 8)]
+    there = [threading.Thread(target=listen, args=(talk.engine, e, 5.0)) for e in ends]
+    with talk.going_on():
+        for thread in there:
+            thread.start()
+        talk.say(done(7))
+        talk.say(done(8))
+        for thread in there:
+            thread.join(5.0)
+    assert not any(thread.is_alive() for thread in there)
+    assert talk.session.received == 2
+    assert all(wish.status[0] for wish in talk.wishes.all())
+
+
+def test_the_handler_of_a_signal_may_wait_as_well(talk):
+    """It runs in the thread that leads, which cannot go on before it has ended."""
+    wish, inner = talk.wish(7), talk.wish(8)
+    inlet = talk.link.inlet
+    poll = inlet._poll
+
+    def with_handler(timeout):
+        inlet._poll = poll
+        talk.say(done(8))
+        with talk.going_on():
+            assert listen(talk.engine, End(inner, 0), 5.0)
+        talk.say(done(7))
+        return poll.poll(timeout)
+
+    inlet._poll = SimpleNamespace(poll=with_handler)
+    end = End(wish, 0)
+    assert not listen(talk.engine, end, 0.001), "it is the loop's turn now"
+    talk.loop.turn()
+    assert end.fired and talk.session.received == 2
+
+
+def test_that_handler_may_come_in_the_midst_of_a_message(talk, monkeypatch):
+    wish, inner = talk.wish(7), talk.wish(8)
+    whole = FrameReader.whole
+
+    def with_handler(reader, data):
+        monkeypatch.undo()
+        talk.say(done(8))
+        with talk.going_on():
+            assert listen(talk.engine, End(inner, 0), 5.0)
+        return whole(reader, data)
+
+    monkeypatch.setattr(FrameReader, "whole", with_handler)
+    talk.say(done(7))
+    assert listen(talk.engine, End(wish, 0), 5.0)
+    talk.loop.turn()
+    assert talk.session.received == 2
+    assert wish.status[0] and inner.status[0]
+
+
+# Interrupts.
+
+
+class Interrupt(BaseException):
+    """Comes where Ctrl-C could: where a function is entered or left."""
+
+
+def interrupted_at(event, engine, end):
+    """Interrupt who listens at the *event*-th event; false if there are not so many."""
+    seen, armed = 0, True
+
+    def profile(*_):
+        nonlocal seen
+        seen += armed
+        if armed and seen == event:
+            raise Interrupt
+
+    gc.disable()  # What it finalizes is none of this.
+    sys.setprofile(profile)
+    try:
+        listen(engine, end, 0.002)
+        armed = False
+    except Interrupt:
+        armed = False
+        return True
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return False
+
+
+@pytest.mark.parametrize("what", ["result", "watched", "others"])
+def test_an_interrupt_at_any_time_loses_nothing(what):
+    """Neither what came meanwhile, nor what comes after it; nor is any of it told twice."""
+
+    def meet():
+        talk = Talk()
+        wish = talk.wish(7)
+        talk.wish(8)
+        end, told = End(wish, 0), []
+        if what == "watched":
+            countdown = Countdown(lambda: told.append(7))
+            countdown.add(wish, [0])
+            countdown.armed()
+        talk.say(*[Notice("hear")] * (what == "others"), done(7))
+        return talk, end, told
+
+    cuts = event = 0
+    interrupted = True
+    while interrupted:
+        event += 1
+        talk, end, told = meet()
+        interrupted = interrupted_at(event, talk.engine, end)
+        talk.loop.turn()
+        cuts += talk.link._transport.closing
+        talk.reconnect_if_cut()
+        talk.loop.turn()
+        talk.say(done(8))
+        talk.loop.turn()
+        assert [w.status[0] for w in talk.wishes.all()] == [1, 1], event
+        assert end.fired and talk.session.received == 2, event
+        assert told == [7] * (what == "watched"), event
+        assert talk.by_loop.count(Notice("hear")) == (what == "others"), event
+        talk.close()
+    assert event > 30 and cuts, "some came between taking and counting"
