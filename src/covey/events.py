@@ -19,7 +19,7 @@ looks into none of them, and reads no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from covey.errors import UsageError
@@ -73,10 +73,18 @@ class Ring(Generic[Event]):
             self._slots[(number - self.start) % self.capacity] = event
         return number
 
-    def extend(self, events: Iterable[Event]) -> None:
+    def extend(self, events: Sequence[Event]) -> None:
         """Append several events."""
-        for event in events:
-            self.append(event)
+        slots, capacity = self._slots, self.capacity
+        free = capacity - len(slots)
+        slots += events[:free]
+        done = min(free, len(events))
+        while done < len(events):
+            at = (self.next + done - self.start) % capacity
+            some = events[done : done + capacity - at]
+            slots[at : at + len(some)] = some
+            done += len(some)
+        self.next += len(events)
 
     def replace(self, number: int, event: Event) -> None:
         """Put *event* in the place of that of this number, if that is still here."""

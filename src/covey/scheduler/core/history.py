@@ -27,8 +27,8 @@ so does whoever reads a recording::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from covey.ids import TaskId
 from covey.scheduler.core.functions import Function
@@ -36,6 +36,9 @@ from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import Client, SchedulerState, Span, Worker
 from covey.wire.base import Failure
 from covey.wire.worker_link import Printed
+
+Ended: TypeAlias = tuple[Function, TaskId, float, int]
+"""A single task that ran: its function, its number, seconds, bytes."""
 
 #: So much of an error's message goes into the stream; all of it to who asks.
 _MESSAGE_SHOWN: Final = 2000
@@ -87,6 +90,18 @@ def ran(
             slot,
         )
     )
+
+
+def ran_all(
+    state: SchedulerState, ended: Sequence[Ended], worker: Worker, slot: int
+) -> None:
+    """Single tasks ran on *worker*; the news of all of them has just come."""
+    now, name = state.now, worker.name
+    told = []
+    for function, task, seconds, nbytes in ended:
+        function.done += 1
+        told.append((now, "ran", task, 1, function.label, name, seconds, nbytes, slot))
+    state.events.extend(told)
 
 
 def failed(state: SchedulerState, span: Span, failure: Failure) -> None:

@@ -125,6 +125,7 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
     digests = versions.check(message.digests, len(message.runs))
     worker.stirred = state.now
     ended: dict[Span, int] = {}
+    ran: list[history.Ended] = []
     learnt: dict[Function | None, tuple[float, int, int]] = {}
     spans, slot = state.spans, message.slot
     at = 0
@@ -141,13 +142,18 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
         function = span.function
         took, calls, size = learnt.get(function, _NOTHING_LEARNT)
         learnt[function] = (took + seconds, calls + 1, size + nbytes)
-        history.ran(state, span, worker, seconds, nbytes, slot)
+        if function is not None:
+            ran.append((function, task, seconds, nbytes))
         if versions.is_usual(state, span, mine):
             ended[span] = nbytes
             continue
+        # What follows from it is entered behind it.
+        history.ran_all(state, ran, worker, slot)
+        ran.clear()
         versions.finish(state, span, worker, nbytes, mine)
         if span.wanted and span.state is DONE:
             report.stored(state, span)
+    history.ran_all(state, ran, worker, slot)
     for function, (took, calls, size) in learnt.items():
         _learn(function, took, calls, size)
     transitions.finish_all(state, ended, worker)

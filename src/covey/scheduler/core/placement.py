@@ -410,22 +410,22 @@ def _ahead(
     Or if it may not be sent ahead of that for another reason.  With it comes how many
     bytes of what it takes lie on *worker* already.
     """
-    if span.state is not WAITING or span.n > 1 or span.whole:
-        return None  # A span of one takes no groups.
     sources = span.inputs
     if sources is None:
+        if span.n > 1 or span.whole:
+            return None  # A span of one takes no groups.
         sources = tuple(inputs_of(state, span))
-    if len(sources) > AHEAD_INPUTS or span.pack is None:
-        return None  # It would take long to look at.
     awaits: list[TaskId] = []
     here = 0
-    for source in sources:
+    for source in sources[:AHEAD_INPUTS]:
         if worker in source.replicas:
             here += source.nbytes
         elif source.worker is worker:
             awaits.append(source.base)
         else:
             return None
+    if len(sources) > AHEAD_INPUTS or span.pack is None or span.state is not WAITING:
+        return None  # It would take long to look at.
     if state.shy and state.shy.get(span) is worker:
         return None
     if span.options.resources:
@@ -481,7 +481,7 @@ def _send(
         function.seconds or 0.0,
         # What only later messages of a graph will take, nobody waits for.
         bool(span.wanted) and span.wanted != COMING,
-        span.renamed,
+        span.renamed if span.rare is not None else (),
         awaits,
         spares,
         # What may have to be told apart from what it gives another time.
@@ -568,7 +568,10 @@ def count_in(
     state: SchedulerState, worker: Worker, function: Function | None, n: int
 ) -> None:
     """*n* tasks take slots of *worker*."""
-    _count(state, worker, n)
+    if worker.count >= worker.slots:
+        worker.count += n
+    else:
+        _count(state, worker, n)
     worker.load[function] = worker.load.get(function, 0) + n
     if worker.count > worker.slots and not worker.leaving:
         state.excess[worker] = None

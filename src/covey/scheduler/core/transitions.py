@@ -71,6 +71,7 @@ TRANSITIONS: Final = frozenset(
         (ASSIGNED, FAILED),  # it failed for good
         (ASSIGNED, RELEASED),  # nobody needs it
         (DONE, RELEASED),  # not needed any more, or lost
+        (DONE, FORGOTTEN),  # not needed any more, nor what would take it again
         (FAILED, RELEASED),  # to be retried, or not wanted any more
     }
 )
@@ -349,19 +350,19 @@ def let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
         if current.pending or current.wanted or current.state is FORGOTTEN:
             continue
         leftovers.allowance -= 1
-        if current.state is not RELEASED:
+        stands = current.state
+        if current.replicas:
+            drop_replicas(state, current, dropped)
+        if stands is not RELEASED and (stands is not DONE or current.dependents):
             sources: Sequence[Span] = ()
-            if current.state <= ASSIGNED:
+            if stands <= ASSIGNED:
                 sources = inputs_of(state, current)
                 stop(state, current)
-            if current.replicas:
-                drop_replicas(state, current, dropped)
             move(state, current, RELEASED)
             for source in sources:
                 todo[source] = None
         if not current.dependents:
-            for source in _forget(state, current):
-                todo[source] = None
+            _forget(state, current, todo)
     _tell_to_drop(state, dropped)
 
 
@@ -413,12 +414,15 @@ def tell_to_drop(state: SchedulerState, worker: Worker, base: TaskId, n: int) ->
     state.send(worker.peer, Drop(((base, n),)))
 
 
-def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
-    """Strike a released span out; return the inputs that may go now, too."""
-    sources = inputs_of(state, span)
-    for source in sources:
-        if source.dependents is not None:
-            source.dependents.pop(span, None)
+def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
+    """Strike a span out that is not needed; add the inputs to *todo* that may go, too."""
+    for source in inputs_of(state, span):
+        dependents = source.dependents
+        if dependents is not None:
+            dependents.pop(span, None)
+        # Who has others yet goes when the last of them does.
+        if not dependents and not source.pending:
+            todo[source] = None
     # A queue may hold on to what is forgotten; not to all that led to it as well.
     span.inputs = None if span.inputs is None else ()
     move(state, span, FORGOTTEN)
@@ -435,7 +439,6 @@ def _forget(state: SchedulerState, span: Span) -> Sequence[Span]:
         state.versions.forget(span)
     if state.name_of or state.ids_of:
         _forget_names(state, span)
-    return sources
 
 
 def _forget_names(state: SchedulerState, span: Span) -> None:
