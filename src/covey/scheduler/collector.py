@@ -17,6 +17,10 @@ from typing import Final
 #: From so many records of tasks on.
 MANY: Final = 20_000
 
+#: So many new objects are looked at together: a graph that comes is more than 700 in no
+#: time, and most of what an answer is made of has gone before there are so many.
+YOUNG: Final = 5000
+
 #: When so many rounds through younger objects have left some, Python looks at all.
 ROUNDS: Final = 10
 
@@ -34,8 +38,8 @@ class Collector:
         self._ours = ours
         self._sparing = False
         if ours:
-            young, older, _ = gc.get_threshold()
-            gc.set_threshold(young, older, _NEVER)
+            _, older, _ = gc.get_threshold()
+            gc.set_threshold(YOUNG, older, _NEVER)
 
     def spare(self, known: int) -> None:
         """So many records are known; to be called now and then."""
