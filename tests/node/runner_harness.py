@@ -219,7 +219,7 @@ class Agent:
                 self.function_ids[data] = len(self.function_ids) + 1
                 operations.append(["fn", self.function_ids[data], len(data)])
                 body += data
-            inputs = [["own", known, known] for known in own]
+            inputs = [k if type(k) is int else ["own", *k] for k in own]
             values = b""
             for known, value in along.items():
                 payload = _packed(value)

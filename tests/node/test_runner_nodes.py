@@ -52,6 +52,14 @@ def test_what_one_made_later_ones_take_each_anew(agent):
     assert found == {100: [*"ab"], 200: [*"abc"], 300: 2, 400: 2}
 
 
+def test_what_one_made_another_one_knows_by_another_number(agent):
+    agent.run_nodes(
+        (1, 100, list, ("ab",), {"keep": True}),
+        (2, 200, len, (Ref(7),), {"own": [(7, 100)]}),
+    )
+    assert agent.slots[0].outcomes(2) == {100: [*"ab"], 200: 2}
+
+
 def test_an_input_comes_along_once_for_all(agent):
     agent.run_nodes(
         (

@@ -10,7 +10,7 @@ The agent names all of them in one operation, a list for each column::
 
 ``inputs`` has a list for each task: ``["in", task, size]`` for a value whose bytes
 follow, ``["seg", task, path, size]`` for one to be mapped, and ``["own", task, made]``
-for one that is to be made on this slot before.  What came with one of them is there for
+for one that is to be made on this slot before: just its number, if that is *task*.  What came with one of them is there for
 all that follow.  The body has the arguments of each, followed by the bytes of its inputs.
 """
 
@@ -255,15 +255,19 @@ def read_nodes(
                 inputs.segments.update(found[-1][1].segments)
             found.append(([], inputs, serializer))
         nodes, inputs, _ = found[-1]
-        payload = frame.take(size)
+        payloads, payload = inputs.payloads, frame.take(size)
         owns: tuple[tuple[int, int], ...] = ()
-        for kind, known_as, *where in taken:
-            if kind == "in":
-                inputs.payloads[known_as] = frame.take(*where)
-            elif kind == "own":
-                owns += ((known_as, *where),)
+        for entry in taken:
+            if type(entry) is int:
+                owns += ((entry, entry),)
+            elif entry[0] == "in":
+                _, known_as, nbytes = entry
+                payloads[known_as] = frame.take(nbytes)
+            elif entry[0] == "own":
+                _, known_as, made = entry
+                owns += ((known_as, made),)
             else:
-                path, nbytes = where
+                _, known_as, path, nbytes = entry
                 inputs.segments[known_as] = (path, nbytes)
         keep = bool(flags & KEEP)
         nodes.append(Node(run, function, task, payload, owns, keep))

@@ -285,6 +285,8 @@ class Shelf:
         payload = self._singles.get(task)
         if payload is not None:
             return Stretch(task, 1, Pack.single(payload), 0)
+        if not self._starts:
+            return None
         index = bisect_right(self._starts, task) - 1
         if index < 0:
             return None

@@ -516,9 +516,8 @@ class WorkerAgent:
         self.storage.put(order.base, Pack.from_wire(order.sizes, order.data))
 
     def _drop_values(self, order: orders.DropValues) -> None:
-        for base, n in order.extents:
-            self.storage.drop(base, n)
-            self._inputs.forget(base, n)
+        self.storage.drop_all(order.extents)
+        self._inputs.forget(order.extents)
 
     def _forget_mapped(self) -> None:
         in_hand = inputs_in_hand(self.core.state)

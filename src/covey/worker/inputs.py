@@ -7,7 +7,7 @@ told to forget them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from covey.ids import RunId, TaskId
@@ -102,7 +102,7 @@ class Inputs:
         link.begin_node()
         carried = link.carried
         payload = part.data
-        inputs: list[list[Any]] = []
+        inputs: list[Any] = []
         body = [payload]
         owns = order.owns
         names = [(task, task) for task in order.aligned] if order.aligned else []
@@ -110,7 +110,7 @@ class Inputs:
             names += order.renamed
         for known_as, real in names:
             if real in owns:
-                inputs.append(["own", known_as, real])
+                inputs.append(real if real == known_as else ["own", known_as, real])
             elif known_as not in carried:
                 carried.add(known_as)
                 self._add_single(runner, known_as, real, inputs, body)
@@ -134,14 +134,14 @@ class Inputs:
         carried, owns, keeps = link.carried, order.owns, order.keeps
         body: list[Buffer] = []
         nodes = order.nodes
-        columns: list[list[list[Any]]] = []
+        columns: list[list[Any]] = []
         single = self._storage.shelf.single
         for node in nodes:
-            inputs: list[list[Any]] = []
+            inputs: list[Any] = []
             body.append(node.data)
             for task in node.aligned:
                 if task in owns:
-                    inputs.append(["own", task, task])
+                    inputs.append(task)
                 elif task not in carried:
                     carried.add(task)
                     value = single(task)
@@ -166,7 +166,7 @@ class Inputs:
         runner: int,
         known_as: TaskId,
         real: TaskId,
-        inputs: list[list[Any]],
+        inputs: list[Any],
         body: list[Buffer],
     ) -> None:
         value = self._storage.shelf.single(real)
@@ -177,7 +177,7 @@ class Inputs:
             self._add_mapped(runner, known_as, real, inputs)
 
     def _add_mapped(
-        self, runner: int, known_as: TaskId, real: TaskId, inputs: list[list[Any]]
+        self, runner: int, known_as: TaskId, real: TaskId, inputs: list[Any]
     ) -> None:
         for _, _, stretch in self._storage.find(real, 1):
             segment = stretch.segment
@@ -245,16 +245,16 @@ class Inputs:
         """A new process has nothing mapped."""
         self._mapped.pop(runner, None)
 
-    def forget(self, base: TaskId, n: int) -> None:
+    def forget(self, extents: Iterable[Extent]) -> None:
         """Have runners let go of values that are dropped."""
         for runner, mapped in self._mapped.items():
-            if not mapped:
-                continue
-            # Whichever is shorter: there may be many of both.
-            if n <= len(mapped):
-                self._forget(runner, [t for t in range(base, base + n) if t in mapped])
-            else:
-                self._forget(runner, [t for t in mapped if base <= t < base + n])
+            for base, n in extents if mapped else ():
+                # Whichever is shorter: there may be many of both.
+                if n <= len(mapped):
+                    gone = [t for t in range(base, base + n) if t in mapped]
+                else:
+                    gone = [t for t in mapped if base <= t < base + n]
+                self._forget(runner, gone)
 
     def forget_all_but(self, in_hand: Callable[[TaskId], bool]) -> None:
         """Have runners let go of what they keep only for tasks to come."""

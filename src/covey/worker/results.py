@@ -86,9 +86,10 @@ class Results:
         """
         small: list[tuple[RunId, TaskId, float, int]] = []
         sums = array("I")
+        single = self._storage.shelf.single
         columns = zip(order.runs, order.tasks, order.seconds, order.nbytes, strict=True)
         for run, task, seconds, nbytes in columns:
-            value = self._storage.shelf.single(task)
+            value = single(task)
             if value is None:
                 how = (run, task, 1, seconds, nbytes, order.slot)
                 yield from self._without(orders.ReportStored(*how))

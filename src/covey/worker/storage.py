@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
@@ -229,6 +229,12 @@ class Storage:
     def drop(self, base: TaskId, n: int) -> None:
         """Let go of what there is of the given tasks."""
         self.shelf.drop(base, n)
+
+    def drop_all(self, extents: Iterable[tuple[TaskId, int]]) -> None:
+        """Let go of what there is of the tasks in these extents."""
+        drop = self.shelf.drop
+        for base, n in extents:
+            drop(base, n)
 
     def _dropped(self, task: TaskId, segment: Segment) -> None:
         self.ledger.drop(task)

@@ -79,6 +79,8 @@ class Extents:
             self._join()
         elif base in self._singles:
             return True
+        if not self._starts:
+            return False
         at = bisect_right(self._starts, base) - 1
         return at >= 0 and base + n <= self._ends[at]
 
