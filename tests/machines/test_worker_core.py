@@ -608,6 +608,22 @@ def test_extents_are_a_set_of_ids(changes, base, n):
     assert all(end < start for end, start in gaps)
 
 
+_EXTENTS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 4)), max_size=8)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.sets(st.integers(0, 30)), _EXTENTS, _EXTENTS)
+def test_extents_are_taken_out_of_a_set_together(singles, longer, gone):
+    extents = Extents()
+    for base, n in longer:
+        extents.add(base, n)
+    extents.add_singles(singles)
+    extents.discard_all(gone)
+    model = singles.union(*(range(base, base + n) for base, n in longer))
+    model = model.difference(*(range(base, base + n) for base, n in gone))
+    assert {task for base, n in extents for task in range(base, base + n)} == model
+
+
 def test_a_function_is_forgotten_when_nothing_of_it_is_in_hand(world):
     forgotten = seen(world, orders.ForgetFunction)
     world.run(3)

@@ -10,8 +10,9 @@ The agent names all of them in one operation, a list for each column::
 
 ``inputs`` has a list for each task: ``["in", task, size]`` for a value whose bytes
 follow, ``["seg", task, path, size]`` for one to be mapped, and ``["own", task, made]``
-for one that is to be made on this slot before: just its number, if that is *task*.  What came with one of them is there for
-all that follow.  The body has the arguments of each, followed by the bytes of its inputs.
+for one that is to be made on this slot before, or just its number, if both are the same.
+What came with one of them is there for all that follow.  The body has the arguments of
+each, followed by the bytes of its inputs.
 """
 
 from __future__ import annotations

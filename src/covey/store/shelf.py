@@ -124,7 +124,9 @@ class Shelf:
 
     def put_single(self, task: TaskId, payload: Buffer) -> None:
         """Keep one small value, unless there is one already: as ``put``, with less ado."""
-        if task in self._singles or self.at(task) is not None:
+        if task in self._singles:
+            return
+        if (self._starts or task in self._stretches) and self.at(task) is not None:
             return
         if len(payload) >= _WORTH_BYTES:
             self._enter(Stretch(task, 1, Pack.single(payload), 0))

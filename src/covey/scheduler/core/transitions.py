@@ -122,7 +122,8 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         queues.enqueue(state, span)
     was, is_now = before <= ASSIGNED, to <= ASSIGNED
     if was is not is_now and (span.aligned or span.whole or span.groups):
-        for source in inputs_of(state, span):
+        inputs = span.inputs
+        for source in inputs if inputs is not None else inputs_of(state, span):
             source.pending += is_now - was
 
 
@@ -416,7 +417,8 @@ def tell_to_drop(state: SchedulerState, worker: Worker, base: TaskId, n: int) ->
 
 def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
     """Strike a span out that is not needed; add the inputs to *todo* that may go, too."""
-    for source in inputs_of(state, span):
+    inputs = span.inputs
+    for source in inputs if inputs is not None else inputs_of(state, span):
         dependents = source.dependents
         if dependents is not None:
             dependents.pop(span, None)

@@ -73,6 +73,16 @@ class Extents:
         self._starts[first:last] = [start for start, _ in kept]
         self._ends[first:last] = [end for _, end in kept]
 
+    def discard_all(self, extents: Iterable[tuple[TaskId, int]]) -> None:
+        """Take out what is there of the tasks in these extents."""
+        if not (self._starts or self._singles):
+            return
+        for base, n in extents:
+            if n > 1 or self._starts:
+                self.discard(base, n)
+            else:
+                self._singles.discard(base)
+
     def covers(self, base: TaskId, n: int) -> bool:
         """Whether all of the tasks *base* to ``base + n - 1`` are there."""
         if n > 1:

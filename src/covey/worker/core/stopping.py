@@ -13,10 +13,8 @@ from covey.worker.core.waiting import enqueue
 
 def drop(state: WorkerState, extents: tuple[Extent, ...]) -> None:
     """Let go of values."""
-    for base, n in extents:
-        state.copies.discard(base, n)
-        state.made.discard(base, n)
-        state.unvouched.discard(base, n)
+    for known in (state.copies, state.made, state.unvouched):
+        known.discard_all(extents)
     state.order(DropValues(extents))
 
 
