@@ -599,3 +599,12 @@ def test_what_is_no_call_says_what_was_meant(client):
         client.map([1, 2], abs)
     with pytest.raises(TypeError, match=r"Client.submit\(\) missing"):
         client.submit()
+
+
+def test_to_gather_a_map_makes_no_futures_whoever_was_asked_before(client):
+    futures = client.map(lambda x: [x], range(500))
+    first = futures[7].result()
+    values = client.gather(futures)
+    assert values == [[x] for x in range(500)]
+    assert values[7] is first
+    assert list(futures._made) == [7]

@@ -83,4 +83,8 @@ def decode_all(wish: Range, plain: bool) -> list[Any]:
                 if isinstance(value, Unreadable):
                     raise value.error from None
         values += decoded
+    # Who has asked for one before is given the same object again.
+    for index, value in list(wish.values.items()):
+        if not isinstance(value, Lazy | Unreadable):
+            values[index] = value
     return values

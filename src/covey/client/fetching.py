@@ -20,7 +20,7 @@ from covey.client.decoding import Lazy, Unreadable, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
-from covey.client.handles import Handles, are_small, emptied
+from covey.client.handles import Handles, are_small, emptied, joined
 from covey.client.listening import listen
 from covey.client.outcome import error_of
 from covey.client.warn import warn
@@ -419,9 +419,7 @@ class Session:
 
     def _collect(self, futures: Sequence[Future[Any]], errors: Errors) -> list[Any]:
         whole = futures.whole if type(futures) is Futures else None
-        if whole is not None and (
-            whole.status.count(Status.FINISHED) == whole.n and not whole.values
-        ):
+        if whole is not None and whole.status.count(Status.FINISHED) == whole.n:
             try:
                 return decode_all(whole, self.plain)
             except TaskUnreadable:
@@ -536,7 +534,7 @@ class Session:
         dropped, self._dropped = self._dropped, []
         # What is posted in here comes before whatever is made because of it.
         with self._holding:
-            self._release(emptied(dropped))
+            self._release(joined(emptied(dropped)))
 
     def _release(self, dropped: Iterable[tuple[Range, int, int]]) -> None:
         extents = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 from covey.client.core.ranges import Range, Status
@@ -26,3 +26,25 @@ def emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:
     for handles in dropped:
         while handles:
             yield handles.pop()
+
+
+def joined(
+    handles: Iterable[tuple[Range, int, int]],
+) -> Iterator[tuple[Range, int, int]]:
+    """Yield handles of neighbours, which most often are let go in a row, as one.
+
+    A range of a million tasks then has a few stretches to look at, not a million.
+    """
+    wish: Range | None = None
+    lo = n = 0
+    for other, start, count in handles:
+        if other is wish and start == lo + n:
+            n += count
+        elif other is wish and start + count == lo:
+            lo, n = start, n + count
+        else:
+            if wish is not None:
+                yield wish, lo, n
+            wish, lo, n = other, start, count
+    if wish is not None:
+        yield wish, lo, n

@@ -1,0 +1,67 @@
+"""Handles that are let go, and values of ranges of which some were looked at."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.client.core.ranges import Range
+from covey.client.decoding import Unreadable, decode_all
+from covey.client.handles import emptied, joined
+from covey.errors import TaskUnreadable
+from covey.payload import Pack
+
+RANGES = [Range(100, 50, "f", None), Range(200, 50, "f", None)]
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 1), st.integers(0, 40), st.integers(1, 5)),
+            max_size=5,
+        ),
+        max_size=8,
+    )
+)
+def test_nothing_is_lost_or_added_where_handles_are_joined(lists):
+    dropped = [[(RANGES[r], lo, n) for r, lo, n in handles] for handles in lists]
+
+    def each(handles):
+        return sorted((w.base, i) for w, lo, n in handles for i in range(lo, lo + n))
+
+    expected = each([handle for handles in dropped for handle in handles])
+    assert each(joined(emptied(dropped))) == expected
+    assert not any(dropped)
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_million_neighbours_are_one(step):
+    handles = [(RANGES[0], index, 1) for index in range(50)[::step]]
+    other = [(RANGES[1], index, 1) for index in range(50)[::step]]
+    assert list(joined([*handles, *other])) == [
+        (RANGES[0], 0, 50),
+        (RANGES[1], 0, 50),
+    ]
+
+
+def finished(values):
+    wish = Range(100, len(values), "f", None)
+    wish.finish(0, Pack.of([pickle.dumps(value) for value in values]))
+    return wish
+
+
+def test_who_has_asked_for_one_value_is_given_it_again():
+    wish = finished([[i] for i in range(5)])
+    mine = wish.values[3] = [3]
+    values = decode_all(wish, plain=False)
+    assert values == [[0], [1], [2], [3], [4]]
+    assert values[3] is mine
+
+
+def test_what_stands_for_a_value_that_could_not_be_had_is_none():
+    wish = finished([0, 1])
+    wish.values[1] = Unreadable(TaskUnreadable("no"))
+    assert decode_all(wish, plain=False) == [0, 1]
