@@ -17,6 +17,7 @@ The digest of a value is the same wherever a copy of it lies.
 from __future__ import annotations
 
 import os
+import sys
 from array import array
 from collections.abc import Iterator
 from typing import Final
@@ -33,6 +34,11 @@ _SAMPLE_BYTES: Final = 2048
 def of_small(value: Buffer) -> int:
     """Return the digest of one small value, as a number."""
     return crc32(value)
+
+
+def of_one(value: Buffer) -> bytes:
+    """Return the digest of one small value."""
+    return crc32(value).to_bytes(4, sys.byteorder)
 
 
 def of_pack(pack: Pack) -> bytes:

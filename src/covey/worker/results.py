@@ -12,6 +12,7 @@ takes over::
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
@@ -33,6 +34,8 @@ _AboutValues: TypeAlias = Ran | RanStored | RanNodes | Vouches
 
 #: So many segments are lent to a runner at a time.
 _LOANS_MAX: Final = 2
+
+_NO_NODES: Final[tuple[Sequence[TaskId], Pack]] = ((), Pack.of([]))
 
 
 class _Loan:
@@ -63,7 +66,7 @@ class Results:
         self.full: Callable[[int], Failure | None] = lambda _: None
         #: What has just come from a slot, while the core decides on it.
         self._arrived: tuple[TaskId, Pack | Segment] | None = None
-        self._nodes: tuple[Sequence[TaskId], Pack] = ((), Pack.of([]))
+        self._nodes = _NO_NODES
         #: Segments that runners may write into, by their path.
         self._loans: dict[str, _Loan] = {}
 
@@ -107,6 +110,14 @@ class Results:
         stays in place of the new one.
         """
         seconds = order.seconds / order.n
+        value = self._storage.shelf.single(order.base) if order.n == 1 else None
+        if value is not None:
+            one, sizes = order.base, len(value).to_bytes(4, sys.byteorder)
+            known = digests.of_one(value) if order.digests else b""
+            yield Ran(
+                order.run, one, 1, seconds, sizes, bytes(value), order.slot, known
+            )
+            return
         for base, n, stretch in self._storage.find(order.base, order.n):
             if stretch.segment is not None:
                 nbytes = stretch.segment.size
@@ -143,8 +154,9 @@ class Results:
 
     def stow_nodes(self, places: Sequence[int]) -> None:
         """Keep those of them that stand at these places."""
-        (tasks, pack), self._nodes = self._nodes, ((), Pack.of([]))
-        put, payloads = self._storage.shelf.put_single, [*pack]
+        (tasks, pack), self._nodes = self._nodes, _NO_NODES
+        put = self._storage.shelf.put_single
+        payloads = [pack.data] if len(tasks) == 1 else [*pack]
         for at in places:
             put(tasks[at], payloads[at])
 

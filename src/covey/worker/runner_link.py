@@ -181,6 +181,9 @@ class SaysProfiled(_Operation, frozen=True, tag="profiled"):
     seen: list[tuple[Id, list[str], list[_Number]]]
 
 
+#: Whose bytes are a pack.
+_PACKS: Final = (SaysRan, SaysRanNodes)
+
 Says: TypeAlias = (
     SaysRan
     | SaysRanNodes
@@ -337,7 +340,7 @@ def _split(header: bytes, body: bytes) -> list[tuple[Any, Buffer]]:
     at = 0
     view = memoryview(body)
     for operation in operations:
-        if isinstance(operation, SaysRan | SaysRanNodes):
+        if isinstance(operation, _PACKS):
             size = 4 * operation.n + operation.data_size
         elif isinstance(operation, SaysFailed):
             size = operation.size
