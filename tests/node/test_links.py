@@ -430,7 +430,7 @@ def test_little_of_raw_bytes_is_copied_on_their_way(run, wired):
                 there.expect_raw(message.nbytes, sinks[-1])
 
             pair.far.on_message = on_message
-            reader = pair.far.link._reader
+            reader = pair.far.link.reader
             fed = []
 
             class Counting(type(reader)):
