@@ -11,6 +11,7 @@ import pytest
 
 from covey.client.core.ledger import Ledger
 from covey.client.outbox import Outbox
+from covey.net.inlet import inlet_of
 from covey.net.link import Link
 from covey.net.outlet import Outlet, outlet_of
 from covey.net.shared_line import SharedLine
@@ -33,6 +34,9 @@ class Loop:
     def call_soon_threadsafe(self, call, *args):
         self.woken += 1
         self.call_soon(call, *args)
+
+    def add_reader(self, fd, call):
+        """Nothing comes: see ``test_inlet``."""
 
     def turn(self):
         while self.todo:
@@ -64,6 +68,9 @@ class Transport:
         else:
             self.sock.sendall(data)
 
+    def pause_reading(self):
+        """Nothing comes."""
+
     def abort(self):
         self.closing = True
 
@@ -71,9 +78,10 @@ class Transport:
 class OneLink(Link):
     """A link that stands already."""
 
-    def __init__(self, sock):
+    def __init__(self, sock, loop):
+        self._loop = loop
         self._transport = Transport(sock)
-        self.outlet = None
+        self.outlet = self.inlet = None
         self.bytes_sent = 0
 
     def carry(self, session, on_ack):
@@ -94,7 +102,7 @@ def talk(ends):
     ours, theirs = ends
     loop = Loop()
     line = SharedLine(Session(1), Role.SCHEDULER, pytest.fail, loop)
-    link = OneLink(ours)
+    link = OneLink(ours, loop)
     line.attach(link, 0)
     ledger = Ledger()
     outbox = Outbox(loop, ledger)
@@ -304,3 +312,4 @@ def test_what_is_encrypted_is_left_to_the_loop(ends):
     transport = Transport(ends[0])
     transport.get_extra_info = lambda name: ends[0]
     assert outlet_of(transport) is None
+    assert inlet_of(None, transport, None, threading.RLock()) is None
