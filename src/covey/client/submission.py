@@ -447,7 +447,7 @@ class Submitter(Placer):
                 itertools.islice(calls, min(at_once, start + limit - done))
             ):
                 # Most often the elements are small, plain and hold no futures.
-                added = packer.add_all(batch) if alike else -1
+                added = packer.add_calls(batch) if alike else -1
                 if ids and added >= 0:
                     found.strangers = None  # They are met once more.
                     packer.drop_last(len(batch))

@@ -73,6 +73,11 @@ class _Refusal(Packer):
         del values, before
         return -1
 
+    def add_calls(self, calls: Sequence[Any]) -> int:
+        """Add nothing, as well."""
+        del calls
+        return -1
+
     def add(self, value: Any, name: str = "value") -> list[Buffer] | None:
         """Refuse."""
         del value, name

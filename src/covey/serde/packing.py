@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 from covey.payload import Buffer, Pack
@@ -37,6 +39,13 @@ from covey.serde.values import (
 
 # A name in this module is found faster than an attribute of another one.
 _dumps = pickle.dumps
+
+#: How pickle writes a tuple of one whole number: the number is four bytes between these.
+_BEGIN: Final = pickle.PROTO + bytes((PROTOCOL,)) + pickle.BININT
+_END: Final = pickle.TUPLE1 + pickle.STOP
+_TWO_POWER_31: Final = 1 << 31
+_CALL: Final = struct.Struct(f"<{len(_BEGIN)}si{len(_END)}s").pack
+_CALL_BYTES: Final = len(_BEGIN) + 4 + len(_END)
 
 #: A stream shorter than this has no room for a reference into ``__main__``:
 #: header, frame, two short strings and the opcodes between them take 29 bytes.
@@ -190,6 +199,23 @@ class Packer:
             streams = [before + stream for stream in streams]
         self._chunks += streams
         return sum(sizes)
+
+    def add_calls(self, calls: Sequence[Any]) -> int:
+        """Do as ``add_all`` does for the arguments of the calls of a map.
+
+        Calls that take one whole number each are the most frequent ones, and are written
+        without pickle: it takes twice as long to get ready for each as to write it.
+        """
+        first = calls[0]
+        if type(first) is not tuple or len(first) != 1 or type(first[0]) is not int:
+            return self.add_all(calls)
+        numbers = [number for (number,) in calls]
+        if {*map(type, numbers)} != {int}:
+            return self.add_all(calls)
+        if min(numbers) < -_TWO_POWER_31 or max(numbers) >= _TWO_POWER_31:
+            return self.add_all(calls)
+        self._chunks += map(_CALL, repeat(_BEGIN), numbers, repeat(_END))
+        return _CALL_BYTES * len(numbers)
 
     def add_written(self, payload: bytes) -> None:
         """Add a value that is a payload already."""

@@ -98,6 +98,11 @@ class _PlainPacker(Packer):
         del values, before
         return -1
 
+    def add_calls(self, calls: Sequence[Any]) -> int:
+        """Add nothing, as well."""
+        del calls
+        return -1
+
     def add(self, value: Any, name: str = "value") -> list[Buffer] | None:
         """Write *value* into the pack, or return its frames if it is too large."""
         frames = self._format.dumps(value, name)
