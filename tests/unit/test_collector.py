@@ -62,6 +62,19 @@ def test_between_two_looks_only_young_objects_are_looked_at(frozen):
     assert gc.get_stats()[2]["collections"] == oldest
 
 
+def test_with_many_tasks_new_objects_are_looked_at_once(frozen):
+    collector = Collector(ours=True)
+    usual = gc.get_threshold()
+    collector.spare(MANY)
+    younger, older = (gc.get_stats()[number]["collections"] for number in (0, 1))
+    tasks = [[] for _ in range(2 * usual[0] * usual[1])]
+    assert gc.get_stats()[0]["collections"] > younger
+    assert gc.get_stats()[1]["collections"] == older
+    collector.spare(0)
+    assert gc.get_threshold() == usual
+    del tasks
+
+
 def test_a_collector_that_rests_at_the_start_is_ours_as_well(frozen):
     """Who starts a cluster lets it rest until the first runner is there."""
     gc.disable()

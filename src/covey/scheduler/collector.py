@@ -37,19 +37,24 @@ class Collector:
     def __init__(self, *, ours: bool) -> None:
         self._ours = ours
         self._sparing = False
+        self._older = 0
         if ours:
-            _, older, _ = gc.get_threshold()
-            gc.set_threshold(YOUNG, older, _NEVER)
+            _, self._older, _ = gc.get_threshold()
+            gc.set_threshold(YOUNG, self._older, _NEVER)
 
     def spare(self, known: int) -> None:
         """So many records are known; to be called now and then."""
         if not self._ours or not gc.isenabled():
             return
         if known >= MANY:
-            self._sparing = True
+            if not self._sparing:
+                self._sparing = True
+                # What was looked at once is soon out of sight: not again until then.
+                gc.set_threshold(YOUNG, _NEVER, _NEVER)
             gc.freeze()
         elif self._sparing and known < MANY // 2:
             self._sparing = False
+            gc.set_threshold(YOUNG, self._older, _NEVER)
             gc.unfreeze()
             gc.collect()
             gc.freeze()
