@@ -252,7 +252,7 @@ def test_a_node_of_a_graph_costs_few_calls_and_messages(figure):
     assert cluster.core.state.counters["tasks_done"] == NODES
     assert cluster.sent["Run"] == NODES
     assert cluster.sent["Finished"] == 1
-    assert each < 75
+    assert each < 62
 
 
 def level(base, n, source):
