@@ -91,6 +91,49 @@ def test_all_that_takes_a_value_goes_before_what_makes_the_next_one():
     assert peak >= 10 * VALUE
 
 
+def test_what_makes_more_of_a_value_than_it_was_goes_in_order():
+    world = World()
+    client = world.new_client()
+    worker = world.new_worker(slots=1)
+    blocks = [client.submit(fn=1) for _ in range(8)]
+    for _ in range(12):
+        row = [client.submit(fn=1, whole=((block, 1),)) for block in blocks]
+        client.submit(fn=3, whole=tuple((step, 1) for step in row))
+        client.release(*((step, 1) for step in row))
+    client.release(*((block, 1) for block in blocks))
+    peak, _ = run_all(world, worker)
+    # The blocks and one row of what is made of them; not all rows of the first block.
+    assert peak < 20 * VALUE
+
+
+def test_who_goes_on_and_on_does_not_stay_before_those_who_come_later():
+    world = World()
+    first, second = world.new_client(), world.new_client()
+    worker = world.new_worker(slots=1)
+    state = first.submit(fn=1)
+
+    def go_on(state):
+        parts = [first.submit(fn=2, whole=((state, 1),)) for _ in range(4)]
+        after = first.submit(fn=3, whole=tuple((part, 1) for part in parts))
+        first.release(*((part, 1) for part in parts), (state, 1))
+        return after
+
+    for _ in range(6):
+        state = go_on(state)
+    late = second.submit(3, fn=9)
+    ran = 0
+    while "pending" in [second.status[late + i] for i in range(3)]:
+        worker.read(len(worker.inbox))
+        ready = [number for number in worker.runs if worker.is_ready(number)]
+        one = min(ready, key=lambda number: (worker.runs[number].message.rank, number))
+        fn = worker.runs[one].message.fn
+        worker.finish(one, 0, 1)
+        ran += 1
+        assert ran < 100
+        if fn == 3:
+            state = go_on(state)
+
+
 def test_a_priority_is_the_users_word():
     world = World()
     _, worker = loads_and_sums(world, priority=-1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
+import os
 import select
 import socket
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +18,7 @@ import pytest
 from covey.client.core.ranges import Range, Wishes
 from covey.client.countdown import Countdown, End
 from covey.client.listening import listen
+from covey.net.inlet import inlet_of
 from covey.net.link import Link
 from covey.net.shared_line import SharedLine
 from covey.wire.client_link import Finished, Notice, ToClient
@@ -432,3 +436,21 @@ def test_an_interrupt_at_any_time_loses_nothing(what):
         assert talk.by_loop.count(Notice("hear")) == (what == "others"), event
         talk.close()
     assert event > 30 and cuts, "some came between taking and counting"
+
+
+@pytest.mark.parametrize("lacks", ["dup", "eventfd"])
+def test_where_files_run_out_the_loop_reads_and_nothing_is_left(monkeypatch, lacks):
+    one, other = socket.socketpair()
+
+    def fails(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    gc.collect()
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, lacks, fails)
+        assert inlet_of(None, Transport(one), Loop(), threading.RLock()) is None
+    gc.collect()
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    one.close()
+    other.close()

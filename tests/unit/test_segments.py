@@ -280,10 +280,11 @@ def test_a_file_system_that_nobody_knows_is_not_believed(monkeypatch):
     # The root may be on any file system; memory that is mounted says when it is full.
     monkeypatch.setattr(
         Path,
-        "read_text",
+        "read_bytes",
         lambda *_: (
-            "22 1 4095:78 / /a rw - tmpfs none rw\n"
-            "23 1 4095:79 / /b rw shared:1 master:2 - nfs4 host:/b rw\n"
+            b"21 1 4095:76 / /\xff\x85\x0c rw - fuse none rw\n\n"
+            b"22 1 4095:78 / /a rw - tmpfs none rw\n"
+            b"23 1 4095:79 / /b rw shared:1 master:2 - nfs4 host:/b rw\n"
         ),
     )
     assert spool._says_when_full(os.makedev(4095, 78))

@@ -87,6 +87,22 @@ def test_what_needs_a_second_look_keeps_its_neighbours_out(value):
     assert packer.add_all([1, 2]) > 0
 
 
+class Large:
+    """Counts how often it was pickled."""
+
+    pickled = 0
+
+    def __reduce__(self):
+        Large.pickled += 1
+        return bytes, (bytes(1 << 17),)
+
+
+def test_no_more_large_values_are_pickled_at_once_than_one():
+    Large.pickled = 0
+    assert Packer().add_all([1, 2, *[Large()] * 100]) == -1
+    assert Large.pickled == 1
+
+
 @given(st.lists(VALUES))
 def test_any_values_survive_in_a_pack(values):
     packer = Packer()

@@ -87,9 +87,10 @@ class Inlet:
         self._transport = transport
         self._loop = loop
         self._lock = lock
+        self._fd = self._bell = -1
+        self._valve = select.epoll()
         #: Our own: the loop may close its descriptor while a thread reads from this one.
         self._fd = fd = os.dup(transport.get_extra_info("socket").fileno())
-        self._valve = select.epoll()
         self._valve.register(fd, select.EPOLLIN)
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
@@ -103,10 +104,9 @@ class Inlet:
         loop.add_reader(self._valve.fileno(), self._readable)
 
     def __del__(self) -> None:
-        # Making it may have failed.
-        if hasattr(self, "_bell"):
-            os.close(self._bell)
-            os.close(self._fd)
+        for fd in (self._bell, self._fd):
+            if fd >= 0:  # Else making it has failed.
+                os.close(fd)
 
     def close(self) -> None:
         """Read no more; the loop says so."""
@@ -284,8 +284,12 @@ def inlet_of(
 ) -> Inlet | None:
     """Return what lets threads read for *link*; nothing where the loop alone can.
 
-    What is encrypted is the loop's business, and only Linux has valves and bells.
+    What is encrypted is the loop's business, and only Linux has valves and bells: three
+    more open files.
     """
     if not hasattr(select, "epoll") or transport.get_extra_info("ssl_object"):
         return None
-    return Inlet(link, transport, loop, lock)
+    try:
+        return Inlet(link, transport, loop, lock)
+    except OSError:
+        return None  # There are too many open files.

@@ -443,11 +443,6 @@ class Link(asyncio.BufferedProtocol):
         if self.session is not None and self.session.ack_is_due:
             self.write(self.session.ack())
 
-    def hung_up(self) -> None:
-        """The other side has closed the connection."""
-        if self._transport is not None:
-            self._transport.close()
-
     def _feed_raw(self, data: Buffer) -> Buffer:
         assert self._raw_sink is not None
         part, rest = data[: self._raw_left], data[self._raw_left :]

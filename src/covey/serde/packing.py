@@ -182,15 +182,20 @@ class Packer:
             return -1
         try:
             take = self._take_buffer
+            limit, streams = self._sieve.limit_bytes, []
             # A partial function with keywords would make a dictionary for each call.
-            streams = [_dumps(v, PROTOCOL, buffer_callback=take) for v in values]
+            for value in values:
+                stream = _dumps(value, PROTOCOL, buffer_callback=take)
+                if len(stream) > limit:
+                    break  # The next ones may be as large.
+                streams.append(stream)
         except Exception:
             self._sieve.found_large()
             return -1
+        if self._sieve.found_large() or len(streams) < len(values):
+            return -1
         sizes = list(map(len, streams))
         longest = max(sizes, default=0)
-        if self._sieve.found_large() or longest > self._sieve.limit_bytes:
-            return -1
         if longest >= _SHORTEST_GLOBAL:
             together = b"".join(streams)
             if _needs_table(together) or mentions_main(together):

@@ -256,9 +256,10 @@ def _copy(source: memoryview, target: memoryview) -> None:
     Whoever has a large value mostly has it.  In one piece the processor writes past its
     caches, which takes half the time.
     """
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and len(source) > _PIECE_BYTES:
-        numpy.frombuffer(target, "u1")[:] = numpy.frombuffer(source, "u1")
+    # While another thread imports it, it is there and has nothing in it.
+    frombuffer = getattr(sys.modules.get("numpy"), "frombuffer", None)
+    if frombuffer is not None and len(source) > _PIECE_BYTES:
+        frombuffer(target, "u1")[:] = frombuffer(source, "u1")
         return
     for start in range(0, len(source), _PIECE_BYTES):
         end = start + _PIECE_BYTES

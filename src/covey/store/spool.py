@@ -30,7 +30,7 @@ _O_TMPFILE: Final = getattr(os, "O_TMPFILE", 0)
 #: File systems that say while a file is written that they are full.  Others, above all
 #: those of a network, may say so when the value has left memory already.
 _SAY_WHEN_FULL: Final = frozenset(
-    {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
+    {b"ext2", b"ext3", b"ext4", b"f2fs", b"overlay", b"tmpfs", b"xfs", b"zfs"}
 )
 
 
@@ -146,13 +146,15 @@ class Spool:
 @functools.cache
 def _says_when_full(device: int) -> bool:
     """Whether the file system of a device says at each write that it is full."""
-    number = f"{os.major(device)}:{os.minor(device)}"
+    number = f"{os.major(device)}:{os.minor(device)}".encode()
     try:
-        mounts = Path("/proc/self/mountinfo").read_text("utf-8").splitlines()
+        # Bytes, since a mount may be called anything.
+        mounts = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
     except OSError:
         return False
     for mount in mounts:
-        fields = mount.split()
-        if fields[2] == number:
-            return fields[fields.index("-") + 1] in _SAY_WHEN_FULL
+        # ... device root place options ... - type source options
+        fields, _, system = mount.partition(b" - ")
+        if fields.split(b" ")[2:3] == [number]:
+            return system.partition(b" ")[0] in _SAY_WHEN_FULL
     return False

@@ -4,8 +4,9 @@ A result stays until its last user has ended.  So the order of tasks decides how
 of them are there at a time, and three rules keep that low::
 
     load load load load ...        first come, first served: everything is there at once
-    load sum load sum ...          here: a task that takes what nobody else wants is
-                                   ranked right before what made it
+    load sum load sum ...          here: a task that is the last to take what nobody else
+                                   wants is ranked right before what made it; and so are
+                                   several that make no more of it than it was
     ─── 60 % ─────────────────     so much of a worker's memory is used: it is given what
                                    takes its values first, and nothing new in advance
     ─── 80 % ─────────────────     nothing new at all, while it has such tasks in hand
@@ -28,6 +29,12 @@ from covey.scheduler.core.state import SchedulerState, Span, Worker
 #: Parts of a worker's limit: see above.  It spills from 70 % on, and pauses at 85 %.
 TIGHT: Final = 0.60
 SHORT: Final = 0.80
+
+#: What is made of a value is as much as that value, with what is around each of its parts.
+_AS_MUCH: Final = 1.1
+
+#: Before all of a submission, and not what anybody is ranked before once more.
+_HASTENED: Final = -1
 
 #: So many tasks in a worker's hands are looked at.
 _LOOKED_MAX: Final = 64
@@ -138,20 +145,30 @@ def holds_back(worker: Worker) -> bool:
 
 
 def hasten(span: Span, sources: Sequence[Span]) -> None:
-    """Rank *span* before what was submitted later than its inputs, if it helps to free one.
-
-    Within one submission only the last to take a value comes sooner: whoever made the
-    graph has put all others in order.
-    """
-    for source in sources:
-        if not source.wanted and (
-            source.pending == 1 or source.rank[1] != span.rank[1]
-        ):
-            break
+    """Rank *span* before what was submitted later than its inputs, if it frees some."""
+    unheld = [source for source in sources if not source.wanted]
+    if any(source.pending == 1 for source in unheld):
+        last = max(source.rank for source in sources)
+        rank = (last[0], last[1], last[2] - 1)
+    elif any(_helps_to_free(span, source) for source in unheld):
+        last = max(source.rank for source in sources)
+        rank = (last[0], last[1], _HASTENED)
     else:
         return
-    last = max(source.rank for source in sources)
-    rank = (last[0], last[1], last[2] - 1)
     # A priority is the user's word, and holds.
     if rank[0] == span.rank[0] and rank < span.rank:
         span.rank = rank
+
+
+def _helps_to_free(span: Span, source: Span) -> bool:
+    """Whether *span* is one of several tasks that turn a value into no more than it was.
+
+    Not within one submission: whoever made a graph has put its nodes in order.  And not
+    again for what such tasks make: a program that goes on and on would stay before all
+    that came later than its beginning.
+    """
+    rank, function = source.rank, span.function
+    if rank[1] == span.rank[1] or rank[2] < 0 or function is None:
+        return False
+    made = function.nbytes * source.pending
+    return made <= _AS_MUCH * source.nbytes / source.n
