@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from covey.client import countdown
 from covey.client.core.ranges import Range, Wishes
-from covey.client.countdown import Countdown, End
+from covey.client.countdown import Countdown, End, Signal
 from covey.client.listening import listen
 from covey.net.inlet import inlet_of
 from covey.net.link import Link
@@ -372,6 +373,23 @@ def test_that_handler_may_come_in_the_midst_of_a_message(talk, monkeypatch):
 
 
 # Interrupts.
+
+
+def test_who_waits_for_long_looks_up_now_and_then():
+    """Or a Ctrl-C that comes just before it blocks would be found at the end only."""
+    asked = []
+
+    class Lock:
+        def acquire(self, timeout):
+            asked.append(timeout)
+            return len(asked) == 3
+
+    signal = Signal()
+    signal._lock = Lock()
+    assert signal.wait(None)
+    assert asked == [countdown.LOOK_SECONDS] * 3
+    assert not Signal().wait(0.0)
+    assert not Signal().wait(0.001)
 
 
 class Interrupt(BaseException):

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
+from covey import clock
 from covey.client.core.ranges import Range, Watcher
+
+#: A signal that comes just before a thread blocks does not wake it.  Who looks up so
+#: often finds that Ctrl-C has come.
+LOOK_SECONDS: Final = 0.5
 
 
 class Countdown:
@@ -113,9 +118,13 @@ class Signal:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait; false if it has not happened within *timeout* seconds."""
-        if timeout is None:
-            return self._lock.acquire()
-        return self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
+        left = threading.TIMEOUT_MAX if timeout is None else max(0.0, timeout)
+        until = clock.monotonic() + left
+        while not self._lock.acquire(timeout=min(left, LOOK_SECONDS)):
+            left = until - clock.monotonic()
+            if left <= 0.0:
+                return False
+        return True
 
 
 class End(Signal):

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 #: A frame that is longer is left to the loop.
 _FRAME_BYTES: Final = 4 << 10
 
-#: The longest that is waited for at once, in milliseconds.
-_POLL_MOST: Final = 1 << 30
+#: The longest that is waited for at once, in milliseconds: a signal that comes just
+#: before a thread blocks does not wake it.
+_POLL_MOST: Final = 500.0
 
 
 class Waited(Protocol):
@@ -199,7 +200,7 @@ class Inlet:
         until: float | None,
         take: Callable[[list[Any]], bool],
     ) -> None:
-        link, milliseconds = self._link, None
+        link, milliseconds = self._link, _POLL_MOST
         while self._turn.get(0) is lead and not (link.yields or link.reader.buffer):
             if until is not None:
                 left = until - clock.monotonic()
