@@ -32,20 +32,20 @@ def test_a_value_is_forgotten_by_the_ids_that_each_runner_knows_it_by(inputs, to
     inputs._is_mapped(0, 70, 7)
     inputs._is_mapped(1, 71, 7)
     inputs._is_mapped(1, 8, 8)
-    inputs.forget(7, 1)
+    inputs.forget([(7, 1)])
     (operation,) = told[0]
     assert (operation[0], sorted(operation[1])) == ("forget", [[7, 1], [70, 1]])
     assert told[1] == [["forget", [[71, 1]]]]
-    inputs.forget(0, 7)
-    inputs.forget(7, 1)
+    inputs.forget([(0, 7)])
+    inputs.forget([(7, 1)])
     assert len(told[0]) == len(told[1]) == 1
-    inputs.forget(0, 1 << 40)
+    inputs.forget([(0, 1 << 40)])
     assert told[1][1:] == [["forget", [[8, 1]]]]
 
 
 def test_one_that_is_dropped_costs_no_look_at_all_others(inputs, told):
     inputs._mapped[0] = OnlyLookedUp({task: {task} for task in range(100)})
-    inputs.forget(50, 2)
+    inputs.forget([(50, 2)])
     assert told[0] == [["forget", [[50, 1], [51, 1]]]]
 
 
@@ -69,5 +69,5 @@ def test_what_two_runners_map_counts_twice(inputs):
         inputs._is_mapped(runner, task, task)
     inputs._is_mapped(1, 70, 7)  # Known by another id as well: the same memory.
     assert inputs.mapped_bytes() == 210
-    inputs.forget(7, 1)
+    inputs.forget([(7, 1)])
     assert inputs.mapped_bytes() == 10
