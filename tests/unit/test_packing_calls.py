@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
+from itertools import chain
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.serde.call import Call
-from covey.serde.packing import Packer, loads_pack
+from covey.serde.packing import CALLS_MAX, Packer, loads_pack
 
 EDGES = [0, 255, 256, (1 << 31) - 1, 1 << 31, -1, -(1 << 31), -(1 << 31) - 1, 1 << 70]
 
@@ -48,3 +50,41 @@ def test_numbers_take_few_bytes():
     packer = Packer()
     packer.add_calls([(number,) for number in range(1000)])
     assert packer.nbytes == 9 * 1000
+
+
+@given(st.lists(st.lists(st.integers(-5, 1 << 33), min_size=1), min_size=1))
+def test_numbers_and_others_are_counted_one_by_one(batches):
+    packer = Packer()
+    calls = [[(number,) for number in batch] for batch in batches]
+    for batch in calls:
+        packer.add_calls(batch)
+    *kept, last = calls
+    assert len(packer) == len(packer.sizes) == sum(map(len, calls))
+    assert sum(packer.sizes) == packer.nbytes
+    packer.drop_last(len(last))
+    packer.add("between")
+    assert packer.last() == payload_of("between")
+    packer.add_calls([(1,), (2,)])
+    assert len(packer) == sum(map(len, kept)) + 3
+    found = list(loads_pack(packer.take()))
+    assert found == [*chain.from_iterable(kept), "between", (1,), (2,)]
+    assert len(packer) == 0
+    packer.add_calls([(7,)])
+    assert pickle.loads(packer.take_single()) == (7,)
+
+
+def test_many_calls_at_once_are_of_numbers():
+    numbers = [(number,) for number in range(CALLS_MAX)]
+    for stranger in ((1.5,), (1, 2), (True,), (1 << 31,), Call((1,), {})):
+        packer = Packer()
+        assert packer.add_calls([*numbers, stranger]) == -1
+        assert packer.add_calls([stranger, *numbers]) == -1
+        assert len(packer) == 0
+        assert packer.add_calls([*numbers[1:], stranger]) > 0
+    assert packer.add_calls([*numbers, (1,)]) > 0
+
+
+def payload_of(value):
+    packer = Packer()
+    packer.add(value)
+    return packer.take_single()

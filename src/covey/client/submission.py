@@ -49,7 +49,7 @@ from covey.serde import refs
 from covey.serde.call import Call, call_value
 from covey.serde.columns import columns_payload, strides_payload
 from covey.serde.formats import PICKLE, Format
-from covey.serde.packing import LIMIT_BYTES, Packer
+from covey.serde.packing import CALLS_MAX, LIMIT_BYTES, Packer
 from covey.serde.values import dumps
 from covey.wire.base import Extent, Options
 from covey.wire.client_link import Submit
@@ -448,6 +448,9 @@ class Submitter(Placer):
             ):
                 # Most often the elements are small, plain and hold no futures.
                 added = packer.add_calls(batch) if alike else -1
+                if added < 0 and len(batch) > CALLS_MAX:
+                    calls, at_once = itertools.chain(batch, calls), BATCH_TASKS
+                    continue
                 if ids and added >= 0:
                     found.strangers = None  # They are met once more.
                     packer.drop_last(len(batch))

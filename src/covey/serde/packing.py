@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import io
 import pickle
-import struct
+import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
 from typing import Any, Final
 
 from covey.payload import Buffer, Pack
@@ -40,12 +39,14 @@ from covey.serde.values import (
 # A name in this module is found faster than an attribute of another one.
 _dumps = pickle.dumps
 
-#: How pickle writes a tuple of one whole number: the number is four bytes between these.
+#: How pickle writes a tuple of one whole number, which is the four bytes in the middle.
 _BEGIN: Final = pickle.PROTO + bytes((PROTOCOL,)) + pickle.BININT
-_END: Final = pickle.TUPLE1 + pickle.STOP
-_TWO_POWER_31: Final = 1 << 31
-_CALL: Final = struct.Struct(f"<{len(_BEGIN)}si{len(_END)}s").pack
-_CALL_BYTES: Final = len(_BEGIN) + 4 + len(_END)
+_CALL: Final = _BEGIN + bytes(4) + pickle.TUPLE1 + pickle.STOP
+CALL_BYTES: Final = len(_CALL)
+
+#: Of other calls so many at most are pickled at once: so many of the largest fit into a
+#: frame.
+CALLS_MAX: Final = 128
 
 #: A stream shorter than this has no room for a reference into ``__main__``:
 #: header, frame, two short strings and the opcodes between them take 29 bytes.
@@ -101,6 +102,12 @@ def _needs_table(stream: bytes) -> bool:
     )
 
 
+class _Calls(bytes):
+    """Payloads like ``_CALL``, end to end."""
+
+    __slots__ = ()
+
+
 class Packer:
     """Pickles one small value after the other.  For one thread at a time.
 
@@ -108,10 +115,13 @@ class Packer:
         limit_bytes: a value whose payload is larger is not packed.
     """
 
-    __slots__ = ("_by_table", "_chunks", "_keep", "_sieve", "_take_buffer")
+    __slots__ = ("_by_table", "_chunks", "_keep", "_more", "_sieve", "_take_buffer")
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+        #: A payload each, but for those that are ``_Calls``.
         self._chunks: list[bytes] = []
+        #: How many payloads there are more than chunks.
+        self._more = 0
         # Bound methods that a million calls need not look up again.
         self._keep = self._chunks.append
         self._sieve = _Sieve(limit_bytes)
@@ -129,7 +139,7 @@ class Packer:
         self._sieve.limit_bytes = limit_bytes
 
     def __len__(self) -> int:
-        return len(self._chunks)
+        return len(self._chunks) + self._more
 
     @property
     def nbytes(self) -> int:
@@ -139,7 +149,7 @@ class Packer:
     @property
     def sizes(self) -> array[int]:
         """The bytes of each value added so far."""
-        return array("I", map(len, self._chunks))
+        return array("I", map(len, self._single()))
 
     def add(self, value: Any, name: str = "value") -> list[Buffer] | None:
         """Pickle *value* into the pack.
@@ -209,18 +219,35 @@ class Packer:
         """Do as ``add_all`` does for the arguments of the calls of a map.
 
         Calls that take one whole number each are the most frequent ones, and are written
-        without pickle: it takes twice as long to get ready for each as to write it.
+        without pickle: it takes twice as long to get ready for each as to write it.  More
+        than ``CALLS_MAX`` others are not added: they may be large.
         """
-        first = calls[0]
-        if type(first) is not tuple or len(first) != 1 or type(first[0]) is not int:
-            return self.add_all(calls)
-        numbers = [number for (number,) in calls]
-        if {*map(type, numbers)} != {int}:
-            return self.add_all(calls)
-        if min(numbers) < -_TWO_POWER_31 or max(numbers) >= _TWO_POWER_31:
-            return self.add_all(calls)
-        self._chunks += map(_CALL, repeat(_BEGIN), numbers, repeat(_END))
-        return _CALL_BYTES * len(numbers)
+        numbers = _numbers_of(calls)
+        if numbers is None:
+            return self.add_all(calls) if len(calls) <= CALLS_MAX else -1
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        digits = numbers.tobytes()
+        payloads = bytearray(_CALL * len(numbers))
+        # The first byte of every number, then the second one of every number, ...
+        for index in range(4):
+            payloads[len(_BEGIN) + index :: CALL_BYTES] = digits[index::4]
+        self._chunks.append(_Calls(payloads))
+        self._more += len(numbers) - 1
+        return len(payloads)
+
+    def _single(self) -> list[bytes]:
+        """Return each payload by itself."""
+        size = CALL_BYTES
+        return [
+            payload
+            for chunk in self._chunks
+            for payload in (
+                [chunk[at : at + size] for at in range(0, len(chunk), size)]
+                if type(chunk) is _Calls
+                else [chunk]
+            )
+        ]
 
     def add_written(self, payload: bytes) -> None:
         """Add a value that is a payload already."""
@@ -228,6 +255,8 @@ class Packer:
 
     def drop_last(self, count: int) -> None:
         """Take out the *count* values that were added last."""
+        if self._more:
+            self._chunks[:], self._more = self._single(), 0
         del self._chunks[len(self._chunks) - count :]
 
     def _settle(
@@ -289,7 +318,30 @@ class Packer:
         # What the owner appends between these two lines stays for the next time.
         chunks = self._chunks[:]
         del self._chunks[: len(chunks)]
-        return Pack(array("I", map(len, chunks)), b"".join(chunks))
+        if not self._more:
+            return Pack(array("I", map(len, chunks)), b"".join(chunks))
+        # These are a map's, whose thread is the only one that takes.
+        self._more = 0
+        sizes: array[int] = array("I")
+        size = array("I", [CALL_BYTES])
+        for chunk in chunks:
+            if type(chunk) is _Calls:
+                sizes += size * (len(chunk) // CALL_BYTES)
+            else:
+                sizes.append(len(chunk))
+        return Pack(sizes, b"".join(chunks))
+
+
+def _numbers_of(calls: Sequence[Any]) -> array[int] | None:
+    """Return what calls take, if that is one whole number of four bytes each."""
+    first = calls[0]
+    if type(first) is not tuple or len(first) != 1 or type(first[0]) is not int:
+        return None
+    try:
+        numbers = [number for (number,) in calls]
+        return array("i", numbers) if {*map(type, numbers)} == {int} else None
+    except (OverflowError, TypeError, ValueError):
+        return None
 
 
 def loads_pack(pack: Pack, *, plain: bool = False) -> Iterator[Any]:
