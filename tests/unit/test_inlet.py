@@ -246,6 +246,18 @@ def test_all_else_is_for_the_loop_and_in_its_order(talk, first):
     assert talk.session.received == 2
 
 
+def test_the_last_words_are_heard_before_the_end_is(talk):
+    talk.wish(7)
+    talk.say(Notice("this is the end"))
+    talk.theirs.shutdown(socket.SHUT_WR)
+    assert not listen(talk.engine, End(talk.wishes.find(7), 0), 0.01)
+    # The loop may see that the socket has ended before it sees what it was left.
+    (readable,) = talk.loop.readers.values()
+    readable()
+    assert talk.by_loop == [Notice("this is the end")]
+    assert talk.link._transport.closing
+
+
 def test_what_the_other_side_has_heard_is_for_the_loop(talk):
     talk.wish(7)
     end = End(talk.wishes.find(7), 0)

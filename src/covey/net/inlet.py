@@ -144,7 +144,9 @@ class Inlet:
         if self._transport.is_closing():
             self.close()
             return
-        if link.yields:
+        if link.reader.buffer and not link.yields:
+            link.take_rest()  # What a thread has left: perhaps this is the end.
+        if link.yields or self._transport.is_closing():
             return  # What has come before is acted on first.
         try:
             nbytes = os.readv(self._fd, [link.get_buffer(0)])

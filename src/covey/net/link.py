@@ -421,11 +421,12 @@ class Link(asyncio.BufferedProtocol):
     def catch_up(self) -> None:
         """Act on what has come before; then read again."""
         if self.inlet is None:
-            self._go_on()
+            self.take_rest()
         else:
-            self.inlet.by_loop(self._go_on)
+            self.inlet.by_loop(self.take_rest)
 
-    def _go_on(self) -> None:
+    def take_rest(self) -> None:
+        """The same, by who has the turn to read."""
         self.yields = False
         # What was not acted on when the link ends counts as not received.
         if self.lost or self._transport is None or self._transport.is_closing():
