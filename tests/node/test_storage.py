@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -20,10 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from covey.payload import Pack, read_layout
 from covey.store.segments import Segment, fill, open_segment, payload_size
+from covey.worker import pressure
 from covey.worker.core.extents import Extents
 from covey.worker.core.state import WorkerState
 from covey.worker.memory import MemoryPlan
 from covey.worker.pressure import Pressure
+from covey.worker.results import Results
 from covey.worker.storage import Storage
 
 LIMIT = 4 << 20
@@ -470,6 +473,40 @@ async def test_memory_is_watched_on_when_a_look_has_failed():
     watch.close()
     await storage.close()
     assert [problem.errno for problem in problems] == [errno.EMFILE]
+
+
+async def test_a_task_that_grows_before_the_first_look_has_grown(monkeypatch):
+    limit = 400 << 20
+    sizes = {7: 20 << 20}
+    monkeypatch.setattr(pressure, "private_bytes", lambda pid: sizes.get(pid, 0))
+    told, killed = [], []
+    process = SimpleNamespace(
+        number=0, pid=0, ready=False, verdict=None, kill=killed.append
+    )
+    process.executing = lambda: [(1, 0xABC)]
+    state = WorkerState(1, 1)
+    storage = Storage(limit)
+    watch = Pressure(
+        "w",
+        MemoryPlan(limit, tell=told.append),
+        state,
+        storage,
+        Results(storage, "w"),
+        [process],
+        lambda _: None,
+        lambda: None,
+    )
+    process.pid, process.ready = 7, True
+    watch.is_ready(process)
+    # Its first task begins, and is large before anybody looks.
+    monkeypatch.setattr(pressure, "_is_idle", lambda _: False)
+    sizes[7] = 800 << 20
+    watch._look_now()
+    assert killed == ["its task used too much memory"]
+    assert process.verdict.type_name == "TaskOutOfMemory"
+    assert "800 MiB" in told[0]
+    watch.close()
+    await storage.close()
 
 
 async def test_files_of_values_stay_in_memory_only_where_there_is_some(monkeypatch):

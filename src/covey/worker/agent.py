@@ -443,6 +443,7 @@ class WorkerAgent:
                     if process.ready:
                         raise RemoteProtocolError("it is ready, for the second time")
                     process.ready = True
+                    self._pressure.is_ready(process)
                 self._start_failures.pop(self._lives_in[runner], None)
                 if not self._first_ready.done():
                     self._first_ready.set_result(None)

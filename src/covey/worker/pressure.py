@@ -170,6 +170,11 @@ class Pressure:
             self.rests = delay == _REST_SECONDS
             self._timer = self._loop.call_later(delay, self._look)
 
+    def is_ready(self, process: RunnerProcess) -> None:
+        """See how large a runner is before its first task, which may grow at once."""
+        self._baseline[process.pid] = private_bytes(process.pid)
+        self._ready[process.pid] = clock.monotonic()
+
     def wake(self) -> None:
         """A task begins, or a large value comes or goes: look as often as usual again."""
         if self.rests and self._timer is not None and not self._closed:
@@ -184,10 +189,6 @@ class Pressure:
         self._now = {
             p.pid: private_bytes(p.pid) for p in self._processes if p and p.pid
         }
-        for process in self._processes:
-            if process is not None and process.ready:
-                self._baseline.setdefault(process.pid, self._now.get(process.pid, 0))
-                self._ready.setdefault(process.pid, clock.monotonic())
         for table in (self._baseline, self._ready, self._peak):
             for pid in table.keys() - self._now.keys():
                 del table[pid]
