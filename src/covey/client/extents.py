@@ -9,8 +9,18 @@ from covey.wire.base import Extent
 
 
 def extents_of(tasks: Iterable[TaskId]) -> tuple[Extent, ...]:
-    """Return task ids as extents, neighbours joined."""
-    return tuple(join_extents((task, 1) for task in tasks))
+    """Return task ids, each of them once, as extents: neighbours joined."""
+    extents: list[Extent] = []
+    base = end = -1
+    for task in sorted(tasks):
+        if task != end:
+            if end >= 0:
+                extents.append((base, end - base))
+            base = task
+        end = task + 1
+    if end >= 0:
+        extents.append((base, end - base))
+    return tuple(extents)
 
 
 def join_extents(extents: Iterable[Extent]) -> list[Extent]:

@@ -10,6 +10,7 @@ tasks, objects of the user, functions that travel by value) stays a node.
 
 from __future__ import annotations
 
+import itertools
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -61,7 +62,7 @@ class Plain(msgspec.Struct, eq=False):
         """Return the numbers of the tasks that it takes, each once."""
         tasks = tuple([ref.task for ref in self.inputs])
         # Another name has the number of what it names.
-        if self.extras or len(set(tasks)) < len(tasks):
+        if self.extras or (len(tasks) > 1 and len({*tasks}) < len(tasks)):
             return tuple(dict.fromkeys((*tasks, *self.extras)))
         return tasks
 
@@ -112,7 +113,8 @@ class Lowering:
         self._inputs: dict[Ref, None] = {}
         #: What stands for each node, with what it is in the graph; its number is filled in
         #: later.  From here on a node is known by that: keys are slow to hash and compare.
-        self._refs = {key: Ref(-1, key, value) for key, value in graph.items()}
+        refs = map(Ref, itertools.repeat(-1), graph, graph.values())
+        self._refs = dict(zip(graph, refs, strict=True))
         #: The function that was found to fit last: most often the next node has the same.
         self._fitting: Any = None
         #: By the ``id`` of its nodes, what was fused; nothing where it was met once.
@@ -158,7 +160,8 @@ class Lowering:
                 found = tuple(map(self._refs.get, given))
             except TypeError:
                 found = (None,)  # What cannot be hashed is no key.
-            if None not in found and len(set(found)) == len(found):
+            # A ``Ref`` is true.
+            if all(found) and (len(found) < 2 or len({*found}) == len(found)):
                 return Plain(function, found, _PLACES[len(found)], found)
         plain = Plain(function)
         self._inputs = {}

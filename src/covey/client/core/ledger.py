@@ -154,7 +154,7 @@ class Ledger:
             assert isinstance(message, Submit)
             entry = self._add(message, message.base, message.n)
             if message.aligned or message.whole or message.groups:
-                self._tie(entry, taken_by(message))
+                self._tie(entry, self._covering(taken_by(message)))
         elif kind is Release:
             assert isinstance(message, Release)
             self._release(message.extents)
@@ -218,19 +218,31 @@ class Ledger:
             for need in needs
             if not base <= need < base + n
         }
-        self._tie(entry, ((task, 1) for task in sorted(outside)))
+        self._tie(entry, self._those_of(outside))
         self._drop_unused(entry)
 
-    def _tie(self, entry: Entry, extents: Iterable[Extent]) -> None:
-        inputs = {
-            source: None
-            for base, n in extents
-            for source, _, _ in self._parts(base, n)
-            if source is not entry
-        }
+    def _tie(self, entry: Entry, sources: Iterable[Entry]) -> None:
+        inputs = dict.fromkeys(sources)
+        inputs.pop(entry, None)
         entry.inputs = tuple(inputs)
         for source in inputs:
             source.users += 1
+
+    def _covering(self, extents: Iterable[Extent]) -> Iterator[Entry]:
+        """Yield the entries that hold any of these tasks."""
+        for base, n in extents:
+            for entry, _, _ in self._parts(base, n):
+                yield entry
+
+    def _those_of(self, tasks: Iterable[TaskId]) -> Iterator[Entry]:
+        """Yield the entries of single tasks, each once: many tasks are of few entries."""
+        end = 0
+        for task in sorted(tasks):
+            if task >= end:
+                entry = self._find(task)
+                if entry is not None:
+                    yield entry
+                    end = entry.base + entry.n
 
     def _detach(self, extents: Iterable[Extent]) -> None:
         for base, n in extents:
@@ -241,7 +253,8 @@ class Ledger:
         for base, n in extents:
             for entry, lo, count in list(self._parts(base, n)):
                 entry.let_go(lo, count)
-                self._drop_unused(entry)
+                if not entry.held:
+                    self._drop_unused(entry)
 
     def _drop_unused(self, entry: Entry) -> None:
         todo = [entry]
