@@ -164,29 +164,30 @@ def test_nobody_retries_or_detaches_the_tasks_of_another(two):
     assert failed.status == "error"
 
 
+@pytest.mark.parametrize(("owner", "thief"), [(1, 2), (2, 1)])
 @pytest.mark.parametrize("how", ["aligned", "whole", "graph"])
-def test_nobody_takes_the_value_of_another_as_an_input(how):
+def test_nobody_takes_the_value_of_another_as_an_input(how, owner, thief):
     """Told to the scheduler's core, by a client that asks for no future first."""
     core = SchedulerCore(keys=Keys.of_client(Secret.fresh()))
     pack = pack_of([b"arguments"])
-    first, second = first_task_id(ClientId(1)), first_task_id(ClientId(2))
+    first, second = (first_task_id(ClientId(n)) for n in (owner, thief))
     for number in (1, 2):
         hello = ClientIntroduction(number, f"client {number}", "1", "3.11.7", "host")
         core.step(Joined(number, hello), 0.0)
         core.step(Said(number, [DefineFunction(1, b"digest", "inc", b"code")]), 0.0)
-    core.step(Said(1, [Submit(first, 1, 1, *pack)]), 0.0)
+    core.step(Said(owner, [Submit(first, 1, 1, *pack)]), 0.0)
     theft = {
         "aligned": Submit(second, 1, 1, *pack, aligned=(first,)),
         "whole": Submit(second, 1, 1, *pack, whole=((first, 1),)),
         "graph": SubmitGraph(second, (1,), *pack, ((first,),), (0,), ((second, 1),)),
     }[how]
-    (answer,) = core.step(Said(2, [theft]), 0.0)[2]
+    (answer,) = core.step(Said(thief, [theft]), 0.0)[thief]
     assert isinstance(answer, Failed)
     assert answer.base == second
     # Who was given the future may.
     shared = Want(((first, 1),), (core.state.keys.token(first),))
     own = Submit(second + 1, 1, 1, *pack, aligned=(first,))
-    assert not core.step(Said(2, [shared, own]), 0.0)
+    assert not core.step(Said(thief, [shared, own]), 0.0)
     invariants.check(core.state)
 
 

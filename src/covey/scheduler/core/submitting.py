@@ -320,7 +320,7 @@ def on_submit_graph(
         state.spans[task] = span
         spans.append(span)
         if needs:
-            _tie_node(state, client, span, needs)
+            _tie_node(state, client, span, needs, base)
     for span in spans:
         if span.wanted:
             transitions.demand(state, span)
@@ -331,15 +331,22 @@ def on_submit_graph(
 
 
 def _tie_node(
-    state: SchedulerState, client: Client, span: Span, needs: tuple[TaskId, ...]
+    state: SchedulerState,
+    client: Client,
+    span: Span,
+    needs: tuple[TaskId, ...],
+    base: TaskId,
 ) -> None:
-    """Enter a node of a graph as a dependent of its inputs."""
-    spans, number = state.spans, client.number
+    """Enter a node of a graph, whose message begins with *base*, with its inputs."""
+    spans, number, own = state.spans, client.number, span.base
     sources = []
     for task in needs:
         source = spans.get(task)
-        # What the client has made itself it may take, of this graph or another.
-        if source is None or source.n > 1 or task >> COUNTER_BITS != number:
+        # What the client has made itself it may take, of this graph or another; what
+        # came before in the same message is all of this one.
+        if source is None or (
+            not base <= task < own and (source.n > 1 or task >> COUNTER_BITS != number)
+        ):
             _tie_elsewhere(state, client, span, needs)
             return
         sources.append(source)

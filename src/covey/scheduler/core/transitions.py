@@ -135,27 +135,23 @@ def demand(state: SchedulerState, span: Span) -> None:
     todo = [span]
     while todo:
         current = todo.pop()
-        if current.state is not RELEASED or not current.needed:
+        if current.state is not RELEASED or not (current.pending or current.needed):
             # Whoever needed it may have failed for another input by now.
             continue
         if not (current.aligned or current.whole or current.groups):
-            if current.pack is None:
-                if brought.ask(state, current):
-                    current.missing = 1
-                    move(state, current, WAITING)
-                else:
-                    fail(state, current, causes.unmakeable(current))
-            else:
-                move(state, current, READY)
+            _demand_alone(state, current)
             continue
         missing, released = 0, []
-        failed = None
-        for source in inputs_of(state, current):
+        failed, made = None, False
+        inputs = current.inputs
+        for source in inputs if inputs is not None else inputs_of(state, current):
             stands = source.state
             if stands is not DONE:
                 missing += 1
                 if stands is RELEASED:
                     released.append(source)
+                elif stands is ASSIGNED:
+                    made = True
                 elif stands is FAILED and failed is None:
                     failed = source
         if failed is not None:
@@ -163,9 +159,20 @@ def demand(state: SchedulerState, span: Span) -> None:
             continue
         current.missing = missing
         move(state, current, WAITING if missing else READY)
-        if missing and not released:
+        if made and not released:
             placement.try_ahead(state, current)
         todo += released
+
+
+def _demand_alone(state: SchedulerState, span: Span) -> None:
+    """The same for what takes nothing: a client may have to bring it."""
+    if span.pack is not None:
+        move(state, span, READY)
+    elif brought.ask(state, span):
+        span.missing = 1
+        move(state, span, WAITING)
+    else:
+        fail(state, span, causes.unmakeable(span))
 
 
 # Ending well.
