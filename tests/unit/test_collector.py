@@ -75,6 +75,24 @@ def test_with_many_tasks_new_objects_are_looked_at_once(frozen):
     del tasks
 
 
+def test_while_very_many_tasks_come_new_objects_are_not_looked_at_either(frozen):
+    collector = Collector(ours=True)
+    usual = gc.get_threshold()
+    collector.spare(MANY)
+    collector.spare(2 * MANY)
+    young = gc.get_stats()[0]["collections"]
+    tasks = [[] for _ in range(2 * usual[0])]
+    assert gc.get_stats()[0]["collections"] == young
+    before = frozen()
+    collector.spare(MANY - 1)  # Most of them have gone: it rests no more.
+    assert frozen() >= before + len(tasks)
+    more = [[] for _ in range(2 * usual[0])]
+    assert gc.get_stats()[0]["collections"] > young
+    collector.spare(0)
+    assert gc.get_threshold() == usual
+    del tasks, more
+
+
 def test_a_collector_that_rests_at_the_start_is_ours_as_well(frozen):
     """Who starts a cluster lets it rest until the first runner is there."""
     gc.disable()

@@ -7,6 +7,10 @@ meanwhile nobody is answered.  So Python goes on by itself to look at what has j
 which never takes long, and when to look at everything is for us to say, once a second: while
 there are many tasks never, and all that is there is put out of the collector's sight; at
 other times as often as Python would.
+
+While very many more tasks come, what has just been made are these, and to look at each of
+them once is a tenth of what it costs to take them in: then the collector rests altogether
+until the next second.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ class Collector:
         self._ours = ours
         self._sparing = False
         self._older = 0
+        self._known = 0
         if ours:
             _, self._older, _ = gc.get_threshold()
             gc.set_threshold(YOUNG, self._older, _NEVER)
@@ -46,17 +51,18 @@ class Collector:
         """So many records are known; to be called now and then."""
         if not self._ours or not gc.isenabled():
             return
-        if known >= MANY:
-            if not self._sparing:
-                self._sparing = True
-                # What was looked at once is soon out of sight: not again until then.
-                gc.set_threshold(YOUNG, _NEVER, _NEVER)
+        if known >= (MANY // 2 if self._sparing else MANY):
             gc.freeze()
-        elif self._sparing and known < MANY // 2:
+            # What was looked at once is soon out of sight: not again until then.
+            many_come = self._sparing and known - self._known >= MANY
+            gc.set_threshold(_NEVER if many_come else YOUNG, _NEVER, _NEVER)
+            self._sparing = True
+        elif self._sparing:
             self._sparing = False
             gc.set_threshold(YOUNG, self._older, _NEVER)
             gc.unfreeze()
             gc.collect()
             gc.freeze()
-        elif not self._sparing and gc.get_count()[2] >= ROUNDS:
+        elif gc.get_count()[2] >= ROUNDS:
             gc.collect()
+        self._known = known
