@@ -17,6 +17,7 @@ import dask.bag as db  # noqa: E402
 import dask.dataframe as dd  # noqa: E402
 import pandas as pd  # noqa: E402
 from dask import delayed  # noqa: E402
+from dask.tokenize import tokenize  # noqa: E402
 
 from covey import AsyncClient, Client, Retry, errors  # noqa: E402
 from covey.dask import get  # noqa: E402
@@ -394,6 +395,20 @@ def test_collections_are_made_of_futures(client):
     added = da.ones(5, chunks=5).map_blocks(np.add, array, dtype=float)
     assert added.sum().compute() == 15
     assert delayed(dict)(k=[array]).compute()["k"][0].sum() == 10
+
+
+def test_frames_are_made_of_a_map_over_futures(client):
+    def frame(number, more=0):
+        return pd.DataFrame({"a": [number + more]})
+
+    tens = client.map(lambda n: 10 * n, range(3))
+    for futures in (tens, list(tens)):
+        made = dd.from_map(frame, futures, more=tens[1], meta=frame(0))
+        assert made.compute().a.tolist() == [10, 20, 30]
+    assert tokenize(tens) == tokenize(tens) != tokenize(tens[0]) != tokenize(tens[1])
+    changed = client.map(lambda n: 10 * n, range(3))
+    changed.append(tens[0])
+    assert tokenize(changed) != tokenize(tens)
 
 
 def test_tasks_compute_collections_themselves(client):

@@ -108,6 +108,23 @@ def test_a_lock_of_one_machine_is_refused_on_two(client, tmp_path, monkeypatch):
         da.store(da.ones(6, chunks=5), OneAtATime(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["array", "map of a file", "several"])
+def test_an_array_of_numpy_is_no_target(client, tmp_path, kind):
+    if kind == "map of a file":
+        target = np.memmap(tmp_path / "it", dtype=float, mode="w+", shape=10)
+    else:
+        target = np.zeros(10)
+    ones = da.ones(10, chunks=5)
+    with pytest.raises(errors.UsageError, match=r"target\[...\] = x.compute\(\)"):
+        if kind == "several":
+            da.store([ones], [target], lock=False)
+        else:
+            ones.store(target)
+    # Threads of this process have the array itself.
+    ones.store(target, scheduler="threads")
+    assert target.sum() == 10
+
+
 def test_a_lock_travels_by_its_path_and_leaves_nothing(tmp_path):
     lock = FileLock(Path(os.path.relpath(tmp_path)) / "lock")
     other = pickle.loads(pickle.dumps(lock))

@@ -1,4 +1,4 @@
-"""The locks that dask and xarray put around writes, where covey runs them.
+"""The locks that dask and xarray put around writes, and what those write to.
 
 Both ask which scheduler will run the tasks, know the one of ``distributed`` by name, and
 take any other for one of threads: what they choose then does not travel, or
@@ -8,6 +8,9 @@ functions that choose are asked here first, and for a client of covey they get
 * for a file (xarray's netCDF), a lock that lies beside it;
 * for ``dask.array.store(lock=True)`` and the like, which name nothing, one in the
   folder for temporary files of this machine.  On several, that is refused.
+
+And an array of NumPy is no target for ``store``: each process would write a copy of its
+own, and nothing would come of it.
 
 With any other scheduler everything stays as it was.
 """
@@ -34,12 +37,14 @@ _OF_PROCESSES: Final = "multiprocessing"
 def begin() -> None:
     """Choose the locks from now on, in what has been imported and what will be."""
     _dask.begin()
+    _dask_array.begin()
     _xarray.begin()
 
 
 def end() -> None:
     """Wait for no more imports.  What has been put in place asks whose turn it is."""
     _dask.end()
+    _dask_array.end()
     _xarray.end()
 
 
@@ -82,6 +87,24 @@ def _scheduler_lock(theirs: Any) -> Any:
     return get_scheduler_lock
 
 
+def _store(theirs: Any) -> Any:
+    def store(sources: Any, targets: Any, *args: Any, **kwargs: Any) -> Any:
+        several = isinstance(targets, list | tuple)
+        if _client(scheduler=kwargs.get("scheduler")) is not None and any(
+            isinstance(target, sys.modules["numpy"].ndarray)
+            for target in (targets if several else (targets,))
+        ):
+            raise UsageError(
+                "store() cannot write into an array of NumPy, nor into one that maps a file: "
+                "tasks run in other processes, and each would fill a copy of its own. Say "
+                "target[...] = x.compute(), or store into Zarr or files that each task "
+                "opens by itself, or say scheduler='threads'"
+            )
+        return theirs(sources, targets, *args, **kwargs)
+
+    return store
+
+
 # xarray.
 
 
@@ -110,10 +133,15 @@ def _in_dask() -> None:
     _replace("dask", "get_scheduler_lock", _scheduler_lock)
 
 
+def _in_dask_array() -> None:
+    _replace("dask", "store", _store)
+
+
 def _in_xarray() -> None:
     _replace("xarray", "get_dask_scheduler", _scheduler_name)
     _replace("xarray", "get_write_lock", _write_lock)
 
 
 _dask: Final = OnImport("dask.utils", _in_dask)
+_dask_array: Final = OnImport("dask.array.core", _in_dask_array)
 _xarray: Final = OnImport("xarray.backends.locks", _in_xarray)
