@@ -115,11 +115,9 @@ def test_an_array_of_numpy_is_no_target(client, tmp_path, kind):
     else:
         target = np.zeros(10)
     ones = da.ones(10, chunks=5)
+    several = ([ones], [target]) if kind == "several" else (ones, target)
     with pytest.raises(errors.UsageError, match=r"target\[...\] = x.compute\(\)"):
-        if kind == "several":
-            da.store([ones], [target], lock=False)
-        else:
-            ones.store(target)
+        da.store(*several)
     # Threads of this process have the array itself.
     ones.store(target, scheduler="threads")
     assert target.sum() == 10
