@@ -21,7 +21,15 @@ from covey.scheduler.core import explain, versions
 from covey.scheduler.core.spans import find, isolate
 from covey.scheduler.core.state import Span, State
 from covey.wire.client_link import Cancel
-from covey.wire.worker_link import Drop, Holds, Lacks, RanStored, Stop, Vouches
+from covey.wire.worker_link import (
+    Drop,
+    Holds,
+    Lacks,
+    RanNodes,
+    RanStored,
+    Stop,
+    Vouches,
+)
 
 sys.path.pop(0)
 
@@ -384,3 +392,47 @@ def act(worker, chance, turn):
             worker.finish(number, stored=chance.random() < 0.7, gave=turn)
         if number not in worker.runs:
             break
+
+
+def tell_together(worker, ends):
+    """Have *worker* tell of several single tasks in one message: (task, digest) each."""
+    worker.read(len(worker.inbox))
+    runs = []
+    for task, digest in ends:
+        (number,) = [n for n, run in worker.runs.items() if task in run.todo]
+        worker.store[task] = worker.world.arguments[task]
+        worker.made_of[task] = {task: digest}
+        runs.append(number)
+    for number, (task, _) in zip(runs, ends, strict=True):
+        worker._done(number, task, 1)
+    n = len(ends)
+    digests = b"".join(digest for _, digest in ends)
+    tasks = tuple(task for task, _ in ends)
+    worker.say(RanNodes(tuple(runs), tasks, (0.1,) * n, (8,) * n, 0, digests))
+
+
+def test_what_only_another_version_needed_was_told_of_just_before(world, client):
+    first = world.new_worker(1)
+    a = client.submit_graph([[], [0]], wanted={1})
+    tell_together(first, [(a, b"aaaa"), (a + 1, b"bbbb")])
+    second = world.new_worker(1)
+    world.lose(first.peer)
+    # The other value of the second lets go of the first, which has just ended as well.
+    tell_together(second, [(a, b"aaaa"), (a + 1, b"BBBB")])
+    world.settle()
+    assert client.status[a + 1] == "stored"
+    assert world.state.counters["results_changed"] == 1
+
+
+def test_what_was_made_of_another_version_was_told_of_just_before(world, client):
+    worker = world.new_worker(4)
+    a = client.submit()
+    b = client.submit(aligned=(a,))
+    make(worker, a, stored=True)
+    lose(worker, a)
+    worker.read(len(worker.inbox))
+    tell_together(worker, [(b, b"bbbb"), (a, b"aaaa")])
+    world.settle()
+    assert client.status[a] == "stored"
+    # It ran with the first value, and has run with the other one since.
+    assert client.status[b] == "finished"

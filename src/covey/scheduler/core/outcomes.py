@@ -147,9 +147,13 @@ def on_ran_nodes(state: SchedulerState, worker: Worker, message: RanNodes) -> No
         if versions.is_usual(state, span, mine):
             ended[span] = nbytes
             continue
-        # What follows from it is entered behind it.
+        # What follows from it may move those before it, and is entered behind them.
+        transitions.finish_all(state, ended, worker)
+        ended.clear()
         history.ran_all(state, ran, worker, slot)
         ran.clear()
+        if span.run != run or span.worker is not worker:
+            continue
         versions.finish(state, span, worker, nbytes, mine)
         if span.wanted and span.state is DONE:
             report.stored(state, span)
