@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import itertools
 import re
 import threading
 import warnings
@@ -15,6 +16,7 @@ import pytest
 
 import covey
 from covey import Client, as_completed, errors, wait
+from covey.client import submission
 
 
 class Pair(NamedTuple):
@@ -608,3 +610,17 @@ def test_to_gather_a_map_makes_no_futures_whoever_was_asked_before(client):
     assert values == [[x] for x in range(500)]
     assert values[7] is first
     assert list(futures._made) == [7]
+
+
+def test_whole_numbers_with_others_among_them_are_put_back_once(client, monkeypatch):
+    """Each time is one more layer that all that follows passes through."""
+    put_back = []
+
+    def chain(*parts):
+        put_back.append(len(parts[0]))
+        return itertools.chain(*parts)
+
+    monkeypatch.setattr(submission, "chain", chain)
+    values = [1 << 40 if n % 230 == 229 else n for n in range(5000)]
+    assert client.gather(client.map(abs, values)) == values
+    assert len(put_back) == 1

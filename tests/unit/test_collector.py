@@ -39,15 +39,26 @@ def test_many_tasks_are_not_looked_at(frozen):
 
 def test_what_was_out_of_sight_is_looked_at_once_the_tasks_are_gone(frozen):
     collector = Collector(ours=True)
-    gone = weakref.ref(Circle())
-    assert gone() is not None
+    held = Circle()
+    gone = weakref.ref(held)
     collector.spare(MANY)
+    del held
     gc.collect()
     assert gone() is not None
     collector.spare(MANY - 1)
     assert gone() is not None
     collector.spare(0)
     assert gone() is None
+
+
+def test_a_circle_among_many_tasks_goes_before_it_is_out_of_sight(frozen):
+    collector = Collector(ours=True)
+    collector.spare(MANY)
+    for _ in range(3):
+        gone = weakref.ref(Circle())
+        assert gone() is not None
+        collector.spare(MANY)
+        assert gone() is None
 
 
 def test_between_two_looks_only_young_objects_are_looked_at(frozen):

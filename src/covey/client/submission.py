@@ -8,10 +8,10 @@ large one is brought to a worker first and the task takes it as an input.
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice, pairwise
 from typing import Any, Final
 
 from covey.client.adopting import adopted
@@ -24,6 +24,7 @@ from covey.client.future import Future, Futures
 from covey.client.names import Names, identity_of
 from covey.client.numbers import Numbers
 from covey.client.placing import (
+    BATCH_NUMBERS,
     BATCH_TASKS,
     CHUNK_BYTES,
     CHUNK_TASKS,
@@ -361,7 +362,7 @@ class Submitter(Placer):
             return self._function(function, form, taken, bytes(pack.data))[0]
 
         # A list may grow while it is read: another thread may add to it.
-        calls: Iterator[Any] = itertools.islice(zip(*columns, strict=False), n)
+        calls: Iterator[Any] = islice(zip(*columns, strict=False), n)
         if by_value is not None:
             wish.hold([by_value])
             calls = ((by_value, *args) for args in calls)
@@ -437,19 +438,17 @@ class Submitter(Placer):
         """Send the calls on their way; return how many there were."""
         packer = form.packer()
         base = wish.base
-        start, limit, at_once = 0, FIRST_CHUNK_TASKS, BATCH_TASKS
+        start, limit, at_once, most = 0, FIRST_CHUNK_TASKS, BATCH_TASKS, BATCH_NUMBERS
         done = nbytes = 0
         alike = True
         marks: list[int] = []
         with refs.capture(self._session) as found:
             ids = found.task_ids
-            while batch := list(
-                itertools.islice(calls, min(at_once, start + limit - done))
-            ):
+            while batch := list(islice(calls, min(at_once, start + limit - done))):
                 # Most often the elements are small, plain and hold no futures.
                 added = packer.add_calls(batch) if alike else -1
                 if added < 0 and len(batch) > CALLS_MAX:
-                    calls, at_once = itertools.chain(batch, calls), BATCH_TASKS
+                    calls, at_once, most = chain(batch, calls), BATCH_TASKS, CALLS_MAX
                     continue
                 if ids and added >= 0:
                     found.strangers = None  # They are met once more.
@@ -459,7 +458,7 @@ class Submitter(Placer):
                 alike = added >= 0
                 if alike:
                     nbytes += added
-                    at_once = more_at_once(at_once, added)
+                    at_once = min(most, more_at_once(at_once, added))
                 else:
                     at_once = BATCH_TASKS
                     self._add_each(packer, batch, done, wish, ids, marks, form)
@@ -557,10 +556,7 @@ class Submitter(Placer):
                 )
             )
             return
-        needs = [
-            tuple(dict.fromkeys(ids[at:end]))
-            for at, end in itertools.pairwise((0, *marks))
-        ]
+        needs = [tuple(dict.fromkeys(ids[at:end])) for at, end in pairwise((0, *marks))]
         if max(map(len, needs)) <= NODE_INPUTS:
             self._engine.post(as_graph(base, fn, pack, needs, options))
             return

@@ -52,9 +52,12 @@ class Collector:
         if not self._ours or not gc.isenabled():
             return
         if known >= (MANY // 2 if self._sparing else MANY):
-            gc.freeze()
             # What was looked at once is soon out of sight: not again until then.
             many_come = self._sparing and known - self._known >= MANY
+            if not many_come:
+                # What else is new may be circles, which nobody would ever find again.
+                gc.collect(0)
+            gc.freeze()
             gc.set_threshold(_NEVER if many_come else YOUNG, _NEVER, _NEVER)
             self._sparing = True
         elif self._sparing:
