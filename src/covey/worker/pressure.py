@@ -429,11 +429,14 @@ class Pressure:
     ) -> Failure:
         """Return the failure of a task that has used too much memory."""
         limit = self._plan.limit_bytes
+        told = self._now.get(process.pid, 0) + accounts.small
+        others = max(0, accounts.heap - told)
         text = (
             f"the task was stopped because its process (pid {process.pid} on "
             f"{self._worker}) had grown to {format_bytes(peak)}, and the worker's limit "
             f"is {format_bytes(limit)}, of which "
-            f"{format_bytes(accounts.shared + accounts.small)} hold values of tasks"
+            f"{format_bytes(accounts.shared + accounts.small)} hold values of tasks and "
+            f"{format_bytes(others)} are what its other processes take"
         )
         if self._storage.disk_problem:
             text += f". Values could not go to disk: {self._storage.disk_problem}"
