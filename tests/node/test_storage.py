@@ -452,22 +452,20 @@ class Revoking:
             self.again.set()
 
 
+def watching(storage, results, plan=MemoryPlan(1 << 40), processes=()):  # noqa: B008
+    """Watch the memory of a worker of one slot."""
+    state = WorkerState(1, 1)
+    shell = (lambda _: None, lambda: None)
+    return Pressure("w", plan, state, storage, results, processes, *shell)
+
+
 async def test_memory_is_watched_on_when_a_look_has_failed():
     problems = []
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: problems.append(context["exception"])
     )
     storage, results = Storage(1 << 40), Revoking()
-    watch = Pressure(
-        "w",
-        MemoryPlan(1 << 40),
-        WorkerState(1, 1),
-        storage,
-        results,
-        [],
-        lambda _: None,
-        lambda: None,
-    )
+    watch = watching(storage, results)
     async with asyncio.timeout(30):
         await results.again.wait()
     watch.close()
@@ -484,18 +482,9 @@ async def test_a_task_that_grows_before_the_first_look_has_grown(monkeypatch):
         number=0, pid=0, ready=False, verdict=None, kill=killed.append
     )
     process.executing = lambda: [(1, 0xABC)]
-    state = WorkerState(1, 1)
     storage = Storage(limit)
-    watch = Pressure(
-        "w",
-        MemoryPlan(limit, tell=told.append),
-        state,
-        storage,
-        Results(storage, "w"),
-        [process],
-        lambda _: None,
-        lambda: None,
-    )
+    plan = MemoryPlan(limit, tell=told.append)
+    watch = watching(storage, Results(storage, "w"), plan, [process])
     process.pid, process.ready = 7, True
     watch.is_ready(process)
     # Its first task begins, and is large before anybody looks.
@@ -512,16 +501,7 @@ async def test_a_task_that_grows_before_the_first_look_has_grown(monkeypatch):
 async def test_files_of_values_stay_in_memory_only_where_there_is_some(monkeypatch):
     storage, results = Storage(1 << 40), Revoking()
     assert storage.is_short()  # Nobody has looked yet.
-    watch = Pressure(
-        "w",
-        MemoryPlan(1 << 40),
-        WorkerState(1, 1),
-        storage,
-        results,
-        [],
-        lambda _: None,
-        lambda: None,
-    )
+    watch = watching(storage, results)
     machine = psutil.virtual_memory()
     limit = None
     monkeypatch.setattr(watch._container, "limit_bytes", lambda: limit)
