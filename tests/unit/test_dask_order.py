@@ -52,6 +52,16 @@ def test_a_circle_is_found_if_and_only_if_there_is_one(drawn):
         assert sorted(order(graph, graph.__getitem__).keys) == sorted(graph)
 
 
+def test_a_long_circle_is_told_by_its_ends():
+    graph = {key: [(key + 1) % 300] for key in range(300)}
+    with pytest.raises(errors.UsageError) as caught:
+        order([0], graph.__getitem__)
+    assert str(caught.value) == (
+        "the graph has a cycle: 0 -> 1 -> 2 -> 3 -> 4 -> ... 293 more ... -> 298 -> 299 "
+        "-> 0"
+    )
+
+
 @given(graphs, st.data())
 def test_inputs_come_first_and_nothing_needless(drawn, data):
     # Without circles: a task takes only what has a lower number.

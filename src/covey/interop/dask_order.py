@@ -23,6 +23,11 @@ from covey.errors import UsageError
 #: What takes more inputs than this is not looked at closely: it would take long.
 _NEAR_INPUTS: Final = 8
 
+#: A circle of more keys is not told whole, but these first and last ones of it.
+_CIRCLE_MAX: Final = 14
+_CIRCLE_HEAD: Final = 5
+_CIRCLE_TAIL: Final = 3
+
 
 class Order:
     """Tasks by number, inputs before their users.
@@ -75,7 +80,7 @@ def order(wanted: Iterable[Any], needs: Callable[[Any], Collection[Any]]) -> Ord
         needs: returns the keys that a key takes; it is called once for each.
 
     Raises:
-        UsageError: the graph goes round in a circle; names its keys.
+        UsageError: the graph goes round in a circle; names its keys, or the ends of it.
     """
     wanted = list(wanted)
     keys, number, inputs = _numbered(wanted, needs)
@@ -119,7 +124,11 @@ def _numbered(
 
 
 def _circle(path: list[Any], key: Any) -> UsageError:
-    names = [repr(step) for step in [*path[path.index(key) :], key]]
+    steps = [*path[path.index(key) :], key]
+    names = [repr(step) for step in steps]
+    if len(names) > _CIRCLE_MAX:
+        left_out = len(names) - _CIRCLE_HEAD - _CIRCLE_TAIL
+        names[_CIRCLE_HEAD:-_CIRCLE_TAIL] = [f"... {left_out} more ..."]
     return UsageError(f"the graph has a cycle: {' -> '.join(names)}")
 
 
