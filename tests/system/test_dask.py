@@ -17,6 +17,7 @@ import dask.bag as db  # noqa: E402
 import dask.dataframe as dd  # noqa: E402
 import pandas as pd  # noqa: E402
 from dask import delayed  # noqa: E402
+from dask._task_spec import Alias, Task, TaskRef  # noqa: E402
 from dask.tokenize import tokenize  # noqa: E402
 
 from covey import AsyncClient, Client, Retry, errors  # noqa: E402
@@ -32,6 +33,12 @@ def inc(x):
 
 def boom(x):
     raise ValueError(f"no {x}")
+
+
+class Odd:
+    """A value with an attribute that nodes of dask have as well."""
+
+    dependencies = 5
 
 
 def tasks_known(client):
@@ -149,8 +156,18 @@ def test_a_node_that_cannot_travel_leaves_nothing_behind(client, monkeypatch, un
 def test_what_is_wrong_with_a_graph_is_said(client):
     with pytest.raises(errors.UsageError, match="cycle: 'a' -> 'b'"):
         client.get({"a": (inc, "b"), "b": (inc, "a")}, "a")
-    with pytest.raises(errors.UsageError, match="'nowhere'"):
+    with pytest.raises(errors.UsageError, match="no key 'nowhere', and you asked"):
         client.get({"a": 1}, "nowhere")
+    lacking = {
+        "a": Task("a", inc, TaskRef("nowhere")),
+        "b": (inc, "a"),
+        "c": Odd(),
+        "d": Alias("d", "nowhere"),
+    }
+    with pytest.raises(errors.UsageError, match="no key 'nowhere', which 'd' takes"):
+        client.get({"d": lacking["d"]}, "d")
+    with pytest.raises(errors.UsageError, match="which 'a' and 1 other take"):
+        client.get(lacking, "b")
     with pytest.raises(errors.UsageError, match="which keys"):
         client.get({"a": 1})
     with pytest.raises(errors.UsageError, match="int"):

@@ -47,6 +47,7 @@ from covey.interop.pool import RemoteData
 from covey.serde import refs
 from covey.serde.packing import Packer
 from covey.serde.places import PLACES_CODEC
+from covey.units import counted
 from covey.wire.base import Message
 
 #: So many kinds of tasks are told apart by their names.
@@ -151,6 +152,19 @@ def _future_in(value: Any) -> Future[Any] | None:
     if isinstance(value, RemoteData):
         return value.future
     return value if isinstance(value, Future) else None
+
+
+def _no_such_key(key: Any, users: list[Any]) -> UsageError:
+    """Return what to say of a key that a graph lacks, and that these others take."""
+    if not users:
+        return UsageError(f"the graph has no key {key!r}, and you asked for it")
+    who = f"{users[0]!r} takes"
+    if users[1:]:
+        who = f"{users[0]!r} and {counted(len(users) - 1, 'other')} take"
+    return UsageError(
+        f"the graph has no key {key!r}, which {who}. Add it to the graph, or mend the "
+        f"name in the task"
+    )
 
 
 def _refuse_others(key: Any, value: Any) -> None:
@@ -303,10 +317,7 @@ class _Ingest:
         key, value = ref.key, ref.node
         if type(value) is not tuple:
             if value is MISSING:
-                raise UsageError(
-                    f"the graph has no key {key!r}, but it is asked for, or a task "
-                    f"depends on it"
-                )
+                raise _no_such_key(key, self._lowering.users_of(key))
             future = _future_in(value)
             if future is not None:
                 ours = self._ours(key, future)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -123,6 +123,24 @@ class Lowering:
     def ref(self, key: Any) -> Ref:
         """Return what stands for the node *key*, of which the graph may know nothing."""
         return self._refs.get(key) or Ref(-1, key, MISSING)
+
+    def users_of(self, key: Any) -> list[Any]:
+        """Return the keys of the nodes that take *key*, which may be missing.
+
+        They are all looked through.  Only nodes by hand that nobody has lowered yet are
+        not known: whether such a one takes a key is not seen before.
+        """
+        return [
+            user for user, ref in self._refs.items() if key in self._taken_by(ref.node)
+        ]
+
+    def _taken_by(self, node: Any) -> Collection[Any]:
+        if type(node) is Plain:
+            return [source.key for source in node.inputs]
+        if not isinstance(node, self._spec.GraphNode):
+            return ()
+        taken: Collection[Any] = node.dependencies
+        return taken
 
     def node(self, key: Any, value: Any) -> Any:
         """Return what a value of a graph is: a ``Plain`` call, or a node of dask."""
