@@ -385,6 +385,23 @@ def test_futures_of_elsewhere_are_refused(client):
             kept.sum().compute()
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_futures_of_a_closed_client_are_refused(client, same):
+    place = (client.cluster,) if same else ()
+    own = {} if same else {"n_workers": 1, "processes": False}
+    with Client(*place, name="gone", set_as_default=False, **own) as other:
+        future = other.submit(inc, 1)
+        kept = da.ones(5).persist(scheduler=other)
+    closed = "takes .*a future of the client 'gone', which was closed.* again"
+    with pytest.raises(errors.UsageError, match="'y' " + closed):
+        client.get({"y": (inc, future)}, "y")
+    with pytest.raises(errors.UsageError, match="'x' " + closed):
+        client.get({"x": future, "y": (inc, "x")}, "y")
+    with pytest.raises(errors.UsageError, match=closed):
+        kept.sum().compute()
+    assert client.get({"y": (inc, 1)}, "y") == 2
+
+
 def test_a_collection_of_another_client_of_this_cluster(client):
     with Client(client.cluster, set_as_default=False) as other:
         kept = da.arange(10, chunks=5).persist(scheduler=other)

@@ -53,6 +53,27 @@ def future_of(
     return Future(session, wish, 0)
 
 
+def check_open(future: Future[Any], ours: str, user: str = "") -> None:
+    """Refuse a future of a client that has been closed.
+
+    Args:
+        future: what another client is to take over.
+        ours: what that other client is called.
+        user: what takes it, if it stands in a graph.
+
+    Raises:
+        UsageError: its client is closed, or has lost its cluster for good.
+    """
+    theirs = future.session.engine
+    if theirs.closed or theirs.broken is not None:
+        met = f"{user} takes {future.key}," if user else f"{future.key} is"
+        again = " (or persist that collection)" if user else ""
+        raise UsageError(
+            f"{met} a future of the client {theirs.name!r}, which was closed: what it "
+            f"held is gone, and {ours!r} cannot take it. Submit that task{again} again"
+        )
+
+
 def adopted(session: Session, future: Future[Any]) -> Future[Any]:
     """Return a future, of this session, of the task that *future* of another is of.
 
@@ -60,12 +81,7 @@ def adopted(session: Session, future: Future[Any]) -> Future[Any]:
         UsageError: the other client is closed, or is one of another cluster.
     """
     theirs, ours = future.session.engine, session.engine
-    if theirs.closed or theirs.broken is not None:
-        raise UsageError(
-            f"{future.key} is a future of the client {theirs.name!r}, which was closed: "
-            f"what it held is gone, and {ours.name!r} cannot take it. Submit that task "
-            f"again"
-        )
+    check_open(future, ours.name)
     if theirs.cluster != ours.cluster:
         raise UsageError(
             f"{future.key} is a future of the client {theirs.name!r}, whose cluster "

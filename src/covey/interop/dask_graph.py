@@ -28,6 +28,7 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Final
 
+from covey.client.adopting import check_open
 from covey.client.base import BaseClient
 from covey.client.core.ranges import Range
 from covey.client.engine import Engine
@@ -229,11 +230,12 @@ class _Ours:
         """Return a future that this client holds, of the same task.
 
         Raises:
-            UsageError: the future is one of another cluster.
+            UsageError: the future is one of another cluster, or its client was closed.
         """
         engine = future.session.engine
         if engine is self._engine:
             return future
+        check_open(future, self._engine.name, repr(key))
         if engine.cluster != self._engine.cluster:
             raise UsageError(
                 f"{key!r} takes {future.key}, a future of another cluster "
