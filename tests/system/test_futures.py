@@ -16,7 +16,9 @@ import pytest
 
 import covey
 from covey import Client, as_completed, errors, wait
-from covey.client import submission
+from covey.client.calls import Calls
+from covey.client.placing import CHUNK_TASKS
+from covey.serde.packing import Packer
 
 
 class Pair(NamedTuple):
@@ -612,15 +614,28 @@ def test_to_gather_a_map_makes_no_futures_whoever_was_asked_before(client):
     assert list(futures._made) == [7]
 
 
-def test_whole_numbers_with_others_among_them_are_put_back_once(client, monkeypatch):
-    """Each time is one more layer that all that follows passes through."""
-    put_back = []
+def test_whole_numbers_with_others_among_them_are_read_a_second_time_once(
+    client, monkeypatch
+):
+    """Looking at each chunk for nothing but whole numbers would cost others dearly."""
+    refused, read = [], []
 
-    def chain(*parts):
-        put_back.append(len(parts[0]))
-        return itertools.chain(*parts)
+    def add_numbers(packer, numbers, real=Packer.add_numbers):
+        added = real(packer, numbers)
+        refused.extend(() if added else (len(numbers),))
+        return added
 
-    monkeypatch.setattr(submission, "chain", chain)
-    values = [1 << 40 if n % 230 == 229 else n for n in range(5000)]
+    def read_some(calls, start, stop, real=Calls.read):
+        batch = real(calls, start, stop)
+        read.append((start, len(batch)))
+        return batch
+
+    monkeypatch.setattr(Packer, "add_numbers", add_numbers)
+    monkeypatch.setattr(Calls, "read", read_some)
+    values = [1 << 40 if n == 3000 else n for n in range(9000)]
     assert client.gather(client.map(abs, values)) == values
-    assert len(put_back) == 1
+    assert refused == [CHUNK_TASKS]
+    starts, counts = zip(*read, strict=True)
+    assert [*starts] == [*itertools.accumulate(counts[:-1], initial=starts[0])]
+    assert starts[0] <= 3000
+    assert starts[0] + sum(counts) == 9000

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from covey.client.mapping import Mapper
 from covey.client.shapes import GROUP_MAX, NODE_INPUTS
-from covey.client.submission import Submitter
 from covey.payload import Pack
 from covey.wire.base import DEFAULT_OPTIONS
 from covey.wire.client_link import Submit, SubmitGraph
@@ -17,7 +17,7 @@ from covey.wire.client_link import Submit, SubmitGraph
 def sent(needs):
     """Return what leaves for calls that take these futures."""
     posted = []
-    submitter = object.__new__(Submitter)
+    submitter = object.__new__(Mapper)
     submitter._engine = SimpleNamespace(post=posted.append)
     pack = Pack.of([b"%d" % i for i in range(len(needs))])
     marks = [*itertools.accumulate(map(len, needs))]

@@ -6,82 +6,72 @@ import pickle
 import signal
 from itertools import chain
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covey.serde.call import Call
-from covey.serde.packing import CALLS_MAX, Packer, loads_pack
+from covey.serde.packing import Packer, loads_pack
 
 EDGES = [0, 255, 256, (1 << 31) - 1, 1 << 31, -1, -(1 << 31), -(1 << 31) - 1, 1 << 70]
+FOUR_BYTES = range(-(1 << 31), 1 << 31)
 
 
 @given(
     st.one_of(
-        st.lists(st.tuples(st.integers(-(1 << 31), (1 << 31) - 1)), min_size=1),
-        st.lists(st.tuples(st.integers() | st.sampled_from(EDGES)), min_size=1),
-        st.lists(st.tuples(st.integers() | st.booleans() | st.text()), min_size=1),
-        st.lists(st.tuples(st.integers(), st.integers()), min_size=1),
-        st.lists(st.just(()), min_size=1),
+        st.lists(st.integers(-(1 << 31), (1 << 31) - 1), min_size=1),
+        st.lists(st.integers() | st.sampled_from(EDGES), min_size=1),
+        st.builds(
+            range, st.integers(), st.integers(), st.integers().filter(bool)
+        ).filter(lambda numbers: 0 < len(numbers[:1000]) == len(numbers)),
+        st.builds(
+            lambda first, n: range(first, first + n),
+            st.sampled_from(EDGES),
+            st.integers(1, 99),
+        ),
     )
 )
-def test_calls_that_take_a_number_are_what_any_calls_are(calls):
+def test_numbers_are_written_as_pickle_would_or_not_at_all(numbers):
     packer = Packer()
-    added = packer.add_calls(calls)
-    assert added == packer.nbytes
-    found = list(loads_pack(packer.take()))
-    assert found == calls
-    assert [[*map(type, call)] for call in found] == [[*map(type, c)] for c in calls]
+    added = packer.add_numbers(numbers)
+    assert added == all(number in FOUR_BYTES for number in numbers)
+    written = packer.take()
+    if added:
+        assert list(written.sizes) == [9] * len(numbers)
+    found = list(loads_pack(written))
+    assert found == ([(number,) for number in numbers] if added else [])
+    assert {type(number) for (number,) in found} <= {int}
 
 
-def test_a_number_of_ones_own_kind_stays_one():
+@pytest.mark.parametrize("stranger", [1.5, True, signal.SIGINT, "1", None, (1,)])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_what_is_no_whole_number_leaves_them_all_to_pickle(stranger, at):
+    numbers = [1, 2]
+    numbers.insert(at, stranger)
     packer = Packer()
-    packer.add_calls([(1,), (signal.SIGINT,), (2,)])
-    found = list(loads_pack(packer.take()))
-    assert [type(number) for (number,) in found] == [int, signal.Signals, int]
-
-
-def test_calls_with_keywords_are_left_to_pickle():
-    packer = Packer()
-    assert packer.add_calls([Call((1,), {"y": 2}), Call((2,), {"y": 3})]) > 0
-    assert [call.kwargs["y"] for call in loads_pack(packer.take())] == [2, 3]
-
-
-def test_numbers_take_few_bytes():
-    packer = Packer()
-    packer.add_calls([(number,) for number in range(1000)])
-    assert packer.nbytes == 9 * 1000
+    assert not packer.add_numbers(numbers)
+    assert not packer.add_numbers([])
+    assert len(packer) == packer.nbytes == 0
 
 
 @given(st.lists(st.lists(st.integers(-5, 1 << 33), min_size=1), min_size=1))
 def test_numbers_and_others_are_counted_one_by_one(batches):
     packer = Packer()
     calls = [[(number,) for number in batch] for batch in batches]
-    for batch in calls:
-        packer.add_calls(batch)
+    for numbers, batch in zip(batches, calls, strict=True):
+        assert packer.add_numbers(numbers) or packer.add_all(batch) > 0
     *kept, last = calls
     assert len(packer) == len(packer.sizes) == sum(map(len, calls))
     assert sum(packer.sizes) == packer.nbytes
     packer.drop_last(len(last))
     packer.add("between")
     assert packer.last() == payload_of("between")
-    packer.add_calls([(1,), (2,)])
+    packer.add_numbers([1, 2])
     assert len(packer) == sum(map(len, kept)) + 3
     found = list(loads_pack(packer.take()))
     assert found == [*chain.from_iterable(kept), "between", (1,), (2,)]
     assert len(packer) == 0
-    packer.add_calls([(7,)])
+    packer.add_numbers([7])
     assert pickle.loads(packer.take_single()) == (7,)
-
-
-def test_many_calls_at_once_are_of_numbers():
-    numbers = [(number,) for number in range(CALLS_MAX)]
-    for stranger in ((1.5,), (1, 2), (True,), (1 << 31,), Call((1,), {})):
-        packer = Packer()
-        assert packer.add_calls([*numbers, stranger]) == -1
-        assert packer.add_calls([stranger, *numbers]) == -1
-        assert len(packer) == 0
-        assert packer.add_calls([*numbers[1:], stranger]) > 0
-    assert packer.add_calls([*numbers, (1,)]) > 0
 
 
 def payload_of(value):

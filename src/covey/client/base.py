@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from covey.client.engine import Engine
     from covey.client.fetching import Session
-    from covey.client.submission import Submitter
+    from covey.client.mapping import Mapper
 
 R = TypeVar("R")
 
@@ -52,7 +52,7 @@ class BaseClient:
     #: Whether its methods are awaited; dask asks for this, too.
     asynchronous: bool
     _session: Session
-    _submitter: Submitter
+    _submitter: Mapper
     _engine: Engine
     _target: Target
     _shown: list[Shown]
@@ -97,7 +97,7 @@ class BaseClient:
         return self._session
 
     @property
-    def submitter(self) -> Submitter:
+    def submitter(self) -> Mapper:
         """What turns calls into messages."""
         return self._submitter
 

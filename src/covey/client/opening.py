@@ -12,9 +12,9 @@ from typing import NamedTuple
 from covey.client.choices import Choices
 from covey.client.engine import Engine
 from covey.client.fetching import Session
+from covey.client.mapping import Mapper
 from covey.client.modules import OwnModules
 from covey.client.resolve import Target
-from covey.client.submission import Submitter
 from covey.client.writing import Writing
 
 
@@ -29,7 +29,7 @@ class Opened(NamedTuple):
 
     engine: Engine
     session: Session
-    submitter: Submitter
+    submitter: Mapper
 
 
 def open_at(
@@ -59,4 +59,4 @@ def open_at(
         target.close_owned()
         raise
     session = Session(engine, plain=writing.plain, asynchronous=asynchronous)
-    return Opened(engine, session, Submitter(session, writing))
+    return Opened(engine, session, Mapper(session, writing))

@@ -18,7 +18,7 @@ from covey.client.writing import Writing
 from covey.errors import ClusterError, UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
-from covey.serde.packing import CALL_BYTES, CALLS_MAX, Packer
+from covey.serde.packing import Packer
 from covey.wire.client_link import NotBrought, Placed, Release, Scatter
 
 #: A chunk of a range is closed when it has this many tasks or bytes.
@@ -30,9 +30,10 @@ CHUNK_BYTES: Final = 128 << 10
 FIRST_CHUNK_TASKS: Final = 64
 
 #: Arguments, and values, are pickled so many at a time; more, if those before came to so
-#: few bytes.
+#: few bytes, and at most so many: that many of the largest fit into a frame.
 BATCH_TASKS: Final = 32
 BATCH_BYTES: Final = 4096
+BATCH_TASKS_MAX: Final = 128
 
 
 class Placer:
@@ -203,15 +204,9 @@ class Placer:
         raise problem
 
 
-#: Of calls with one whole number each, which take nine bytes, so many are written.
-BATCH_NUMBERS: Final = 1024
-
-
 def more_at_once(count: int, nbytes: int) -> int:
     """Return how many to pickle together, after *count* that came to so many bytes."""
-    if nbytes == CALL_BYTES * count >= CALL_BYTES * CALLS_MAX:
-        return BATCH_NUMBERS
-    if count < BATCH_TASKS or (nbytes < BATCH_BYTES and count < CALLS_MAX):
+    if count < BATCH_TASKS or (nbytes < BATCH_BYTES and count < BATCH_TASKS_MAX):
         return 2 * count
     return count if nbytes < 2 * BATCH_BYTES else BATCH_TASKS
 

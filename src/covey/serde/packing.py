@@ -44,10 +44,6 @@ _BEGIN: Final = pickle.PROTO + bytes((PROTOCOL,)) + pickle.BININT
 _CALL: Final = _BEGIN + bytes(4) + pickle.TUPLE1 + pickle.STOP
 CALL_BYTES: Final = len(_CALL)
 
-#: Of other calls so many at most are pickled at once: so many of the largest fit into a
-#: frame.
-CALLS_MAX: Final = 128
-
 #: A stream shorter than this has no room for a reference into ``__main__``:
 #: header, frame, two short strings and the opcodes between them take 29 bytes.
 _SHORTEST_GLOBAL: Final = 24
@@ -215,26 +211,34 @@ class Packer:
         self._chunks += streams
         return sum(sizes)
 
-    def add_calls(self, calls: Sequence[Any]) -> int:
-        """Do as ``add_all`` does for the arguments of the calls of a map.
+    def add_numbers(self, numbers: Sequence[Any]) -> bool:
+        """Add the arguments of calls that take one whole number each, or add nothing.
 
-        Calls that take one whole number each are the most frequent ones, and are written
-        without pickle: it takes twice as long to get ready for each as to write it.  More
-        than ``CALLS_MAX`` others are not added: they may be large.
+        They are the most frequent ones, and are written without pickle: it takes ten
+        times as long to make a tuple of each and to get ready for it as to write it.
+
+        Args:
+            numbers: what the calls take, or anything else.
+
+        Returns:
+            Whether all of them are whole numbers of four bytes, and were added.
         """
-        numbers = _numbers_of(calls)
-        if numbers is None:
-            return self.add_all(calls) if len(calls) <= CALLS_MAX else -1
+        if type(numbers) is not range and {*map(type, numbers)} != {int}:
+            return False
+        try:
+            digits = array("i", numbers)
+        except OverflowError:
+            return False
         if sys.byteorder == "big":
-            numbers.byteswap()
-        digits = numbers.tobytes()
-        payloads = bytearray(_CALL * len(numbers))
+            digits.byteswap()
+        written = digits.tobytes()
+        payloads = bytearray(_CALL * len(digits))
         # The first byte of every number, then the second one of every number, ...
         for index in range(4):
-            payloads[len(_BEGIN) + index :: CALL_BYTES] = digits[index::4]
+            payloads[len(_BEGIN) + index :: CALL_BYTES] = written[index::4]
         self._chunks.append(_Calls(payloads))
-        self._more += len(numbers) - 1
-        return len(payloads)
+        self._more += len(digits) - 1
+        return True
 
     def _single(self) -> list[bytes]:
         """Return each payload by itself."""
@@ -330,18 +334,6 @@ class Packer:
             else:
                 sizes.append(len(chunk))
         return Pack(sizes, b"".join(chunks))
-
-
-def _numbers_of(calls: Sequence[Any]) -> array[int] | None:
-    """Return what calls take, if that is one whole number of four bytes each."""
-    first = calls[0]
-    if type(first) is not tuple or len(first) != 1 or type(first[0]) is not int:
-        return None
-    try:
-        numbers = [number for (number,) in calls]
-        return array("i", numbers) if {*map(type, numbers)} == {int} else None
-    except (OverflowError, TypeError, ValueError):
-        return None
 
 
 def loads_pack(pack: Pack, *, plain: bool = False) -> Iterator[Any]:

@@ -98,10 +98,10 @@ class _PlainPacker(Packer):
         del values, before
         return -1
 
-    def add_calls(self, calls: Sequence[Any]) -> int:
+    def add_numbers(self, numbers: Sequence[Any]) -> bool:
         """Add nothing, as well."""
-        del calls
-        return -1
+        del numbers
+        return False
 
     def add(self, value: Any, name: str = "value") -> list[Buffer] | None:
         """Write *value* into the pack, or return its frames if it is too large."""

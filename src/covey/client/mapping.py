@@ -1,0 +1,342 @@
+"""From a map to messages: many calls, in chunks.
+
+Each chunk is a complete range of its own, so that work begins while the rest is still
+being pickled.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
+
+from covey.client.calls import Calls
+from covey.client.columns import columns_of, strides_of
+from covey.client.core.ranges import Range
+from covey.client.future import Future, Futures
+from covey.client.placing import (
+    BATCH_TASKS,
+    CHUNK_BYTES,
+    CHUNK_TASKS,
+    FIRST_CHUNK_TASKS,
+    more_at_once,
+)
+from covey.client.shapes import (
+    NODE_INPUTS,
+    Column,
+    as_graph,
+    groups_of,
+    shape_of,
+    split_needs,
+)
+from covey.client.submission import Submitter, name_culprit
+from covey.client.taken import check_slips
+from covey.errors import UsageError
+from covey.ids import TaskId
+from covey.payload import Buffer, Pack
+from covey.serde import refs
+from covey.serde.columns import columns_payload, strides_payload
+from covey.serde.formats import Format
+from covey.serde.packing import Packer
+from covey.serde.values import dumps
+from covey.wire.base import Extent, Options
+from covey.wire.client_link import Submit
+
+
+class Mapper(Submitter):
+    """Turns calls, one or many, into messages for one engine."""
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        kwargs: dict[str, Any],
+        options: Options,
+        serializer: str | None = None,
+    ) -> Futures[Any] | list[Future[Any]]:
+        """Wish for one call per element."""
+        self._engine.check()
+        if kwargs:
+            check_slips(function, kwargs)
+        if any(map(callable, iterables)) and not callable(function):
+            raise UsageError(
+                f"the function comes first, and the arguments after it: map(f, [1, 2]), "
+                f"not map({function!r:.40}, ...)"
+            )
+        form = self.writing.form(serializer)
+        columns, n = columns_of(iterables)
+        shared = None
+        if self.writing.pickles(form):
+            shared = self._shared_keywords(function, kwargs)
+        if shared is not None:
+            function, kwargs = shared, {}
+        taken: list[int] = []
+        try:
+            return self._map(function, columns, n, kwargs, options, form, taken)
+        finally:
+            self._numbers.done(taken)
+
+    def _map(
+        self,
+        function: Callable[..., Any],
+        columns: list[Any],
+        n: int,
+        kwargs: dict[str, Any],
+        options: Options,
+        form: Format,
+        taken: list[int],
+    ) -> Futures[Any] | list[Future[Any]]:
+        fn, label, _, by_value = self._function(function, form, taken)
+        if n == 0:
+            return []
+        base = self._engine.new_tasks(n)
+        wish = self._new_range(base, n, label, None)
+        strides = strides_of(columns, n, self._session)
+        groups = groups_of(strides) if strides is not None else None
+        if strides and groups is not None and not kwargs and by_value is None:
+            self._send_columns(wish, fn, strides, groups, options)
+            return Futures(self._session, wish)
+
+        def number(pack: Pack) -> int:
+            if by_value is not None or self.writing.modules.idle:
+                return fn
+            # The arguments may name modules of which the function knows nothing.
+            return self._function(function, form, taken, bytes(pack.data))[0]
+
+        before: tuple[Any, ...] = ()
+        if by_value is not None:
+            wish.hold([by_value])
+            before = (by_value,)
+        calls = Calls(columns, n, kwargs, before)
+        try:
+            with self.writing.chosen():
+                sent = self._send_chunks(wish, number, calls, options, form)
+            if sent < n:
+                raise UsageError(
+                    f"the arguments of this map became fewer while they were read: there "
+                    f"were {n:,}, and {sent:,} were left"
+                )
+        except BaseException:
+            # Nothing may be left running that nobody can ask for.
+            self._session.release(wish, 0, n)
+            raise
+        return Futures(self._session, wish)
+
+    def _shared_keywords(
+        self, function: Callable[..., Any], kwargs: dict[str, Any]
+    ) -> Callable[..., Any] | None:
+        """Keyword arguments that hold no futures go with the function, once."""
+        if not kwargs:
+            return None
+        with refs.capture(self._session) as found, self.writing.chosen():
+            for name, value in kwargs.items():
+                dumps(value, f"kwargs[{name!r}]")
+        if found.task_ids:
+            return None
+        return functools.partial(function, **kwargs)
+
+    def _send_columns(
+        self,
+        wish: Range,
+        fn: int,
+        columns: tuple[Column, ...],
+        groups: tuple[Extent, ...],
+        options: Options,
+    ) -> None:
+        """Send a range whose arguments are other results, one for one or in groups."""
+        if groups:
+            payload = strides_payload(wish.base, columns)
+        else:
+            payload = columns_payload([first - wish.base for first, _ in columns])
+        aligned = tuple(first for first, stride in columns if stride == 1)
+        size = len(payload).to_bytes(4, "little")
+        start, count = 0, min(FIRST_CHUNK_TASKS, wish.n)
+        while start < wish.n:
+            self._engine.post(
+                Submit(
+                    wish.base + start,
+                    count,
+                    fn,
+                    size * count,
+                    payload * count,
+                    options,
+                    tuple(first + start for first in aligned),
+                    groups=tuple((first + start * g, g) for first, g in groups),
+                )
+            )
+            start += count
+            count = min(CHUNK_TASKS, wish.n - start)
+
+    def _send_chunks(
+        self,
+        wish: Range,
+        number: Callable[[Pack], int],
+        calls: Calls,
+        options: Options,
+        form: Format,
+    ) -> int:
+        """Send the calls on their way; return how many there were."""
+        packer = form.packer()
+        sent, limit = 0, FIRST_CHUNK_TASKS
+        numbers, alike = calls.single, True
+        with refs.capture(self._session) as found:
+            while sent < calls.n:
+                marks: list[int] = []
+                # Whole numbers are written a chunk at a time.
+                numbers = numbers and packer.add_numbers(
+                    calls.values(sent, sent + limit)
+                )
+                if not numbers:
+                    alike = self._fill(
+                        packer, calls, sent, limit, alike, wish, found, marks, form
+                    )
+                pack = packer.take()
+                if not len(pack):
+                    break
+                self._send_chunk(
+                    wish.base + sent, number, pack, found.task_ids, marks, options
+                )
+                found.task_ids.clear()
+                sent += len(pack)
+                limit = CHUNK_TASKS
+        return sent
+
+    def _fill(
+        self,
+        packer: Packer,
+        calls: Calls,
+        start: int,
+        limit: int,
+        alike: bool,
+        wish: Range,
+        found: refs.capture,
+        marks: list[int],
+        form: Format,
+    ) -> bool:
+        """Pack calls of a map, until they come to *limit*, or to the bytes of a chunk.
+
+        Most often they are small, plain and hold no futures: those that are *alike* are
+        pickled several at a time, and this returns whether they still are.  *marks* is
+        to say where the ids in *found* end for each of the others.
+        """
+        ids = found.task_ids
+        done, stop, nbytes, at_once = start, start + limit, 0, BATCH_TASKS
+        while nbytes <= CHUNK_BYTES:
+            batch = calls.read(done, min(done + at_once, stop))
+            if not batch:
+                break
+            added = packer.add_all(batch) if alike else -1
+            if ids and added >= 0:
+                found.strangers = None  # They are met once more.
+                packer.drop_last(len(batch))
+                ids.clear()
+                added = -1
+            alike = added >= 0
+            if alike:
+                nbytes += added
+                at_once = more_at_once(at_once, added)
+            else:
+                at_once = BATCH_TASKS
+                self._add_each(packer, batch, done, wish, ids, marks, form)
+                nbytes = packer.nbytes
+                if found.strangers is not None:
+                    wish.hold(self._adopted(found))
+            done += len(batch)
+        return alike
+
+    def _add_each(
+        self,
+        packer: Packer,
+        batch: list[Any],
+        first: int,
+        wish: Range,
+        ids: list[TaskId],
+        marks: list[int],
+        form: Format,
+    ) -> None:
+        """Add arguments one by one; *marks* says where the ids of each end."""
+        for index, call in enumerate(batch, first):
+            before = len(packer)
+            frames = self._add_call(packer.add, call, index, form)
+            if frames is not None:
+                self._add_large(packer, frames, wish, ids)
+            if ids:
+                marks += [0] * (before - len(marks))
+                marks.append(len(ids))
+
+    def _add_call(
+        self,
+        add: Callable[[Any], list[Buffer] | None],
+        call: Any,
+        index: int,
+        form: Format,
+    ) -> list[Buffer] | None:
+        try:
+            return add(call)
+        except (TypeError, ValueError) as error:
+            failed: Exception = error
+        args, kwargs = call, {}
+        if not isinstance(call, tuple):
+            args, kwargs = call.args, call.kwargs
+        try:
+            name_culprit(args, kwargs, form)
+        except (TypeError, ValueError) as named:
+            failed = named
+        failed.add_note(f"in the arguments of element {index} of the map")
+        raise failed
+
+    def _add_large(
+        self, packer: Packer, frames: list[Buffer], wish: Range, ids: list[TaskId]
+    ) -> None:
+        future = self.bring(frames, "arguments")
+        wish.hold([future])
+        packer.add(refs.ById(future.id))
+        del ids
+
+    def _send_chunk(
+        self,
+        base: TaskId,
+        number: Callable[[Pack], int],
+        pack: Pack,
+        ids: list[TaskId],
+        marks: list[int],
+        options: Options,
+    ) -> None:
+        n = len(pack)
+        fn = number(pack)
+        sizes, data = pack.sizes_bytes(), bytes(pack.data)
+        if not ids:
+            self._engine.post(Submit(base, n, fn, sizes, data, options))
+            return
+        shape = shape_of(ids, marks, n)
+        if shape is not None:
+            aligned, groups, whole = shape
+            self._engine.post(
+                Submit(
+                    *(base, n, fn, sizes, data, options),
+                    aligned=aligned,
+                    whole=whole,
+                    groups=groups,
+                )
+            )
+            return
+        needs = [tuple(dict.fromkeys(ids[at:end])) for at, end in pairwise((0, *marks))]
+        if max(map(len, needs)) <= NODE_INPUTS:
+            self._engine.post(as_graph(base, fn, pack, needs, options))
+            return
+        for index, taken in enumerate(needs):
+            part = pack.cut(index, index + 1)
+            aligned, whole = split_needs([*taken])
+            self._engine.post(
+                Submit(
+                    base + index,
+                    1,
+                    fn,
+                    part.sizes_bytes(),
+                    bytes(part.data),
+                    options,
+                    aligned,
+                    whole,
+                )
+            )
