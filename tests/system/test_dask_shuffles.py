@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 pytest.importorskip("dask")
 
+import dask
 import dask.array as da
 import dask.dataframe as dd
 import pandas as pd
 from dask._task_spec import Task, TaskRef
 
 from covey import Client, errors
+from covey.interop import exchanges
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +112,31 @@ def test_an_exchange_of_another_schedulers_workers_is_refused(two):
     }
     with pytest.raises(errors.UsageError, match="'shuffle-barrier-1' is part of an"):
         two.get(graph, "shuffle-barrier-1")
+
+
+BY_NAME = {
+    "rechunk": lambda x, frame: x.rechunk((100, 1), method="p2p"),
+    "shuffle": lambda x, frame: frame.shuffle("b", shuffle_method="p2p"),
+    "merge": lambda x, frame: frame.merge(frame, on="b", shuffle_method="p2p"),
+    "set_index": lambda x, frame: frame.set_index("b", shuffle_method="p2p"),
+}
+
+
+@pytest.mark.skipif(find_spec("distributed") is not None, reason="it is there")
+@pytest.mark.parametrize("kind", BY_NAME)
+def test_an_exchange_of_another_scheduler_asked_for_by_name_is_refused(
+    two, frame, kind
+):
+    numbers = da.ones((100, 100), chunks=10)
+    with pytest.raises(errors.UsageError, match=r"p2p.* by tasks, .*'tasks'"):
+        BY_NAME[kind](numbers, frame).compute()
+    with pytest.raises(errors.UsageError, match=r"p2p.* by tasks, .*'tasks'"):
+        BY_NAME[kind](numbers, frame).persist()
+    # With another scheduler it is none of our business.
+    with dask.config.set(scheduler="sync"), pytest.raises(ModuleNotFoundError):
+        BY_NAME[kind](numbers, frame).compute()
+
+
+def test_other_modules_that_are_missing_are_told_as_they_are(two):
+    with pytest.raises(ModuleNotFoundError, match="nowhere"), exchanges.told():
+        import nowhere  # noqa: F401

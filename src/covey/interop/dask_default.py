@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from covey.interop import write_locks
+from covey.interop import exchanges, write_locks
 from covey.interop.on_import import OnImport
 
 _clients: list[Any] = []
@@ -30,6 +30,7 @@ def set_default(client: Any) -> None:
     _clients.append(client)
     _finder.begin()
     write_locks.begin()
+    exchanges.begin()
 
 
 def unset_default(client: Any) -> None:
@@ -40,6 +41,7 @@ def unset_default(client: Any) -> None:
     if not _clients:
         _finder.end()
         write_locks.end()
+        exchanges.end()
     if "dask" in sys.modules:
         _apply()
 

@@ -35,7 +35,7 @@ from covey.client.engine import Engine
 from covey.client.future import Future
 from covey.errors import UsageError
 from covey.ids import TaskId
-from covey.interop import dask_annotations
+from covey.interop import dask_annotations, exchanges
 from covey.interop.dask_annotations import Annotations, OptionsOf
 from covey.interop.dask_chains import join
 from covey.interop.dask_lowering import MISSING, Lowering, Plain
@@ -118,7 +118,7 @@ def _collector_at_rest(tasks: int) -> Iterator[None]:
 def _materialize(dsk: Any) -> tuple[dict[Any, Any], Annotations]:
     """Return a graph as a dict of keys and values, and its annotations by kind."""
     annotations = dask_annotations.of_graph(dsk)
-    with dask_annotations.kept(annotations):
+    with dask_annotations.kept(annotations), exchanges.told():
         found = dsk.__dask_graph__() if hasattr(dsk, "__dask_graph__") else dsk
         if not isinstance(found, Mapping):
             raise UsageError(
@@ -182,8 +182,7 @@ def _refuse_others(key: Any, value: Any) -> None:
     if kind.__name__ == _BARRIER:
         raise UsageError(
             f"{key!r} is part of an exchange (p2p) that only workers of dask.distributed "
-            f"carry out. Let dask go by tasks: dask.config.set({{'dataframe.shuffle.method':"
-            f" 'tasks', 'array.rechunk.method': 'tasks'}}), as it does by default on covey"
+            f"carry out. {exchanges.BY_TASKS}"
         )
     if kind is not TaskRef and (
         isinstance(value, TaskRef) or getattr(kind, "__dask_future__", False)

@@ -3,16 +3,22 @@
 A finder at the front of ``sys.meta_path`` waits for one name, lets the others find the
 module, and goes on once it has been loaded.  Looking whether a library is there
 (``importlib.util.find_spec``), as many do, imports nothing and changes nothing.
+
+What is done then is mostly to be asked before one of its functions (``put_in_front``),
+where dask would run tasks on a client of covey (``scheduling_client``).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
+
+from covey.client.base import BaseClient
 
 
 class OnImport(MetaPathFinder):
@@ -84,3 +90,31 @@ class _ThenGoOn(Loader):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
+
+
+def put_in_front(package: str, name: str, ours: Callable[[Any], Any]) -> None:
+    """Put ours in front of a function, wherever *package* has imported it by name.
+
+    Args:
+        package: whose modules are looked through, as far as they are imported.
+        name: of the function.
+        ours: returns what is to be called instead of the function it is given.
+    """
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").partition(".")[0] != package:
+            continue
+        theirs = vars(module).get(name)
+        if type(theirs) is FunctionType and not hasattr(theirs, "__wrapped__"):
+            setattr(module, name, wraps(theirs)(ours(theirs)))
+
+
+def scheduling_client(**chosen: Any) -> BaseClient | None:
+    """Return the client that dask would run tasks on, if it is one of covey's.
+
+    Args:
+        **chosen: what dask's ``get_scheduler`` takes, such as ``scheduler=``.
+    """
+    from dask.base import get_scheduler
+
+    owner = getattr(get_scheduler(**chosen), "__self__", None)
+    return owner if isinstance(owner, BaseClient) else None

@@ -20,15 +20,12 @@ from __future__ import annotations
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
-from covey.client.base import BaseClient
 from covey.errors import UsageError
 from covey.interop.file_lock import FileLock
-from covey.interop.on_import import OnImport
+from covey.interop.on_import import OnImport, put_in_front, scheduling_client
 
 #: What xarray calls a scheduler of processes: each opens a file, writes, closes it.
 _OF_PROCESSES: Final = "multiprocessing"
@@ -48,30 +45,12 @@ def end() -> None:
     _xarray.end()
 
 
-def _client(**chosen: Any) -> BaseClient | None:
-    """Return the client that dask would run tasks on, if it is one of covey's."""
-    from dask.base import get_scheduler
-
-    owner = getattr(get_scheduler(**chosen), "__self__", None)
-    return owner if isinstance(owner, BaseClient) else None
-
-
-def _replace(package: str, name: str, ours: Callable[[Any], Any]) -> None:
-    """Put ours in front of a function, wherever *package* has imported it by name."""
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").partition(".")[0] != package:
-            continue
-        theirs = vars(module).get(name)
-        if theirs is not None and not hasattr(theirs, "__wrapped__"):
-            setattr(module, name, wraps(theirs)(ours(theirs)))
-
-
 # dask.
 
 
 def _scheduler_lock(theirs: Any) -> Any:
     def get_scheduler_lock(collection: Any = None, scheduler: Any = None) -> Any:
-        client = _client(collections=[collection], scheduler=scheduler)
+        client = scheduling_client(collections=[collection], scheduler=scheduler)
         if client is None:
             return theirs(collection, scheduler)
         hosts = {seen.host for seen in client.session.engine.workers.values()}
@@ -90,7 +69,7 @@ def _scheduler_lock(theirs: Any) -> Any:
 def _store(theirs: Any) -> Any:
     def store(sources: Any, targets: Any, *args: Any, **kwargs: Any) -> Any:
         several = isinstance(targets, list | tuple)
-        if _client(scheduler=kwargs.get("scheduler")) is not None and any(
+        if scheduling_client(scheduler=kwargs.get("scheduler")) is not None and any(
             isinstance(target, sys.modules["numpy"].ndarray)
             for target in (targets if several else (targets,))
         ):
@@ -110,7 +89,7 @@ def _store(theirs: Any) -> Any:
 
 def _scheduler_name(theirs: Any) -> Any:
     def get_dask_scheduler(get: Any = None, collection: Any = None) -> str | None:
-        if "dask" in sys.modules and _client(scheduler=get) is not None:
+        if "dask" in sys.modules and scheduling_client(scheduler=get) is not None:
             return _OF_PROCESSES
         name: str | None = theirs(get, collection)
         return name
@@ -121,7 +100,7 @@ def _scheduler_name(theirs: Any) -> Any:
 def _write_lock(theirs: Any) -> Any:
     def get_write_lock(key: Any) -> Any:
         is_file = isinstance(key, str | Path) and "://" not in str(key)
-        if not is_file or "dask" not in sys.modules or _client() is None:
+        if not is_file or "dask" not in sys.modules or scheduling_client() is None:
             return theirs(key)
         path = Path(key)
         return FileLock(path.with_name(f".{path.name}.lock"))
@@ -130,16 +109,16 @@ def _write_lock(theirs: Any) -> Any:
 
 
 def _in_dask() -> None:
-    _replace("dask", "get_scheduler_lock", _scheduler_lock)
+    put_in_front("dask", "get_scheduler_lock", _scheduler_lock)
 
 
 def _in_dask_array() -> None:
-    _replace("dask", "store", _store)
+    put_in_front("dask", "store", _store)
 
 
 def _in_xarray() -> None:
-    _replace("xarray", "get_dask_scheduler", _scheduler_name)
-    _replace("xarray", "get_write_lock", _write_lock)
+    put_in_front("xarray", "get_dask_scheduler", _scheduler_name)
+    put_in_front("xarray", "get_write_lock", _write_lock)
 
 
 _dask: Final = OnImport("dask.utils", _in_dask)
