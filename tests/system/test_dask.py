@@ -185,6 +185,33 @@ def test_the_failing_task_is_named(client):
     assert "('bad', 3)" in "".join(caught.value.__notes__)
 
 
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [("prioriy", "priority"), ("retry", "retries"), ("optimise_graph", "optimize_gr")],
+)
+def test_a_misspelt_keyword_is_refused(client, slip, meant):
+    told = rf"{slip}= is no keyword .*did you mean {meant}"
+    one = delayed(inc)(1)
+    for call in (one.compute, one.persist, lambda **o: client.get({"a": 1}, "a", **o)):
+        with pytest.raises(errors.UsageError, match=told):
+            call(**{slip: 1})
+    for ours in (client.compute, client.persist):
+        with pytest.raises(errors.UsageError, match=told):
+            ours(one, **{slip: 1})
+
+
+def test_keywords_for_others_are_let_pass(client, recwarn):
+    one = delayed(inc)(1)
+    # Of dask's schedulers, of ``distributed``, and xarray's.
+    others = {"num_workers": 2, "pool": None, "rerun_exceptions_locally": True}
+    others |= {"fifo_timeout": "1s", "actors": False, "flush": True}
+    assert one.compute(optimize_graph=True, **others) == 2
+    assert one.compute(priority=1, retries=1, timeout=60) == 2
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="unheard_of= means nothing"):
+        assert one.compute(unheard_of=1) == 2
+
+
 # Collections.
 
 

@@ -10,16 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import Any
 
 from covey.client.options import options_of
+from covey.interop.dask_keywords import ANNOTATIONS, OPTIONS
 from covey.wire.base import DEFAULT_OPTIONS, Options
-
-#: The options of ``submit`` that ``dask.annotate`` and ``compute`` may give.
-_ANNOTATIONS: Final = frozenset(
-    {"priority", "retries", "resources", "workers", "allow_other_workers"}
-)
-_OPTIONS: Final = _ANNOTATIONS | {"timeout"}
 
 #: By kind, what each key is annotated with.
 Annotations = dict[str, dict[Any, Any]]
@@ -31,7 +26,7 @@ def of_graph(dsk: Any) -> Annotations:
     for graph in _graphs_in(dsk):
         for layer in graph.layers.values():
             for kind, value in (layer.annotations or {}).items():
-                if kind in _ANNOTATIONS:
+                if kind in ANNOTATIONS:
                     found.setdefault(kind, {}).update(
                         {key: value(key) if callable(value) else value for key in layer}
                     )
@@ -95,9 +90,9 @@ class OptionsOf:
 
     def __init__(self, annotations: Annotations, options: dict[str, Any]) -> None:
         self._annotations = {
-            kind: values for kind, values in annotations.items() if kind in _ANNOTATIONS
+            kind: values for kind, values in annotations.items() if kind in ANNOTATIONS
         }
-        self._given = {k: v for k, v in options.items() if k in _OPTIONS}
+        self._given = {k: v for k, v in options.items() if k in OPTIONS}
         self.common = _options(self._given)
         self.differ = bool(self._annotations)
         self.given = self.differ or self.common != DEFAULT_OPTIONS

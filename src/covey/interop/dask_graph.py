@@ -38,6 +38,7 @@ from covey.ids import TaskId
 from covey.interop import dask_annotations, exchanges
 from covey.interop.dask_annotations import Annotations, OptionsOf
 from covey.interop.dask_chains import join
+from covey.interop.dask_keywords import check_keywords
 from covey.interop.dask_lowering import MISSING, Lowering, Plain
 from covey.interop.dask_messages import Messages
 from covey.interop.dask_names import Names, label_of
@@ -80,13 +81,15 @@ def futures_of_keys(
         client: where to.
         dsk: a dict, or anything that has a dask graph.
         keys: one key, or nested lists of keys; by default those that *dsk* names.
-        **options: of ``Client.submit``; dask's own others are ignored.
+        **options: of ``Client.submit``; those of dask's own schedulers are ignored.
 
     Raises:
-        UsageError: a key is missing from the graph, or the graph has a cycle.
+        UsageError: a key is missing from the graph, the graph has a cycle, or an option
+            is nearly the name of one.
         NotPicklable: a node cannot travel; names the node and the culprit.
     """
     client.session.engine.check()
+    check_keywords(options)
     if keys is None:
         if not hasattr(dsk, "__dask_keys__"):
             raise UsageError("say which keys of the graph you want: get(dsk, keys)")
