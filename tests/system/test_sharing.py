@@ -47,3 +47,16 @@ def test_a_holder_that_does_not_answer_is_asked_until_its_grace_is_over(monkeypa
 
         monkeypatch.setattr(future.session.bringer, "_fetch_from", in_the_end)
         assert len(future.result(30)) == 3_000_000
+
+
+def test_who_writes_into_a_large_argument_is_told_to_copy():
+    np = pytest.importorskip("numpy")
+
+    def store(x):
+        x[0] = 1
+
+    with covey.Client(n_workers=1, processes=False) as client:
+        future = client.submit(store, np.zeros(1_000_000))
+        with pytest.raises(ValueError, match="is read-only") as caught:
+            future.result(30)
+        assert "x = x.copy() or x = covey.writable(x)" in caught.value.__notes__[0]

@@ -19,7 +19,16 @@ def as_failure(error: BaseException) -> BaseException:
     elif type(error).__name__ == "CancelledError" and not isinstance(error, Exception):
         stand_in = TaskCancelled("the task cancelled itself: asyncio.CancelledError")
     else:
+        if type(error) is ValueError and error.args and _is_of_read_only(error.args[0]):
+            from covey.runner.readonly import advise  # Seldom needed.
+
+            advise(error)
         return error
     stand_in.__cause__ = error
     stand_in.__traceback__ = error.__traceback__
     return stand_in
+
+
+def _is_of_read_only(message: object) -> bool:
+    """Whether that is what NumPy says, and what is built on it, of a read-only array."""
+    return isinstance(message, str) and message.endswith("is read-only")

@@ -314,6 +314,12 @@ class Segment:
                     mapped.madvise(mmap.MADV_REMOVE)
 
 
+class SharedMap(mmap.mmap):
+    """The memory of a segment: what an array lies in tells that others read it, too."""
+
+    __slots__ = ()
+
+
 class Mapped:
     """A segment mapped read-only.
 
@@ -327,7 +333,7 @@ class Mapped:
     __slots__ = ("view",)
 
     def __init__(self, fd: int, size: int) -> None:
-        mapped = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        mapped = SharedMap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         self.view = memoryview(mapped)
 
 
