@@ -212,6 +212,11 @@ def test_keywords_for_others_are_let_pass(client, recwarn):
         assert one.compute(unheard_of=1) == 2
 
 
+def test_calls_with_nothing_but_named_arguments_get_them(client):
+    made = [delayed(dict)(a=1), delayed(dict)(a=delayed(inc)(1))]
+    assert client.compute(made, sync=True) == [{"a": 1}, {"a": 2}]
+
+
 # Collections.
 
 

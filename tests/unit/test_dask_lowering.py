@@ -139,6 +139,17 @@ def test_what_takes_nothing_but_inputs_names_them_once():
     assert node.in_places("t", 7, (5,)) == ("t", (-2, -2), (0, 1))
 
 
+def test_a_call_that_has_nothing_but_named_arguments_keeps_them():
+    graph = {
+        "x": 2,
+        "t": spec.Task("t", dict, a=1),
+        "u": spec.Task("u", dict, a=spec.TaskRef("x"), b=spec.List(spec.TaskRef("x"))),
+    }
+    assert run(graph) == {"x": 2, "t": {"a": 1}, "u": {"a": 2, "b": [2]}}
+    node = lowered(graph, "t")
+    assert node.in_places("t", 7, ()) == ("t", (), (), {"a": 1})
+
+
 def test_inputs_stand_in_places_unless_they_lie_deeper():
     node = lowered({"x": 1, "y": 2, "t": (gather, "x", 3, ["y"], "x")}, "t")
     assert node.places == (0, 3)

@@ -77,7 +77,8 @@ class Plain(msgspec.Struct, eq=False):
             taken: the numbers of the tasks that it takes.
         """
         args, places = self.args, self.places
-        if args is self.inputs and len(taken) == len(args):
+        # Without any arguments these two are the same tuple, too.
+        if args is self.inputs and not self.kwargs and len(taken) == len(args):
             return (key, tuple([source - task for source in taken]), places)
         if places:
             filled = list(args)
