@@ -14,6 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+#: A signal that comes just before a thread blocks does not wake it.  Who waits for long
+#: looks up so often, and finds that Ctrl-C has come.
+LOOK_UP_SECONDS: Final = 0.5
+
 #: Seconds since an arbitrary moment; for durations and deadlines.
 monotonic: Final[Callable[[], float]] = time.monotonic
 

@@ -259,6 +259,56 @@ def test_who_is_interrupted_while_it_waits_finds_the_result_later(client):
     assert client.gather(client.map(inc, range(9))) == list(range(1, 10))
 
 
+WAITS = {
+    "result": lambda client, future: future.result(30),
+    "gather": lambda client, future: future.session.wait([future, future], 30),
+    "wait": lambda client, future: covey.wait([future], 30),
+    "first": lambda client, future: covey.wait([future], 30, "FIRST_COMPLETED"),
+    "as_completed": lambda client, future: next(
+        covey.as_completed([future], timeout=30)
+    ),
+    "as_completed_of_a_map": lambda client, future: next(
+        covey.as_completed(client.map(inc, [future]), timeout=30)
+    ),
+    "workers": lambda client, future: client.wait_for_workers(99, timeout=30),
+}
+
+
+@pytest.mark.parametrize("kind", WAITS)
+def test_a_signal_that_does_not_wake_who_waits_is_found(client, tmp_path, kind):
+    """As one that comes just before a thread blocks: here it comes to another thread."""
+
+    def interrupt(*_):
+        raise Interrupt
+
+    ours = threading.get_ident()
+    begins, over = threading.Event(), threading.Event()
+
+    def send():
+        begins.wait()
+        while sys._current_frames()[ours].f_code.co_name not in {"wait", "_lead"}:
+            over.wait(0.005)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    too_late = threading.Timer(20, over.set)
+    future = client.submit(wait_at, tmp_path / "gate", 1)
+    sender = threading.Thread(target=send)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        sender.start()
+        too_late.start()
+        begins.set()
+        with pytest.raises(Interrupt):
+            WAITS[kind](client, future)
+        assert not over.is_set()
+    finally:
+        (tmp_path / "gate").touch()
+        too_late.cancel()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert future.result(20) == 1
+
+
 def test_many_threads_wait_each_for_its_own_result_and_others_for_theirs(client):
     def one_by_one(start):
         return [client.submit(inc, start + i).result(timeout=20) for i in range(50)]

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from covey.client import countdown
+from covey import clock
 from covey.client.core.ranges import Range, Wishes
 from covey.client.countdown import Countdown, End, Signal
 from covey.client.listening import listen
@@ -399,7 +399,7 @@ def test_who_waits_for_long_looks_up_now_and_then():
     signal = Signal()
     signal._lock = Lock()
     assert signal.wait(None)
-    assert asked == [countdown.LOOK_SECONDS] * 3
+    assert asked == [clock.LOOK_UP_SECONDS] * 3
     assert not Signal().wait(0.0)
     assert not Signal().wait(0.001)
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from covey import clock
 from covey.client.core.ranges import Range, Watcher
-
-#: A signal that comes just before a thread blocks does not wake it.  Who looks up so
-#: often finds that Ctrl-C has come.
-LOOK_SECONDS: Final = 0.5
 
 
 class Countdown:
@@ -87,7 +83,9 @@ class Countdown:
 
 
 class Signal:
-    """Something that one thread waits for and another makes happen, once.
+    """Something that one thread waits for and another makes happen.
+
+    Who has waited for it can wait for the next time.
 
     A bare lock: an ``Event`` costs several times as much, and every ``result()``
     makes one of these.
@@ -120,7 +118,7 @@ class Signal:
         """Wait; false if it has not happened within *timeout* seconds."""
         left = threading.TIMEOUT_MAX if timeout is None else max(0.0, timeout)
         until = clock.monotonic() + left
-        while not self._lock.acquire(timeout=min(left, LOOK_SECONDS)):
+        while not self._lock.acquire(timeout=min(left, clock.LOOK_UP_SECONDS)):
             left = until - clock.monotonic()
             if left <= 0.0:
                 return False

@@ -28,6 +28,7 @@ from covey import clock, config
 from covey.client import forks
 from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Wishes
+from covey.client.countdown import Signal
 from covey.client.outbox import Outbox
 from covey.client.questions import Questions
 from covey.client.readers import Readers
@@ -188,8 +189,11 @@ class Engine(Owner):
                 "thread that would have to bring the answer"
             )
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        answered = Signal()
+        future.add_done_callback(lambda _: answered.fire())
         try:
-            return future.result(timeout_seconds)
+            answered.wait(timeout_seconds)
+            return future.result(0)
         except BaseException:
             future.cancel()
             raise

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from covey import clock
 from covey.client.checks import check_patience
-from covey.client.countdown import Countdown
+from covey.client.countdown import Countdown, Signal
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in
@@ -77,19 +77,20 @@ def _wait_for_first(
             return any(future.done() for future in futures)
         return any(future.status in {"error", "cancelled"} for future in futures)
 
-    event = threading.Event()
-    countdowns = [session.countdown([f], event.set) for f in futures if not f.done()]
+    one_more = Signal()
+    countdowns = [
+        session.countdown([f], one_more.fire) for f in futures if not f.done()
+    ]
     deadline = None if timeout is None else clock.monotonic() + timeout
     try:
         with context.blocking():
             while not enough():
                 left = None if deadline is None else deadline - clock.monotonic()
-                if not event.wait(left if left is None else max(0.0, left)):
+                if not one_more.wait(left):
                     raise TimeoutError(
                         f"none of {len(futures)} futures came to the end that was "
                         f"waited for within {timeout:g} s"
                     )
-                event.clear()
     finally:
         for countdown in countdowns:
             countdown.stop()
@@ -264,7 +265,11 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
             # The slot is taken back when others can go on: not under the lock.
             with context.blocking(), self._condition:
                 while not self._ready and self._waiting:
-                    if not self._condition.wait(self._left()):
+                    left = self._left()
+                    pause = clock.LOOK_UP_SECONDS
+                    if left is not None:
+                        pause = min(pause, left)
+                    if not self._condition.wait(pause) and pause == left:
                         raise TimeoutError(self._late())
                 future, wakers = self._pop()
         else:

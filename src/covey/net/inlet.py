@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 #: A frame that is longer is left to the loop.
 _FRAME_BYTES: Final = 4 << 10
 
-#: The longest that is waited for at once, in milliseconds: a signal that comes just
-#: before a thread blocks does not wake it.
-_POLL_MOST: Final = 500.0
+#: The longest that is waited for at once, in milliseconds.
+_POLL_MOST: Final = 1000.0 * clock.LOOK_UP_SECONDS
 
 
 class Waited(Protocol):
