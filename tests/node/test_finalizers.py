@@ -14,6 +14,7 @@ from covey.runner.frames import FrameSocket
 from covey.runner.loop import SlotLoop
 from covey.runner.prints import TaskStream
 from covey.runner.process import RunnerProcess
+from covey.runner.settling import Settling
 from covey.runner.slot import Slot
 
 RUN, TASK = 1, 7
@@ -64,7 +65,7 @@ def test_one_that_prints_while_its_thread_sends(agent, monkeypatch):
     monkeypatch.setattr(frames, "encode", encode_and_collect)
 
     def work(slot_loop):
-        with slot_loop._settling():
+        with Settling(slot_loop):
             slot_loop._operations.append(["blocked", RUN, TASK])
             slot_loop._flush()
         stream.write("after it\n")

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
+from runner_harness import Agent
 from test_runner import (
     Gate,
     Ref,
@@ -209,3 +210,26 @@ def test_interrupts_at_any_moment_hit_whom_they_are_meant_for(agent):
         assert all(isinstance(error, TaskCancelled) for error in wrong.values())
         hit += len(wrong)
     assert hit
+
+
+def test_one_task_after_the_other_costs_a_runner_few_calls():
+    """Who waits for each waits for every function that is called on the way."""
+    counted = []
+
+    def count(_frame, event, _arg):
+        if event == "call":
+            counted.append(1)
+
+    threading.setprofile(count)
+    try:
+        agent = Agent(process=False)
+    finally:
+        threading.setprofile(None)
+    for number in range(1, 101):
+        if number == 51:
+            counted.clear()
+        agent.run_nodes((number, number, abs, (-number,)))
+        assert agent.slots[0].outcomes(1) == {number: number}
+    agent.close()
+    sys.stdout.write(f"{len(counted) / 50:.1f} calls a task\n")
+    assert len(counted) / 50 < 60

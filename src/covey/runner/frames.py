@@ -5,7 +5,8 @@ A frame is a list of operations and the bytes that belong to them::
     size of header u32 | size of body u64 | header: JSON | body
 
 An operation is a JSON array that starts with its name.  Those that carry bytes
-say how many, and take them from the body in order.  JSON, because the agent
+say how many, and take them from the body in order.  What is sent may be written
+already: for numbers alone that takes less than to ask an encoder.  JSON, because the agent
 decodes it typed and the runner needs no more than the standard library.
 """
 
@@ -16,7 +17,7 @@ import select
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from covey.errors import RemoteProtocolError
 from covey.payload import Buffer
@@ -31,6 +32,10 @@ _RECEIVE_BYTES: Final = 1 << 18
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 #: Returns what it has read and where that ended; it skips no space, of which there is none.
 _decode = json.JSONDecoder().raw_decode
+
+
+#: One to be sent: as a list, or as JSON.
+Operation: TypeAlias = list[Any] | str
 
 
 class Gone(Exception):  # it is how a loop ends, not an error
@@ -61,9 +66,10 @@ class Frame:
         return bytes(data)
 
 
-def encode(operations: Sequence[Sequence[Any]], body: Sequence[Buffer] = ()) -> bytes:
+def encode(operations: Sequence[Operation], body: Sequence[Buffer] = ()) -> bytes:
     """Return the bytes of one frame."""
-    header = _encode(operations).encode()
+    written = [op if type(op) is str else _encode(op) for op in operations]
+    header = f"[{','.join(written)}]".encode()
     size = sum(map(len, body))
     return b"".join((HEAD.pack(len(header), size), header, *body))
 
@@ -100,7 +106,7 @@ class FrameSocket:
         self._arriving = memoryview(bytearray(_RECEIVE_BYTES))
 
     def send(
-        self, operations: Sequence[Sequence[Any]], body: Sequence[Buffer] = ()
+        self, operations: Sequence[Operation], body: Sequence[Buffer] = ()
     ) -> None:
         """Send one frame.
 

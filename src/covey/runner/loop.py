@@ -39,7 +39,8 @@ from covey.payload import Buffer
 from covey.runner import interrupt
 from covey.runner.batch import Batch
 from covey.runner.context import Setup, TaskInterrupted, here
-from covey.runner.frames import Gone
+from covey.runner.coroutines import Coroutines
+from covey.runner.frames import Gone, Operation
 from covey.runner.nodes import Nodes
 from covey.runner.pace import Pace
 from covey.runner.prints import Prints
@@ -52,7 +53,6 @@ from covey.serde.packing import Packer
 from covey.stacks import Seen
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 #: So many values are kept for what follows; the oldest goes first.
@@ -84,7 +84,7 @@ class SlotLoop:
         self._packer = Packer(slot.process.setup.inline_limit)
         #: One for each family of serializers that was asked for.
         self._packers = {"pickle": self._packer}
-        self._operations: list[list[Any]] = []
+        self._operations: list[Operation] = []
         self._body: list[Buffer] = []
         self._prints = Prints()
         #: Held while outcomes move from the packer to the socket.
@@ -99,7 +99,7 @@ class SlotLoop:
         #: Run and task of a loop that gave its slot away.
         self._detached_task: tuple[int, int] | None = None
         self._blocking_depth = 0
-        self._asyncio: asyncio.Runner | None = None
+        self._coroutines = Coroutines()
 
     @property
     def setup(self) -> Setup:
@@ -137,8 +137,7 @@ class SlotLoop:
             raise
         finally:
             here.loop = None
-            if self._asyncio is not None:
-                self._asyncio.close()
+            self._coroutines.close()
             if self._detached_task is None:
                 slot.stopped.set()
             else:
@@ -151,11 +150,11 @@ class SlotLoop:
             if slot.batch is None:
                 if not queue:
                     slot.marks[0] = 0
-                    # In the middle of many, more is there already, and outcomes
-                    # can wait for their time.
+                    # In the middle of many, more is there, and outcomes can wait.
                     if self._pace.steady and slot.look():
                         continue
-                    self._flush()
+                    if self._operations or self._prints.operations:
+                        self._flush()
                     # Its inputs are mapped memory that others may want to free.
                     self._batch = None
                     slot.wait()
@@ -177,7 +176,8 @@ class SlotLoop:
         marks[0] = 0
         marks[1] = NOBODY
         marks[0] = batch.run
-        with self._settling():
+        # No interrupt comes here; the control thread must see all of it, or nothing.
+        with self.booking:
             self._batch = batch
             self._start = batch.begun
             self._packer = self._packer_of(batch.serializer)
@@ -198,17 +198,14 @@ class SlotLoop:
                     if self._detached_task is not None:
                         return False
                 else:
-                    self._close_stretch()
-                    if self._pace.is_due(self._began):
-                        self._flush()
+                    self._end_batch()
                     return done
 
     def _packer_of(self, serializer: str) -> Packer:
-        packer = self._packers.get(serializer)
-        if packer is None:
+        if serializer not in self._packers:
             limit = self.process.setup.inline_limit
-            packer = self._packers[serializer] = packer_of(serializer, limit)
-        return packer
+            self._packers[serializer] = packer_of(serializer, limit)
+        return self._packers[serializer]
 
     def _take_own(self, batch: Batch) -> bool:
         """Give a batch the values that were made here for it; or hand it back.
@@ -224,7 +221,7 @@ class SlotLoop:
                 batch.inputs.add_own(task, payload or b"")
             return True
         for part in batch.retract(-1):
-            with self._settling():
+            with Settling(self):
                 self._operations.append(["returned", self.slot.index, *part])
         return False
 
@@ -257,7 +254,7 @@ class SlotLoop:
                     else:
                         value = call.apply(function)
                     if type(value) is CoroutineType:
-                        value = self._run_coroutine(value)
+                        value = self._coroutines.run(value)
                     frames = add(value, "result")
                     if frames is not None or keep:
                         value = call = None
@@ -304,7 +301,7 @@ class SlotLoop:
                         now = clock()
                     value = batch.call(node, function)
                     if type(value) is CoroutineType:
-                        value = self._run_coroutine(value)
+                        value = self._coroutines.run(value)
                     frames = add(value, "result")
                     seconds[index] = clock() - now
                     if frames is not None or node.keep:
@@ -324,12 +321,13 @@ class SlotLoop:
 
     def _hand_back(self, index: int) -> None:
         """Hand back a task of which something is not here that was to be made here."""
-        with self._settling():
+        with Settling(self):
             batch = self._batch
             assert batch is not None
             self._book_stretch(None)
-            place = batch.place(index)
-            self._operations.append(["returned", self.slot.index, *place, 1])
+            self._operations.append(
+                ["returned", self.slot.index, *batch.place(index), 1]
+            )
             self._start = index + 1
 
     def _goes_on(self, batch: Batch, index: int, now: float) -> bool:
@@ -343,55 +341,42 @@ class SlotLoop:
 
     def _breathe(self, now: float) -> bool:
         """Send what there is; false if the slot was given away."""
-        self._close_stretch(now)
-        self._flush()
+        with Settling(self):
+            self._book_stretch(now)
+            self._tell()
         return self._detached_task is None
-
-    def _run_coroutine(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
-        """Run an async task to its end, on this thread's event loop."""
-        import asyncio
-
-        if self._asyncio is None:
-            self._asyncio = asyncio.Runner()
-        try:
-            return self._asyncio.run(coroutine)
-        except Exception:
-            raise
-        except BaseException:
-            # The event loop was left in the middle of something.
-            runner, self._asyncio = self._asyncio, None
-            runner.close()
-            raise
 
     # Outcomes.
 
-    def _settling(self) -> Settling:
-        """Keep interrupts and the control thread out while outcomes are booked."""
-        return Settling(self)
-
-    def _close_stretch(self, until: float | None = None) -> None:
-        """Turn the small results gathered so far into one ``ran``."""
-        if len(self._packer):
-            with self._settling():
-                self._book_stretch(until)
+    def _end_batch(self) -> None:
+        """Book what a batch has come to; send it if it is time, or nothing follows."""
+        with Settling(self):
+            self._book_stretch(None)
+            if self._pace.is_due(self._began):
+                self._tell()
+            elif not (self._pace.steady or self.slot.queue):
+                self.slot.marks[0] = 0
+                self._send()
 
     def _book_stretch(self, until: float | None) -> None:
+        """Turn the small results gathered so far into one ``ran``."""
         batch = self._batch
         pack = self._packer.take()
-        if batch is None or not len(pack):
+        n, nbytes = len(pack.sizes), len(pack.data)
+        if batch is None or not n:
             return
         now = time.perf_counter() if until is None else until
         if isinstance(batch, Batch):
             seconds = max(0.0, now - self._began)
-            base = batch.base + self._start
-            self._operations.append(
-                ["ran", batch.run, base, len(pack), seconds, len(pack.data)]
+            ran = (
+                f'["ran",{batch.run},{batch.base + self._start},{n},{seconds},{nbytes}]'
             )
         else:
-            columns = batch.outcomes(self._start, len(pack))
-            self._operations.append(["rans", *columns, len(pack.data)])
-        self._body += (pack.sizes_bytes(), pack.data)
-        self._start += len(pack)
+            runs, tasks, took = batch.outcomes(self._start, n)
+            ran = f'["rans",{runs},{tasks},{took},{nbytes}]'
+        self._operations.append(ran)
+        self._body += (pack.sizes.tobytes(), pack.data)
+        self._start += n
         self._began = now
 
     def _set_aside(self, index: int, frames: list[Buffer] | None, began: float) -> None:
@@ -413,18 +398,18 @@ class SlotLoop:
         """Report a large result, in a segment.  It is too late to be interrupted."""
         with Shielded(self):
             detail = [*self.process.export(frames)]
-            with self._settling():
+            with Settling(self):
                 self._book_one("big", index, began, detail)
 
     def _fail(self, index: int, error: BaseException, began: float) -> None:
         """Report that a task raised."""
-        with self._settling():
+        with Settling(self):
             batch = self._batch
             plain = batch is not None and batch.serializer != "pickle"
             error = as_failure(error)
             payload = self.process.describe(error, plain=plain)
-            classes = failures.classes(error)
-            detail = [*failures.summary(payload), len(payload), classes]
+            summary = failures.summary(payload)
+            detail = [*summary, len(payload), failures.classes(error)]
             self._book_one("failed", index, began, detail)
             self._body.append(payload)
 
@@ -443,15 +428,18 @@ class SlotLoop:
 
     def _flush(self) -> None:
         """Send the outcomes gathered so far."""
-        with self._settling():
-            self._send()
-            if self._detached_task is None:
-                self._pace.sent(time.perf_counter())
+        with Settling(self):
+            self._tell()
+
+    def _tell(self) -> None:
+        self._send()
+        if self._detached_task is None:
+            self._pace.sent(time.perf_counter())
 
     def _send(self) -> None:
         if self._operations or self._prints.operations:
             # What a task printed is there before it is known how the task ended.
-            operations = self._prints.take() + self._operations
+            operations = [*self._prints.take(), *self._operations]
             self._operations = []
             body, self._body = self._body, []
             self.slot.send(operations, body)
@@ -468,7 +456,7 @@ class SlotLoop:
             # A finalizer prints, in the middle of what this thread holds locks for.
             self._prints.add(run, task_id, stream, text)
             return
-        with self._settling():
+        with Settling(self):
             self._prints.add(run, task_id, stream, text)
             if self._prints.full:
                 self._send()
@@ -477,7 +465,7 @@ class SlotLoop:
         """Send what tasks have printed, at once."""
         if self.busy:
             return
-        with self._settling():
+        with Settling(self):
             self._send()
         self._notice_interrupt()
 
@@ -538,10 +526,10 @@ class SlotLoop:
         self.busy = False
         self.wanted = self._sent = None
         index = batch.index_of(*self.executing())
-        with self._settling():
+        with Settling(self):
             if index >= self._start + len(self._packer):
-                error = TaskCancelled("the task was cancelled while it ran")
-                self._fail(index, error, self._began)
+                why = "the task was cancelled while it ran"
+                self._fail(index, TaskCancelled(why), self._began)
         if self._detached_task is None:
             # Nobody can say whether its arguments had been taken.
             batch.rewind(index + 1)
@@ -553,13 +541,13 @@ class SlotLoop:
         if self._blocking_depth:
             self._blocking_depth += 1
             return
-        with self._settling():
+        with Settling(self):
             # Counted where no interrupt comes: who is interrupted in here leaves
             # without a word to resume().
             self._blocking_depth = 1
             successor = self._detach()
             self._operations.append(["blocked", *self.executing()])
-            self._flush()
+            self._tell()
         if successor is not None:
             name = f"{threading.current_thread().name}+"
             threading.Thread(target=successor.serve, name=name, daemon=True).start()
@@ -575,7 +563,7 @@ class SlotLoop:
         if self._detached_task is not None or batch is None:
             return None
         slot = self.slot
-        self._close_stretch()
+        self._book_stretch(None)
         self._detached_task = self.executing()
         self._pace.give_away()
         batch.begun = batch.index_of(*self._detached_task) + 1
@@ -588,9 +576,9 @@ class SlotLoop:
         self._blocking_depth -= 1
         if self._blocking_depth:
             return
-        with self._settling():
+        with Settling(self):
             self._operations.append(["resumed", *self.executing()])
-            self._flush()
+            self._tell()
         self._notice_interrupt()
 
     def _notice_interrupt(self) -> None:

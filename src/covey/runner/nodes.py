@@ -17,6 +17,7 @@ each, followed by the bytes of its inputs.
 
 from __future__ import annotations
 
+import operator
 import pickle
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +44,10 @@ class Node(NamedTuple):
     payload: bytes
     owns: tuple[tuple[int, int], ...]
     keep: bool
+
+
+_run_of: Final = operator.attrgetter("run")
+_task_of: Final = operator.attrgetter("task")
 
 
 class NodeInputs:
@@ -176,9 +181,8 @@ class Nodes:
         To write a whole number takes a quarter of the time of one with a fraction.
         """
         nodes = self.nodes[start : start + n]
-        runs, tasks = [node.run for node in nodes], [node.task for node in nodes]
         took = [int(1e9 * seconds) for seconds in self.seconds[start : start + n]]
-        return runs, tasks, took
+        return [*map(_run_of, nodes)], [*map(_task_of, nodes)], took
 
     def lacks(self, node: Node, kept: dict[int, bytes]) -> bool:
         """Take what was made here for a task; say whether something is not there."""
@@ -195,10 +199,10 @@ class Nodes:
 
         If all that it does is to look into its inputs, it may share them.
         """
-        try:
-            look = self._looks[node.function_id]
-        except KeyError:
-            look = self._looks[node.function_id] = looking(function)
+        looks, function_id = self._looks, node.function_id
+        if function_id not in looks:
+            looks[function_id] = looking(function)
+        look = looks[function_id]
         if look is not None:
             try:
                 return self._call(node, look, looks=True)

@@ -33,7 +33,8 @@ class Settling:
     def __enter__(self) -> None:
         loop = self._loop
         self._was_shielded, self._was_busy = loop.shielded, loop.busy
-        loop.shield()
+        if not loop.shielded:
+            loop.shield()
         loop.busy = True
         loop.booking.acquire()
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from covey.errors import RemoteProtocolError
 from covey.payload import Buffer
 from covey.runner.batch import Batch, read_batch
 from covey.runner.context import Loop
-from covey.runner.frames import Frame, FrameSocket
+from covey.runner.frames import Frame, FrameSocket, Operation
 from covey.runner.looked import Looked
 from covey.runner.nodes import Nodes, read_nodes
 from covey.runner.process import RunnerProcess
@@ -63,7 +63,7 @@ class Slot:
         self._reading = threading.Lock()
         self._sending = threading.Lock()
 
-    def send(self, operations: list[list[Any]], body: list[Buffer]) -> None:
+    def send(self, operations: list[Operation], body: list[Buffer]) -> None:
         """Send one frame; any thread may."""
         with self._sending:
             self._frames.send(operations, body)
