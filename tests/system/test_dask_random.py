@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import signal
 
@@ -11,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 dask = pytest.importorskip("dask")
+
+from dask import _task_spec as spec  # noqa: E402  (only where dask is)
 
 
 def make(seed, n):
@@ -52,6 +56,77 @@ unhurried = settings(
 def test_the_values_are_those_of_the_synchronous_scheduler(client, graph, data):
     wanted = data.draw(st.lists(st.sampled_from(sorted(graph)), min_size=1, max_size=4))
     assert same(client.get(graph, wanted), dask.get(graph, wanted))
+
+
+def seen(*args, **kwargs):
+    """Tell what a function was called with."""
+    return (*args, tuple(kwargs.items()))
+
+
+CALLED = [seen, functools.partial(seen, 1, z=2), lambda *args, **kw: (args, [*kw])]
+LARGE = np.arange(20_000.0)
+CONSTANTS = st.one_of(
+    st.sampled_from([None, 0, 1, 2.5, "text", b"bytes", ..., slice(1, None, 2)]),
+    st.sampled_from([int, operator.add, seen, frozenset({1, 2}), range(3)]),
+    st.just([]) | st.just({}) | st.just(()) | st.just({"a": [1, {"b": 2}]}),
+)
+
+
+@st.composite
+def arguments(draw, known, depth=2):
+    """Draw what stands in a call: constants, other nodes, and both in containers."""
+    part = arguments(known, depth - 1)
+    kinds = ["constant", "input", "input"] if known else ["constant"]
+    if depth:
+        kinds += ["list", "tuple", "dict", "task"]
+    kind = draw(st.sampled_from(kinds))
+    if kind == "constant":
+        return draw(CONSTANTS)
+    if kind == "input":
+        return spec.TaskRef(draw(st.sampled_from(known)))
+    parts = draw(st.lists(part, max_size=3))
+    if kind == "list":
+        return spec.List(*parts)
+    if kind == "tuple":
+        return spec.Tuple(*parts)
+    if kind == "dict":
+        return spec.Dict(dict(zip("abc", parts, strict=False)))
+    return spec.Task(None, draw(st.sampled_from(CALLED)), *parts)
+
+
+@st.composite
+def graphs_of_all_nodes(draw):
+    """Draw a graph of whatever dask's own collections put into one."""
+    graph = {}
+    for key in range(draw(st.integers(1, 10))):
+        name = draw(st.sampled_from([key, f"n{key}", ("n", key), ("n", key, 0)]))
+        known = list(graph)
+        kinds = ["task", "task", "task", "constant", "large", "by hand"]
+        kind = draw(st.sampled_from([*kinds, "alias"] if known else kinds))
+        if kind == "alias":
+            graph[name] = spec.Alias(name, draw(st.sampled_from(known)))
+        elif kind == "constant":
+            graph[name] = spec.DataNode(name, draw(CONSTANTS))
+        elif kind == "large":
+            graph[name] = spec.Task(name, operator.itemgetter(slice(key, 9)), LARGE)
+        elif kind == "by hand":
+            keys = draw(st.lists(st.sampled_from(known), max_size=3)) if known else []
+            graph[name] = (seen, *keys, [*keys, 1.5])
+        else:
+            args = draw(st.lists(arguments(known), max_size=3))
+            named = draw(st.lists(arguments(known), max_size=3))
+            kwargs = dict(zip("xyz", named, strict=False))
+            graph[name] = spec.Task(
+                name, draw(st.sampled_from(CALLED)), *args, **kwargs
+            )
+    return graph
+
+
+@settings(unhurried, max_examples=150)
+@given(graph=graphs_of_all_nodes(), data=st.data())
+def test_every_kind_of_node_gives_what_dask_gives(client, graph, data):
+    wanted = data.draw(st.lists(st.sampled_from([*graph]), min_size=1, max_size=4))
+    np.testing.assert_equal(client.get(graph, wanted), dask.get(graph, wanted))
 
 
 def fatal(mark, *arrays):
