@@ -126,8 +126,7 @@ def main() -> None:
     with dask.config.set({"dataframe.shuffle.method": "tasks"}):
         for name, graph, wanted in graphs():
             needs: Needs = {k: set(node.dependencies) for k, node in graph.items()}
-            ours, our_seconds = timed(lambda w=wanted, n=needs: order(w, n.__getitem__))
-            keys = ours.keys
+            keys, our_seconds = timed(lambda w=wanted, n=needs: order(w, n.__getitem__))
             culled = {key: graph[key] for key in keys}
             ranks, their_seconds = timed(
                 lambda c=culled, n=needs: order_of_dask(c, {k: set(n[k]) for k in c})

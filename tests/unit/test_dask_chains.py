@@ -16,7 +16,7 @@ from covey.interop.dask_chains import LINKS_MAX, NAMES_MAX, join  # noqa: E402
 from covey.interop.dask_lowering import Lowering  # noqa: E402
 from covey.interop.dask_names import Names  # noqa: E402
 from covey.interop.dask_node import Chain  # noqa: E402
-from covey.interop.dask_order import order  # noqa: E402
+from covey.interop.dask_order import number, users_of  # noqa: E402
 from covey.interop.dask_packing import Shelf  # noqa: E402
 from covey.serde.packing import LIMIT_BYTES  # noqa: E402
 
@@ -39,10 +39,15 @@ def joined(graph, *wanted):
         return ref.node.inputs
 
     roots = [lowering.ref(key) for key in wanted]
-    ordered = order(roots, needs)
-    gone = join(ordered, roots, shelf, Names(lambda head: None))
-    assert gone == {ref for ref in ordered.keys if ref.node is None}
-    return {ref.key: ref.node for ref in ordered.keys}
+    nodes, inputs = number(roots, needs)
+    chosen = {root.number for root in roots}
+    names = Names(lambda head: None)
+    found = join(nodes, inputs, users_of(inputs), chosen, shelf, names)
+    assert found == any(ref.node is None for ref in nodes)
+    for ref, sources in zip(nodes, inputs, strict=True):
+        taken = ref.node.inputs if ref.node is not None else ()
+        assert [nodes[source] for source in sources] == list(taken)
+    return {ref.key: ref.node for ref in nodes}
 
 
 def values_of(nodes):

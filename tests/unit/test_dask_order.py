@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey import errors
-from covey.interop.dask_order import order
+from covey.interop.dask_order import Sequencer, order, users_of
 
 graphs = st.dictionaries(
     st.integers(0, 12), st.sets(st.integers(0, 12), max_size=4), max_size=13
@@ -19,12 +19,12 @@ graphs = st.dictionaries(
 def most_kept(graph, wanted):
     """Return how many results are there at once, at most."""
     ordered = order(wanted, graph.__getitem__)
-    left = dict.fromkeys(ordered.keys, 0)
-    for key in ordered.keys:
+    left = dict.fromkeys(ordered, 0)
+    for key in ordered:
         for source in graph[key]:
             left[source] += 1
     now = most = 0
-    for key in ordered.keys:
+    for key in ordered:
         now += 1
         most = max(most, now)
         for source in graph[key]:
@@ -49,7 +49,7 @@ def test_a_circle_is_found_if_and_only_if_there_is_one(drawn):
         assert keys[0] == keys[-1]
         assert all(far in graph[near] for near, far in itertools.pairwise(keys))
     else:
-        assert sorted(order(graph, graph.__getitem__).keys) == sorted(graph)
+        assert sorted(order(graph, graph.__getitem__)) == sorted(graph)
 
 
 def test_a_long_circle_is_told_by_its_ends():
@@ -75,21 +75,44 @@ def test_inputs_come_first_and_nothing_needless(drawn, data):
     for key in sorted(needed | set(graph), reverse=True):
         if key in needed:
             needed |= graph[key]
-    assert set(ordered.keys) == needed
-    assert len(ordered.keys) == len(needed)
-    for at, key in enumerate(ordered.keys):
-        sources = ordered.inputs_of(at)
-        assert {ordered.keys[place] for place in sources} == graph[key]
-        assert all(place < at for place in sources)
-        users = [place for place, k in enumerate(ordered.keys) if key in graph[k]]
-        assert ordered.users[at] == len(users)
-        assert ordered.last_uses[at] == max(users, default=0)
+    assert set(ordered) == needed
+    assert len(ordered) == len(needed)
+    for at, key in enumerate(ordered):
+        assert graph[key] <= set(ordered[:at])
+
+
+@given(graphs, st.data())
+def test_of_each_stretch_it_is_known_what_is_still_to_be_used(drawn, data):
+    # Numbers without gaps, and a task takes only what has a lower one.
+    place = {key: number for number, key in enumerate(sorted(drawn))}
+    inputs = [
+        sorted({place[d] for d in drawn[key] if d in place and d < key})
+        for key in sorted(drawn)
+    ]
+    users = users_of(inputs)
+    assert users == [
+        [user for user, sources in enumerate(inputs) if number in sources]
+        for number in range(len(inputs))
+    ]
+    sequencer = Sequencer(inputs, users)
+    sequencer.at_once = data.draw(st.integers(1, 5))
+    came, over = [], []
+    for stretch in sequencer.stretches(range(len(inputs))):
+        assert 0 < len(stretch) <= sequencer.at_once
+        came += stretch
+        over += sequencer.over
+        sequencer.over.clear()
+        to_come = [len(set(of) - set(came)) for of in users]
+        assert sequencer.left == to_come
+        assert sorted(over) == [n for n, of in enumerate(users) if of and not to_come[n]]
+        sequencer.at_once = data.draw(st.integers(1, 5))
+    assert sorted(came) == list(range(len(inputs)))
 
 
 def test_a_long_chain_is_no_matter():
     n = 100_000
     ordered = order([n - 1], lambda key: [key - 1] if key else [])
-    assert ordered.keys == list(range(n))
+    assert ordered == list(range(n))
 
 
 def tree(leaves, name="sum", fan=4):

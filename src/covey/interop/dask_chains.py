@@ -13,13 +13,12 @@ their own (retries, a time limit), each stays for itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from covey.interop.dask_lowering import Plain
 from covey.interop.dask_names import Names
 from covey.interop.dask_node import Chain, Link
-from covey.interop.dask_order import Order
 from covey.interop.dask_packing import Ref, Shelf
 
 #: A task of more calls than this tells too little of how far it is.
@@ -33,32 +32,38 @@ _SIMPLE: Final = frozenset({int, float, complex, bool, str, bytes, type(None), s
 
 
 def join(
-    ordered: Order, wanted: Collection[Ref], shelf: Shelf, names: Names
-) -> set[Ref]:
+    nodes: Sequence[Ref],
+    inputs: list[list[int]],
+    users: Sequence[Sequence[int]],
+    wanted: Collection[int],
+    shelf: Shelf,
+    names: Names,
+) -> bool:
     """Make one call of those that only follow one another.
 
+    Whoever took a node that is no task any more takes what it took, and that takes
+    nothing: so it says in *inputs* then.
+
     Args:
-        ordered: the nodes of a graph.
-        wanted: whose results somebody holds; they stay tasks.
+        nodes: the nodes of a graph, by number.
+        inputs: for each of them, the numbers of what it takes.
+        users: for each of them, the numbers of who takes it.
+        wanted: the numbers of those whose results somebody holds; they stay tasks.
         shelf: says which functions can be defined by themselves.
         names: tells what nodes are called.
 
     Returns:
-        The nodes that are no task any more; whoever took them takes what they took.
+        Whether there were any.
     """
-    nodes = ordered.keys
-    lonely = {
-        ref for ref, users in zip(nodes, ordered.users, strict=True) if users == 1
-    }
-    lonely.difference_update(wanted)
     chains: dict[tuple[tuple[Link, ...], tuple[str, ...]], Chain] = {}
-    joined: set[Ref] = set()
-    for ref in nodes:
-        node = ref.node
-        if type(node) is not Plain or len(node.inputs) != 1:
+    found = False
+    for number, sources in enumerate(inputs):
+        if len(sources) != 1 or len(users[sources[0]]) != 1 or sources[0] in wanted:
             continue
-        source = node.inputs[0]
-        if source in lonely and _can_follow(node, source):
+        ref = nodes[number]
+        source = nodes[sources[0]]
+        node = ref.node
+        if type(node) is Plain and _can_follow(node, source):
             links, labels = _links(source.node, node), _labels(source, names)
             if len(chains) >= NAMES_MAX and (links, labels) not in chains:
                 labels = ()
@@ -68,8 +73,9 @@ def join(
             if shelf.fits_whole(chain):
                 ref.node = _joined(chain, source, node)
                 source.node = None
-                joined.add(source)
-    return joined
+                inputs[number], inputs[source.number] = inputs[source.number], []
+                found = True
+    return found
 
 
 def _can_follow(node: Plain, source: Ref) -> bool:

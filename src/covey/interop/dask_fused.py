@@ -124,7 +124,7 @@ def fused(inner: dict[Any, Any], outkey: Any, inkeys: Sequence[Any]) -> Fused:
         return list(dict.fromkeys(taken.values()))
 
     result = top.find(outkey)
-    found = order([result], look).keys
+    found = order([result], look)
     nodes = [entry for entry in found if not isinstance(entry, int)]
     place: dict[_Found, int] = {at: at for at in range(len(inkeys))}
     place |= {entry: at for at, entry in enumerate(nodes, len(inkeys))}

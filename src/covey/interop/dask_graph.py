@@ -4,10 +4,13 @@
 
     expression, layers or dict ──materialize──► values by key, annotations
         ──lower──► calls, and nodes of dask      (``dask_lowering``)
-        ──cull, order──► keys, inputs before their users      (``dask_order``)
+        ──cull, number──► nodes, inputs before their users    (``dask_order``)
         ──join──► one task for calls that only follow one another   (``dask_chains``)
-        ──number──► task ids      (an alias has the id of what it names)
+        ──order──► task ids      (an alias has the id of what it names)
         ──pack──► SubmitGraph ...      one message, or many for a large graph
+
+The last two go on side by side, so that the first tasks run while the others are still
+being brought into an order.
 
 Intermediates are wanted by nobody, so each goes as soon as its last user has
 run (``dask_messages`` tells how that holds for a graph in many messages).
@@ -43,7 +46,7 @@ from covey.interop.dask_lowering import MISSING, Lowering, Plain
 from covey.interop.dask_messages import Messages
 from covey.interop.dask_names import Names, label_of
 from covey.interop.dask_node import Chain, Named, Nodes
-from covey.interop.dask_order import order
+from covey.interop.dask_order import Sequencer, number, users_of
 from covey.interop.dask_packing import Ref, Shelf, is_large, pack_call, pack_node
 from covey.interop.pool import RemoteData
 from covey.serde import refs
@@ -282,6 +285,12 @@ class _Ingest:
         # No method of this object: it would hold itself, and with it the whole graph,
         # until the collector comes, which takes several times as long as to let go.
         self._names = Names(partial(_refuse_one_disk, self._engine))
+        #: What other names name, and the other way round.
+        self._target_of: dict[Ref, Ref] = {}
+        self._named: dict[Ref, list[Ref]] = {}
+        #: The wanted keys, and their futures, as far as these have been made.
+        self._roots: set[Ref] = set()
+        self._futures: dict[Ref, Future[Any]] = {}
         self._functions: dict[tuple[int, str], int] = {}
         #: The same by function and what the key begins with, where that is a tuple.
         self._numbers: dict[tuple[int, Any], int] = {}
@@ -290,29 +299,31 @@ class _Ingest:
     def send(self, wanted: list[Any]) -> dict[Any, Future[Any]]:
         """Send what *wanted* needs; return the futures of the wanted keys."""
         roots = [self._lowering.ref(key) for key in wanted]
-        ordered = order(roots, self._needs)
-        found = ordered.keys
-        names = self._resolve(found) if self._others else {}
-        joined: set[Ref] = set()
-        if not self.options.given:
-            joined = join(ordered, roots, self._shelf, self._names)
-        places = [at for at, ref in enumerate(found) if ref.node is not None]
-        base = self._engine.new_tasks(max(1, len(places)))
-        for index, at in enumerate(places):
-            found[at].task = base + index
-        for ref, target in names.items():
-            ref.task = target.task
-        chosen: set[TaskId] = set()
-        futures = {ref.key: self._future(ref, chosen) for ref in roots}
-        if places:
+        nodes, inputs = number(roots, self._needs)
+        if self._others:
+            self._resolve(nodes, inputs)
+        self._roots.update(roots)
+        chosen = [self._target_of.get(root, root).number for root in roots]
+        users = users_of(inputs)
+        if not self.options.given and join(
+            nodes, inputs, users, set(chosen), self._shelf, self._names
+        ):
+            users = users_of(inputs)
+        count = len(nodes) - [ref.node for ref in nodes].count(None)
+        if count:
+            base = self._engine.new_tasks(count)
+            sequencer = Sequencer(inputs, users)
             try:
-                others = joined | set(names)
-                Messages(self, ordered, places, base, chosen, others).send()
+                Messages(self, nodes, sequencer, base, chosen, self._named).send()
             finally:
                 self._submitter.done_with(self._taken)
         for task in list(self._shelf.promised):
             self._shelf.bring(task)  # No call takes it, so somebody wants it itself.
-        return futures
+        made = self._futures
+        for root in roots:
+            if root not in made:
+                made[root] = self._future(root)  # It was no task of this graph.
+        return {root.key: made[root] for root in roots}
 
     # What a key needs.
 
@@ -327,6 +338,7 @@ class _Ingest:
                 ours = self._ours(key, future)
                 ref.task, ref.node = ours.id, None
                 self._holds.append(ours)
+                self._others += 1
                 return ()
             _refuse_others(key, value)
         node = ref.node = self._lowering.node(key, value)
@@ -335,29 +347,45 @@ class _Ingest:
         self._others += 1
         return [self._lowering.ref(name) for name in node.dependencies]
 
-    def _resolve(self, found: list[Ref]) -> dict[Ref, Ref]:
+    def _resolve(self, nodes: list[Ref], inputs: list[list[int]]) -> None:
         """Take out what needs no task of its own: other names, and large data.
 
-        Returns:
-            For each other name, what it names, in the order of *found*.
+        Who takes another name takes what it names: so *inputs* says then.
         """
         from dask._task_spec import Alias, DataNode
 
-        names: dict[Ref, Ref] = {}
-        for ref in found:
+        target_of = self._target_of
+        #: By the number of another name, that of what it names.
+        real: dict[int, int] = {}
+        for ref in nodes:
             node = ref.node
             if type(node) is Plain or node is None:
                 continue
             if isinstance(node, Alias):
-                names[ref] = self._lowering.ref(node.target)
+                target = self._lowering.ref(node.target)
+                target = target_of.get(target, target)
+                target_of[ref] = target
+                self._named.setdefault(target, []).append(ref)
+                real[ref.number] = target.number
+                ref.task = target.task  # That is known if it needs no task, either.
+                inputs[ref.number] = []
             elif isinstance(node, DataNode) and is_large(node.value):
                 ref.task = self._shelf.later(node.value, label_of(ref.key)).id
             else:
                 continue
             ref.node = None
-        return names
+        if real:
+            for index, sources in enumerate(inputs):
+                if not real.keys().isdisjoint(sources):
+                    inputs[index] = list(dict.fromkeys(real.get(s, s) for s in sources))
 
-    def _future(self, ref: Ref, chosen: set[TaskId]) -> Future[Any]:
+    def hold(self, ref: Ref) -> None:
+        """Hold the futures of the wanted keys of a task, which is about to be sent."""
+        for key in (ref, *self._named.get(ref, ())):
+            if key in self._roots:
+                self._futures[key] = self._future(key)
+
+    def _future(self, ref: Ref) -> Future[Any]:
         key, task = ref.key, ref.task
         wish = self._engine.wishes.find(task)
         if wish is not None:
@@ -374,7 +402,6 @@ class _Ingest:
         wish.held = 1
         wish.holds = self._holds
         self._session.enter(wish)
-        chosen.add(task)
         return Future(self._session, wish, 0)
 
     # For the messages.
@@ -401,7 +428,7 @@ class _Ingest:
         chosen: Sequence[Ref],
         needs: list[tuple[TaskId, ...]],
         functions: list[int | str],
-    ) -> None:
+    ) -> int:
         """Pack the arguments of some tasks.
 
         Args:
@@ -410,6 +437,9 @@ class _Ingest:
             needs: is added what each of them takes.
             functions: is added what runs it: a function by number, or ``Nodes`` with
                 the table of its message, to be shown under this label.
+
+        Returns:
+            How many bytes that took.
         """
         nodes = [ref.node for ref in chosen]
         if set(map(type, nodes)) == {Plain}:
@@ -419,14 +449,17 @@ class _Ingest:
                 node.in_places(ref.key, ref.task, tasks)
                 for ref, node, tasks in zip(chosen, nodes, taken, strict=True)
             ]
-            if packer.add_all(calls, _IN_PLACES) >= 0:
+            nbytes = packer.add_all(calls, _IN_PLACES)
+            if nbytes >= 0:
                 needs += taken
                 functions += map(self._function_of, chosen, nodes)
-                return
+                return nbytes
+        before = packer.nbytes
         for ref, node in zip(chosen, nodes, strict=True):
             needed, function = self._pack_one(packer, ref, node)
             needs.append(needed)
             functions.append(function)
+        return packer.nbytes - before
 
     def _pack_one(
         self, packer: Packer, ref: Ref, node: Any

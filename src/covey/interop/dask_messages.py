@@ -1,9 +1,10 @@
 """A large graph in many messages: work begins with the first of them.
 
-Tasks leave in the order in which they had best run.  The scheduler forgets what
-nobody wants or needs, and who needs a task may come in a later message: so each
-message names the tasks that are still to be used (``coming``), and as soon as
-the last user of such a task has left as well, the task is released::
+Tasks leave in the order in which they had best run, while the order of the others is
+still being found.  The scheduler forgets what nobody wants or needs, and who needs a
+task may come in a later message: so each message names the tasks that are still to be
+used (``coming``), and as soon as the last user of such a task has left as well, the
+task is released::
 
     SubmitGraph(a b c)   coming: a            a is used by c and by e
     SubmitGraph(d e f)   Release(a)
@@ -13,13 +14,13 @@ So an intermediate of a large graph goes as early as that of a small one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from covey.client.extents import extents_of
 from covey.ids import TaskId
 from covey.interop.dask_annotations import OptionsOf
-from covey.interop.dask_order import Order
+from covey.interop.dask_order import STRETCH_TASKS, Sequencer
 from covey.interop.dask_packing import Ref
 from covey.serde.packing import Packer
 from covey.wire.base import Message, Options
@@ -29,9 +30,6 @@ from covey.wire.client_link import Release, SubmitGraph
 #: scheduler takes one in without a pause, and shall not stall meanwhile.
 CHUNK_TASKS: Final = 1024
 CHUNK_BYTES: Final = 1 << 20
-
-#: So many tasks are packed at once, if they are all plain calls.
-STRETCH_TASKS: Final = 64
 
 #: What is large is brought with who takes it: they begin when so much is there.
 BROUGHT_BYTES: Final = 64 << 20
@@ -59,11 +57,14 @@ class Ingest(Protocol):
         chosen: Sequence[Ref],
         needs: list[tuple[TaskId, ...]],
         functions: list[int | str],
-    ) -> None:
-        """Pack tasks; add what each needs, and what runs it."""
+    ) -> int:
+        """Pack tasks; add what each needs, and what runs it; return how many bytes."""
 
     def take_functions(self, chosen: list[int | str]) -> tuple[int, ...]:
         """Return the numbers of functions for what was packed."""
+
+    def hold(self, ref: Ref) -> None:
+        """Hold the future of a task that somebody wants: it is about to be sent."""
 
     def post(self, message: Message) -> None:
         """Send a message."""
@@ -74,86 +75,101 @@ class Messages:
 
     Args:
         ingest: packs and sends.
-        ordered: the nodes of the graph in order, and which take which.
-        places: where in that order the tasks are; the rest needs no task.
+        nodes: those of the graph, by number; what needs no task has no node any more.
+        sequencer: knows the order.
         base: the number of the first task; the others follow.
-        chosen: the tasks that somebody holds futures of.
-        names: the nodes that are other names of what they take, or are no tasks because
-            who takes them makes their call.
+        wanted: the numbers of those that somebody holds futures of.
+        names: by what they name, the other names: theirs is the same task.
     """
 
     def __init__(
         self,
         ingest: Ingest,
-        ordered: Order,
-        places: Sequence[int],
+        nodes: Sequence[Ref],
+        sequencer: Sequencer,
         base: TaskId,
-        chosen: set[TaskId],
-        names: set[Ref],
+        wanted: Sequence[int],
+        names: Mapping[Ref, Sequence[Ref]],
     ) -> None:
         self._ingest = ingest
-        self._nodes = ordered.keys
-        self._places = places
-        self._base = base
-        self._chosen = chosen
-        self._last = (
-            _last_uses(ordered, names) if len(places) > 1 else [0] * len(ordered.keys)
-        )
-        #: Tasks that left as ``coming``, each with the place of its last user.
-        self._coming: list[tuple[int, TaskId]] = []
+        self._nodes = nodes
+        self._sequencer = sequencer
+        self._wanted = wanted
+        self._chosen = set(wanted)
+        self._names = names
         self._packer = Packer()
+        self._nbytes = 0
         self._needs: list[tuple[TaskId, ...]] = []
         self._functions: list[int | str] = []
-        self._posted = 0
+        #: What the next message has, and the number of the first of these tasks; that of
+        #: the first one of all.
+        self._piece: list[Ref] = []
+        self._first = self._base = base
 
     def send(self) -> None:
         """Pack and post all of them."""
-        needs, functions, packer = self._needs, self._functions, self._packer
+        needs, functions, piece = self._needs, self._functions, self._piece
+        ingest, packer, names = self._ingest, self._packer, self._names
+        unused = self._base
         try:
             for stretch, brought in self._stretches():
-                self._ingest.pack(packer, stretch, needs, functions)
+                for task, ref in enumerate(stretch, unused):
+                    ref.task = task
+                unused += len(stretch)
+                if names:
+                    for ref in stretch:
+                        for other in names.get(ref, ()):
+                            other.task = ref.task
+                self._nbytes += ingest.pack(packer, stretch, needs, functions)
+                piece += stretch
                 if (
                     brought >= BROUGHT_BYTES
                     or len(needs) >= CHUNK_TASKS
-                    or packer.nbytes > CHUNK_BYTES
+                    or self._nbytes > CHUNK_BYTES
                 ):
                     self._post()
             if needs:
                 self._post()
-        finally:
-            # Also when a node cannot be packed: then nobody uses the others.
-            self._release(len(self._nodes))
+        except BaseException:
+            # A node cannot be packed, or a user interrupts: then nobody uses the others.
+            self._give_up()
+            raise
 
     def _stretches(self) -> Iterator[tuple[list[Ref], int]]:
         """Yield tasks to pack at once, and how many bytes were brought for them."""
-        nodes, bring = self._nodes, self._ingest.bring
-        if not self._ingest.promised:
-            for start in range(0, len(self._places), STRETCH_TASKS):
-                chosen = self._places[start : start + STRETCH_TASKS]
-                yield [nodes[at] for at in chosen], 0
-            return
+        nodes, ingest, sequencer = self._nodes, self._ingest, self._sequencer
+        # One by one, where a message may end behind any of them.
+        sequencer.at_once = 1 if ingest.promised else min(STRETCH_TASKS, CHUNK_TASKS)
         stretch: list[Ref] = []
         brought = 0
-        for at in self._places:
-            stretch.append(nodes[at])
-            brought += bring(nodes[at])
+        for numbers in sequencer.stretches(self._wanted):
+            some = [nodes[number] for number in numbers]
+            if None in [ref.node for ref in some]:
+                some = [ref for ref in some if ref.node is not None]
+            if sequencer.at_once > 1:
+                if some:
+                    yield some, 0
+                continue
+            stretch += some
+            brought += sum(map(ingest.bring, some))
             if len(stretch) >= STRETCH_TASKS or brought >= BROUGHT_BYTES:
                 yield stretch, brought
                 stretch, brought = [], 0
+                if not ingest.promised:
+                    sequencer.at_once = min(STRETCH_TASKS, CHUNK_TASKS)
         if stretch:
             yield stretch, brought
 
     def _post(self) -> None:
-        start, count = self._posted, len(self._needs)
-        places = self._places[start : start + count]
+        piece, first, left = self._piece, self._first, self._sequencer.left
+        chosen = self._chosen
+        kinds, choice = self._options(piece)
         pack = self._packer.take()
-        kinds, choice = self._options(places)
-        first, end = self._base + start, places[-1]
-        chosen, last = self._chosen, self._last
+        wanted = [ref for ref in piece if ref.number in chosen]
+        for ref in wanted:
+            self._ingest.hold(ref)
         coming = [
-            (last[at], task)
-            for task, at in enumerate(places, first)
-            if last[at] > end and task not in chosen
+            ref.task for ref in piece if left[ref.number] and ref.number not in chosen
         ]
         self._ingest.post(
             SubmitGraph(
@@ -162,21 +178,51 @@ class Messages:
                 pack.sizes_bytes(),
                 bytes(pack.data),
                 tuple(self._needs),
-                tuple(range(count)),
-                extents_of([t for t in range(first, first + count) if t in chosen]),
+                tuple(range(len(piece))),
+                extents_of([ref.task for ref in wanted]),
                 kinds,
                 choice,
-                extents_of([task for _, task in coming]),
+                extents_of(coming),
             )
         )
-        self._posted += count
+        over = self._over()
+        self._first += len(piece)
+        piece.clear()
         self._needs.clear()
         self._functions.clear()
-        self._coming += coming
-        self._release(end)
+        self._nbytes = 0
+        if over:
+            self._ingest.post(Release(extents_of(over)))
+
+    def _over(self) -> list[TaskId]:
+        """Return the tasks that left as ``coming``, and are used by nothing any more."""
+        nodes, sequencer, chosen = self._nodes, self._sequencer, self._chosen
+        base, first = self._base, self._first
+        over = []
+        for number in sequencer.over:
+            task = nodes[number].task
+            # Others were never to come, or are no tasks of this graph.
+            if base <= task < first and number not in chosen:
+                over.append(task)
+        sequencer.over.clear()
+        return over
+
+    def _give_up(self) -> None:
+        """Release all that is still to come."""
+        over = self._over()
+        left, base, first = self._sequencer.left, self._base, self._first
+        over += [
+            ref.task
+            for ref in self._nodes
+            if base <= ref.task < first
+            and left[ref.number]
+            and ref.number not in self._chosen
+        ]
+        if over:
+            self._ingest.post(Release(extents_of(over)))
 
     def _options(
-        self, places: Sequence[int]
+        self, piece: Sequence[Ref]
     ) -> tuple[tuple[Options, ...], tuple[int, ...]]:
         """Return the options there are, and which of them each task has."""
         options = self._ingest.options
@@ -184,27 +230,9 @@ class Messages:
             return (options.common,), ()
         kinds: list[Options] = []
         choice: list[int] = []
-        for at in places:
-            mine = options.of(self._nodes[at].key)
+        for ref in piece:
+            mine = options.of(ref.key)
             if mine not in kinds:
                 kinds.append(mine)
             choice.append(kinds.index(mine))
         return tuple(kinds), tuple(choice)
-
-    def _release(self, end: int) -> None:
-        """Release what was to come, once all users up to *end* have left."""
-        over = [task for last, task in self._coming if last <= end]
-        if over:
-            self._coming = [entry for entry in self._coming if entry[0] > end]
-            self._ingest.post(Release(extents_of(over)))
-
-
-def _last_uses(ordered: Order, names: set[Ref]) -> list[int]:
-    """Return, for each place in the order, that of its last user."""
-    last = list(ordered.last_uses)
-    others = [at for at, ref in enumerate(ordered.keys) if ref in names]
-    for at in reversed(others):
-        # Who takes the other name takes what it names.
-        for source in ordered.inputs_of(at):
-            last[source] = max(last[source], last[at])
-    return last

@@ -11,12 +11,16 @@ comes first.  Beyond that, two rules for values that several tasks take:
 
 Every step is linear in the number of tasks and inputs, for a graph may have a
 million of them; ``dask.order`` looks further ahead and takes its time for it.
+
+Who takes what has to be known of all tasks before the first one is chosen.  From then
+on the order comes piece by piece (``Sequencer.stretches``), so that the first tasks run
+while the last ones are still to be brought into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from typing import Any, Final, Protocol, TypeVar
 
 from covey.errors import UsageError
 
@@ -28,108 +32,94 @@ _CIRCLE_MAX: Final = 14
 _CIRCLE_HEAD: Final = 5
 _CIRCLE_TAIL: Final = 3
 
+#: The number of what was not met yet, and of what is still being looked into.
+UNMET: Final = -1
+_OPEN: Final = -2
 
-class Order:
-    """Tasks by number, inputs before their users.
+#: So many tasks are a stretch, unless the caller asks for others.
+STRETCH_TASKS: Final = 64
+
+
+class Numbered(Protocol):
+    """What can be numbered.
 
     Attributes:
-        keys: the keys, in a good order to run.
-        users: for each of them, how many others take it.
-        last_uses: for each of them, the place of the last one that takes it; 0 for none.
-
-    Args:
-        keys: the keys, by number.
-        sequence: the numbers, in a good order to run.
-        inputs: for each number, those of what it takes.
-        users: for each number, those of who takes it.
-        last_uses: for each number, the place of the last one of these.
+        number: ``UNMET`` at first.
     """
 
-    __slots__ = ("_inputs", "_place", "_sequence", "keys", "last_uses", "users")
-
-    def __init__(
-        self,
-        keys: list[Any],
-        sequence: list[int],
-        inputs: list[list[int]],
-        users: list[list[int]],
-        last_uses: list[int],
-    ) -> None:
-        self.keys = [keys[index] for index in sequence]
-        self.users = [len(users[index]) for index in sequence]
-        self.last_uses = [last_uses[index] for index in sequence]
-        self._sequence = sequence
-        self._inputs = inputs
-        self._place: list[int] = []
-
-    def inputs_of(self, at: int) -> list[int]:
-        """Return the places in ``keys`` of what the key at one of them takes."""
-        place = self._place
-        if not place:
-            place = self._place = [0] * len(self.keys)
-            for where, index in enumerate(self._sequence):
-                place[index] = where
-        return [place[index] for index in self._inputs[self._sequence[at]]]
+    number: int
 
 
-def order(wanted: Iterable[Any], needs: Callable[[Any], Collection[Any]]) -> Order:
-    """Return what *wanted* leads to, in the order in which to run it.
+N = TypeVar("N", bound=Numbered)
+K = TypeVar("K", bound=Hashable)
+
+
+def number(
+    wanted: Iterable[N], needs: Callable[[N], Collection[N]]
+) -> tuple[list[N], list[list[int]]]:
+    """Number what *wanted* leads to, inputs before their users.
 
     Args:
-        wanted: keys; what comes first is made first.
-        needs: returns the keys that a key takes; it is called once for each.
+        wanted: items; what comes first is made first.
+        needs: returns the items that one takes; it is called once for each.
+
+    Returns:
+        The items by number, and for each the numbers of those that it takes.
 
     Raises:
-        UsageError: the graph goes round in a circle; names its keys, or the ends of it.
+        UsageError: the graph goes round in a circle; names its items, or the ends of it.
     """
-    wanted = list(wanted)
-    keys, number, inputs = _numbered(wanted, needs)
-    sequencer = _Sequencer(inputs)
-    sequence = sequencer.run([number[key] for key in wanted])
-    return Order(keys, sequence, inputs, sequencer.users, sequencer.last_uses)
-
-
-def _numbered(
-    wanted: list[Any], needs: Callable[[Any], Collection[Any]]
-) -> tuple[list[Any], dict[Any, int], list[list[int]]]:
-    """Number what is needed, inputs before their users."""
-    keys: list[Any] = []
+    items: list[N] = []
     inputs: list[list[int]] = []
-    #: A key that is still being looked into has no number yet: -1.
-    number: dict[Any, int] = {}
-    number_of, known_of = number.__getitem__, number.get
     for root in wanted:
-        if root in number:
+        if root.number != UNMET:
             continue
-        number[root] = -1
-        taken = needs(root)
-        todo = [(root, taken, iter(taken))]
-        while todo:
-            key, taken, rest = todo[-1]
+        root.number = _OPEN
+        item, taken = root, needs(root)
+        rest = iter(taken)
+        #: What takes the one at hand, and what takes that.
+        above: list[tuple[N, Collection[N], Iterator[N]]] = []
+        while True:
             for source in rest:
-                known = known_of(source)
-                if known is None:
-                    number[source] = -1
-                    below = needs(source)
-                    todo.append((source, below, iter(below)))
+                if source.number >= 0:
+                    continue
+                if source.number == _OPEN:
+                    raise _circle([*[step[0] for step in above], item], source)
+                source.number = _OPEN
+                below = needs(source)
+                if below:
+                    above.append((item, taken, rest))
+                    item, taken, rest = source, below, iter(below)
                     break
-                if known < 0:
-                    raise _circle([step[0] for step in todo], source)
+                source.number = len(items)
+                items.append(source)
+                inputs.append([])
             else:
-                todo.pop()
-                number[key] = len(keys)
-                keys.append(key)
-                inputs.append([*map(number_of, taken)])
-    return keys, number, inputs
+                item.number = len(items)
+                items.append(item)
+                inputs.append([source.number for source in taken])
+                if not above:
+                    break
+                item, taken, rest = above.pop()
+    return items, inputs
 
 
-def _circle(path: list[Any], key: Any) -> UsageError:
-    steps = [*path[path.index(key) :], key]
-    names = [repr(step) for step in steps]
+def _circle(path: list[Any], item: Any) -> UsageError:
+    at = next(at for at, step in enumerate(path) if step is item)
+    names = [repr(step) for step in [*path[at:], item]]
     if len(names) > _CIRCLE_MAX:
         left_out = len(names) - _CIRCLE_HEAD - _CIRCLE_TAIL
         names[_CIRCLE_HEAD:-_CIRCLE_TAIL] = [f"... {left_out} more ..."]
     return UsageError(f"the graph has a cycle: {' -> '.join(names)}")
+
+
+def users_of(inputs: list[list[int]]) -> list[list[int]]:
+    """Return for each number those of who takes it."""
+    users: list[list[int]] = [[] for _ in inputs]
+    for index, sources in enumerate(inputs):
+        for source in sources:
+            users[source].append(index)
+    return users
 
 
 def _by_room(inputs: list[list[int]]) -> list[int]:
@@ -156,67 +146,76 @@ def _by_room(inputs: list[list[int]]) -> list[int]:
     return room
 
 
-class _Sequencer:
+class Sequencer:
     """Brings numbered tasks into the order in which to run them.
 
     Attributes:
-        users: for each task, those that take it.
-        last_uses: for each task that has run, the place in the order of the last one of
-            its users that has.
+        left: for each task, how many of its users are not in the order yet.
+        over: those of which none is left, as they come up; whoever reads it empties it.
+        at_once: how many tasks are a stretch; may be changed between two of them.
+
+    Args:
+        inputs: for each number, those of what it takes, which are all lower; each once.
+        users: for each number, those of who takes it.
     """
 
-    def __init__(self, inputs: list[list[int]]) -> None:
-        self._inputs = inputs
+    def __init__(self, inputs: list[list[int]], users: list[list[int]]) -> None:
+        self._inputs, self._users = inputs, users
         self._room = _by_room(inputs)
-        self.users: list[list[int]] = [[] for _ in inputs]
-        users = self.users
-        for index, sources in enumerate(inputs):
-            for source in sources:
-                users[source].append(index)
-        self.last_uses = [0] * len(inputs)
         self._missing = list(map(len, inputs))
-        #: How many users of each have yet to run, and the sum of their numbers: when
-        #: one is left, that is its number.
-        self._left = list(map(len, users))
+        self.left = list(map(len, users))
+        #: The sum of the numbers of the users that are left: when one is, its number.
         self._rest = list(map(sum, users))
         self._done = bytearray(len(inputs))
+        self.over: list[int] = []
+        self.at_once = STRETCH_TASKS
 
-    def run(self, wanted: list[int]) -> list[int]:
-        """Return the order, which begins with what the first of *wanted* needs."""
-        sequence: list[int] = []
+    def stretches(self, wanted: Iterable[int]) -> Iterator[list[int]]:
+        """Yield the order in stretches; first comes what the first of *wanted* needs.
+
+        ``left`` and ``over`` tell of what was yielded, and of nothing else.
+        """
         inputs, missing, done = self._inputs, self._missing, self._done
         go_on = self._go_on
+        stretch: list[int] = []
         for root in wanted:
             todo = [root]
             while todo:
-                index = todo[-1]
+                index = todo.pop()
                 if done[index]:
-                    todo.pop()
-                elif missing[index]:
+                    continue
+                if missing[index]:
+                    todo.append(index)
                     todo += [s for s in inputs[index][::-1] if not done[s]]
-                else:
-                    todo.pop()
-                    done[index] = 1
-                    go_on(index, len(sequence), todo)
-                    sequence.append(index)
-        return sequence
+                    continue
+                done[index] = 1
+                stretch.append(index)
+                go_on(index, todo)
+                if len(stretch) >= self.at_once:
+                    yield stretch
+                    stretch = []
+        if stretch:
+            yield stretch
 
-    def _go_on(self, index: int, place: int, todo: list[int]) -> None:
-        """*index* runs, at *place*: add to *todo* what should follow before all else."""
-        missing, left = self._missing, self._left
-        sources, users = self._inputs[index], self.users[index]
+    def _go_on(self, index: int, todo: list[int]) -> None:
+        """*index* runs: add to *todo* what should follow before all else."""
+        missing, left, rest = self._missing, self.left, self._rest
+        users = self._users[index]
         can_run = []
         for user in users:
             lacking = missing[user] = missing[user] - 1
             if not lacking:
                 can_run.append(user)
-        rest, last_uses = self._rest, self.last_uses
+        sources = self._inputs[index]
         for source in sources:
-            last_uses[source] = place
             rest[source] -= index
             left[source] = lasting = left[source] - 1
-            if lasting == 1 and self._is_near(rest[source]):
-                todo.append(rest[source])
+            if lasting == 1:
+                last = rest[source]
+                if not missing[last] or self._is_near(last):
+                    todo.append(last)
+            elif not lasting:
+                self.over.append(source)
         if not can_run:
             return
         if len(users) == 1:
@@ -227,9 +226,7 @@ class _Sequencer:
             todo += [user for user in can_run if self._frees(user)]
 
     def _is_near(self, index: int) -> bool:
-        """Whether a task can run, or lacks only what takes next to no room."""
-        if not self._missing[index]:
-            return True
+        """Whether a task lacks only what takes next to no room."""
         inputs, done, room = self._inputs[index], self._done, self._room
         if len(inputs) > _NEAR_INPUTS:
             return False
@@ -240,8 +237,51 @@ class _Sequencer:
 
     def _frees(self, index: int) -> bool:
         """Whether some input goes when this task has run."""
-        left = self._left
+        left = self.left
         for source in self._inputs[index]:  # noqa: SIM110  # any() takes twice as long
             if left[source] == 1:
                 return True
         return False
+
+
+class _Item:
+    """A key with its number."""
+
+    __slots__ = ("key", "number")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.number = UNMET
+
+    def __repr__(self) -> str:
+        return repr(self.key)
+
+
+def order(wanted: Iterable[K], needs: Callable[[K], Collection[K]]) -> list[K]:
+    """Return the keys that *wanted* leads to, in the order in which to run them.
+
+    Args:
+        wanted: keys; what comes first is made first.
+        needs: returns the keys that a key takes; it is called once for each.
+
+    Raises:
+        UsageError: the graph goes round in a circle; names its keys, or the ends of it.
+    """
+    items: dict[K, _Item] = {}
+
+    def item_of(key: K) -> _Item:
+        item = items.get(key)
+        if item is None:
+            item = items[key] = _Item(key)
+        return item
+
+    roots = [item_of(key) for key in wanted]
+    numbered, inputs = number(
+        roots, lambda item: [item_of(source) for source in needs(item.key)]
+    )
+    sequencer = Sequencer(inputs, users_of(inputs))
+    return [
+        numbered[index].key
+        for stretch in sequencer.stretches([root.number for root in roots])
+        for index in stretch
+    ]

@@ -64,11 +64,13 @@ class Ref(msgspec.Struct, eq=False):
         key: what it is called in the graph, if it is a node of one.
         node: what the graph has for it; then what is to be packed, if it is to become a
             task.
+        number: which one it is of those that are needed, inputs before their users.
     """
 
     task: TaskId
     key: Any = None
     node: Any = None
+    number: int = -1
 
     def __repr__(self) -> str:
         return repr(self.key)
