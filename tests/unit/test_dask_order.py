@@ -104,7 +104,9 @@ def test_of_each_stretch_it_is_known_what_is_still_to_be_used(drawn, data):
         sequencer.over.clear()
         to_come = [len(set(of) - set(came)) for of in users]
         assert sequencer.left == to_come
-        assert sorted(over) == [n for n, of in enumerate(users) if of and not to_come[n]]
+        assert sorted(over) == [
+            n for n, of in enumerate(users) if of and not to_come[n]
+        ]
         sequencer.at_once = data.draw(st.integers(1, 5))
     assert sorted(came) == list(range(len(inputs)))
 
