@@ -1,7 +1,8 @@
 """A link within one process: two ends that hand each other batches of messages.
 
 It has the face of ``Link`` as far as scheduler and worker use it, and the same
-timing: what is sent within one turn of the loop arrives as one batch, later.
+timing: what is sent within one turn of the loop arrives as one batch, later.  But who has
+said all that is to be said for now can have the first of a turn handed over at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class InprocLink:
         self._loop = asyncio.get_running_loop()
         self._outbox: list[Message] = []
         self._flush_is_due = False
+        #: Whether something was handed over in this turn, before its end.
+        self._hastened = False
         self.other: InprocLink | None = None
         self.on_messages: Callable[[Any, list[Any]], None] = _ignore
         self.on_lost: Callable[[Any, Exception | None], None] = _ignore
@@ -40,9 +43,18 @@ class InprocLink:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
 
+    def hasten(self) -> None:
+        """Hand over what is queued, if it is the first in this turn of the loop.
+
+        The other end acts on it before this returns.
+        """
+        if self._flush_is_due and not self._hastened:
+            self.flush()
+            self._hastened = True
+
     def flush(self) -> None:
         """Hand over what is queued."""
-        self._flush_is_due = False
+        self._flush_is_due = self._hastened = False
         outbox, self._outbox = self._outbox, []
         other = self.other
         if outbox and other is not None and not other.lost:

@@ -224,8 +224,10 @@ class SchedulerServer:
         for listener in self._listeners:
             await listener.close()
         self.passing.close()
-        for end in [*speakers, *self._strangers]:
-            end.close()
+        for speaker in speakers:
+            speaker.close()
+        for stranger in self._strangers:
+            stranger.close()
         if self._rewriting is not None:
             self._rewriting.cancel()
             await asyncio.wait([self._rewriting])
@@ -417,6 +419,8 @@ class SchedulerServer:
             self._rotate(*self.core.state.rotation)
         if self.core.wake_at != self._wake_at:
             self._rest()
+        if type(event) is Said:
+            self._hasten(orders)
 
     # The journal.
 
@@ -559,6 +563,16 @@ class SchedulerServer:
             speaker = speakers.get(peer)
             if speaker is not None:
                 speaker.send_all(messages)
+
+    def _hasten(self, orders: Orders) -> None:
+        """What has just been sent need not wait for the end of the turn.
+
+        A worker in this process acts on it at once.
+        """
+        for peer in orders:
+            speaker = self.attendance.speakers.get(peer)
+            if speaker is not None:
+                speaker.hasten()
 
 
 def _graces() -> Graces:

@@ -79,6 +79,8 @@ class Line:
         self._soon = soon
         self._outbox: list[Message] = []
         self._flush_is_due = False
+        #: Whether something was sent in this turn, before its end.
+        self._hastened = False
         self._abandoned = False
         self._pulse = Pulse(SILENT_BEATS)
         self._appetite = Pulse(SILENT_BEATS)
@@ -152,12 +154,22 @@ class Line:
             self._flush_is_due = True
             self._soon(self.flush)
 
+    def hasten(self) -> None:
+        """Send what is queued, if it is the first in this turn of the loop.
+
+        Where little is said nobody waits for the end of the turn, and where much is
+        said, nearly all of it travels together.
+        """
+        if self._flush_is_due and not self._hastened:
+            self.flush()
+            self._hastened = True
+
     def flush(self) -> None:
         """Send what is queued, as far as the window has room.
 
         Without a link it is kept for the next one, within the same bounds.
         """
-        self._flush_is_due = False
+        self._flush_is_due = self._hastened = False
         if self._abandoned:
             self._outbox.clear()
         link, session, outbox = self.link, self.session, self._outbox

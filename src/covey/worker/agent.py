@@ -104,6 +104,8 @@ class WorkerAgent:
         self.storage = Storage(memory.limit_bytes, memory.spill_directory)
         self._results = Results(self.storage, name)
         self._asker = Asker(keys, version, name, memory=self.storage)
+        #: Slots that were given something in this step.
+        self._told: list[RunnerLink] = []
         #: Whether the event at hand is one of several that came together.
         self._more_follows = False
         self._threads = threads
@@ -258,6 +260,8 @@ class WorkerAgent:
             more = self._more_follows
             for order in self.core.step(event, clock.monotonic(), more=more):
                 self._execute[type(order)](order)
+            while self._told:
+                self._told.pop().hasten()
         except RemoteProtocolError:
             raise  # A runner said what makes no sense: it goes, and nothing was changed.
         except Exception as error:
@@ -296,6 +300,7 @@ class WorkerAgent:
             self._pressure.wake()
         if link is not None:  # Else it has just ended; the core will hear of it.
             self._inputs.dispatch(order, order.slot // self._threads, link)
+            self._told.append(link)
 
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
         last = len(says) - 1
@@ -306,6 +311,8 @@ class WorkerAgent:
         finally:
             # What is senseless ends the frame in its middle: nothing follows then.
             self._more_follows = False
+        if self._upstream is not None:
+            self._upstream.hasten()
 
     def _slot_reports(self, slot: int, operation: Any, body: Buffer) -> None:
         if type(operation) is SaysRan:

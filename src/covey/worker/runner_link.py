@@ -232,6 +232,8 @@ class RunnerLink(asyncio.Protocol):
         self._nodes: list[Any] = []
         self.carried: set[int] = set()
         self._flush_is_due = False
+        #: Whether something was sent in this turn, before its end.
+        self._hastened = False
         self._loop = asyncio.get_running_loop()
         self.lost = False
 
@@ -269,9 +271,15 @@ class RunnerLink(asyncio.Protocol):
             column += values
         self._body += body
 
+    def hasten(self) -> None:
+        """Write what is queued, if it is the first in this turn of the loop."""
+        if self._flush_is_due and not self._hastened:
+            self.flush()
+            self._hastened = True
+
     def flush(self) -> None:
         """Write what is queued as one frame."""
-        self._flush_is_due = False
+        self._flush_is_due = self._hastened = False
         if not self._header or self._transport is None:
             return
         header = _encoder.encode(self._header)

@@ -13,5 +13,8 @@ class Upstream(Protocol):
     def send(self, message: Message) -> None:
         """Queue a message."""
 
+    def hasten(self) -> None:
+        """Send what is queued now, if it is the first in this turn of the loop."""
+
     def close(self) -> None:
         """Say what is queued, and close."""
