@@ -444,15 +444,25 @@ class _Ingest:
         nodes = [ref.node for ref in chosen]
         if set(map(type, nodes)) == {Plain}:
             # Most often they are small, and nothing in them needs a second look.
-            taken = [node.taken() for node in nodes]
-            calls = [
-                node.in_places(ref.key, ref.task, tasks)
-                for ref, node, tasks in zip(chosen, nodes, taken, strict=True)
-            ]
+            taken, calls, numbers = [], [], []
+            # Where every node is a call, no two of them are the same task.
+            all_differ = not self._others
+            for ref, node in zip(chosen, nodes, strict=True):
+                args, task = node.args, ref.task
+                if all_differ and args and args is node.inputs:
+                    # Most often, and then two calls less: see ``Plain``.
+                    tasks = tuple([source.task for source in args])
+                    distances = tuple([source - task for source in tasks])
+                    calls.append((ref.key, distances, node.places))
+                else:
+                    tasks = node.taken()
+                    calls.append(node.in_places(ref.key, task, tasks))
+                taken.append(tasks)
+                numbers.append(self._function_of(ref, node))
             nbytes = packer.add_all(calls, _IN_PLACES)
             if nbytes >= 0:
                 needs += taken
-                functions += map(self._function_of, chosen, nodes)
+                functions += numbers
                 return nbytes
         before = packer.nbytes
         for ref, node in zip(chosen, nodes, strict=True):
