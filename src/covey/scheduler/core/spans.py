@@ -136,9 +136,20 @@ def _known(state: SchedulerState, start: TaskId, end: TaskId) -> Iterable[TaskId
 
 def isolate(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
     """Return the spans of exactly these tasks, cut off from their neighbours."""
-    span = state.spans.get(base)
+    spans = state.spans
+    span = spans.get(base)
     if span is not None and span.n == n:
         return [span]
+    if span is not None and span.n == 1:
+        # Most often a stretch of nodes of a graph: nothing is cut then.
+        single = []
+        for task in range(base, base + n):
+            span = spans.get(task)
+            if span is None or span.n > 1:
+                break
+            single.append(span)
+        else:
+            return single
     _cut_at(state, base)
     _cut_at(state, base + n)
     return list(covering(state, base, n))
