@@ -58,6 +58,7 @@ from covey.wire.worker_link import (
     Holds,
     Leave,
     Ran,
+    RanNodes,
     RanStored,
     ReturnDone,
     Returned,
@@ -597,6 +598,8 @@ class SimWorker:
         self.peers = set()
         self.fetches = []
         self.said = []
+        #: What the message that it says right now tells of, together.
+        self.telling = set()
         #: Failures that it has told of, and that it tells another life again.
         self.unheard = []
 
@@ -672,6 +675,8 @@ class SimWorker:
             assert bytes(arguments) == self.world.arguments[task]
         for task in message.awaits:
             source = find(state, task)
+            if task in self.telling and me in source.replicas:
+                continue  # That was entered behind what has led to this run.
             assert source.state is State.ASSIGNED and source.worker is me, message
             assert any(
                 run.message.base <= task < run.message.base + run.message.n
@@ -838,9 +843,12 @@ class SimWorker:
         tasks = range(base, base + n)
         if other is None or any(task not in other.store for task in tasks):
             return False
-        self.store.update({task: other.store[task] for task in tasks})
         self.copies |= set(tasks)
-        self.made_of.update({t: other.made_of[t] for t in tasks if t in other.made_of})
+        # What was made here meanwhile stays as it is.
+        for task in [task for task in tasks if task not in self.store]:
+            self.store[task] = other.store[task]
+            if task in other.made_of:
+                self.made_of[task] = other.made_of[task]
         return True
 
     def digests(self, base, n):
@@ -862,26 +870,10 @@ class SimWorker:
         """Return from a stretch of a run; *gave* tells apart what it gave each time."""
         run = self.runs[run_number]
         first, n = run.stretch(start, length)
-        for task in run.inputs(first, n):
-            assert self.store[task] == self.world.arguments[task], f"{task:x}"
-        if not run.message.renamed:
-            for task in range(first, first + n):
-                takes = self.world.takes.get(task)
-                assert takes is None or run.inputs(task, 1) == takes, f"{task:x}"
         self._vouch(run.inputs(first, n))
-        values = [self.world.arguments[task] for task in range(first, first + n)]
-        for task, value in enumerate(values, first):
-            # What is there already stays as it is.
-            if task not in self.store:
-                self.store[task] = value
-                self._give(task, run.inputs(task, 1), gave)
-        digests = self.digests(first, n)
-        made = set(range(first, first + n))
-        awaited = {task for r in self.runs.values() for task in r.message.awaits}
-        known = digests if run.message.digests or made & awaited else b""
-        if not known:
-            self.unvouched |= made
+        known = self._make(run, first, n, gave)
         self._done(run_number, first, n)
+        values = [self.world.arguments[task] for task in range(first, first + n)]
         took = 0.001 * n
         if stored:
             self.say(RanStored(run_number, first, n, took, 100 * n, digests=known))
@@ -889,6 +881,68 @@ class SimWorker:
             pack = pack_of(values)
             self.say(Ran(run_number, first, n, took, **pack, digests=known))
         self._check_versions(first, n)
+
+    def _make(self, run, first, n, gave):
+        """Make values; return their digests, if the scheduler is to know them."""
+        for task in run.inputs(first, n):
+            assert self.store[task] == self.world.arguments[task], f"{task:x}"
+        if not run.message.renamed:
+            for task in range(first, first + n):
+                takes = self.world.takes.get(task)
+                assert takes is None or run.inputs(task, 1) == takes, f"{task:x}"
+        made = range(first, first + n)
+        for task in made:
+            # What is there already stays as it is.
+            if task not in self.store:
+                self.store[task] = self.world.arguments[task]
+                self._give(task, run.inputs(task, 1), gave)
+        awaited = {task for r in self.runs.values() for task in r.message.awaits}
+        if run.message.digests or not awaited.isdisjoint(made):
+            return self.digests(first, n)
+        self.unvouched.update(made)
+        return b""
+
+    def singles(self):
+        """Return the runs of single tasks that a slot may end one right after the other.
+
+        Those count that wait for nothing but what one before them makes.
+        """
+        found, made = [], set(self.store)
+        for number, run in self.runs.items():
+            alone = run.message.n == 1 and not run.missing and not run.blocked
+            if alone and made.issuperset(run.message.awaits):
+                found.append(number)
+                made.add(run.message.base)
+        return found
+
+    def finish_together(self, gave):
+        """Return from single tasks in one message, as a slot does that ran ahead.
+
+        Args:
+            gave: as in ``finish``, for each of them; so many end at most.
+        """
+        runs = [self.runs[number] for number in self.singles()[: len(gave)]]
+        inputs = [run.inputs(run.message.base, 1) for run in runs]
+        self._vouch(set().union(*inputs) & set(self.store))
+        told, vouched = [], []
+        for run, each in zip(runs, gave, strict=False):
+            digests = self._make(run, run.message.base, 1, each)
+            (vouched if digests else told).append((run, digests))
+        for run in runs:
+            self._done(run.message.run, run.message.base, 1)
+        messages = []
+        for together in filter(None, (told, vouched)):
+            n = len(together)
+            numbers = tuple(run.message.run for run, _ in together)
+            tasks = tuple(run.message.base for run, _ in together)
+            digests = b"".join(digests for _, digests in together)
+            columns = (numbers, tasks, (0.001,) * n, (8,) * n)
+            messages.append(RanNodes(*columns, 0, digests))
+        self.telling = {run.message.base for run in runs}
+        self.say(*messages)
+        self.telling = set()
+        for run in runs:
+            self._check_versions(run.message.base, 1)
 
     def _vouch(self, inputs):
         """Something takes these: the scheduler learns what they are before it ends."""

@@ -23,6 +23,7 @@ from covey.wire.worker_link import (
     Lacks,
     Leaving,
     Ran,
+    RanNodes,
     RanStored,
     Returned,
     RunFailed,
@@ -47,6 +48,11 @@ options = st.builds(
         [None, Again(("builtins.OSError",)), Again((), 3.0, 2.0), Again(elsewhere=True)]
     ),
 )
+
+
+def runs_of(message):
+    """Return the runs that a message of a worker tells of."""
+    return message.runs if isinstance(message, RanNodes) else (message.run,)
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -302,6 +308,18 @@ class SchedulerMachine(RuleBasedStateMachine):
                 worker.block(run, start)
 
     @precondition(lambda self: self.world.workers)
+    @rule(
+        index=small,
+        gave=st.lists(st.sampled_from([0, 0, 1]), min_size=2, max_size=6),
+    )
+    def worker_has_run_ahead(self, index, gave):
+        """Single tasks that a slot has ended one right after the other are told together."""
+        worker = self._worker(index)
+        worker.read(10)
+        if worker.peer in self.world.workers and worker.singles():
+            worker.finish_together(gave)
+
+    @precondition(lambda self: self.world.workers)
     @rule(data=st.data(), index=small, start=small, length=sizes)
     def worker_answers_late(self, data, index, start, length):
         worker = self._worker(index)
@@ -340,8 +358,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         old = [
             message
             for message in worker.said
-            if isinstance(message, Ran | RanStored | RunFailed | Returned)
-            and message.run not in worker.runs
+            if isinstance(message, Ran | RanStored | RanNodes | RunFailed | Returned)
+            and worker.runs.keys().isdisjoint(runs_of(message))
         ]
         if old:
             worker.say(data.draw(st.sampled_from(old[-8:])))

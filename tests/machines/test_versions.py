@@ -382,9 +382,45 @@ def test_nothing_mixes_whoever_comes_back(seed):
     assert "pending" not in {client.status[task] for task in client.held}
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_mixes_whoever_runs_ahead(seed):
+    """Chains and trees of single tasks, told of together, and made again elsewhere."""
+    chance = random.Random(seed)
+    world = World()
+    client = world.new_client()
+    world.new_worker(1)
+    needs = [
+        sorted(chance.sample(range(max(0, i - 3), i), min(i, chance.randint(0, 2))))
+        for i in range(12)
+    ]
+    wanted = {11, *chance.sample(range(11), 2)}
+    client.submit_graph(needs, wanted=sorted(wanted))
+    for turn in range(60):
+        worker = chance.choice(list(world.workers.values()))
+        worker.read(len(worker.inbox))
+        if len(worker.singles()) > 1:
+            worker.finish_together(some_other(chance, turn))
+        else:
+            act(worker, chance, turn)
+        if chance.random() < 0.3:
+            world.new_worker(chance.randint(1, 2))
+            world.lose(chance.choice(list(world.workers)))
+    world.settle()
+    assert {failure.kind for failure in client.failures.values()} <= {"died"}
+    assert "pending" not in {client.status[task] for task in client.held}
+
+
+def some_other(chance, turn):
+    """Draw what tasks give that are told of together: the same as ever, or another."""
+    return [chance.choice([0, 0, turn]) for _ in range(chance.randint(2, 6))]
+
+
 def act(worker, chance, turn):
     """Let a worker read some of its messages, and fetch or run something."""
     worker.read(chance.randint(0, len(worker.inbox)))
+    if chance.random() < 0.4 and len(worker.singles()) > 1:
+        worker.finish_together(some_other(chance, turn))
+        return
     for number, run in list(worker.runs.items()):
         if run.missing:
             worker.fetch(number, ok=chance.random() < 0.9)
