@@ -1034,6 +1034,7 @@ def test_a_copy_that_turns_up_is_taken_for_the_value(world, client):
     (number,) = two.runs
     two.runs[number].missing.clear()
     two.store[data] = world.arguments[data]
+    two.copies.add(data)
     two.inbox.append(worker_link.Drop(((OWN + 900, 1),)))
     world.lose(one.peer)
     assert client.status[data] == "pending"

@@ -20,6 +20,7 @@ from covey.errors import RemoteProtocolError
 from covey.scheduler.core import explain, versions
 from covey.scheduler.core.spans import find, isolate
 from covey.scheduler.core.state import Span, State
+from covey.wire.base import Options
 from covey.wire.client_link import Cancel
 from covey.wire.worker_link import (
     Drop,
@@ -315,6 +316,28 @@ def test_digests_of_another_number_of_results_are_refused(world, client):
     (run,) = worker.runs
     with pytest.raises(RemoteProtocolError, match="other digests than theirs"):
         worker.say(RanStored(run, a, 1, 0.1, 100, digests=b"12345678"))
+
+
+def test_what_would_make_a_value_of_which_a_copy_has_come_is_stopped(world, client):
+    """It waits for what nobody makes any more, where that was ahead of it."""
+    holder = world.new_worker(1, name="holder")
+    x = client.submit_graph([[], [0]], wanted={1}) + 1
+    holder.read(len(holder.inbox))
+    holder.finish_together([0, 0])
+    client.submit(9, options=Options(workers=("holder",)))
+    other = world.new_worker(3, name="other")
+    for _ in range(2):
+        client.submit(aligned=(x,), options=Options(workers=("other",)))
+    other.read(len(other.inbox))
+    first, second = other.runs
+    # Nobody has it, as far as is known: it is made anew, together with what it takes.
+    other.fetch(first, ok=False)
+    other.read(len(other.inbox))
+    assert any(x in run.todo and run.message.awaits for run in other.runs.values())
+    other.fetch(second, ok=True)
+    other.read(len(other.inbox))
+    assert not any(x in run.todo for run in other.runs.values())
+    world.settle()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -494,7 +494,7 @@ def turn_up(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> N
         report.reverted(state, span)
     elif span.worker is not worker:
         stop(state, span)
-    # What the worker itself still runs of it will be stale news.
+    # What the worker itself still says of it will be stale news.
     finish(state, span, worker, nbytes)
     if span.state is DONE:
         history.found(state, span, worker)

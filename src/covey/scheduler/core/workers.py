@@ -186,6 +186,9 @@ def on_holds(state: SchedulerState, worker: Worker, message: Holds) -> None:
         else:
             nbytes = message.nbytes * span.n // message.n
             span.digests = mine or span.digests
+            if span.worker is worker:
+                # It may wait there for what nobody makes any more.  A copy stays.
+                transitions.stop(state, span)
             transitions.turn_up(state, span, worker, nbytes)
     if at < end:
         _holds_unknown(state, worker, orphans.part(told, at, end))
