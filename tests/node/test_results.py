@@ -105,7 +105,7 @@ def test_of_single_tasks_only_a_large_copy_is_told_of_by_itself(storage):
     copy.write_frames([b"x" * 4_000])
     storage.keep(7, copy)
     results.bring_nodes((6, 7, 9), Pack.of([b"one", b"two", b"three"]))
-    results.stow_nodes([0, 1, 2])
+    results.stow_nodes(orders.StowNodes([0, 1, 2]))
     order = orders.ReportNodes((1, 2, 3), (6, 7, 9), (0.1, 0.2, 0.3), (3, 3, 5), 4)
     large, small = results.messages(order)
     assert (large.run, large.base, large.n, large.slot) == (2, 7, 1, 4)

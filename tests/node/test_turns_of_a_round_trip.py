@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 
+import covey
 from covey.ids import ClientId, first_task_id
 from covey.payload import Pack
 from covey.scheduler.core.machine import Joined
@@ -32,6 +35,7 @@ KEYS = Keys.of_client(Secret(b"s" * 32))
 HEAD = struct.Struct("<IQ")
 CLIENT = ClientId(3)
 ONE = Pack.of([b"one"])
+SOURCE = str(Path(covey.__file__).parent)
 
 
 class Transport:
@@ -90,9 +94,9 @@ class Wire:
 class Cluster:
     """An embedded cluster with one slot, and a client that has sent a function."""
 
-    async def start(self):
+    async def start(self, *, check=True):
         loop = asyncio.get_running_loop()
-        self.server = SchedulerServer(keys=KEYS, version="0", check=True)
+        self.server = SchedulerServer(keys=KEYS, version="0", check=check)
         self.agent = WorkerAgent(
             name="w",
             runners=1,
@@ -200,3 +204,32 @@ def test_a_worker_is_given_at_the_end_of_the_turn_what_follows_in_it(run):
         await cluster.close()
 
     run(scenario())
+
+
+def test_a_round_trip_costs_scheduler_and_worker_few_calls(run):
+    """Who waits for each task waits for every function that is called on the way."""
+    calls = 0
+
+    def count(frame, event, _arg):
+        nonlocal calls
+        ours = frame.f_code.co_filename.startswith(SOURCE)
+        calls += ours and event == "call"
+
+    async def scenario():
+        cluster = await Cluster().start(check=False)
+        for number in range(100):
+            if number == 50:
+                sys.setprofile(count)
+            task = cluster.submit(number)
+            cluster.returns(task)
+            await cluster.turns()
+        sys.setprofile(None)
+        assert len(cluster.wire.frames) == 100
+        await cluster.close()
+
+    try:
+        run(scenario())
+    finally:
+        sys.setprofile(None)
+    sys.stdout.write(f"{calls / 50:.1f} calls a round trip\n")
+    assert calls / 50 < 210

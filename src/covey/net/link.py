@@ -405,7 +405,7 @@ class Link(asyncio.BufferedProtocol):
                 assert not rest
                 if self._raw_left:
                     return
-            if until and clock.monotonic() > until:
+            if until and reader.buffer and clock.monotonic() > until:
                 self._yield()
                 return
 

@@ -410,6 +410,9 @@ class SchedulerServer:
         except Exception as error:
             self._break(error)
             return
+        if type(event) is Said:
+            # Before all that nobody waits for.
+            self._hasten(orders)
         if self._pacing is None and self.core.watched:
             self._pace()
         if self.core.closing:
@@ -419,8 +422,6 @@ class SchedulerServer:
             self._rotate(*self.core.state.rotation)
         if self.core.wake_at != self._wake_at:
             self._rest()
-        if type(event) is Said:
-            self._hasten(orders)
 
     # The journal.
 

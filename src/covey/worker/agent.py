@@ -385,9 +385,6 @@ class WorkerAgent:
     def _stow(self, order: orders.Stow) -> None:
         self._results.stow(order.base, order.n)
 
-    def _stow_nodes(self, order: orders.StowNodes) -> None:
-        self._results.stow_nodes(order.places)
-
     def _flush(self, order: orders.Flush) -> None:
         self._tell_aside(order.slot, "flush")
 
@@ -514,12 +511,6 @@ class WorkerAgent:
     def _forget_function(self, order: orders.ForgetFunction) -> None:
         self._functions.forget(order.fn)
 
-    def _keep_arguments(self, order: orders.KeepArguments) -> None:
-        self._inputs.keep_arguments(order)
-
-    def _end_run(self, order: orders.EndRun) -> None:
-        self._inputs.end_run(order.run)
-
     def _keep_values(self, order: orders.KeepValues) -> None:
         self.storage.put(order.base, Pack.from_wire(order.sizes, order.data))
 
@@ -576,11 +567,11 @@ class WorkerAgent:
             orders.ReportNodes: self._report,
             orders.Vouch: self._report,
             orders.Stow: self._stow,
-            orders.StowNodes: self._stow_nodes,
+            orders.StowNodes: self._results.stow_nodes,
             orders.Flush: self._flush,
             orders.Dispatch: self._dispatch,
             orders.DispatchNodes: self._dispatch,
-            orders.EndRun: self._end_run,
+            orders.EndRun: self._inputs.end_run,
             orders.Retract: self._retract,
             orders.Interrupt: self._interrupt,
             orders.Kill: self._kill,
@@ -588,7 +579,7 @@ class WorkerAgent:
             orders.FetchFrom: self._transfers.fetch,
             orders.KeepFunction: self._keep_function,
             orders.ForgetFunction: self._forget_function,
-            orders.KeepArguments: self._keep_arguments,
+            orders.KeepArguments: self._inputs.keep_arguments,
             orders.KeepValues: self._keep_values,
             orders.DropValues: self._drop_values,
             orders.KnowPeer: self._transfers.know_peer,

@@ -38,19 +38,23 @@ class Inputs:
         self._storage = storage
         self._processes = processes
         self._functions = functions
-        #: The arguments of each run: those of which task on, and which.
-        self._arguments: dict[RunId, tuple[TaskId, Pack]] = {}
+        #: The arguments of each run: those of which task on, and which; of a single task,
+        #: just their bytes.
+        self._arguments: dict[RunId, tuple[TaskId, Pack | bytes]] = {}
         #: What each runner keeps mapped, and the ids by which it knows it.
         self._mapped: dict[int, dict[TaskId, set[TaskId]]] = {}
 
     def keep_arguments(self, order: orders.KeepArguments) -> None:
         """Keep the arguments of a run until it ends."""
-        pack = Pack.from_wire(order.sizes, order.data)
-        self._arguments[order.run] = (order.base, pack)
+        data = order.data
+        if len(order.sizes) == 4 and int.from_bytes(order.sizes, "little") == len(data):
+            self._arguments[order.run] = (order.base, data)
+            return
+        self._arguments[order.run] = (order.base, Pack.from_wire(order.sizes, data))
 
-    def end_run(self, run: RunId) -> None:
+    def end_run(self, order: orders.EndRun) -> None:
         """Let go of the arguments of a run, if they were kept."""
-        self._arguments.pop(run, None)
+        self._arguments.pop(order.run, None)
 
     def dispatch(
         self,
@@ -63,12 +67,17 @@ class Inputs:
             self._dispatch_nodes(order, runner, link)
             return
         self._functions.tell(link, order.fn)
-        base, pack = self._arguments[order.run]
-        lo = order.base - base
-        part = pack if len(pack) == 1 else pack.cut(lo, lo + order.n)
+        base, held = self._arguments[order.run]
         flags = KEEP if order.keep else 0
+        if isinstance(held, Pack):
+            part = held.cut(order.base - base, order.base - base + order.n)
+        elif not order.whole:
+            self._dispatch_node(order, held, flags, runner, link)
+            return
+        else:
+            part = Pack.single(held)
         if order.n == 1 and not order.whole:
-            self._dispatch_node(order, part, flags, runner, link)
+            self._dispatch_node(order, part.data, flags, runner, link)
             return
         inputs: list[list[Any]] = []
         bodies: list[Buffer] = []
@@ -93,7 +102,7 @@ class Inputs:
     def _dispatch_node(
         self,
         order: orders.Dispatch,
-        part: Pack,
+        payload: Buffer,
         flags: int,
         runner: int,
         link: RunnerLink,
@@ -101,7 +110,6 @@ class Inputs:
         """Send a single task; what others took along with it is there already."""
         link.begin_node()
         carried = link.carried
-        payload = part.data
         inputs: list[Any] = []
         body = [payload]
         owns = order.owns

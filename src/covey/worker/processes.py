@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from covey.payload import Buffer
@@ -121,7 +122,7 @@ class RunnerProcess:
         return link
 
     def _slot_says(self, slot: int) -> Callable[[list[tuple[Any, Buffer]]], None]:
-        return lambda says: self._on_says(slot, says)
+        return partial(self._on_says, slot)
 
     def _control_says(self, says: list[tuple[Any, Buffer]]) -> None:
         self._on_control(self.number, says)

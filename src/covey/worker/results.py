@@ -152,12 +152,12 @@ class Results:
         """The same for values of single tasks."""
         self._nodes = (tasks, pack)
 
-    def stow_nodes(self, places: Sequence[int]) -> None:
-        """Keep those of them that stand at these places."""
+    def stow_nodes(self, order: orders.StowNodes) -> None:
+        """Keep those of them that are wanted."""
         (tasks, pack), self._nodes = self._nodes, _NO_NODES
         put = self._storage.shelf.put_single
         payloads = [pack.data] if len(tasks) == 1 else [*pack]
-        for at in places:
+        for at in order.places:
             put(tasks[at], payloads[at])
 
     def take_big(

@@ -181,9 +181,6 @@ class SaysProfiled(_Operation, frozen=True, tag="profiled"):
     seen: list[tuple[Id, list[str], list[_Number]]]
 
 
-#: Whose bytes are a pack.
-_PACKS: Final = (SaysRan, SaysRanNodes)
-
 Says: TypeAlias = (
     SaysRan
     | SaysRanNodes
@@ -348,7 +345,10 @@ def _split(header: bytes, body: bytes) -> list[tuple[Any, Buffer]]:
     at = 0
     view = memoryview(body)
     for operation in operations:
-        if isinstance(operation, _PACKS):
+        kind = type(operation)
+        if kind is SaysRanNodes:
+            size = 4 * len(operation.runs) + operation.data_size
+        elif kind is SaysRan:
             size = 4 * operation.n + operation.data_size
         elif isinstance(operation, SaysFailed):
             size = operation.size

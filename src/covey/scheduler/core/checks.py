@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from covey.errors import RemoteProtocolError
-from covey.ids import TaskId, client_of
+from covey.ids import COUNTER_BITS, TaskId, client_of
 from covey.payload import Pack
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.spans import covering, find
@@ -238,7 +238,7 @@ def _pack(sizes: bytes, data: bytes, n: int) -> Pack:
 def _fresh(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
     """Check that ids are the client's own and new, and note that they are used."""
     number = client.number
-    if client_of(base) != number or client_of(base + n - 1) != number:
+    if not base >> COUNTER_BITS == number == (base + n - 1) >> COUNTER_BITS:
         raise RemoteProtocolError(
             f"the ids {base:x} to {base + n - 1:x} are not those of client {number:x}"
         )

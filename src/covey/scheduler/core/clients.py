@@ -63,6 +63,8 @@ handlers: Handlers[Client] = Handlers(submitting.handlers)
 def hear(state: SchedulerState, client: Client, message: Message) -> None:
     """Act on what a client says, and have it written down if it is worth it."""
     handlers.table[type(message)](state, client, message)
+    if not state.journal.kept:
+        return
     if type(message) in journaling.NOTED:
         state.journal.note(client.number, message)
     elif isinstance(message, Rewrite):

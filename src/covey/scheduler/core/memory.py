@@ -77,7 +77,9 @@ def is_tight(worker: Worker) -> bool:
     if not limit:
         return False
     left = TIGHT * limit - used(worker)
-    return left < 0 or left < sum(
+    if left < 0 or not worker.load:
+        return left < 0
+    return left < sum(
         function.nbytes * n for function, n in worker.load.items() if function
     )
 

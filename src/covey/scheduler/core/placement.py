@@ -107,7 +107,8 @@ def plan(state: SchedulerState) -> None:
         bringing.place_all(state)
     # Else a worker would take back what it has just handed back for an idle one.
     unserved = _serve_all(state, state.hungry)
-    unserved += _serve_all(state, state.roomy)
+    if state.ready_count:
+        unserved += _serve_all(state, state.roomy)
     for worker in unserved:
         # They have looked: nothing that is asked for by name is for them.
         memory.enlist(state, worker)
@@ -141,12 +142,13 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
         elif not idle and not (_room(worker) and balance.may_have_more(state, worker)):
             continue
         elif _serve(state, worker):
-            feed(state, worker)
+            memory.reconsider(state, worker)
             stuck = False
         elif not worker.withheld:
             unserved.append(worker)
             stuck = True
-    state.eager |= dict.fromkeys(passed)
+    if passed:
+        state.eager |= dict.fromkeys(passed)
     return unserved
 
 
@@ -233,7 +235,9 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
         span = top(demand.heap)
         if span is None or (best is not None and best.rank <= span.rank):
             continue
-        if fits_now(worker, demand) and memory.may_begin(worker, span, best):
+        if demand.resources and not fits_now(worker, demand):
+            continue
+        if memory.may_begin(worker, span, best):
             best = span
     if best is None:
         best = _from_another(state, worker)
@@ -557,7 +561,7 @@ def count_out(
         state.excess.pop(worker, None)
         worker.handed_back.clear()
         worker.reluctant = 0.0
-    feed(state, worker)
+    memory.reconsider(state, worker)
 
 
 def _count(state: SchedulerState, worker: Worker, change: int) -> None:

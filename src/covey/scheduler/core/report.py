@@ -33,12 +33,9 @@ def finished(
 ) -> None:
     """Consecutive *spans* are done, and their small values came along."""
     first = spans[0]
-    wanted = first.wanted
-    if all(s.wanted == wanted and not s.delivered for s in spans) and not (
-        state.ids_of and any(s.base in state.ids_of for s in spans)
-    ):
+    if _alike(state, spans):
         n = sum([span.n for span in spans])
-        for number in wanted:
+        for number in first.wanted:
             _tell(state, number, Finished(first.base, n, sizes, data))
     else:
         pack = Pack.from_wire(sizes, data)
@@ -57,6 +54,15 @@ def finished(
     for span in spans if keepers else ():
         # Who keeps a value under a name has got none.
         span.delivered -= keepers
+
+
+def _alike(state: SchedulerState, spans: list[Span]) -> bool:
+    """Whether the same clients wait for all of these, and know them by their own ids."""
+    wanted, others = spans[0].wanted, state.ids_of
+    for span in spans:
+        if span.wanted != wanted or span.delivered or span.base in others:
+            return False
+    return True
 
 
 def _tell(state: SchedulerState, number: ClientId, message: Message) -> None:

@@ -100,7 +100,8 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         raise InternalError(f"{span}: there is no way from {before.name} to {to.name}")
     if before is READY:
         state.ready_count -= span.n
-        if queues.demand_of(state, span) is not state.default_demand:
+        special = state.special_count
+        if special and queues.demand_of(state, span) is not state.default_demand:
             state.special_count -= span.n
         queue, span.queue = span.queue, None
         assert queue is not None

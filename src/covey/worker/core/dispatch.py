@@ -170,15 +170,12 @@ def fill(state: WorkerState) -> None:
         return
     if state.suspects:
         _try_suspects(state)
-    for environment in settle(state):
-        fail_all(state, environment, _NO_RUNNER)
+    if len(state.queues) > 1:  # Some have asked for environments.
+        for environment in settle(state):
+            fail_all(state, environment, _NO_RUNNER)
     if state.queued:
         # Every slot gets a first flight before any of them gets another one.
-        for slot in state.slots:
-            if not slot.flights and _takes_more(slot):
-                piece = top(state, slot.runner.environment)
-                if piece is not None:
-                    _send(state, slot, piece, _flight_size(state, piece))
+        _begin(state)
         if state.queued:
             _stock_up(state)
     if state.queued or max([s.count for s in state.slots]) < 2:
@@ -187,6 +184,17 @@ def fill(state: WorkerState) -> None:
         if not slot.flights and _takes_more(slot):
             _call_back(state)
             return
+
+
+def _begin(state: WorkerState) -> None:
+    """Give a first flight to those that have none, as long as there is something."""
+    for slot in state.slots:
+        if not slot.flights and _takes_more(slot):
+            piece = top(state, slot.runner.environment)
+            if piece is not None:
+                _send(state, slot, piece, _flight_size(state, piece))
+                if not state.queued:
+                    return
 
 
 def _stock_up(state: WorkerState) -> None:
@@ -336,7 +344,7 @@ def _dispatch(
             run.fn,
             base,
             n,
-            tuple(task + offset for task in run.aligned),
+            tuple([task + offset for task in run.aligned]) if offset else run.aligned,
             run.stretches(base, n) if run.groups else run.whole,
             run.renamed,
             keep,
@@ -437,11 +445,12 @@ def end_flight(state: WorkerState, slot: Slot, flight: Flight) -> None:
 def forget_flight(state: WorkerState, flight: Flight) -> None:
     """Nobody can ride behind a flight any more, and it rides no more itself."""
     state.makers.pop(flight.base, None)
-    dismount(flight.run)
+    if flight.run.rides is not None:
+        dismount(flight.run)
 
 
 def _flight_size(state: WorkerState, piece: Piece) -> int:
-    if isinstance(piece.run, Parcel):
+    if piece.n == 1 or isinstance(piece.run, Parcel):
         return piece.n
     if piece.run.timeout_seconds or state.memory_short:
         return 1

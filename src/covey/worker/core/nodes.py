@@ -50,8 +50,8 @@ def take_in(state: WorkerState, messages: Sequence[Any]) -> Iterator[Any]:
             yield from parcels.gather(state, nodes)
             nodes = []
         yield message
-    if nodes:
-        yield from parcels.gather(state, nodes)
+    # One by itself makes no parcel.
+    yield from parcels.gather(state, nodes) if len(nodes) > 1 else nodes
 
 
 def on_run(state: WorkerState, message: worker_link.Run) -> None:
@@ -195,6 +195,11 @@ def _singles(
     Raises:
         RemoteProtocolError: something is told twice, or is part of a longer flight.
     """
+    if len(event.runs) == 1 and slot.flights:
+        run, task = event.runs[0], event.tasks[0]
+        first = slot.flights[0]
+        if first.n == 1 and first.base == task and first.run.run == run:
+            return {(run, task): first}
     told = {*zip(event.runs, event.tasks, strict=True)}
     demand(len(told) == len(event.runs))
     alone = {
