@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -146,7 +147,7 @@ class End(Signal):
 
     def stop(self) -> None:
         """Watch no longer."""
-        try:
-            self._wish.watchers.remove(self.see)
-        except ValueError:
-            pass  # All of the range has ended, and is watched no more.
+        watchers = self._wish.watchers
+        if watchers:  # Else all of the range has ended, and is watched no more.
+            with contextlib.suppress(ValueError):
+                watchers.remove(self.see)

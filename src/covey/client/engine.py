@@ -149,7 +149,7 @@ class Engine(Owner):
     @property
     def in_thread(self) -> bool:
         """Whether the caller is the I/O thread itself."""
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._thread.ident
 
     def check(self) -> None:
         """Raise if this engine cannot be used any more.

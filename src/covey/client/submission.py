@@ -209,7 +209,8 @@ class Submitter(Placer):
         if frames is not None:
             return bytes(frames[0]), found.task_ids, frames, []
         payload = packer.take_single()
-        return payload, found.task_ids, [], self._adopted(found)
+        holds = self._adopted(found) if found.strangers is not None else []
+        return payload, found.task_ids, [], holds
 
     def _adopted(self, found: refs.capture) -> list[object]:
         """Take over the futures of other clients that were met; return ours of them.
