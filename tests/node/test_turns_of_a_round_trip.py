@@ -206,6 +206,26 @@ def test_a_worker_is_given_at_the_end_of_the_turn_what_follows_in_it(run):
     run(scenario())
 
 
+def test_a_slot_with_more_to_do_has_its_news_wait_for_the_end_of_the_turn(run):
+    async def scenario():
+        cluster = await Cluster().start()
+        cluster.returns(cluster.submit(0))  # It is known now to be short.
+        await cluster.turns()
+        cluster.wire.frames.clear()
+        first, second = cluster.submit(1), cluster.submit(2)
+        await cluster.turns()
+        assert cluster.given() == [first - 1, first, second]
+        cluster.returns(first)
+        assert not cluster.wire.frames
+        await cluster.turns()
+        assert [finished.base for (finished,) in cluster.wire.frames] == [first]
+        cluster.returns(second)
+        assert len(cluster.wire.frames) == 2
+        await cluster.close()
+
+    run(scenario())
+
+
 def test_a_round_trip_costs_scheduler_and_worker_few_calls(run):
     """Who waits for each task waits for every function that is called on the way."""
     calls = 0

@@ -311,8 +311,8 @@ class WorkerAgent:
         finally:
             # What is senseless ends the frame in its middle: nothing follows then.
             self._more_follows = False
-        if self._upstream is not None:
-            self._upstream.hasten()
+        if self._upstream is not None and not self.core.state.slots[slot].flights:
+            self._upstream.hasten()  # The slot has nothing left to do.
 
     def _slot_reports(self, slot: int, operation: Any, body: Buffer) -> None:
         if type(operation) is SaysRan:
