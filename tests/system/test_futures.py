@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import itertools
+import operator
 import re
 import threading
 import warnings
@@ -639,3 +640,13 @@ def test_whole_numbers_with_others_among_them_are_read_a_second_time_once(
     assert [*starts] == [*itertools.accumulate(counts[:-1], initial=starts[0])]
     assert starts[0] <= 3000
     assert starts[0] + sum(counts) == 9000
+
+
+def test_an_element_waits_for_its_own_futures_and_not_for_its_neighbours(client):
+    """A large one makes all that were pickled together be pickled once more."""
+    failed = client.submit(operator.truediv, 1, 0)
+    large = np.arange(30_000)
+    one, two = client.map(len, [large, failed])
+    assert one.result() == 30_000
+    with pytest.raises(ZeroDivisionError):
+        two.result()

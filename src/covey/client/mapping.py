@@ -227,9 +227,11 @@ class Mapper(Submitter):
             if not batch:
                 break
             added = packer.add_all(batch) if alike else -1
-            if ids and added >= 0:
-                found.strangers = None  # They are met once more.
-                packer.drop_last(len(batch))
+            if alike and ids:
+                # All are met once more, one by one: each waits for its own only.
+                if added >= 0:
+                    packer.drop_last(len(batch))
+                found.strangers = None
                 ids.clear()
                 added = -1
             alike = added >= 0
