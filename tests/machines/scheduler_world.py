@@ -388,6 +388,7 @@ class SimClient:
                 whole=tuple(whole),
                 name=name,
                 groups=tuple(groups),
+                identity=b"" if name is None else SHARED,
             )
         )
         return base

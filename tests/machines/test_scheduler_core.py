@@ -281,7 +281,7 @@ def test_inputs_that_are_known_in_part_fail_only_who_needs_the_rest(world, clien
     world.settle()
     statuses = [client.status[ys + i] for i in range(8)]
     assert statuses == ["failed"] * 2 + ["finished"] * 4 + ["failed"] * 2
-    assert "no longer known" in client.failures[ys].message
+    assert "not known" in client.failures[ys].message
     client.say(Retry(((ys, 8),)))
     world.settle()
     assert [client.status[ys + i] for i in range(8)] == statuses
@@ -498,11 +498,60 @@ def test_a_name_with_other_arguments_is_a_conflict(world, client):
     client.submit(name="x", fn=3)
     other.define(3)
     other.hold(other.next_task, b"")
-    other.say(Submit(other.new_ids(1), 1, 3, **pack_of([b"else"]), name="x"))
+    named = pack_of([SHARED])
+    other.say(Submit(other.new_ids(1), 1, 3, **named, name="x", identity=b"else"))
     (failure,) = other.failures.values()
     assert failure.type_name == "KeyConflict"
     assert "choose another key" in failure.message
     assert SHARED != b"else"
+
+
+def test_a_name_is_shared_though_the_arguments_came_by_another_way(world, client):
+    """Large ones are named by the ids under which each client has brought them."""
+    other = world.new_client()
+    client.submit(name="x", fn=3)
+    other.define(3)
+    task = other.new_ids(1)
+    other.hold(task, SHARED)
+    by_ids = pack_of([b"by other ids"])
+    other.say(Submit(task, 1, 3, **by_ids, name="x", identity=SHARED))
+    world.new_worker()
+    world.settle()
+    assert not other.failures
+    assert other.status[task] == "finished"
+
+
+@pytest.mark.parametrize("identity", [SHARED, b"else"])
+def test_a_name_is_free_when_its_value_went_though_a_dependent_leads_to_it(
+    world, client, identity
+):
+    world.new_worker()
+    first = client.submit(name="x", fn=3)
+    user = client.submit(aligned=(first,))
+    world.settle()
+    client.release((first, 1))
+    assert find(world.state, first).state is State.RELEASED
+    task = client.new_ids(1)
+    client.hold(task, SHARED)
+    world.arguments[task], world.takes[task] = SHARED, set()
+    named = pack_of([SHARED])
+    client.say(Submit(task, 1, 3, **named, name="x", identity=identity))
+    world.settle()
+    assert client.status[task] == "finished"
+    assert world.state.names["x"].base == task
+    client.release((task, 1), (user, 1))
+    world.settle()
+    world.check_empty()
+
+
+@pytest.mark.parametrize("identity", [b"", bytes(65)])
+def test_a_name_that_does_not_tell_its_call_is_refused(world, client, identity):
+    client.define(3)
+    named = pack_of([SHARED])
+    with pytest.raises(RemoteProtocolError, match="is identified by"):
+        client.say(
+            Submit(client.new_ids(1), 1, 3, **named, name="x", identity=identity)
+        )
 
 
 # Placement.

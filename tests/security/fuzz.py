@@ -82,8 +82,8 @@ def client_frames():
         [client_link.Submit(BASE, 2, 1, *two)],
         [client_link.Submit(BASE + 2, 2, 1, *two, aligned=(BASE,))],
         [client_link.Submit(BASE + 4, 1, 1, *one, options, whole=((BASE, 4),))],
-        [client_link.Submit(BASE + 5, 1, 1, *one, name="a name")],
-        [client_link.Submit(BASE + 6, 1, 1, *one, name="a name")],
+        [client_link.Submit(BASE + 5, 1, 1, *one, name="a name", identity=b"16")],
+        [client_link.Submit(BASE + 6, 1, 1, *one, name="a name", identity=b"16")],
         [
             client_link.SubmitGraph(
                 BASE + 10,

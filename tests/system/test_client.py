@@ -561,3 +561,39 @@ def test_values_of_the_wrong_kind_are_refused_by_name(client):
         client.get_executor(bad=2)
     with client.get_executor(priority=1, pure=True) as executor:
         assert list(executor.map(inc, [1])) == [2]
+
+
+def test_a_pure_call_with_large_arguments_is_known_again_when_it_was_let_go(
+    client, until
+):
+    """They are brought anew; what the dependent keeps of it has lost the old ones."""
+    array = np.arange(40_000)
+    total = client.submit(np.sum, array, pure=True)
+    user = client.submit(inc, total)
+    assert user.result() == array.sum() + 1
+    first, key = total.id, total.key
+    del total
+    assert until(lambda: client.session.engine.wishes.find(first) is None)
+    again = client.submit(np.sum, array, pure=True)
+    assert (again.key, again.result()) == (key, array.sum())
+    assert again.id != first
+    assert user.result() == array.sum() + 1
+
+
+def test_two_clients_share_a_named_call_with_large_arguments(client):
+    array = np.arange(40_000)
+    mine = client.submit(np.sum, array, key="large-and-shared")
+    assert mine.result() == array.sum()
+    before = client.scheduler_info()["counters"]["tasks_submitted"]
+    with covey.Client(client.cluster, set_as_default=False) as other:
+        theirs = other.submit(np.sum, array, key="large-and-shared")
+        assert theirs.result() == array.sum()
+        assert client.scheduler_info()["counters"]["tasks_submitted"] == before
+        del theirs
+    with covey.Client(client.cluster, set_as_default=False) as other:
+        conflict = other.submit(np.sum, array + 1, key="large-and-shared")
+        user = other.submit(inc, conflict)
+        with pytest.raises(errors.KeyConflict, match="large-and-shared"):
+            conflict.result()
+        with pytest.raises(errors.TaskCancelled, match="its key was refused"):
+            user.result()

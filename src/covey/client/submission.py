@@ -172,7 +172,10 @@ class Submitter(Placer):
                 self._names.enter(key, identity, base)
             aligned, whole = split_needs(needs) if needs else ((), ())
             sizes = len(payload).to_bytes(4, "little")
-            message = Submit(base, 1, fn, sizes, payload, options, aligned, whole, key)
+            message = Submit(
+                *(base, 1, fn, sizes, payload, options, aligned, whole, key),
+                identity=identity,
+            )
             # A task of that name may be about to be let go of, which must come first.
             say = self._engine.outbox.say if key is None else self._engine.post
             say(message)

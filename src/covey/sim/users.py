@@ -219,7 +219,13 @@ class User:
         self._hold(base, 1, "named", name)
         self._names[name] = base
         pack = Pack.of([payload])
-        client.post(Submit(base, 1, 2, pack.sizes_bytes(), bytes(pack.data), name=name))
+        client.post(
+            Submit(
+                *(base, 1, 2, pack.sizes_bytes(), bytes(pack.data)),
+                name=name,
+                identity=payload,
+            )
+        )
 
     def _scatter(self, rng: Random) -> None:
         n = rng.randrange(1, self.plan.tasks + 1)

@@ -50,7 +50,8 @@ class Submit(Message, frozen=True, tag=2):
     (first, g), for inputs of which every task needs g, one after the other: task
     ``base + i`` those from ``first + g * i`` on.
     ``name`` makes the (single) task shareable: who submits the same name
-    again gets the same task.
+    again gets the same task, if ``identity`` is the same: what was called, with what.
+    (Large arguments are in ``data`` by the ids under which they were brought.)
     """
 
     base: Id
@@ -63,6 +64,7 @@ class Submit(Message, frozen=True, tag=2):
     whole: tuple[Extent, ...] = ()
     name: str | None = None
     groups: tuple[Extent, ...] = ()
+    identity: bytes = b""
 
 
 def taken_by(message: Submit) -> list[Extent]:

@@ -37,7 +37,7 @@ from covey.secret import Secret
 from covey.wire.keys import ADMITTED, Keys, Role
 
 #: Raised whenever a message changes in a way that old peers cannot read.
-PROTOCOL_VERSION: Final = 8
+PROTOCOL_VERSION: Final = 9
 
 _MAGIC: Final = b"\x00covey\r\n"
 _HELLO: Final = struct.Struct("<8sHBxI32s16s")

@@ -27,8 +27,8 @@ def unknown_input(task: TaskId) -> Failure:
     return Failure(
         "cancelled",
         "TaskCancelled",
-        "an input of this task is no longer known: its future was released or "
-        "cancelled before the task was submitted",
+        "an input of this task is not known: its future was released or cancelled, or "
+        "its key was refused, before the task was submitted",
         origin=task,
     )
 

@@ -26,6 +26,9 @@ from covey.wire.client_link import (
     taken_by,
 )
 
+#: What identifies a named call is a hash of it.
+_IDENTITY_BYTES: Final = 64
+
 #: No extent names more tasks than one call may have.
 _EXTENT_MAX: Final = 1 << 32
 
@@ -44,6 +47,11 @@ def submit(
         raise RemoteProtocolError(
             f"the name {message.name!r} was given to {message.n:,} tasks; a name is "
             f"for one"
+        )
+    if message.name is not None and not 0 < len(message.identity) <= _IDENTITY_BYTES:
+        raise RemoteProtocolError(
+            f"the name {message.name!r} was given to a call that is identified by "
+            f"{len(message.identity):,} bytes; 1 to {_IDENTITY_BYTES} make sense"
         )
     if message.aligned or message.whole or message.groups:
         _inputs(message)

@@ -98,9 +98,9 @@ def by_key(state: SchedulerState, key: str) -> TaskId | None:
 
 def key_of(state: SchedulerState, span: Span, task_id: TaskId | None = None) -> str:
     """Return the name that users know a task by."""
-    name = state.name_of.get(span.base)
-    if name is not None:
-        return name
+    named = state.name_of.get(span.base)
+    if named is not None:
+        return named[0]
     return f"{label_of(span)}-{span.base if task_id is None else task_id:x}"
 
 

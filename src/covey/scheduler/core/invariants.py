@@ -59,7 +59,7 @@ def check(state: SchedulerState) -> None:
     _check_functions(state)
     assert len(state.names) == len(state.name_of)
     for name, span in state.names.items():
-        assert state.name_of[span.base] == name
+        assert state.name_of[span.base][0] == name
         assert state.spans[span.base] is span
     _check_aliases(state)
     _check_attempts(state)

@@ -521,9 +521,9 @@ class SchedulerState:
         #: The bases of spans longer than one, per client, in order.
         self.starts: dict[ClientId, list[TaskId]] = {}
         self.keys: Keys | None = None  # To check tokens; a simulation has none.
-        #: Shareable tasks by name.
+        #: Shareable tasks by name; and by id, the name of each, and what it is the name of.
         self.names: dict[str, Span] = {}
-        self.name_of: dict[TaskId, str] = {}
+        self.name_of: dict[TaskId, tuple[str, bytes]] = {}
         #: Other ids of shared tasks, and by which ids each client knows one.
         #: Who is not in that table knows the task by its own id.
         self.aliases: dict[TaskId, TaskId] = {}

@@ -176,7 +176,7 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
         transitions.demand(state, span)
     if message.name is not None:
         state.names[message.name] = state.spans[message.base]
-        state.name_of[message.base] = message.name
+        state.name_of[message.base] = message.name, message.identity
 
 
 def _take_with_inputs(
@@ -253,11 +253,13 @@ def _share(
     span = state.names.get(message.name)
     if span is None:
         return False
-    if (
-        span.function is not function
-        or span.pack is None
-        or bytes(span.pack[span.at]) != message.data
-    ):
+    if span.state is RELEASED:
+        # Nobody has a future of it, and it would have to be made again, perhaps from
+        # large arguments that are gone: the new one came with its own.
+        transitions.free_name(state, span)
+        return False
+    _, identity = state.name_of[span.base]
+    if span.function is not function or identity != message.identity:
         state.send(
             client.peer,
             Failed(

@@ -453,12 +453,17 @@ def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
 
 def _forget_names(state: SchedulerState, span: Span) -> None:
     """Strike out what a forgotten span was called, and its other ids."""
-    name = state.name_of.pop(span.base, None)
-    if name is not None:
-        del state.names[name]
+    free_name(state, span)
     for ids in state.ids_of.pop(span.base, {}).values():
         for task in ids:
             state.aliases.pop(task, None)
+
+
+def free_name(state: SchedulerState, span: Span) -> None:
+    """Strike out what a span is called: another one may have that name."""
+    named = state.name_of.pop(span.base, None)
+    if named is not None:
+        del state.names[named[0]]
 
 
 def drop_alias(state: SchedulerState, span: Span, task: TaskId) -> None:
