@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from covey.cluster import roles
 from covey.cluster.roles import WorkerRole
 from covey.net.addresses import parse_address
 from covey.net.join_string import Connection
@@ -41,3 +42,44 @@ def test_who_was_given_up_is_told_from_who_has_another_scheduler(cluster, epoch,
     assert joined.startswith("joined the scheduler")
     assert first.startswith(says)
     assert second.startswith("is with its scheduler again")
+
+
+def leaving(monkeypatch, *steps):
+    """Let a worker go through *steps*; return whether it ends, before it has drained."""
+    monkeypatch.setattr(roles, "GONE_SECONDS", 0.0)
+
+    async def scenario():
+        role = WorkerRole(lambda: PLACE, {})
+        old = SimpleNamespace(unheard=lambda _: [])
+        role._agent = SimpleNamespace(
+            attach=lambda *_: 0, report=lambda *_: 0, leave=lambda: 0
+        )
+        role._uplink = SimpleNamespace(line=old)
+        happen = {
+            "signal": role._on_signal,
+            "away": lambda: role.on_away(None),
+            "back": role.on_back,
+            "another": lambda: role.on_welcome(None, Welcome(4, "one", 2, "0"), old),
+        }
+        for step in steps:
+            happen[step]()
+        # The timer, if there is one, is due in the next turn.
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        return role._ended.done()
+
+    return asyncio.run(scenario())
+
+
+def test_who_leaves_and_has_nobody_to_leave_to_does_not_wait_for_long(monkeypatch):
+    assert leaving(monkeypatch, "away", "signal")
+    assert leaving(monkeypatch, "signal", "away")
+    assert leaving(monkeypatch, "away", "back", "signal", "away", "away")
+
+
+def test_who_leaves_waits_for_a_scheduler_that_is_there_or_comes_back(monkeypatch):
+    assert not leaving(monkeypatch, "signal")
+    assert not leaving(monkeypatch, "away")
+    assert not leaving(monkeypatch, "away", "back", "signal")
+    assert not leaving(monkeypatch, "signal", "away", "back")
+    assert not leaving(monkeypatch, "away", "signal", "another")

@@ -66,6 +66,10 @@ LOOK_SECONDS: Final = 5.0
 #: How long a worker that is asked to leave may take to finish and hand over.
 DRAIN_SECONDS: Final = 60.0
 
+#: How long it waits meanwhile for a scheduler that is gone: whoever watches over that has
+#: started it anew by then, and else there is nobody to hand over to.
+GONE_SECONDS: Final = 10.0
+
 IN_CLEAR_WARNING: Final = (
     "WARNING: nothing is encrypted. Whoever can listen in on this network can read "
     "your data, and can take the cluster over"
@@ -333,6 +337,9 @@ class WorkerRole(Owner):
         self._python = ""
         self._pythons: tuple[str, ...] = ()
         self._leaving = False
+        #: Whether the scheduler is out of reach, and what ends a leaving worker then.
+        self._away = False
+        self._alone: asyncio.TimerHandle | None = None
         self._uplink = Uplink(
             self,
             ToWorker,
@@ -353,6 +360,23 @@ class WorkerRole(Owner):
         self._tell("leaves in order; a second signal ends it at once")
         self._agent.leave()
         self._loop.call_later(DRAIN_SECONDS, self._end)
+        if self._away:
+            self._wait_alone()
+
+    def _wait_alone(self) -> None:
+        """There is nobody to leave to: wait a little for another scheduler."""
+        if self._alone is None:
+            self._tell(
+                f"the scheduler is gone: ends in {GONE_SECONDS:g} s, unless that is back"
+            )
+            self._alone = self._loop.call_later(GONE_SECONDS, self._end)
+
+    def _found(self) -> None:
+        """The scheduler is there."""
+        self._away = False
+        if self._alone is not None:
+            self._alone.cancel()
+            self._alone = None
 
     async def serve(self) -> str:
         """Work until the scheduler lets go; return why it ended, if not in order.
@@ -474,6 +498,7 @@ class WorkerRole(Owner):
     def on_welcome(self, line: Line, welcome: Welcome, old: Line | None) -> None:
         """The scheduler has taken us in; if it knows nothing of us, tell it all."""
         assert self._agent is not None
+        self._found()
         self._number = welcome.peer
         life = Life(welcome.cluster, welcome.epoch)
         if old is None:
@@ -487,7 +512,10 @@ class WorkerRole(Owner):
     def on_away(self, error: Exception | None) -> None:
         """The link is gone; it is looked for."""
         why = f" ({error})" if error is not None else ""
-        if not self._leaving and not self._ended.done():
+        self._away = True
+        if self._leaving:
+            self._wait_alone()
+        elif not self._ended.done():
             seconds = config.get().worker.reconnect_seconds
             self._tell(
                 f"lost the scheduler{why}, and looks for it for up to {seconds:g} s"
@@ -495,6 +523,7 @@ class WorkerRole(Owner):
 
     def on_back(self) -> None:
         """The session goes on."""
+        self._found()
         self._tell("is back with the scheduler")
 
     def on_messages(self, link: Any, batch: list[Any]) -> None:
