@@ -11,6 +11,7 @@ import zipfile
 import pytest
 
 from covey import Client, errors
+from covey.wire.client_link import DefineFunction
 
 pytestmark = pytest.mark.system
 
@@ -155,3 +156,27 @@ def test_a_zip_file_and_a_large_package(client, project):
         other.upload_package(big)
         assert other.submit(call, "bigger", "f").result(30) == 1 << 20
         assert other.gather(other.map(call, ["bigger"] * 3, "fff")) == [1 << 20] * 3
+
+
+def power(x, exponent):
+    return x**exponent
+
+
+def test_other_keywords_do_not_send_the_modules_again(client, project, monkeypatch):
+    (project / "large.py").write_bytes(b"TEXT = " + repr(os.urandom(50_000)).encode())
+    with Client(client.cluster, set_as_default=False) as other:
+        other.upload_file(project / "large.py")
+        assert other.gather(other.map(power, range(9), exponent=1)) == list(range(9))
+        sent = []
+        numbers = other.submitter._numbers
+        post = numbers._post
+        monkeypatch.setattr(
+            numbers, "_post", lambda message: (sent.append(message), post(message))
+        )
+        for exponent in range(5):
+            found = other.gather(other.map(power, range(9), exponent=exponent))
+            assert found == [x**exponent for x in range(9)]
+        assert not [m for m in sent if isinstance(m, DefineFunction)]
+        # With many calls it is shorter to send both once.
+        assert other.gather(other.map(power, range(9999), exponent=2))[:3] == [0, 1, 4]
+        assert len([m for m in sent if isinstance(m, DefineFunction)]) == 1

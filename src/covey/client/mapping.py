@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from covey.client.calls import Calls
 from covey.client.columns import columns_of, strides_of
@@ -43,6 +43,9 @@ from covey.serde.values import dumps
 from covey.wire.base import Extent, Options
 from covey.wire.client_link import Submit
 
+#: So much longer than its arguments is about a call that has keywords.
+CALL_BYTES: Final = 64
+
 
 class Mapper(Submitter):
     """Turns calls, one or many, into messages for one engine."""
@@ -68,7 +71,7 @@ class Mapper(Submitter):
         columns, n = columns_of(iterables)
         shared = None
         if self.writing.pickles(form):
-            shared = self._shared_keywords(function, kwargs)
+            shared = self._shared_keywords(function, kwargs, n, form)
         if shared is not None:
             function, kwargs = shared, {}
         taken: list[int] = []
@@ -124,16 +127,26 @@ class Mapper(Submitter):
         return Futures(self._session, wish)
 
     def _shared_keywords(
-        self, function: Callable[..., Any], kwargs: dict[str, Any]
+        self, function: Callable[..., Any], kwargs: dict[str, Any], n: int, form: Format
     ) -> Callable[..., Any] | None:
-        """Keyword arguments that hold no futures go with the function, once."""
+        """Keyword arguments that hold no futures go with the function, once.
+
+        With other values that is another function, which takes the user's modules along
+        once more.  Where that is longer, the values go with each of the *n* calls.
+        """
         if not kwargs:
             return None
+        nbytes = CALL_BYTES
         with refs.capture(self._session) as found, self.writing.chosen():
             for name, value in kwargs.items():
-                dumps(value, f"kwargs[{name!r}]")
+                frames = dumps(value, f"kwargs[{name!r}]")
+                nbytes += len(name) + sum(memoryview(frame).nbytes for frame in frames)
         if found.task_ids:
             return None
+        if not self.writing.modules.idle:
+            alone = self.writing.function(function, form)
+            if n * nbytes < len(alone.payload):
+                return None
         return functools.partial(function, **kwargs)
 
     def _send_columns(
