@@ -662,6 +662,22 @@ def test_a_suspect_that_rode_waits_for_its_input_and_runs_alone():
     invariants.check(core.state)
 
 
+@pytest.mark.parametrize("blameless", [True, False])
+def test_a_process_that_was_ended_for_no_fault_of_its_task_fails_nobody(blameless):
+    core = WorkerCore(1, 1)
+    told = [Define(1, "f", b""), Run(1, 1, 10, 1, b"\0" * 4, b"", (0,))]
+    core.step(orders.Told(told), 0.0)
+    core.step(orders.RunnerReady(0), 0.0)
+    died = Failure("died", "RunnerDied", "SIGKILL")
+    ended = orders.RunnerEnded(0, ((1, 10),), died, blameless=blameless)
+    messages = [o.message for o in core.step(ended, 0.0) if isinstance(o, orders.Tell)]
+    assert [type(m) for m in messages] == ([] if blameless else [RunFailed])
+    again = core.step(orders.RunnerReady(0), 0.0)
+    begun = [order.run for order in again if isinstance(order, orders.Dispatch)]
+    assert begun == ([1] if blameless else [])
+    invariants.check(core.state)
+
+
 def test_what_can_begin_at_once_is_not_handed_back():
     """Where links are slow it would go round for ever: it came along with the wish."""
     core = WorkerCore(1, 1)

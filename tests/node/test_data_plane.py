@@ -723,7 +723,12 @@ def test_what_is_garbled_while_it_is_brought_is_refused(run, monkeypatch):
 def test_what_the_disk_garbles_is_lacking_and_told(run):
     async def story():
         lost = []
-        async with keeper(on_garbled=lost.append) as (storage, addresses, asker):
+
+        def on_garbled(task, why):
+            lost.append(task)
+            assert "that are not those written" in why
+
+        async with keeper(on_garbled=on_garbled) as (storage, addresses, asker):
             for task in (1, 2):
                 put_large(storage, task, big(task, 1))
             storage.release(4 << 20)

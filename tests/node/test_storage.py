@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from covey.payload import Pack, read_layout
+from covey.store import spool, writeback
 from covey.store.segments import Segment, fill, open_segment, payload_size
 from covey.worker import pressure
+from covey.worker import storage as storage_room
 from covey.worker.core.extents import Extents
 from covey.worker.core.state import WorkerState
 from covey.worker.memory import MemoryPlan
@@ -32,6 +34,30 @@ from covey.worker.storage import Storage
 LIMIT = 4 << 20
 tasks = st.integers(0, 6)
 sizes = st.sampled_from([5_000, 70_000, 300_000])
+
+
+#: Files that the disk did not take, by their numbers.
+refused = set()
+
+
+def late_error(fd):
+    return errno.EIO if os.fstat(fd).st_ino in refused else 0
+
+
+def fsync(fd):
+    if os.fstat(fd).st_ino in refused:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.fixture(autouse=True)
+def a_disk_that_tells(monkeypatch):
+    """Whatever file system this is."""
+    monkeypatch.setattr(writeback, "late_error", late_error)
+    monkeypatch.setattr(os, "fsync", fsync)
+    for module in (spool, storage_room):
+        monkeypatch.setattr(module, "can_be_asked", lambda _: True)
+    yield
+    refused.clear()
 
 
 def open_files():
@@ -59,9 +85,8 @@ class StorageMachine(RuleBasedStateMachine):
         super().__init__()
         self.before = Counter(open_files())
         self.loop = asyncio.new_event_loop()
-        self.storage = Storage(LIMIT)
         self.in_hand = Extents()
-        self.storage.in_hand = lambda: self.in_hand
+        self._begin()
         self.number = 0
         #: What the values are; what was lent; views that readers keep.
         self.values = {}
@@ -69,6 +94,12 @@ class StorageMachine(RuleBasedStateMachine):
         self.lent = []
         self.views = []
         self.others = []
+
+    def _begin(self):
+        self.storage = Storage(LIMIT)
+        self.storage.in_hand = lambda: self.in_hand
+        self.storage.is_short = lambda: False
+        self.storage.rescue.on_lost = self._lost
 
     async def _soon(self, work):
         work()
@@ -218,14 +249,42 @@ class StorageMachine(RuleBasedStateMachine):
         spool.directory = "/nowhere" if there else "/var/tmp"
         self.storage._disk_again = 0.0
 
+    @rule(which=tasks, keeps=st.booleans())
+    def the_disk_refuses_a_file(self, which, keeps):
+        """And has lost it, or the kernel still has in memory what was written."""
+        self.release(LIMIT)
+        self.writes_end()
+        files = [*self.storage.unsettled.large.items()]
+        if not files:
+            return
+        task, segment = files[which % len(files)]
+        # Who maps it has been told what it was.
+        keeps |= any(known == self.values[task] for _, known in self.views)
+        refused.add(os.fstat(segment.fd).st_ino)
+        if not keeps:
+            os.pwrite(segment.fd, bytes(100), 0)
+        places = self._places()
+        self.storage.rescue._not_before = 0.0
+        self.loop.run_until_complete(self._soon(self.storage.sweep))
+        self.writes_end()
+        assert self.storage.shelf.segment(task) is not segment
+        assert (task in self.values) is keeps
+        if self.in_hand.covers(task, 1):
+            place = places[task]
+            assert not keeps or content(place, segment.size) == self.values[task]
+
+    def _lost(self, task, why):
+        assert "Input/output error" in why
+        self.storage.drop(task, 1)
+        del self.values[task]
+
     @rule()
     def crash(self):
         self.loop.run_until_complete(self.storage.close())
         self.values.clear()
         self.small.clear()
         self.lent.clear()
-        self.storage = Storage(LIMIT)
-        self.storage.in_hand = lambda: self.in_hand
+        self._begin()
 
     @invariant()
     def every_byte_is_in_one_account(self):
@@ -265,7 +324,7 @@ TestStorage = StorageMachine.TestCase
 TestStorage.settings = settings(
     derandomize=True,
     deadline=None,
-    max_examples=20,
+    max_examples=30,
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )

@@ -18,7 +18,7 @@ from covey.payload import (
     layout_size,
     read_layout,
 )
-from covey.store import segments, spool
+from covey.store import segments, spool, writeback
 from covey.store.segments import (
     Garbled,
     Segment,
@@ -264,7 +264,7 @@ def test_a_file_leaves_memory_at_once_where_it_must(
 ):
     flushed = []
     monkeypatch.setattr(os, "fsync", flushed.append)
-    monkeypatch.setattr(spool, "_says_when_full", lambda _: says_when_full)
+    monkeypatch.setattr(spool, "can_be_asked", lambda _: says_when_full)
     there = Spool(str(tmp_path))
     file = there.write(Segment.of(FRAMES), through=through)
     there.write_small([b"small"], through=through)
@@ -276,7 +276,7 @@ def test_a_file_leaves_memory_at_once_where_it_must(
 
 
 def test_a_file_system_that_nobody_knows_is_not_believed(monkeypatch):
-    assert not spool._says_when_full(os.makedev(4095, 77))
+    assert not writeback._is_telling(os.makedev(4095, 77))
     # The root may be on any file system; memory that is mounted says when it is full.
     monkeypatch.setattr(
         Path,
@@ -285,10 +285,13 @@ def test_a_file_system_that_nobody_knows_is_not_believed(monkeypatch):
             b"21 1 4095:76 / /\xff\x85\x0c rw - fuse none rw\n\n"
             b"22 1 4095:78 / /a rw - tmpfs none rw\n"
             b"23 1 4095:79 / /b rw shared:1 master:2 - nfs4 host:/b rw\n"
+            b"24 1 4095:80 / /c rw - overlay none rw\n"
         ),
     )
-    assert spool._says_when_full(os.makedev(4095, 78))
-    assert not spool._says_when_full(os.makedev(4095, 79))
+    assert writeback._is_telling(os.makedev(4095, 78))
+    assert not writeback._is_telling(os.makedev(4095, 79))
+    # What is written there is another file, of which it says nothing.
+    assert not writeback._is_telling(os.makedev(4095, 80))
 
 
 def test_a_value_of_many_pieces_is_copied_whole(monkeypatch):

@@ -98,6 +98,11 @@ class ThreadRunner(RunnerProcess):
         return bool(self.killed_because)
 
     @property
+    def ended_by(self) -> int:
+        """No signal ends threads alone."""
+        return 0
+
+    @property
     def was_killed_by_others(self) -> bool:
         """Nobody kills threads."""
         return False

@@ -4,9 +4,10 @@ A pure table: no bytes, no files, no clock.  A value is in one of four places::
 
             ┌──► aside: it was mapped when it was looked at last
             ▼
-    put ──► memory ──choose──► leaving ──left──► disk
-               ▲                  │
-               └────── stays ─────┘          drop: from any of them
+    put ──► memory ──choose──► leaving ──left──► disk ◄── put: another worker's file
+               ▲                  │               │
+               ├────── stays ─────┘               │
+               └─────────────── back ─────────────┘       drop: from any of them
 
 Memory that somebody maps would not become free, so such a value is put aside.  A few of
 those are looked at again each time, in turn: however many there are, nobody waits long.
@@ -73,10 +74,14 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def put(self, task: TaskId, nbytes: int) -> None:
-        """A value has come into memory, where it takes *nbytes* bytes."""
+    def put(self, task: TaskId, nbytes: int, *, on_disk: bool = False) -> None:
+        """A value has come, and takes *nbytes* bytes of memory, or of the disk."""
         assert task not in self._entries
         entry = self._entries[task] = _Entry(nbytes)
+        if on_disk:
+            entry.place = _DISK
+            self.disk_bytes += nbytes
+            return
         self.memory_bytes += nbytes
         self._rank(task, entry)
 
@@ -169,6 +174,15 @@ class Ledger:
         self.memory_bytes -= entry.nbytes
         entry.nbytes = nbytes
         self.disk_bytes += nbytes
+
+    def back(self, task: TaskId, nbytes: int) -> None:
+        """A value that was on disk is in memory again, where it takes *nbytes* bytes."""
+        entry = self._entries[task]
+        assert entry.place == _DISK
+        self.disk_bytes -= entry.nbytes
+        entry.nbytes = nbytes
+        self.memory_bytes += nbytes
+        self._return(task, entry)
 
     def stays(self, task: TaskId) -> None:
         """A value that was leaving stays in memory: the disk would not have it."""

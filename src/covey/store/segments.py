@@ -33,7 +33,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from covey.payload import (
     HEAD_BYTES,
@@ -44,6 +44,9 @@ from covey.payload import (
     read_stamp,
 )
 from covey.store.checksum import crc32
+
+if TYPE_CHECKING:
+    from covey.store.writeback import Unwritten
 
 _HAS_MEMFD: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
 _HAS_PREADV: Final = hasattr(os, "preadv")
@@ -81,6 +84,7 @@ class Segment:
         checksum: the CRC-32 of what it holds, where it was written to disk.
         is_guest: another worker keeps it, too, and is the one to use it again.
         on_close: the client that has made it keeps it mapped; told when it ends here.
+        unwritten: its file, if that was left to the kernel to write.
     """
 
     __slots__ = (
@@ -94,6 +98,7 @@ class Segment:
         "on_disk",
         "path",
         "size",
+        "unwritten",
     )
 
     def __init__(
@@ -104,6 +109,7 @@ class Segment:
         self.is_guest = False
         self.on_close: Callable[[], None] | None = None
         self.checksum: int | None = None
+        self.unwritten: Unwritten | None = None
         self.size = size
         self.capacity = size
         self.path = path
@@ -195,10 +201,28 @@ class Segment:
             raise Garbled(
                 f"{other.size:,} bytes cannot be read back: {error}"
             ) from error
-        if other.checksum not in {None, checksum}:
+        if other.checksum not in {None, checksum} or (
+            other.checksum is None and other.in_doubt()
+        ):
             raise Garbled(
                 f"{other.size:,} bytes came back from disk that are not those written"
             )
+
+    def again(self) -> Segment:
+        """Open it once more, for a thread: what is dropped meanwhile is closed.
+
+        Raises:
+            OSError: there are too many open files.
+        """
+        again = Segment(os.dup(self.fd), self.size, "", named=False)
+        again.checksum, again.on_disk = self.checksum, self.on_disk
+        if self.unwritten is not None:
+            again.unwritten = self.unwritten.again(again.fd)
+        return again
+
+    def in_doubt(self) -> bool:
+        """Whether the disk has refused some of what it holds."""
+        return self.unwritten is not None and self.unwritten.in_doubt()
 
     def map(self) -> Mapped:
         """Map it for reading; the mapping outlives ``close``.
@@ -298,6 +322,8 @@ class Segment:
         if on_close is not None:
             self._cut_out()
             on_close()
+        if self.unwritten is not None:
+            self.unwritten.let_go()
         os.close(self.fd)
         self.fd = -1
         if self._named:
@@ -461,6 +487,13 @@ def _open_checked(place: str, size: int, flags: int) -> int:
 def _was_renamed(fd: int) -> bool:
     """Whether a file was removed on a network's file system, which only renames it."""
     return os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).startswith(".nfs")  # noqa: PTH115, PTH119  # pathlib takes 5 ms to import
+
+
+def is_file(segment: Segment) -> bool:
+    """Whether it is a file of another worker's spool, and no memory."""
+    return _HAS_MEMFD and not os.readlink(f"/proc/self/fd/{segment.fd}").startswith(  # noqa: PTH115  # pathlib takes 5 ms to import
+        "/memfd:"
+    )
 
 
 def open_segment(place: str, size: int) -> Mapped:

@@ -12,20 +12,33 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.store.segments import Segment
+from covey.store.writeback import Unwritten
 
 #: Stretches of less are not worth a place in a file.
 _WORTH_BYTES: Final = 4096
 
 
+class Filed(NamedTuple):
+    """Where a pack of small values lies that was left to the kernel to write.
+
+    Attributes:
+        file: that with them.
+        at: where the pack begins there.
+    """
+
+    file: Unwritten
+    at: int
+
+
 class Stretch:
     """Values of ``base`` to ``base + n - 1``: part of a pack, or a segment."""
 
-    __slots__ = ("_nbytes", "at", "base", "n", "on_disk", "pack", "segment")
+    __slots__ = ("_nbytes", "at", "base", "filed", "n", "on_disk", "pack", "segment")
 
     def __init__(
         self,
@@ -36,6 +49,7 @@ class Stretch:
         segment: Segment | None = None,
         *,
         on_disk: bool = False,
+        filed: Filed | None = None,
     ) -> None:
         self.base = base
         self.n = n
@@ -44,6 +58,7 @@ class Stretch:
         self.segment = segment
         #: Whether the pack is mapped from a file.
         self.on_disk = on_disk
+        self.filed = filed
         self._nbytes = 0 if pack is None else pack.bytes_of(at, at + n)
 
     def part(self, base: TaskId, n: int) -> Pack:
@@ -57,6 +72,21 @@ class Stretch:
         assert self.pack is not None
         at = self.at + base - self.base
         return self.pack.view().cut(at, at + n)
+
+    def look(self, base: TaskId, n: int) -> Pack:
+        """Return the payloads of some tasks as they are now.
+
+        What the disk may refuse is copied: it may be something else later.
+        """
+        pack = self.view(base, n)
+        return pack if self.filed is None else Pack(pack.sizes, bytes(pack.data))
+
+    @property
+    def unwritten(self) -> Unwritten | None:
+        """The file in which these values lie, if that was left to the kernel to write."""
+        if self.segment is not None:
+            return self.segment.unwritten
+        return self.filed.file if self.filed is not None else None
 
     @property
     def nbytes(self) -> int:
@@ -72,7 +102,7 @@ def _rest(stretch: Stretch, base: TaskId, n: int, at: int) -> Stretch:
     """
     pack = stretch.pack
     assert pack is not None
-    rest = Stretch(base, n, pack, at, on_disk=stretch.on_disk)
+    rest = Stretch(base, n, pack, at, on_disk=stretch.on_disk, filed=stretch.filed)
     few = _WORTH_BYTES <= pack.nbytes > 4 * rest.nbytes
     if stretch.on_disk or not few:
         return rest
@@ -227,11 +257,32 @@ class Shelf:
             found.append(stretch)
         return found
 
-    def file(self, stretch: Stretch, pack: Pack) -> None:
-        """Keep the values of *stretch* as *pack*, mapped from a file, if still there."""
+    def file(self, stretch: Stretch, pack: Pack, filed: Filed | None = None) -> None:
+        """Keep the values of *stretch* as *pack*, mapped from a file, if still there.
+
+        Args:
+            stretch: where they are now.
+            pack: all of them.
+            filed: where in which file, if that was left to the kernel to write.
+        """
         if self._stretches.get(stretch.base) is stretch:
             self._strike(stretch)
-            self._enter(Stretch(stretch.base, stretch.n, pack, 0, on_disk=True))
+            base, n = stretch.base, stretch.n
+            self._enter(Stretch(base, n, pack, 0, on_disk=True, filed=filed))
+
+    def filed_in(self, file: Unwritten) -> list[Stretch]:
+        """Return the stretches of small values that are mapped from *file*."""
+        found = self._stretches.values()
+        return [s for s in found if s.filed is not None and s.filed.file is file]
+
+    def take_out(self, stretch: Stretch, content: bytes) -> None:
+        """Keep the values of *stretch* in memory again: *content* is that of its file."""
+        filed, pack = stretch.filed, stretch.pack
+        assert filed is not None and pack is not None
+        whole = Pack(pack.sizes, content[filed.at : filed.at + pack.nbytes])
+        base, n, at = stretch.base, stretch.n, stretch.at
+        self._strike(stretch)
+        self._enter(Stretch(base, n, whole.copy(at, at + n), 0))
 
     def _let_go(self, task: TaskId, segment: Segment) -> None:
         if self._on_drop is None:

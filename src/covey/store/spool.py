@@ -10,6 +10,8 @@ directory of mode 0700, for as long as the value is there.
 
 What was written stays in the kernel's cache of files for a while, if memory beside the
 worker's is not short: what is read again soon, or dropped, need not wait for a disk.
+Such a file is *unwritten*: the kernel can be asked whether the disk has refused it
+(``writeback``).
 """
 
 from __future__ import annotations
@@ -22,16 +24,12 @@ from pathlib import Path
 from typing import Final
 
 from covey.payload import Buffer
+from covey.store.checksum import crc32
 from covey.store.segments import Mapped, Segment, copy, write_joined
+from covey.store.writeback import Unwritten, can_be_asked
 
 _NAMELESS: Final = sys.platform == "linux"
 _O_TMPFILE: Final = getattr(os, "O_TMPFILE", 0)
-
-#: File systems that say while a file is written that they are full.  Others, above all
-#: those of a network, may say so when the value has left memory already.
-_SAY_WHEN_FULL: Final = frozenset(
-    {b"ext2", b"ext3", b"ext4", b"f2fs", b"overlay", b"tmpfs", b"xfs", b"zfs"}
-)
 
 
 def default_directory() -> str:
@@ -69,8 +67,9 @@ class Spool:
         fd, path = self._open()
         file = Segment(fd, segment.size, path, named=not _NAMELESS, on_disk=True)
         try:
-            file.checksum = copy(segment.fd, fd, segment.size)
-            self._written(fd, through)
+            checksum = file.checksum = copy(segment.fd, fd, segment.size)
+            if self._may_wait(fd, through):
+                file.unwritten = Unwritten(fd, file.size, checksum)
         except BaseException:
             file.close()
             raise
@@ -78,10 +77,13 @@ class Spool:
 
     def write_small(
         self, parts: Sequence[Buffer], *, through: bool
-    ) -> list[memoryview]:
+    ) -> tuple[list[memoryview], Unwritten | None]:
         """Write *parts* into one file; return them as they are mapped from there.
 
         The file is there as long as one of them is.  Takes long: for an IO thread.
+
+        Returns:
+            Them, and the file, if it was left to the kernel to write.
 
         Args:
             parts: the values.
@@ -91,29 +93,35 @@ class Spool:
             OSError: the disk is full, or there is none.
         """
         fd, path = self._open()
+        unwritten: Unwritten | None = None
         try:
             if not _NAMELESS:
                 Path(path).unlink()
             end = write_joined(fd, parts)
-            self._written(fd, through)
+            waits = self._may_wait(fd, through)
             whole = Mapped(fd, end).view
+            if waits:
+                checksum = functools.reduce(lambda c, part: crc32(part, c), parts, 0)
+                unwritten = Unwritten(fd, end, checksum, is_own=True)
         finally:
-            os.close(fd)
+            if unwritten is None:
+                os.close(fd)
         views = []
         at = 0
         for part in parts:
             views.append(whole[at : at + len(part)])
             at += len(part)
-        return views
+        return views, unwritten
 
-    def _written(self, fd: int, through: bool) -> None:
-        """A file is complete; have it leave memory, or leave that to the kernel."""
-        if not through and _says_when_full(os.fstat(fd).st_dev):
-            return
+    def _may_wait(self, fd: int, through: bool) -> bool:
+        """A file is complete; have it leave memory, or say that it can be left as it is."""
+        if not through and can_be_asked(fd):
+            return True
         # Only what has reached the disk can be dropped from memory.
         os.fsync(fd)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return False
 
     def _open(self) -> tuple[int, str]:
         flags = os.O_RDWR | os.O_CLOEXEC
@@ -141,20 +149,3 @@ class Spool:
         if self._own is not None:
             Path(self._own).rmdir()
             self._own = None
-
-
-@functools.cache
-def _says_when_full(device: int) -> bool:
-    """Whether the file system of a device says at each write that it is full."""
-    number = f"{os.major(device)}:{os.minor(device)}".encode()
-    try:
-        # Bytes, since a mount may be called anything.
-        mounts = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
-    except OSError:
-        return False
-    for mount in mounts:
-        # ... device root place options ... - type source options
-        fields, _, system = mount.partition(b" - ")
-        if fields.split(b" ")[2:3] == [number]:
-            return system.partition(b" ")[0] in _SAY_WHEN_FULL
-    return False

@@ -249,9 +249,10 @@ class Vouches(Message, frozen=True, tag=82):
 
 
 class Lacks(Message, frozen=True, tag=66):
-    """The worker does not hold these after all, or no more."""
+    """The worker does not hold these after all, or no more; ``why``, if it can tell."""
 
     extents: tuple[Extent, ...]
+    why: str = ""
 
 
 class Forgot(Message, frozen=True, tag=74):

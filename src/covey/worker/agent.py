@@ -31,6 +31,7 @@ from covey.worker import reporting
 from covey.worker.core import orders
 from covey.worker.core.in_hand import has_in_hand, inputs_in_hand
 from covey.worker.core.machine import WorkerCore
+from covey.worker.doubts import Doubts
 from covey.worker.environments import Environments
 from covey.worker.functions import Functions
 from covey.worker.inputs import Inputs
@@ -138,6 +139,7 @@ class WorkerAgent:
             self._functions.label,
         )
         self._results.full = self._pressure.full
+        self._doubts = Doubts(self.storage, self._inputs, self._step, self._run)
         room_for = self._pressure.room_for
         self.data = DataServer(
             self.storage,
@@ -145,7 +147,7 @@ class WorkerAgent:
             version,
             room_for,
             self._ask_about_orphans,
-            lambda task: self._step(orders.Garbled(task)),
+            self._doubts.lost,
         )
         self._transfers = Transfers(
             self.storage, self._asker, self._step, self._run, room_for, self.core.state
@@ -299,6 +301,7 @@ class WorkerAgent:
         if self._pressure.rests:
             self._pressure.wake()
         if link is not None:  # Else it has just ended; the core will hear of it.
+            self._doubts.dispatched(order)
             self._inputs.dispatch(order, order.slot // self._threads, link)
             self._told.append(link)
 
@@ -315,6 +318,8 @@ class WorkerAgent:
             self._upstream.hasten()  # The slot has nothing left to do.
 
     def _slot_reports(self, slot: int, operation: Any, body: Buffer) -> None:
+        if self._doubts.given:
+            self._doubts.check(self._processes[slot // self._threads], operation)
         if type(operation) is SaysRan:
             pack = read_pack(operation, body)
             if not 0 < operation.n == len(pack):
@@ -484,7 +489,7 @@ class WorkerAgent:
         if hopeless:
             self._no_environment(process.number, environment, failure.message)
             return
-        self._step(orders.RunnerEnded(process.number, process.executing(), failure))
+        self._doubts.tell_end(process, failure)
 
     def _give_up(self, reason: str) -> None:
         text = f"worker {self.name}: its runners do not come up; {reason}"
@@ -508,8 +513,9 @@ class WorkerAgent:
     def _keep_function(self, order: orders.KeepFunction) -> None:
         self._functions.keep(order.fn, order.label, order.payload)
 
-    def _forget_function(self, order: orders.ForgetFunction) -> None:
-        self._functions.forget(order.fn)
+    def _end_run(self, order: orders.EndRun) -> None:
+        self._inputs.end_run(order)
+        self._doubts.ended(order.run)
 
     def _keep_values(self, order: orders.KeepValues) -> None:
         self.storage.put(order.base, Pack.from_wire(order.sizes, order.data))
@@ -571,14 +577,14 @@ class WorkerAgent:
             orders.Flush: self._flush,
             orders.Dispatch: self._dispatch,
             orders.DispatchNodes: self._dispatch,
-            orders.EndRun: self._inputs.end_run,
+            orders.EndRun: self._end_run,
             orders.Retract: self._retract,
             orders.Interrupt: self._interrupt,
             orders.Kill: self._kill,
             orders.Spawn: self._spawn_order,
             orders.FetchFrom: self._transfers.fetch,
             orders.KeepFunction: self._keep_function,
-            orders.ForgetFunction: self._forget_function,
+            orders.ForgetFunction: lambda order: self._functions.forget(order.fn),
             orders.KeepArguments: self._inputs.keep_arguments,
             orders.KeepValues: self._keep_values,
             orders.DropValues: self._drop_values,

@@ -244,6 +244,10 @@ class Inputs:
         found = (segment_of(task) for kept in self._mapped.values() for task in kept)
         return sum(segment.size for segment in found if segment is not None)
 
+    def mapped_by(self, runner: int) -> list[TaskId]:
+        """Return the values that a runner keeps mapped, or that kept until it ended."""
+        return [*self._mapped.get(runner, ())]
+
     def _is_mapped(self, runner: int, known_as: TaskId, real: TaskId) -> None:
         self._mapped.setdefault(runner, {}).setdefault(real, set()).add(known_as)
 

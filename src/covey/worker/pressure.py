@@ -127,6 +127,7 @@ class Pressure:
         storage.on_change = self._storage_changed
         storage.in_hand = lambda: inputs_in_hand(state)
         storage.is_short = self._files_must_go
+        storage.rescue.has_room, storage.rescue.tell = self._fits, plan.tell
         self._look()
 
     def close(self) -> None:

@@ -238,6 +238,12 @@ class RunnerProcess:
             return True
 
     @property
+    def ended_by(self) -> int:
+        """The signal that ended it; 0 if it was none, or is not known."""
+        code = self._process.returncode if self._process is not None else None
+        return -code if code is not None and code < 0 else 0
+
+    @property
     def was_killed_by_others(self) -> bool:
         """Whether SIGKILL ended it, and we did not send that."""
         process = self._process

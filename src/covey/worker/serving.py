@@ -95,7 +95,7 @@ class DataServer:
         keys: what links prove that they know.
         version: of covey.
         room_for: waits until so many bytes fit, or tells why they never will.
-        on_garbled: told of a value that the disk did not give back as it was.
+        on_garbled: told of a value that the disk did not give back as it was, and why.
         on_orphans: told of what somebody has brought who is gone since: perhaps
             before the scheduler heard of it.
     """
@@ -107,7 +107,7 @@ class DataServer:
         version: str,
         room_for: Callable[[int], Awaitable[str]],
         on_orphans: Callable[[set[TaskId]], None] = lambda _: None,
-        on_garbled: Callable[[TaskId], None] = lambda _: None,
+        on_garbled: Callable[[TaskId, str], None] = lambda _task, _why: None,
     ) -> None:
         self._storage = storage
         self._room_for = room_for
@@ -462,11 +462,17 @@ class DataServer:
                     left -= await self._send_segment(
                         link, message, start, stretch.segment
                     )
-                except Garbled:
-                    self._on_garbled(start)
+                except Garbled as error:
+                    self._on_garbled(start, str(error))
                     lacking.append((start, 1))
                 continue
-            small.add(start, stretch.view(start, count))
+            pack = stretch.look(start, count)
+            file = stretch.unwritten
+            if file is not None and file.in_doubt() and not file.is_intact():
+                self._storage.rescue.lose([file])
+                lacking.append((start, count))
+                continue
+            small.add(start, pack)
             if small.is_full:
                 await self._send_small(link, message.request, small)
         await self._send_small(link, message.request, small)
@@ -476,7 +482,8 @@ class DataServer:
         self, link: Link, message: Get, task: TaskId, segment: Segment
     ) -> int:
         """Lend or send a large value; return how many bytes went out."""
-        if message.same_host:
+        # What is lent is read later, and may be something else by then.
+        if message.same_host and not segment.in_doubt():
             link.send(Lent(message.request, task, segment.place, segment.size))
             if link.queued >= _LENT_AT_ONCE:
                 await link.drain()

@@ -16,6 +16,7 @@ reader that still maps what was dropped, or on disk.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -27,11 +28,14 @@ from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.store.ledger import Ledger
 from covey.store.pool import Pool, capacity_for
-from covey.store.segments import Segment, adopt
-from covey.store.shelf import Shelf, Stretch
+from covey.store.segments import Segment, adopt, is_file
+from covey.store.shelf import Filed, Shelf, Stretch
 from covey.store.spool import Spool
+from covey.store.unsettled import Unsettled
+from covey.store.writeback import Unwritten, can_be_asked
 from covey.worker.core.extents import Extents
 from covey.worker.memory import trim_heap
+from covey.worker.rescue import Rescue
 
 #: At most this part of the limit is kept free and warm.
 _WARM_SHARE: Final = 0.25
@@ -44,6 +48,9 @@ _SMALL_BATCH_BYTES: Final = 16 << 20
 
 #: A disk that was full is tried again after so long.
 _DISK_AGAIN_SECONDS: Final = 1.0
+
+#: So many files are asked about at each look whether the disk has refused them.
+_DOUBTS: Final = 128
 
 
 class Promise:
@@ -69,6 +76,9 @@ class Storage:
         is_short: tells whether files may not stay in the kernel's cache, since there is
             no memory for that.
         disk_problem: why values could not go to disk when that was tried last.
+        unsettled: the files that were left to the kernel to write.
+        rescue: brings values away from a disk that has refused some.
+        closed: everything was let go of.
     """
 
     def __init__(self, limit_bytes: int, spill_directory: str = "") -> None:
@@ -77,6 +87,8 @@ class Storage:
         self.ledger = Ledger()
         self.pool = Pool(int(limit_bytes * _WARM_SHARE))
         self.spool = Spool(spill_directory)
+        self.unsettled = Unsettled()
+        self.rescue = Rescue(self)
         self.lent_bytes = 0
         self.on_change: Callable[[], None] = lambda: None
         self.disk_problem = ""
@@ -85,11 +97,13 @@ class Storage:
         self.in_hand: Callable[[], Extents] = Extents
         self.is_short: Callable[[], bool] = lambda: True
         self._lent: set[Segment] = set()
+        #: Files of values that lie somewhere else by now.
+        self._left_behind: list[tuple[TaskId, Segment]] = []
         self._spills: set[asyncio.Task[None]] = set()
         #: What threads are doing.
         self._jobs: set[asyncio.Future[Any]] = set()
         self._io: ThreadPoolExecutor | None = None
-        self._closed = False
+        self.closed = False
         self._small_may_go = True
 
     # Memory for values to come.
@@ -149,7 +163,7 @@ class Storage:
 
     def redeem(self, promise: Promise) -> None:
         """The segment is there, or will not be."""
-        if not self._closed:
+        if not self.closed:
             self.lent_bytes -= promise.capacity
 
     def _warm(self, nbytes: int) -> Segment | None:
@@ -166,14 +180,14 @@ class Storage:
 
     def take_back(self, segment: Segment) -> None:
         """Nothing was written after all, or nobody wants it."""
-        if self._closed:
+        if self.closed:
             return  # It went with everything else.
         self._returned(segment)
         self.pool.give(segment, clock.monotonic())
 
     def discard(self, segment: Segment) -> None:
         """Let go of a segment that was lent, and that nobody should use again."""
-        if not self._closed:
+        if not self.closed:
             self._returned(segment)
             segment.close()
 
@@ -201,11 +215,17 @@ class Storage:
         """
         segment = adopt(place, nbytes)
         segment.is_guest = True
+        if is_file(segment):
+            segment.on_disk = True
+            if can_be_asked(segment.fd):
+                # What was written there, only the other worker knows.
+                segment.unwritten = Unwritten(segment.fd, nbytes, None)
         self._put(task, segment)
 
     def _put(self, task: TaskId, segment: Segment) -> None:
         if self.shelf.put_segment(task, segment):
-            self.ledger.put(task, segment.held_bytes)
+            self.ledger.put(task, segment.held_bytes, on_disk=segment.on_disk)
+            self.unsettled.put(task, segment)
             self.on_change()
 
     def find(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int, Stretch]]:
@@ -238,6 +258,7 @@ class Storage:
 
     def _dropped(self, task: TaskId, segment: Segment) -> None:
         self.ledger.drop(task)
+        self.unsettled.drop(task)
         self._reuse(segment)
         self.on_change()
 
@@ -276,19 +297,19 @@ class Storage:
             segment = self.shelf.segment(task)
             assert segment is not None
             try:
-                source = _again(segment)
+                source = segment.again()
             except OSError as error:
                 # There are too many open files.  With fewer, this will go on.
-                self._disk_failed(error)
+                self.disk_failed(error)
                 self.ledger.stays(task)
                 continue
-            self._start(self._spill(task, segment, source))
+            self.start(self._spill(task, segment, source))
         nbytes -= self.ledger.leaving_bytes - leaving
         if nbytes > 0 and self._small_may_go:
             small = self.shelf.loose(min(nbytes, _SMALL_BATCH_BYTES))
             if small:
                 self._small_may_go = False
-                self._start(self._spill_small(small))
+                self.start(self._spill_small(small))
 
     def _stays(self) -> Callable[[TaskId], bool]:
         """Return what tells of values that cannot go to disk at present."""
@@ -301,8 +322,9 @@ class Storage:
 
         return stays
 
-    def _start(self, spill: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(spill)
+    def start(self, moves: Coroutine[Any, Any, None]) -> None:
+        """Begin to move values; ``close`` waits for the end of that."""
+        task = asyncio.get_running_loop().create_task(moves)
         self._spills.add(task)
         task.add_done_callback(self._spills.discard)
 
@@ -311,39 +333,44 @@ class Storage:
         packs = [s.view(s.base, s.n) for s in stretches]
         parts = [pack.data for pack in packs]
         try:
-            short = self.is_short()
-            views = await self._in_thread(
-                lambda: self.spool.write_small(parts, through=short)
+            through = self._must_go_through()
+            views, file = await self.in_thread(
+                lambda: self.spool.write_small(parts, through=through)
             )
             self.disk_problem = ""
         except OSError as error:
-            self._disk_failed(error)
+            self.disk_failed(error)
             return
-        if self._closed:
+        if self.closed:
             return
+        at = 0
         for stretch, pack, view in zip(stretches, packs, views, strict=True):
-            self.shelf.file(stretch, Pack(pack.sizes, view))
+            filed = Filed(file, at) if file is not None else None
+            self.shelf.file(stretch, Pack(pack.sizes, view), filed)
+            at += len(view)
+        if file is not None:
+            self.unsettled.small.add(file)
         stretches.clear()
         packs.clear()
         parts.clear()
-        del stretch, pack
+        del stretch, pack, view
         # What was many small pieces goes back to the system only when told to.
-        await self._in_thread(trim_heap)
+        await self.in_thread(trim_heap)
         self.on_change()
 
     async def _spill(self, task: TaskId, segment: Segment, source: Segment) -> None:
         file: Segment | None = None
         try:
-            short = self.is_short()
-            file = await self._in_thread(
-                lambda: self.spool.write(source, through=short)
+            through = self._must_go_through()
+            file = await self.in_thread(
+                lambda: self.spool.write(source, through=through)
             )
             self.disk_problem = ""
         except OSError as error:
-            self._disk_failed(error)
+            self.disk_failed(error)
         finally:
             source.close()
-        if self._closed or self.shelf.segment(task) is not segment:
+        if self.closed or self.shelf.segment(task) is not segment:
             if file is not None:
                 file.close()
         elif file is None or self.in_hand().covers(task, 1):
@@ -354,10 +381,48 @@ class Storage:
         else:
             self.ledger.left(task, file.size)
             self.shelf.move(task, file)
+            self.unsettled.put(task, file)
             self._reuse(segment)
         self.on_change()
 
-    def _disk_failed(self, error: OSError) -> None:
+    def _must_go_through(self) -> bool:
+        """Whether nothing may be left to the kernel to write at present."""
+        return self.is_short() or not self.rescue.trusts_disk
+
+    def moved(self, task: TaskId, segment: Segment) -> None:
+        """A value that was on disk lies in *segment* now: in memory lent, or a file."""
+        before = self.shelf.segment(task)
+        assert before is not None
+        if not segment.on_disk:
+            self._returned(segment)
+            self.ledger.back(task, segment.held_bytes)
+        self.shelf.move(task, segment)
+        self.unsettled.put(task, segment)
+        # A runner may be about to open it where it was.
+        self._left_behind.append((task, before))
+        self.on_change()
+
+    def let_go(self, segment: Segment) -> None:
+        """Nobody wants what was to be moved to *segment*."""
+        if segment.on_disk:
+            segment.close()
+        else:
+            self.take_back(segment)
+
+    def look_at_disk(self, looks: int = _DOUBTS) -> None:
+        """Ask whether the disk has refused what was left to the kernel; save it if so."""
+        if self._left_behind:
+            in_hand = self.in_hand()
+            for task, segment in self._left_behind:
+                if not in_hand.covers(task, 1):
+                    segment.close()
+            self._left_behind = [(t, s) for t, s in self._left_behind if s.fd >= 0]
+        if self.unsettled and self.unsettled.has_doubts(looks):
+            self.disk_failed(OSError(errno.EIO, os.strerror(errno.EIO)))
+            self.rescue.begin()
+
+    def disk_failed(self, error: OSError) -> None:
+        """The disk has taken no values: it is left alone for a while."""
         self.disk_problem = f"{self.spool.directory}: {error.strerror or error}"
         self._disk_again = clock.monotonic() + _DISK_AGAIN_SECONDS
 
@@ -369,7 +434,7 @@ class Storage:
                 cannot be read.
             Garbled: what the disk gave is not what it was given.
         """
-        source = _again(segment)
+        source = segment.again()
         copy = self.lend(segment.size)
 
         def work() -> None:
@@ -395,7 +460,7 @@ class Storage:
         Whoever waits may be cancelled, the thread not: until it has ended, the
         segment is nobody else's.
         """
-        writing = self._in_thread(work)
+        writing = self.in_thread(work)
 
         def give_up(_: object) -> None:
             writing.exception()  # Whatever went wrong, nobody waits to hear of it.
@@ -411,7 +476,8 @@ class Storage:
             raise
         return segment
 
-    def _in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+    def in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Have one of the threads for files do some work."""
         if self._io is None:
             self._io = ThreadPoolExecutor(_IO_THREADS, "covey-io")
         loop = asyncio.get_running_loop()
@@ -434,35 +500,25 @@ class Storage:
         came free with the small values that went last.
         """
         self._small_may_go = True
+        self.look_at_disk()
         self.pool.sweep(clock.monotonic())
         if self.ledger.aside_bytes:
             self.ledger.look_again(self._stays())
 
     async def close(self) -> None:
         """Let go of everything."""
-        self._closed = True
+        self.closed = True
         while self._spills or self._jobs:
             await asyncio.wait([*self._spills, *self._jobs])
-        for segment in self._lent:
+        for segment in [*self._lent, *(before for _, before in self._left_behind)]:
             segment.close()
+        self._left_behind.clear()
         self._lent.clear()
         self.lent_bytes = 0
         self.shelf.clear()
         self.ledger.clear()
+        self.unsettled.clear()
         self.pool.clear()
         if self._io is not None:
             self._io.shutdown(wait=False)
         self.spool.close()
-
-
-def _again(segment: Segment) -> Segment:
-    """Open a segment once more, for a thread.
-
-    What is dropped meanwhile is closed, and its number soon another's.
-
-    Raises:
-        OSError: there are too many open files.
-    """
-    again = Segment(os.dup(segment.fd), segment.size, "", named=False)
-    again.checksum = segment.checksum
-    return again

@@ -5,21 +5,27 @@ from __future__ import annotations
 import msgspec
 
 from covey.ids import TaskId
-from covey.scheduler.core.state import Span
+from covey.scheduler.core.state import SchedulerState, Span
 from covey.wire.base import Failure
 
 
-def unmakeable(span: Span) -> Failure:
+def unmakeable(state: SchedulerState, span: Span) -> Failure:
     """Return why *span*, which has no recipe, fails."""
     if span.function is not None:
         return unknown_input(span.base)
-    return Failure(
-        "lost",
-        "DataLost",
-        "the only copies of this value were on workers that are gone, and it was "
-        "brought by a client, so nothing can make it again",
-        origin=span.base,
-    )
+    loss = state.losses.get(span)
+    if loss is None:
+        text = (
+            "the only copies of this value were on workers that are gone, and it was "
+            "brought by a client, so nothing can make it again"
+        )
+    else:
+        text = (
+            f"the last worker that had this value has lost it ({loss}). It was brought "
+            "by a client, so nothing can make it again; bring it anew, and look at that "
+            "disk, or name another one: the setting worker.spill_directory"
+        )
+    return Failure("lost", "DataLost", text, origin=span.base)
 
 
 def unknown_input(task: TaskId) -> Failure:

@@ -301,7 +301,7 @@ def leave(state: SchedulerState, client: Client) -> None:
     listening.leave(state, client)
     later.forget_client(state, client)
     for span in brought.awaited_of(state, client.number):
-        transitions.fail(state, span, causes.unmakeable(span))
+        transitions.fail(state, span, causes.unmakeable(state, span))
 
 
 def forget_at_once(state: SchedulerState, number: ClientId) -> None:

@@ -549,9 +549,9 @@ class SchedulerState:
         #: Tasks that had better run elsewhere than there: see ``reach``.
         self.shy: dict[Span, Worker] = {}
         #: Values of which there are to be several copies; those that their clients can
-        #: bring again, and whether they are to.
+        #: bring again, and whether they are to; why the last worker has lost such a one.
         self.spreads: dict[Span, Spread] = {}
-        self.brought: dict[Span, bool] = {}
+        self.brought, self.losses = dict[Span, bool](), dict[Span, str]()
         #: Who may have idle slots; who had none, but some room; who has to look.
         self.hungry, self.roomy = InTurn(), InTurn()
         self.eager: dict[Worker, None] = {}

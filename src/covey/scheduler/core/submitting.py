@@ -490,4 +490,4 @@ def on_not_brought(state: SchedulerState, client: Client, message: NotBrought) -
     was_asked = brought.awaited(state, span)
     state.brought.pop(span, None)
     if was_asked:
-        transitions.fail(state, span, causes.unmakeable(span))
+        transitions.fail(state, span, causes.unmakeable(state, span))

@@ -173,7 +173,7 @@ def _demand_alone(state: SchedulerState, span: Span) -> None:
         span.missing = 1
         move(state, span, WAITING)
     else:
-        fail(state, span, causes.unmakeable(span))
+        fail(state, span, causes.unmakeable(state, span))
 
 
 # Ending well.
@@ -445,6 +445,8 @@ def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
         spreading.forget(state, span)
     if state.brought:
         state.brought.pop(span, None)
+    if state.losses:
+        state.losses.pop(span, None)
     if state.versions.count or state.versions.outdated:
         state.versions.forget(span)
     if state.name_of or state.ids_of:

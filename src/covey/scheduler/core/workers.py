@@ -229,6 +229,8 @@ def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
     orphans.strike(state, worker, message.extents)
     orphans.settle(state)
     for span in isolate_all_own(state, message.extents):
+        if message.why and span.pack is None:
+            state.losses[span] = f"{worker.name}: {message.why}"
         transitions.lose_replica(state, span, worker)
 
 

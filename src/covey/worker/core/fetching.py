@@ -75,7 +75,7 @@ def on_garbled(state: WorkerState, event: Garbled) -> None:
     state.made.discard(*extent)
     state.unvouched.discard(*extent)
     state.order(DropValues((extent,)))
-    state.order(Tell(Lacks((extent,))))
+    state.order(Tell(Lacks((extent,), event.why)))
     state.lacked.add(event.task)
     for piece in [*(entry[2] for entry in state.entries()), *state.suspects]:
         run, n = piece.run, piece.n

@@ -294,7 +294,7 @@ def _on_runner_ready(state: WorkerState, event: RunnerReady) -> None:
 def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
     """Blame what executed; what merely lay in its hands is dispatched again."""
     runner = state.runners[event.runner]
-    killed, runner.dying = runner.dying, False
+    killed, runner.dying = runner.dying or event.blameless, False
     runner.ready = runner.reserved = False
     in_hand: list[Flight] = []
     next_in_line: list[Flight] = []
@@ -368,7 +368,7 @@ def _take_down(
         if flight.kill_at and task == flight.at:
             dispatch.fail(state, run, task, _stopped(flight, event.failure))
         elif killed:
-            # The process was ended on purpose, because of another task.
+            # The process was ended on purpose, because of another task or of none.
             dispatch.requeue(state, run, task, 1)
         elif certain:
             dispatch.fail(state, run, task, event.failure)

@@ -34,12 +34,14 @@ class RunnerEnded(Event, frozen=True):
     """A runner's process is gone.
 
     ``executing`` are the tasks that its marks name: (run, task), one a thread.
-    ``failure`` tells how the process ended, for the task that is to blame.
+    ``failure`` tells how the process ended, for the task that is to blame; nobody
+    is, with ``blameless``.
     """
 
     runner: int
     executing: tuple[tuple[int, int], ...]
     failure: Failure
+    blameless: bool = False
 
 
 class NoEnvironment(Event, frozen=True):
@@ -135,9 +137,10 @@ class FetchFailed(Event, frozen=True):
 
 
 class Garbled(Event, frozen=True):
-    """A value on disk is not what it was: it is lost."""
+    """A value on disk is not what it was: it is lost; ``why`` may say more."""
 
     task: int
+    why: str = ""
 
 
 class MemoryShort(Event, frozen=True):
