@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 from covey.client.core.ranges import Range
@@ -17,6 +18,52 @@ def test_a_task_that_is_named_twice_is_waited_for_once():
     countdown.armed()
     wish.finish(0, Pack.of([b"x"]))
     assert fired == [True]
+
+
+def test_ranges_of_one_are_waited_for_together():
+    wishes = [Range(number, 1, "f", None) for number in range(3)]
+    wishes[0].finish(0, Pack.of([b"x"]))
+    fired = []
+    countdown = Countdown(lambda: fired.append(True))
+    countdown.add_single(wishes)
+    countdown.armed()
+    (see,) = wishes[1].watchers
+    wishes[1].finish(0, Pack.of([b"x"]))
+    # Another thread that sees the same end says nothing of it.
+    see(wishes[1], 0, 1)
+    assert not fired
+    wishes[2].finish(0, Pack.of([b"x"]))
+    assert fired == [True]
+
+
+def test_what_ends_just_when_it_comes_to_be_watched_is_not_waited_for():
+    class Watchers(list):
+        def append(self, watcher):
+            del watcher  # The other thread has gone through them just before.
+            wish.status[0] = 1
+
+    wish = Range(0, 1, "f", None)
+    wish.watchers = Watchers()
+    fired = []
+    countdown = Countdown(lambda: fired.append(True))
+    countdown.add_single([wish])
+    countdown.armed()
+    assert fired == [True]
+
+
+def test_many_ranges_of_one_cost_no_object_each():
+    wishes = [Range(number, 1, "f", None) for number in range(100)]
+    countdown = Countdown(lambda: None)
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.get_count()[0]
+        countdown.add_single(wishes)
+        assert gc.get_count()[0] - before < 20
+    finally:
+        gc.enable()
+    countdown.stop()
+    assert not any(wish.watchers for wish in wishes)
 
 
 class Meeting:

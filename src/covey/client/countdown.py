@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from covey import clock
@@ -19,6 +19,34 @@ class Countdown:
         self._lock = threading.Lock()
         self._left = 1
         self._watched: list[tuple[Range, Watcher]] = []
+        #: The ranges of one that have not ended.
+        self._single: set[Range] = set()
+
+    def add_single(self, wishes: Iterable[Range]) -> None:
+        """Wait for these ranges of one, too, all of which differ.
+
+        There may be very many, so nothing is made for each: what is made together, the
+        garbage collector looks through, with all else that the user's program has.
+        """
+        waiting = [wish for wish in wishes if not wish.status[0]]
+        with self._lock:
+            self._single.update(waiting)
+            self._left += len(waiting)
+        see = self._see_single
+        for wish in waiting:
+            wish.watchers.append(see)
+            # It may have ended between the look and the watch.
+            if wish.status[0]:
+                see(wish, 0, 1)
+
+    def _see_single(self, changed: Range, lo: int, n: int) -> None:
+        del lo, n
+        with self._lock:
+            # Of two threads that see it end, one may say so.
+            if changed not in self._single:
+                return
+            self._single.remove(changed)
+        self._one_less()
 
     def add(self, wish: Range, indices: Sequence[int] | range) -> None:
         """Wait for these tasks of a range, too."""
@@ -75,7 +103,12 @@ class Countdown:
 
     def stop(self) -> None:
         """Watch no longer."""
-        watched, self._watched = self._watched, []
+        with self._lock:
+            single, self._single = self._single, set()
+        see = self._see_single
+        watched: list[tuple[Range, Watcher]] = [(wish, see) for wish in single]
+        watched += self._watched
+        self._watched = []
         for wish, watcher in watched:
             try:
                 wish.watchers.remove(watcher)

@@ -88,12 +88,18 @@ class Session:
         if whole is not None:
             countdown.add(whole, range(whole.n))
         else:
+            single: dict[Range, None] = {}
             indices: dict[Range, list[int]] = {}
             for future in futures:
-                if not future._range.status[future._index]:
+                wish = future._range
+                if not wish.status[future._index]:
                     if future.released:
                         raise future._closed()
-                    indices.setdefault(future._range, []).append(future._index)
+                    if wish.n == 1:
+                        single[wish] = None
+                    else:
+                        indices.setdefault(wish, []).append(future._index)
+            countdown.add_single(single)
             for wish, chosen in indices.items():
                 countdown.add(wish, chosen)
         countdown.armed()
