@@ -309,7 +309,7 @@ class _Ingest:
             nodes, inputs, users, set(chosen), self._shelf, self._names
         ):
             users = users_of(inputs)
-        count = len(nodes) - [ref.node for ref in nodes].count(None)
+        count = sum([ref.node is not None for ref in nodes])
         if count:
             base = self._engine.new_tasks(count)
             sequencer = Sequencer(inputs, users)

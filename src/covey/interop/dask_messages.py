@@ -143,9 +143,8 @@ class Messages:
         stretch: list[Ref] = []
         brought = 0
         for numbers in sequencer.stretches(self._wanted):
-            some = [nodes[number] for number in numbers]
-            if None in [ref.node for ref in some]:
-                some = [ref for ref in some if ref.node is not None]
+            found = map(nodes.__getitem__, numbers)
+            some = [ref for ref in found if ref.node is not None]
             if sequencer.at_once > 1:
                 if some:
                     yield some, 0
