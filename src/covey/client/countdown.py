@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from covey import clock
@@ -47,6 +47,14 @@ class Countdown:
                 return
             self._single.remove(changed)
         self._one_less()
+
+    def add_all(
+        self, single: Iterable[Range], indices: Mapping[Range, Sequence[int]]
+    ) -> None:
+        """Wait for ranges of one, and for some tasks of others."""
+        self.add_single(single)
+        for wish, chosen in indices.items():
+            self.add(wish, chosen)
 
     def add(self, wish: Range, indices: Sequence[int] | range) -> None:
         """Wait for these tasks of a range, too."""

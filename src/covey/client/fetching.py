@@ -88,8 +88,7 @@ class Session:
         if whole is not None:
             countdown.add(whole, range(whole.n))
         else:
-            single: dict[Range, None] = {}
-            indices: dict[Range, list[int]] = {}
+            single, indices = dict[Range, None](), dict[Range, list[int]]()
             for future in futures:
                 wish = future._range
                 if not wish.status[future._index]:
@@ -99,9 +98,7 @@ class Session:
                         single[wish] = None
                     else:
                         indices.setdefault(wish, []).append(future._index)
-            countdown.add_single(single)
-            for wish, chosen in indices.items():
-                countdown.add(wish, chosen)
+            countdown.add_all(single, indices)
         countdown.armed()
         return countdown
 
