@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from covey import clock
 from covey.client.core.ranges import Range, Watcher
+from covey.client.future import Future
 
 
 class Countdown:
@@ -48,10 +49,23 @@ class Countdown:
             self._single.remove(changed)
         self._one_less()
 
-    def add_all(
-        self, single: Iterable[Range], indices: Mapping[Range, Sequence[int]]
-    ) -> None:
-        """Wait for ranges of one, and for some tasks of others."""
+    def add_futures(self, futures: Iterable[Future[Any]]) -> None:
+        """Wait for these futures, too, as far as they have not ended.
+
+        Raises:
+            Closed: one that has not ended was released, and is told no more.
+        """
+        single: dict[Range, None] = {}
+        indices: dict[Range, list[int]] = {}
+        for future in futures:
+            wish = future._range
+            if not wish.status[future._index]:
+                if future.released:
+                    raise future._closed()
+                if wish.n == 1:
+                    single[wish] = None
+                else:
+                    indices.setdefault(wish, []).append(future._index)
         self.add_single(single)
         for wish, chosen in indices.items():
             self.add(wish, chosen)

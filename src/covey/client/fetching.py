@@ -88,17 +88,7 @@ class Session:
         if whole is not None:
             countdown.add(whole, range(whole.n))
         else:
-            single, indices = dict[Range, None](), dict[Range, list[int]]()
-            for future in futures:
-                wish = future._range
-                if not wish.status[future._index]:
-                    if future.released:
-                        raise future._closed()
-                    if wish.n == 1:
-                        single[wish] = None
-                    else:
-                        indices.setdefault(wish, []).append(future._index)
-            countdown.add_all(single, indices)
+            countdown.add_futures(futures)
         countdown.armed()
         return countdown
 
