@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 
@@ -58,3 +59,42 @@ def test_an_end_of_which_the_kernel_keeps_nothing():
         await asyncio.to_thread(process._reap)
 
     assert "did not keep how" in run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("how", "for_memory", "told"),
+    [
+        (signal.SIGSEGV, None, "crashed in code that is not Python's"),
+        (signal.SIGBUS, None, "look at that disk"),
+        (signal.SIGTERM, None, "look at who sends it"),
+        (signal.SIGKILL, None, "memory use of the task"),
+        (signal.SIGKILL, False, "ended nobody for memory"),
+        (0, None, "raise an exception instead"),
+    ],
+)
+@pytest.mark.parametrize("ready", [True, False])
+def test_an_error_says_what_to_do_about_it(how, for_memory, told, ready):
+    async def scenario(process, child):
+        process.ready, process.out_of_memory = ready, for_memory
+        if how:
+            os.kill(child.pid, how)
+        else:
+            child.stdin.write(b"\n")
+            child.stdin.close()
+        await asyncio.to_thread(process._reap)
+
+    message = run(scenario)
+    # What never ran a task is nobody's to change.
+    assert (told in message) is ready
+    assert ("With retries=1 it is run once more" in message) is ready
+
+
+def test_who_was_ended_by_the_worker_is_told_why_and_nothing_else():
+    async def scenario(process, child):
+        process.ready = True
+        process.kill("it was to")
+        await asyncio.to_thread(process._reap)
+
+    message = run(scenario)
+    assert "SIGKILL (it was to)" in message
+    assert "retries" not in message

@@ -281,17 +281,60 @@ class RunnerProcess:
         if self.stderr:
             details["stderr"] = "\n".join(self.stderr)
             text += "; the last lines of its stderr:\n  " + "\n  ".join(self.stderr)
-        if self.was_killed_by_others:
-            if self.out_of_memory is not None:
-                details["out_of_memory"] = int(self.out_of_memory)
-            text += (
-                "\nSIGKILL often means that the system ran out of memory: look at the "
-                "memory use of the task"
-                if self.out_of_memory is None
-                else "\nSIGKILL came from another process: the kernel has ended nobody "
-                "for memory"
-            )
+        if self.was_killed_by_others and self.out_of_memory is not None:
+            details["out_of_memory"] = int(self.out_of_memory)
+        # One that we ended says why; one that was never ready has run no task.
+        if self.ready and not self.killed_because:
+            text += f"\n{_what_to_do(code, self.out_of_memory)}"
         return Failure("died", "RunnerDied", text, details=details)
+
+
+#: A process ends so when what is not written in Python goes wrong.
+_CRASHES: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+)
+
+
+def _what_to_do(code: int | None, out_of_memory: bool | None) -> str:
+    """Return what somebody can do whose task's process has ended by itself.
+
+    Args:
+        code: as it was waited for: the number of a signal is negative.
+        out_of_memory: whether the kernel ended it for memory, if that is known.
+    """
+    if code is not None and -code in _CRASHES:
+        advice = (
+            "It crashed in code that is not Python's, such as that of a library: run the "
+            "task by itself, with the same arguments and versions, and look at what it "
+            "was in (above, if it is there)"
+        )
+        if -code == signal.SIGBUS:
+            advice += (
+                ". SIGBUS is of a file that it maps: look at that disk, or /dev/shm"
+            )
+    elif code == -signal.SIGKILL and out_of_memory is None:
+        advice = (
+            "SIGKILL often means that the system ran out of memory: look at the "
+            "memory use of the task, and give it smaller pieces or fewer neighbours"
+        )
+    elif code == -signal.SIGKILL:
+        advice = (
+            "SIGKILL came from another process: the kernel has ended nobody for memory. "
+            "Look at who ends processes there, such as a batch system with a limit"
+        )
+    elif code is not None and code < 0:
+        advice = (
+            "That signal came from the task itself or from another process: look at who "
+            "sends it there, such as a batch system or somebody at a terminal"
+        )
+    elif code is not None:
+        advice = (
+            "Only os._exit, or a library that ends processes, does that: let the task "
+            "raise an exception instead"
+        )
+    else:
+        advice = "Look at what the system's log says of it"
+    return f"{advice}. With retries=1 it is run once more"
 
 
 def _peak_bytes(usage: resource.struct_rusage) -> int:
