@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from covey.client.outcome import ending_text, error_of
-from covey.errors import NotPicklable, TaskCancelled
+from covey.errors import NotPicklable, RunnerDied, TaskCancelled, TaskOutOfMemory
 from covey.serde.failures import describe, traceback_text
 from covey.serde.values import dumps
 from covey.wire.base import Attempt, Failure
@@ -70,3 +70,49 @@ def test_but_the_users_own_part_in_it_is():
     text = traceback_text(describe(caught.value, where="here"))
     assert "cloudpickle.py" not in text
     assert 'raise ValueError("not me")' in text
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("finalize-hlgfinalizecompute-7", "to_parquet"),
+        ("rechunk-merge-7", "array.chunk-size"),
+        ("split-taskshuffle-7", "repartition"),
+    ],
+)
+def test_what_dask_makes_by_itself_is_told_from_what_users_wrote(key, told):
+    pytest.importorskip("dask")
+    import covey.interop.dask  # noqa: F401  (it says what it knows)
+
+    too_much = Failure("memory", "TaskOutOfMemory", "it had grown to 9 GiB")
+    error = error_of(too_much, key, KEYS.get)
+    assert isinstance(error, TaskOutOfMemory)
+    (note,) = error.__notes__
+    assert "dask's own" in note and told in note
+    # Whoever waits for what takes it reads it, too.
+    too_much = Failure("memory", "TaskOutOfMemory", "it had grown to 9 GiB", origin=7)
+    error = error_of(too_much, "sum-8", {7: key}.get)
+    assert error.__notes__[0] == note
+    # What users wrote is theirs, whatever it is called, and so are other ends.
+    assert not hasattr(
+        error_of(too_much, "finalize-7", {7: "finalize-7"}.get), "__notes__"
+    )
+    died = error_of(Failure("died", "RunnerDied", "SIGSEGV"), key, KEYS.get)
+    assert isinstance(died, RunnerDied)
+    assert not hasattr(died, "__notes__")
+
+
+def test_what_dask_calls_its_own_tasks_begins_so():
+    da = pytest.importorskip("dask.array")
+    pytest.importorskip("numpy")
+    from dask._expr import FinalizeCompute
+    from dask.base import collections_to_expr
+
+    from covey.interop.dask_advice import advise
+    from covey.interop.dask_names import label_of
+
+    array = da.ones((80, 80), chunks=(80, 2)).rechunk((4, 80))
+    expression = FinalizeCompute(collections_to_expr([array], optimize_graph=True))
+    labels = {label_of(key) for key in expression.optimize().__dask_graph__()}
+    advised = {label for label in labels if advise(f"{label}-7")}
+    assert {"rechunk-merge", "finalize-hlgfinalizecompute"} <= advised < labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from covey.client import sources
+from covey.client import advice, sources
 from covey.errors import (
     AuthRefused,
     CoveyError,
@@ -75,6 +75,9 @@ def error_of(
         if isinstance(error, TaskOutOfMemory):
             error.task = culprit
             _tell(error, failure, _TOO_MUCH)
+            more = advice.of_too_large(culprit)
+            if more:
+                error.add_note(more)
     printed = failure.details.get("printed")
     if printed:
         error.add_note(f"The last lines that it printed:\n{printed}")

@@ -31,6 +31,7 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Final
 
+from covey.client import advice
 from covey.client.adopting import check_open
 from covey.client.base import BaseClient
 from covey.client.core.ranges import Range
@@ -39,6 +40,7 @@ from covey.client.future import Future
 from covey.errors import UsageError
 from covey.ids import TaskId
 from covey.interop import dask_annotations, exchanges
+from covey.interop.dask_advice import advise
 from covey.interop.dask_annotations import Annotations, OptionsOf
 from covey.interop.dask_chains import join
 from covey.interop.dask_keywords import check_keywords
@@ -54,6 +56,9 @@ from covey.serde.packing import Packer
 from covey.serde.places import PLACES_CODEC
 from covey.units import counted
 from covey.wire.base import Message
+
+# Whoever makes tasks that nobody wrote by hand says what can be done about them.
+advice.enter(advise)
 
 #: So many kinds of tasks are told apart by their names.
 LABELS_MAX: Final = 512
