@@ -117,3 +117,38 @@ def test_a_scattered_value_that_the_disk_has_lost_is_an_error_that_names_it(
         for number, future in enumerate(brought):
             if future not in lost:
                 assert is_full(future.result(60), number)
+
+
+def cut_and_read(array, folder, flag):
+    """Read a value; the first time that one is mapped from a file, cut that off before."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    mapped = {int(line.split()[4]) for line in maps if f"{folder}/" in line}
+    if mapped and not flag.exists():
+        flag.touch()
+        for path in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):
+                if (
+                    f"{folder}/" in str(path.readlink())
+                    and path.stat().st_ino in mapped
+                ):
+                    os.truncate(path, 4096)
+    return float(array[-1])
+
+
+def test_a_task_that_dies_of_what_cannot_be_read_runs_again_without_it(tmp_path, until):
+    folder = tmp_path / "spilled"
+    folder.mkdir()
+    with (
+        config.override(worker__spill_directory=str(folder)),
+        Client(n_workers=2, memory_limit=LIMIT) as client,
+    ):
+        futures = client.map(full, range(15))
+        wait(futures, timeout=60)
+        assert until(lambda: spilled(client) > 40 * MIB)
+        read = [
+            client.submit(cut_and_read, future, folder, tmp_path / "flag")
+            for future in futures
+        ]
+        assert client.gather(read) == [float(n) for n in range(15)]
+        assert (tmp_path / "flag").exists()
+        assert client.scheduler_info()["counters"]["tasks_failed"] == 0
