@@ -20,7 +20,8 @@ from dask import delayed  # noqa: E402
 from dask._task_spec import Alias, Task, TaskRef  # noqa: E402
 from dask.tokenize import tokenize  # noqa: E402
 
-from covey import AsyncClient, Client, Retry, errors  # noqa: E402
+from covey import AsyncClient, Client, Retry, errors, wait  # noqa: E402
+from covey.client.nested import futures_in  # noqa: E402
 from covey.dask import get  # noqa: E402
 from covey.interop import dask_graph, dask_messages  # noqa: E402
 from covey.interop.dask_lowering import Lowering  # noqa: E402
@@ -491,3 +492,90 @@ async def test_dask_and_the_async_client(client):
         assert await other.compute(total) == 100
         kept = other.persist(total + 1)
         assert await other.compute(kept) == 101
+
+
+# What futures hold, on other schedulers.
+
+
+@pytest.fixture
+def of_futures(client, collections):
+    """Collections that rest on futures of *client*."""
+    frame = client.submit(pd.DataFrame, {"a": [1, 2, 3]})
+    array, items = client.submit(np.arange, 50_000), client.submit(list, range(5))
+    return {kind: kept.persist() for kind, kept in collections.items()} | {
+        "arrays": da.from_delayed(array, shape=(50_000,), dtype=int).sum(),
+        "bags": db.from_delayed([items]).sum(),
+        "frames": dd.from_delayed([frame], meta=pd.DataFrame({"a": [1]})).a.sum(),
+        "call": delayed(operator.add)(client.submit(inc, 1), 1),
+        "value": delayed(client.submit(inc, 2)),
+    }
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "sync", "processes"])
+def test_other_schedulers_get_what_futures_hold(of_futures, scheduler):
+    for kind in KINDS:
+        assert EXPECTED[kind](of_futures[kind].compute(scheduler=scheduler))
+    doubled = of_futures["array"].map_blocks(np.multiply, 2, dtype=int)
+    assert doubled.sum().compute(scheduler=scheduler) == 999_000
+    made = {"arrays": 49_999 * 25_000, "bags": 10, "frames": 6, "value": 3}
+    for kind, value in made.items():
+        assert of_futures[kind].compute(scheduler=scheduler) == value
+    if scheduler != "processes":  # In those is no client that could fetch an argument.
+        assert of_futures["call"].compute(scheduler=scheduler) == 3
+
+
+@mixed
+def test_what_futures_of_a_closed_client_held_is_told_to_be_gone(client):
+    with Client(client.cluster, name="gone", set_as_default=False) as other:
+        kept = [
+            da.ones(4, chunks=2).persist(scheduler=other),
+            other.persist(db.from_sequence([1, 2], npartitions=2)),
+            other.persist(delayed(inc)(1)),
+            other.persist(dd.from_pandas(pd.DataFrame({"a": [1]}), npartitions=1)),
+            delayed(inc)(other.submit(inc, 1)),
+        ]
+        dask.compute(*kept, scheduler=other)
+    for collection in kept:
+        with pytest.raises(errors.UsageError, match="client 'gone', which was closed"):
+            collection.compute(scheduler="sync")
+
+
+def test_what_is_held_takes_no_task(client):
+    kept = da.ones(50, chunks=10).persist()
+    deep = (kept + 1) * 2
+    wait([kept])
+    before = client.scheduler_info()["counters"]["tasks_submitted"]
+    assert client.gather(client.compute(deep)).sum() == 200
+    again = deep.persist().persist()
+    wait(again)
+    assert len(list(futures_in(again))) == 5
+    after = client.scheduler_info()["counters"]["tasks_submitted"]
+    # Five chunks and the array that is made of them; then the five chunks.
+    assert after - before == 6 + 5
+
+
+def test_persisted_collections_are_arguments_of_tasks(client, collections):
+    def total(array, items, frame, value):
+        import dask
+
+        counts = array.sum(), items.count(), frame.b.count(), value
+        return [int(n) for n in dask.compute(*counts, scheduler="sync")]
+
+    kept = [collections[kind].persist() for kind in ("array", "bag", "frame")]
+    value = collections["delayed"].persist()
+    assert client.submit(total, *kept, value).result() == [499_500, 50, 100, 2]
+    client.publish_dataset("persisted", kept)
+    try:
+        with Client(client.cluster, set_as_default=False) as other:
+            array, items, frame = other.get_dataset("persisted")
+            assert EXPECTED["array"](array.compute(scheduler="sync"))
+            assert EXPECTED["bag"](items.compute(scheduler=other))
+            assert EXPECTED["frame"](frame.compute(scheduler="threads"))
+    finally:
+        client.unpublish_dataset("persisted")
+
+
+def test_arrays_are_compared_as_dask_compares_them(client):
+    from dask.array.utils import assert_eq
+
+    assert_eq(da.ones(4, chunks=2) + 1, np.full(4, 2.0), scheduler=client)

@@ -74,6 +74,26 @@ def check_open(future: Future[Any], ours: str, user: str = "") -> None:
         )
 
 
+def value_elsewhere(future: Future[Any], user: str) -> Any:
+    """Return the value of a future, for what runs on no cluster of ours.
+
+    Args:
+        future: whose value is wanted.
+        user: what stands for it there.
+
+    Raises:
+        UsageError: its client is closed, or has lost its cluster for good.
+    """
+    theirs = future.session.engine
+    if theirs.closed or theirs.broken is not None:
+        raise UsageError(
+            f"{user} is what {future.key} holds, a future of the client {theirs.name!r}, "
+            f"which was closed: the value is gone. Compute while that client is open, "
+            f"or persist (or submit) it again"
+        )
+    return future.result()
+
+
 def adopted(session: Session, future: Future[Any]) -> Future[Any]:
     """Return a future, of this session, of the task that *future* of another is of.
 

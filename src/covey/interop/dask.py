@@ -85,6 +85,8 @@ def persist(
     from dask.base import collections_to_expr, is_dask_collection
     from dask.core import flatten
 
+    from covey.interop.dask_held import Held
+
     single = is_dask_collection(collections)
     chosen = [collections] if single else list(collections)
     for item in chosen:
@@ -110,20 +112,19 @@ def persist(
     if len(per_collection) != len(chosen):
         per_collection = [list(flatten(keys)) for keys in all_keys]
     flat = [key for keys in per_collection for key in keys]
-    futures = dict(
-        zip(flat, futures_of_keys(client, expr, flat, **options), strict=True)
-    )
+    futures = futures_of_keys(client, expr, flat, **options)
+    held = dict(zip(flat, map(Held, flat, futures), strict=True))
     rebuilt = []
     for collection, part, keys in zip(chosen, parts, per_collection, strict=True):
         if has_composite and composite is not None and isinstance(part, composite):
             rebuilt.append(
                 base._rebuild_composite_collection(  # noqa: SLF001  (dask's own way)
-                    collection, part, futures, cull_to_child_keys=True
+                    collection, part, held, cull_to_child_keys=True
                 )
             )
             continue
         rebuild, state = collection.__dask_postpersist__()
-        rebuilt.append(rebuild({key: futures[key] for key in keys}, *state))
+        rebuilt.append(rebuild({key: held[key] for key in keys}, *state))
     return rebuilt[0] if single else rebuilt
 
 

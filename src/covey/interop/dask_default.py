@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from covey.interop import exchanges, write_locks
+from covey.interop import exchanges, held_futures, write_locks
 from covey.interop.on_import import OnImport
 
 _clients: list[Any] = []
@@ -31,6 +31,7 @@ def set_default(client: Any) -> None:
     _finder.begin()
     write_locks.begin()
     exchanges.begin()
+    held_futures.begin()
 
 
 def unset_default(client: Any) -> None:
@@ -42,6 +43,7 @@ def unset_default(client: Any) -> None:
         _finder.end()
         write_locks.end()
         exchanges.end()
+        held_futures.end()
     if "dask" in sys.modules:
         _apply()
 

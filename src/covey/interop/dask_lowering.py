@@ -261,6 +261,8 @@ class Lowering:
             if container is not list and container is not tuple:
                 raise _NotPlain
             return container([self._argument(plain, item) for item in value.args])
+        if isinstance(value, spec.DataNode):
+            return self._data(plain, value.value)  # One that is held by a future.
         return self._data(plain, value)
 
     def _data(self, plain: Plain, value: Any) -> Any:

@@ -92,18 +92,23 @@ class _ThenGoOn(Loader):
         return getattr(self._loader, name)
 
 
-def put_in_front(package: str, name: str, ours: Callable[[Any], Any]) -> None:
+def put_in_front(
+    package: str, name: str, ours: Callable[[Any], Any], home: str = ""
+) -> None:
     """Put ours in front of a function, wherever *package* has imported it by name.
 
     Args:
         package: whose modules are looked through, as far as they are imported.
         name: of the function.
         ours: returns what is to be called instead of the function it is given.
+        home: the module that defines it, if another one has a function of that name.
     """
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").partition(".")[0] != package:
             continue
         theirs = vars(module).get(name)
+        if home and getattr(theirs, "__module__", home) != home:
+            continue
         if type(theirs) is FunctionType and not hasattr(theirs, "__wrapped__"):
             setattr(module, name, wraps(theirs)(ours(theirs)))
 
