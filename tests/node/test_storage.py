@@ -582,8 +582,8 @@ def test_a_process_of_a_cluster_may_open_as_many_files_as_the_machine_lets_it():
     code = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-from covey.cluster.machine import raise_open_files
-raise_open_files()
+from covey.store.descriptors import raise_limit
+raise_limit()
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
     done = subprocess.run(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import resource
+import socket
 import tempfile
 from pathlib import Path
 
@@ -158,6 +160,61 @@ def test_late_readers_find_that_the_value_is_gone(kind):
     with pytest.raises(FileNotFoundError):
         open_segment(place, size)
     segment.close()
+
+
+@pytest.mark.skipif(not segments._HAS_MEMFD, reason="segments have names here")
+def test_a_place_whose_number_is_another_files_by_now_is_told_as_gone(tmp_path):
+    """Whoever is told so asks again; of an error that is not so he tells his user."""
+    segment = Segment.of(FRAMES)
+    place, size = segment.place, segment.size
+    number = os.dup(segment.fd)
+    place = place.replace(f"/fd/{segment.fd}@", f"/fd/{number}@")
+    assert content(place, size)[0] == b"stream"
+    file = tmp_path / "log"
+    file.write_bytes(b"x" * 2 * size)
+    read, write = os.pipe()
+    shorter = Segment.create(10)
+    with file.open("rb") as named, socket.socket() as talk:
+        for other in (read, write, talk.fileno(), named.fileno(), shorter.fd):
+            os.dup2(other, number)
+            for opening in (open_segment, adopt):
+                with pytest.raises(FileNotFoundError, match="gone"):
+                    opening(place, size)
+            with pytest.raises(FileNotFoundError, match="gone"):
+                fill(place, FRAMES)
+    os.close(write)
+    # Nobody writes into this pipe any more: to open it would wait for ever.
+    os.dup2(read, number)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        open_segment(place, size)
+    for fd in (number, read):
+        os.close(fd)
+    shorter.close()
+    segment.close()
+
+
+@pytest.mark.skipif(not segments._HAS_MEMFD, reason="segments have names here")
+def test_a_reader_leaves_descriptors_to_others_and_copies_then():
+    """Also by raising its limit, as far as that goes."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    base = open_files() + 64
+    held = Segment.of(FRAMES)
+    kept = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (base, before[1]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(segments.descriptors, "raise_limit", lambda: None)
+            kept += [open_segment(held.place, held.size).view for _ in range(base)]
+            assert open_files() < base
+            assert all(read_layout(v)[1] == FRAMES[1] for v in kept)
+            assert all(v.readonly for v in kept)
+        kept += [open_segment(held.place, held.size).view for _ in range(2 * base)]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == before[1]
+        assert open_files() > 2 * base
+    finally:
+        kept.clear()
+        held.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_what_is_offered_is_written_by_another(kind):

@@ -7,7 +7,7 @@ from typing import Any
 from covey.client.core.ranges import Range
 from covey.errors import TaskUnreadable
 from covey.payload import Buffer
-from covey.serde.mapped import read_value
+from covey.serde.mapped import open_value, value_of
 from covey.serde.packing import loads_pack
 from covey.serde.values import loads_inline, refuse_pickle
 
@@ -57,10 +57,23 @@ def attempt(place: str, size: int, plain: bool) -> Any:
         FileNotFoundError: it has moved since it was lent.
     """
     try:
-        return read_value(place, size, plain=plain)
+        frames = open_value(place, size)
     except FileNotFoundError:
         raise
+    except OSError as error:
+        # None of its own code has run: what it is made of has no part in this.
+        return Unreadable(
+            TaskUnreadable(
+                f"value: the task returned, but where its value lies it cannot be opened "
+                f"by this process: {error.strerror or error}"
+            )
+        )
     except Exception as error:
+        return _unreadable("value", error)
+    try:
+        return value_of(frames, plain=plain)
+    except Exception as error:
+        # Whatever it is: what its own code cannot find would not be there next time.
         return _unreadable("value", error)
 
 

@@ -18,7 +18,8 @@ import os
 import sys
 from typing import Any
 
-from covey.cluster.machine import cores, raise_open_files
+from covey.cluster.machine import cores
+from covey.store import descriptors
 from covey.worker import launching
 
 
@@ -31,7 +32,7 @@ def main() -> None:
             return
         line += piece
     plan = json.loads(line)
-    raise_open_files()
+    descriptors.raise_limit()
     at_once = min(sum(plan["machines"]), max(1, cores() - 1))
     launched = _launch(plan, at_once)
     # Until all is there, there is nothing to collect; then it is all kept.

@@ -1,18 +1,14 @@
-"""What this machine has for us: cores, memory and open files, within its limits."""
+"""What this machine has for us: cores and memory, within its limits."""
 
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 from typing import Final
 
 from covey.worker.cgroup import Container
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
-
-#: What macOS allows where it says that there is no limit.
-_OPEN_FILES: Final = 10_240
 
 
 def cores(root: Path = _CGROUP) -> int:
@@ -53,23 +49,6 @@ def _total_bytes() -> int:
         import psutil
 
         return int(psutil.virtual_memory().total)
-
-
-def raise_open_files() -> None:
-    """Let this process, and those that it starts, open as many files as it may.
-
-    Every large value and every link takes one, and the usual limit is from a time when
-    1024 were many.  Anybody may raise it as far as the administrator lets them.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return
-    for limit in (hard, _OPEN_FILES):
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        except (OSError, ValueError):
-            continue  # Some kernels allow less than they say.
-        return
 
 
 def _words(path: Path) -> list[str]:

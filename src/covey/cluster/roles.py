@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 from covey import clock, config
 from covey.cluster.cover import cover
 from covey.cluster.door import Door, Places, open_door
-from covey.cluster.machine import raise_open_files
 from covey.cluster.rotation import Files
 from covey.dashboard.launch import Dashboard
 from covey.errors import CoveyError, UsageError
@@ -42,6 +41,7 @@ from covey.net.uplink import Owner, Uplink
 from covey.scheduler.journal import JournalFile
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
+from covey.store import descriptors
 from covey.version import VERSION, cloudpickle_version
 from covey.wire.introductions import Welcome, WorkerIntroduction
 from covey.wire.keys import Keys, Role
@@ -78,7 +78,7 @@ IN_CLEAR_WARNING: Final = (
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run *work* in an event loop of its own, in a process that is there for it."""
-    raise_open_files()
+    descriptors.raise_limit()
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     try:

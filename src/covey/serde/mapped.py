@@ -29,7 +29,22 @@ def read_value(place: str, size: int, *, plain: bool = False) -> Any:
         OSError: the segment is gone, or belongs to somebody else.
         ValueError: what is there is no payload of that size.
     """
-    frames = read_layout(open_segment(place, size).view)
+    return value_of(open_value(place, size), plain=plain)
+
+
+def open_value(place: str, size: int) -> list[memoryview]:
+    """Return the frames of the value in the segment at *place*.
+
+    Raises:
+        FileNotFoundError: it is gone, or another one is there.
+        OSError: the segment belongs to somebody else, or cannot be opened.
+        ValueError: what is there is no payload of that size.
+    """
+    return read_layout(open_segment(place, size).view)
+
+
+def value_of(frames: list[memoryview], *, plain: bool = False) -> Any:
+    """Return the value that consists of *frames*; *plain* refuses what pickle wrote."""
     if plain:
         refuse_pickle(frames[0])
     return loads(frames)

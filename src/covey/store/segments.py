@@ -43,6 +43,7 @@ from covey.payload import (
     layout_size,
     read_stamp,
 )
+from covey.store import descriptors
 from covey.store.checksum import crc32
 
 if TYPE_CHECKING:
@@ -352,13 +353,24 @@ class Mapped:
     The memory stays mapped for as long as any view into it is alive; nobody
     closes it by hand.
 
+    Args:
+        fd: the open file.
+        size: how much of it.
+        copied: it is read into memory of its own, which needs no descriptor.
+
     Attributes:
         view: its bytes.
     """
 
     __slots__ = ("view",)
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, *, copied: bool = False) -> None:
+        if copied:
+            private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            memory = memoryview(SharedMap(-1, size, flags=private))
+            _read_all(fd, memory)
+            self.view = memory.toreadonly()
+            return
         mapped = SharedMap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         self.view = memoryview(mapped)
 
@@ -452,36 +464,81 @@ def _read(fd: int, buffer: memoryview, offset: int) -> Buffer:
     return buffer[: os.preadv(fd, [buffer], offset)]
 
 
+def _read_all(fd: int, buffer: memoryview) -> None:
+    """Fill *buffer* with the beginning of a file.
+
+    Raises:
+        OSError: the file is shorter, or cannot be read.
+    """
+    done = 0
+    while done < len(buffer):
+        piece = _read(fd, buffer[done : done + _PIECE_BYTES], done)
+        if not piece:
+            raise OSError(f"a segment ends at {done:,} bytes, not at {len(buffer):,}")
+        if not _HAS_PREADV:
+            buffer[done : done + len(piece)] = piece
+        done += len(piece)
+
+
 def _open_checked(place: str, size: int, flags: int) -> int:
     """Open a segment, if it is what somebody said it is.
 
     Who says so may be a worker that was taken over: no file that has a name is opened
-    for it, neither to be read in its stead nor to be written.
+    for it, neither to be read in its stead nor to be written.  Or it was right when it
+    was said: what has another stamp, or is no segment any more, is another file that has
+    got the number since.
     """
     path, _, stamp = place.partition("@")
     if _HAS_MEMFD and not _PLACE.fullmatch(path):
         raise PermissionError(f"{path!r:.100} is no segment: it is a file with a name")
-    fd = os.open(path, flags | os.O_CLOEXEC)
+    if size <= 0:
+        raise ValueError(f"{path} was said to have {size} bytes")
+    # Before it is opened: of a pipe that would wait until somebody writes there.
+    status = os.stat(path)  # noqa: PTH116  # pathlib takes 5 ms to import
+    fd = -1
     try:
-        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise PermissionError(f"{path} is no segment: it is not a regular file")
-        if _HAS_MEMFD and status.st_nlink and not _was_renamed(fd):
-            raise PermissionError(f"{path} is no segment: it is a file with a name")
-        if status.st_uid != os.getuid():
-            raise PermissionError(
-                f"{path} belongs to user {status.st_uid}, not to {os.getuid()}"
-            )
-        if status.st_size < size or size <= 0:
-            raise ValueError(f"{path} has {status.st_size} bytes, not {size}")
+        fd = os.open(path, flags | os.O_CLOEXEC)
+        _check(fd, path)
         if stamp and read_stamp(os.pread(fd, HEAD_BYTES, 0)) != int(stamp, 16):
+            raise PermissionError(f"{path} holds another value")
+        length = os.fstat(fd).st_size
+        if length < size:
+            raise ValueError(f"{path} has {length} bytes, not {size}")
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        if stamp and error.errno in _ANOTHER:
             raise FileNotFoundError(
-                f"the value at {path} is gone; another one is there"
-            )
+                f"the value at {path} is gone; another one is there: {error}"
+            ) from error
+        raise
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+#: How it is told that there is no segment, or that it is not ours.
+_ANOTHER: Final = frozenset({None, errno.EACCES, errno.EPERM, errno.ENXIO})
+
+
+def _check(fd: int, path: str) -> None:
+    """See that an open file may be a segment.
+
+    Raises:
+        PermissionError: it is something else, or another user's.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise PermissionError(f"{path} is no segment: it is not a regular file")
+    if _HAS_MEMFD and status.st_nlink and not _was_renamed(fd):
+        raise PermissionError(f"{path} is no segment: it is a file with a name")
+    if status.st_uid != os.getuid():
+        raise PermissionError(
+            f"{path} belongs to user {status.st_uid}, not to {os.getuid()}"
+        )
 
 
 def _was_renamed(fd: int) -> bool:
@@ -497,15 +554,28 @@ def is_file(segment: Segment) -> bool:
 
 
 def open_segment(place: str, size: int) -> Mapped:
-    """Map the segment at *place* read-only.
+    """Map the segment at *place* read-only; copy it where descriptors are short.
 
     Raises:
-        OSError: it is gone, or belongs to somebody else.
+        FileNotFoundError: it is gone, or something else is there by now.
+        OSError: it belongs to somebody else, or no file descriptor is left.
         ValueError: it is shorter than *size*.
     """
-    fd = _open_checked(place, size, os.O_RDONLY)
     try:
-        return Mapped(fd, size)
+        fd = _open_checked(place, size, os.O_RDONLY)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        descriptors.raise_limit()
+        try:
+            fd = _open_checked(place, size, os.O_RDONLY)
+        except OSError as again:
+            if again.errno != errno.EMFILE:
+                raise
+            raise OSError(errno.EMFILE, descriptors.problem()) from None
+    try:
+        # A mapping has a descriptor of its own for as long as it is there.
+        return Mapped(fd, size, copied=not descriptors.room_for_copy_of(fd))
     finally:
         os.close(fd)
 
