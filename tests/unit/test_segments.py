@@ -20,7 +20,7 @@ from covey.payload import (
     layout_size,
     read_layout,
 )
-from covey.store import segments, spool, writeback
+from covey.store import files, segments, spool, writeback
 from covey.store.segments import (
     Garbled,
     Segment,
@@ -352,9 +352,9 @@ def test_a_file_system_that_nobody_knows_is_not_believed(monkeypatch):
 
 
 def test_a_value_of_many_pieces_is_copied_whole(monkeypatch):
-    monkeypatch.setattr(segments, "_COPY_BYTES", 1000)
+    monkeypatch.setattr(files, "_COPY_BYTES", 1000)
     for has_preadv in (True, False):
-        monkeypatch.setattr(segments, "_HAS_PREADV", has_preadv)
+        monkeypatch.setattr(files, "_HAS_PREADV", has_preadv)
         one = Segment.of(FRAMES)
         other = Segment.create(one.size)
         other.copy_from(one)

@@ -40,8 +40,9 @@ from covey.net.blocks import pays, send_blocks
 from covey.net.link import Link, by_scheduler, disconnected
 from covey.net.reaching import Reach, Whom
 from covey.payload import Buffer, layout_parts
+from covey.store.files import new_stamp
 from covey.store.own import Kept, Made
-from covey.store.segments import fill, new_stamp, payload_size
+from covey.store.segments import fill, payload_size
 from covey.wire.base import Extent
 from covey.wire.data_link import (
     Borrow,

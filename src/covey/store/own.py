@@ -28,8 +28,9 @@ from typing import Final, NamedTuple
 
 from covey.ids import TaskId
 from covey.payload import HEAD_BYTES, Buffer, layout_parts, read_layout, read_stamp
+from covey.store.files import new_stamp, write_frames
 from covey.store.pool import capacity_for
-from covey.store.segments import Segment, adopt, new_stamp, write_frames
+from covey.store.segments import Segment, adopt
 
 #: Whether this system has what it takes.
 AVAILABLE: Final = sys.platform == "linux" and hasattr(os, "memfd_create")

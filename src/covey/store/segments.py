@@ -39,30 +39,21 @@ from covey.payload import (
     HEAD_BYTES,
     Buffer,
     empty_head,
-    layout_parts,
     layout_size,
     read_stamp,
 )
 from covey.store import descriptors
-from covey.store.checksum import crc32
+from covey.store.files import copy, new_stamp, read_all, write, write_frames
 
 if TYPE_CHECKING:
     from covey.store.writeback import Unwritten
 
 _HAS_MEMFD: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
-_HAS_PREADV: Final = hasattr(os, "preadv")
 _HAS_LEASES: Final = sys.platform == "linux"
 _PREFIX: Final = "covey-segment-"
 
 #: Where a segment without a name is found.
 _PLACE: Final = re.compile(r"/proc/[0-9]+/fd/[0-9]+")
-
-#: Bytes are written in pieces of this size; parts below it are joined first.
-_PIECE_BYTES: Final = 64 << 20
-_JOIN_BYTES: Final = 1 << 16
-_SMALL_PARTS_BYTES: Final = 8 << 20
-#: And copied in such ones, which stay in the processor's cache.
-_COPY_BYTES: Final = 1 << 20
 
 #: What the kernel counts the size of files in.
 _BLOCK_BYTES: Final = 512
@@ -183,7 +174,7 @@ class Segment:
         Raises:
             OSError: there is no memory left.
         """
-        _write(self.fd, data, offset)
+        write(self.fd, data, offset)
 
     def copy_from(self, other: Segment) -> None:
         """Take over what *other* holds.
@@ -368,7 +359,7 @@ class Mapped:
         if copied:
             private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
             memory = memoryview(SharedMap(-1, size, flags=private))
-            _read_all(fd, memory)
+            read_all(fd, memory)
             self.view = memory.toreadonly()
             return
         mapped = SharedMap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
@@ -388,96 +379,6 @@ def _memfd() -> tuple[int, str]:
 def payload_size(frames: Sequence[Buffer]) -> int:
     """Return how many bytes the payload of *frames* takes."""
     return layout_size([memoryview(frame).nbytes for frame in frames])
-
-
-def write_frames(fd: int, frames: Sequence[Buffer]) -> int:
-    """Lay *frames* out in a file, with a stamp of their own; return that.
-
-    Raises:
-        OSError: there is no room left.
-    """
-    # Written, not copied into a mapping: that would end the process when memory
-    # runs out, and hold the interpreter lock meanwhile.
-    stamp = new_stamp()
-    write_joined(fd, layout_parts(frames, stamp))
-    return stamp
-
-
-def write_joined(fd: int, parts: Sequence[Buffer]) -> int:
-    """Write *parts* to a file, one after the other; return where the last one ends.
-
-    Raises:
-        OSError: there is no room left.
-    """
-    joined = bytearray()
-    offset = 0
-    for part in parts:
-        if len(part) < _JOIN_BYTES:
-            joined += part
-            if len(joined) < _SMALL_PARTS_BYTES:
-                continue
-            part = b""
-        offset += _write(fd, joined, offset)
-        joined = bytearray()
-        offset += _write(fd, part, offset)
-    return offset + _write(fd, joined, offset)
-
-
-def new_stamp() -> int:
-    """Return a number that no payload has had before."""
-    return int.from_bytes(os.urandom(8), "little") | 1
-
-
-def _write(fd: int, data: Buffer, offset: int) -> int:
-    with memoryview(data) as view:
-        done = 0
-        while done < len(view):
-            piece = view[done : done + _PIECE_BYTES]
-            done += os.pwrite(fd, piece, offset + done)
-    return done
-
-
-def copy(source: int, target: int, nbytes: int) -> int:
-    """Copy the first *nbytes* bytes of a file, without the interpreter lock.
-
-    Returns:
-        Their CRC-32.
-
-    Raises:
-        OSError: there is no room left.
-    """
-    done = checksum = 0
-    buffer = memoryview(bytearray(min(_COPY_BYTES, nbytes)))
-    while done < nbytes:
-        piece = _read(source, buffer[: nbytes - done], done)
-        if not piece:
-            raise OSError(f"a segment ends at {done:,} bytes, not at {nbytes:,}")
-        checksum = crc32(piece, checksum)
-        done += _write(target, piece, done)
-    return checksum
-
-
-def _read(fd: int, buffer: memoryview, offset: int) -> Buffer:
-    """Read as much as fits into *buffer*; return what was read, there if that goes."""
-    if not _HAS_PREADV:
-        return os.pread(fd, len(buffer), offset)
-    return buffer[: os.preadv(fd, [buffer], offset)]
-
-
-def _read_all(fd: int, buffer: memoryview) -> None:
-    """Fill *buffer* with the beginning of a file.
-
-    Raises:
-        OSError: the file is shorter, or cannot be read.
-    """
-    done = 0
-    while done < len(buffer):
-        piece = _read(fd, buffer[done : done + _PIECE_BYTES], done)
-        if not piece:
-            raise OSError(f"a segment ends at {done:,} bytes, not at {len(buffer):,}")
-        if not _HAS_PREADV:
-            buffer[done : done + len(piece)] = piece
-        done += len(piece)
 
 
 def _open_checked(place: str, size: int, flags: int) -> int:

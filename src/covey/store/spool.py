@@ -25,7 +25,8 @@ from typing import Final
 
 from covey.payload import Buffer
 from covey.store.checksum import crc32
-from covey.store.segments import Mapped, Segment, copy, write_joined
+from covey.store.files import copy, write_joined
+from covey.store.segments import Mapped, Segment
 from covey.store.writeback import Unwritten, can_be_asked
 
 _NAMELESS: Final = sys.platform == "linux"
