@@ -24,7 +24,7 @@ from covey.client.environments import environment_text
 from covey.client.finding import dashboard_of
 from covey.client.future import Future, Futures
 from covey.client.nested import futures_in
-from covey.client.options import Retries, names_of, options_of
+from covey.client.options import Retries, names_of, options_here, options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.showing import Shown, Shows
 from covey.errors import UsageError
@@ -254,7 +254,7 @@ class BaseClient:
             KeyConflict: *key* names another task already.
             Closed: this client was closed.
         """
-        options = options_of(
+        options = options_here(
             priority, retries, timeout, resources, workers, allow_other_workers
         )
         if options is not DEFAULT_OPTIONS or pure or key or serializer:
@@ -345,7 +345,7 @@ class BaseClient:
         Raises:
             NotPicklable: names the element and the culprit.
         """
-        options = options_of(
+        options = options_here(
             priority, retries, timeout, resources, workers, allow_other_workers
         )
         if options is not DEFAULT_OPTIONS or pure or key or serializer:

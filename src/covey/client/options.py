@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from covey.client.checks import check_names, check_text
 from covey.errors import UsageError
@@ -143,6 +144,78 @@ def options_of(
     names = () if workers is None else names_of(workers)
     return Options(
         priority, times, float(seconds), amounts, names, allow_other_workers, again
+    )
+
+
+#: What ``dask.annotate`` may say of tasks that is an option here.
+ANNOTATIONS: Final = frozenset(
+    {"priority", "retries", "resources", "workers", "allow_other_workers"}
+)
+
+
+def annotated() -> Mapping[str, Any]:
+    """Return what ``dask.annotate`` says where we are; nothing if nobody imported dask."""
+    ask = getattr(sys.modules.get("dask"), "get_annotations", None)
+    said: Mapping[str, Any] = ask() if ask is not None else {}
+    return said
+
+
+def without_overruled(
+    said: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return those annotations that are options, without what a call says otherwise.
+
+    Args:
+        said: what is annotated where the call stands.
+        given: the keywords of the call.
+    """
+    kept = {k: v for k, v in said.items() if k in ANNOTATIONS and k not in given}
+    if "workers" not in kept:
+        # It was said of other workers.
+        kept.pop("allow_other_workers", None)
+    return kept
+
+
+def options_here(
+    priority: int,
+    retries: Retries,
+    timeout: float | str | None,
+    resources: dict[str, float] | None,
+    workers: str | Iterable[str] | None,
+    allow_other_workers: bool,
+) -> Options:
+    """Return what a call asks for, checked, and else what is annotated where it stands.
+
+    Raises:
+        UsageError: a value makes no sense, or an annotation is a function of keys.
+    """
+    said = annotated()
+    if not said:
+        return options_of(
+            priority, retries, timeout, resources, workers, allow_other_workers
+        )
+    keywords = {
+        "priority": priority,
+        "retries": retries,
+        "resources": resources,
+        "workers": workers,
+        "allow_other_workers": allow_other_workers,
+    }
+    given = {name: value for name, value in keywords.items() if value}
+    chosen = {**keywords, **without_overruled(said, given)}
+    for name, value in chosen.items():
+        if callable(value) and not isinstance(value, Retry):
+            raise UsageError(
+                f"dask.annotate({name}=) is a function here, which is asked for each key of "
+                f"a graph, and submit and map have none: say {name}= in the call"
+            )
+    return options_of(
+        chosen["priority"],
+        chosen["retries"],
+        timeout,
+        chosen["resources"],
+        chosen["workers"],
+        bool(chosen["allow_other_workers"]),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import covey
 from covey.client.current import default_client
-from covey.client.options import options_of
+from covey.client.options import options_here
 from covey.compat.cluster import local_keywords
 from covey.compat.missing import refuse
 from covey.errors import UsageError
@@ -127,7 +127,7 @@ def _options(
 ) -> Options:
     if actor:
         refuse("Actor", "covey has no actors")
-    return options_of(
+    return options_here(
         priority, retries or 0, None, resources, workers, allow_other_workers
     )
 

@@ -4,6 +4,9 @@ dask keeps annotations with the layers of a graph, and loses them where it fuses
 tasks: for arrays it need not fuse, and the annotations stay; bags are always
 fused, and what a fused task gets is what its last part was annotated with.
 Data frames have no layers, and dask itself warns that it ignores annotations there.
+
+What is annotated where ``compute``, ``persist`` or ``get`` is called holds for all tasks
+of the graph that the call itself, or a layer, says nothing else of.
 """
 
 from __future__ import annotations
@@ -12,8 +15,14 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from covey.client.options import options_of
-from covey.interop.dask_keywords import ANNOTATIONS, OPTIONS
+from covey.client.options import (
+    ANNOTATIONS,
+    Retry,
+    annotated,
+    options_of,
+    without_overruled,
+)
+from covey.interop.dask_keywords import OPTIONS
 from covey.wire.base import DEFAULT_OPTIONS, Options
 
 #: By kind, what each key is annotated with.
@@ -77,6 +86,29 @@ def follow(annotations: Annotations, dsk: Any, graph: dict[Any, Any]) -> None:
             node = graph.get(key)
             if isinstance(node, Alias):
                 values.setdefault(node.target, values[key])
+
+
+def of_call(
+    annotations: Annotations, options: dict[str, Any], graph: dict[Any, Any]
+) -> dict[str, Any]:
+    """Return the options of a call, with what is annotated where the call stands.
+
+    Args:
+        annotations: of the layers, which mean more; those of the call that are a function
+            of the key are added to them.
+        options: the keywords of the call, which mean more, too.
+        graph: what the keys are of.
+    """
+    said = annotated()
+    if not said:
+        return options
+    here = without_overruled(said, options)
+    for kind, value in list(here.items()):
+        if callable(value) and not isinstance(value, Retry):
+            values = {key: value(key) for key in graph}
+            annotations[kind] = values | annotations.get(kind, {})
+            del here[kind]
+    return {**here, **options}
 
 
 class OptionsOf:

@@ -103,6 +103,7 @@ def futures_of_keys(
             raise UsageError("say which keys of the graph you want: get(dsk, keys)")
         keys = dsk.__dask_keys__()
     graph, annotations = _materialize(dsk)
+    options = dask_annotations.of_call(annotations, options, graph)
     wanted = list(dict.fromkeys(_flatten(keys)))
     with client.submitter.writing.chosen(), _collector_at_rest(len(graph)):
         # What was made for that alone is gone before the collector looks at it.

@@ -13,13 +13,9 @@ import inspect
 from collections.abc import Iterable
 from typing import Final
 
+from covey.client.options import ANNOTATIONS
 from covey.client.warn import warn
 from covey.errors import UsageError
-
-#: The options of ``submit`` that ``dask.annotate`` and ``compute`` may give.
-ANNOTATIONS: Final = frozenset(
-    {"priority", "retries", "resources", "workers", "allow_other_workers"}
-)
 
 #: Those that ``compute`` may give.
 OPTIONS: Final = ANNOTATIONS | {"timeout"}

@@ -1,0 +1,90 @@
+"""What ``dask.annotate`` says around a call."""
+
+from __future__ import annotations
+
+import pytest
+
+dask = pytest.importorskip("dask")
+
+import dask.array as da  # noqa: E402  (only where dask is)
+from dask import delayed  # noqa: E402
+
+from covey import AsyncClient, Retry, errors  # noqa: E402
+from covey.client.options import without_overruled  # noqa: E402
+from covey.compat.client import Client as AsDistributed  # noqa: E402
+
+NOWHERE = "nobody-of-this-name"
+
+
+def once(path):
+    """Fail, but for the second time."""
+    if not path.exists():
+        path.touch()
+        raise OSError("not yet")
+    return "done"
+
+
+CALLS = {
+    "compute": lambda client, path: delayed(once)(path).compute(),
+    "client.compute": lambda client, path: client.compute(delayed(once)(path)).result(),
+    "persist": lambda client, path: delayed(once)(path).persist().compute(),
+    "client.persist": lambda client, path: client.persist(
+        delayed(once)(path)
+    ).compute(),
+    "get": lambda client, path: client.get({"x": (once, path)}, "x"),
+    "submit": lambda client, path: client.submit(once, path).result(),
+    "map": lambda client, path: client.map(once, [path])[0].result(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("retries", [1, Retry(1), lambda key: 1])
+def test_the_tasks_of_a_call_are_as_it_is_annotated(client, tmp_path, call, retries):
+    collection = call not in {"submit", "map"}
+    with dask.annotate(retries=retries):
+        if callable(retries) and not isinstance(retries, Retry) and not collection:
+            with pytest.raises(
+                errors.UsageError, match=r"retries=.* asked for each key"
+            ):
+                CALLS[call](client, tmp_path / "mark")
+        else:
+            assert CALLS[call](client, tmp_path / "mark") == "done"
+    with pytest.raises(OSError, match="not yet"):
+        CALLS[call](client, tmp_path / "other")
+
+
+def test_the_calls_of_a_script_for_distributed_are_annotated(client, tmp_path):
+    other = AsDistributed(client.cluster, set_as_default=False)
+    with other, dask.annotate(retries=1):
+        assert other.submit(once, tmp_path / "a").result() == "done"
+        assert other.map(once, [tmp_path / "b"])[0].result() == "done"
+
+
+async def test_what_is_awaited_is_annotated(client, tmp_path):
+    async with AsyncClient(client.cluster) as other:
+        with dask.annotate(retries=1):
+            assert await other.submit(once, tmp_path / "a") == "done"
+            assert await other.get({"x": (once, tmp_path / "b")}, "x") == "done"
+
+
+def test_keywords_and_layers_mean_more_than_what_is_around_a_call(client):
+    (here,) = client.ncores()
+    with dask.annotate(workers=here):
+        layered = da.ones(4, chunks=2)
+    with dask.annotate(workers=NOWHERE, allow_other_workers=True):
+        # Not those of the call: these are a must.
+        future = client.submit(abs, -1, workers=here)
+        assert future.result() == 1
+        assert client.compute(delayed(abs)(-2), workers=here).result() == 2
+    with dask.annotate(workers=NOWHERE):
+        kept = layered.persist(optimize_graph=False)
+    assert kept.sum().compute() == 4
+
+
+def test_a_wish_is_none_for_other_workers():
+    said = {"workers": ["a"], "allow_other_workers": True, "color": "red"}
+    assert without_overruled(said, {}) == {
+        "workers": ["a"],
+        "allow_other_workers": True,
+    }
+    assert without_overruled(said, {"workers": "b"}) == {}
