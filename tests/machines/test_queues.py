@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from covey.scheduler.core import invariants, placement
+from covey.scheduler.core.demand import DEMANDS_MAX
 from covey.scheduler.core.spans import find
-from covey.scheduler.core.state import DEMANDS_MAX, State
+from covey.scheduler.core.state import State
 from covey.wire.base import Options
 from covey.wire.worker_link import Run
 

@@ -33,7 +33,7 @@ SOON = {
     "copies-on-leavers": 580,
     "counts-on-rot": 740,
     "as-estimated": 160,
-    "engaged-slots": 60,
+    "engaged-slots": 520,
 }
 
 #: Those that a plan notices which was kept when the bug was found.

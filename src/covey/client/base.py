@@ -241,7 +241,8 @@ class BaseClient:
             resources: amounts that it holds while it runs, as offered by
                 ``covey worker --resources``.
             workers: names or addresses of workers it may run on.
-            allow_other_workers: take ``workers`` as a wish only.
+            allow_other_workers: take ``workers`` as a wish only: others take what
+                these have not begun in half a second, and at once if none is there.
             serializer: the family in which arguments and result travel; default:
                 that of the client.
             **kwargs: further arguments of *fn*.
@@ -333,7 +334,8 @@ class BaseClient:
             timeout: seconds after which a run of an element is stopped.
             resources: amounts that each element holds while it runs.
             workers: names or addresses of workers.
-            allow_other_workers: take ``workers`` as a wish only.
+            allow_other_workers: take ``workers`` as a wish only: others take what
+                these have not begun in half a second, and at once if none is there.
             serializer: the family in which arguments and result travel; default:
                 that of the client.
             **kwargs: further arguments, the same for every task.

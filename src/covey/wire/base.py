@@ -81,7 +81,7 @@ class Options(
         timeout_seconds: a run that takes longer is stopped; 0 means no limit.
         resources: named amounts that a run holds while it executes.
         workers: names or addresses of the workers it may run on; empty: any.
-        allow_other_workers: ``workers`` is a wish, not a rule.
+        allow_other_workers: ``workers`` is a wish, not a rule: others wait half a second.
         again: which failures ``retries`` is for; ``None``: all, at once, anywhere.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from covey.payload import Pack
 from covey.scheduler.core import placement, report, transitions
-from covey.scheduler.core.queues import demand_of, put, top
+from covey.scheduler.core.queues import demand_of, is_here, put, top
 from covey.scheduler.core.spans import cut
 from covey.scheduler.core.state import DONE, READY, SchedulerState, Span, Worker
 from covey.scheduler.core.ties import even
@@ -19,7 +19,7 @@ def place_all(state: SchedulerState) -> None:
             worker
             for worker in state.workers.values()
             # What lies with one that is away nobody could fetch.
-            if placement.is_here(state, worker) and demand.admits(worker)
+            if is_here(state, worker) and demand.admits(worker)
         ]
         shunned = state.shy.get(span)
         places = [worker for worker in places if worker is not shunned] or places

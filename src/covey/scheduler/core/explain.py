@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from covey.ids import TaskId
 from covey.scheduler.core import brought, pauses, placement, queues
+from covey.scheduler.core.demand import Demand
 from covey.scheduler.core.history import label_of
 from covey.scheduler.core.spans import find, inputs_of
 from covey.scheduler.core.state import (
-    Demand,
     QueueEntry,
     SchedulerState,
     Span,

@@ -127,14 +127,19 @@ def _check_demands(state: SchedulerState) -> None:
     for worker in state.workers.values():
         able = {d for d in state.demands.values() if d.admits(worker)}
         assert set(worker.demands) == able, worker
+        named = {d for d in able if worker in d.named}
+        wished = {d for d in able if d.workers and d.allow_other_workers}
+        assert named == {d for d in wished if d.prefers(worker)}, worker
         assert len(worker.demands) == len(able), worker
     for demand in state.demands.values():
         assert all(worker.peer in state.workers for worker in demand.able), demand
         for worker in demand.able:
             assert demand in worker.demands, (worker, demand)
+        assert demand.named.keys() <= demand.able.keys(), demand
         if top(demand.heap) is None or demand in state.awake:
             continue
-        for worker in demand.able:
+        # Others look when those that were named have had their time: see ``wishes``.
+        for worker in demand.named or demand.able:
             looks = worker not in state.hungry or worker in state.eager
             away = worker.leaving or worker.away_since is not None
             full = worker.count >= worker.slots or memory.is_tight(worker)

@@ -24,17 +24,25 @@ from covey.scheduler.core import (
     functions,
     memory,
     transitions,
+    wishes,
 )
 from covey.scheduler.core.balance import LOOKED_AT, UNKNOWN_SECONDS
+from covey.scheduler.core.demand import Demand
 from covey.scheduler.core.functions import Function
-from covey.scheduler.core.queues import avoided, demand_of, first_of, put, top
+from covey.scheduler.core.queues import (
+    avoided,
+    demand_of,
+    first_of,
+    is_here,
+    put,
+    top,
+)
 from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
     ASSIGNED,
     COMING,
     WAITING,
-    Demand,
     InTurn,
     SchedulerState,
     Span,
@@ -105,6 +113,8 @@ def plan(state: SchedulerState) -> None:
         return
     if state.data_queue:
         bringing.place_all(state)
+    if state.wishes:
+        wishes.rouse(state)
     # Else a worker would take back what it has just handed back for an idle one.
     unserved = _serve_all(state, state.hungry)
     if state.ready_count:
@@ -152,16 +162,6 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
     return unserved
 
 
-def is_here(state: SchedulerState, worker: Worker) -> bool:
-    """Whether *worker* may be given anything now.
-
-    Who is away is served when it is back, and has told what it has.
-    """
-    if worker.leaving or worker.peer not in state.workers:
-        return False
-    return worker.away_since is None and worker.peer not in state.returning
-
-
 def _next(
     state: SchedulerState,
     table: InTurn,
@@ -192,11 +192,15 @@ def _rouse(state: SchedulerState) -> None:
     pay by now to move it.
     """
     awake, state.awake = state.awake, {}
+    lookers = [wishes.lookers(state, demand) for demand in awake]
     for owner in itertools.islice(state.loaded, LOOKED_AT):
         for span in first_of(owner):
-            awake[demand_of(state, span)] = None
-    for demand in awake:
-        for worker in demand.able:
+            demand = demand_of(state, span)
+            if demand not in awake:
+                awake[demand] = None
+                lookers.append(wishes.lookers(state, demand, span))
+    for workers in lookers:
+        for worker in workers:
             if worker in state.hungry or worker in state.roomy:
                 state.eager[worker] = None
 
@@ -236,6 +240,8 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
         if span is None or (best is not None and best.rank <= span.rank):
             continue
         if demand.resources and not fits_now(worker, demand):
+            continue
+        if demand.named and not wishes.may_take(state, demand, span, worker):
             continue
         if memory.may_begin(worker, span, best):
             best = span
@@ -293,6 +299,8 @@ def _may_move(state: SchedulerState, span: Span, owner: Worker, worker: Worker) 
         return False  # Moving its inputs has failed before.
     if owner.away_since is not None:
         return False  # Its inputs cannot be reached; they may soon be.
+    if demand.named and not wishes.may_take(state, demand, span, worker):
+        return False
     if owner.leaving:
         return True
     if owner.count < owner.slots and fits_now(owner, demand):
@@ -443,6 +451,8 @@ def _ahead(
     if span.options is not DEFAULT_OPTIONS or (function and function.environment):
         demand = demand_of(state, span)
         if not (demand is state.default_demand or demand.admits(worker)):
+            return None
+        if demand.named and not wishes.is_for(state, demand, worker):
             return None
     return (*awaits,), here
 

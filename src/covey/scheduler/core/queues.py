@@ -11,11 +11,10 @@ from heapq import heappush
 
 from covey.ids import client_of
 from covey.scheduler.core import memory, unfit
+from covey.scheduler.core.demand import DEMANDS_MAX, Demand
 from covey.scheduler.core.heap import Heap
 from covey.scheduler.core.spans import inputs_of
 from covey.scheduler.core.state import (
-    DEMANDS_MAX,
-    Demand,
     Rank,
     SchedulerState,
     Span,
@@ -51,8 +50,7 @@ def demand_of(state: SchedulerState, span: Span) -> Demand:
 def admit(demand: Demand, worker: Worker) -> None:
     """Note it, if *worker* can run what asks for *demand*."""
     if demand.admits(worker) and worker not in demand.able:
-        demand.able[worker] = None
-        worker.demands.append(demand)
+        demand.enter(worker)
 
 
 def _forget_demands(state: SchedulerState) -> None:
@@ -68,6 +66,16 @@ def _demand_key(
     resources: dict[str, float], workers: tuple[str, ...], allow_others: bool
 ) -> str:
     return f"{sorted(resources.items())} {sorted(workers)} {allow_others}"
+
+
+def is_here(state: SchedulerState, worker: Worker) -> bool:
+    """Whether *worker* may be given anything now.
+
+    Who is away is served when it is back, and has told what it has.
+    """
+    if worker.leaving or worker.peer not in state.workers:
+        return False
+    return worker.away_since is None and worker.peer not in state.returning
 
 
 def enqueue(state: SchedulerState, span: Span) -> None:
@@ -157,7 +165,8 @@ def _elsewhere(state: SchedulerState, span: Span, demand: Demand) -> Worker | No
         and worker.away_since is None
         and demand.admits(worker)
     ]
-    return min(others, key=lambda w: w.count / w.slots, default=None)
+    named = demand.named
+    return min(others, key=lambda w: (w not in named, w.count / w.slots), default=None)
 
 
 def _nearest(sources: Sequence[Span], demand: Demand) -> Worker | None:
@@ -172,6 +181,8 @@ def _nearest(sources: Sequence[Span], demand: Demand) -> Worker | None:
                 nbytes[worker] = nbytes.get(worker, 0) + source.nbytes + 1
         best = max(nbytes, key=nbytes.__getitem__) if nbytes else None
     if best is None or best.leaving or not demand.admits(best):
+        return None
+    if demand.named and best not in demand.named:
         return None
     return best
 

@@ -35,6 +35,7 @@ from covey.payload import Pack
 from covey.scheduler.core.books import Journal, Publications
 from covey.scheduler.core.changes import Versions
 from covey.scheduler.core.comeback import Returning, Window
+from covey.scheduler.core.demand import DEMANDS_MAX, Demand
 from covey.scheduler.core.functions import Function, Functions
 from covey.scheduler.core.heap import Heap
 from covey.scheduler.core.leftovers import Leftovers
@@ -70,9 +71,6 @@ class State(enum.IntEnum):
 # By names of this module, because Python 3.11 takes ten times as long to find a member
 # of an enumeration, and a task asks some forty times.
 WAITING, READY, ASSIGNED, DONE, FAILED, RELEASED, FORGOTTEN = State
-
-#: So many different demands are remembered in any case.
-DEMANDS_MAX: Final = 64
 
 #: No client at all.
 NOBODY: Final[frozenset[ClientId]] = frozenset()
@@ -209,52 +207,6 @@ class Span:
     def needed(self) -> bool:
         """Whether the value, if it is not there, must be made."""
         return self.pending > 0 or not self.wanted <= self.delivered
-
-
-class Demand:
-    """Tasks that ask for the same resources and workers share a queue."""
-
-    __slots__ = (
-        "able",
-        "allow_other_workers",
-        "environment",
-        "heap",
-        "noticed",
-        "python",
-        "resources",
-        "workers",
-    )
-
-    def __init__(
-        self, options: Options, python: str = "", environment: str = ""
-    ) -> None:
-        #: The minor version that its runner must have; empty for any.  And all that
-        #: it asks for of its runner, as its client wrote it.
-        self.python = python
-        self.environment = environment
-        self.resources = {k: need for k, need in options.resources.items() if need}
-        self.workers = frozenset(options.workers)
-        self.allow_other_workers = options.allow_other_workers
-        self.heap = Heap()
-        #: The workers that this admits, whether they have the resources free or not.
-        self.able: dict[Worker, None] = {}
-        #: Whether somebody has been told that no worker can serve this.
-        self.noticed = False
-
-    def prefers(self, worker: Worker) -> bool:
-        """Whether *worker* is one of those that were asked for."""
-        return not self.workers or not self.workers.isdisjoint(worker.names)
-
-    def admits(self, worker: Worker) -> bool:
-        """Whether *worker* could ever run such a task."""
-        if not (self.prefers(worker) or self.allow_other_workers):
-            return False
-        if self.python and worker.pythons and self.python not in worker.pythons:
-            return False
-        if self.environment in worker.unfit:
-            return False
-        offers = worker.resources
-        return all(offers.get(name, 0) >= need for name, need in self.resources.items())
 
 
 class Worker:
@@ -539,6 +491,7 @@ class SchedulerState:
         self.demands: dict[str, Demand] = {}
         #: Those with something that not all who are able have looked at.
         self.awake: dict[Demand, None] = {}
+        self.wishes: dict[Demand, float] = {}  # When others than named shall look.
         #: When there are more, those that nothing asks for are forgotten.
         self.demands_max, self.default_demand = DEMANDS_MAX, Demand(DEFAULT_OPTIONS)
         #: READY values that clients brought: they need a place, and no slot.  Those that
@@ -553,8 +506,7 @@ class SchedulerState:
         self.spreads: dict[Span, Spread] = {}
         self.brought, self.losses = dict[Span, bool](), dict[Span, str]()
         #: Who may have idle slots; who had none, but some room; who has to look.
-        self.hungry, self.roomy = InTurn(), InTurn()
-        self.eager: dict[Worker, None] = {}
+        self.hungry, self.roomy, self.eager = InTurn(), InTurn(), dict[Worker, None]()
         #: Workers with ready spans in their own queue; with more than they run; leaving.
         self.loaded, self.excess = dict[Worker, None](), dict[Worker, None]()
         self.look_again = 0.0  # When those that idle are served again at last; or 0.

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from covey.scheduler.core.state import Demand, SchedulerState, Worker
+from covey.scheduler.core.demand import Demand
+from covey.scheduler.core.state import SchedulerState, Worker
 
 #: A worker that could not have an environment is not asked for it for so long.
 RETRY_SECONDS: Final = 60.0
@@ -25,7 +26,7 @@ def mark(state: SchedulerState, worker: Worker, environment: str) -> None:
     worker.unfit[environment] = state.now
     for demand in worker.demands:
         if demand.environment == environment:
-            del demand.able[worker]
+            demand.leave(worker)
     worker.demands = [d for d in worker.demands if d.environment != environment]
 
 
@@ -47,6 +48,5 @@ def forgive(state: SchedulerState, demand: Demand) -> None:
         del worker.unfit[demand.environment]
         for other in state.demands.values():
             if other.environment == demand.environment and other.admits(worker):
-                worker.demands.append(other)
-                other.able[worker] = None
+                other.enter(worker)
                 state.awake[other] = None

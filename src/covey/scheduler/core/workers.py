@@ -96,7 +96,11 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
                 continue
         elif not message.lacking:
             worker.handed_back.add(span.base)
+        given = span.since
         transitions.requeue(state, span)
+        if not message.lacking:
+            # It has been ready all the time: what it wished for, it has waited for.
+            span.since = given
         if unreachable:
             # The holder may have ended without our knowing it yet.
             pauses.put_off(state, span, pauses.unreached_seconds(span))
@@ -411,7 +415,7 @@ def lose(state: SchedulerState, worker: Worker) -> None:
         state.idle_slots -= worker.idle_slots
     functions.leave(worker)
     for demand in worker.demands:
-        del demand.able[worker]
+        demand.leave(worker)
     state.leaving.pop(worker, None)
     state.orphans.pop(worker, None)
     state.versions.refused.pop(worker, None)
