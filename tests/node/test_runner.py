@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
+import pickle
 import signal
 import sys
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -21,8 +25,9 @@ from covey.errors import (
     TaskUnreadable,
 )
 from covey.runner.context import TaskInterrupted, current
+from covey.serde.call import call_value
 from covey.serde.packing import Packer
-from covey.serde.refs import resolve
+from covey.serde.refs import resolve, resolve_function
 from covey.serde.values import dumps
 from covey.stacks import Tree
 from covey.store.segments import Segment
@@ -43,6 +48,13 @@ class Ref:
 
     def __reduce__(self):
         return (resolve, (self.task_id,))
+
+
+class FunctionRef(Ref):
+    """The same, for what is to be called."""
+
+    def __reduce__(self):
+        return (resolve_function, (self.task_id,))
 
 
 def by_path(fd):
@@ -177,7 +189,7 @@ def test_inputs_from_packs_and_segments(agent):
     with_segment = Segment.of(dumps(numpy.ones(1000)))
     inputs = [
         ["in", 7, 2, len(pack.data)],
-        ["seg", 50, with_segment.place, with_segment.size],
+        ["seg", 50, place := with_segment.place, with_segment.size],
     ]
     calls = [([Ref(8), Ref(7)],), ([Ref(50)],)]
     agent.run(list, calls, inputs=inputs, extra=pack.sizes_bytes() + pack.data)
@@ -186,13 +198,54 @@ def test_inputs_from_packs_and_segments(agent):
     assert found[101][0].sum() == 1000
     with_segment.close()
 
-    # What was mapped stays decoded, until the agent says that it is gone.
-    nowhere = f"/proc/{os.getpid()}/fd/999999"
-    agent.run(len, [(Ref(50),)], inputs=[["seg", 50, nowhere, 1]], base=200)
+    # What was mapped stays mapped, until the agent says that it is gone.
+    agent.run(len, [(Ref(50),)], inputs=[["seg", 50, place, 1]], base=200)
     assert agent.slots[0].outcomes(1) == {200: 1000}
     agent.slots[0].send([["forget", [[50, 1]]]])
-    agent.run(len, [(Ref(50),)], inputs=[["seg", 50, nowhere, 1]], base=300)
+    agent.run(len, [(Ref(50),)], inputs=[["seg", 50, place, 1]], base=300)
     assert isinstance(agent.slots[0].outcomes(1)[300], FileNotFoundError)
+
+
+def grow(values, *others):
+    """Change a list, and tell how long it is now."""
+    for each in (values, *others):
+        each.append(0)
+    return len(values)
+
+
+@pytest.fixture
+def large_list():
+    """A list too large for a message, of one item."""
+    with closing(Segment.of(dumps(["a" * (1 << 17)]))) as segment:
+        yield ["seg", 50, segment.place, segment.size]
+
+
+def test_each_task_has_its_inputs_for_itself(agent, large_list):
+    pack = Pack.of([pickle.dumps([1])])
+    inputs = [["in", 7, 1, len(pack.data)], large_list]
+    extra = pack.sizes_bytes() + pack.data
+    calls = [(Ref(7),), (Ref(50),), (Ref(7),), (Ref(50),)]
+    agent.run(by_value(grow), calls, inputs=inputs, extra=extra)
+    agent.run(by_value(grow), [(Ref(50),)], inputs=[large_list], base=200)
+    found = agent.slots[0].outcomes(5)
+    assert found == {100: 2, 101: 2, 102: 2, 103: 2, 200: 2}
+
+
+def test_a_task_that_takes_an_input_twice_is_given_one_object(agent, large_list):
+    calls = [(Ref(50), Ref(50)), (Ref(50), Ref(50))]
+    agent.run(by_value(grow), calls, inputs=[large_list])
+    assert agent.slots[0].outcomes(2) == {100: 3, 101: 3}
+
+
+def test_a_function_that_came_as_a_value_is_loaded_once(agent):
+    adds = functools.partial(operator.iadd, ["a" * (1 << 17)])
+    with closing(Segment.of(dumps(adds))) as segment:
+        inputs = [["seg", 50, segment.place, segment.size]]
+        calls = [(FunctionRef(50), [0]), (FunctionRef(50), [0])]
+        agent.run(call_value, calls, inputs=inputs)
+        agent.run(call_value, calls[:1], inputs=inputs, base=200)
+        found = agent.slots[0].outcomes(3)
+    assert {task: len(sums) for task, sums in found.items()} == {100: 2, 101: 3, 200: 4}
 
 
 def test_what_a_slot_made_serves_what_follows_there(agent):

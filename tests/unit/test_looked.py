@@ -10,6 +10,7 @@ import pytest
 from covey.errors import TaskUnreadable
 from covey.interop.dask_node import Named
 from covey.runner.looked import LOOKED_BYTES, Looked, NotPlain, looking
+from covey.runner.mapped import MappedInputs
 from covey.runner.nodes import Node, NodeInputs, Nodes
 
 
@@ -131,10 +132,7 @@ def test_nobody_is_asked_who_is_not_ours(kind):
 def call(looked: Looked, payload: bytes, function: Any, *rest: Any) -> Any:
     """Have task 6 call *function* with what task 5 made, and with more."""
 
-    def mapped_value(*_: object) -> Any:
-        raise AssertionError("nothing is mapped here")
-
-    inputs = NodeInputs(mapped_value, looked, plain=False)
+    inputs = NodeInputs(MappedInputs(), looked, plain=False)
     inputs.payloads[5] = payload
     arguments = b"\x03" + written(("key", (-1, *rest), (0,)))
     node = Node(1, 1, 6, arguments, (), keep=False)
@@ -158,11 +156,12 @@ def test_tasks_that_may_change_a_value_have_it_for_themselves():
 def test_a_call_that_does_more_than_look_reads_what_it_takes_once():
     read: list[int] = []
 
-    def mapped_value(task: int, *_: object) -> Any:
-        read.append(task)
-        return [task]
+    class Large(MappedInputs):
+        def value(self, task: int, *_: object, plain: bool) -> Any:
+            read.append(task)
+            return [task]
 
-    inputs = NodeInputs(mapped_value, Looked(), plain=False)
+    inputs = NodeInputs(Large(), Looked(), plain=False)
     inputs.segments[5] = ("path", 1)
     arguments = b"\x03" + written(("key", (-1,), (0,)))
     node = Node(1, 1, 6, arguments, (), keep=False)
@@ -181,10 +180,7 @@ class Grows:
 def test_a_key_is_not_shared_with_an_object_that_may_change_it():
     looked = Looked()
 
-    def mapped_value(*_: object) -> Any:
-        raise AssertionError("nothing is mapped here")
-
-    inputs = NodeInputs(mapped_value, looked, plain=False)
+    inputs = NodeInputs(MappedInputs(), looked, plain=False)
     inputs.payloads = {4: written(Grows()), 5: written([0])}
     arguments = b"\x03" + written(("key", (-2, -1), (0, 1)))
     node = Node(1, 1, 6, arguments, (), keep=False)
@@ -195,11 +191,11 @@ def test_a_key_is_not_shared_with_an_object_that_may_change_it():
 
 def test_who_may_not_read_pickles_gets_none_that_another_one_has_read():
     looked, payload = Looked(), written({"a": 1})
-    read = NodeInputs(lambda *_: None, looked, plain=False)
+    read = NodeInputs(MappedInputs(), looked, plain=False)
     read.payloads[5] = payload
     read.begin(looks=True)
     assert read[5] == {"a": 1}
-    strict = NodeInputs(lambda *_: None, looked, plain=True)
+    strict = NodeInputs(MappedInputs(), looked, plain=True)
     strict.payloads[5] = payload
     strict.begin(looks=True)
     with pytest.raises(TaskUnreadable):

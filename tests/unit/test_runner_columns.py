@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from covey.payload import Pack
 from covey.runner.batch import Inputs
+from covey.runner.looked import Looked
+from covey.runner.mapped import MappedInputs
 from covey.serde.refs import MissingInput
 
 BAD = b"\x80\x05garbage"
@@ -22,7 +24,7 @@ def payload(task):
 
 def inputs_of(lo, cuts, hi):
     """Return the results of the tasks *lo* to *hi*, in packs that begin at *cuts*."""
-    inputs = Inputs(None)
+    inputs = Inputs(MappedInputs(), Looked())
     bounds = sorted({lo, hi, *(cut for cut in cuts if lo < cut < hi)})
     for a, b in reversed([*pairwise(bounds)]):
         inputs.add_pack(a, Pack.of([payload(task) for task in range(a, b)]))
@@ -92,7 +94,7 @@ def test_a_task_that_takes_a_result_twice_is_given_one_object():
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_where_no_pickle_is_to_be_read_none_is(count):
-    inputs = Inputs(None, plain=True)
+    inputs = Inputs(MappedInputs(), Looked(), plain=True)
     inputs.add_pack(0, Pack.of([pickle.dumps(task) for task in range(4)]))
     rows = inputs.rows(100, count, ((-100, 1), (-98, 1)))
     with pytest.raises(Exception, match="was written by pickle"):

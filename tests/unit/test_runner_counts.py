@@ -11,6 +11,7 @@ import pytest
 from covey.interop.dask_node import Named
 from covey.runner.frames import Frame
 from covey.runner.looked import Looked
+from covey.runner.mapped import MappedInputs
 from covey.runner.nodes import read_nodes
 
 NODES = 200
@@ -32,7 +33,9 @@ def nodes_of(count):
         body += [payload, value]
     frame = Frame([], b"".join(body))
     operation = ["nodes", *columns]
-    (batch,) = read_nodes(operation, frame, nothing, Looked(), lambda _: "pickle")
+    (batch,) = read_nodes(
+        operation, frame, MappedInputs(), Looked(), lambda _: "pickle"
+    )
     return batch
 
 

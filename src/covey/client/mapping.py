@@ -110,7 +110,7 @@ class Mapper(Submitter):
         before: tuple[Any, ...] = ()
         if by_value is not None:
             wish.hold([by_value])
-            before = (by_value,)
+            before = (refs.AsFunction(by_value),)
         calls = Calls(columns, n, kwargs, before)
         try:
             with self.writing.chosen():

@@ -51,6 +51,10 @@ class _Inputs:
     def __getitem__(self, task_id: int) -> refs.ById:
         return refs.ById(task_id)
 
+    def function(self, task_id: int) -> refs.AsFunction:
+        """Return what stands for a function."""
+        return refs.AsFunction(refs.ById(task_id))
+
 
 class _Reader(pickle.Unpickler):
     """Reads what this process wrote, and leaves its classes as they are.

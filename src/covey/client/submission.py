@@ -141,7 +141,7 @@ class Submitter(Placer):
         try:
             fn, label, digest, by_value = self._function(function, form, taken)
             if by_value is not None:
-                args = (by_value, *args)
+                args = (refs.AsFunction(by_value), *args)
             elif not (kwargs or pure or key is not None) and (
                 ids := results_of(args, self._session)
             ):
@@ -274,7 +274,9 @@ class Submitter(Placer):
         holds: list[object] = []
 
         def lift(value: Any) -> Any:
-            if isinstance(value, Future | int | float | complex | bool | type(None)):
+            if isinstance(
+                value, refs.Reference | int | float | complex | bool | type(None)
+            ):
                 return value
             with refs.capture(self._session) as found:
                 frames = form.dumps(value)

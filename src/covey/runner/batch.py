@@ -14,33 +14,57 @@ iterator is used up.
 
 from __future__ import annotations
 
+import io
+import pickle
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 from covey.payload import Buffer, Pack
 from covey.runner.columns import rows
 from covey.runner.frames import Frame
+from covey.runner.looked import Looked, only_looks
+from covey.runner.mapped import LargeInputs
 from covey.serde.columns import Column, columns_of
 from covey.serde.packing import loads_pack
 from covey.serde.refs import MissingInput
-from covey.serde.values import loads_inline, refuse_pickle
+from covey.serde.values import PICKLE_CODEC, loads_inline, refuse_pickle
 
 #: A flag of a run: its value is wanted by one that follows on the same slot.
 KEEP: Final = 1
 
-#: Returns the value of a task that rests in a segment: id, path, size, and
-#: whether to refuse what pickle wrote.
-MappedValue = Callable[[int, str, int, bool], Any]
+_loads: Final = pickle.loads
+
+
+def loads_payload(payload: Buffer, *, plain: bool) -> Any:
+    """Decode one small value."""
+    if payload[0] == PICKLE_CODEC:
+        if plain:
+            refuse_pickle(payload)
+        return _loads(payload)
+    return loads_inline(payload)
 
 
 class Inputs:
-    """The values that the tasks of one batch refer to, decoded when asked for."""
+    """The values that the tasks of one batch refer to, decoded anew for each of them.
+
+    A task that changes what it was given changes nothing for the next one.  Those that
+    only look into what they were given share it: see ``looked``.
+
+    Args:
+        large: has what is not small.
+        looked: keeps small values that tasks looked into.
+        plain: refuse what pickle wrote.
+    """
 
     __slots__ = (
         "_bases",
-        "_mapped_value",
+        "_large",
+        "_looked",
+        "_looks",
+        "_only_looks",
         "_own",
         "_packs",
         "_plain",
@@ -48,15 +72,27 @@ class Inputs:
         "_values",
     )
 
-    def __init__(self, mapped_value: MappedValue, *, plain: bool = False) -> None:
-        self._mapped_value = mapped_value
-        #: Whether to refuse what pickle wrote.
+    def __init__(
+        self, large: LargeInputs, looked: Looked, *, plain: bool = False
+    ) -> None:
+        self._large = large
+        self._looked = looked
         self._plain = plain
         self._packs: list[tuple[int, Pack]] = []
         self._bases: list[int] | None = None
         self._segments: dict[int, tuple[str, int]] = {}
-        self._values: dict[int, Any] = {}
         self._own: dict[int, bytes] = {}
+        #: Tells of arguments whether the call only looks into them; ``None``: none does.
+        self._only_looks: Callable[[tuple[Any, ...]], bool] | None = None
+        #: Whether what is decoded now may be shared.
+        self._looks = False
+        #: What the arguments refer to that are being decoded.
+        self._values: dict[int, Any] = {}
+
+    def are_for(self, function: Callable[..., Any]) -> None:
+        """Take note of who is called with arguments from now on."""
+        # Who may not read pickles reads none that another one has.
+        self._only_looks = None if self._plain else only_looks(function)
 
     def add_own(self, task_id: int, payload: bytes) -> None:
         """Add a small value that was made on this very slot."""
@@ -77,6 +113,33 @@ class Inputs:
         except KeyError:
             value = self._values[task_id] = self._decode(task_id)
             return value
+
+    def calls(self, pack: Pack) -> Iterator[Any]:
+        """Return the arguments of tasks, which refer to these values.
+
+        Usable after arguments that could not be decoded, as ``loads_pack`` is.
+        """
+        read = io.BytesIO(pack.data).read
+        return map(partial(self._call, self._decoded), map(read, pack.sizes))
+
+    def _call(self, decode: Callable[[Any], Any], written: Any) -> Any:
+        """Decode the arguments of one call, for itself if it does more than look."""
+        only_looks = self._only_looks
+        if only_looks is not None:
+            call = self._call_with(decode, written, looks=True)
+            if type(call) is tuple and only_looks(call):
+                return call
+        return self._call_with(decode, written, looks=False)
+
+    def _call_with(
+        self, decode: Callable[[Any], Any], written: Any, *, looks: bool
+    ) -> Any:
+        self._looks = looks
+        try:
+            return decode(written)
+        finally:
+            # The next task has nothing of it; and its memory goes with this one.
+            self._values = {}
 
     def rows(
         self, first: int, count: int, columns: tuple[Column, ...]
@@ -103,7 +166,7 @@ class Inputs:
             return tuple([self[offset + stride * task] for offset, stride in columns])
 
         # A map, unlike a generator, goes on after a row that cannot be decoded.
-        return map(row, range(first, first + count))
+        return map(partial(self._call, row), range(first, first + count))
 
     def _sort(self) -> list[int]:
         """Return where the packs begin, which are in order then."""
@@ -113,23 +176,36 @@ class Inputs:
             bases = self._bases = [base for base, _ in self._packs]
         return bases
 
+    def function(self, task_id: int) -> Any:
+        """Return the function that is the value of a task, as all get it."""
+        place = self._segments.get(task_id)
+        if place is None:
+            return self[task_id]
+        return self._large.function(task_id, *place, plain=self._plain)
+
     def _decoded(self, payload: Buffer) -> Any:
-        if self._plain:
-            refuse_pickle(payload)
-        return loads_inline(payload)
+        return loads_payload(payload, plain=self._plain)
 
     def _decode(self, task_id: int) -> Any:
         place = self._segments.get(task_id)
         if place is not None:
-            return self._mapped_value(task_id, *place, self._plain)
+            if self._looks:
+                return self._large.looked(task_id, *place)[0]
+            return self._large.value(task_id, *place, plain=self._plain)
+        payload = self._payload(task_id)
+        if self._looks:
+            return self._looked.value(task_id, payload, self._decoded)
+        return self._decoded(payload)
+
+    def _payload(self, task_id: int) -> bytes:
         own = self._own.get(task_id)
         if own is not None:
-            return self._decoded(own)
+            return own
         at = bisect_right(self._sort(), task_id) - 1
         if at >= 0:
             base, pack = self._packs[at]
             if task_id - base < len(pack):
-                return self._decoded(pack[task_id - base])
+                return bytes(pack[task_id - base])
         raise MissingInput(
             f"the arguments of a task refer to task {task_id}, whose value did not "
             "come along"
@@ -212,15 +288,23 @@ class Batch:
         del run, task
         return self.function_id
 
+    def calls(self, function: Callable[..., Any]) -> None:
+        """Take note of what its elements call, before the first arguments are decoded."""
+        if self.inputs is not None:
+            self.inputs.are_for(function)
+
     def rewind(self, index: int) -> None:
         """Let the next arguments be those of element *index*."""
         rest = self.count - index
-        if self.columns is None or self.inputs is None:
-            pack = self.pack.cut(index, self.count)
-            self.arguments = loads_pack(pack, plain=self.serializer != "pickle")
-        else:
+        if self.columns is not None and self.inputs is not None:
             first = self.base + index
             self.arguments = self.inputs.rows(first, rest, self.columns)
+            return
+        pack = self.pack.cut(index, self.count)
+        if self.inputs is not None:
+            self.arguments = self.inputs.calls(pack)
+        else:
+            self.arguments = loads_pack(pack, plain=self.serializer != "pickle")
 
     def retract(self, count: int) -> list[tuple[int, int, int]]:
         """Take back at most *count* elements from the end; -1 means all.
@@ -240,7 +324,8 @@ class Batch:
 def read_batch(
     operation: list[Any],
     frame: Frame,
-    mapped_value: MappedValue,
+    large: LargeInputs,
+    looked: Looked,
     serializer: str = "pickle",
 ) -> Batch:
     """Make a batch of a ``run`` operation, taking its bytes from the frame."""
@@ -249,7 +334,7 @@ def read_batch(
     batch = Batch(run, function_id, base, arguments, serializer)
     batch.keep = bool(flags & KEEP)
     if inputs:
-        batch.inputs = Inputs(mapped_value, plain=serializer != "pickle")
+        batch.inputs = Inputs(large, looked, plain=serializer != "pickle")
         for entry in inputs:
             if entry[0] == "in":
                 _, base, count, data_size = entry

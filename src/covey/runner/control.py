@@ -81,7 +81,7 @@ def _obey(
         case ["took", list() as handles]:
             process.took(handles)
         case ["forget", list() as ranges]:
-            process.forget(ranges)
+            process.mapped.forget(ranges)
         case _:
             raise RemoteProtocolError(f"no such control operation: {operation!r}")
     return []

@@ -1,4 +1,4 @@
-"""Small values of which many tasks only take an item, decoded once.
+"""Values of which many tasks only take an item, decoded once.
 
 Each task has its inputs for itself: one that changes what it was given changes nothing for
 the next.  A shuffle has tasks without number that take one of the frames of a
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 #: What may be kept so, as long as it was when it came.
 LOOKED_BYTES: Final = 1 << 21
@@ -29,37 +29,71 @@ class NotPlain(Exception):  # It is no error: the call is made in another way.
     """A call would look into something that is no plain dict, list or tuple."""
 
 
-def looking(function: Callable[..., Any]) -> Callable[..., Any] | None:
+class Shares(Protocol):
+    """Who tells whether others have what a task was given.
+
+    Attributes:
+        shared: whether they have any of it.
+    """
+
+    shared: bool
+
+
+def looking(
+    function: Callable[..., Any], given: Shares | None = None
+) -> Callable[..., Any] | None:
     """Return what calls a function if it takes an item of its argument, and nothing else.
 
+    Args:
+        function: which function.
+        given: tells whether others have the arguments of a call; by default, they may.
+
     Returns:
-        A function that raises ``NotPlain``, having called nothing, if that argument runs
-        somebody's code; ``None`` for all other functions.
+        A function that raises ``NotPlain``, having called nothing, if others have its
+        arguments and that argument runs somebody's code; ``None`` for all other functions.
     """
-    if function is operator.getitem:
-        looks_into: Any = _first
-    else:
-        # Of its class: what a user's object answers to any name counts for nothing.
-        method = vars(type(function)).get(LOOKS_INTO)
-        if method is None:
-            return None
-        looks_into = method(function)
-        if looks_into is None:
-            return None
+    looks_into = _what_is_looked_into(function)
+    if looks_into is None:
+        return None
 
     def call(*args: Any, **keywords: Any) -> Any:
-        if keywords or not _is_plain(looks_into(*args)):
+        if keywords or not (
+            (given is not None and not given.shared) or is_plain(looks_into(*args))
+        ):
             raise NotPlain
         return function(*args)
 
     return call
 
 
+def only_looks(
+    function: Callable[..., Any],
+) -> Callable[[tuple[Any, ...]], bool] | None:
+    """Return what tells whether a call with these arguments only looks into them.
+
+    Returns:
+        ``None`` if calls of this function may do anything else.
+    """
+    looks_into = _what_is_looked_into(function)
+    if looks_into is None:
+        return None
+    return lambda args: is_plain(looks_into(*args))
+
+
+def _what_is_looked_into(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    if function is operator.getitem:
+        return _first
+    # Of its class: what a user's object answers to any name counts for nothing.
+    method = vars(type(function)).get(LOOKS_INTO)
+    found: Callable[..., Any] | None = None if method is None else method(function)
+    return found
+
+
 def _first(*args: Any) -> Any:
     return args[0] if args else None
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Say whether taking an item of a value runs nobody's code, which might change it."""
     kind = type(value)
     taken = getattr(kind, "__getitem__", None)
@@ -104,7 +138,7 @@ class Looked:
                 return found[1]
             self._nbytes -= len(found[0])
         value = decode(payload)
-        if len(payload) <= LOOKED_BYTES and _is_plain(value):
+        if len(payload) <= LOOKED_BYTES and is_plain(value):
             self._nbytes += len(payload)
             self._values[task] = (payload, value)
             while self._nbytes > LOOKED_BYTES and self._values:

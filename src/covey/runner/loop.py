@@ -247,17 +247,20 @@ class SlotLoop:
                         self._let_pass()
                     if function is None:
                         function = self.process.function(batch.function_id)
+                        batch.calls(function)
                         self._began = now = clock()
                     call = next(arguments)
                     if type(call) is tuple:
                         value = function(*call)
                     else:
                         value = call.apply(function)
+                    # What it was given shall not be there beside what is next.
+                    call = None
                     if type(value) is CoroutineType:
                         value = self._coroutines.run(value)
                     frames = add(value, "result")
                     if frames is not None or keep:
-                        value = call = None
+                        value = None
                         self._set_aside(index, frames, now)
                         frames = None
                 except TaskInterrupted:

@@ -18,21 +18,17 @@ each, followed by the bytes of its inputs.
 from __future__ import annotations
 
 import operator
-import pickle
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from covey.payload import Buffer
-from covey.runner.batch import KEEP, MappedValue
+from covey.runner.batch import KEEP, loads_payload
 from covey.runner.frames import Frame
 from covey.runner.looked import Looked, NotPlain, looking
+from covey.runner.mapped import LargeInputs
 from covey.serde.columns import CODECS, columns_in
 from covey.serde.places import PLACES_CODEC, call_in_places
 from covey.serde.refs import MissingInput
-from covey.serde.values import PICKLE_CODEC, loads_inline, refuse_pickle
-
-_loads: Final = pickle.loads
 
 
 class Node(NamedTuple):
@@ -55,33 +51,39 @@ class NodeInputs:
 
     A task that changes what it was given changes nothing for the next one.  Those that
     only look into what they were given share it: see ``looked``.
+
+    Attributes:
+        payloads: the small ones.
+        segments: where the large ones are.
+        shared: whether others may have some of what this task was given.
     """
 
     __slots__ = (
+        "_large",
         "_looked",
         "_looks",
-        "_mapped_value",
         "_plain",
         "_values",
         "payloads",
         "segments",
+        "shared",
     )
 
-    def __init__(
-        self, mapped_value: MappedValue, looked: Looked, *, plain: bool
-    ) -> None:
-        self._mapped_value = mapped_value
+    def __init__(self, large: LargeInputs, looked: Looked, *, plain: bool) -> None:
+        self._large = large
         self._looked = looked
         self._looks = False
         self._plain = plain
         self.payloads: dict[int, bytes] = {}
         self.segments: dict[int, tuple[str, int]] = {}
         self._values: dict[int, Any] = {}
+        self.shared = False
 
     def begin(self, *, looks: bool = False) -> None:
         """Another task begins; *looks* tells whether it only looks into its inputs."""
         # Who may not read pickles reads none that another one has.
         self._looks = looks and not self._plain
+        self.shared = False
         if self._values:
             self._values = {}
 
@@ -96,27 +98,30 @@ class NodeInputs:
         payload = self.payloads.get(task)
         if payload is not None:
             if self._looks:
+                self.shared = True
                 return self._looked.value(task, payload, self._loads)
             return self._loads(payload)
         place = self.segments.get(task)
         if place is not None:
-            return self._mapped_value(task, *place, self._plain)
+            if self._looks:
+                value, shared = self._large.looked(task, *place)
+                self.shared |= shared
+                return value
+            return self._large.value(task, *place, plain=self._plain)
         raise MissingInput(
             f"the arguments of a task refer to task {task}, whose value did not come "
             f"along"
         )
 
+    def function(self, task: int) -> Any:
+        """Return the function that is the value of a task, as all get it."""
+        place = self.segments.get(task)
+        if place is None:
+            return self[task]
+        return self._large.function(task, *place, plain=self._plain)
+
     def _loads(self, payload: bytes) -> Any:
         return loads_payload(payload, plain=self._plain)
-
-
-def loads_payload(payload: Buffer, *, plain: bool) -> Any:
-    """Decode one small value."""
-    if payload[0] == PICKLE_CODEC:
-        if plain:
-            refuse_pickle(payload)
-        return _loads(payload)
-    return loads_inline(payload)
 
 
 class Nodes:
@@ -201,7 +206,7 @@ class Nodes:
         """
         looks, function_id = self._looks, node.function_id
         if function_id not in looks:
-            looks[function_id] = looking(function)
+            looks[function_id] = looking(function, self.inputs)
         look = looks[function_id]
         if look is not None:
             try:
@@ -244,7 +249,7 @@ class Nodes:
 def read_nodes(
     operation: list[Any],
     frame: Frame,
-    mapped_value: MappedValue,
+    large: LargeInputs,
     looked: Looked,
     serializer_of: Callable[[int], str],
 ) -> list[Nodes]:
@@ -254,7 +259,7 @@ def read_nodes(
     for run, function, task, flags, size, taken in zip(*columns, strict=True):
         serializer = serializer_of(function)
         if not found or found[-1][2] != serializer:
-            inputs = NodeInputs(mapped_value, looked, plain=serializer != "pickle")
+            inputs = NodeInputs(large, looked, plain=serializer != "pickle")
             if found:
                 inputs.payloads.update(found[-1][1].payloads)
                 inputs.segments.update(found[-1][1].segments)

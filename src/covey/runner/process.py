@@ -3,7 +3,7 @@
 Functions arrive on every slot that calls them and are loaded once, at their first
 call; a failure to load is kept, and becomes the failure of every task that calls them.  Values
 exported in segments stay open until the agent says that it has its own hold on
-them.  Large inputs that were mapped stay decoded until the agent forgets them.
+them.  Large inputs stay mapped until the agent forgets them: see ``mapped``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,11 @@ from typing import Any, Final, Protocol
 from covey.errors import InternalError
 from covey.payload import Buffer
 from covey.runner.context import Setup, TaskInterrupted
+from covey.runner.mapped import MappedInputs
 from covey.serde import failures, registry
 from covey.serde.functions import loads_function, split_head
-from covey.serde.mapped import read_value
 from covey.stacks import Seen
 from covey.store.segments import Segment, fill, payload_size
-
-#: Mapped inputs kept decoded; beyond this the oldest one is dropped.
-_MAPPED_VALUES_MAX: Final = 64
 
 #: How a runner exits that found a bug in itself (sysexits.h: EX_SOFTWARE).
 EXIT_BROKEN: Final = 70
@@ -87,7 +84,7 @@ class RunnerProcess:
         self._serializers: dict[int, str] = {}
         #: Held while one thread loads a function that others may wait for.
         self._loading = threading.RLock()
-        self._mapped: dict[int, Any] = {}
+        self.mapped = MappedInputs()
         self._segments: dict[int, Segment] = {}
         self._handles = itertools.count(1)
         #: Segments of the agent to write results into: (capacity, place).
@@ -212,35 +209,6 @@ class RunnerProcess:
             return error
 
     # Large values.
-
-    def mapped_value(self, task_id: int, path: str, size: int, plain: bool) -> Any:
-        """Return the value in a segment, decoded at most once.
-
-        Args:
-            task_id: whose value it is.
-            path: where the segment is.
-            size: how many bytes it has.
-            plain: refuse what pickle wrote.
-        """
-        try:
-            return self._mapped[task_id]
-        except KeyError:
-            pass
-        value = read_value(path, size, plain=plain)
-        if len(self._mapped) >= _MAPPED_VALUES_MAX:
-            self._mapped.pop(next(iter(self._mapped), task_id), None)
-        self._mapped[task_id] = value
-        return value
-
-    def forget(self, ranges: Sequence[Sequence[int]]) -> None:
-        """Drop the mapped inputs in these ranges of task ids."""
-        for base, count in ranges:
-            if count < len(self._mapped):
-                for task_id in range(base, base + count):
-                    self._mapped.pop(task_id, None)
-            else:
-                for task_id in [k for k in self._mapped if 0 <= k - base < count]:
-                    self._mapped.pop(task_id, None)
 
     def lend(self, capacity: int, place: str) -> None:
         """Remember a segment of the agent to write a result into."""

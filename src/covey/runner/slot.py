@@ -76,8 +76,11 @@ class Slot:
         """Wait for the next frame and queue what it holds."""
         with self._reading:
             if not self.queue:
-                if self.looked and not self._frames.comes_within(LOOKED_SECONDS):
+                if (
+                    self.looked or self.process.mapped.shared_bytes
+                ) and not self._frames.comes_within(LOOKED_SECONDS):
                     self.looked.clear()
+                    self.process.mapped.unshare()
                 self._queue_frame(self._frames.receive())
 
     def look(self) -> bool:
@@ -92,12 +95,12 @@ class Slot:
         for operation in frame.operations:
             match operation[0]:
                 case "run":
-                    serializer = process.serializer(operation[2])
+                    serializer, looked = process.serializer(operation[2]), self.looked
                     self.queue.append(
-                        read_batch(operation, frame, process.mapped_value, serializer)
+                        read_batch(operation, frame, process.mapped, looked, serializer)
                     )
                 case "nodes":
-                    mapped, serializer_of = process.mapped_value, process.serializer
+                    mapped, serializer_of = process.mapped, process.serializer
                     self.queue += read_nodes(
                         operation, frame, mapped, self.looked, serializer_of
                     )
@@ -110,7 +113,7 @@ class Slot:
                 case "took":
                     process.took(operation[1])
                 case "forget":
-                    process.forget(operation[1])
+                    process.mapped.forget(operation[1])
                 case "stop":
                     self.queue.append(None)
                 case name:

@@ -59,6 +59,26 @@ class ById(Reference):
         return (resolve, (self.refer(),))
 
 
+class AsFunction(Reference):
+    """Stands for the result of another task which is the function to call.
+
+    Args:
+        of: stands for the same.
+    """
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Reference) -> None:
+        self._of = of
+
+    def refer(self) -> int:
+        """Return the id of the task, and have it recorded as an input."""
+        return self._of.refer()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (resolve_function, (self.refer(),))
+
+
 class References:
     """A sequence of nothing but references."""
 
@@ -135,6 +155,16 @@ def resolve(task_id: int) -> Any:
             "runner that was given inputs"
         )
     return inputs[task_id]
+
+
+def resolve_function(task_id: int) -> Any:
+    """Return an input that is the function to call, the same one for all who call it.
+
+    Raises:
+        MissingInput: the arguments came without that input.
+    """
+    function = getattr(_here.inputs, "function", None)
+    return resolve(task_id) if function is None else function(task_id)
 
 
 class inputs_as:  # noqa: N801  (used as a verb; a class, for runners are in a hurry)

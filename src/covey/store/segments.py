@@ -351,11 +351,13 @@ class Mapped:
 
     Attributes:
         view: its bytes.
+        copied: whether they are memory of this process alone.
     """
 
-    __slots__ = ("view",)
+    __slots__ = ("copied", "view")
 
     def __init__(self, fd: int, size: int, *, copied: bool = False) -> None:
+        self.copied = copied
         if copied:
             private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
             memory = memoryview(SharedMap(-1, size, flags=private))

@@ -1,7 +1,7 @@
 """The inputs of tasks, on their way to runners.
 
 Small values are sent along with the tasks.  Large ones are named by place; a runner
-maps them and keeps them decoded, in case that more tasks want them, until it is
+maps them and keeps them mapped, in case that more tasks want them, until it is
 told to forget them.
 """
 
