@@ -13,7 +13,7 @@ from scheduler_world import RAISED, World
 
 from covey.scheduler.core.machine import Left, Said
 from covey.wire.base import Options
-from covey.wire.client_link import Answer, Ask
+from covey.wire.client_link import Answer, Ask, Notice
 from covey.wire.worker_link import Printed, Profiled, RunFailed, Status, Watched
 
 sys.path.pop(0)
@@ -205,6 +205,17 @@ def test_pauses_and_spills_are_events(world):
         ["unpaused", worker.name],
         ["spilled", worker.name, 300],
     ]
+
+
+def test_clients_are_warned_once_of_what_hinders_a_worker(world):
+    client = world.new_client()
+    worker = world.new_worker()
+    told = []
+    world.watch = lambda peer, message: told.append((peer, message))
+    for trouble in ("", "no forks", "no forks", "", "no forks"):
+        worker.say(Status({"trouble": trouble}))
+    texts = [m.text for to, m in told if to is client and isinstance(m, Notice)]
+    assert texts == [f"worker {worker.name}: no forks"] * 2
 
 
 def test_what_was_moved_and_what_was_at_hand_is_counted(world):

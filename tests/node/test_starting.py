@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from covey.worker import launching
+from covey.worker import launching, processes
 from covey.worker.interpreters import own
 from covey.worker.processes import RunnerProcess
 
@@ -48,8 +49,22 @@ def test_no_descriptors_are_left_for_its_sockets(monkeypatch, good):
     assert len(open_files()) == len(before) - 2 * 2 * (good // 2)
 
 
-def test_it_cannot_be_connected_to():
+def lines():
+    return [name for _, name in open_files() if name.startswith(("pipe:", "socket:"))]
+
+
+class NoThread:
+    def __init__(self, **_):
+        """It can be made, but not started."""
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("lacks", ["descriptors", "threads"])
+def test_it_cannot_be_connected_to_or_waited_for(monkeypatch, lacks):
     started = []
+    before = lines()
 
     async def scenario():
         loop = asyncio.get_running_loop()
@@ -57,7 +72,10 @@ def test_it_cannot_be_connected_to():
         async def create_unix_connection(make, *, sock):
             raise NONE_LEFT
 
-        loop.create_unix_connection = create_unix_connection
+        if lacks == "descriptors":
+            loop.create_unix_connection = create_unix_connection
+        else:
+            monkeypatch.setattr(processes.threading, "Thread", NoThread)
         launched = launching.launch(
             sys.executable,
             2,
@@ -74,14 +92,16 @@ def test_it_cannot_be_connected_to():
             on_end=lambda _: pytest.fail("it never began"),
             launched=launched,
         )
-        with pytest.raises(OSError, match="Too many"):
+        with pytest.raises(OSError, match="Too many|new thread"):
             await process.start()
 
     asyncio.run(scenario())
+    assert lines() == before
     (process,) = started
     assert process.returncode is not None
     assert isinstance(process, subprocess.Popen)
     assert process.stderr.closed
+    gc.collect()  # Or its marks would go while another test counts what is open.
 
 
 def test_a_runner_keeps_freed_memory_as_far_as_its_share_goes(monkeypatch):

@@ -109,7 +109,7 @@ class Cluster:
         )
         hello = WorkerIntroduction("w", 1, {}, (), "here", 1 << 30, "0", "3.11", 1)
         self.agent.attach(self.server.attach_worker(hello, self.agent.on_messages))
-        await self.agent._spawn(0)
+        await self.agent._starting.spawn(0)
         self.runner = self.agent._processes[0]
         self.runner.control.data_received(_frame([["ready", {"pid": 1}]]))
         self.line = Line(Session(1), Role.CLIENT, pytest.fail, loop.call_soon)

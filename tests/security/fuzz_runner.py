@@ -149,7 +149,7 @@ class RunnerSays:
             )
             self.agent._upstream = Upstream(self._say)
             self._hear(Joined(2, self.worker))
-            self.agent._run(self.agent._spawn(0))
+            self.agent._run(self.agent._starting.spawn(0))
         if not self.agent.core.state.runs:
             self._ask_for_more()
 

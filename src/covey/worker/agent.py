@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
 from covey import clock
-from covey.errors import ClusterError, RemoteProtocolError, UsageError
+from covey.errors import ClusterError, RemoteProtocolError
 from covey.net.addresses import Address
 from covey.net.asking import Asker
 from covey.net.inproc import InprocLink
 from covey.net.tls import Certificate
 from covey.payload import Buffer, Pack
-from covey.wire.base import Failure, Message
+from covey.wire.base import Message
 from covey.wire.keys import Keys
 from covey.wire.worker_link import Holds, Leaving
 from covey.worker import reporting
@@ -35,6 +34,7 @@ from covey.worker.doubts import Doubts
 from covey.worker.environments import Environments
 from covey.worker.functions import Functions
 from covey.worker.inputs import Inputs
+from covey.worker.interpreters import Interpreter
 from covey.worker.memory import MemoryPlan
 from covey.worker.pressure import Pressure
 from covey.worker.printing import Printing
@@ -56,6 +56,7 @@ from covey.worker.runner_link import (
     read_pack,
 )
 from covey.worker.serving import DataServer
+from covey.worker.starting import Starting
 from covey.worker.storage import Storage
 from covey.worker.transfers import Transfers
 from covey.worker.upstream import Upstream
@@ -65,9 +66,6 @@ from covey.worker.vitals import Vitals
 #: at once, or a runner could say more than a message holds.
 INLINE_BYTES: Final = 2048
 INLINE_BYTES_MAX: Final = 4 << 20
-
-#: A runner that ends so often before it is ready will never be.
-START_FAILURES_MAX: Final = 3
 
 
 class WorkerAgent:
@@ -111,14 +109,12 @@ class WorkerAgent:
         self._more_follows = False
         self._threads = threads
         self._setup = {**setup, "worker": name, "threads": threads}
-        self._environments = environments or Environments()
         self._on_quit = on_quit
         self._make_runner = make_runner
         self._upstream: Upstream | None = None
         self._processes: list[RunnerProcess | None] = [None] * runners
-        #: Where each runner lives, and how often starts there failed in a row.
-        self._lives_in = [""] * runners
-        self._start_failures: Counter[str] = Counter()
+        self._tell_people = memory.tell
+        self._starting = self._starts(environments or Environments())
         self._functions = Functions()
         self._inputs = Inputs(self.storage, self._processes, self._functions)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -204,7 +200,7 @@ class WorkerAgent:
     async def start_runners(self) -> None:
         """Start all runners, side by side."""
         await asyncio.gather(
-            *(self._spawn(number) for number in range(len(self._processes)))
+            *(self._starting.spawn(number) for number in range(len(self._processes)))
         )
 
     def tell_runners(self, login: dict[str, Any]) -> None:
@@ -237,6 +233,7 @@ class WorkerAgent:
         if self._closing:
             return
         self._closing = True
+        self._starting.close()
         self._vitals.stop()
         self._profiling.stop()
         if self._timer is not None:
@@ -401,20 +398,29 @@ class WorkerAgent:
 
     # Runner processes.
 
-    def _spawn_order(self, order: orders.Spawn) -> None:
+    def _spawn(self, order: orders.Spawn) -> None:
         if order.runner == len(self._processes):
             self._processes.append(None)
-            self._lives_in.append("")
-        self._run(self._spawn(order.runner, order.environment))
+            self._starting.lives_in.append("")
+        self._run(self._starting.spawn(order.runner, order.environment))
 
-    async def _spawn(self, number: int, environment: str = "") -> None:
-        try:
-            python = await self._environments.prepare(environment)
-        except UsageError as error:
-            return self._no_environment(number, environment, str(error))
-        if self._closing:
-            return None
-        process = self._make_runner(
+    def _starts(self, environments: Environments) -> Starting:
+        return Starting(
+            self.name,
+            self._processes,
+            environments,
+            self._make,
+            self._has_trouble,
+            lambda *what: self._step(orders.NoEnvironment(*what)),
+            self._give_up,
+            lambda: any(self.storage.held()),
+        )
+
+    def _make(
+        self, number: int, environment: str, python: Interpreter
+    ) -> RunnerProcess:
+        self._inputs.runner_started(number)
+        return self._make_runner(
             number,
             range(number * self._threads, (number + 1) * self._threads),
             {**self._setup, "environment": environment},
@@ -423,25 +429,11 @@ class WorkerAgent:
             on_control=self._control_says,
             on_end=self._runner_ended,
         )
-        self._processes[number] = process
-        self._lives_in[number] = environment
-        self._inputs.runner_started(number)
-        try:
-            await process.start()
-        except OSError as error:
-            self._processes[number] = None
-            text = f"a runner cannot be started: {error}"
-            if environment:
-                return self._no_environment(number, environment, text)
-            self._give_up(text)
-        return None
 
-    def _no_environment(self, number: int, environment: str, text: str) -> None:
-        """Fail the tasks that want it, and nothing else: the worker goes on."""
-        why = Failure("environment", "EnvironmentFailed", f"{self.name}: {text}")
-        self._environments.forget(environment)
-        self._start_failures.pop(environment, None)
-        self._step(orders.NoEnvironment(number, environment, why))
+    def _has_trouble(self, text: str) -> None:
+        if text:
+            self._tell_people(text)
+        self._vitals.has_trouble(text)
 
     def _control_says(self, runner: int, says: list[tuple[Any, Buffer]]) -> None:
         retracted = set()
@@ -453,7 +445,7 @@ class WorkerAgent:
                         raise RemoteProtocolError("it is ready, for the second time")
                     process.ready = True
                     self._pressure.is_ready(process)
-                self._start_failures.pop(self._lives_in[runner], None)
+                self._starting.came_up(runner)
                 if not self._first_ready.done():
                     self._first_ready.set_result(None)
                 self._step(orders.RunnerReady(runner))
@@ -478,18 +470,9 @@ class WorkerAgent:
             return
         self._pressure.explain_end(process)
         failure = process.failure(self.name)
-        environment = self._lives_in[process.number]
-        self._start_failures[environment] += not process.ready
-        hopeless = self._start_failures[environment] >= START_FAILURES_MAX
-        if hopeless and not environment:
-            self._give_up(failure.message)
-            return
-        self._processes[process.number] = None
         self._results.runner_ended(process.number)
-        if hopeless:
-            self._no_environment(process.number, environment, failure.message)
-            return
-        self._doubts.tell_end(process, failure)
+        if self._starting.ended(process, failure):
+            self._doubts.tell_end(process, failure)
 
     def _give_up(self, reason: str) -> None:
         text = f"worker {self.name}: its runners do not come up; {reason}"
@@ -581,7 +564,7 @@ class WorkerAgent:
             orders.Retract: self._retract,
             orders.Interrupt: self._interrupt,
             orders.Kill: self._kill,
-            orders.Spawn: self._spawn_order,
+            orders.Spawn: self._spawn,
             orders.FetchFrom: self._transfers.fetch,
             orders.KeepFunction: self._keep_function,
             orders.ForgetFunction: lambda order: self._functions.forget(order.fn),

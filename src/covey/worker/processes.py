@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import mmap
 import os
 import resource
@@ -60,6 +61,7 @@ class RunnerProcess:
         #: A process that was started for this runner before there was one.
         self._launched = launched
         self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: asyncio.ReadTransport | None = None
         self._marks: mmap.mmap | None = None
         self._open = 0
         self._reaped = False
@@ -104,13 +106,26 @@ class RunnerProcess:
             for slot, ours in zip(self.slots, launched.slots, strict=True):
                 self.links.append(await self._connect(ours, self._slot_says(slot)))
             await self._watch_stderr()
+            self._wait_for_end()
         except OSError:
             self._abandon(launched)
             raise
-        threading.Thread(
-            target=self._reap, name=f"covey-reap-{self.pid}", daemon=True
-        ).start()
         self.control.tell(["setup", self._setup])
+
+    def _wait_for_end(self) -> None:
+        """Have a thread wait for the end of the process.
+
+        Raises:
+            OSError: there may be no more threads.
+        """
+        name = f"covey-reap-{self.pid}"
+        try:
+            threading.Thread(target=self._reap, name=name, daemon=True).start()
+        except RuntimeError as error:
+            # A limit on processes counts threads, too; Python does not tell it as one.
+            raise OSError(
+                errno.EAGAIN, f"no thread can wait for it: {error}"
+            ) from error
 
     async def _connect(
         self, end: socket.socket, on_says: Callable[[list[tuple[Any, Buffer]]], None]
@@ -151,7 +166,8 @@ class RunnerProcess:
                     process.stderr.append(self.rest.decode(errors="replace"))
                 process._one_less()
 
-        await self._loop.connect_read_pipe(Lines, self._process.stderr)
+        pipe = self._process.stderr
+        self._stderr, _ = await self._loop.connect_read_pipe(Lines, pipe)
 
     # The end.
 
@@ -176,7 +192,9 @@ class RunnerProcess:
         self.stop()
         launched.process.kill()
         launched.process.wait()
-        for end in (launched.control, *launched.slots, launched.process.stderr):
+        # What a transport has is closed by that: the loop still looks at it.
+        stderr = self._stderr or launched.process.stderr
+        for end in (launched.control, *launched.slots, stderr):
             if end is not None:
                 end.close()
 

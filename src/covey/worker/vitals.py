@@ -64,6 +64,8 @@ class Vitals:
         self._host = host_identity().partition("/")[0]
         #: How often to tell, while somebody looks on.
         self._pace = 0.0
+        #: What hinders the worker, for people.
+        self._trouble = ""
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -84,6 +86,13 @@ class Vitals:
         if seconds != self._pace:
             self.stop()
             self._pace = seconds
+            self.start()
+
+    def has_trouble(self, text: str) -> None:
+        """Tell at once what hinders the worker; empty when nothing does any more."""
+        self._trouble = text
+        if self._timer is not None:
+            self.stop()
             self.start()
 
     def facts(self) -> dict[str, Any]:
@@ -108,6 +117,7 @@ class Vitals:
                 "links": {**self._asker.links(), **self._data.links()},
             },
             "queued": self._state.queued,
+            "trouble": self._trouble,
             "protocol_errors": self._data.protocol_errors,
             "strangers_turned_away": self._data.strangers_turned_away,
         }

@@ -38,7 +38,7 @@ from covey.scheduler.core.state import (
     Worker,
 )
 from covey.wire.base import Extent, Failure, Message
-from covey.wire.client_link import WorkerGone
+from covey.wire.client_link import Notice, WorkerGone
 from covey.wire.worker_link import (
     Blocked,
     Engaged,
@@ -260,7 +260,11 @@ def on_unfetched(state: SchedulerState, worker: Worker, message: Unfetched) -> N
 
 @handlers.add(Status)
 def on_status(state: SchedulerState, worker: Worker, message: Status) -> None:
-    """Keep the latest facts for those who ask."""
+    """Keep the latest facts for those who ask, and warn of trouble that is new."""
+    trouble = message.facts.get("trouble")
+    if type(trouble) is str and trouble not in {"", worker.facts.get("trouble")}:
+        for client in state.clients.values():
+            state.send(client.peer, Notice(f"worker {worker.name}: {trouble}"))
     history.strained(state, worker, message.facts)
     worker.facts = message.facts
     memory.sampled(state, worker, message.facts)
