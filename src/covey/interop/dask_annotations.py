@@ -32,7 +32,7 @@ Annotations = dict[str, dict[Any, Any]]
 def of_graph(dsk: Any) -> Annotations:
     """Return what the layers of a graph or an expression say, before it is optimized."""
     found: Annotations = {}
-    for graph in _graphs_in(dsk):
+    for graph in graphs_in(dsk):
         for layer in graph.layers.values():
             for kind, value in (layer.annotations or {}).items():
                 if kind in ANNOTATIONS:
@@ -42,7 +42,7 @@ def of_graph(dsk: Any) -> Annotations:
     return found
 
 
-def _graphs_in(dsk: Any) -> Iterable[Any]:
+def graphs_in(dsk: Any) -> Iterable[Any]:
     """Yield the graphs with layers that there are in *dsk*."""
     from dask._expr import Expr, HLGExpr
     from dask.highlevelgraph import HighLevelGraph

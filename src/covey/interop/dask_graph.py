@@ -39,7 +39,7 @@ from covey.client.engine import Engine
 from covey.client.future import Future
 from covey.errors import UsageError
 from covey.ids import TaskId
-from covey.interop import dask_annotations, exchanges
+from covey.interop import dask_annotations, dask_strangers, exchanges
 from covey.interop.dask_advice import advise
 from covey.interop.dask_annotations import Annotations, OptionsOf
 from covey.interop.dask_chains import join
@@ -73,9 +73,6 @@ _DISK_HEADS: Final = ("zpartd-", "partd-")
 #: Comes before the calls that are packed many at a time.
 _IN_PLACES: Final = bytes((PLACES_CODEC,))
 
-#: What stands between the two halves of an exchange of dask.distributed's own.
-_BARRIER: Final = "P2PBarrierTask"
-
 #: From so many tasks on, the garbage collector rests while a graph is sent.
 MANY_TASKS: Final = 10_000
 
@@ -107,7 +104,10 @@ def futures_of_keys(
     wanted = list(dict.fromkeys(_flatten(keys)))
     with client.submitter.writing.chosen(), _collector_at_rest(len(graph)):
         # What was made for that alone is gone before the collector looks at it.
-        futures = _Ingest(client, graph, annotations, options).send(wanted)
+        try:
+            futures = _Ingest(client, graph, annotations, options).send(wanted)
+        except _Missing as missing:
+            raise missing.told(dsk) from None
     return _shaped(keys, futures)
 
 
@@ -167,42 +167,33 @@ def _future_in(value: Any) -> Future[Any] | None:
     return value if isinstance(value, Future) else None
 
 
-def _no_such_key(key: Any, users: list[Any]) -> UsageError:
-    """Return what to say of a key that a graph lacks, and that these others take."""
-    if not users:
-        return UsageError(f"the graph has no key {key!r}, and you asked for it")
-    who = f"{users[0]!r} takes"
-    if users[1:]:
-        who = f"{users[0]!r} and {counted(len(users) - 1, 'other')} take"
-    return UsageError(
-        f"the graph has no key {key!r}, which {who}. Add it to the graph, or mend the "
-        f"name in the task"
-    )
+class _Missing(Exception):
+    """The graph lacks a key.
 
-
-def _refuse_others(key: Any, value: Any) -> None:
-    """Raise if a value of a graph is of another scheduler than covey.
-
-    dask would take its future for another name of a task, which the graph then lacks;
-    and an exchange that its workers carry out themselves would fail in the middle.
+    Attributes:
+        key: which one.
+        users: what takes it; none if it was asked for.
     """
-    from dask._task_spec import DataNode, TaskRef
 
-    if isinstance(value, DataNode):
-        value = value.value
-    kind = type(value)
-    if kind.__name__ == _BARRIER:
-        raise UsageError(
-            f"{key!r} is part of an exchange (p2p) that only workers of dask.distributed "
-            f"carry out. {exchanges.BY_TASKS}"
-        )
-    if kind is not TaskRef and (
-        isinstance(value, TaskRef) or getattr(kind, "__dask_future__", False)
-    ):
-        raise UsageError(
-            f"{key!r} is a future of another scheduler ({kind.__module__}."
-            f"{kind.__qualname__}): its value is not here. Compute with the client it "
-            f"came from, or fetch the value first"
+    def __init__(self, key: Any, users: list[Any]) -> None:
+        super().__init__(key)
+        self.key = key
+        self.users = users
+
+    def told(self, dsk: Any) -> UsageError:
+        """Return what to say of it; *dsk* is the graph as it was given."""
+        key, users = self.key, self.users
+        stranger = dask_strangers.behind(dsk, key, users)
+        if stranger is not None:
+            return stranger
+        if not users:
+            return UsageError(f"the graph has no key {key!r}, and you asked for it")
+        who = f"{users[0]!r} takes"
+        if users[1:]:
+            who = f"{users[0]!r} and {counted(len(users) - 1, 'other')} take"
+        return UsageError(
+            f"the graph has no key {key!r}, which {who}. Add it to the graph, or mend "
+            f"the name in the task"
         )
 
 
@@ -338,7 +329,7 @@ class _Ingest:
         key, value = ref.key, ref.node
         if type(value) is not tuple:
             if value is MISSING:
-                raise _no_such_key(key, self._lowering.users_of(key))
+                raise _Missing(key, self._lowering.users_of(key))
             future = _future_in(value)
             if future is not None:
                 ours = self._ours(key, future)
@@ -346,7 +337,7 @@ class _Ingest:
                 self._holds.append(ours)
                 self._others += 1
                 return ()
-            _refuse_others(key, value)
+            dask_strangers.refuse(key, value)
         node = ref.node = self._lowering.node(key, value)
         if type(node) is Plain:
             return node.inputs

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from covey.errors import NotPicklable, UsageError
 from covey.serde.call import Call
-from covey.serde.registry import by_value_pickler
+from covey.serde.registry import by_value_pickler, refuses
 
 MAX_DEPTH: Final = 16
 MAX_ATTEMPTS: Final = 500
@@ -28,6 +28,8 @@ MAX_CHILDREN: Final = 200
 
 #: What to do about the usual suspects, by a part of the type's name.
 _REMEDIES: Final = {
+    "distributed.client": "Its value is with its own client: fetch it there "
+    "(future.result()) and pass that.",
     "lock": "Locks belong to one process: create it inside the task.",
     "socket": "Connections belong to one process: open it inside the task.",
     "connection": "Connections belong to one process: open it inside the task.",
@@ -83,6 +85,8 @@ class _Search:
 
 def _children(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield what *value* is made of, with the path of each part."""
+    if refuses(value):
+        return
     if isinstance(value, Call):
         yield from _children(value.args, "args")
         yield from _children(value.kwargs, "kwargs")

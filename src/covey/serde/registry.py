@@ -21,6 +21,7 @@ from typing import IO, Any, Final, TypeVar
 from covey.errors import TaskUnreadable
 from covey.serde import arrays, methods, rebuilt
 from covey.serde.code import tagged
+from covey.serde.refs import Reference
 
 T = TypeVar("T")
 
@@ -120,8 +121,13 @@ def in_use() -> bool:
     return bool(_reducers)
 
 
-#: Libraries whose arrays and tables are written in a form of ours.
-_LIBRARIES: Final = frozenset({"numpy", "numpy.ma", "pyarrow", "pandas"})
+#: Whose futures are refused: they are nothing without the client that made them.
+_OTHER_FUTURES: Final = "distributed.client"
+
+#: Libraries whose arrays and tables are written in a form of ours; and that one.
+_LIBRARIES: Final = frozenset(
+    {"numpy", "numpy.ma", "pyarrow", "pandas", _OTHER_FUTURES}
+)
 
 #: The table that was made last, and what it was made for.
 _made: tuple[Any, dict[Any, Any]] = (None, {})
@@ -149,7 +155,22 @@ def _ours(present: Collection[str]) -> dict[Any, Any]:
         return ours
     from covey.serde import tables
 
+    if _OTHER_FUTURES in present:
+        other = getattr(sys.modules[_OTHER_FUTURES], "Future", None)
+        # In a script that takes us for it, the name is ours.
+        if isinstance(other, type) and not issubclass(other, Reference):
+            ours[other] = _refuse
     return {**tables.reducers(present), **ours}
+
+
+def _refuse(future: Any) -> Any:
+    del future
+    raise TypeError("it is a future of another scheduler")
+
+
+def refuses(value: Any) -> bool:
+    """Say whether *value* itself is what must not be pickled, whatever is inside of it."""
+    return dispatch_table().get(type(value)) is _refuse
 
 
 def used_table(stream: bytes) -> bool:
@@ -158,13 +179,17 @@ def used_table(stream: bytes) -> bool:
 
 
 def may_hold_tables(stream: bytes) -> bool:
-    """Say whether a pickle may hold arrays or tables in a form of their version."""
+    """Say whether a pickle may hold what our table of reducers has an entry for.
+
+    Those are arrays and tables, in a form of their version, and what is refused.
+    """
     # What the libraries call inside of it.  One line each: this is asked often.
     return (
         stream.find(b"_frombuffer") >= 0
         or stream.find(b"_reconstruct") >= 0
         or stream.find(b"pyarrow") >= 0
         or stream.find(b"pandas") >= 0
+        or stream.find(b"distributed.client") >= 0
     )
 
 

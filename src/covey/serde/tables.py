@@ -305,7 +305,7 @@ def reducers(present: Collection[str]) -> dict[type, Any]:
         "pandas": {"DataFrame": _reduce_frame},
     }
     for package in present:
-        for name, reduce in homes[package].items():
+        for name, reduce in homes.get(package, {}).items():
             # While it is being imported, it may not have the name yet.
             class_ = getattr(sys.modules[package], name, None)
             if class_ is not None:
