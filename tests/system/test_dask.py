@@ -78,6 +78,15 @@ def test_the_shape_of_the_keys_is_the_shape_of_the_values(client):
     assert client.get(dsk, ["c", "c"]) == [3, 3]
 
 
+def test_a_graph_that_is_not_waited_for_gives_futures(client):
+    dsk = {"a": 1, ("b", 0): (inc, "a")}
+    whole, (first, [second]) = (
+        client.get(dsk, ("b", 0), sync=False),
+        client.get(dsk, ["a", [("b", 0)]], sync=False),
+    )
+    assert client.gather([whole, first, second]) == [2, 1, 2]
+
+
 def test_what_was_made_to_send_a_graph_goes_without_the_collector(client):
     graph = {"x": 1} | {("y", i): (inc, "x") for i in range(20)}
     client.get(graph, ("y", 0))
@@ -488,6 +497,7 @@ def test_tasks_compute_collections_themselves(client):
 async def test_dask_and_the_async_client(client):
     async with AsyncClient(client.cluster) as other:
         assert await other.get({"a": 1, "b": (inc, "a")}, ["a", "b"]) == [1, 2]
+        assert await (await other.get({"a": 1}, "a", sync=False)) == 1
         total = da.ones(100, chunks=10).sum()
         assert await other.compute(total) == 100
         kept = other.persist(total + 1)

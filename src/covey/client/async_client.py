@@ -240,13 +240,15 @@ class AsyncClient(BaseClient):
         """Have something asked in a thread: what is kept may be large to pickle."""
         return await asyncio.to_thread(ask, self, *args)
 
-    async def get(self, dsk: Any, keys: Any = None, **options: Any) -> Any:
+    async def get(
+        self, dsk: Any, keys: Any = None, sync: bool = True, **options: Any
+    ) -> Any:
         """Run a dask graph and return the values of *keys*; see ``Client.get``."""
         # In a thread: lowering a large graph takes its time.
         futures = await asyncio.to_thread(
             self._dask().futures_of_keys, self, dsk, keys, **options
         )
-        return await self.gather(futures)
+        return await self.gather(futures) if sync else futures
 
     def compute(self, collections: Any, **options: Any) -> Any:
         """Return futures of the values of dask collections."""

@@ -343,12 +343,13 @@ class Client(BaseClient):
 
     # dask.
 
-    def get(self, dsk: Any, keys: Any = None, **options: Any) -> Any:
+    def get(self, dsk: Any, keys: Any = None, sync: bool = True, **options: Any) -> Any:
         """Run a dask graph (a dict, or an expression) and return the values.
 
-        This is the function that dask calls when this client is the scheduler.
+        This is the function that dask calls when this client is the scheduler.  Without
+        *sync* it returns futures, nested as the keys are, and does not wait.
         """
-        return self._dask().get(self, dsk, keys, **options)
+        return self._dask().get(self, dsk, keys, sync=sync, **options)
 
     def compute(self, collections: Any, sync: bool = False, **options: Any) -> Any:
         """Compute dask collections: futures of their values, or with *sync* the values.

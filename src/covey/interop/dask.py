@@ -17,10 +17,15 @@ from covey.interop.dask_graph import futures_of_keys
 __all__ = ["compute", "futures_of_keys", "get", "persist"]
 
 
-def get(client: Client, dsk: Any, keys: Any = None, **options: Any) -> Any:
-    """Run a graph; return the values of *keys*, in the shape of *keys*."""
+def get(
+    client: Client, dsk: Any, keys: Any = None, *, sync: bool = True, **options: Any
+) -> Any:
+    """Run a graph; return the values of *keys*, in the shape of *keys*.
+
+    Without *sync* their futures, at once.
+    """
     futures = futures_of_keys(client, dsk, keys, **options)
-    return client.gather(futures)
+    return client.gather(futures) if sync else futures
 
 
 def compute(
