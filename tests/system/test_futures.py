@@ -513,8 +513,8 @@ def test_priority_decides_who_is_next(client, tmp_path, until, monkeypatch):
     monkeypatch.setattr(client._engine.outbox, "say", client._engine.post)
     with client._engine.line.lock:
         futures = [
-            client.submit(write, log, str(p), priority=p, resources=None)
-            for p in (1, 3, 2, 5, 4)
+            client.submit(write, log, text, priority=p, resources=None)
+            for text, p in (("1", 0.25), ("3", 2), ("2", 0.5), ("5", 1e99), ("4", 2.5))
         ]
     # What is asked behind them is answered behind them: all have arrived.
     client.scheduler_info()
@@ -559,6 +559,10 @@ def test_what_no_worker_may_run(client):
         {"timeout": 0},
         {"timeout": "soon"},
         {"priority": "high"},
+        {"priority": float("nan")},
+        {"priority": -float("inf")},
+        {"priority": 10**400},
+        {"priority": True},
         {"resources": {"GPU": -1}},
         {"workers": [1]},
     ],

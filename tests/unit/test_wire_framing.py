@@ -58,7 +58,8 @@ messages = st.one_of(
         st.binary(max_size=200),
         st.builds(
             Options,
-            priority=st.integers(-(1 << 31), 1 << 31),
+            priority=st.integers(-(1 << 31), 1 << 31)
+            | st.floats(allow_nan=False, allow_infinity=False),
             retries=st.integers(0, 100),
             timeout_seconds=st.floats(0, 1e9),
             resources=st.dictionaries(texts, st.floats(0, 1e15), max_size=2),
@@ -240,6 +241,8 @@ def test_a_message_of_another_link_is_refused(message):
         (FromClient, Submit(1 << 63, 1, 1, b"", b"")),
         (FromClient, Submit(0, 1, 1, b"", b"", Options(retries=-1))),
         (FromClient, Submit(0, 1, 1, b"", b"", Options(priority=1 << 40))),
+        (FromClient, Submit(0, 1, 1, b"", b"", Options(priority=float("nan")))),
+        (FromClient, Submit(0, 1, 1, b"", b"", Options(priority=float("-inf")))),
         (FromClient, Submit(0, 1, 1, b"", b"", Options(timeout_seconds=-1.0))),
         (FromClient, Submit(0, 1, 1, b"", b"", Options(resources={"a": -1.0}))),
         (FromClient, Submit(0, 1, 1, b"", b"", Options(resources={"a": 1e99}))),

@@ -182,7 +182,7 @@ class BaseClient:
         *args: Any,
         key: str | None = ...,
         pure: bool = ...,
-        priority: int = ...,
+        priority: float = ...,
         retries: Retries = ...,
         timeout: float | str | None = ...,
         resources: dict[str, float] | None = ...,
@@ -199,7 +199,7 @@ class BaseClient:
         *args: Any,
         key: str | None = ...,
         pure: bool = ...,
-        priority: int = ...,
+        priority: float = ...,
         retries: Retries = ...,
         timeout: float | str | None = ...,
         resources: dict[str, float] | None = ...,
@@ -215,7 +215,7 @@ class BaseClient:
         *args: Any,
         key: str | None = None,
         pure: bool = False,
-        priority: int = 0,
+        priority: float = 0,
         retries: Retries = 0,
         timeout: float | str | None = None,
         resources: dict[str, float] | None = None,
@@ -234,7 +234,7 @@ class BaseClient:
                 same task.
             pure: derive the key from function and arguments, so that equal
                 calls run once.
-            priority: higher runs first.
+            priority: any number; higher runs first.
             retries: how many more times to run it if it fails; or a ``covey.Retry``,
                 which says for which failures, when and where.
             timeout: seconds (or ``"5m"``) after which a run is stopped.
@@ -275,7 +275,7 @@ class BaseClient:
         *iterables: Iterable[Any],
         key: str | Sequence[str] | None = ...,
         pure: bool = ...,
-        priority: int = ...,
+        priority: float = ...,
         retries: Retries = ...,
         timeout: float | str | None = ...,
         resources: dict[str, float] | None = ...,
@@ -292,7 +292,7 @@ class BaseClient:
         *iterables: Iterable[Any],
         key: str | Sequence[str] | None = ...,
         pure: bool = ...,
-        priority: int = ...,
+        priority: float = ...,
         retries: Retries = ...,
         timeout: float | str | None = ...,
         resources: dict[str, float] | None = ...,
@@ -308,7 +308,7 @@ class BaseClient:
         *iterables: Iterable[Any],
         key: str | Sequence[str] | None = None,
         pure: bool = False,
-        priority: int = 0,
+        priority: float = 0,
         retries: Retries = 0,
         timeout: float | str | None = None,
         resources: dict[str, float] | None = None,
@@ -328,7 +328,7 @@ class BaseClient:
             *iterables: sequences or iterators of arguments; they may be futures.
             key: a list of names, one for each task, or a prefix for them.
             pure: as in ``submit``, and so are the following, for each task.
-            priority: higher runs first.
+            priority: any number; higher runs first.
             retries: how many more times to run an element that fails, or a
                 ``covey.Retry``.
             timeout: seconds after which a run of an element is stopped.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Final, TypeAlias
 
 from covey.client.checks import check_names, check_text
@@ -96,8 +98,28 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
+def _priority(value: Any) -> int | float:
+    """Return a priority as it travels: whole, if it is and is not too large.
+
+    Raises:
+        UsageError: it is no finite number.
+    """
+    if not isinstance(value, bool) and isinstance(value, Real):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            whole = number.is_integer() and abs(number) <= PRIORITY_MAX
+            return int(number) if whole else number
+    raise UsageError(
+        f"priority= takes a finite number, such as 1 or -0.5; higher runs first. "
+        f"It was {value!r:.80}, of type {type(value).__name__}"
+    )
+
+
 def options_of(
-    priority: int,
+    priority: float,
     retries: Retries,
     timeout: float | str | None,
     resources: dict[str, float] | None,
@@ -111,11 +133,7 @@ def options_of(
     """
     if timeout is None and not (priority or retries or resources or workers):
         return DEFAULT_OPTIONS
-    if not _is_whole(priority) or abs(priority) > PRIORITY_MAX:
-        raise UsageError(
-            f"priority= takes a whole number from {-PRIORITY_MAX} to {PRIORITY_MAX}, "
-            f"not {priority!r}"
-        )
+    urgency = _priority(priority)
     again = retries.again() if isinstance(retries, Retry) else None
     times = retries.times if isinstance(retries, Retry) else retries
     if not _is_whole(times) or not 0 <= times <= RETRIES_MAX:
@@ -143,7 +161,7 @@ def options_of(
         amounts[check_text(name, "resources=")] = float(amount)
     names = () if workers is None else names_of(workers)
     return Options(
-        priority, times, float(seconds), amounts, names, allow_other_workers, again
+        urgency, times, float(seconds), amounts, names, allow_other_workers, again
     )
 
 
@@ -177,7 +195,7 @@ def without_overruled(
 
 
 def options_here(
-    priority: int,
+    priority: float,
     retries: Retries,
     timeout: float | str | None,
     resources: dict[str, float] | None,

@@ -227,7 +227,7 @@ _OPTIONS: Final = (
 
 def _checked(
     *,
-    priority: int = 0,
+    priority: float = 0,
     retries: Retries = 0,
     timeout: float | str | None = None,
     resources: dict[str, float] | None = None,

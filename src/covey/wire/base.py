@@ -8,6 +8,7 @@ with defaults, so that neighbouring versions can speak to each other.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -39,9 +40,16 @@ Slot: TypeAlias = Annotated[int, msgspec.Meta(ge=-1, le=1 << 32)]
 """A slot of a worker; -1 where it is not known."""
 
 PRIORITY_MAX: Final = 1 << 31
+_FLOAT_MAX: Final = sys.float_info.max
 RETRIES_MAX: Final = 1 << 31
 FACTOR_MAX: Final = 1000.0
 AMOUNT_MAX: Final = 1e15
+
+Priority: TypeAlias = (
+    Annotated[int, msgspec.Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
+    | Annotated[float, msgspec.Meta(ge=-_FLOAT_MAX, le=_FLOAT_MAX)]
+)
+"""What runs first: any number that is one; whole ones beyond 32 bits travel as floats."""
 
 Amount: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=AMOUNT_MAX)]
 """How much of a resource."""
@@ -85,7 +93,7 @@ class Options(
         again: which failures ``retries`` is for; ``None``: all, at once, anywhere.
     """
 
-    priority: Annotated[int, msgspec.Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
+    priority: Priority = 0
     retries: Annotated[int, msgspec.Meta(ge=0, le=RETRIES_MAX)] = 0
     timeout_seconds: Seconds = 0.0
     resources: dict[str, Amount] = {}

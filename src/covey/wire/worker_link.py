@@ -56,7 +56,7 @@ class Run(Message, frozen=True, tag=41):
     n: Count
     sizes: bytes
     data: bytes
-    rank: tuple[int, ...]
+    rank: tuple[int | float, ...]
     aligned: tuple[Id, ...] = ()
     whole: tuple[Extent, ...] = ()
     sources: tuple[tuple[Id, Count, Id], ...] = ()

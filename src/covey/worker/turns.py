@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import TypeAlias
 
-Urgency: TypeAlias = tuple[int, ...]
+Urgency: TypeAlias = tuple[float, ...]
 """The lowest goes first."""
 
 

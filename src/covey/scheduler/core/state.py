@@ -45,7 +45,7 @@ from covey.scheduler.core.rare import Rare
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
 
-Rank: TypeAlias = tuple[int, int, int]
+Rank: TypeAlias = tuple[float, int, int]
 """What runs first: minus the priority, the number of the submission, the order
 within it.  The lowest goes first."""
 

@@ -339,7 +339,7 @@ class FetchFrom(Order, frozen=True):
 
     worker: int
     extent: Extent
-    rank: tuple[int, ...] = ()
+    rank: tuple[float, ...] = ()
 
 
 class KeepFunction(Order, frozen=True):

@@ -21,7 +21,7 @@ from covey.wire.base import Extent
 from covey.worker.core.extents import Extents
 from covey.worker.core.orders import AnyOrder
 
-QueueEntry: TypeAlias = "tuple[tuple[int, ...], int, Piece]"
+QueueEntry: TypeAlias = "tuple[tuple[float, ...], int, Piece]"
 
 
 #: Calls that take no longer are not worth a life of their own: see ``parcels``.
@@ -60,7 +60,7 @@ class Run:
         fn: int,
         base: TaskId,
         n: int,
-        rank: tuple[int, ...],
+        rank: tuple[float, ...],
         aligned: tuple[int, ...],
         whole: tuple[Extent, ...],
         timeout_seconds: float,
