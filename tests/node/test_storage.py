@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from covey.payload import Pack, read_layout
-from covey.store import spool, writeback
+from covey.store import segments, spool, writeback
 from covey.store.segments import Segment, fill, open_segment, payload_size
 from covey.worker import pressure
 from covey.worker import storage as storage_room
@@ -369,9 +369,7 @@ async def test_a_full_disk_loses_nothing(tmp_path):
 async def test_what_somebody_maps_does_not_count_as_what_could_go_to_disk(tmp_path):
     storage = Storage(LIMIT, str(tmp_path))
     for task in range(4):
-        made = Segment.of(frames_of(task, 100_000))
-        storage.adopt(task, made.place, made.size)
-        made.close()
+        storage.keep(task, storage.admit(Segment.of(frames_of(task, 100_000))))
     held_bytes = storage.shelf.segment(0).held_bytes
     views = [storage.shelf.segment(task).map() for task in range(3)]
     assert storage.movable_bytes == 4 * held_bytes  # Nobody has looked yet.
@@ -464,6 +462,40 @@ async def test_memory_that_two_workers_held_is_free_when_both_have_let_go(first)
     assert len(guest.pool) == 0
     await maker.close()
     await guest.close()
+
+
+async def test_what_two_workers_hold_goes_to_disk_in_both(tmp_path):
+    maker, guest = (Storage(LIMIT, str(tmp_path)) for _ in range(2))
+    nbytes = payload_size(frames_of(1, 300_000))
+    segment = maker.lend(nbytes)
+    segment.write_frames(frames_of(1, 300_000))
+    maker.keep(1, segment)
+    guest.adopt(1, segment.place, segment.size)
+    maker.release(nbytes)
+    assert not maker.ledger.leaving_bytes, "its memory would not become free"
+    for storage in (guest, maker):
+        storage.release(nbytes)
+        await asyncio.wait(storage._spills)
+        assert (storage.shared_bytes, storage.spilled_bytes) == (0, nbytes)
+        held = storage.shelf.segment(1)
+        assert content(held.place, held.size) == frames_of(1, 300_000)
+        await storage.close()
+
+
+async def test_values_go_to_disk_where_nobody_can_tell_who_reads(tmp_path, monkeypatch):
+    storage = Storage(LIMIT, str(tmp_path))
+    nbytes = payload_size(frames_of(1, 300_000))
+    segment = storage.lend(nbytes)
+    segment.write_frames(frames_of(1, 300_000))
+    storage.keep(1, segment)
+    reader = open_segment(segment.place, segment.size)
+    monkeypatch.setattr(segments._Leases, "given", False)
+    storage.release(nbytes)
+    await asyncio.wait(storage._spills)
+    assert (storage.shared_bytes, storage.spilled_bytes) == (0, nbytes)
+    assert len(storage.pool) == 0
+    assert read_layout(reader.view)[1] == frames_of(1, 300_000)[1]
+    await storage.close()
 
 
 async def test_out_of_descriptors_values_stay_and_go_later(tmp_path, monkeypatch):

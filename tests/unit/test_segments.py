@@ -21,6 +21,7 @@ from covey.payload import (
     read_layout,
 )
 from covey.store import files, segments, spool, writeback
+from covey.store.pool import Pool
 from covey.store.segments import (
     Garbled,
     Segment,
@@ -253,6 +254,47 @@ def test_the_kernel_says_who_else_has_a_segment():
     with pytest.raises(ValueError):
         content(held.path, held.size)
     held.close()
+
+
+def refuse_leases(monkeypatch, number):
+    """Have the kernel refuse leases, as some kernels and some settings do."""
+    ask = segments.fcntl.fcntl
+
+    def fcntl(fd, command, argument=0):
+        if command == segments.fcntl.F_SETLEASE:
+            raise OSError(number, os.strerror(number))
+        return ask(fd, command, argument)
+
+    monkeypatch.setattr(segments._Leases, "given", True)
+    monkeypatch.setattr(segments.fcntl, "fcntl", fcntl)
+
+
+@pytest.mark.skipif(not segments._HAS_MEMFD, reason="the kernel of Linux knows")
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_where_the_kernel_gives_no_leases_a_segment_is_used_once(monkeypatch, number):
+    segment, other = Segment.of(FRAMES), Segment.of(FRAMES)
+    pool = Pool(1 << 30)
+    assert segment.reusable
+    refuse_leases(monkeypatch, number)
+    pool.give(segment, 0.0)
+    pool.give(other, 0.0)
+    assert (len(pool), pool.lingering_bytes, pool.free_bytes) == (0, 0, 0)
+    assert segment.fd == other.fd == -1
+    another = Segment.of(FRAMES)
+    assert not another.reusable
+    assert not another.is_read(), "nobody knows"
+    another.close()
+
+
+@pytest.mark.skipif(not segments._HAS_MEMFD, reason="the kernel of Linux knows")
+def test_that_somebody_has_it_does_not_mean_that_there_are_no_leases(monkeypatch):
+    segment = Segment.of(FRAMES)
+    refuse_leases(monkeypatch, errno.EAGAIN)
+    assert segment.is_read()
+    monkeypatch.undo()
+    assert segment.reusable
+    assert segment.reclaim()
+    segment.close()
 
 
 @pytest.mark.skipif(not segments._HAS_MEMFD, reason="the kernel of Linux knows")

@@ -152,7 +152,10 @@ class Pool:
         useful = True
         try:
             if not segment.reclaim():
-                return
+                # Unless it turned out that this can never succeed here.
+                if segment.reusable:
+                    return
+                useful = False
         except OSError:
             # Not even its first page could be had: it is of no use to anybody.
             useful = False

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from covey.store.writeback import Unwritten
 
 _HAS_MEMFD: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
-_HAS_LEASES: Final = sys.platform == "linux"
 _PREFIX: Final = "covey-segment-"
 
 #: Where a segment without a name is found.
@@ -57,6 +56,17 @@ _PLACE: Final = re.compile(r"/proc/[0-9]+/fd/[0-9]+")
 
 #: What the kernel counts the size of files in.
 _BLOCK_BYTES: Final = 512
+
+
+#: These answers mean that others have the file open, or that there is no memory at the
+#: moment; any other, that this kernel gives no leases on memory to us at all.
+_NOT_NOW: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EINTR, errno.ENOLCK})
+
+
+class _Leases:
+    """Whether leases are given; assumed until one is refused for good."""
+
+    given = sys.platform == "linux"
 
 
 class Garbled(OSError):
@@ -259,7 +269,11 @@ class Segment:
     @property
     def _has_leases(self) -> bool:
         """Whether it can be found out that nobody else has it any more."""
-        return _HAS_LEASES and not self._named
+        return _Leases.given and not self._named
+
+    def is_read(self) -> bool:
+        """Whether somebody else has it open or mapped; false if that is unknown."""
+        return not self.unshared() and self._has_leases
 
     def unshared(self) -> bool:
         """Whether nobody else has it open or mapped; false if that is unknown."""
@@ -298,7 +312,9 @@ class Segment:
             # signals us: with one that is ignored.
             fcntl.fcntl(self.fd, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(self.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NOT_NOW and not self.on_disk:
+                _Leases.given = False
             yield False
             return
         try:

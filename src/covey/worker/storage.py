@@ -317,8 +317,11 @@ class Storage:
 
         def stays(task: TaskId) -> bool:
             segment = self.shelf.segment(task)
-            # Memory that somebody maps would not become free.
-            return segment is None or in_hand.covers(task, 1) or not segment.unshared()
+            if segment is None or in_hand.covers(task, 1):
+                return True
+            # Memory that somebody maps would not become free.  But that of a guest is in
+            # the accounts of two workers: it lets go first, or neither ever could.
+            return segment.is_read() and not segment.is_guest
 
         return stays
 
