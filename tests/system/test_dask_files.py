@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -73,6 +75,37 @@ def test_xarray_is_given_the_lock_of_whoever_computes(client, tmp_path):
     with dask.config.set(scheduler="threads"):
         assert locks.get_dask_scheduler() == "threaded"
         assert isinstance(locks.get_write_lock(key), type(threading.Lock()))
+
+
+def test_a_lock_that_xarray_chose_for_threads_is_told_as_one(client, tmp_path):
+    data = xarray.Dataset({"a": ("x", np.arange(40.0))}).chunk(x=4)
+    with dask.config.set(scheduler="threads"):
+        later = data.to_netcdf(tmp_path / "x.nc", engine="h5netcdf", compute=False)
+    with pytest.raises(errors.NotPicklable, match="lock that xarray chose.*set_as_def"):
+        client.compute(later, sync=True)
+    with pytest.raises(errors.NotPicklable, match="create it inside the task"):
+        client.submit(len, [threading.Lock()])
+
+
+def test_a_client_that_is_not_the_default_one_may_be_chosen(tmp_path):
+    # A process of its own: here is a default client.
+    script = """
+import sys, dask, numpy, xarray
+from covey import Client
+with Client(n_workers=1, set_as_default=False) as client:
+    data = xarray.Dataset({"a": ("x", numpy.arange(40.0))})
+    with dask.config.set(scheduler=client):
+        data.chunk(x=4).to_netcdf(sys.argv[1], engine="h5netcdf")
+    assert xarray.open_dataset(sys.argv[1]).equals(data)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "x.nc")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_xarray_computes_and_persists(client):

@@ -105,8 +105,11 @@ def test_a_client_that_goes_first_leaves_nothing_waiting():
         from covey.interop import dask_default
         client = object()
         before = list(sys.meta_path)
+        dask_default.begin(client)
         dask_default.set_default(client)
+        assert sys.meta_path != before
         dask_default.unset_default(client)
+        dask_default.end(client)
         assert sys.meta_path == before
         import dask.config
         assert dask.config.get("scheduler", None) is None

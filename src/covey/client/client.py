@@ -88,6 +88,7 @@ class Client(BaseClient):
         choices = Choices(functions, serializer, python, environment)
         shows = Shows(prints, progress)
         self._open(target, secret, timeout, name, keywords, choices, shows)
+        _dask_default().begin(self)
         if set_as_default:
             current.set_default(self)
             _dask_default().set_default(self)
@@ -371,6 +372,7 @@ class Client(BaseClient):
     def _close(self, shutdown: bool) -> None:
         current.unset_default(self)
         _dask_default().unset_default(self)
+        _dask_default().end(self)
         super()._close(shutdown)
 
     def close(self) -> None:

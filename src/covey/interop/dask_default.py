@@ -1,9 +1,12 @@
-"""Being dask's default scheduler, without importing dask.
+"""Being dask's default scheduler, or one that may be chosen, without importing dask.
 
 dask asks its configuration first which scheduler to use.  While a default client
 is alive, that setting is the client.  If dask is imported already, the setting
 is made at once; if not, it is made at the moment dask has been imported
 (``on_import``).
+
+While any client is open, default or not, the functions of dask and xarray that choose by the
+scheduler ask whether that is a client of covey.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import Any
 from covey.interop import exchanges, held_futures, write_locks
 from covey.interop.on_import import OnImport
 
+_open: list[Any] = []
+#: Those that became the default, the newest last.
 _clients: list[Any] = []
 #: What a setting was, and what we made of it.
 _ours: dict[str, tuple[Any, Any]] = {}
@@ -25,13 +30,29 @@ _SCHEDULER = "scheduler"
 _SHUFFLE = "dataframe.shuffle.method"
 
 
+def begin(client: Any) -> None:
+    """*client* has been opened: somebody may choose it as dask's scheduler."""
+    _open.append(client)
+    write_locks.begin()
+    exchanges.begin()
+    held_futures.begin()
+
+
+def end(client: Any) -> None:
+    """*client* is closing."""
+    if client not in _open:
+        return
+    _open.remove(client)
+    if not _open:
+        write_locks.end()
+        exchanges.end()
+        held_futures.end()
+
+
 def set_default(client: Any) -> None:
     """Make *client* dask's default scheduler, now or when dask is imported."""
     _clients.append(client)
     _finder.begin()
-    write_locks.begin()
-    exchanges.begin()
-    held_futures.begin()
 
 
 def unset_default(client: Any) -> None:
@@ -41,9 +62,6 @@ def unset_default(client: Any) -> None:
     _clients.remove(client)
     if not _clients:
         _finder.end()
-        write_locks.end()
-        exchanges.end()
-        held_futures.end()
     if "dask" in sys.modules:
         _apply()
 

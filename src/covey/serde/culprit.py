@@ -39,6 +39,12 @@ _REMEDIES: Final = {
     "coroutine": "A coroutine cannot travel: submit the async function itself.",
     "thread": "Threads belong to one process: start it inside the task.",
 }
+#: What to do about a lock that is inside of an object whose type begins so.
+_LOCKS_OF: Final = {
+    "xarray.": "It is a lock that xarray chose, for the scheduler that was dask's when the "
+    "data set was opened or written: do that while the client is the default one "
+    "(set_as_default=True), or in `with dask.config.set(scheduler=client)`.",
+}
 _REMEDY: Final = (
     "Create it inside the task, leave it out, or give its class __reduce__ or "
     "__getstate__."
@@ -58,6 +64,8 @@ class _Search:
     def __init__(self) -> None:
         self.attempts = 0
         self.seen: set[int] = set()
+        #: The types of what the culprit was found in.
+        self.within: list[str] = []
 
     def fails(self, value: Any) -> bool:
         """Say whether *value* on its own cannot be pickled."""
@@ -76,6 +84,7 @@ class _Search:
                 if self.attempts >= MAX_ATTEMPTS:
                     return path, value
                 if id(child) not in self.seen and self.fails(child):
+                    self.within.append(type_name(value))
                     path, value = step, child
                     break
             else:
@@ -164,12 +173,28 @@ def type_name(value: Any) -> str:
     return name if module in ("builtins", "__main__") else f"{module}.{name}"
 
 
-def _search(value: Any, name: str) -> tuple[str, Any]:
+def _search(value: Any, name: str) -> tuple[str, Any, list[str]]:
+    search = _Search()
     try:
-        return _Search().descend(value, name)
+        return (*search.descend(value, name), search.within)
     except Exception:
         # Walking over somebody's object runs somebody's code.
-        return name, value
+        return name, value, []
+
+
+def _remedy(type_: str, within: list[str]) -> str:
+    """Return what to do about a culprit.
+
+    Args:
+        type_: of the culprit.
+        within: the types of what it was found in, from the outside in.
+    """
+    if "lock" in type_:
+        for outer in within:
+            for beginning, text in _LOCKS_OF.items():
+                if outer.startswith(beginning):
+                    return text
+    return next((text for part, text in _REMEDIES.items() if part in type_), _REMEDY)
 
 
 def find_culprit(value: Any, name: str) -> str:
@@ -179,7 +204,7 @@ def find_culprit(value: Any, name: str) -> str:
         value: what could not be pickled.
         name: where the path starts, such as ``args`` or ``result``.
     """
-    path, culprit = _search(value, name)
+    path, culprit, _ = _search(value, name)
     return f"{path}: {type_name(culprit)}"
 
 
@@ -196,9 +221,9 @@ def cannot_pickle(value: Any, name: str, error: BaseException) -> NotPicklable:
             f"cannot pickle {name} ({type_name(value)}): it is nested too deeply. "
             "Flatten it, or raise sys.setrecursionlimit()."
         )
-    path, culprit = _search(value, name)
+    path, culprit, within = _search(value, name)
     type_ = type_name(culprit)
-    remedy = next((text for part, text in _REMEDIES.items() if part in type_), _REMEDY)
+    remedy = _remedy(type_, within)
     try:
         message = str(error) or type(error).__name__
     except Exception:
