@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import socket
+import struct
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -16,6 +16,9 @@ import pytest
 from covey.worker import launching, processes
 from covey.worker.interpreters import own
 from covey.worker.processes import RunnerProcess
+
+#: What a runner needs; others of the interpreter may come and go.
+_OURS = ("pipe:", "socket:", "/memfd:covey-marks")
 
 NONE_LEFT = OSError(errno.EMFILE, "Too many open files")
 
@@ -50,7 +53,7 @@ def test_no_descriptors_are_left_for_its_sockets(monkeypatch, good):
 
 
 def lines():
-    return [name for _, name in open_files() if name.startswith(("pipe:", "socket:"))]
+    return [name for _, name in open_files() if name.startswith(_OURS)]
 
 
 class NoThread:
@@ -101,7 +104,34 @@ def test_it_cannot_be_connected_to_or_waited_for(monkeypatch, lacks):
     assert process.returncode is not None
     assert isinstance(process, subprocess.Popen)
     assert process.stderr.closed
-    gc.collect()  # Or its marks would go while another test counts what is open.
+
+
+def test_nothing_is_left_of_one_that_has_ended_but_what_it_was_busy_with():
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        ready, ended = loop.create_future(), loop.create_future()
+        process = RunnerProcess(
+            0,
+            range(1),
+            {},
+            python=own(),
+            on_says=lambda *_: None,
+            on_control=lambda *_: ready.done() or ready.set_result(None),
+            on_end=lambda process: ended.set_result(process.executing()),
+        )
+        before = open_files()
+        await process.start()
+        await asyncio.wait_for(ready, 30)
+        struct.pack_into("QQ", process._marks, 0, 7, 700)
+        process.kill()
+        assert await asyncio.wait_for(ended, 30) == ((7, 700),)
+        assert process.executing() == ((7, 700),)
+        # The transports close what they have in the next turn of the loop.
+        await asyncio.sleep(0)
+        assert [name for _, name in open_files() if "covey-marks" in name] == []
+        assert len(open_files()) == len(before)
+
+    asyncio.run(scenario())
 
 
 def test_a_runner_keeps_freed_memory_as_far_as_its_share_goes(monkeypatch):

@@ -41,8 +41,8 @@ def facts(client):
     return client.scheduler_info()["workers"][0]["facts"]
 
 
-def store_files(pid):
-    """Return the segments and spill files that a process has open or mapped."""
+def kept_files(pid):
+    """Return the memory and the spill files of covey that a process has open or mapped."""
     names = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -53,8 +53,13 @@ def store_files(pid):
     return [
         name
         for name in names
-        if ("memfd:covey " in name or "/var/tmp/" in name) and "deleted" in name
+        if ("memfd:covey" in name or "/var/tmp/" in name) and "deleted" in name
     ]
+
+
+def store_files(pid):
+    """Return those of them that hold values: not the marks of runners."""
+    return [name for name in kept_files(pid) if "covey-marks" not in name]
 
 
 def is_accounted_for(client):
@@ -90,6 +95,8 @@ def test_runners_killed_at_any_moment_leave_nothing(until):
     dice = random.Random(7)
     with Client(n_workers=2, memory_limit="600MiB") as client:
         assert until(lambda: len(facts(client)["runners"]) == 2)
+        agent = facts(client)["pid"]
+        before = len(kept_files(agent))
         for _ in range(2):
             given = client.scatter(np.full(MIB, 5.0))
             made = client.map(large, range(12), retries=20)
@@ -107,6 +114,8 @@ def test_runners_killed_at_any_moment_leave_nothing(until):
         gc.collect()
         assert until(lambda: holds_nothing(client))
         assert until(lambda: is_accounted_for(client))
+        # Marks of the runners there are now; warm memory is kept for some seconds.
+        assert until(lambda: len(kept_files(agent)) <= before)
 
 
 @pytest.mark.slow

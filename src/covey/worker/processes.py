@@ -63,6 +63,8 @@ class RunnerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: asyncio.ReadTransport | None = None
         self._marks: mmap.mmap | None = None
+        #: What the marks named at the end, when they are closed.
+        self._named_last: tuple[tuple[int, int], ...] = ()
         self._open = 0
         self._reaped = False
         self._ended = False
@@ -197,6 +199,7 @@ class RunnerProcess:
         for end in (launched.control, *launched.slots, stderr):
             if end is not None:
                 end.close()
+        self._close_marks()
 
     def _reap(self) -> None:
         process = self._process
@@ -233,12 +236,20 @@ class RunnerProcess:
         if not self._ended:
             self._ended = True
             self.stop()
+            self._close_marks()
             self._on_end(self)
+
+    def _close_marks(self) -> None:
+        """Read the marks a last time; whoever keeps this object keeps no memory of them."""
+        if self._marks is not None:
+            self._named_last = self.executing()
+            self._marks.close()
+            self._marks = None
 
     def executing(self) -> tuple[tuple[int, int], ...]:
         """Return what the marks name: (run, task) of each thread that was busy."""
         if self._marks is None:
-            return ()
+            return self._named_last
         with memoryview(self._marks) as raw, raw.cast("Q") as words:
             pairs = [(words[2 * i], words[2 * i + 1]) for i in range(len(self.slots))]
         return tuple(pair for pair in pairs if pair[0] and pair[1] != _NOBODY)
