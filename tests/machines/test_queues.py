@@ -7,7 +7,7 @@ import pytest
 from covey.scheduler.core import invariants, placement
 from covey.scheduler.core.demand import DEMANDS_MAX
 from covey.scheduler.core.spans import find
-from covey.scheduler.core.state import State
+from covey.scheduler.core.state import State, Worker
 from covey.wire.base import Options
 from covey.wire.worker_link import Run
 
@@ -99,6 +99,16 @@ def test_what_is_asked_for_by_name_is_found_among_many_idle_workers(world, clien
         task = client.submit(1, options=Options(workers=(worker.name,)))
         assert find(world.state, task).worker.peer == worker.peer
     invariants.check(world.state)
+
+
+def test_a_worker_goes_by_the_names_of_its_host_as_well():
+    def names(address):
+        return Worker(1, "w", 1, {}, (address,), "node7/1000/x", 0).names
+
+    far = {"w", "node7", "10.0.0.7", "tcp://10.0.0.7:1234"}
+    assert names("tcp://10.0.0.7:1234") == far
+    near = {"w", "node7", "127.0.0.1", "localhost", "unix:/run/x/data-0"}
+    assert names("unix:/run/x/data-0") == near
 
 
 def test_values_that_find_no_worker_are_looked_at_once(world, client, monkeypatch):

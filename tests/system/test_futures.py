@@ -8,6 +8,7 @@ import gc
 import itertools
 import operator
 import re
+import socket
 import threading
 import warnings
 from typing import NamedTuple
@@ -544,7 +545,8 @@ def test_what_no_worker_may_run(client):
     assert "nobody" in text
     wish = client.submit(inc, 1, workers="nobody", allow_other_workers=True)
     assert wish.result(20) == 2
-    assert client.submit(inc, 1, workers="local").result(20) == 2
+    for name in ("local", socket.gethostname(), "127.0.0.1"):
+        assert client.submit(inc, 1, workers=name).result(20) == 2
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,8 @@ class BaseClient:
             timeout: seconds (or ``"5m"``) after which a run is stopped.
             resources: amounts that it holds while it runs, as offered by
                 ``covey worker --resources``.
-            workers: names or addresses of workers it may run on.
+            workers: names or addresses of workers it may run on, or of their hosts,
+                which stand for all workers there.
             allow_other_workers: take ``workers`` as a wish only: others take what
                 these have not begun in half a second, and at once if none is there.
             serializer: the family in which arguments and result travel; default:
@@ -333,7 +334,7 @@ class BaseClient:
                 ``covey.Retry``.
             timeout: seconds after which a run of an element is stopped.
             resources: amounts that each element holds while it runs.
-            workers: names or addresses of workers.
+            workers: names or addresses of workers, or of their hosts.
             allow_other_workers: take ``workers`` as a wish only: others take what
                 these have not begun in half a second, and at once if none is there.
             serializer: the family in which arguments and result travel; default:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from covey.events import Ring
@@ -209,6 +210,15 @@ class Span:
         return self.pending > 0 or not self.wanted <= self.delivered
 
 
+def _names(name: str, addresses: Sequence[str], host: str) -> frozenset[str]:
+    """Return what a worker is called; names of its host are those of others there, too."""
+    hosts = {a.removeprefix("tcp://").rpartition(":")[0] for a in addresses}
+    if "unix" in hosts:  # It is where the scheduler is.
+        hosts |= {"127.0.0.1", "localhost"}
+    hosts.add(host.partition("/")[0])
+    return frozenset({name, *addresses, *hosts} - {"", "unix"})
+
+
 class Worker:
     """A worker, as the scheduler sees it."""
 
@@ -282,8 +292,7 @@ class Worker:
         #: Environments that it could not have, and since when: see ``unfit``.
         self.unfit: dict[str, float] = {}
         #: Everything a user may call it in ``workers=``.
-        hosts = {a.removeprefix("tcp://").rpartition(":")[0] for a in addresses}
-        self.names = frozenset({name, *addresses, *hosts} - {""})
+        self.names = _names(name, addresses, host)
         self.slots = slots
         self.resources = resources
         self.memory_limit_bytes = memory_limit_bytes
