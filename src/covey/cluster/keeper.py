@@ -26,6 +26,7 @@ from typing import Any, Final
 from covey import clock, config
 from covey.client import ahead
 from covey.errors import StartFailed
+from covey.interop import dask_settings
 from covey.net.addresses import parse_address
 
 _START_SECONDS: Final = 60.0
@@ -155,7 +156,7 @@ class Keeper:
 
     def _start(self) -> dict[str, Any]:
         reader, writer = os.pipe()
-        environment = dict(os.environ)
+        environment = {**os.environ, **dask_settings.inherited()}
         package = str(Path(__file__).parent.parent.parent)
         paths = [package, environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
