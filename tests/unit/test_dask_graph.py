@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pickle
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from covey import errors
+from covey.client import sources
 from covey.serde import refs
 from covey.serde.packing import Packer, loads_pack
 
@@ -177,6 +179,21 @@ def test_a_failing_node_is_named():
     with pytest.raises(ZeroDivisionError) as caught:
         run({("x", 3): (divmod, 1, 0)}, ("x", 3))
     assert "('x', 3)" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("wrapped", [lambda f: f, functools.partial])
+def test_the_place_of_functions_that_go_by_value_is_known_where_they_fail(wrapped):
+    def fails(x):
+        return x / 0
+
+    shelf = shelf_of(Bringer())
+    assert not shelf.importable(wrapped(fails))
+    line = fails.__code__.co_firstlineno + 1
+    told = sources.filled_in(f'File "<dynamic-code>", line {line}, in fails')
+    assert told.splitlines() == [
+        f'File "{__file__}", line {line}, in fails',
+        "  return x / 0",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ read, and nothing is sent along, or looked for, while all goes well.
 
 from __future__ import annotations
 
+import functools
 import linecache
 import re
 import types
@@ -33,6 +34,8 @@ _FRAME: Final = re.compile(
 
 def remember(function: Callable[..., Any]) -> None:
     """Note that *function* was sent by value."""
+    while isinstance(function, functools.partial):
+        function = function.func
     if not isinstance(function, types.FunctionType):
         return
     _sent[function.__code__] = function.__globals__

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from covey.client import sources
 from covey.client.future import Future
 from covey.errors import NotPicklable, UsageError
 from covey.ids import TaskId
@@ -138,6 +139,8 @@ class Shelf:
         if known is not None:
             return known[1]
         nbytes = 0 if _importable(value) else _bytes_whole(value)
+        if nbytes:
+            sources.remember(value)
         self._by_value[id(value)] = (value, nbytes)
         return nbytes
 
