@@ -58,6 +58,16 @@ def test_a_task_that_is_tried_again_begins_with_what_it_was_given(
     assert again.result() == 2
 
 
+def take(_, given):
+    return given.pop("key"), len(given)
+
+
+@pytest.mark.parametrize("load", [1, 1 << 17, 1 << 21], ids=["small", "large", "huge"])
+def test_calls_of_a_map_have_their_keywords_for_themselves(client, load):
+    given = {"key": 1, "load": "x" * load}
+    assert client.gather(client.map(take, range(4), given=given)) == [(1, 1)] * 4
+
+
 class Drawn:
     """Another number each time that it is read."""
 

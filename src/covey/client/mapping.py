@@ -6,7 +6,6 @@ being pickled.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, Final
@@ -38,6 +37,7 @@ from covey.payload import Buffer, Pack
 from covey.serde import refs
 from covey.serde.columns import columns_payload, strides_payload
 from covey.serde.formats import Format
+from covey.serde.keywords import with_keywords
 from covey.serde.packing import Packer
 from covey.serde.values import dumps
 from covey.wire.base import Extent, Options
@@ -147,7 +147,7 @@ class Mapper(Submitter):
             alone = self.writing.function(function, form)
             if n * nbytes < len(alone.payload):
                 return None
-        return functools.partial(function, **kwargs)
+        return with_keywords(function, kwargs)
 
     def _send_columns(
         self,

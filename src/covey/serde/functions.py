@@ -15,6 +15,7 @@ from typing import Any, Final
 from covey.errors import NotPicklable
 from covey.serde import methods
 from covey.serde.culprit import cannot_pickle
+from covey.serde.keywords import WithKeywords
 from covey.serde.values import dumps_inline, loads_inline, pickle_by_value
 
 _LABEL_LENGTH: Final = 80
@@ -167,7 +168,7 @@ def encodable(text: str) -> str:
 
 def _label(function: Any, depth: int) -> str:
     class_ = type(function)
-    if class_.__name__ == "partial" and depth < 3:
+    if (class_.__name__ == "partial" or class_ is WithKeywords) and depth < 3:
         return f"partial({_label(function.func, depth + 1)})"
     name = getattr(function, "__name__", None)
     if not isinstance(name, str) or not name:
