@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from covey.payload import Pack
 from covey.worker.core.machine import WorkerCore
 from covey.worker.memory import MemoryPlan
 from covey.worker.pressure import Pressure
@@ -47,6 +48,38 @@ def test_those_who_wait_are_not_all_let_in_to_the_same_room():
             before = inside[-1][1]
         await asyncio.gather(*coming)
         storage.redeem(before)
+        pressure.close()
+        await storage.close()
+
+    asyncio.run(scenario())
+
+
+def test_small_values_count_as_soon_as_they_come_and_have_no_room_on_a_full_disk():
+    async def scenario():
+        storage = Storage(LIMIT)
+        core = WorkerCore(1, 1)
+        pressure = Pressure(
+            "w",
+            MemoryPlan(LIMIT),
+            core.state,
+            storage,
+            Results(storage, "w"),
+            [None],
+            lambda _: None,
+            lambda: None,
+        )
+        before = pressure.accounts().total
+        storage.put(1, Pack.of([bytes(50_000)] * 20))
+        assert pressure.accounts().total == before + 1_000_000
+        room = storage.promise(LIMIT - pressure.accounts().total - 1000)
+        assert pressure.full(2000) is None  # There is a disk.
+        storage.disk_problem = "it is full"
+        assert pressure.full(1000) is None
+        assert "977 KiB hold values of tasks" in pressure.full(2000).message
+        storage.drop(1, 20)
+        storage.redeem(room)
+        storage.promise(LIMIT)
+        assert "none of it for values" in pressure.full(2000).message
         pressure.close()
         await storage.close()
 

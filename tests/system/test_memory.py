@@ -192,6 +192,33 @@ def test_a_full_disk_is_an_error_that_says_so_and_loses_nothing(tmp_path, until)
         assert describe(client.submit(full, 7).result(60)) == (7.0, 7.0, 2 * MIB)
 
 
+def some_bytes(number):
+    return os.urandom(1000 + number * 7919 % 40_000)
+
+
+def test_small_values_beyond_a_full_disk_are_errors_and_leave_nothing(tmp_path, until):
+    with (
+        small_disk(tmp_path),
+        config.override(worker__spill_directory=str(tmp_path)),
+        Client(n_workers=2, memory_limit=200 * MIB) as client,
+    ):
+        futures = client.map(some_bytes, range(15_000))  # 300 MiB
+        wait(futures, timeout=100)
+        refused = [f for f in futures if f.status == "error"]
+        assert 100 < len(refused) < 14_000
+        with pytest.raises(errors.TaskOutOfMemory, match="No space left"):
+            refused[0].result()
+        assert memory(client)["small"] < 200 * MIB
+        kept = next(f for f in futures if f.status == "finished")
+        assert len(kept.result()) > 999
+        del futures, refused, kept
+        gc.collect()
+        # All of it comes back, and the worker is as good as new.
+        assert until(lambda: memory(client)["total"] < 120 * MIB)
+        assert not memory(client)["small"]
+        assert client.scatter(np.ones(4 * MIB)).result()[0] == 1.0
+
+
 def test_a_value_larger_than_the_worker_is_refused():
     with Client(n_workers=1, memory_limit=50 * MIB) as client:
         with pytest.raises(

@@ -318,21 +318,7 @@ class WorkerAgent:
         if self._doubts.given:
             self._doubts.check(self._processes[slot // self._threads], operation)
         if type(operation) is SaysRan:
-            pack = read_pack(operation, body)
-            if not 0 < operation.n == len(pack):
-                raise RemoteProtocolError("a runner reported an empty stretch")
-            self._results.bring_pack(operation.base, pack)
-            self._step(
-                orders.SlotRan(
-                    slot,
-                    operation.run,
-                    operation.base,
-                    operation.n,
-                    operation.seconds,
-                    pack.nbytes,
-                    pack.nbytes <= min(INLINE_BYTES * operation.n, INLINE_BYTES_MAX),
-                )
-            )
+            self._stretch_ran(slot, operation, body)
         elif type(operation) is SaysRanNodes:
             self._nodes_ran(slot, operation, body)
         elif type(operation) is SaysBig:
@@ -362,14 +348,34 @@ class WorkerAgent:
         elif type(operation) is SaysResumed:
             self._step(orders.SlotResumed(slot, operation.run, operation.task))
 
+    def _stretch_ran(self, slot: int, says: SaysRan, body: Buffer) -> None:
+        """Take in the results of a stretch."""
+        pack = read_pack(says, body)
+        run, base, n, seconds = says.run, says.base, says.n, says.seconds
+        if not 0 < n == len(pack):
+            raise RemoteProtocolError("a runner reported an empty stretch")
+        full = self._results.full(pack.nbytes) if self.storage.disk_problem else None
+        if full is not None:
+            for task in range(base, base + n):
+                self._step(orders.SlotFailed(slot, run, task, seconds / n, full))
+            return
+        self._results.bring_pack(base, pack)
+        inline = pack.nbytes <= min(INLINE_BYTES * n, INLINE_BYTES_MAX)
+        self._step(orders.SlotRan(slot, run, base, n, seconds, pack.nbytes, inline))
+
     def _nodes_ran(self, slot: int, says: SaysRanNodes, body: Buffer) -> None:
         """Take in the results of single tasks."""
         pack = read_pack(says, body)
         if not 0 < len(says.tasks) == len(says.nanoseconds) == len(pack.sizes):
             raise RemoteProtocolError("a runner reported single tasks without measure")
-        self._results.bring_nodes(says.tasks, pack)
         runs, tasks, sizes = says.runs, says.tasks, pack.sizes
         seconds = [1e-9 * took for took in says.nanoseconds]
+        full = self._results.full(pack.nbytes) if self.storage.disk_problem else None
+        if full is not None:
+            for run, task, took in zip(runs, tasks, seconds, strict=True):
+                self._step(orders.SlotFailed(slot, run, task, took, full))
+            return
+        self._results.bring_nodes(tasks, pack)
         event = orders.SlotRanNodes(slot, runs, tasks, seconds, sizes, INLINE_BYTES)
         self._step(event)
 

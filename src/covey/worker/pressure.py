@@ -21,6 +21,7 @@ from covey.worker.core import orders
 from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.pressure import Judgement, RunnerMemory, judge
 from covey.worker.core.state import Runner, WorkerState
+from covey.worker.heap import Heap
 from covey.worker.memory import (
     Accounts,
     MemoryPlan,
@@ -110,6 +111,8 @@ class Pressure:
         #: Whether the next look is put off, since nothing runs: see ``wake``.
         self.rests = False
         self._agent_bytes = 0
+        #: How many bytes of small values there were when that was looked at.
+        self._small_then = 0
         self._limit_bytes = plan.limit_bytes
         self._container = Container()
         #: Private bytes of each process: when it was ready, at present, at most.
@@ -124,7 +127,9 @@ class Pressure:
         self._held = False
         self._waiting: deque[_Waiter] = deque()
         self._judge_is_due = False
+        self._heap = Heap()
         storage.on_change = self._storage_changed
+        storage.on_trim = self._heap.trimmed
         storage.in_hand = lambda: inputs_in_hand(state)
         storage.is_short = self._files_must_go
         storage.rescue.has_room, storage.rescue.tell = self._fits, plan.tell
@@ -147,11 +152,14 @@ class Pressure:
         """Return what memory is used for, as it was seen last."""
         runners = sum(self._now.values())
         storage = self._storage
+        small = storage.shelf.small_bytes
+        # What has come since the last look is in the heap as well.
+        come = max(0, small - self._small_then)
         return Accounts(
             limit=self._limit_bytes,
-            heap=runners + self._agent_bytes,
+            heap=runners + self._agent_bytes + come,
             runners=runners,
-            small=storage.shelf.small_bytes,
+            small=small,
             shared=storage.shared_bytes,
             in_flight=storage.lent_bytes,
             warm=storage.pool.free_bytes,
@@ -186,6 +194,7 @@ class Pressure:
     def _look_now(self) -> float:
         """Look, and do what there is to do; return when to look again."""
         before = self._now
+        self._small_then = self._storage.shelf.small_bytes
         self._agent_bytes = int(private_bytes("self") * self._plan.agent_share)
         self._now = {
             p.pid: private_bytes(p.pid) for p in self._processes if p and p.pid
@@ -199,6 +208,7 @@ class Pressure:
         self._storage.sweep()
         self._results.revoke()
         self._limit_bytes = self._limit_among_others()
+        self._look_at_heap()
         self._judge()
         limit = self._limit_bytes
         leap = any(
@@ -207,6 +217,16 @@ class Pressure:
         if leap or self.accounts().total > _TIGHT * limit:
             return _TIGHT_SECONDS
         return _REST_SECONDS if self._may_rest() else _CALM_SECONDS
+
+    def _look_at_heap(self) -> None:
+        """Have given back what small values have left behind, where that is wanted."""
+        small, limit = self._storage.shelf.small_bytes, self._limit_bytes
+        self._heap.look(self._agent_bytes, small, limit)
+        if not self._heap.is_loose:
+            return
+        wanted = self.accounts().total > _TIGHT * limit or self._may_rest()
+        if wanted and self._heap.may_trim(clock.monotonic()):
+            self._storage.start(self._storage.trim())
 
     def _may_rest(self) -> bool:
         """Whether nothing runs, and it is known how large all runners are without."""
@@ -338,7 +358,8 @@ class Pressure:
         """Whether memory may become free without anybody letting go of futures."""
         storage = self._storage
         busy = any(not _is_idle(runner) for runner in self._state.runners)
-        return busy or storage.lent_bytes > 0 or storage.ledger.leaving_bytes > 0
+        leaving = storage.lent_bytes > 0 or storage.ledger.leaving_bytes > 0
+        return busy or leaving or self._heap.is_loose
 
     def refusal(self, nbytes: int) -> str:
         """Return why there is no room for so many bytes; empty if there may be."""
@@ -346,17 +367,21 @@ class Pressure:
             return ""
         if nbytes > self._limit_bytes:
             return self._no_room(nbytes, "that is more than all of it")
-        if self._storage.disk_problem:
+        if self._storage.disk_problem and not self._heap.is_loose:
             problem = f"nothing can go to disk ({self._storage.disk_problem})"
             return self._no_room(nbytes, problem)
         return ""
 
     def _no_room(self, nbytes: int, why: str) -> str:
         accounts = self.accounts()
+        values = accounts.shared + accounts.small
+        held = f"of which {format_bytes(values)} hold values of tasks"
+        advice = "Let go of futures, or start" if values else "Start"
         return (
             f"there is no room for {format_bytes(nbytes)}: the worker uses "
-            f"{format_bytes(accounts.total)} of its {format_bytes(accounts.limit)}, and "
-            f"{why}. Let go of futures, or start the worker with a larger --memory-limit"
+            f"{format_bytes(accounts.total)} of its {format_bytes(accounts.limit)}, "
+            f"{held if values else 'none of it for values of tasks'}, and {why}. "
+            f"{advice} the worker with a larger --memory-limit"
         )
 
     def full(self, nbytes: int) -> Failure | None:

@@ -71,6 +71,7 @@ class Storage:
 
     Attributes:
         lent_bytes: segments that somebody is writing into.
+        on_trim: called when the heap was given back as far as it can be.
         on_change: called when a large value has come, gone, or moved.
         in_hand: tells which values runners are about to open where they are.
         is_short: tells whether files may not stay in the kernel's cache, since there is
@@ -91,6 +92,7 @@ class Storage:
         self.rescue = Rescue(self)
         self.lent_bytes = 0
         self.on_change: Callable[[], None] = lambda: None
+        self.on_trim: Callable[[], None] = lambda: None
         self.disk_problem = ""
         self._disk_again = 0.0
         #: Values that runners are about to open where they are.
@@ -357,8 +359,15 @@ class Storage:
         packs.clear()
         parts.clear()
         del stretch, pack, view
-        # What was many small pieces goes back to the system only when told to.
+        await self.trim()
+
+    async def trim(self) -> None:
+        """Have memory that small values have left given back to the system.
+
+        What was many small pieces goes back only when it is told to.
+        """
         await self.in_thread(trim_heap)
+        self.on_trim()
         self.on_change()
 
     async def _spill(self, task: TaskId, segment: Segment, source: Segment) -> None:
