@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
 import signal
+import threading
+import time
 
 import numpy as np
+import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 dask = pytest.importorskip("dask")
 
 from dask import _task_spec as spec  # noqa: E402  (only where dask is)
+
+from covey import Client  # noqa: E402
 
 
 def make(seed, n):
@@ -155,3 +161,63 @@ def test_the_values_are_right_though_runners_die(client, seed, tmp_path):
     values = client.get(graph, wanted, retries=1)
     assert len(list(tmp_path.iterdir())) == len(deadly)
     assert same(values, dask.get(calm, wanted))
+
+
+def noted(file, *arrays):
+    """Tell that one more task has begun, and take long enough to be killed in it."""
+    with file.open("ab") as out:
+        out.write(b".")
+    time.sleep(0.005)
+    return combine(*arrays)
+
+
+def kill_runners(agent, file, moments, over):
+    """Kill a runner whenever so many tasks have begun."""
+    for moment, which in moments:
+        while file.stat().st_size < moment:
+            if over.wait(0.002):
+                return
+        runners = agent.children()
+        # It may be on its way out by itself.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            runners[which % len(runners)].kill()
+
+
+def test_the_values_are_right_whenever_runners_are_killed(tmp_path):
+    """What a runner has in hand, or still keeps for others, is made once more."""
+    file = tmp_path / "begun"
+    moments = st.lists(
+        st.tuples(st.integers(1, 100), st.integers(0, 1)), min_size=1, max_size=3
+    )
+
+    @settings(unhurried, max_examples=6, phases=[Phase.generate])
+    @given(graph=graphs(), moments=moments.map(sorted))
+    def check(graph, moments):
+        first = [key for key in graph if key[0] == "x"]
+        noting = {
+            key: (noted, file, *call[1:]) if call[0] is combine else call
+            for key, call in graph.items()
+        }
+        graph |= {("z", i): (combine, *first) for i in range(100)}
+        noting |= {("z", i): (noted, file, *first) for i in range(100)}
+        file.write_bytes(b"")
+        over = threading.Event()
+        killer = threading.Thread(
+            target=kill_runners, args=(agent, file, moments, over)
+        )
+        killer.start()
+        try:
+            values = client.get(noting, list(graph), retries=7)
+        finally:
+            over.set()
+            killer.join()
+        assert same(values, dask.get(graph, list(graph)))
+        begun.append(file.stat().st_size - sum(1 for key in graph if key[0] != "x"))
+
+    begun = []
+    with Client(n_workers=2, set_as_default=False) as client:
+        facts = client.scheduler_info()["workers"][0]["facts"]
+        agent = psutil.Process(facts["pid"])
+        check()
+    # Some were begun more than once.
+    assert sum(begun) > 0
