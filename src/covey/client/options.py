@@ -207,8 +207,8 @@ def options_here(
     Raises:
         UsageError: a value makes no sense, or an annotation is a function of keys.
     """
-    said = annotated()
-    if not said:
+    # Asked for each task that is submitted, and most programs have no dask.
+    if "dask" not in sys.modules or not (said := annotated()):
         return options_of(
             priority, retries, timeout, resources, workers, allow_other_workers
         )
