@@ -15,6 +15,8 @@ Everything outside client and runner treats a value as opaque bytes, a
   The stamp is a random number that tells this content from what lay in the same
   memory before, or will lie there next.
 
+Such a block may be handed on as a small payload, too: its first byte tells.
+
 The standard library is all this file needs, because runners import it.
 """
 
@@ -43,6 +45,9 @@ MAX_FRAMES: Final = 1 << 20
 _MAGIC: Final = 0x59564F43
 _HEAD: Final = struct.Struct("<IIQ")
 _SIZE: Final = struct.Struct("=I")
+
+#: The first byte of a payload that is laid out so.
+LAYOUT_BYTE: Final = _MAGIC & 0xFF
 
 #: How long the part of a payload is that holds its stamp.
 HEAD_BYTES: Final = _HEAD.size

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from covey.payload import Pack, read_layout
-from covey.store import segments, spool, writeback
+from covey.store import descriptors, digests, segments, spool, writeback
 from covey.store.segments import Segment, fill, open_segment, payload_size
-from covey.worker import pressure
+from covey.worker import pressure, thrift
 from covey.worker import storage as storage_room
 from covey.worker.core.extents import Extents
 from covey.worker.core.state import WorkerState
@@ -495,6 +495,132 @@ async def test_values_go_to_disk_where_nobody_can_tell_who_reads(tmp_path, monke
     assert (storage.shared_bytes, storage.spilled_bytes) == (0, nbytes)
     assert len(storage.pool) == 0
     assert read_layout(reader.view)[1] == frames_of(1, 300_000)[1]
+    await storage.close()
+
+
+def few_descriptors(monkeypatch, spare):
+    """Let so many be scarce: 6 of 8 parts are for values, 7 before it is an error."""
+    monkeypatch.setattr(descriptors, "limit", lambda: spare * 8 // 6 + 1)
+
+    def used(self, fd):
+        return self._storage.descriptors_used
+
+    monkeypatch.setattr(thrift.Thrift, "_used", used)
+
+
+def test_all_numbers_below_one_that_was_just_opened_are_in_use():
+    storage = Storage(LIMIT)
+    assert storage.thrift._used(1000) == 1000
+    assert storage.thrift._used(3) >= storage.descriptors_used
+
+
+async def test_where_descriptors_are_scarce_values_are_kept_as_bytes(
+    tmp_path, monkeypatch
+):
+    storage = Storage(100 << 20, str(tmp_path))
+    few_descriptors(monkeypatch, 20)
+    before = len(open_files())
+    digests_before = {}
+    for task in range(60):
+        frames = frames_of(task, 100_000)
+        segment = storage.lend(payload_size(frames))
+        segment.write_frames(frames)
+        digests_before[task] = digests.of_segment(segment)
+        storage.keep(task, segment)
+    assert len(open_files()) - before <= 21
+    found = {task: stretch for task, _, stretch in storage.find(0, 60)}
+    assert sorted(found) == [*range(60)]
+    assert storage.shelf.small_bytes == 40 * payload_size(frames_of(0, 100_000))
+    for task, stretch in found.items():
+        assert digests.of_stretch(stretch, task, 1) == digests_before[task]
+        if stretch.segment is None:
+            layout = memoryview(bytes(stretch.part(task, 1).data))
+            assert [*map(bytes, read_layout(layout))] == frames_of(task, 100_000)
+    # All of these go into few files.
+    while storage.shelf.small_bytes + storage.shared_bytes >= thrift.FILE_BYTES_MIN:
+        storage.release(60 * 100_000)
+        while storage._spills:
+            await asyncio.wait(storage._spills)
+        storage.sweep()
+    assert len(open_files()) - before <= 24
+    storage.drop(0, 60)
+    assert storage.shelf.small_bytes == storage.spilled_bytes == 0
+    await storage.close()
+
+
+async def test_values_do_not_fill_gaps_among_the_descriptors_without_bound(
+    tmp_path, monkeypatch
+):
+    """One that goes to disk leaves a gap, which the next takes, and is a file itself."""
+    storage = Storage(100 << 20, str(tmp_path))
+    few_descriptors(monkeypatch, 20)
+    before = len(open_files())
+    for task in range(100):
+        frames = frames_of(task, 100_000)
+        segment = storage.lend(payload_size(frames))
+        segment.write_frames(frames)
+        storage.keep(task, segment)
+        storage.release(100_000)
+        while storage._spills:
+            await asyncio.wait(storage._spills)
+        storage.sweep()
+    assert len(open_files()) - before <= 20 + 2 + 100 // 10
+    for task, _, stretch in storage.find(0, 100):
+        if stretch.segment is None:
+            layout = memoryview(bytes(stretch.part(task, 1).data))
+            assert [*map(bytes, read_layout(layout))] == frames_of(task, 100_000)
+        else:
+            held = stretch.segment
+            assert content(held.place, held.size) == frames_of(task, 100_000)
+    await storage.close()
+
+
+async def test_what_is_read_or_in_hand_keeps_its_place_where_descriptors_are_scarce(
+    monkeypatch,
+):
+    storage = Storage(100 << 20)
+    in_hand = Extents()
+    in_hand.add(1, 1)
+    storage.in_hand = lambda: in_hand
+    few_descriptors(monkeypatch, 3)
+    views = []
+    for task in range(6):
+        frames = frames_of(task, 100_000)
+        segment = storage.lend(payload_size(frames))
+        segment.write_frames(frames)
+        storage.keep(task, segment)
+        if task == 2:
+            views.append(storage.shelf.segment(2).map())
+    assert storage.shelf.segment(1) is not None
+    assert storage.shelf.segment(2) is not None
+    assert storage.shelf.small_bytes == 3 * segment.size
+    await storage.close()
+
+
+async def test_values_that_are_too_large_for_that_are_refused_in_words(monkeypatch):
+    storage = Storage(100 << 20)
+    few_descriptors(monkeypatch, 8)
+    before = len(open_files())
+    kept = []
+
+    def keep_many():
+        for task in range(100):
+            segment = storage.lend(2 << 20)
+            segment.write_frames([b"head"])
+            segment.filled(2 << 20)
+            storage.keep(task, segment)
+            kept.append(task)
+
+    with pytest.raises(OSError, match=r"files open.*let go of values.*ulimit"):
+        keep_many()
+    assert len(kept) > 8
+    assert len(open_files()) - before == len(kept), "what was refused is closed"
+    with pytest.raises(OSError, match="files open"):
+        storage.admit(Segment.of(frames_of(1, 2 << 20)))
+    # What is there stays, and there is room again when some of it goes.
+    storage.drop(0, 2)
+    storage.pool.clear()
+    storage.take_back(storage.lend(2 << 20))
     await storage.close()
 
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.errors import NotPicklable, TaskUnreadable
-from covey.payload import Pack
+from covey.payload import Pack, layout_parts
+from covey.runner.batch import loads_payload
 from covey.serde import registry
 from covey.serde.arrays import array_of
 from covey.serde.call import Call
@@ -23,7 +24,14 @@ from covey.serde.culprit import find_culprit
 from covey.serde.functions import dumps_function, label, loads_function
 from covey.serde.mapped import read_value, writable
 from covey.serde.packing import LIMIT_BYTES, Packer, loads_pack
-from covey.serde.values import dumps, dumps_inline, loads, loads_inline
+from covey.serde.values import (
+    dumps,
+    dumps_inline,
+    loads,
+    loads_inline,
+    loads_without_pickle,
+    refuse_pickle,
+)
 from covey.store.segments import Segment
 
 numpy = pytest.importorskip("numpy")
@@ -599,3 +607,37 @@ def test_mapped_values_are_read_only_until_asked():
     assert copy[3]() == 7
     assert value[1][0] == value[0]["a"][0] == 0
     assert writable(copy) is copy
+
+
+def laid_out(frames):
+    """Return a large value as bytes, as it lies in a segment."""
+    return b"".join(map(bytes, layout_parts(frames, 0x5EED)))
+
+
+def test_a_large_value_can_come_as_small_ones_do():
+    value = {"a": numpy.arange(10_000), "b": b"x" * 100_000, "c": [1, 2]}
+    payload = laid_out(dumps(value))
+    for read in (loads_inline, lambda p: next(loads_pack(Pack.single(p)))):
+        found = read(payload)
+        assert found["c"] == [1, 2]
+        assert found["b"] == value["b"]
+        numpy.testing.assert_array_equal(found["a"], value["a"])
+        assert found["a"].flags.aligned
+        assert found["a"].flags.writeable, "it is nobody else's"
+
+
+def test_a_large_value_in_the_form_of_a_small_one_is_refused_as_that_is():
+    payload = laid_out(dumps(numpy.arange(10_000)))
+    for refuse in (
+        refuse_pickle,
+        loads_without_pickle,
+        lambda p: next(loads_pack(Pack.single(p), plain=True)),
+        lambda p: loads_payload(p, plain=True),
+    ):
+        with pytest.raises(TaskUnreadable, match="pickle"):
+            refuse(payload)
+    for odd in (laid_out([]), laid_out([payload])):
+        with pytest.raises(TaskUnreadable, match="laid out"):
+            loads_inline(odd)
+        with pytest.raises(TaskUnreadable, match="laid out"):
+            refuse_pickle(odd)

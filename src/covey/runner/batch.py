@@ -30,7 +30,7 @@ from covey.runner.mapped import LargeInputs
 from covey.serde.columns import Column, columns_of
 from covey.serde.packing import loads_pack
 from covey.serde.refs import MissingInput
-from covey.serde.values import PICKLE_CODEC, loads_inline, refuse_pickle
+from covey.serde.values import PICKLE_CODEC, loads_inline, loads_without_pickle
 
 #: A flag of a run: its value is wanted by one that follows on the same slot.
 KEEP: Final = 1
@@ -40,9 +40,9 @@ _loads: Final = pickle.loads
 
 def loads_payload(payload: Buffer, *, plain: bool) -> Any:
     """Decode one small value."""
+    if plain:
+        return loads_without_pickle(payload)
     if payload[0] == PICKLE_CODEC:
-        if plain:
-            refuse_pickle(payload)
         return _loads(payload)
     return loads_inline(payload)
 

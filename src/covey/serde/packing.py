@@ -30,10 +30,10 @@ from covey.serde.values import (
     PICKLE_CODEC,
     dumps,
     loads_inline,
+    loads_without_pickle,
     mentions_main,
     pickle_by_reference,
     pickle_by_value,
-    refuse_pickle,
 )
 
 # A name in this module is found faster than an attribute of another one.
@@ -353,6 +353,6 @@ def loads_pack(pack: Pack, *, plain: bool = False) -> Iterator[Any]:
     # A pack is written by one packer, so the first byte tells for all of it.
     pickled = pack.data[:1] == _PICKLED
     decode: Callable[[Any], Any] = pickle.loads if pickled else loads_inline
-    if plain and pickled:
-        decode = refuse_pickle
+    if plain:
+        decode = loads_without_pickle
     return map(decode, map(read, pack.sizes))

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from covey.errors import NotPicklable, TaskUnreadable
-from covey.payload import Buffer
+from covey.payload import LAYOUT_BYTE, Buffer, read_layout
 from covey.serde import registry
 from covey.serde.culprit import cannot_pickle
 from covey.serde.registry import PROTOCOL, BufferCallback
@@ -59,9 +59,25 @@ def _load_plain(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
     return plain.loads(stream, buffers)
 
 
+def _load_layout(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
+    """Load a large value that came as small ones do, because descriptors were short."""
+    del buffers
+    inner = _frames_within(stream)
+    # Copies, as a small value's arrays are: aligned, writable and nobody else's.
+    return loads((inner[0], *map(bytearray, inner[1:])))
+
+
+def _frames_within(stream: Buffer) -> list[memoryview]:
+    inner = read_layout(memoryview(stream))
+    if not inner or inner[0][:1] == bytes((LAYOUT_BYTE,)):
+        raise TaskUnreadable("a value was laid out in memory as none is")
+    return inner
+
+
 #: What reads a frame 0 that starts with this byte.
 CODECS: Final[dict[int, Loader]] = {
     PICKLE_CODEC: _load_pickle,
+    LAYOUT_BYTE: _load_layout,
     0x02: _load_function,  # A function with a head, too large for a message.
     0x10: _load_plain,  # MessagePack
     0x11: _load_plain,  # JSON
@@ -188,11 +204,23 @@ def refuse_pickle(stream: Buffer) -> None:
     Raises:
         TaskUnreadable: pickle wrote it.
     """
+    if len(stream) and stream[0] == LAYOUT_BYTE:
+        stream = _frames_within(stream)[0]
     if len(stream) and stream[0] == PICKLE_CODEC:
         raise TaskUnreadable(
             "a value was written by pickle, and this client or task was told to read "
             "none (serializer=); write it with the same serializer"
         )
+
+
+def loads_without_pickle(data: Buffer) -> Any:
+    """The same as ``loads_inline``, but of nothing that pickle wrote.
+
+    Raises:
+        TaskUnreadable: pickle wrote it.
+    """
+    refuse_pickle(data)
+    return loads_inline(data)
 
 
 def loads_inline(data: Buffer) -> Any:

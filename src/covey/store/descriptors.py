@@ -76,9 +76,13 @@ def _next_is_short(fd: int) -> bool:
     return are_short(other)
 
 
-def problem() -> str:
-    """Say that there are none left, and what to do, as a part of a sentence."""
+def problem(whose: str = "this") -> str:
+    """Say that there are none left, and what to do, as a part of a sentence.
+
+    Args:
+        whose: which process it is.
+    """
     return (
-        f"this process may have {limit():,} files open, and each large value takes one; "
+        f"{whose} process may have {limit():,} files open, and each large value takes one; "
         f"let go of values, or raise the limit (ulimit -n)"
     )

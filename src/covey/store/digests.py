@@ -19,11 +19,11 @@ from __future__ import annotations
 import os
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 from zlib import crc32
 
-from covey.payload import HEAD_BYTES, Buffer, Pack
+from covey.payload import HEAD_BYTES, LAYOUT_BYTE, Buffer, Pack
 from covey.store.segments import Segment
 from covey.store.shelf import Shelf, Stretch
 
@@ -31,19 +31,28 @@ _SAMPLES: Final = 32
 _SAMPLE_BYTES: Final = 2048
 
 
+#: What a large value begins with that is kept as a small one.
+_LARGE: Final = bytes((LAYOUT_BYTE,))
+
+
 def of_small(value: Buffer) -> int:
     """Return the digest of one small value, as a number."""
-    return crc32(value)
+    if value[:1] != _LARGE:
+        return crc32(value)
+    view = memoryview(value)
+    return crc32(b"".join(_samples(len(view), lambda n, at: view[at : at + n])))
 
 
 def of_one(value: Buffer) -> bytes:
     """Return the digest of one small value."""
-    return crc32(value).to_bytes(4, sys.byteorder)
+    return of_small(value).to_bytes(4, sys.byteorder)
 
 
 def of_pack(pack: Pack) -> bytes:
     """Return the digests of small values, one after the other."""
-    return array("I", map(crc32, pack)).tobytes()
+    # One that is large is never among others.
+    one = crc32 if pack.data[:1] != _LARGE else of_small
+    return array("I", map(one, pack)).tobytes()
 
 
 def of_segment(segment: Segment) -> bytes:
@@ -52,20 +61,21 @@ def of_segment(segment: Segment) -> bytes:
     Raises:
         OSError: the disk that it lies on cannot be read.
     """
-    return array("I", [crc32(b"".join(_samples(segment)))]).tobytes()
+    samples = _samples(segment.size, lambda n, at: os.pread(segment.fd, n, at))
+    return array("I", [crc32(b"".join(samples))]).tobytes()
 
 
-def _samples(segment: Segment) -> Iterator[bytes]:
+def _samples(size: int, read: Callable[[int, int], Buffer]) -> Iterator[Buffer]:
     # Each payload begins with a stamp of its own, which is none of the value.
-    start, size = HEAD_BYTES, segment.size
+    start = HEAD_BYTES
     yield size.to_bytes(8, "little")
     if size - start <= _SAMPLES * _SAMPLE_BYTES:
-        yield os.pread(segment.fd, size - start, start)
+        yield read(size - start, start)
         return
     last = size - _SAMPLE_BYTES
     for i in range(_SAMPLES):
         at = start + (last - start) * i // (_SAMPLES - 1)
-        yield os.pread(segment.fd, _SAMPLE_BYTES, at)
+        yield read(_SAMPLE_BYTES, at)
 
 
 def of_stretch(stretch: Stretch, base: int, n: int) -> bytes:

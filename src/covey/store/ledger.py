@@ -85,6 +85,11 @@ class Ledger:
         self.memory_bytes += nbytes
         self._rank(task, entry)
 
+    def rests(self, task: TaskId) -> bool:
+        """Whether a value is in memory, and on its way nowhere."""
+        entry = self._entries.get(task)
+        return entry is not None and entry.place in {_MEMORY, _ASIDE}
+
     def touch(self, task: TaskId) -> None:
         """A value is used."""
         entry = self._entries.get(task)

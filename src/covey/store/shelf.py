@@ -247,6 +247,14 @@ class Shelf:
         self.segment_bytes += segment.size - stretch.segment.size
         stretch.segment = segment
 
+    def hold_as_small(self, task: TaskId, payload: bytes) -> None:
+        """Keep a large value that is there as bytes from now on; its segment is free."""
+        stretch = self._stretches[task]
+        assert stretch.segment is not None
+        self.segment_bytes -= stretch.segment.size
+        self._strike(stretch)
+        self._enter(Stretch(task, 1, Pack.single(payload), 0))
+
     def loose(self, nbytes: int) -> list[Stretch]:
         """Return stretches in memory of about *nbytes* bytes that a file could hold."""
         found: list[Stretch] = []

@@ -520,9 +520,9 @@ class WorkerAgent:
     def _ask_about_orphans(self, tasks: set[int]) -> None:
         """Tell the scheduler what we hold: it has us drop what it does not know."""
         for task in tasks:
-            segment = self.storage.shelf.segment(task)
-            if segment is not None:
-                self._say(Holds(task, 1, segment.size))
+            stretch = self.storage.shelf.at(task)
+            if stretch is not None:
+                self._say(Holds(task, 1, stretch.nbytes))
 
     def _quit(self, order: orders.Quit) -> None:
         del order

@@ -82,7 +82,7 @@ class _Brought:
         """One more has come, and is in the store."""
         self.tasks.add(task)
         if len(self.tasks) >= self._look_at:
-            here = storage.shelf.segment
+            here = storage.shelf.at
             self.tasks = {task for task in self.tasks if here(task) is not None}
             self._look_at = max(_BROUGHT_MIN, 2 * len(self.tasks))
 

@@ -26,6 +26,7 @@ from typing import Any, Final, cast
 from covey import clock
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
+from covey.store import descriptors
 from covey.store.ledger import Ledger
 from covey.store.pool import Pool, capacity_for
 from covey.store.segments import Segment, adopt, is_file
@@ -36,6 +37,7 @@ from covey.store.writeback import Unwritten, can_be_asked
 from covey.worker.core.extents import Extents
 from covey.worker.memory import trim_heap
 from covey.worker.rescue import Rescue
+from covey.worker.thrift import Thrift
 
 #: At most this part of the limit is kept free and warm.
 _WARM_SHARE: Final = 0.25
@@ -45,6 +47,9 @@ _IO_THREADS: Final = 2
 
 #: Small values go to disk together, in files of about this size.
 _SMALL_BATCH_BYTES: Final = 16 << 20
+
+#: Of so many descriptors that there may be, one is for a value on its way to disk.
+_SPILLING: Final = 16
 
 #: A disk that was full is tried again after so long.
 _DISK_AGAIN_SECONDS: Final = 1.0
@@ -79,6 +84,7 @@ class Storage:
         disk_problem: why values could not go to disk when that was tried last.
         unsettled: the files that were left to the kernel to write.
         rescue: brings values away from a disk that has refused some.
+        thrift: sees to it that descriptors are left for others.
         closed: everything was let go of.
     """
 
@@ -90,6 +96,7 @@ class Storage:
         self.spool = Spool(spill_directory)
         self.unsettled = Unsettled()
         self.rescue = Rescue(self)
+        self.thrift = Thrift(self)
         self.lent_bytes = 0
         self.on_change: Callable[[], None] = lambda: None
         self.on_trim: Callable[[], None] = lambda: None
@@ -119,6 +126,7 @@ class Storage:
         segment = self._warm(nbytes)
         if segment is None:
             segment = Segment.create(capacity_for(nbytes))
+            self.thrift.check(segment)
         segment.filled(nbytes)
         return self._lend(segment)
 
@@ -158,6 +166,13 @@ class Storage:
         lent.offer()
         return lent
 
+    @property
+    def descriptors_used(self) -> int:
+        """About how many descriptors values take, and memory for them."""
+        return (
+            len(self.ledger) + len(self.pool) + len(self._lent) + 2 * len(self._spills)
+        )
+
     def promise(self, capacity: int) -> Promise:
         """Count a segment as lent that somebody is to make, until that is redeemed."""
         self.lent_bytes += capacity
@@ -177,7 +192,12 @@ class Storage:
         return segment
 
     def admit(self, segment: Segment) -> Segment:
-        """Hold a segment that somebody else has made, until it is kept."""
+        """Hold a segment that somebody else has made, until it is kept.
+
+        Raises:
+            OSError: too few file descriptors are left.
+        """
+        self.thrift.check(segment)
         return self._lend(segment)
 
     def take_back(self, segment: Segment) -> None:
@@ -228,6 +248,7 @@ class Storage:
         if self.shelf.put_segment(task, segment):
             self.ledger.put(task, segment.held_bytes, on_disk=segment.on_disk)
             self.unsettled.put(task, segment)
+            self.thrift.put(task, segment)
             self.on_change()
 
     def find(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int, Stretch]]:
@@ -261,6 +282,7 @@ class Storage:
     def _dropped(self, task: TaskId, segment: Segment) -> None:
         self.ledger.drop(task)
         self.unsettled.drop(task)
+        self.thrift.drop(task)
         self._reuse(segment)
         self.on_change()
 
@@ -295,7 +317,8 @@ class Storage:
         if self.disk_problem and clock.monotonic() < self._disk_again:
             return
         leaving = self.ledger.leaving_bytes
-        for task in self.ledger.choose(nbytes, self._stays()):
+        packed_bytes = 0
+        for task in self.ledger.choose(nbytes, self.stays()):
             segment = self.shelf.segment(task)
             assert segment is not None
             try:
@@ -305,15 +328,30 @@ class Storage:
                 self.disk_failed(error)
                 self.ledger.stays(task)
                 continue
+            if len(self._spills) >= descriptors.limit() // _SPILLING:
+                # Each takes two descriptors while it is under way; more go when it ends.
+                source.close()
+                self.ledger.stays(task)
+                continue
+            if self.thrift.are_scarce(source.fd) and self.thrift.is_for(segment):
+                # It goes with the small ones, instead of into a file of its own.
+                source.close()
+                self.ledger.stays(task)
+                if packed_bytes < _SMALL_BATCH_BYTES:
+                    packed_bytes += segment.size
+                    self.thrift.pack(task)
+                continue
             self.start(self._spill(task, segment, source))
         nbytes -= self.ledger.leaving_bytes - leaving
-        if nbytes > 0 and self._small_may_go:
-            small = self.shelf.loose(min(nbytes, _SMALL_BATCH_BYTES))
+        if nbytes > 0 and self._small_may_go and self.thrift.may_file():
+            # Each file takes a descriptor: where these are scarce, it is filled.
+            fewest = _SMALL_BATCH_BYTES if self.thrift.is_needed else nbytes
+            small = self.shelf.loose(min(max(nbytes, fewest), _SMALL_BATCH_BYTES))
             if small:
                 self._small_may_go = False
                 self.start(self._spill_small(small))
 
-    def _stays(self) -> Callable[[TaskId], bool]:
+    def stays(self) -> Callable[[TaskId], bool]:
         """Return what tells of values that cannot go to disk at present."""
         in_hand = self.in_hand()
 
@@ -394,7 +432,10 @@ class Storage:
             self.ledger.left(task, file.size)
             self.shelf.move(task, file)
             self.unsettled.put(task, file)
-            self._reuse(segment)
+            if self.thrift.are_scarce(file.fd):
+                segment.close()  # Kept warm it would take one, too.
+            else:
+                self._reuse(segment)
         self.on_change()
 
     def _must_go_through(self) -> bool:
@@ -515,7 +556,7 @@ class Storage:
         self.look_at_disk()
         self.pool.sweep(clock.monotonic())
         if self.ledger.aside_bytes:
-            self.ledger.look_again(self._stays())
+            self.ledger.look_again(self.stays())
 
     async def close(self) -> None:
         """Let go of everything."""
@@ -528,6 +569,7 @@ class Storage:
         self._lent.clear()
         self.lent_bytes = 0
         self.shelf.clear()
+        self.thrift.clear()
         self.ledger.clear()
         self.unsettled.clear()
         self.pool.clear()

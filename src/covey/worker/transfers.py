@@ -218,7 +218,7 @@ class Transfers:
         large = [task for task, _ in loot.segments] + [task for task, _, _ in loot.lent]
         for task in large:
             # A client may have put it here; the core does not hear of that.
-            if self._storage.shelf.segment(task) is None:
+            if self._storage.shelf.at(task) is None:
                 self._loose.add(task, 1)
         for task, segment in loot.segments:
             self._storage.keep(task, segment)
