@@ -192,6 +192,43 @@ def test_a_full_disk_is_an_error_that_says_so_and_loses_nothing(tmp_path, until)
         assert describe(client.submit(full, 7).result(60)) == (7.0, 7.0, 2 * MIB)
 
 
+def ones(nbytes):
+    return float(np.ones(nbytes // 8)[-1])
+
+
+def keep_input(x):
+    keep_input.kept = [*getattr(keep_input, "kept", ()), x]
+
+
+def test_what_only_a_client_still_maps_stops_no_task(until):
+    with Client(n_workers=1, memory_limit=LIMIT) as client:
+        kept = [client.submit(full, number).result(30) for number in range(40)]
+        assert until(lambda: memory(client)["total"] < LIMIT / 2)
+        seen = memory(client)
+        assert seen["kept"] <= seen["shared"]
+        tasks = client.map(ones, [100 * MIB] * 3, pure=False)
+        assert client.gather(tasks) == [1.0] * 3
+        # Nor has the client more room than that for what it brings.
+        with pytest.raises(errors.ClusterError, match=r"clients keep .* mapped"):
+            client.scatter(np.ones(4 * MIB))
+        assert [x[0] for x in kept] == [float(number) for number in range(40)]
+        # It goes with the views, and is used again.
+        kept.clear()
+        gc.collect()
+        assert until(lambda: not memory(client)["kept"])
+
+
+def test_what_tasks_keep_of_their_inputs_counts_as_theirs(until):
+    with Client(n_workers=1, memory_limit=LIMIT) as client:
+        for number in range(5):
+            client.submit(keep_input, client.submit(full, number)).result(30)
+        gc.collect()
+        assert until(lambda: memory(client)["shared"] >= 80 * MIB)
+        # Twice what the table of mappings may be old.
+        time.sleep(1.0)
+        assert memory(client)["kept"] == 0
+
+
 def some_bytes(number):
     return os.urandom(1000 + number * 7919 % 40_000)
 

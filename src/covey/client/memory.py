@@ -10,7 +10,7 @@ from covey.units import format_bytes
 #: what counts towards the limit.
 _COLUMNS: Final = (
     *("total", "limit", "heap", "unmanaged", "shared", "in_flight", "warm"),
-    *("mapped", "spilled"),
+    *("mapped", "kept", "spilled"),
 )
 
 #: Of the links so many are listed, those with the most bytes.
@@ -25,7 +25,9 @@ class MemoryTable(dict[str, dict[str, Any]]):
     processes map it; ``in_flight``, what is being written; and ``warm``, memory that
     waits for the next value.  ``small`` is the part of the heap that is small values,
     ``unmanaged`` the rest of it.  ``mapped`` is what runners have mapped of the large
-    values: what two of them map counts twice there, and once as ``shared``.  ``spilled``
+    values: what two of them map counts twice there, and once as ``shared``.  ``kept`` is
+    the part of ``shared`` that was dropped and that only clients still map, which does
+    not count towards the total.  ``spilled``
     lies on disk.  ``sent`` and ``received``
     count the bytes of values that went to and came from elsewhere, ``links`` by peer,
     ``saved`` those that need not be sent because values were compressed, and
@@ -36,7 +38,7 @@ class MemoryTable(dict[str, dict[str, Any]]):
         titles = "".join(f"{column.replace('_', ' '):>11}" for column in _COLUMNS)
         lines = [f"{'worker':24}{titles}"]
         for name, accounts in self.items():
-            cells = "".join(f"{format_bytes(accounts[c]):>11}" for c in _COLUMNS)
+            cells = "".join(f"{format_bytes(accounts.get(c, 0)):>11}" for c in _COLUMNS)
             lines.append(f"{name:24.24}{cells}")
         return "\n".join(lines + self._busiest_links())
 

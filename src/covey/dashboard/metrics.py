@@ -29,7 +29,7 @@ _GAUGES: Final = (
 
 #: What counts towards the limit of a worker, and what lies on its disk.
 _ACCOUNTS: Final = (
-    *("heap", "small", "unmanaged", "shared", "in_flight", "warm"),
+    *("heap", "small", "unmanaged", "shared", "kept", "in_flight", "warm"),
     *("mapped", "spilled"),
 )
 

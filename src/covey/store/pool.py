@@ -94,6 +94,10 @@ class Pool:
     def __len__(self) -> int:
         return len(self._free) + len(self._lingering)
 
+    def lingering(self) -> tuple[Reusable, ...]:
+        """Return what readers still map, as far as is known."""
+        return tuple(self._lingering)
+
     def take(
         self, nbytes: int, now: float, among: Container[Reusable] | None = None
     ) -> Reusable | None:

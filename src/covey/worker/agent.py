@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from covey import clock
@@ -141,7 +142,7 @@ class WorkerAgent:
             self.storage,
             keys,
             version,
-            room_for,
+            partial(room_for, brings=True),
             self._ask_about_orphans,
             self._doubts.lost,
         )

@@ -8,7 +8,8 @@ All that counts towards the limit is in one of these accounts::
     in flight   segments that are being written
     warm        segments that wait for the next value
 
-and beside them, not counted: spilled, what lies on disk.
+and beside them, not counted: spilled, what lies on disk; and kept, of what is shared
+what nobody but clients still maps, as long as the machine has memory to spare.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         runners: the part of ``heap`` that is the runners'.
         small: the part of ``heap`` that is small values of tasks.
         shared: large values in memory, each counted once.
+        kept: the part of ``shared`` that was dropped, and that only clients still map:
+            theirs, and no part of the total.
         in_flight: segments that somebody writes into.
         warm: segments without a value, for the next one.
         spilled: values on disk.
@@ -65,6 +68,7 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     runners: int
     small: int
     shared: int
+    kept: int
     in_flight: int
     warm: int
     spilled: int
@@ -75,9 +79,14 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return max(0, self.heap - self.small)
 
     @property
+    def values(self) -> int:
+        """What of the total is values of tasks."""
+        return self.small + self.shared - self.kept
+
+    @property
     def total(self) -> int:
         """What counts towards the limit."""
-        return self.heap + self.shared + self.in_flight + self.warm
+        return self.heap + self.shared - self.kept + self.in_flight + self.warm
 
     def facts(self) -> dict[str, int]:
         """Return plain numbers, for the scheduler and for people."""

@@ -22,6 +22,7 @@ from covey.worker.core.in_hand import inputs_in_hand
 from covey.worker.core.pressure import Judgement, RunnerMemory, judge
 from covey.worker.core.state import Runner, WorkerState
 from covey.worker.heap import Heap
+from covey.worker.kept import Kept
 from covey.worker.memory import (
     Accounts,
     MemoryPlan,
@@ -60,10 +61,14 @@ _MARGIN: Final = 16
 class _Waiter:
     """Somebody who waits for room."""
 
-    __slots__ = ("answer", "nbytes", "since")
+    __slots__ = ("answer", "brings", "nbytes", "since")
 
-    def __init__(self, nbytes: int, answer: asyncio.Future[str]) -> None:
+    def __init__(
+        self, nbytes: int, answer: asyncio.Future[str], *, brings: bool
+    ) -> None:
         self.nbytes = nbytes
+        #: Whether it is a client, which has no more room than what it keeps leaves.
+        self.brings = brings
         self.answer = answer
         #: Since when nothing happens that could make room.
         self.since = clock.monotonic()
@@ -127,7 +132,7 @@ class Pressure:
         self._held = False
         self._waiting: deque[_Waiter] = deque()
         self._judge_is_due = False
-        self._heap = Heap()
+        self._heap, self._kept = Heap(), Kept()
         storage.on_change = self._storage_changed
         storage.on_trim = self._heap.trimmed
         storage.in_hand = lambda: inputs_in_hand(state)
@@ -161,6 +166,7 @@ class Pressure:
             runners=runners,
             small=small,
             shared=storage.shared_bytes,
+            kept=self._kept.nbytes(storage.pool.lingering_bytes),
             in_flight=storage.lent_bytes,
             warm=storage.pool.free_bytes,
             spilled=storage.spilled_bytes,
@@ -207,6 +213,7 @@ class Pressure:
         self._count_oom_kills()
         self._storage.sweep()
         self._results.revoke()
+        self._look_at_kept()
         self._limit_bytes = self._limit_among_others()
         self._look_at_heap()
         self._judge()
@@ -217,6 +224,19 @@ class Pressure:
         if leap or self.accounts().total > _TIGHT * limit:
             return _TIGHT_SECONDS
         return _REST_SECONDS if self._may_rest() else _CALM_SECONDS
+
+    def _look_at_kept(self) -> None:
+        """See what only clients still map: theirs, as long as there is memory for all.
+
+        In a container they have their share of its limit.
+        """
+        pool, limit = self._storage.pool, self._plan.limit_bytes
+        mine = [p.pid for p in self._processes if p is not None and p.pid]
+        nbytes = pool.lingering_bytes
+        if not mine or (nbytes and machine_is_short()):
+            nbytes = 0
+        now = clock.monotonic()
+        self._kept.look(pool.lingering(), nbytes, limit, mine, now)
 
     def _look_at_heap(self) -> None:
         """Have given back what small values have left behind, where that is wanted."""
@@ -312,17 +332,24 @@ class Pressure:
 
     # Letting in.
 
-    async def room_for(self, nbytes: int) -> str:
-        """Wait until a value of *nbytes* bytes fits; or return why it will not."""
-        if not self._waiting and self._fits(nbytes):
+    async def room_for(self, nbytes: int, *, brings: bool = False) -> str:
+        """Wait until a value of *nbytes* bytes fits; or return why it will not.
+
+        Where a client *brings* it, what clients keep mapped counts as well.
+        """
+        if not self._waiting and self._fits(nbytes, brings=brings):
             return ""
-        waiter = _Waiter(nbytes, self._loop.create_future())
+        waiter = _Waiter(nbytes, self._loop.create_future(), brings=brings)
         self._waiting.append(waiter)
         self._storage_changed()
         return await waiter.answer
 
-    def _fits(self, nbytes: int) -> bool:
-        return self.accounts().total + nbytes <= self._limit_bytes
+    def _fits(self, nbytes: int, *, brings: bool = False) -> bool:
+        return self._used(brings=brings) + nbytes <= self._limit_bytes
+
+    def _used(self, *, brings: bool) -> int:
+        accounts = self.accounts()
+        return accounts.total + (accounts.kept if brings else 0)
 
     def _let_in(self) -> None:
         """Let in those who wait, the first first, as far as there is room."""
@@ -330,10 +357,11 @@ class Pressure:
         while self._waiting:
             waiter = self._waiting[0]
             problem = ""
-            if not self._fits(waiter.nbytes):
-                problem = self.refusal(waiter.nbytes)
+            brings = waiter.brings
+            if not self._fits(waiter.nbytes, brings=brings):
+                problem = self.refusal(waiter.nbytes, brings=brings)
                 if not problem:
-                    self._release_for(waiter.nbytes)
+                    self._release_for(waiter)
                     if self._may_change():
                         waiter.since = now
                     if now - waiter.since < _STUCK_SECONDS:
@@ -349,10 +377,11 @@ class Pressure:
                 self._storage_changed()
                 return
 
-    def _release_for(self, nbytes: int) -> None:
+    def _release_for(self, waiter: _Waiter) -> None:
         """Have what is missing, and a little more, made free."""
         limit = self._limit_bytes
-        self._release(self.accounts().total + nbytes - limit + limit // 16)
+        used = self._used(brings=waiter.brings)
+        self._release(used + waiter.nbytes - limit + limit // 16)
 
     def _may_change(self) -> bool:
         """Whether memory may become free without anybody letting go of futures."""
@@ -361,9 +390,9 @@ class Pressure:
         leaving = storage.lent_bytes > 0 or storage.ledger.leaving_bytes > 0
         return busy or leaving or self._heap.is_loose
 
-    def refusal(self, nbytes: int) -> str:
+    def refusal(self, nbytes: int, *, brings: bool = False) -> str:
         """Return why there is no room for so many bytes; empty if there may be."""
-        if self._fits(nbytes):
+        if self._fits(nbytes, brings=brings):
             return ""
         if nbytes > self._limit_bytes:
             return self._no_room(nbytes, "that is more than all of it")
@@ -374,9 +403,14 @@ class Pressure:
 
     def _no_room(self, nbytes: int, why: str) -> str:
         accounts = self.accounts()
-        values = accounts.shared + accounts.small
+        values = accounts.values
         held = f"of which {format_bytes(values)} hold values of tasks"
-        advice = "Let go of futures, or start" if values else "Start"
+        if accounts.kept:
+            why = (
+                f"clients keep {format_bytes(accounts.kept)} mapped beside that; {why}"
+            )
+        some = values or accounts.kept
+        advice = "Let go of futures and views, or start" if some else "Start"
         return (
             f"there is no room for {format_bytes(nbytes)}: the worker uses "
             f"{format_bytes(accounts.total)} of its {format_bytes(accounts.limit)}, "
@@ -461,7 +495,7 @@ class Pressure:
             f"the task was stopped because its process (pid {process.pid} on "
             f"{self._worker}) had grown to {format_bytes(peak)}, and the worker's limit "
             f"is {format_bytes(limit)}, of which "
-            f"{format_bytes(accounts.shared + accounts.small)} hold values of tasks and "
+            f"{format_bytes(accounts.values)} hold values of tasks and "
             f"{format_bytes(others)} are what its other processes take"
         )
         if self._storage.disk_problem:
