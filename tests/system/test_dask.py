@@ -84,7 +84,7 @@ def test_a_graph_that_is_not_waited_for_gives_futures(client):
         client.get(dsk, ("b", 0), sync=False),
         client.get(dsk, ["a", [("b", 0)]], sync=False),
     )
-    assert client.gather([whole, first, second]) == [2, 1, 2]
+    assert [f.result() for f in (whole, first, second)] == [2, 1, 2]
 
 
 def test_what_was_made_to_send_a_graph_goes_without_the_collector(client):

@@ -24,33 +24,34 @@ def once(path):
     return "done"
 
 
+#: What is called, with a collection that was made before.
 CALLS = {
-    "compute": lambda client, path: delayed(once)(path).compute(),
-    "client.compute": lambda client, path: client.compute(delayed(once)(path)).result(),
-    "persist": lambda client, path: delayed(once)(path).persist().compute(),
-    "client.persist": lambda client, path: client.persist(
-        delayed(once)(path)
-    ).compute(),
-    "get": lambda client, path: client.get({"x": (once, path)}, "x"),
-    "submit": lambda client, path: client.submit(once, path).result(),
-    "map": lambda client, path: client.map(once, [path])[0].result(),
+    "compute": lambda client, made, path: made.compute(),
+    "client.compute": lambda client, made, path: client.compute(made).result(),
+    "persist": lambda client, made, path: made.persist().compute(),
+    "client.persist": lambda client, made, path: client.persist(made).compute(),
+    "get": lambda client, made, path: client.get({"x": (once, path)}, "x"),
+    "submit": lambda client, made, path: client.submit(once, path).result(),
+    "map": lambda client, made, path: client.map(once, [path])[0].result(),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("retries", [1, Retry(1), lambda key: 1])
 def test_the_tasks_of_a_call_are_as_it_is_annotated(client, tmp_path, call, retries):
-    collection = call not in {"submit", "map"}
+    path, other = tmp_path / "mark", tmp_path / "other"
+    made, made_again = delayed(once)(path), delayed(once)(other)
+    of_keys = callable(retries) and not isinstance(retries, Retry)
     with dask.annotate(retries=retries):
-        if callable(retries) and not isinstance(retries, Retry) and not collection:
+        if of_keys and call in {"submit", "map"}:
             with pytest.raises(
                 errors.UsageError, match=r"retries=.* asked for each key"
             ):
-                CALLS[call](client, tmp_path / "mark")
+                CALLS[call](client, made, path)
         else:
-            assert CALLS[call](client, tmp_path / "mark") == "done"
+            assert CALLS[call](client, made, path) == "done"
     with pytest.raises(OSError, match="not yet"):
-        CALLS[call](client, tmp_path / "other")
+        CALLS[call](client, made_again, other)
 
 
 def test_the_calls_of_a_script_for_distributed_are_annotated(client, tmp_path):
