@@ -15,6 +15,7 @@ dask = pytest.importorskip("dask")
 import dask.array as da  # noqa: E402  (only where dask is)
 from dask._task_spec import Alias, DataNode, List, Task, TaskRef  # noqa: E402
 
+from covey.interop.dask_constants import may_change  # noqa: E402
 from covey.interop.dask_fused import fused, is_fused, run  # noqa: E402
 from covey.interop.dask_lowering import Lowering, Plain  # noqa: E402
 from covey.interop.dask_packing import FUNCTION_BYTES_MAX, Shelf  # noqa: E402
@@ -143,6 +144,50 @@ def test_what_many_chunks_have_in_common_is_one_function():
     assert len(nodes) == 4
     assert len(calls) == 3
     assert len({id(call.function) for call in calls}) == 1
+
+
+def count(values, *_, **options):
+    """Change all that can be changed, and tell how often that was done."""
+    values.append(0)
+    options["to"]["calls"] = options["to"].get("calls", 0) + 1
+    return len(values), options["to"]["calls"]
+
+
+def test_tasks_that_share_a_function_share_none_of_its_constants():
+    inner = {
+        "a": Task("a", operator.neg, TaskRef("x")),
+        "b": Task("b", count, [], TaskRef("a"), to={}),
+    }
+    read = pickle.loads(pickle.dumps(fused(inner, "b", ["x"])))
+    assert [read(1) for _ in range(3)] == [(1, 1)] * 3
+    assert list(read._anew) == [2]
+    again = pickle.loads(pickle.dumps(read))
+    assert again(1) == (1, 1)
+
+
+def test_functions_in_a_node_that_is_made_anew_stay_what_they_are():
+    class Local:
+        """Nothing that could be pickled by name."""
+
+    inner = {"a": Task("a", lambda x, kinds: (x, kinds), TaskRef("x"), [Local])}
+    assert fused(inner, "a", ["x"]).share()(1) == (1, [Local])
+
+
+@pytest.mark.parametrize(
+    ("value", "changes"),
+    [
+        *((fixed, False) for fixed in (None, 1, "s", (1, (2.0,)), slice(1), len, int)),
+        *((fixed, False) for fixed in (np.float64(1), np.dtype("f8"), np.int8)),
+        (TaskRef("x"), False),
+        (Task("a", operator.add, TaskRef("x"), 1), False),
+        *((open_, True) for open_ in ([], {}, set(), (1, []), np.ones(1), object())),
+        *((open_, True) for open_ in (np.ma.ones(1), np.rec.array([1]))),
+        (DataNode("d", []), True),
+        (Task("a", operator.add, Task("b", len, []), 1), True),
+    ],
+)
+def test_what_a_call_could_change(value, changes):
+    assert may_change(value) is changes
 
 
 def test_what_is_too_large_for_a_function_stays_a_node():

@@ -16,9 +16,11 @@ The runners import this room, so it knows neither client nor wire.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from covey.interop.dask_constants import Anew, may_change
 from covey.interop.dask_order import order
 
 
@@ -45,7 +47,7 @@ class Fused:
         result: the place of what comes out: of an input, if nothing is run.
     """
 
-    __slots__ = ("inputs", "result", "steps")
+    __slots__ = ("_anew", "inputs", "result", "steps")
 
     #: What it is shown as by who asks for a function's name.
     __name__ = "fused"
@@ -54,6 +56,17 @@ class Fused:
         self.inputs = inputs
         self.steps = steps
         self.result = result
+        #: By their places, nodes of which each call has one of its own.
+        self._anew: dict[int, Anew] = {}
+
+    def share(self) -> Fused:
+        """Make ready for several tasks, which see nothing of each other; return self."""
+        for place, step in enumerate(self.steps, self.inputs):
+            if may_change(step.node):
+                # What pickle alone cannot write stays shared.
+                with contextlib.suppress(Exception):
+                    self._anew[place] = Anew(step.node)
+        return self
 
     def __reduce__(self) -> tuple[object, ...]:
         # Steps as plain tuples: there are many, and they are what takes room.
@@ -62,8 +75,10 @@ class Fused:
     def __call__(self, *inputs: Any) -> Any:
         """Run what was fused, and return what comes out."""
         values = [*inputs, *[None] * len(self.steps)]
-        place = self.inputs
+        place, anew = self.inputs, self._anew
         for node, takes, drops in self.steps:
+            if anew and place in anew:
+                node = anew[place].node()
             values[place] = node({key: values[at] for key, at in takes})
             for at in drops:
                 values[at] = None
@@ -72,7 +87,8 @@ class Fused:
 
 
 def _made(inputs: int, steps: list[tuple[Any, ...]], result: int) -> Fused:
-    return Fused(inputs, tuple([Step(*step) for step in steps]), result)
+    # What is read as a function is called by many tasks.
+    return Fused(inputs, tuple([Step(*step) for step in steps]), result).share()
 
 
 def run(node: Any, values: dict[Any, Any]) -> Any:
