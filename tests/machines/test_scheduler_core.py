@@ -544,6 +544,41 @@ def test_a_name_is_free_when_its_value_went_though_a_dependent_leads_to_it(
     world.check_empty()
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_a_name_is_shared_by_those_who_tell_of_it_to_another_life(world, client, done):
+    """Of one that the scheduler has just heard of nothing is made yet, and yet it is held."""
+    other = world.new_client()
+    world.new_worker()
+    mine = client.submit(name="x", fn=3)
+    theirs = other.submit(name="x", fn=3)
+    if done:
+        world.settle()
+    world.restart()
+    for side in list(world.away):
+        world.come_back(side)
+    world.close_window()
+    world.settle()
+    assert world.state.aliases == {theirs: mine}
+    assert (client.status[mine], other.status[theirs]) == ("finished", "finished")
+    assert world.state.names["x"].base == mine
+
+
+def test_a_held_name_is_not_free_though_its_value_went_with_a_worker(world, client):
+    first = world.new_worker()
+    mine = client.submit(name="x", fn=3)
+    world.settle()
+    world.give_up(first)
+    world.new_worker()
+    world.settle()
+    assert find(world.state, mine).state is State.RELEASED
+    other = world.new_client()
+    theirs = other.submit(name="x", fn=4)
+    assert other.failures[theirs].type_name == "KeyConflict"
+    again = client.submit(name="x", fn=3)
+    world.settle()
+    assert client.status[again] == "finished"
+
+
 @pytest.mark.parametrize("identity", [b"", bytes(65)])
 def test_a_name_that_does_not_tell_its_call_is_refused(world, client, identity):
     client.define(3)

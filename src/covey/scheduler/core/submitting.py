@@ -253,7 +253,7 @@ def _share(
     span = state.names.get(message.name)
     if span is None:
         return False
-    if span.state is RELEASED:
+    if span.state is RELEASED and not span.wanted:
         # Nobody has a future of it, and it would have to be made again, perhaps from
         # large arguments that are gone: the new one came with its own.
         transitions.free_name(state, span)
@@ -328,7 +328,7 @@ def on_submit_graph(
             transitions.demand(state, span)
     for span in spans:
         # What nothing wanted leads to is let go again.
-        if span.state is RELEASED:
+        if span.state is RELEASED and not span.wanted:
             transitions.let_go(state, span)
 
 
