@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 
 import pytest
 
 from covey import Client, LocalCluster
+
+np = pytest.importorskip("numpy")
 
 pytestmark = pytest.mark.system
 
@@ -62,10 +65,37 @@ def take(_, given):
     return given.pop("key"), len(given)
 
 
-@pytest.mark.parametrize("load", [1, 1 << 17, 1 << 21], ids=["small", "large", "huge"])
+@pytest.mark.parametrize("load", [1, 1 << 15, 1 << 21], ids=["small", "large", "huge"])
 def test_calls_of_a_map_have_their_keywords_for_themselves(client, load):
-    given = {"key": 1, "load": "x" * load}
+    given = {"key": 1, "load": np.zeros(load, "u1")}
     assert client.gather(client.map(take, range(4), given=given)) == [(1, 1)] * 4
+
+
+def test_what_takes_long_to_make_is_made_once_in_a_runner(client):
+    table = {number: str(number) for number in range(20_000)}
+    found = client.gather(
+        client.map(lambda n, table: id(table), range(40), table=table)
+    )
+    assert len(set(found)) <= 2
+    small = client.gather(client.map(lambda n, table: table[n], range(40), table=table))
+    assert small == [str(n) for n in range(40)]
+
+
+class Arrives:
+    """Is another thing where it arrives, which no pickler takes."""
+
+    def __reduce__(self):
+        return (threading.Lock, ())
+
+
+def locked(_, lock):
+    return type(lock).__name__, lock.acquire(blocking=False)
+
+
+def test_a_keyword_is_written_where_the_map_is_called_and_nowhere_else(client):
+    found = client.gather(client.map(locked, range(4), lock=Arrives()))
+    assert found == [("lock", True)] * 4
+    assert client.submit(locked, 0, lock=Arrives()).result() == ("lock", True)
 
 
 class Drawn:
@@ -79,6 +109,8 @@ def test_a_large_function_is_loaded_once_in_a_runner(client):
     def draw(_, drawn=Drawn(), load=os.urandom(2 << 20)):  # noqa: B008
         return drawn, len(load)
 
-    drawn = {*client.gather(client.map(draw, range(5)))}
-    drawn.add(client.submit(draw, 5).result())
+    # As long as a future is there, its function is.
+    futures = client.map(draw, range(5))
+    drawn = {*client.gather(futures), client.submit(draw, 5).result()}
     assert len(drawn) == 1
+    del futures

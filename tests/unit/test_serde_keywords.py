@@ -28,6 +28,11 @@ def test_what_never_changes_is_not_made_anew():
     given = {"number": 1, "text": "t", "call": grow, "none": None}
     assert type(with_keywords(dict, given)) is functools.partial
     assert type(with_keywords(dict, {**given, "pair": (1, [])})) is WithKeywords
+    both = with_keywords(grow, {"values": [], "number": 3}, {"values"})
+    assert type(both) is functools.partial
+    one, other = with_keywords(grow, {"values": []}, {"values"}), [1]
+    assert one(1) is one(2)
+    assert one(3) == [1, 2, 3] != other
 
 
 @pytest.mark.parametrize("count", [10, 100_000])

@@ -37,7 +37,7 @@ from covey.payload import Buffer, Pack
 from covey.serde import refs
 from covey.serde.columns import columns_payload, strides_payload
 from covey.serde.formats import Format
-from covey.serde.keywords import with_keywords
+from covey.serde.keywords import ANEW_BYTES, with_keywords
 from covey.serde.packing import Packer
 from covey.serde.values import dumps
 from covey.wire.base import Extent, Options
@@ -136,18 +136,20 @@ class Mapper(Submitter):
         """
         if not kwargs:
             return None
-        nbytes = CALL_BYTES
+        nbytes, long = CALL_BYTES, set()
         with refs.capture(self._session) as found, self.writing.chosen():
             for name, value in kwargs.items():
                 frames = dumps(value, f"kwargs[{name!r}]")
                 nbytes += len(name) + sum(memoryview(frame).nbytes for frame in frames)
-        if found.task_ids:
-            return None
-        if not self.writing.modules.idle:
-            alone = self.writing.function(function, form)
-            if n * nbytes < len(alone.payload):
+                if len(frames[0]) > ANEW_BYTES:
+                    long.add(name)
+            if found.task_ids:
                 return None
-        return with_keywords(function, kwargs)
+            if not self.writing.modules.idle:
+                alone = self.writing.function(function, form)
+                if n * nbytes < len(alone.payload):
+                    return None
+            return with_keywords(function, kwargs, long)
 
     def _send_columns(
         self,
