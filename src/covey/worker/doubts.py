@@ -54,8 +54,8 @@ class Doubts:
         run: runs a coroutine beside everything else.
 
     Attributes:
-        given: files that the disk may still refuse, by run: the first of its tasks that
-            takes one, the first behind these that does not, and the file.
+        given: files that the disk may still refuse, by run, each with the first of its
+            tasks that takes it, and the first one behind the last that does.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Doubts:
         self._inputs = inputs
         self._step = step
         self._run = run
-        self.given: dict[RunId, list[tuple[TaskId, TaskId, Unwritten]]] = {}
+        self.given: dict[RunId, dict[Unwritten, tuple[TaskId, TaskId]]] = {}
         storage.rescue.on_lost = self.lost
         storage.rescue.on_moved = lambda task: inputs.forget(((task, 1),))
 
@@ -102,7 +102,10 @@ class Doubts:
                 yield base, n, stretch.unwritten
 
     def _enter(self, run: RunId, base: TaskId, n: int, file: Unwritten) -> None:
-        self.given.setdefault(run, []).append((base, base + n, file))
+        files = self.given.setdefault(run, {})
+        # A run goes to a slot in many flights, and most often all take the same.
+        lo, hi = files.get(file, (base, base + n))
+        files[file] = min(lo, base), max(hi, base + n)
 
     def ended(self, run: RunId) -> None:
         """Nothing more will be said of a run."""
@@ -127,7 +130,7 @@ class Doubts:
         raise RemoteProtocolError(_BECAUSE)
 
     def _files_of(self, run: RunId, base: TaskId, n: int) -> Iterator[Unwritten]:
-        for lo, hi, file in self.given.get(run, ()):
+        for file, (lo, hi) in self.given.get(run, {}).items():
             if lo < base + n and base < hi:
                 yield file
 
