@@ -43,6 +43,7 @@ SCRIPT = """
 
     async def later(address):
         async with Client(address, asynchronous=True) as client:
+            assert list(await client.memory()) == ["local"]
             return await client.gather(client.map(inc, range(3)))
 
 
@@ -62,6 +63,7 @@ SCRIPT = """
     progress(kept)
     assert len(futures_of(kept)) == 4
     assert list(client.scheduler_info()["workers"]) == list(client.nthreads()) == ["local"]
+    assert list(client.memory()) == ["local"]
     assert default_client().id == Client.current().id == client.id
     client.publish_dataset(one=futures[0])
     assert client.datasets["one"].result() == 2

@@ -194,7 +194,8 @@ class AsyncClient(BaseClient):
 
     async def memory(self) -> MemoryTable:
         """Return what each worker uses memory for, in bytes; prints as a table."""
-        return memory_table(await self.scheduler_info())
+        # Not by scheduler_info: see ``Client.memory``.
+        return memory_table(await self._there(self._engine.ask("info")))
 
     async def scheduler_info(self) -> dict[str, Any]:
         """Return workers, clients, task states and counters as plain data."""
