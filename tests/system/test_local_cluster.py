@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -101,6 +102,32 @@ def test_one_runner_with_threads(tmp_path):
         assert isinstance(error, errors.RunnerDied)
         assert error.exit_code == 5
         assert client.submit(inc, 1).result(20) == 2
+
+
+def test_more_workers_than_there_can_be_are_not_waited_for():
+    """``n_workers=`` counts runners: whoever waits for as many workers is told."""
+
+    async def wait_for_two(cluster):
+        async with covey.AsyncClient(cluster) as client:
+            await client.wait_for_workers(1, timeout=20)
+            await client.wait_for_workers(2)
+
+    says = r"1 worker with 4 slots, and no other can join.*machines=2"
+    with LocalCluster(n_workers=2, threads_per_worker=2) as cluster:
+        with Client(cluster) as client:
+            client.wait_for_workers(1, timeout=20)
+            with pytest.raises(errors.UsageError, match=says):
+                client.wait_for_workers(2, timeout=5)
+            with pytest.raises(errors.UsageError, match=says):
+                client.wait_for_workers(2)
+        with pytest.raises(errors.UsageError, match=says):
+            asyncio.run(wait_for_two(cluster))
+    # Others may join this one.
+    with (
+        Client(n_workers=1, host="127.0.0.1") as client,
+        pytest.raises(TimeoutError, match="1 of 2 workers"),
+    ):
+        client.wait_for_workers(2, timeout=0.05)
 
 
 def test_data_moves_between_machines():

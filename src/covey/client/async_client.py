@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from covey.client import publishing
 from covey.client.base import BaseClient
+from covey.client.checks import check_count, check_patience
 from covey.client.choices import Choices, Functions, Serializer
 from covey.client.environments import Requirements
 from covey.client.extents import extents_of
@@ -26,6 +27,7 @@ from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
 from covey.client.showing import Shows
+from covey.client.sizes import check_can_come
 from covey.errors import UsageError
 from covey.net.join_string import shy
 from covey.secret import Secret
@@ -161,6 +163,9 @@ class AsyncClient(BaseClient):
         self, n_workers: int = 1, timeout: float | None = None
     ) -> None:
         """Wait until *n_workers* workers have joined; see ``Client``."""
+        check_count(n_workers, "n_workers=")
+        check_patience(timeout)
+        check_can_come(self.cluster, n_workers)
         work = self._engine.wait_for_workers(n_workers, timeout)
         await self._there(work)
 

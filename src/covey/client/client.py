@@ -18,6 +18,7 @@ from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
 from covey.client.showing import Shows
+from covey.client.sizes import check_can_come
 from covey.net.join_string import shy
 from covey.secret import Secret
 
@@ -290,12 +291,17 @@ class Client(BaseClient):
     ) -> None:
         """Wait until *n_workers* workers have joined.
 
+        A ``LocalCluster`` is one worker (or as many as its ``machines=``), whose
+        runners are what its own ``n_workers=`` counts.
+
         Raises:
             TimeoutError: they have not within *timeout* seconds.
+            UsageError: it is one of fewer, and no other can join.
         """
         check_count(n_workers, "n_workers=")
         check_patience(timeout)
         self._engine.check()
+        check_can_come(self.cluster, n_workers)
         self._engine.call(self._engine.wait_for_workers(n_workers, timeout))
 
     def retire_workers(

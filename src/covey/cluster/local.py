@@ -152,6 +152,7 @@ class LocalCluster:
         else:
             told = None
         self.n_workers = runners
+        self._machines = machines
         self.threads_per_worker = threads
         self._finalizer = weakref.finalize(
             self, _finish, stop, directory, told, os.getpid()
@@ -188,6 +189,14 @@ class LocalCluster:
         """
         if self._keeper is not None and not self._keeper.ended_in_order:
             self._keeper.check()
+
+    @property
+    def workers_most(self) -> int | None:
+        """As many workers as it can ever have; ``None`` where that is not settled.
+
+        Others can join where it listens on a port.
+        """
+        return None if self._machines > 1 or self._tcp is not None else 1
 
     @property
     def scheduler_address(self) -> str:
