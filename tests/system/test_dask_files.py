@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import subprocess
@@ -20,6 +21,8 @@ import dask  # noqa: E402  (only where it is)
 import dask.array as da  # noqa: E402
 from dask import utils  # noqa: E402
 from xarray.backends import locks  # noqa: E402
+
+h5py = pytest.importorskip("h5py")
 
 from covey import errors  # noqa: E402
 from covey.interop.file_lock import FileLock  # noqa: E402
@@ -154,6 +157,59 @@ def test_an_array_of_numpy_is_no_target(client, tmp_path, kind):
     # Threads of this process have the array itself.
     ones.store(target, scheduler="threads")
     assert target.sum() == 10
+
+
+@pytest.fixture
+def hdf5(tmp_path):
+    path = tmp_path / "it.h5"
+    with h5py.File(path, "w") as file:
+        file["group/x"] = np.arange(1000.0)
+    return path
+
+
+def test_an_hdf5_data_set_is_read_by_all_runners(client, hdf5):
+    file = h5py.File(hdf5)
+    x = da.from_array(file["group/x"], chunks=100)
+    assert x.sum().compute() == 499_500
+    assert da.from_array(file["group/x"], lock=True).sum().compute() == 499_500
+    opened = client.gather(client.map(str, [file, file["group"], file["group/x"]]))
+    assert opened == [str(file), str(file["group"]), str(file["group/x"])]
+    # As what a task returns, too, whose file stays open with it.
+    returned = client.submit(lambda group: group["x"], file["group"]).result()
+    assert returned[999] == 999
+    assert returned.file.mode == "r"
+
+
+def test_an_hdf5_file_is_written_in_this_process_only(client, tmp_path):
+    path = tmp_path / "new.h5"
+    ones = da.ones(60, chunks=5)
+    with pytest.raises(errors.UsageError, match=r"new.h5 is open for writing here"):
+        ones.to_hdf5(path, "x")
+    with h5py.File(path, "a") as file:
+        with pytest.raises(errors.UsageError, match=r"scheduler='threads'"):
+            da.store(ones, file["x"])
+        with pytest.raises(errors.UsageError, match=r"open it with mode 'r'"):
+            da.from_array(file["x"]).sum().compute()
+    with dask.config.set(scheduler="threads"):
+        ones.to_hdf5(path, "x")
+    with h5py.File(path) as file:
+        assert da.from_array(file["x"], chunks=7).sum().compute() == 60
+
+
+def test_what_others_cannot_open_is_refused(client, hdf5):
+    with h5py.File(hdf5) as file:
+        closed = file["group/x"]
+    with pytest.raises(errors.NotPicklable, match="its file is closed"):
+        client.submit(len, closed)
+    with (
+        h5py.File(io.BytesIO(hdf5.read_bytes()), "r") as file,
+        pytest.raises(errors.NotPicklable, match="driver 'fileobj' is not found"),
+    ):
+        client.submit(len, file["group/x"])
+    with h5py.File(hdf5) as file:
+        hdf5.rename(hdf5.with_name("elsewhere"))
+        with pytest.raises(errors.NotPicklable, match="driver 'sec2' is not found"):
+            client.submit(len, file["group/x"])
 
 
 def test_a_lock_travels_by_its_path_and_leaves_nothing(tmp_path):

@@ -124,9 +124,9 @@ def in_use() -> bool:
 #: Whose futures are refused: they are nothing without the client that made them.
 _OTHER_FUTURES: Final = "distributed.client"
 
-#: Libraries whose arrays and tables are written in a form of ours; and that one.
+#: Libraries whose arrays, tables and files are written in a form of ours; and that one.
 _LIBRARIES: Final = frozenset(
-    {"numpy", "numpy.ma", "pyarrow", "pandas", _OTHER_FUTURES}
+    {"numpy", "numpy.ma", "pyarrow", "pandas", "h5py", _OTHER_FUTURES}
 )
 
 #: The table that was made last, and what it was made for.
@@ -136,7 +136,8 @@ _made: tuple[Any, dict[Any, Any]] = (None, {})
 def dispatch_table() -> dict[Any, Any]:
     """Return reducers by type: what is registered, and our own.
 
-    Our own are for functions that modules offer, and for arrays and tables.
+    Our own are for functions that modules offer, for arrays and tables, and for open
+    files of h5py.
     """
     global _made  # noqa: PLW0603  # one table serves the whole process
     # One flat dict, made again when something has changed: the C pickler looks into it
@@ -160,6 +161,10 @@ def _ours(present: Collection[str]) -> dict[Any, Any]:
         # In a script that takes us for it, the name is ours.
         if isinstance(other, type) and not issubclass(other, Reference):
             ours[other] = _refuse
+    if "h5py" in present:
+        from covey.serde import hdf5
+
+        ours.update(hdf5.reducers(sys.modules["h5py"]))
     return {**tables.reducers(present), **ours}
 
 
