@@ -60,3 +60,4 @@ def test_who_writes_into_a_large_argument_is_told_to_copy():
         with pytest.raises(ValueError, match="is read-only") as caught:
             future.result(30)
         assert "x = x.copy() or x = covey.writable(x)" in caught.value.__notes__[0]
+        assert "x.copy(deep=True)" in caught.value.__notes__[0]

@@ -206,7 +206,8 @@ class Client(BaseClient):
     def memory(self) -> MemoryTable:
         """Return what each worker uses memory for, in bytes; prints as a table.
 
-        What it tells is up to about two seconds old.
+        What it tells is up to about two seconds old, and what was let go of just now may
+        be counted for a few seconds more.
         """
         # Not by scheduler_info, which tells it in another shape where covey stands in
         # for distributed.

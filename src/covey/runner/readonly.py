@@ -18,7 +18,8 @@ from covey.store.segments import SharedMap
 #: What is said then.
 ADVICE: Final = (
     "this array is part of a large value, which tasks share without a copy: take one "
-    "before you write, x = x.copy() or x = covey.writable(x)"
+    "before you write, x = x.copy() or x = covey.writable(x); of what xarray has made, "
+    "x.copy(deep=True)"
 )
 
 #: So far we look into what a function had at hand: items, attributes, and theirs.
