@@ -96,7 +96,11 @@ def test_groups():
 def test_notes_are_kept():
     error = ValueError()
     error.add_note("mine")
-    assert travel(error).__notes__[0] == "mine"
+    error.add_note("of two\nlines")
+    back = travel(error)
+    assert back.__notes__[:2] == ["mine", "of two\nlines"]
+    # And told once, not in the traceback again.
+    assert back.__notes__[2].endswith(":\nValueError")
 
 
 @pytest.mark.parametrize("class_", [HoldsALock, Stubborn])

@@ -169,9 +169,11 @@ def _unreadable(header: dict[str, Any], what: str, why: str | None) -> TaskUnrea
 
 def _add_note(error: BaseException, header: dict[str, Any]) -> None:
     try:
-        error.add_note(
-            f"\nRemote traceback ({header['where']}):\n{header['traceback'].rstrip()}"
-        )
+        # The text ends with the notes of the error, and those that came along are shown
+        # with it already.
+        notes = "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
+        text = header["traceback"].removesuffix(notes).rstrip()
+        error.add_note(f"\nRemote traceback ({header['where']}):\n{text}")
     except Exception:
         # A class may have spoiled __notes__ or add_note; the error counts more.
         return
