@@ -433,7 +433,8 @@ def test_looking_at_the_cluster(client):
     future.result(20)
     assert list(client.who_has([future]).values()) == [["local"]]
     assert client.ncores() == {"local": 2}
-    assert list(client.run(pid_of_runner)) == ["local"]
+    with pytest.warns(UserWarning, match="'local' has 2 runners, and the others do"):
+        assert list(client.run(pid_of_runner)) == ["local"]
     client.wait_for_workers(1, timeout=5)
     info = client.scheduler_info()
     assert [worker["slots"] for worker in info["workers"]] == [2]
@@ -526,6 +527,7 @@ def test_a_named_tuple_is_scattered_into_one(client):
     assert client.gather(there) == Point(1, bytes(200_000))
 
 
+@pytest.mark.filterwarnings("ignore:client.run runs once")
 def test_run_takes_one_worker_by_its_name_and_no_strangers(client):
     name, *_ = client.ncores()
     assert list(client.run(pid_of_runner, workers=name)) == [name]

@@ -598,7 +598,8 @@ def test_a_keyword_that_the_function_wanted_is_told_at_the_users_line(client):
         client.gather(client.map(patient, [1], timeout=50))
         client.run(patient, 1)
     assert "taken by submit and map" in str(told[0].message)
-    assert [warning.filename for warning in told] == [__file__]
+    assert "client.run runs once on each worker" in str(told[1].message)
+    assert [warning.filename for warning in told] == [__file__] * 2
 
 
 def test_what_is_no_call_says_what_was_meant(client):

@@ -130,6 +130,21 @@ def test_more_workers_than_there_can_be_are_not_waited_for():
         client.wait_for_workers(2, timeout=0.05)
 
 
+def test_who_runs_in_one_of_several_runners_is_told():
+    with LocalCluster(n_workers=5, threads_per_worker=2, machines=3) as cluster:
+        with Client(cluster) as client:
+            client.wait_for_workers(3, timeout=20)
+            with pytest.warns(UserWarning, match="and 1 more like it. has 2 runners"):
+                assert len(client.run(os.getpid)) == 3
+            # The third one has a single runner, of two threads: warnings are errors.
+            assert list(client.run(os.getpid, workers="local-3")) == ["local-3"]
+        # Who has it from elsewhere knows of slots only.
+        with Client(cluster.connection) as client:
+            client.wait_for_workers(3, timeout=20)
+            with pytest.warns(UserWarning, match="4 slots, each .*--nthreads"):
+                assert len(client.run(os.getpid, workers="local-1")) == 1
+
+
 def test_data_moves_between_machines():
     with Client(n_workers=3, machines=3) as client:
         client.wait_for_workers(3, timeout=20)
@@ -153,6 +168,7 @@ def test_data_moves_between_machines():
 
 def test_everything_in_one_process():
     with Client(processes=False, n_workers=2, threads_per_worker=1) as client:
+        assert list(client.run(os.getpid).values()) == [os.getpid()]  # and no warning
         box = []
         client.submit(box.append, 1).result(20)
         # It is pickled even so: what a task gets is a copy, as everywhere.

@@ -27,6 +27,7 @@ from covey.client.nested import futures_in
 from covey.client.options import Retries, names_of, options_here, options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.showing import Shown, Shows
+from covey.client.sizes import warn_of_other_runners
 from covey.errors import UsageError
 from covey.net.join_string import Connection
 from covey.secret import Secret
@@ -467,14 +468,17 @@ class BaseClient:
                 f"there is no worker {', '.join(sorted(unknown))}; there are: {known}. "
                 f"Nothing was run"
             )
-        names = [
-            seen.name
+        meant = [
+            seen
             for seen in there
             if chosen is None or chosen & {seen.name, *seen.addresses}
         ]
+        warn_of_other_runners(self.cluster, meant)
         return {
-            name: self.submit(fn, *args, workers=name, priority=1 << 30, **kwargs)
-            for name in names
+            seen.name: self.submit(
+                fn, *args, workers=seen.name, priority=1 << 30, **kwargs
+            )
+            for seen in meant
         }
 
     def ncores(self) -> dict[str, int]:

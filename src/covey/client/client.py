@@ -173,6 +173,10 @@ class Client(BaseClient):
     ) -> dict[str, R]:
         """Run a function once on every worker, in a runner, ahead of other tasks.
 
+        It does not reach every process: of a worker with several runners, one runs it,
+        and a warning says so; nor those that are started later.  What each process
+        needs goes into a module that the tasks import, which each process runs once.
+
         Args:
             fn: what to call.
             *args: its arguments.

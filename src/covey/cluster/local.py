@@ -199,6 +199,13 @@ class LocalCluster:
         return None if self._machines > 1 or self._tcp is not None else 1
 
     @property
+    def slots_of_a_process(self) -> int:
+        """How many slots one process has that runs tasks."""
+        if self._keeper is None:
+            return self.n_workers * self.threads_per_worker
+        return self.threads_per_worker
+
+    @property
     def scheduler_address(self) -> str:
         """Where the scheduler listens."""
         return (self._tcp or self.connection.address).shown

@@ -281,7 +281,7 @@ class Client(_Calls, covey.Client):  # type: ignore[misc]  # theirs
         on_error: str = "raise",
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Run a function once on every worker, in a runner."""
+        """Run a function once on every worker, in one of its runners."""
         if nanny or not wait or on_error != "raise":
             raise UsageError(
                 "Client.run takes none of wait=False, nanny=True and on_error= where "
