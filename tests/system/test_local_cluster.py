@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import covey
-from covey import Client, LocalCluster, errors
+from covey import Client, LocalCluster, errors, wait
 
 pytestmark = pytest.mark.system
 
@@ -227,6 +227,19 @@ def test_use_after_close_is_refused_and_what_was_had_stays():
         with pytest.raises(errors.Closed, match="closed"):
             use()
     assert never.explain().endswith("cancelled")
+
+
+def test_a_value_that_went_with_its_client_is_told_as_gone():
+    with Client(n_workers=1) as client:
+        large = client.map(bytes, [1 << 20, 1 << 21])
+        fetched = client.map(bytes, [1 << 20, 1 << 20])
+        wait(large)
+        client.gather(fetched)
+    assert client.gather(fetched) == [bytes(1 << 20)] * 2
+    with pytest.raises(errors.Closed, match=rf"{large[0].key} is gone with it"):
+        large[0].result()
+    with pytest.raises(errors.Closed, match=r"and of 1 other task is gone with it"):
+        client.gather(large)
 
 
 def test_a_script_with_live_futures_ends_in_silence():

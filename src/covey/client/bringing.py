@@ -11,10 +11,11 @@ from covey.client.countdown import Countdown
 from covey.client.decoding import Lazy, attempt
 from covey.client.engine import Engine
 from covey.client.extents import extents_of
-from covey.errors import ClusterError
+from covey.errors import Closed, ClusterError
 from covey.ids import TaskId
 from covey.net.answers import Loot
 from covey.payload import Pack
+from covey.units import counted
 from covey.wire.client_link import Want
 
 #: After each vain try to fetch a value there is a pause.  A holder that has died is
@@ -33,6 +34,28 @@ class Bringer:
     def __init__(self, engine: Engine, *, plain: bool) -> None:
         self._engine = engine
         self._plain = plain
+
+    def check(self, stored: list[tuple[Range, int]]) -> None:
+        """Raise if nothing can be brought any more.
+
+        Args:
+            stored: the values that are wanted, with at least one of them.
+
+        Raises:
+            Closed: the client was closed; says which values went with it.
+            CoveyError: as ``Engine.check``.
+        """
+        try:
+            self._engine.check()
+        except Closed:
+            (wish, index), *others = stored
+            more = f" and of {counted(len(others), 'other task')}" if others else ""
+            raise Closed(
+                f"this client has been closed, and the value of {wish.key(index)}{more} "
+                f"is gone with it: what is not small stays on the workers until it is "
+                f"asked for. Take results before the client is closed, or make them again with a "
+                f"new one; what publish_dataset has kept on a cluster that goes on is there"
+            ) from None
 
     async def fetch(
         self, stored: list[tuple[Range, int]], deadline: float | None = None

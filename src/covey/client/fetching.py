@@ -347,12 +347,12 @@ class Session:
         self, futures: Sequence[Future[Any]], deadline: float | None = None
     ) -> None:
         for session, stored in self._stored(futures):
-            session.engine.check()
+            session.bringer.check(stored)
             session.engine.call(session.bringer.fetch(stored, deadline))
 
     async def _bring_async(self, futures: Sequence[Future[Any]]) -> None:
         for session, stored in self._stored(futures):
-            session.engine.check()
+            session.bringer.check(stored)
             await asyncio.wrap_future(
                 session.engine.start(session.bringer.fetch(stored))
             )
@@ -390,17 +390,12 @@ class Session:
         if whole is not None:
             if not whole.status.count(Status.STORED):
                 return []
-            return [
-                (
-                    futures[0].session,
-                    [
-                        (whole, index)
-                        for index in range(whole.n)
-                        if whole.status[index] == Status.STORED
-                        and index not in whole.values
-                    ],
-                )
+            stored = [
+                (whole, index)
+                for index in range(whole.n)
+                if whole.status[index] == Status.STORED and index not in whole.values
             ]
+            return [(futures[0].session, stored)] if stored else []
         found: dict[Session, list[tuple[Range, int]]] = {}
         for f in futures:
             if (
