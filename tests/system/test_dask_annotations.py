@@ -89,3 +89,26 @@ def test_a_wish_is_none_for_other_workers():
         "allow_other_workers": True,
     }
     assert without_overruled(said, {"workers": "b"}) == {}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_annotation_that_is_nearly_an_option_is_told(client, tmp_path, call):
+    path = tmp_path / "mark"
+    path.touch()
+    made = delayed(once)(path)
+    with (
+        dask.annotate(prioriy=5, color="red", resource_hint=1),
+        pytest.warns(
+            UserWarning, match=r"annotate\(prioriy=\).*mean priority="
+        ) as told,
+    ):
+        assert CALLS[call](client, made, path) == "done"
+    assert not any("color" in str(w.message) for w in told)
+    assert not any("resource_hint" in str(w.message) for w in told)
+
+
+def test_of_a_layer_as_well(client):
+    with dask.annotate(retires=2):
+        layered = da.ones(4, chunks=2)
+    with pytest.warns(UserWarning, match=r"annotate\(retires=\).*mean retries="):
+        assert layered.sum().compute() == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from numbers import Real
 from typing import Any, Final, TypeAlias
 
 from covey.client.checks import check_names, check_text
+from covey.client.warn import warn
 from covey.errors import UsageError
 from covey.serde.failures import full_name
 from covey.units import parse_seconds
@@ -178,6 +180,32 @@ def annotated() -> Mapping[str, Any]:
     return said
 
 
+def tell_of_slips(names: Iterable[str]) -> None:
+    """Warn of annotations that are nearly an option here, and would be lost.
+
+    They are no error: anybody may annotate with names of their own.
+    """
+    for name in names:
+        if name not in ANNOTATIONS and (near := _nearly(name)):
+            warn(
+                f"dask.annotate({name}=) means nothing to covey and is ignored: did you "
+                f"mean {near}=?"
+            )
+
+
+@functools.lru_cache(maxsize=256)
+def _nearly(name: str) -> str:
+    """Return the annotation that *name* resembles, if there is one."""
+    import difflib
+
+    return "".join(difflib.get_close_matches(name, sorted(ANNOTATIONS), 1, _LIKENESS))
+
+
+#: Of names that are taken for a slip: higher than difflib's own, which takes
+#: ``resource_hint`` for ``resources``.
+_LIKENESS: Final = 0.8
+
+
 def without_overruled(
     said: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -187,6 +215,7 @@ def without_overruled(
         said: what is annotated where the call stands.
         given: the keywords of the call.
     """
+    tell_of_slips(said)
     kept = {k: v for k, v in said.items() if k in ANNOTATIONS and k not in given}
     if "workers" not in kept:
         # It was said of other workers.

@@ -20,6 +20,7 @@ from covey.client.options import (
     Retry,
     annotated,
     options_of,
+    tell_of_slips,
     without_overruled,
 )
 from covey.interop.dask_keywords import OPTIONS
@@ -30,7 +31,11 @@ Annotations = dict[str, dict[Any, Any]]
 
 
 def of_graph(dsk: Any) -> Annotations:
-    """Return what the layers of a graph or an expression say, before it is optimized."""
+    """Return what the layers of a graph or an expression say, before it is optimized.
+
+    Of what is nearly an option it is warned.
+    """
+    others: dict[str, None] = {}
     found: Annotations = {}
     for graph in graphs_in(dsk):
         for layer in graph.layers.values():
@@ -39,6 +44,9 @@ def of_graph(dsk: Any) -> Annotations:
                     found.setdefault(kind, {}).update(
                         {key: value(key) if callable(value) else value for key in layer}
                     )
+                else:
+                    others[kind] = None
+    tell_of_slips(others)
     return found
 
 
