@@ -68,17 +68,27 @@ def rouse(state: SchedulerState) -> None:
     for demand, due in list(state.wishes.items()):
         first = top(demand.heap)
         if first is None:
-            del state.wishes[demand]
+            # The last ones may lie in the queue of a worker, where others find them.
+            if due <= state.now:
+                _rouse_able(state, demand)
+                del state.wishes[demand]
+            else:
+                balance.look_again(state, due)
             continue
         if due <= state.now:
             due = first.since + WISH_SECONDS
             if due <= state.now or not _any_here(state, demand):
                 due = state.now + WISH_SECONDS
-                for worker in demand.able:
-                    if worker in state.hungry:
-                        state.eager[worker] = None
+                _rouse_able(state, demand)
             state.wishes[demand] = due
         balance.look_again(state, due)
+
+
+def _rouse_able(state: SchedulerState, demand: Demand) -> None:
+    """Let all look once more that may run such tasks and have nothing to do."""
+    for worker in demand.able:
+        if worker in state.hungry:
+            state.eager[worker] = None
 
 
 def _any_here(state: SchedulerState, demand: Demand) -> bool:
