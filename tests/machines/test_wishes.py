@@ -123,6 +123,26 @@ def test_what_lies_in_a_named_worker_s_queue_goes_elsewhere_later(world, client,
     assert two.coming_runs()
 
 
+def test_what_waits_there_for_amounts_goes_elsewhere_later(world, client):
+    """Those for whom nothing lay ready have looked before, and are not asked for yet."""
+    gpu = {"gpu": 1.0}
+    one = world.new_worker(2, gpu, name="one")
+    first = client.submit(1, options=WISH)
+    one.do_everything()
+    client.submit(1, options=Options(resources=gpu, workers=("one",)))
+    world.new_worker(1, name="without")
+    two = world.new_worker(1, gpu, name="two")
+    wish = Options(workers=("one",), resources=gpu, allow_other_workers=True)
+    waits = client.submit(1, aligned=(first,), options=wish)
+    assert place(world, waits) is None
+    while place(world, waits) is None:
+        assert world.core.wake_at, "nobody will look"
+        assert world.now < 3 * WISH_SECONDS
+        world.pass_time(world.core.wake_at - world.now)
+    assert place(world, waits) == "two"
+    assert two.coming_runs()
+
+
 def test_where_nobody_is_there_that_was_named_anybody_takes_it_at_once(world, client):
     world.new_worker(1, name="two")
     assert place(world, client.submit(1, options=WISH)) == "two"

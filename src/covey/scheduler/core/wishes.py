@@ -59,7 +59,9 @@ def lookers(
     first = span or top(demand.heap)
     if first is not None and first.since + WISH_SECONDS <= state.now:
         return demand.able
-    state.wishes.setdefault(demand, state.now + WISH_SECONDS)
+    due = state.wishes.setdefault(demand, state.now + WISH_SECONDS)
+    # Nobody else looks before, who would have that time kept.
+    balance.look_again(state, due)
     return demand.named
 
 
@@ -68,27 +70,17 @@ def rouse(state: SchedulerState) -> None:
     for demand, due in list(state.wishes.items()):
         first = top(demand.heap)
         if first is None:
-            # The last ones may lie in the queue of a worker, where others find them.
-            if due <= state.now:
-                _rouse_able(state, demand)
-                del state.wishes[demand]
-            else:
-                balance.look_again(state, due)
+            del state.wishes[demand]
             continue
         if due <= state.now:
             due = first.since + WISH_SECONDS
             if due <= state.now or not _any_here(state, demand):
                 due = state.now + WISH_SECONDS
-                _rouse_able(state, demand)
+                for worker in demand.able:
+                    if worker in state.hungry:
+                        state.eager[worker] = None
             state.wishes[demand] = due
         balance.look_again(state, due)
-
-
-def _rouse_able(state: SchedulerState, demand: Demand) -> None:
-    """Let all look once more that may run such tasks and have nothing to do."""
-    for worker in demand.able:
-        if worker in state.hungry:
-            state.eager[worker] = None
 
 
 def _any_here(state: SchedulerState, demand: Demand) -> bool:
