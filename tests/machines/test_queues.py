@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from covey.scheduler.core import invariants, placement
+from covey.scheduler.core import invariants
 from covey.scheduler.core.demand import DEMANDS_MAX
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State, Worker
 from covey.wire.base import Options
 from covey.wire.worker_link import Run
-
-
-def calls_of(function, monkeypatch):
-    """Return a list that gets the arguments of all calls of a function of placement."""
-    calls = []
-    before = getattr(placement, function)
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return before(*arguments)
-
-    monkeypatch.setattr(placement, function, counted)
-    return calls
 
 
 @pytest.mark.parametrize("first", [None, "waits"])
@@ -73,7 +60,7 @@ def test_different_demands_are_not_remembered_for_ever(world, client):
     assert not bigger.runs
 
 
-def test_what_nobody_can_run_makes_nobody_look(world, client, monkeypatch):
+def test_what_nobody_can_run_makes_nobody_look(world, client, calls_of):
     for number in range(20):
         world.new_worker(1, name=f"worker{number}")
     gpu = world.new_worker(4, resources={"GPU": 1}, name="gpu")
@@ -81,7 +68,7 @@ def test_what_nobody_can_run_makes_nobody_look(world, client, monkeypatch):
     running, waiting = (client.submit(1, options=options) for _ in range(2))
     never = client.submit(1, options=Options(resources={"TPU": 1}))
     assert find(world.state, running).state is State.ASSIGNED
-    calls = calls_of("_choose", monkeypatch)
+    calls = calls_of("_choose")
     for _ in range(10):
         client.submit(1)
     # Whoever takes it looks, and perhaps one who finds no more.
@@ -111,8 +98,8 @@ def test_a_worker_goes_by_the_names_of_its_host_as_well():
     assert names("unix:/run/x/data-0") == near
 
 
-def test_values_that_find_no_worker_are_looked_at_once(world, client, monkeypatch):
-    calls = calls_of("demand_of", monkeypatch)
+def test_values_that_find_no_worker_are_looked_at_once(world, client, calls_of):
+    calls = calls_of("demand_of")
     tasks = [client.scatter(1) for _ in range(50)]
     tasks.append(client.scatter(1, workers=("named",)))
     assert len(calls) <= 60

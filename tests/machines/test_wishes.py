@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from covey.scheduler.core import placement
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.scheduler.core.wishes import WISH_SECONDS
@@ -19,19 +18,6 @@ def pair(world, request):
     names = ["two", "one"] if request.param == "behind" else ["one", "two"]
     workers = {name: world.new_worker(1, name=name) for name in names}
     return workers["one"], workers["two"]
-
-
-def calls_of(function, monkeypatch):
-    """Return a list that gets the arguments of all calls of a function of placement."""
-    calls = []
-    before = getattr(placement, function)
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return before(*arguments)
-
-    monkeypatch.setattr(placement, function, counted)
-    return calls
 
 
 def place(world, task):
@@ -158,15 +144,13 @@ def test_who_is_gone_or_away_is_not_waited_for(world, client, pair, how):
     assert place(world, client.submit(1, options=WISH)) == "two"
 
 
-def test_named_workers_that_many_others_stand_before_are_found(
-    world, client, monkeypatch
-):
+def test_named_workers_that_many_others_stand_before_are_found(world, client, calls_of):
     for number in range(40):
         world.new_worker(1, name=f"other{number}")
     world.new_worker(1, name="one")
     assert place(world, client.submit(1, options=WISH)) == "one"
     # Nobody else looks with each message.
-    calls = calls_of("_choose", monkeypatch)
+    calls = calls_of("_choose")
     for _ in range(10):
         client.submit(1, options=WISH)
     assert len(calls) <= 30

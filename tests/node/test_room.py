@@ -14,20 +14,21 @@ from covey.worker.storage import Storage
 LIMIT = 1 << 40  # Far above what this machine has: nothing is written here.
 
 
+def a_worker():
+    """Return the store of a worker, and what watches its memory."""
+    storage = Storage(LIMIT)
+    state = WorkerCore(1, 1).state
+    results = Results(storage, "w")
+    plan = MemoryPlan(LIMIT)
+    pressure = Pressure(
+        "w", plan, state, storage, results, [None], lambda _: None, lambda: None
+    )
+    return storage, pressure
+
+
 def test_those_who_wait_are_not_all_let_in_to_the_same_room():
     async def scenario():
-        storage = Storage(LIMIT)
-        core = WorkerCore(1, 1)
-        pressure = Pressure(
-            "w",
-            MemoryPlan(LIMIT),
-            core.state,
-            storage,
-            Results(storage, "w"),
-            [None],
-            lambda _: None,
-            lambda: None,
-        )
+        storage, pressure = a_worker()
         before = storage.promise(LIMIT * 9 // 10)
         inside = []
 
@@ -56,18 +57,7 @@ def test_those_who_wait_are_not_all_let_in_to_the_same_room():
 
 def test_small_values_count_as_soon_as_they_come_and_have_no_room_on_a_full_disk():
     async def scenario():
-        storage = Storage(LIMIT)
-        core = WorkerCore(1, 1)
-        pressure = Pressure(
-            "w",
-            MemoryPlan(LIMIT),
-            core.state,
-            storage,
-            Results(storage, "w"),
-            [None],
-            lambda _: None,
-            lambda: None,
-        )
+        storage, pressure = a_worker()
         before = pressure.accounts().total
         storage.put(1, Pack.of([bytes(50_000)] * 20))
         assert pressure.accounts().total == before + 1_000_000
