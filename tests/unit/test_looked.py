@@ -136,7 +136,7 @@ def call(looked: Looked, payload: bytes, function: Any, *rest: Any) -> Any:
     inputs.payloads[5] = payload
     arguments = b"\x03" + written(("key", (-1, *rest), (0,)))
     node = Node(1, 1, 6, arguments, (), keep=False)
-    return Nodes([node], inputs).call(node, Named("node", function))
+    return Nodes([node], inputs).caller(Named("node", function))(node)
 
 
 def test_tasks_that_look_into_a_value_share_it():
@@ -165,7 +165,7 @@ def test_a_call_that_does_more_than_look_reads_what_it_takes_once():
     inputs.segments[5] = ("path", 1)
     arguments = b"\x03" + written(("key", (-1,), (0,)))
     node = Node(1, 1, 6, arguments, (), keep=False)
-    assert Nodes([node], inputs).call(node, Named("node", sum)) == 5
+    assert Nodes([node], inputs).caller(Named("node", sum))(node) == 5
     assert read == [5]
 
 
@@ -184,9 +184,8 @@ def test_a_key_is_not_shared_with_an_object_that_may_change_it():
     inputs.payloads = {4: written(Grows()), 5: written([0])}
     arguments = b"\x03" + written(("key", (-2, -1), (0, 1)))
     node = Node(1, 1, 6, arguments, (), keep=False)
-    nodes = Nodes([node], inputs)
-    function = Named("node", operator.getitem)
-    assert [nodes.call(node, function) for _ in range(2)] == [[0, 1], [0, 1]]
+    calls = Nodes([node], inputs).caller(Named("node", operator.getitem))
+    assert [calls(node) for _ in range(2)] == [[0, 1], [0, 1]]
 
 
 def test_who_may_not_read_pickles_gets_none_that_another_one_has_read():

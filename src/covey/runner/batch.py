@@ -293,6 +293,19 @@ class Batch:
         if self.inputs is not None:
             self.inputs.are_for(function)
 
+    def lacks(self, kept: dict[int, bytes]) -> bool:
+        """Take what was made here for it; say whether something is not there.
+
+        The task before it may have failed, given its slot away, or made something
+        large.
+        """
+        found = [(task, kept.get(kept_as)) for task, kept_as in self.owns]
+        for task, payload in found:
+            if payload is None or self.inputs is None:
+                return True
+            self.inputs.add_own(task, payload)
+        return False
+
     def rewind(self, index: int) -> None:
         """Let the next arguments be those of element *index*."""
         rest = self.count - index

@@ -16,6 +16,7 @@ import json
 import select
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -51,19 +52,18 @@ class Frame:
 
     __slots__ = ("_body", "_offset", "operations")
 
-    def __init__(self, operations: list[list[Any]], body: Buffer) -> None:
+    def __init__(self, operations: list[list[Any]], body: bytes) -> None:
         self.operations = operations
         self._body = body
         self._offset = 0
 
     def take(self, size: int) -> bytes:
         """Return the next *size* bytes of the body."""
-        end = self._offset + size
-        if size < 0 or end > len(self._body):
+        start, body = self._offset, self._body
+        self._offset = end = start + size
+        if size < 0 or end > len(body):
             raise RemoteProtocolError("an operation wants more bytes than came along")
-        data = self._body[self._offset : end]
-        self._offset = end
-        return bytes(data)
+        return body[start:end]
 
 
 def encode(operations: Sequence[Operation], body: Sequence[Buffer] = ()) -> bytes:
@@ -74,10 +74,10 @@ def encode(operations: Sequence[Operation], body: Sequence[Buffer] = ()) -> byte
     return b"".join((HEAD.pack(len(header), size), header, *body))
 
 
-def _operations(header: bytes) -> list[list[Any]]:
+def _operations(header: memoryview) -> list[list[Any]]:
     operations: list[list[Any]]
     try:
-        text = header.decode()
+        text = str(header, "utf-8")
         operations, end = _decode(text)
     except ValueError as error:
         raise RemoteProtocolError(f"a header is not JSON: {error}") from error
@@ -89,13 +89,14 @@ def _operations(header: bytes) -> list[list[Any]]:
 class FrameSocket:
     """A blocking socket that speaks in frames.
 
-    One thread reads at a time and one writes at a time; the callers see to it.
+    Any thread may write.  One thread reads at a time; the callers see to it.
     """
 
-    __slots__ = ("_arriving", "_buffer", "_poll", "_socket")
+    __slots__ = ("_arriving", "_buffer", "_poll", "_socket", "_writing")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._writing = threading.Lock()
         self._buffer = bytearray()
         #: Waits until something can be read.  Who waits in ``recv`` of a Unix socket is
         #: woken as well when the other side has read what we sent, and for nothing.
@@ -113,8 +114,10 @@ class FrameSocket:
         Raises:
             Gone: nobody is there to receive it.
         """
+        frame = encode(operations, body)
         try:
-            self._socket.sendall(encode(operations, body))
+            with self._writing:
+                self._socket.sendall(frame)
         except OSError as error:
             raise Gone(str(error)) from error
 
@@ -136,21 +139,20 @@ class FrameSocket:
             Gone: the other side closed the socket.
             RemoteProtocolError: what came is no frame.
         """
-        buffer = self._buffer
+        buffer, arriving = self._buffer, self._arriving
         while True:
-            if buffer:
-                for frame in self._complete():
-                    return frame
-                buffer += self._read_next()
-                continue
-            data = self._read_next()
+            for frame in self._complete() if buffer else ():
+                return frame
+            self._poll.poll()
+            nbytes = self._read(0)
             # Most often exactly one frame has come: read it where it is.
-            if len(data) >= HEAD.size:
-                header_size, body_size = HEAD.unpack_from(data)
+            if not buffer and nbytes >= HEAD.size:
+                header_size, body_size = HEAD.unpack_from(arriving)
                 start = HEAD.size + header_size
-                if start + body_size == len(data):
-                    return Frame(_operations(data[HEAD.size : start]), data[start:])
-            buffer += data
+                if start + body_size == nbytes:
+                    operations = _operations(arriving[HEAD.size : start])
+                    return Frame(operations, bytes(arriving[start:nbytes]))
+            buffer += arriving[:nbytes]
 
     def received(self) -> list[Frame]:
         """Return the frames that are there already, without waiting.
@@ -160,15 +162,13 @@ class FrameSocket:
         """
         while True:
             try:
-                self._buffer += self._read(socket.MSG_DONTWAIT)
+                nbytes = self._read(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return list(self._complete())
+            self._buffer += self._arriving[:nbytes]
 
-    def _read_next(self) -> bytes:
-        self._poll.poll()
-        return self._read(0)
-
-    def _read(self, flags: int) -> bytes:
+    def _read(self, flags: int) -> int:
+        """Read what has come into the memory for it; return how many bytes that are."""
         try:
             nbytes = self._socket.recv_into(self._arriving, 0, flags)
         except BlockingIOError:
@@ -177,7 +177,7 @@ class FrameSocket:
             raise Gone(str(error)) from error
         if not nbytes:
             raise Gone("end of stream")
-        return self._arriving[:nbytes].tobytes()
+        return nbytes
 
     def _complete(self) -> Iterator[Frame]:
         """Yield the frames that the buffer holds in full, removing each."""
@@ -190,7 +190,8 @@ class FrameSocket:
             end = start + body_size
             if len(buffer) < end:
                 return
-            operations = _operations(bytes(buffer[HEAD.size : start]))
-            body = bytes(buffer[start:end])
+            with memoryview(buffer) as view:
+                operations = _operations(view[HEAD.size : start])
+                body = bytes(view[start:end])
             del buffer[:end]
             yield Frame(operations, body)

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,11 +42,11 @@ from covey.runner.batch import Batch
 from covey.runner.context import Setup, TaskInterrupted, here
 from covey.runner.coroutines import Coroutines
 from covey.runner.frames import Gone, Operation
-from covey.runner.nodes import Nodes
+from covey.runner.nodes import Node, Nodes
 from covey.runner.pace import Pace
 from covey.runner.prints import Prints
 from covey.runner.raised import as_failure
-from covey.runner.settling import Passing, Settling, Shielded, bytecode
+from covey.runner.settling import Settling, Shielded, bytecode
 from covey.runner.slot import Slot
 from covey.serde import failures, refs
 from covey.serde.formats import packer_of
@@ -181,49 +182,45 @@ class SlotLoop:
             self._batch = batch
             self._start = batch.begun
             self._packer = self._packer_of(batch.serializer)
-        if isinstance(batch, Batch) and batch.owns and not self._take_own(batch):
+        if batch.inputs is None:
+            return self._finish(batch)
+        if isinstance(batch, Batch) and batch.lacks(self.slot.kept):
+            self._hand_back_all(batch)
             return True
         with refs.inputs_as(batch.inputs):
-            while True:
-                try:
-                    self.shielded = False
-                    if isinstance(batch, Batch):
-                        done = self._run_elements(batch)
-                    else:
-                        done = self._run_nodes(batch)
-                    self.shield()
-                except TaskInterrupted:
-                    self._interrupted(batch)
-                    self._flush()
-                    if self._detached_task is not None:
-                        return False
+            return self._finish(batch)
+
+    def _finish(self, batch: Batch | Nodes) -> bool:
+        """The same, with all that it needs at hand."""
+        while True:
+            try:
+                self.shielded = False
+                if isinstance(batch, Nodes):
+                    done = self._run_nodes(batch)
                 else:
-                    self._end_batch()
-                    return done
+                    done = self._run_elements(batch)
+                self.shield()
+            except TaskInterrupted:
+                self._interrupted(batch)
+                self._flush()
+                if self._detached_task is not None:
+                    return False
+            else:
+                self._end_batch()
+                return done
 
     def _packer_of(self, serializer: str) -> Packer:
-        if serializer not in self._packers:
+        packer = self._packers.get(serializer)
+        if packer is None:
             limit = self.process.setup.inline_limit
-            self._packers[serializer] = packer_of(serializer, limit)
-        return self._packers[serializer]
+            packer = self._packers[serializer] = packer_of(serializer, limit)
+        return packer
 
-    def _take_own(self, batch: Batch) -> bool:
-        """Give a batch the values that were made here for it; or hand it back.
-
-        The task before it may have failed, given its slot away, or made something
-        large.
-        """
-        kept = self.slot.kept
-        found = [(task, kept.get(kept_as)) for task, kept_as in batch.owns]
-        if all(payload is not None for _, payload in found):
-            assert batch.inputs is not None
-            for task, payload in found:
-                batch.inputs.add_own(task, payload or b"")
-            return True
+    def _hand_back_all(self, batch: Batch) -> None:
+        """Hand back a batch of which something is not here that was to be made here."""
         for part in batch.retract(-1):
             with Settling(self):
                 self._operations.append(["returned", self.slot.index, *part])
-        return False
 
     def _run_elements(self, batch: Batch) -> bool:
         """The hot loop: true when all are done, false if the slot was given away."""
@@ -277,11 +274,10 @@ class SlotLoop:
     def _run_nodes(self, batch: Nodes) -> bool:
         """The same for tasks that are attempts of their own, of any function."""
         marks = self.slot.marks
-        kept = self.slot.kept
         clock = time.perf_counter
         add = self._packer.add
-        nodes, seconds, pace = batch.nodes, batch.seconds, self._pace
-        functions: dict[int, Callable[..., Any]] = {}
+        nodes, took, pace = batch.nodes, batch.took, self._pace
+        callers: dict[int, Callable[[Node], Any]] = {}
         self._began = now = clock()
         while True:
             claims = batch.claims
@@ -291,31 +287,34 @@ class SlotLoop:
                 marks[0] = 0
                 marks[1] = node[2]
                 marks[0] = node[0]
+                began = now
                 try:
                     if self.wanted is not None:
                         self._let_pass()
-                    if node.owns and batch.lacks(node, kept):
+                    if node.owns and batch.lacks(node, self.slot.kept):
                         self._hand_back(index)
                         continue
-                    function = functions.get(node.function_id)
-                    if function is None:
+                    call = callers.get(node.function_id)
+                    if call is None:
                         function = self.process.function(node.function_id)
-                        functions[node.function_id] = function
-                        now = clock()
-                    value = batch.call(node, function)
+                        callers[node.function_id] = call = batch.caller(function)
+                        began = clock()
+                    value = call(node)
                     if type(value) is CoroutineType:
                         value = self._coroutines.run(value)
                     frames = add(value, "result")
-                    seconds[index] = clock() - now
+                    now = clock()
+                    took[index] = int(1e9 * (now - began))
                     if frames is not None or node.keep:
                         value = None
-                        self._set_aside(index, frames, now)
+                        self._set_aside(index, frames, began)
                         frames = None
+                        now = clock()
                 except TaskInterrupted:
                     raise
                 except BaseException as error:
-                    self._fail(index, error, now)
-                now = clock()
+                    self._fail(index, error, began)
+                    now = clock()
                 if now >= pace.deadline and not self._breathe(now):
                     return False
             with batch.lock:
@@ -353,32 +352,33 @@ class SlotLoop:
 
     def _end_batch(self) -> None:
         """Book what a batch has come to; send it if it is time, or nothing follows."""
-        with Settling(self):
-            self._book_stretch(None)
-            if self._pace.is_due(self._began):
-                self._tell()
-            elif not (self._pace.steady or self.slot.queue):
-                self.slot.marks[0] = 0
-                self._send()
+        self.busy = True  # The shield is up already: else it is as in ``Settling``.
+        try:
+            with self.booking:
+                self._book_stretch(None)
+                if self._pace.is_due(self._began):
+                    self._tell()
+                elif not (self._pace.steady or self.slot.queue):
+                    self.slot.marks[0] = 0
+                    self._send()
+        finally:
+            self.busy = False
 
     def _book_stretch(self, until: float | None) -> None:
         """Turn the small results gathered so far into one ``ran``."""
-        batch = self._batch
-        pack = self._packer.take()
-        n, nbytes = len(pack.sizes), len(pack.data)
+        batch, payloads = self._batch, self._packer.take_payloads()
+        n = len(payloads)
         if batch is None or not n:
             return
         now = time.perf_counter() if until is None else until
+        data = b"".join(payloads)
         if isinstance(batch, Batch):
             seconds = max(0.0, now - self._began)
-            ran = (
-                f'["ran",{batch.run},{batch.base + self._start},{n},{seconds},{nbytes}]'
-            )
+            ran = f'["ran",{batch.run},{batch.base + self._start},{n},{seconds},{len(data)}]'
         else:
-            runs, tasks, took = batch.outcomes(self._start, n)
-            ran = f'["rans",{runs},{tasks},{took},{nbytes}]'
+            ran = f'["rans",{batch.outcomes(self._start, n)},{len(data)}]'
         self._operations.append(ran)
-        self._body += (pack.sizes.tobytes(), pack.data)
+        self._body += (array("I", map(len, payloads)).tobytes(), data)
         self._start += n
         self._began = now
 
@@ -440,10 +440,11 @@ class SlotLoop:
             self._pace.sent(time.perf_counter())
 
     def _send(self) -> None:
-        if self._operations or self._prints.operations:
+        operations, self._operations = self._operations, []
+        if self._prints.operations:
             # What a task printed is there before it is known how the task ended.
-            operations = [*self._prints.take(), *self._operations]
-            self._operations = []
+            operations = [*self._prints.take(), *operations]
+        if operations:
             body, self._body = self._body, []
             self.slot.send(operations, body)
 
@@ -507,21 +508,29 @@ class SlotLoop:
 
     def shield(self) -> None:
         """Let no interrupt in from here on; one that was sent before is raised."""
-        if not self.shielded:
-            with Passing(self):
+        if self.shielded:
+            return
+        was_busy, self.busy = self.busy, True
+        try:
+            with self.gate:
                 bytecode()
                 self.shielded = True
+        finally:
+            self.busy = was_busy
 
     def _let_pass(self) -> None:
         """Swallow an interrupt that was meant for the element before this one."""
+        was_busy, self.busy = self.busy, True
         try:
-            with Passing(self):
+            with self.gate:
                 bytecode()
                 if self.wanted != self.executing():
                     self.wanted = None
         except TaskInterrupted:
             if self._sent == self.executing():
                 raise
+        finally:
+            self.busy = was_busy
 
     def _interrupted(self, batch: Batch | Nodes) -> None:
         """Settle the element that was interrupted, if it is not settled yet."""

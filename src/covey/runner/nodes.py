@@ -18,8 +18,11 @@ each, followed by the bytes of its inputs.
 from __future__ import annotations
 
 import operator
+import pickle
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import starmap
 from typing import Any, Final, NamedTuple
 
 from covey.runner.batch import KEEP, loads_payload
@@ -29,6 +32,7 @@ from covey.runner.mapped import LargeInputs
 from covey.serde.columns import CODECS, columns_in
 from covey.serde.places import PLACES_CODEC, call_in_places
 from covey.serde.refs import MissingInput
+from covey.serde.values import PICKLE_CODEC
 
 
 class Node(NamedTuple):
@@ -44,6 +48,8 @@ class Node(NamedTuple):
 
 _run_of: Final = operator.attrgetter("run")
 _task_of: Final = operator.attrgetter("task")
+
+_loads: Final = pickle.loads
 
 
 class NodeInputs:
@@ -108,10 +114,7 @@ class NodeInputs:
                 self.shared |= shared
                 return value
             return self._large.value(task, *place, plain=self._plain)
-        raise MissingInput(
-            f"the arguments of a task refer to task {task}, whose value did not come "
-            f"along"
-        )
+        raise _missing(task)
 
     def function(self, task: int) -> Any:
         """Return the function that is the value of a task, as all get it."""
@@ -124,42 +127,47 @@ class NodeInputs:
         return loads_payload(payload, plain=self._plain)
 
 
+class _Nothing:
+    """What tasks have that were given no values of others."""
+
+    def __getitem__(self, task: int) -> Any:
+        raise _missing(task)
+
+
+_NOTHING: Final = _Nothing()
+
+
+def _missing(task: int) -> MissingInput:
+    return MissingInput(
+        f"the arguments of a task refer to task {task}, whose value did not come along"
+    )
+
+
 class Nodes:
     """Tasks that run one after the other.
 
     Attributes:
         nodes: what they are.
-        inputs: what their arguments refer to.
+        inputs: what their arguments refer to; ``None`` if that is nothing.
         serializer: the family in which arguments and results are written.
-        seconds: how long each took that has ended.
+        took: how long each took that has ended, in nanoseconds.
         begun: the first that a loop which takes over may claim.
         claims: yields those that nobody has claimed yet.
         lock: held while ``claims`` is exchanged.
     """
 
-    __slots__ = (
-        "_looks",
-        "begun",
-        "claims",
-        "inputs",
-        "lock",
-        "nodes",
-        "seconds",
-        "serializer",
-    )
+    __slots__ = ("begun", "claims", "inputs", "lock", "nodes", "serializer", "took")
 
     def __init__(
-        self, nodes: list[Node], inputs: NodeInputs, serializer: str = "pickle"
+        self, nodes: list[Node], inputs: NodeInputs | None, serializer: str = "pickle"
     ) -> None:
         self.nodes = nodes
         self.inputs = inputs
         self.serializer = serializer
-        self.seconds = [0.0] * len(nodes)
+        self.took = [0] * len(nodes)
         self.begun = 0
         self.claims: Iterator[int] = iter(range(len(nodes)))
         self.lock = threading.Lock()
-        #: By their numbers, what calls the functions that only look into their inputs.
-        self._looks: dict[int, Callable[..., Any] | None] = {}
 
     @property
     def run(self) -> int:
@@ -180,52 +188,61 @@ class Nodes:
         """Return the function that an element calls."""
         return self.nodes[self.index_of(run, task)].function_id
 
-    def outcomes(self, start: int, n: int) -> tuple[list[int], list[int], list[int]]:
-        """Return runs, tasks and nanoseconds of *n* elements.
+    def outcomes(self, start: int, n: int) -> str:
+        """Return runs, tasks and nanoseconds of *n* elements, as JSON.
 
         To write a whole number takes a quarter of the time of one with a fraction.
         """
         nodes = self.nodes[start : start + n]
-        took = [int(1e9 * seconds) for seconds in self.seconds[start : start + n]]
-        return [*map(_run_of, nodes)], [*map(_task_of, nodes)], took
+        runs, tasks = [*map(_run_of, nodes)], [*map(_task_of, nodes)]
+        return f"{runs},{tasks},{self.took[start : start + n]}"
 
     def lacks(self, node: Node, kept: dict[int, bytes]) -> bool:
         """Take what was made here for a task; say whether something is not there."""
-        payloads = self.inputs.payloads
+        inputs = self.inputs
         for task, made in node.owns:
             payload = kept.get(made)
-            if payload is None:
+            if payload is None or inputs is None:
                 return True
-            payloads[task] = payload
+            inputs.payloads[task] = payload
         return False
 
-    def call(self, node: Node, function: Callable[..., Any]) -> Any:
-        """Call the function of a task with its arguments.
+    def caller(self, function: Callable[..., Any]) -> Callable[[Node], Any]:
+        """Return what calls *function* with the arguments of a task.
 
         If all that it does is to look into its inputs, it may share them.
         """
-        looks, function_id = self._looks, node.function_id
-        if function_id not in looks:
-            looks[function_id] = looking(function, self.inputs)
-        look = looks[function_id]
-        if look is not None:
-            try:
-                return self._call(node, look, looks=True)
-            except NotPlain:
-                pass  # It was not called: it gets its inputs for itself.
-        return self._call(node, function, looks=False)
+        look = looking(function, self.inputs)
+        if look is None:
+            return partial(self._call, function)
+        return partial(self._look, look, function)
 
-    def _call(self, node: Node, function: Callable[..., Any], *, looks: bool) -> Any:
+    def _look(
+        self, look: Callable[..., Any], function: Callable[..., Any], node: Node
+    ) -> Any:
+        try:
+            return self._call(look, node, looks=True)
+        except NotPlain:
+            # It was not called: it gets its inputs for itself.
+            return self._call(function, node)
+
+    def _call(
+        self, function: Callable[..., Any], node: Node, *, looks: bool = False
+    ) -> Any:
         payload, inputs = node.payload, self.inputs
-        inputs.begin(looks=looks)
-        plain = self.serializer != "pickle"
-        if payload[0] == PLACES_CODEC:
+        if inputs is not None:
+            inputs.begin(looks=looks)
+        codec, plain = payload[0], self.serializer != "pickle"
+        if codec == PICKLE_CODEC and not plain:
+            call = _loads(payload)
+        elif codec == PLACES_CODEC:
             call = loads_payload(payload[1:], plain=plain)
-            return call_in_places(call, node.task, inputs, function)
-        if payload[0] in CODECS:
-            task = node.task
-            return function(*[inputs[at + by * task] for at, by in columns_in(payload)])
-        call = loads_payload(payload, plain=plain)
+            return call_in_places(call, node.task, inputs or _NOTHING, function)
+        elif codec in CODECS:
+            task, given = node.task, inputs or _NOTHING
+            return function(*[given[at + by * task] for at, by in columns_in(payload)])
+        else:
+            call = loads_payload(payload, plain=plain)
         return function(*call) if type(call) is tuple else call.apply(function)
 
     def rewind(self, index: int) -> None:
@@ -255,30 +272,34 @@ def read_nodes(
 ) -> list[Nodes]:
     """Make batches of a ``nodes`` operation: one for each stretch of one serializer."""
     _, *columns = operation
-    found: list[tuple[list[Node], NodeInputs, str]] = []
+    found: list[tuple[list[Node], NodeInputs | None, str]] = []
+    nodes: list[Node] = []
+    inputs: NodeInputs | None = None
+    written = None
     for run, function, task, flags, size, taken in zip(*columns, strict=True):
         serializer = serializer_of(function)
-        if not found or found[-1][2] != serializer:
-            inputs = NodeInputs(large, looked, plain=serializer != "pickle")
-            if found:
-                inputs.payloads.update(found[-1][1].payloads)
-                inputs.segments.update(found[-1][1].segments)
-            found.append(([], inputs, serializer))
-        nodes, inputs, _ = found[-1]
-        payloads, payload = inputs.payloads, frame.take(size)
+        if serializer != written:
+            nodes, before, inputs, written = [], inputs, None, serializer
+            if any(columns[-1]):
+                inputs = NodeInputs(large, looked, plain=serializer != "pickle")
+                if before is not None:
+                    inputs.payloads.update(before.payloads)
+                    inputs.segments.update(before.segments)
+            found.append((nodes, inputs, serializer))
+        payload = frame.take(size)
         owns: tuple[tuple[int, int], ...] = ()
-        for entry in taken:
-            if type(entry) is int:
-                owns += ((entry, entry),)
-            elif entry[0] == "in":
-                _, known_as, nbytes = entry
-                payloads[known_as] = frame.take(nbytes)
-            elif entry[0] == "own":
-                _, known_as, made = entry
-                owns += ((known_as, made),)
-            else:
-                _, known_as, path, nbytes = entry
-                inputs.segments[known_as] = (path, nbytes)
-        keep = bool(flags & KEEP)
-        nodes.append(Node(run, function, task, payload, owns, keep))
-    return [Nodes(*batch) for batch in found]
+        if inputs is not None:
+            for entry in taken:
+                if type(entry) is int:
+                    owns += ((entry, entry),)
+                elif entry[0] == "in":
+                    _, known_as, nbytes = entry
+                    inputs.payloads[known_as] = frame.take(nbytes)
+                elif entry[0] == "own":
+                    _, known_as, made = entry
+                    owns += ((known_as, made),)
+                else:
+                    _, known_as, path, nbytes = entry
+                    inputs.segments[known_as] = (path, nbytes)
+        nodes.append(Node(run, function, task, payload, owns, bool(flags & KEEP)))
+    return [*starmap(Nodes, found)]

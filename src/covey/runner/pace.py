@@ -29,32 +29,29 @@ class Pace:
 
     Attributes:
         deadline: when to send next; minus infinity once the slot was given away.
+        steady: whether the slot has been busy for a while.
     """
 
-    __slots__ = ("_late", "_patience", "deadline")
+    __slots__ = ("_late", "_patience", "deadline", "steady")
 
     def __init__(self) -> None:
         self.deadline = 0.0
+        self.steady = False
         self._patience = FLUSH_SECONDS
         #: Whether the deadline was put off already.
         self._late = False
-
-    @property
-    def steady(self) -> bool:
-        """Whether the slot has been busy for a while."""
-        return self._patience > FLUSH_SECONDS
 
     def begin(self, now: float) -> None:
         """The slot has waited for work, and now has some."""
         self._patience = FLUSH_SECONDS
         self.deadline = now + FLUSH_SECONDS
-        self._late = False
+        self._late = self.steady = False
 
     def sent(self, now: float) -> None:
         """All that was settled has been sent."""
         self.deadline = now + self._patience
         self._patience = min(FLUSH_MOST_SECONDS, 2 * self._patience)
-        self._late = False
+        self._late, self.steady = False, True
 
     def give_away(self) -> None:
         """The slot is another one's: stop at the next occasion."""

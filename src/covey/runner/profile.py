@@ -18,7 +18,7 @@ from covey.stacks import Sampler, Seen
 #: Where our frames end.
 _OUTSIDE: Final = frozenset(
     call.__code__
-    for call in (SlotLoop._run_elements, SlotLoop._run_nodes, Nodes.call, Nodes._call)  # noqa: SLF001
+    for call in (SlotLoop._run_elements, SlotLoop._run_nodes, Nodes._look, Nodes._call)  # noqa: SLF001
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import Protocol
 
@@ -12,7 +11,6 @@ class Booker(Protocol):
 
     shielded: bool
     busy: bool
-    gate: threading.RLock
     booking: threading.RLock
 
     def shield(self) -> None:
@@ -61,33 +59,6 @@ class Shielded:
 
     def __exit__(self, *_: object) -> None:
         self._loop.shielded = False
-
-
-class Passing:
-    """``with``: hold the gate.  Only the loop's own thread does it so."""
-
-    __slots__ = ("_loop", "_was_busy")
-
-    def __init__(self, loop: Booker) -> None:
-        self._loop = loop
-
-    def __enter__(self) -> None:
-        loop = self._loop
-        self._was_busy, loop.busy = loop.busy, True
-        try:
-            loop.gate.acquire()
-        except BaseException:
-            # What was sent while we waited for the gate is raised as soon as we have it,
-            # or, being a signal, before.
-            loop.busy = self._was_busy
-            with contextlib.suppress(RuntimeError):
-                loop.gate.release()  # Refused if it is not ours.
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        loop = self._loop
-        loop.gate.release()
-        loop.busy = self._was_busy
 
 
 def bytecode() -> None:

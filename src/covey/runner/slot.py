@@ -13,10 +13,9 @@ from collections import deque
 from typing import Final
 
 from covey.errors import RemoteProtocolError
-from covey.payload import Buffer
 from covey.runner.batch import Batch, read_batch
 from covey.runner.context import Loop
-from covey.runner.frames import Frame, FrameSocket, Operation
+from covey.runner.frames import Frame, FrameSocket
 from covey.runner.looked import Looked
 from covey.runner.nodes import Nodes, read_nodes
 from covey.runner.process import RunnerProcess
@@ -39,6 +38,7 @@ class Slot:
         detached: loops whose task gave the slot away and still runs.
         kept: small values of tasks that ran here, which what follows may take.
         looked: small values that tasks took an item of.
+        send: sends one frame; any thread may.
         stopped: set when nobody serves the slot any more.
     """
 
@@ -61,12 +61,7 @@ class Slot:
         self.stopped = threading.Event()
         self._frames = FrameSocket(sock)
         self._reading = threading.Lock()
-        self._sending = threading.Lock()
-
-    def send(self, operations: list[Operation], body: list[Buffer]) -> None:
-        """Send one frame; any thread may."""
-        with self._sending:
-            self._frames.send(operations, body)
+        self.send = self._frames.send
 
     def close(self) -> None:
         """Hang up, so that the agent notices."""
@@ -76,11 +71,12 @@ class Slot:
         """Wait for the next frame and queue what it holds."""
         with self._reading:
             if not self.queue:
+                mapped = self.process.mapped
                 if (
-                    self.looked or self.process.mapped.shared_bytes
+                    self.looked or (mapped and mapped.shared_bytes)
                 ) and not self._frames.comes_within(LOOKED_SECONDS):
                     self.looked.clear()
-                    self.process.mapped.unshare()
+                    mapped.unshare()
                 self._queue_frame(self._frames.receive())
 
     def look(self) -> bool:

@@ -314,14 +314,20 @@ class Packer:
         self._chunks.clear()
         return bytes(payload)
 
-    def take(self) -> Pack:
-        """Return what was added since the last call, and begin anew.
+    def take_payloads(self) -> list[bytes]:
+        """Return what was added since the last call, one by one, and begin anew.
 
-        One other thread may take while the owner adds.
+        One other thread may take while the owner adds.  (Numbers of calls that were
+        added together are one.)
         """
         # What the owner appends between these two lines stays for the next time.
         chunks = self._chunks[:]
         del self._chunks[: len(chunks)]
+        return chunks
+
+    def take(self) -> Pack:
+        """The same, as a pack."""
+        chunks = self.take_payloads()
         if not self._more:
             return Pack(array("I", map(len, chunks)), b"".join(chunks))
         # These are a map's, whose thread is the only one that takes.
