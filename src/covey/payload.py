@@ -173,7 +173,8 @@ class Pack:
         left when it is less than a quarter costs each value a copy or two in its life.
         """
         self.dropped += n
-        return 4 * (len(self.sizes) - self.dropped) < len(self.sizes)
+        known = len(self.sizes)
+        return 0 < 4 * (known - self.dropped) < known
 
 
 def _start(offset: int, size: int) -> int:
