@@ -43,6 +43,18 @@ class InprocLink:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
 
+    def send_first(self, messages: list[Message]) -> None:
+        """Queue several messages, and hand them over as ``hasten`` does."""
+        self._outbox += messages
+        if not self._hastened:
+            if not self._flush_is_due:
+                self._loop.call_soon(self.flush)
+            self.flush()
+            self._hastened = True
+        elif not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self.flush)
+
     def hasten(self) -> None:
         """Hand over what is queued, if it is the first in this turn of the loop.
 
@@ -55,9 +67,12 @@ class InprocLink:
     def flush(self) -> None:
         """Hand over what is queued."""
         self._flush_is_due = self._hastened = False
-        outbox, self._outbox = self._outbox, []
+        outbox = self._outbox
+        if not outbox:
+            return
+        self._outbox = []
         other = self.other
-        if outbox and other is not None and not other.lost:
+        if other is not None and not other.lost:
             other.on_messages(other, outbox)
 
     def close(self) -> None:

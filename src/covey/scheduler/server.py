@@ -402,7 +402,6 @@ class SchedulerServer:
             orders = self.core.step(event, clock.monotonic())
             if self._journal is not None:
                 self._note(self._journal)
-            self._send(orders)
             if self._check:
                 invariants.check(self.core.state)
         except RemoteProtocolError:
@@ -410,17 +409,22 @@ class SchedulerServer:
         except Exception as error:
             self._break(error)
             return
-        if type(event) is Said:
-            # Before all that nobody waits for.
-            self._hasten(orders)
-        if self._pacing is None and self.core.watched:
+        # Before all that nobody waits for.
+        self._send(orders, at_once=type(event) is Said)
+        if self._wake_at or not self.core.at_rest:
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """See to what the core wants besides speaking to peers."""
+        core = self.core
+        if self._pacing is None and core.watched:
             self._pace()
-        if self.core.closing:
+        if core.closing:
             self._on_closing("")
             return
-        if self.core.state.rotation is not None:
-            self._rotate(*self.core.state.rotation)
-        if self.core.wake_at != self._wake_at:
+        if core.state.rotation is not None:
+            self._rotate(*core.state.rotation)
+        if core.wake_at != self._wake_at:
             self._rest()
 
     # The journal.
@@ -558,22 +562,21 @@ class SchedulerServer:
         self._closed = True
         self._on_closing(f"the scheduler broke: {error!r}; please report this")
 
-    def _send(self, orders: Orders) -> None:
+    def _send(self, orders: Orders, *, at_once: bool = False) -> None:
+        """Tell peers what the core has ordered.
+
+        If *at_once*, it need not wait for the end of the turn: a worker in this process
+        acts on it before this returns.
+        """
         speakers = self.attendance.speakers
         for peer, messages in orders.items():
             speaker = speakers.get(peer)
-            if speaker is not None:
+            if speaker is None:
+                continue
+            if at_once:
+                speaker.send_first(messages)
+            else:
                 speaker.send_all(messages)
-
-    def _hasten(self, orders: Orders) -> None:
-        """What has just been sent need not wait for the end of the turn.
-
-        A worker in this process acts on it at once.
-        """
-        for peer in orders:
-            speaker = self.attendance.speakers.get(peer)
-            if speaker is not None:
-                speaker.hasten()
 
 
 def _graces() -> Graces:

@@ -154,12 +154,24 @@ class Line:
             self._flush_is_due = True
             self._soon(self.flush)
 
-    def hasten(self) -> None:
-        """Send what is queued, if it is the first in this turn of the loop.
+    def send_first(self, messages: list[Message]) -> None:
+        """Queue several messages; they leave at once, if they are the first of a turn.
 
         Where little is said nobody waits for the end of the turn, and where much is
         said, nearly all of it travels together.
         """
+        self._outbox += messages
+        if not self._hastened:
+            if not self._flush_is_due:
+                self._soon(self.flush)
+            self.flush()
+            self._hastened = True
+        elif not self._flush_is_due:
+            self._flush_is_due = True
+            self._soon(self.flush)
+
+    def hasten(self) -> None:
+        """Send what is queued, if it is the first in this turn of the loop."""
         if self._flush_is_due and not self._hastened:
             self.flush()
             self._hastened = True
@@ -170,20 +182,21 @@ class Line:
         Without a link it is kept for the next one, within the same bounds.
         """
         self._flush_is_due = self._hastened = False
-        if self._abandoned:
-            self._outbox.clear()
-        link, session, outbox = self.link, self.session, self._outbox
-        if not outbox or not session.has_room:
+        outbox = self._outbox
+        if not outbox:
             return
-        done = 0
+        if self._abandoned:
+            outbox.clear()
+        link, session = self.link, self.session
+        done, todo = 0, len(outbox)
         try:
-            for batch in batches(outbox):
+            for batch in batches(outbox) if session.has_room else ():
                 frame = encode_frame(batch)
                 session.push(frame)
                 if link is not None:
                     link.write(frame)
                 done += len(batch)
-                if self.overflows:
+                if done < todo and not session.has_room:
                     break
         except CoveyError as error:
             # What cannot be said is lost, and both sides shall know that it is.

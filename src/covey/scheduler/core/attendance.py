@@ -67,8 +67,8 @@ class Speaker(Protocol):
     def send_all(self, messages: list[Any]) -> None:
         """Send several."""
 
-    def hasten(self) -> None:
-        """Send what is queued now, if it is the first in this turn of the loop."""
+    def send_first(self, messages: list[Any]) -> None:
+        """Send several at once, if they are the first in this turn of the loop."""
 
     def close(self) -> None:
         """Send what is queued, and end it."""

@@ -113,7 +113,8 @@ class SchedulerCore:
         """
         state = self.state
         state.now = now
-        state.leftovers.allowance = state.leftovers.at_once
+        leftovers = state.leftovers
+        leftovers.allowance = leftovers.at_once
         if type(event) is Said:
             self._said(event)
         elif type(event) is Joined:
@@ -128,7 +129,7 @@ class SchedulerCore:
             recovery.pass_time(state)
         if state.pauses:
             pauses.end(state)
-        if state.leftovers:
+        if leftovers:
             later.work_off(state)
         if state.window is None:
             state.look_again = 0.0
@@ -207,6 +208,26 @@ class SchedulerCore:
     def batch_since(self, number: int) -> watching.Batch:
         """Return encoded events from *number* on, as those who look on get them."""
         return watching.batch(self.state, number)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is nothing to do before the next news.
+
+        Nobody reads along, the core need not be woken, and the cluster goes on.
+        """
+        state = self.state
+        return not (
+            state.audience
+            or state.listeners
+            or state.profile.until > state.now
+            or state.look_again
+            or state.closing
+            or state.rotation
+            or state.pauses
+            or state.orphans
+            or state.window
+            or state.leftovers
+        )
 
     @property
     def watched(self) -> bool:
