@@ -65,12 +65,12 @@ class Ring(Generic[Event]):
 
     def append(self, event: Event) -> int:
         """Add an event, forget the oldest if need be, and return its number."""
-        number = self.next
+        number, slots = self.next, self._slots
         self.next = number + 1
-        if len(self._slots) < self.capacity:
-            self._slots.append(event)
+        if len(slots) < self.capacity:
+            slots.append(event)
         else:
-            self._slots[(number - self.start) % self.capacity] = event
+            slots[(number - self.start) % self.capacity] = event
         return number
 
     def extend(self, events: Sequence[Event]) -> None:

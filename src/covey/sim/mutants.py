@@ -20,6 +20,7 @@ from covey.net.arrivals import Arrival
 from covey.scheduler.core import (
     balance,
     clients,
+    dropping,
     outcomes,
     transitions,
     versions,
@@ -343,8 +344,8 @@ MUTANTS: Final = (
     Mutant(
         "no-drops",
         "workers are told what nobody needs any more",
-        transitions,
-        "_tell_to_drop",
+        dropping,
+        "tell_all",
         _nothing,
     ),
     Mutant(

@@ -43,20 +43,25 @@ def submit(
     """
     pack = _pack(message.sizes, message.data, message.n)
     function = _function(client, message.fn)
-    if message.name is not None and message.n != 1:
-        raise RemoteProtocolError(
-            f"the name {message.name!r} was given to {message.n:,} tasks; a name is "
-            f"for one"
-        )
-    if message.name is not None and not 0 < len(message.identity) <= _IDENTITY_BYTES:
-        raise RemoteProtocolError(
-            f"the name {message.name!r} was given to a call that is identified by "
-            f"{len(message.identity):,} bytes; 1 to {_IDENTITY_BYTES} make sense"
-        )
+    if message.name is not None:
+        _name(message.name, message)
     if message.aligned or message.whole or message.groups:
         _inputs(message)
     _fresh(state, client, message.base, message.n)
     return pack, function
+
+
+def _name(name: str, message: Submit) -> None:
+    """Check that what has a name is one task, and is identified."""
+    if message.n != 1:
+        raise RemoteProtocolError(
+            f"the name {name!r} was given to {message.n:,} tasks; a name is for one"
+        )
+    if not 0 < len(message.identity) <= _IDENTITY_BYTES:
+        raise RemoteProtocolError(
+            f"the name {name!r} was given to a call that is identified by "
+            f"{len(message.identity):,} bytes; 1 to {_IDENTITY_BYTES} make sense"
+        )
 
 
 def _inputs(message: Submit) -> None:
@@ -245,8 +250,8 @@ def _pack(sizes: bytes, data: bytes, n: int) -> Pack:
 
 def _fresh(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
     """Check that ids are the client's own and new, and note that they are used."""
-    number = client.number
-    if not base >> COUNTER_BITS == number == (base + n - 1) >> COUNTER_BITS:
+    number, end = client.number, base + n
+    if not base >> COUNTER_BITS == number == (end - 1) >> COUNTER_BITS:
         raise RemoteProtocolError(
             f"the ids {base:x} to {base + n - 1:x} are not those of client {number:x}"
         )
@@ -255,4 +260,5 @@ def _fresh(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
     # seldom that anything must be looked up.
     if base < unused and any(True for _ in covering(state, base, n)):
         raise RemoteProtocolError(f"the ids {base:x} to {base + n - 1:x} are in use")
-    state.unused[number] = max(unused, base + n)
+    if end > unused:
+        state.unused[number] = end

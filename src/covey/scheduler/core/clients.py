@@ -14,6 +14,7 @@ from covey.scheduler.core import (
     journaling,
     later,
     listening,
+    naming,
     placement,
     publishing,
     questions,
@@ -117,20 +118,25 @@ def on_release(state: SchedulerState, client: Client, message: Release) -> None:
     """A client holds these no more."""
     checks.extents(message.extents)
     unkept: dict[Span, None] = {}
+    number = client.number
     for base, n in message.extents:
         for span in isolate(state, base, n):
-            if span in client.coming:
+            if client.coming and span in client.coming:
                 # All messages have come whose tasks use it.  It is a single task.
                 del client.coming[span]
                 span.wanted -= COMING
                 span.delivered -= COMING
                 if not (span.pending or span.wanted):
                     unkept[span] = None
-            elif span.base in state.ids_of and client.number in span.wanted:
+            elif span.base in state.ids_of and number in span.wanted:
                 _release_shared(state, client, span, base, n)
-            else:
-                transitions.unwant(state, span, client.number)
-    transitions.let_go_of_all(state, unkept)
+            elif span.n > 1:
+                # What is cut below is no longer here, then.
+                transitions.unwant(state, span, number)
+            elif transitions.strike_wish(state, span, number) and not span.pending:
+                unkept[span] = None
+    if unkept:
+        transitions.let_go_of_all(state, unkept)
 
 
 def _release_shared(
@@ -142,7 +148,7 @@ def _release_shared(
     if kept:
         state.ids_of[span.base][client.number] = kept
         for task in ids:
-            transitions.drop_alias(state, span, task)
+            naming.drop_alias(state, span, task)
     else:
         transitions.unwant(state, span, client.number)
 

@@ -54,7 +54,7 @@ def stores(state: SchedulerState, worker: Worker, nbytes: int) -> None:
     """Values of so many bytes have come to *worker*; a negative number: they have gone."""
     worker.stored_bytes += nbytes
     state.stored_bytes += nbytes
-    if nbytes < 0 and worker.withheld:
+    if worker.withheld and nbytes < 0:
         reconsider(state, worker)
 
 
@@ -77,7 +77,7 @@ def is_tight(worker: Worker) -> bool:
     if not limit:
         return False
     left = TIGHT * limit - used(worker)
-    if left < 0 or not worker.load:
+    if not worker.load or left < 0:
         return left < 0
     return left < sum(
         function.nbytes * n for function, n in worker.load.items() if function
@@ -118,14 +118,15 @@ def reconsider(state: SchedulerState, worker: Worker) -> None:
     worker.withheld = False
     enlist(state, worker)
     asked_for = state.special_count and any(demand.heap for demand in worker.demands)
-    if worker.has_queued or asked_for:
+    if asked_for or worker.queue or worker.asking:
         state.eager[worker] = None
 
 
 def enlist(state: SchedulerState, worker: Worker) -> None:
     """Enter *worker* among those that may be served: it has idle slots, or some room."""
     if worker.count < worker.slots:
-        state.roomy.pop(worker, None)
+        if state.roomy:
+            state.roomy.pop(worker, None)
         state.hungry[worker] = None
     elif worker not in state.hungry:  # Else it moves there when its turn comes.
         state.roomy[worker] = None

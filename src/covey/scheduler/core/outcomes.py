@@ -14,7 +14,11 @@ from covey.scheduler.core.state import DONE, SchedulerState, Span, Worker
 from covey.wire.worker_link import Ran, RanNodes, RanStored, RunFailed
 
 #: How fast the average duration of a function follows new measurements.
-_LEARNING = 0.3
+_LEARNING: Final = 0.3
+
+#: Many calls in one report weigh as much as the calls would one by one: so much, by how
+#: many they are.
+_WEIGHTS: Final = [1.0 - (1.0 - _LEARNING) ** n for n in range(9)]
 
 #: Seconds, calls, bytes.
 _NOTHING_LEARNT: Final = (0.0, 0, 0)
@@ -43,8 +47,7 @@ def _learn(
     if function is None:
         return
     each = seconds / n
-    # Many calls in one report weigh as much as the calls would one by one.
-    weight = 1.0 - (1.0 - _LEARNING) ** min(n, 8)
+    weight = _WEIGHTS[min(n, 8)] if n > 1 else _LEARNING
     known = function.seconds
     if known is None:
         function.seconds = each
@@ -66,19 +69,23 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
     if not spans:
         return
     worker.stirred = state.now
+    seconds, nbytes, slot = message.seconds, len(message.data), message.slot
+    _learn(spans[0].function, seconds, n, nbytes)
+    if spans[0].n == n:
+        history.ran(state, spans[0], worker, seconds, nbytes, slot)
+        report.finished(state, spans, message.sizes, message.data)
+        versions.finish(state, spans[0], worker, nbytes, digests)
+        return
     live = sum([span.n for span in spans])
     pack = None if live == n else _pack(message)
-    _learn(spans[0].function, message.seconds, n, len(message.data))
     for span in spans:
         share = span.n / n
-        nbytes = int(len(message.data) * share)
-        history.ran(state, span, worker, message.seconds * share, nbytes, message.slot)
+        history.ran(state, span, worker, seconds * share, int(nbytes * share), slot)
     if pack is None:
         report.finished(state, spans, message.sizes, message.data)
-        share = len(message.data) / n
         for span in spans:
             mine = versions.part(digests, span.base - base, span.n)
-            versions.finish(state, span, worker, int(share * span.n), mine)
+            versions.finish(state, span, worker, int(nbytes / n * span.n), mine)
         return
     for span in spans:
         at = span.base - base

@@ -40,7 +40,6 @@ from covey.scheduler.core.queues import (
 from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
-    ASSIGNED,
     COMING,
     WAITING,
     InTurn,
@@ -206,11 +205,21 @@ def _rouse(state: SchedulerState) -> None:
 
 
 def _serve(state: SchedulerState, worker: Worker) -> bool:
-    """Give *worker* one slice of what it should run next, if there is any."""
+    """Give *worker* one slice of what it should run next, if there is any.
+
+    And what can follow it there.
+    """
     span = _choose(state, worker)
     if span is None:
         return False
-    _deal(state, worker, span)
+    if span.n > 1:
+        k = _slice(state, worker, span)
+        if k < span.n:
+            span = cut(state, span, even(span, k))
+    span.missing = 0
+    _send(state, worker, span)
+    if span.dependents:
+        _send_followers(state, worker, span)
     return True
 
 
@@ -234,8 +243,14 @@ def _choose(state: SchedulerState, worker: Worker) -> Span | None:
     best = None
     if worker.queue or worker.asking:
         best = _own(state, worker)
-    special = worker.demands if state.special_count else ()
-    for demand in (state.default_demand, *special):
+    span = top(state.default_demand.heap)
+    if (
+        span is not None
+        and (best is None or span.rank < best.rank)
+        and memory.may_begin(worker, span, best)
+    ):
+        best = span
+    for demand in worker.demands if state.special_count else ():
         span = top(demand.heap)
         if span is None or (best is not None and best.rank <= span.rank):
             continue
@@ -322,15 +337,6 @@ def _input_bytes(state: SchedulerState, span: Span) -> int:
     )
 
 
-def _deal(state: SchedulerState, worker: Worker, span: Span) -> None:
-    """Give *worker* a slice of *span*."""
-    if span.n > 1:
-        k = _slice(state, worker, span)
-        if k < span.n:
-            span = cut(state, span, even(span, k))
-    assign(state, worker, span)
-
-
 def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
     """Return how many tasks of *span*, which are several, to give to *worker* at once."""
     slots = worker.slots
@@ -371,14 +377,6 @@ def cap_by_bytes(span: Span, k: int) -> int:
     while k > 1 and ends[span.at + k - 1] - start > RUN_BYTES:
         k //= 2
     return k
-
-
-def assign(state: SchedulerState, worker: Worker, span: Span) -> None:
-    """Send *span* to *worker* as a new run, and what can follow it there."""
-    span.missing = 0
-    _send(state, worker, span)
-    if span.dependents:
-        _send_followers(state, worker, span)
 
 
 def try_ahead(state: SchedulerState, span: Span) -> None:
@@ -467,16 +465,16 @@ def _send(
 
     Or *ahead* of some that it takes, which are being made there: see ``_ahead``.
     """
-    function = span.function
-    assert function is not None and span.pack is not None
+    function, pack, base, n = span.function, span.pack, span.base, span.n
+    assert function is not None and pack is not None
     state.last_run += 1
     occupy(state, worker, span, state.last_run)
-    if span.base in worker.handed_back:
+    if worker.handed_back and base in worker.handed_back:
         # What it handed back has come back to it: nobody else can take it.
         worker.reluctant = state.now + balance.RELUCTANT_SECONDS
     if function not in worker.functions:
         functions.tell(state, worker, function)
-    sizes, data = span.pack.on_wire(span.at, span.at + span.n)
+    sizes, data = pack.on_wire(span.at, span.at + n)
     sources: Sources = ()
     spares: Sources = ()
     awaits: tuple[TaskId, ...] = ()
@@ -485,11 +483,12 @@ def _send(
         state.counters["bytes_local"] += here
     elif span.aligned or span.whole or span.groups:
         sources, spares, awaits = sources_of(state, worker, span)
+    wanted = span.wanted
     run = Run(
         span.run,
         function.number,
-        span.base,
-        span.n,
+        base,
+        n,
         sizes,
         data,
         span.rank,
@@ -499,12 +498,12 @@ def _send(
         span.options.timeout_seconds,
         function.seconds or 0.0,
         # What only later messages of a graph will take, nobody waits for.
-        bool(span.wanted) and span.wanted != COMING,
+        bool(wanted) and wanted != COMING,
         span.renamed if span.rare is not None else (),
         awaits,
         spares,
         # What may have to be told apart from what it gives another time.
-        span.n == 1 or bool(span.dependents or span.digests),
+        n == 1 or bool(span.dependents or span.digests),
         span.groups,
     )
     if len(sources) > MANY_SOURCES and not fits(run):
@@ -526,7 +525,7 @@ def affords(worker: Worker, span: Span) -> bool:
 
 def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> None:
     """Enter *span* into the books of *worker*, as its run *run*."""
-    transitions.move(state, span, ASSIGNED)
+    transitions.begin(state, span)
     span.run = run
     span.worker = worker
     worker.assigned[span] = None
@@ -561,36 +560,33 @@ def count_out(
     state: SchedulerState, worker: Worker, function: Function | None, n: int
 ) -> None:
     """*n* tasks take no slot of *worker* any more."""
-    _count(state, worker, -n)
-    left = worker.load.get(function, 0) - n
+    slots, before, load = worker.slots, worker.count, worker.load
+    now = worker.count = before - n
+    if now < slots and not worker.leaving:
+        state.idle_slots += min(before, slots) - now
+    left = load.get(function, 0) - n
     if left:
-        worker.load[function] = left
+        load[function] = left
     else:
-        worker.load.pop(function, None)
-    if worker.count <= worker.slots:
-        state.excess.pop(worker, None)
+        load.pop(function, None)
+    if now <= slots:
+        if worker in state.excess:
+            del state.excess[worker]
         worker.handed_back.clear()
         worker.reluctant = 0.0
     memory.reconsider(state, worker)
-
-
-def _count(state: SchedulerState, worker: Worker, change: int) -> None:
-    slots, before = worker.slots, worker.count
-    now = worker.count = before + change
-    if not before:
-        worker.stirred = state.now
-    if not worker.leaving and (before < slots or now < slots):
-        state.idle_slots += min(before, slots) - min(now, slots)
 
 
 def count_in(
     state: SchedulerState, worker: Worker, function: Function | None, n: int
 ) -> None:
     """*n* tasks take slots of *worker*."""
-    if worker.count >= worker.slots:
-        worker.count += n
-    else:
-        _count(state, worker, n)
-    worker.load[function] = worker.load.get(function, 0) + n
-    if worker.count > worker.slots and not worker.leaving:
+    slots, before, load = worker.slots, worker.count, worker.load
+    now = worker.count = before + n
+    if not before:
+        worker.stirred = state.now
+    if before < slots and not worker.leaving:
+        state.idle_slots -= min(now, slots) - before
+    load[function] = load.get(function, 0) + n
+    if now > slots and not worker.leaving:
         state.excess[worker] = None

@@ -81,6 +81,21 @@ def is_here(state: SchedulerState, worker: Worker) -> bool:
 def enqueue(state: SchedulerState, span: Span) -> None:
     """Put a span that has just become READY into a queue."""
     demand = demand_of(state, span)
+    if (
+        demand is state.default_demand
+        and span.function is not None
+        and span.inputs == ()
+        and span.rare is None
+        and span not in state.shy
+    ):
+        # Anybody may take it, and nothing that it takes is anywhere.
+        put(span, demand.heap, span.rank)
+    else:
+        _enqueue_near(state, span, demand)
+
+
+def _enqueue_near(state: SchedulerState, span: Span, demand: Demand) -> None:
+    """The same of what had better run somewhere, or may not run everywhere."""
     queue = demand.heap if span.function is not None else state.data_queue
     if demand is not state.default_demand and span.queue is None:
         state.special_count += span.n

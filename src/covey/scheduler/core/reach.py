@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from covey.scheduler.core import pauses, queues, transitions
+from covey.scheduler.core import dropping, pauses, queues, transitions
 from covey.scheduler.core.spans import isolate_own
 from covey.scheduler.core.state import SchedulerState, Span, Worker
 from covey.wire.base import Extent
@@ -63,7 +63,7 @@ def undelivered(
             continue
         if len(source.replicas) == 1:
             state.shy[source] = holder
-        transitions.tell_to_drop(state, holder, source.base, source.n)
+        dropping.tell(state, holder, source.base, source.n)
         transitions.lose_replica(state, source, holder)
     return held, avoid
 

@@ -34,7 +34,7 @@ def finished(
     """Consecutive *spans* are done, and their small values came along."""
     first = spans[0]
     if _alike(state, spans):
-        n = sum([span.n for span in spans])
+        n = first.n if len(spans) == 1 else sum([span.n for span in spans])
         for number in first.wanted:
             _tell(state, number, Finished(first.base, n, sizes, data))
     else:

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from covey.ids import TaskId
 from covey.scheduler.core import (
     checks,
+    dropping,
     orphans,
     placement,
     retrying,
@@ -140,7 +141,7 @@ def _turn_up(
             versions.refuse(state, span, worker)
         elif failed:
             # It was cancelled, or failed at its client: what has ended has ended.
-            transitions.tell_to_drop(state, worker, *span.extent)
+            dropping.tell(state, worker, *span.extent)
         elif span.state is State.DONE:
             transitions.add_replica(state, span, worker)
         else:

@@ -207,7 +207,8 @@ class Span:
     @property
     def needed(self) -> bool:
         """Whether the value, if it is not there, must be made."""
-        return self.pending > 0 or not self.wanted <= self.delivered
+        wanted = self.wanted
+        return self.pending > 0 or bool(wanted and not wanted <= self.delivered)
 
 
 def _names(name: str, addresses: Sequence[str], host: str) -> frozenset[str]:

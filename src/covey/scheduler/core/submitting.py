@@ -16,6 +16,7 @@ from covey.scheduler.core import (
     fitting,
     functions,
     history,
+    naming,
     orphans,
     report,
     spreading,
@@ -97,7 +98,10 @@ def _new_span(
     The tasks of a function are to be counted before.
     """
     span = Span(base, n, function, pack, at, options, rank, client.itself)
-    _enter_holders(client, span)
+    if client.recalling:
+        _enter_holders(client, span)
+    else:
+        client.wants[span] = None
     remember(state, span)
     return span
 
@@ -173,7 +177,8 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
         span = _new_span(state, client, base, n, function, pack, 0, options, rank)
         if n == 1:
             span.inputs = ()
-        transitions.demand(state, span)
+        if span.needed:
+            transitions.line_up(state, span)
     if message.name is not None:
         state.names[message.name] = state.spans[message.base]
         state.name_of[message.base] = message.name, message.identity
@@ -256,7 +261,7 @@ def _share(
     if span.state is RELEASED and not span.wanted:
         # Nobody has a future of it, and it would have to be made again, perhaps from
         # large arguments that are gone: the new one came with its own.
-        transitions.free_name(state, span)
+        naming.free(state, span)
         return False
     _, identity = state.name_of[span.base]
     if span.function is not function or identity != message.identity:

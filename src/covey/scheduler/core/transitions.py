@@ -12,16 +12,19 @@ is left for the steps that follow (``leftovers``, ``later``).  So nobody waits w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import heappop
 from typing import Final
 
 from covey.errors import InternalError
-from covey.ids import ClientId, TaskId
+from covey.ids import ClientId
 from covey.scheduler.core import (
     brought,
     causes,
+    dropping,
     functions,
     history,
     memory,
+    naming,
     pauses,
     placement,
     queues,
@@ -36,6 +39,7 @@ from covey.scheduler.core.state import (
     DONE,
     FAILED,
     FORGOTTEN,
+    NOBODY,
     READY,
     RELEASED,
     WAITING,
@@ -45,7 +49,7 @@ from covey.scheduler.core.state import (
     Worker,
 )
 from covey.wire.base import DEFAULT_OPTIONS, Extent, Failure
-from covey.wire.worker_link import Drop, Stop
+from covey.wire.worker_link import Stop
 
 TRANSITIONS: Final = frozenset(
     {
@@ -82,9 +86,6 @@ _NEXT: Final = tuple(
     sum(1 << to for before, to in TRANSITIONS if before is state) for state in State
 )
 
-#: So many extents are dropped by one message.
-DROPPED_AT_ONCE: Final = 64
-
 #: What has a value, or no state at all, cannot fail.
 _MAY_FAIL: Final = frozenset({WAITING, READY, ASSIGNED, RELEASED})
 
@@ -99,13 +100,7 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
     if not _NEXT[before] >> to & 1:
         raise InternalError(f"{span}: there is no way from {before.name} to {to.name}")
     if before is READY:
-        state.ready_count -= span.n
-        special = state.special_count
-        if special and queues.demand_of(state, span) is not state.default_demand:
-            state.special_count -= span.n
-        queue, span.queue = span.queue, None
-        assert queue is not None
-        queue.leave()
+        _leave_queue(state, span)
     elif before is ASSIGNED:
         placement.unassign(state, span)
     elif before is FAILED:
@@ -128,7 +123,31 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
             source.pending += is_now - was
 
 
+def _leave_queue(state: SchedulerState, span: Span) -> None:
+    """*span* is READY no more: what it is instead is for the caller to enter."""
+    state.ready_count -= span.n
+    special = state.special_count
+    if special and queues.demand_of(state, span) is not state.default_demand:
+        state.special_count -= span.n
+    queue, span.queue = span.queue, None
+    assert queue is not None
+    if queue[0][1] is span:
+        heappop(queue)
+    else:
+        queue.leave()
+
+
 # Beginning.
+
+
+def begin(state: SchedulerState, span: Span) -> None:
+    """*span* goes to a worker, whose books are for the caller to keep."""
+    if span.state is READY:
+        # As ``move``, without what does not concern these two states.
+        _leave_queue(state, span)
+        span.state, span.since = ASSIGNED, state.now
+    else:
+        move(state, span, ASSIGNED)
 
 
 def demand(state: SchedulerState, span: Span) -> None:
@@ -136,7 +155,7 @@ def demand(state: SchedulerState, span: Span) -> None:
     todo = [span]
     while todo:
         current = todo.pop()
-        if current.state is not RELEASED or not (current.pending or current.needed):
+        if current.state is not RELEASED or not current.needed:
             # Whoever needed it may have failed for another input by now.
             continue
         if not (current.aligned or current.whole or current.groups):
@@ -168,12 +187,19 @@ def demand(state: SchedulerState, span: Span) -> None:
 def _demand_alone(state: SchedulerState, span: Span) -> None:
     """The same for what takes nothing: a client may have to bring it."""
     if span.pack is not None:
-        move(state, span, READY)
+        line_up(state, span)
     elif brought.ask(state, span):
         span.missing = 1
         move(state, span, WAITING)
     else:
         fail(state, span, causes.unmakeable(state, span))
+
+
+def line_up(state: SchedulerState, span: Span) -> None:
+    """*span* is needed, was RELEASED, and takes nothing: as ``move``, with less ado."""
+    span.state, span.since = READY, state.now
+    state.ready_count += span.n
+    queues.enqueue(state, span)
 
 
 # Ending well.
@@ -189,7 +215,8 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     state.counters["tasks_done"] += span.n
     if span.dependents:
         _arrived(state, span, worker)
-    _undetach(state, span)
+    if DETACHED in span.wanted:
+        _undetach(state, span)
     if span.aligned or span.whole or span.groups:
         for source in inputs_of(state, span):
             if not (source.pending or source.wanted):
@@ -230,7 +257,8 @@ def finish_all(
             if not (source.pending or source.wanted):
                 unkept[source] = None
         if span.wanted:
-            _undetach(state, span)
+            if DETACHED in span.wanted:
+                _undetach(state, span)
             report.stored(state, span)
         if not (span.pending or span.wanted):
             unkept[span] = None
@@ -260,10 +288,9 @@ def _arrived(state: SchedulerState, span: Span, worker: Worker) -> None:
 
 def _undetach(state: SchedulerState, span: Span) -> None:
     """What was detached has run to its end: it is held no more for that."""
-    if DETACHED in span.wanted:
-        span.wanted -= {DETACHED}
-        span.delivered -= {DETACHED}
-        report.over(state, (span.extent,))
+    span.wanted -= {DETACHED}
+    span.delivered -= {DETACHED}
+    report.over(state, (span.extent,))
 
 
 # Ending badly.
@@ -326,18 +353,27 @@ def fail_all(state: SchedulerState, doomed: dict[Span, None]) -> None:
 
 def unwant(state: SchedulerState, span: Span, client: ClientId) -> None:
     """*client* holds no future of these tasks any more."""
+    if strike_wish(state, span, client):
+        let_go(state, span)
+
+
+def strike_wish(state: SchedulerState, span: Span, client: ClientId) -> bool:
+    """The same, but that nothing is let go of; say whether *client* had held any."""
     if client not in span.wanted:
-        return
-    span.wanted -= {client}
-    span.delivered -= {client}
-    ids = state.ids_of.get(span.base)
-    if ids is not None:
-        for task in ids.pop(client, ()):
-            drop_alias(state, span, task)
+        return False
     record = state.client_numbers.get(client)
     if record is not None:
         record.wants.pop(span, None)
-    let_go(state, span)
+    if len(span.wanted) == 1:
+        span.wanted = span.delivered = NOBODY
+    else:
+        span.wanted -= {client}
+        span.delivered -= {client}
+    ids = state.ids_of.get(span.base) if state.ids_of else None
+    if ids is not None:
+        for task in ids.pop(client, ()):
+            naming.drop_alias(state, span, task)
+    return True
 
 
 def let_go(state: SchedulerState, span: Span) -> None:
@@ -356,12 +392,12 @@ def let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
                 leftovers.unkept.update(todo)
             break
         current, _ = todo.popitem()
-        if current.pending or current.wanted or current.state is FORGOTTEN:
+        stands = current.state
+        if current.pending or current.wanted or stands is FORGOTTEN:
             continue
         leftovers.allowance -= 1
-        stands = current.state
         if current.replicas:
-            drop_replicas(state, current, dropped)
+            dropping.drop_replicas(state, current, dropped)
         if stands is not RELEASED and (stands is not DONE or current.dependents):
             sources: Sequence[Span] = ()
             if stands <= ASSIGNED:
@@ -372,7 +408,8 @@ def let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
                 todo[source] = None
         if not current.dependents:
             _forget(state, current, todo)
-    _tell_to_drop(state, dropped)
+    if dropped:
+        dropping.tell_all(state, dropped)
 
 
 def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
@@ -386,43 +423,6 @@ def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
         state.send(span.worker.peer, message)
 
 
-def drop_replicas(
-    state: SchedulerState, span: Span, dropped: dict[Worker, list[Extent]]
-) -> None:
-    """No worker holds these values any more, as soon as all *dropped* are told so."""
-    for worker in span.replicas:
-        del worker.holds[span]
-        if worker.moving:
-            worker.moving.pop(span, None)
-        memory.stores(state, worker, -span.nbytes)
-        told = dropped.get(worker)
-        if told is None:
-            told = dropped[worker] = []
-        told.append((span.base, span.n))
-    span.replicas = ()
-
-
-def _tell_to_drop(state: SchedulerState, dropped: dict[Worker, list[Extent]]) -> None:
-    for worker, extents in dropped.items():
-        if len(extents) == 1:
-            tell_to_drop(state, worker, *extents[0])
-            continue
-        for at in range(0, len(extents), DROPPED_AT_ONCE):
-            some = (*extents[at : at + DROPPED_AT_ONCE],)
-            state.send(worker.peer, Drop(some))
-
-
-def tell_to_drop(state: SchedulerState, worker: Worker, base: TaskId, n: int) -> None:
-    """Tell *worker* to drop values, in one message with what it was just told to."""
-    queue = state.outgoing.get(worker.peer)
-    if queue:
-        last = queue[-1]
-        if type(last) is Drop and len(last.extents) < DROPPED_AT_ONCE:
-            queue[-1] = Drop((*last.extents, (base, n)))
-            return
-    state.send(worker.peer, Drop(((base, n),)))
-
-
 def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
     """Strike a span out that is not needed; add the inputs to *todo* that may go, too."""
     inputs = span.inputs
@@ -434,8 +434,11 @@ def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
         if not dependents and not source.pending:
             todo[source] = None
     # A queue may hold on to what is forgotten; not to all that led to it as well.
-    span.inputs = None if span.inputs is None else ()
-    move(state, span, FORGOTTEN)
+    span.inputs = None if inputs is None else ()
+    # It is DONE or RELEASED: no books are kept of these but one.
+    span.state = FORGOTTEN
+    if state.shy:
+        state.shy.pop(span, None)
     strike(state, span)
     pack = span.pack
     if pack is not None and pack.drop(span.n):
@@ -450,31 +453,7 @@ def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
     if state.versions.count or state.versions.outdated:
         state.versions.forget(span)
     if state.name_of or state.ids_of:
-        _forget_names(state, span)
-
-
-def _forget_names(state: SchedulerState, span: Span) -> None:
-    """Strike out what a forgotten span was called, and its other ids."""
-    free_name(state, span)
-    for ids in state.ids_of.pop(span.base, {}).values():
-        for task in ids:
-            state.aliases.pop(task, None)
-
-
-def free_name(state: SchedulerState, span: Span) -> None:
-    """Strike out what a span is called: another one may have that name."""
-    named = state.name_of.pop(span.base, None)
-    if named is not None:
-        del state.names[named[0]]
-
-
-def drop_alias(state: SchedulerState, span: Span, task: TaskId) -> None:
-    """Forget another id of a shared task, once no client knows the task by it."""
-    if task == span.base:
-        return
-    known = state.ids_of.get(span.base, {})
-    if not any(task in ids for ids in known.values()):
-        state.aliases.pop(task, None)
+        naming.forget(state, span)
 
 
 # Losing.
@@ -527,8 +506,8 @@ def withdraw(state: SchedulerState, span: Span) -> None:
     """The values of *span* do not count any more; whoever waits, waits again."""
     _miss(state, span)  # Who counts on them is stopped before they go.
     dropped: dict[Worker, list[Extent]] = {}
-    drop_replicas(state, span, dropped)
-    _tell_to_drop(state, dropped)
+    dropping.drop_replicas(state, span, dropped)
+    dropping.tell_all(state, dropped)
 
 
 def _miss(state: SchedulerState, span: Span) -> None:

@@ -23,7 +23,7 @@ from typing import Final
 
 from covey.errors import RemoteProtocolError
 from covey.ids import client_of
-from covey.scheduler.core import history, transitions
+from covey.scheduler.core import dropping, history, transitions
 from covey.scheduler.core.explain import key_of
 from covey.scheduler.core.spans import covering
 from covey.scheduler.core.state import (
@@ -78,8 +78,9 @@ def finish(
     state: SchedulerState, span: Span, worker: Worker, nbytes: int, digests: bytes
 ) -> None:
     """The values of *span* have been made, on *worker*, and have these digests."""
-    expected = state.versions.outdated.pop(span, span) is None
-    if expected or not _differ(span, digests):
+    outdated = state.versions.outdated
+    expected = bool(outdated) and outdated.pop(span, span) is None
+    if not span.digests or expected or not _differ(span, digests):
         span.digests = digests or span.digests
         transitions.finish(state, span, worker, nbytes)
         return
@@ -166,7 +167,7 @@ def refuse(state: SchedulerState, span: Span, worker: Worker) -> None:
         if dependent.state is ASSIGNED and dependent.worker is worker:
             transitions.stop(state, dependent)
             transitions.requeue(state, dependent)
-    transitions.tell_to_drop(state, worker, span.base, span.n)
+    dropping.tell(state, worker, span.base, span.n)
 
 
 def _tell(state: SchedulerState, span: Span) -> None:
