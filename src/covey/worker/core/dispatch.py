@@ -62,6 +62,10 @@ SILENCE_SECONDS: Final = 0.02
 
 _LEARNING: Final = 0.3
 
+#: Many calls in one report weigh as much as the calls would one by one: so much, by how
+#: many they are.
+_WEIGHTS: Final = [1.0 - (1.0 - _LEARNING) ** n for n in range(9)]
+
 
 def learn(state: WorkerState, fn: int, seconds: float, n: int) -> None:
     """Remember how long *n* calls of a function took."""
@@ -71,7 +75,7 @@ def learn(state: WorkerState, fn: int, seconds: float, n: int) -> None:
         state.seconds[fn] = each
         state.turned_short = True
     else:
-        weight = 1.0 - (1.0 - _LEARNING) ** min(n, 8)
+        weight = _WEIGHTS[min(n, 8)] if n > 1 else _LEARNING
         now = state.seconds[fn] = known + weight * (each - known)
         if now <= SHORT_SECONDS < known:
             state.turned_short = True
@@ -192,7 +196,8 @@ def _begin(state: WorkerState) -> None:
         if not slot.flights and _takes_more(slot):
             piece = top(state, slot.runner.environment)
             if piece is not None:
-                _send(state, slot, piece, _flight_size(state, piece))
+                n = _flight_size(state, piece) if piece.n > 1 else 1
+                _send(state, slot, piece, n)
                 if not state.queued:
                     return
 
@@ -294,26 +299,23 @@ def _may_try(runner: Runner, piece: Piece) -> bool:
 
 def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:
     """Send the first *n* tasks of a piece, and what can run right behind them."""
-    base = piece.base
+    run, base = piece.run, piece.base
     piece.base += n
     piece.n -= n
     if not piece.alone:
         state.queued -= n
         if not piece.n:
-            heappop(state.queues[piece.run.environment])
-    if isinstance(piece.run, Parcel):
-        _send_riders(state, slot, _dispatch_parcel(state, slot, piece.run))
+            heappop(state.queues[run.environment])
+    if isinstance(run, Parcel):
+        _send_riders(state, slot, _dispatch_parcel(state, slot, run))
         return
     keep = n == 1 and base in state.awaited
-    if piece.alone or state.memory_short:
+    if keep and (piece.alone or state.memory_short):
         keep = False
-    _dispatch(state, slot, Flight(piece, n, state.now, _each(state, piece)), base, keep)
+    flight = Flight(piece, n, state.now, state.seconds.get(run.fn))
+    _dispatch(state, slot, flight, base, keep)
     if keep:
         _send_riders(state, slot, [base])
-
-
-def _each(state: WorkerState, piece: Piece) -> float | None:
-    return state.seconds.get(piece.run.fn)
 
 
 def _dispatch(
@@ -454,7 +456,7 @@ def _flight_size(state: WorkerState, piece: Piece) -> int:
         return piece.n
     if piece.run.timeout_seconds or state.memory_short:
         return 1
-    each = _each(state, piece)
+    each = state.seconds.get(piece.run.fn)
     if each is None:
         return 1
     size = int(FLIGHT_SECONDS / max(each, 1e-7))

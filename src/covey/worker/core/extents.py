@@ -94,6 +94,11 @@ class Extents:
         at = bisect_right(self._starts, base) - 1
         return at >= 0 and base + n <= self._ends[at]
 
+    def __contains__(self, task: TaskId) -> bool:
+        if task in self._singles:
+            return True
+        return bool(self._starts) and self.covers(task, 1)
+
     def gaps(self, base: TaskId, n: int) -> Iterator[tuple[TaskId, int]]:
         """Yield what is not there of the tasks *base* to ``base + n - 1``, in order."""
         self._join()

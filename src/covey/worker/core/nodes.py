@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from covey.ids import RunId, TaskId
@@ -18,7 +18,7 @@ from covey.worker.core.orders import (
     StowNodes,
     Tell,
 )
-from covey.worker.core.state import Flight, Parcel, Piece, Slot, WorkerState
+from covey.worker.core.state import Flight, Parcel, Piece, Run, Slot, WorkerState
 from covey.worker.core.waiting import enqueue
 
 _Row: TypeAlias = tuple[RunId, TaskId, float, int]
@@ -33,14 +33,23 @@ _RUN: Final = worker_link.Run
 # How they come in.
 
 
-def take_in(state: WorkerState, messages: Sequence[Any]) -> Iterator[Any]:
-    """Yield what the scheduler has said, but for runs that have become parcels.
+def take_in(state: WorkerState, messages: Sequence[Any]) -> Iterable[Any]:
+    """Return what the scheduler has said, but for runs that have become parcels.
 
     Runs that come one after the other may; what came before or after them is taken in
     before or after them.
     """
     if state.turned_short:
         parcels.look_again(state)
+    if len(messages) != 1:
+        return _take_in(state, messages)
+    if type(messages[0]) is _RUN:
+        # By itself it makes no parcel; others may come that take its value.
+        parcels.fits(state, messages[0])
+    return messages
+
+
+def _take_in(state: WorkerState, messages: Sequence[Any]) -> Iterator[Any]:
     nodes: list[worker_link.Run] = []
     for message in messages:
         if type(message) is _RUN and parcels.fits(state, message):
@@ -50,17 +59,17 @@ def take_in(state: WorkerState, messages: Sequence[Any]) -> Iterator[Any]:
             yield from parcels.gather(state, nodes)
             nodes = []
         yield message
-    # One by itself makes no parcel.
     yield from parcels.gather(state, nodes) if len(nodes) > 1 else nodes
 
 
 def on_run(state: WorkerState, message: worker_link.Run) -> None:
     """Take in a run: it waits for values that come from elsewhere, or for a slot."""
-    run = parcels.new_run(message)
-    run.environment = state.environments.get(message.fn, "")
+    run = Run(message)
+    if state.environments:
+        run.environment = state.environments.get(message.fn, "")
     state.runs[run.run] = run
-    if message.seconds:
-        state.seconds.setdefault(run.fn, message.seconds)
+    if message.seconds and message.fn not in state.seconds:
+        state.seconds[message.fn] = message.seconds
     state.order(KeepArguments(run.run, message.base, message.sizes, message.data))
     for base, n, worker in message.sources:
         fetching.want(state, (base, n), worker, run)
@@ -125,17 +134,23 @@ class _Outcome:
 def on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
     """Single tasks returned: keep what is wanted, and tell of all in one message."""
     slot = state.slots[event.slot]
-    parts = _parts(state, event, slot)
-    flights = _singles(state, event, slot, parts)
-    outcome = _Outcome(event)
-    state.order(outcome.stow)
     columns = zip(event.runs, event.tasks, event.seconds, event.sizes, strict=True)
     rows = [*columns]
-    for at, n, parcel in parts:
-        if parcel is not None:
-            _end_some(state, slot, parcel, outcome, rows, at, n)
-        else:
-            _end_single(state, slot, flights, outcome, rows[at], at)
+    outcome = _Outcome(event)
+    first = _first(state, slot, rows)
+    if first is not None:
+        state.order(outcome.stow)
+        _end_single(state, slot, first, outcome, rows[0], 0)
+    else:
+        parts = _parts(state, event, slot)
+        flights = _singles(state, event, slot, parts)
+        state.order(outcome.stow)
+        for at, n, parcel in parts:
+            if parcel is not None:
+                _end_some(state, slot, parcel, outcome, rows, at, n)
+            else:
+                flight = flights.get(rows[at][:2])
+                _end_single(state, slot, flight, outcome, rows[at], at)
     if outcome.stow.places:
         slot.flushed, slot.emptied = False, 0.0
         if slot.flights:
@@ -146,6 +161,16 @@ def on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
     if outcome.known:
         runs, tasks, took, sizes = zip(*outcome.known, strict=True)
         state.order(ReportNodes(runs, tasks, took, sizes, event.slot))
+
+
+def _first(state: WorkerState, slot: Slot, rows: list[_Row]) -> Flight | None:
+    """Return the first flight of a slot, if it is one task, of which alone is told."""
+    if len(rows) > 1 or not slot.flights or rows[0][0] in state.parcels:
+        return None
+    first = slot.flights[0]
+    run, task, _, _ = rows[0]
+    single = first.n == 1 and first.base == task and first.run.run == run
+    return first if single else None
 
 
 def _parts(state: WorkerState, event: SlotRanNodes, slot: Slot) -> list[_Told]:
@@ -195,11 +220,6 @@ def _singles(
     Raises:
         RemoteProtocolError: something is told twice, or is part of a longer flight.
     """
-    if len(event.runs) == 1 and slot.flights:
-        run, task = event.runs[0], event.tasks[0]
-        first = slot.flights[0]
-        if first.n == 1 and first.base == task and first.run.run == run:
-            return {(run, task): first}
     told = {*zip(event.runs, event.tasks, strict=True)}
     demand(len(told) == len(event.runs))
     alone = {
@@ -216,14 +236,13 @@ def _singles(
 def _end_single(
     state: WorkerState,
     slot: Slot,
-    flights: dict[tuple[RunId, TaskId], Flight],
+    flight: Flight | None,
     outcome: _Outcome,
     row: _Row,
     at: int,
 ) -> None:
-    """One task returned that is no part of a parcel."""
+    """One task returned that is no part of a parcel, and most often is its *flight*."""
     run_id, task, seconds, _ = row
-    flight = flights.get((run_id, task))
     if flight is not None:
         run = flight.run
         slot.less(flight, 1)

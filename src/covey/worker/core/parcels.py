@@ -102,8 +102,8 @@ def fits(state: WorkerState, run: worker_link.Run) -> bool:
     """Whether a run may be part of a parcel: it is short, and need not wait for long."""
     if run.n > 1 or not run.digests or run.timeout_seconds:
         return False
-    if run.seconds:
-        state.seconds.setdefault(run.fn, run.seconds)
+    if run.seconds and run.fn not in state.seconds:
+        state.seconds[run.fn] = run.seconds
     if run.sources or run.whole or run.groups or run.renamed or run.spares:
         return False
     if len(run.data) > _SMALL_BYTES or run.fn in state.environments:
@@ -175,7 +175,7 @@ def gather(
 
 def is_here(state: WorkerState, task: TaskId) -> bool:
     """Whether the value of a task is on this worker."""
-    return state.made.covers(task, 1) or state.copies.covers(task, 1)
+    return task in state.made or task in state.copies
 
 
 def _enter(state: WorkerState, parcel: Parcel) -> None:
@@ -274,27 +274,7 @@ def _take_apart(state: WorkerState, parcel: Parcel) -> None:
 def _single(state: WorkerState, node: worker_link.Run) -> Run:
     """Return the run that a node is by itself."""
     state.order(KeepArguments(node.run, node.base, node.sizes, node.data))
-    return new_run(node)
-
-
-def new_run(message: worker_link.Run) -> Run:
-    """Return the run that a message asks for."""
-    run = Run(
-        message.run,
-        message.fn,
-        message.base,
-        message.n,
-        message.rank,
-        message.aligned,
-        message.whole,
-        message.timeout_seconds,
-        message.reply,
-        message.renamed,
-    )
-    run.digests = message.digests
-    run.groups = message.groups
-    run.awaits = message.awaits
-    return run
+    return Run(node)
 
 
 def _hand_over(flight: ParcelFlight, runs: list[Run]) -> None:

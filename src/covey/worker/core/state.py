@@ -54,40 +54,27 @@ class Run:
         "whole",
     )
 
-    def __init__(
-        self,
-        run: RunId,
-        fn: int,
-        base: TaskId,
-        n: int,
-        rank: tuple[float, ...],
-        aligned: tuple[int, ...],
-        whole: tuple[Extent, ...],
-        timeout_seconds: float,
-        reply: bool,
-        renamed: tuple[tuple[int, int], ...] = (),
-    ) -> None:
-        self.run = run
-        self.fn = fn
-        self.base = base
-        self.n = n
-        #: Tasks of which no end has been reported yet.
-        self.left = n
-        self.rank = rank
+    def __init__(self, asked: worker_link.Run) -> None:
+        self.run: RunId = asked.run
+        self.fn = asked.fn
+        self.base: TaskId = asked.base
+        #: How many tasks, and those of which no end has been reported yet.
+        self.n = self.left = asked.n
+        self.rank: tuple[float, ...] = asked.rank
         #: First ids of inputs that belong to ``base``.
-        self.aligned = aligned
-        self.whole = whole
+        self.aligned: tuple[TaskId, ...] = asked.aligned
+        self.whole: tuple[Extent, ...] = asked.whole
         #: Of inputs of which each task takes several: those that ``base`` takes.
-        self.groups: tuple[Extent, ...] = ()
-        self.timeout_seconds = timeout_seconds
+        self.groups: tuple[Extent, ...] = asked.groups
+        self.timeout_seconds = asked.timeout_seconds
         #: Whether somebody waits for the values upstream.
-        self.reply = reply
+        self.reply = asked.reply
         #: Inputs that the arguments know by another id: (that id, the real one).
-        self.renamed = renamed
+        self.renamed = asked.renamed
         #: Whether the scheduler wants to know the digests of the values.
-        self.digests = False
+        self.digests = asked.digests
         #: Inputs that other runs here are to make.
-        self.awaits: tuple[TaskId, ...] = ()
+        self.awaits: tuple[TaskId, ...] = asked.awaits
         #: What its function asks for.
         self.environment = ""
         #: Inputs that are still being fetched, or made.
@@ -234,9 +221,11 @@ class Parcel(Run):
     )
 
     def __init__(self, nodes: list[worker_link.Run], seconds: float) -> None:
-        first = nodes[0]
-        how = (first.rank, (), (), 0.0, False)
-        super().__init__(first.run, first.fn, first.base, len(nodes), *how)
+        super().__init__(nodes[0])
+        self.n = self.left = len(nodes)
+        # Each of them has its own.
+        self.aligned = self.awaits = ()
+        self.reply = self.digests = False
         self.nodes = nodes
         self.runs = tuple([node.run for node in nodes])
         self.tasks = tuple([node.base for node in nodes])
