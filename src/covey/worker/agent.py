@@ -295,12 +295,13 @@ class WorkerAgent:
         return process.links[slot % self._threads]
 
     def _dispatch(self, order: orders.Dispatch | orders.DispatchNodes) -> None:
-        link = self._link_of(order.slot)
+        slot = order.slot
+        link = self._link_of(slot)
         if self._pressure.rests:
             self._pressure.wake()
         if link is not None:  # Else it has just ended; the core will hear of it.
             self._doubts.dispatched(order)
-            self._inputs.dispatch(order, order.slot // self._threads, link)
+            self._inputs.dispatch(order, slot // self._threads, link)
             self._told.append(link)
 
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
@@ -504,8 +505,9 @@ class WorkerAgent:
         self._functions.keep(order.fn, order.label, order.payload)
 
     def _end_run(self, order: orders.EndRun) -> None:
-        self._inputs.end_run(order)
-        self._doubts.ended(order.run)
+        self._inputs.end_run(order.run)
+        if self._doubts.given:
+            self._doubts.ended(order.run)
 
     def _keep_values(self, order: orders.KeepValues) -> None:
         self.storage.put(order.base, Pack.from_wire(order.sizes, order.data))

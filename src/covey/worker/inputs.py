@@ -16,7 +16,7 @@ from covey.wire.base import Extent
 from covey.worker.core import orders
 from covey.worker.functions import Functions
 from covey.worker.processes import RunnerProcess
-from covey.worker.runner_link import KEEP, RunnerLink
+from covey.worker.runner_link import KEEP, Node, RunnerLink
 from covey.worker.storage import Storage
 
 
@@ -46,15 +46,15 @@ class Inputs:
 
     def keep_arguments(self, order: orders.KeepArguments) -> None:
         """Keep the arguments of a run until it ends."""
-        data = order.data
-        if len(order.sizes) == 4 and int.from_bytes(order.sizes, "little") == len(data):
+        data, sizes = order.data, order.sizes
+        if len(sizes) == 4 and int.from_bytes(sizes, "little") == len(data):
             self._arguments[order.run] = (order.base, data)
             return
         self._arguments[order.run] = (order.base, Pack.from_wire(order.sizes, data))
 
-    def end_run(self, order: orders.EndRun) -> None:
+    def end_run(self, run: RunId) -> None:
         """Let go of the arguments of a run, if they were kept."""
-        self._arguments.pop(order.run, None)
+        self._arguments.pop(run, None)
 
     def dispatch(
         self,
@@ -69,13 +69,13 @@ class Inputs:
         self._functions.tell(link, order.fn)
         base, held = self._arguments[order.run]
         flags = KEEP if order.keep else 0
-        if isinstance(held, Pack):
-            part = held.cut(order.base - base, order.base - base + order.n)
-        elif not order.whole:
-            self._dispatch_node(order, held, flags, runner, link)
-            return
-        else:
+        if not isinstance(held, Pack):
+            if not order.whole:
+                self._dispatch_node(order, held, flags, runner, link)
+                return
             part = Pack.single(held)
+        else:
+            part = held.cut(order.base - base, order.base - base + order.n)
         if order.n == 1 and not order.whole:
             self._dispatch_node(order, part.data, flags, runner, link)
             return
@@ -122,15 +122,8 @@ class Inputs:
             elif known_as not in carried:
                 carried.add(known_as)
                 self._add_single(runner, known_as, real, inputs, body)
-        link.tell_node(
-            order.run,
-            order.fn,
-            order.base,
-            flags,
-            len(payload),
-            inputs,
-            body=body,
-        )
+        node = (order.run, order.fn, order.base, flags, len(payload), inputs)
+        link.tell_nodes((node,), body)
 
     def _dispatch_nodes(
         self, order: orders.DispatchNodes, runner: int, link: RunnerLink
@@ -141,10 +134,9 @@ class Inputs:
         link.begin_node()
         carried, owns, keeps = link.carried, order.owns, order.keeps
         body: list[Buffer] = []
-        nodes = order.nodes
-        columns: list[list[Any]] = []
+        told: list[Node] = []
         single = self._storage.shelf.single
-        for node in nodes:
+        for node in order.nodes:
             inputs: list[Any] = []
             body.append(node.data)
             for task in node.aligned:
@@ -158,16 +150,10 @@ class Inputs:
                     else:
                         inputs.append(["in", task, len(value)])
                         body.append(value)
-            columns.append(inputs)
-        link.tell_nodes(
-            [node.run for node in nodes],
-            [node.fn for node in nodes],
-            [node.base for node in nodes],
-            [KEEP if node.base in keeps else 0 for node in nodes],
-            [len(node.data) for node in nodes],
-            columns,
-            body=body,
-        )
+            task = node.base
+            flags = KEEP if task in keeps else 0
+            told.append((node.run, node.fn, task, flags, len(node.data), inputs))
+        link.tell_nodes(told, body)
 
     def _add_single(
         self,

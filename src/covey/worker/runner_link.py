@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -25,6 +25,7 @@ from covey.payload import Buffer, Pack
 from covey.wire.base import Bytes, Count, Failure, Id, Seconds
 
 _HEAD: Final = struct.Struct("<IQ")
+_HEAD_BYTES: Final = _HEAD.size
 
 #: A header holds operations, not values; a body what is small enough to ride along,
 #: of some milliseconds.
@@ -200,6 +201,16 @@ _decoder: Final = msgspec.json.Decoder(
 _encoder: Final = msgspec.json.Encoder()
 
 
+Node: TypeAlias = tuple[int, int, int, int, int, list[Any]]
+"""What a slot is told of a single task: see ``RunnerLink.tell_nodes``."""
+
+
+class _Nodes(list[Node]):
+    """Single tasks that are sent as one operation."""
+
+    __slots__ = ()
+
+
 class RunnerLink(asyncio.Protocol):
     """One socket to a runner: a slot's, or its control socket.
 
@@ -224,9 +235,9 @@ class RunnerLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._header: list[Any] = []
         self._body: list[Buffer] = []
-        #: The operation that names single tasks, if it is the last one, and the ids
-        #: of the inputs that go along with it.
-        self._nodes: list[Any] = []
+        #: The operation that names single tasks, if it is the last one, each of them, and
+        #: the ids of the inputs that go along with it.
+        self._nodes: _Nodes | None = None
         self.carried: set[int] = set()
         self._flush_is_due = False
         #: Whether something was sent in this turn, before its end.
@@ -246,26 +257,20 @@ class RunnerLink(asyncio.Protocol):
 
     def begin_node(self) -> None:
         """A single task follows: with those right before it, it is one operation."""
-        if not (self._header and self._header[-1] is self._nodes):
-            self._nodes = ["nodes", [], [], [], [], [], []]
+        if self._nodes is None or self._header[-1] is not self._nodes:
+            self._nodes = _Nodes()
             self.carried = set()
             self.tell(self._nodes)
 
-    def tell_node(self, *columns: Any, body: list[Buffer]) -> None:
-        """Queue a single task, after ``begin_node``.
+    def tell_nodes(self, nodes: Iterable[Node], body: list[Buffer]) -> None:
+        """Queue single tasks, after ``begin_node``.
 
         Args:
-            *columns: run, function, task, flags, size of the arguments, inputs.
+            nodes: run, function, task, flags, size of the arguments, inputs of each.
             body: the arguments, and the inputs whose bytes go along.
         """
-        for column, value in zip(self._nodes[1:], columns, strict=True):
-            column.append(value)
-        self._body += body
-
-    def tell_nodes(self, *columns: list[Any], body: list[Buffer]) -> None:
-        """Queue several single tasks, after ``begin_node``."""
-        for column, values in zip(self._nodes[1:], columns, strict=True):
-            column += values
+        assert self._nodes is not None
+        self._nodes += nodes
         self._body += body
 
     def hasten(self) -> None:
@@ -279,6 +284,13 @@ class RunnerLink(asyncio.Protocol):
         self._flush_is_due = self._hastened = False
         if not self._header or self._transport is None:
             return
+        if self._nodes is not None:
+            # In columns, which are shorter, and read at once.
+            self._header = [
+                ["nodes", *zip(*said, strict=True)] if type(said) is _Nodes else said
+                for said in self._header
+            ]
+            self._nodes = None
         header = _encoder.encode(self._header)
         body = b"".join(self._body)
         self._header = []
@@ -296,27 +308,43 @@ class RunnerLink(asyncio.Protocol):
         """Bytes have come."""
         if self._deaf:
             return
-        buffer = self._buffer
-        buffer += data
         try:
-            while len(buffer) >= _HEAD.size:
-                header_size, body_size = _HEAD.unpack_from(buffer)
-                if header_size > _HEADER_BYTES_MAX or body_size > _BODY_BYTES_MAX:
-                    raise RemoteProtocolError(
-                        f"a frame of {header_size:,} and {body_size:,} bytes"
-                    )
-                end = _HEAD.size + header_size + body_size
-                if len(buffer) < end:
-                    return
-                header = bytes(buffer[_HEAD.size : _HEAD.size + header_size])
-                body = bytes(buffer[_HEAD.size + header_size : end])
-                del buffer[:end]
-                self._on_says(_split(header, body))
+            if self._buffer or not self._take_whole(data):
+                self._buffer += data
+                self._take_frames()
         except RemoteProtocolError as error:
             self._deaf = True
             self._buffer = bytearray()
             self.close()
             self._on_nonsense(str(error))
+
+    def _take_whole(self, data: bytes) -> bool:
+        """Act on *data* if it is one frame, as it mostly is; say whether it was."""
+        if len(data) < _HEAD_BYTES:
+            return False
+        header_size, body_size = _HEAD.unpack_from(data)
+        at = _HEAD_BYTES + header_size
+        if at + body_size != len(data):
+            return False
+        self._on_says(_split(data[_HEAD_BYTES:at], data[at:]))
+        return True
+
+    def _take_frames(self) -> None:
+        """Act on all frames that have come as a whole."""
+        buffer = self._buffer
+        while len(buffer) >= _HEAD_BYTES:
+            header_size, body_size = _HEAD.unpack_from(buffer)
+            if header_size > _HEADER_BYTES_MAX or body_size > _BODY_BYTES_MAX:
+                raise RemoteProtocolError(
+                    f"a frame of {header_size:,} and {body_size:,} bytes"
+                )
+            at = _HEAD_BYTES + header_size
+            end = at + body_size
+            if len(buffer) < end:
+                return
+            header, body = bytes(buffer[_HEAD_BYTES:at]), bytes(buffer[at:end])
+            del buffer[:end]
+            self._on_says(_split(header, body))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended; nothing comes after this."""
@@ -342,7 +370,7 @@ def _split(header: bytes, body: bytes) -> list[tuple[Any, Buffer]]:
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise RemoteProtocolError(str(error)) from error
     says: list[tuple[Any, Buffer]] = []
-    at = 0
+    at, end = 0, len(body)
     view = memoryview(body)
     for operation in operations:
         kind = type(operation)
@@ -354,10 +382,10 @@ def _split(header: bytes, body: bytes) -> list[tuple[Any, Buffer]]:
             size = operation.size
         else:
             size = 0
-        if at + size > len(body):
+        start, at = at, at + size
+        if at > end:
             raise RemoteProtocolError("a body that is shorter than it is said to be")
-        says.append((operation, view[at : at + size]))
-        at += size
+        says.append((operation, view[start:at]))
     return says
 
 
@@ -367,10 +395,9 @@ def read_pack(says: SaysRan | SaysRanNodes, body: Buffer) -> Pack:
     Raises:
         RemoteProtocolError: sizes and data do not fit together.
     """
-    view = memoryview(body)
     sizes = array("I")
     end = 4 * says.n
-    sizes.frombytes(view[:end])
+    sizes.frombytes(body[:end])
     if sum(sizes) != says.data_size:
         raise RemoteProtocolError("results whose sizes do not add up")
-    return Pack(sizes, bytes(view[end:]))
+    return Pack(sizes, bytes(body[end:]))
