@@ -143,6 +143,56 @@ def test_a_chain_fails_with_the_node_that_failed(client):
     assert "in the task 'b' of a dask graph" in caught.value.__notes__
 
 
+class Scale:
+    """What keeps a node from being nothing but a call: an object among its arguments."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __reduce__(self):
+        return (Scale, (self.by,))
+
+
+def scaled(value, scale):
+    return value * scale.by
+
+
+def test_nodes_of_dask_in_a_row_are_one_task(client):
+    given = client.submit(inc, 9)
+    dsk = {"given": given, "other name": Alias("other name", "given")}
+    for i in range(3):
+        dsk["row-a", i] = Task(("row-a", i), scaled, TaskRef("other name"), Scale(i))
+        dsk["row-b", i] = Task(("row-b", i), operator.add, TaskRef(("row-a", i)), 1)
+        dsk["row-c", i] = Task(("row-c", i), scaled, TaskRef(("row-b", i)), Scale(2))
+    assert client.get(dsk, [("row-c", i) for i in range(3)]) == [2, 22, 42]
+    done = {name: seen["done"] for name, seen in client.overview()["functions"].items()}
+    assert {n: k for n, k in done.items() if "row-" in n} == {"row-a, row-b, row-c": 3}
+
+
+def test_a_row_of_nodes_fails_with_the_node_that_failed(client):
+    dsk = {
+        "a": Task("a", scaled, 1, Scale(2)),
+        "b": Task("b", boom, TaskRef("a")),
+        "c": Task("c", scaled, TaskRef("b"), Scale(2)),
+    }
+    with pytest.raises(ValueError, match="no 2") as caught:
+        client.get(dsk, "c")
+    assert "in the task 'b' of a dask graph" in caught.value.__notes__
+
+
+def test_frames_that_are_computed_together_make_a_task_for_calls_in_a_row(client):
+    # What dask fuses for one frame it leaves apart where there are two.
+    frame = pd.DataFrame({"a": range(100), "b": np.arange(100) % 7})
+    parts = dd.from_pandas(frame, npartitions=4)
+    groups = parts.groupby("b").agg({"a": "sum"})
+    merged = parts.merge(dd.from_pandas(frame * 7, npartitions=2), on="b")
+    found, total = dask.compute(groups, merged.a_x.sum())
+    assert found.a.to_dict() == frame.groupby("b").a.sum().to_dict()
+    assert total == frame.merge(frame * 7, on="b").a_x.sum()
+    names = client.overview()["functions"]
+    assert any(", chunk" in name for name in names)
+
+
 def test_intermediates_go_as_soon_as_they_can(client, until):
     dsk = {("n", i): (inc, i + 1000) for i in range(200)}
     dsk["sum"] = (sum, list(dsk))

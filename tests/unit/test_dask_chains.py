@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import operator
 import pickle
+import weakref
 
 import numpy as np
 import pytest
 
 dask = pytest.importorskip("dask")
 
-from dask._task_spec import Task, TaskRef  # noqa: E402  (only where dask is)
+from dask._task_spec import DataNode, Task, TaskRef  # noqa: E402  (only where dask is)
 
 from covey.interop.dask_chains import LINKS_MAX, NAMES_MAX, join  # noqa: E402
-from covey.interop.dask_lowering import Lowering  # noqa: E402
+from covey.interop.dask_lowering import Lowering, Plain  # noqa: E402
 from covey.interop.dask_names import Names  # noqa: E402
-from covey.interop.dask_node import Chain  # noqa: E402
+from covey.interop.dask_node import Chain, Row  # noqa: E402
 from covey.interop.dask_order import number, users_of  # noqa: E402
 from covey.interop.dask_packing import Shelf  # noqa: E402
 from covey.serde.packing import LIMIT_BYTES  # noqa: E402
@@ -36,17 +38,28 @@ def joined(graph, *wanted):
 
     def needs(ref):
         ref.node = lowering.node(ref.key, graph[ref.key])
-        return ref.node.inputs
+        return taken_by(ref.node)
+
+    def taken_by(node):
+        if type(node) is Plain:
+            return node.inputs
+        return [lowering.ref(key) for key in node.dependencies]
 
     roots = [lowering.ref(key) for key in wanted]
     nodes, inputs = number(roots, needs)
     chosen = {root.number for root in roots}
     names = Names(lambda head: None)
-    found = join(nodes, inputs, users_of(inputs), chosen, shelf, names)
-    assert found == any(ref.node is None for ref in nodes)
+    users = users_of(inputs)
+    joins = join(nodes, inputs, users, chosen, shelf, names, lowering.whole)
+    assert joins == any(ref.node is None for ref in nodes)
     for ref, sources in zip(nodes, inputs, strict=True):
-        taken = ref.node.inputs if ref.node is not None else ()
-        assert [nodes[source] for source in sources] == list(taken)
+        taken = taken_by(ref.node) if ref.node is not None else ()
+        found = [nodes[source] for source in sources]
+        if type(ref.node) is Row:
+            # A node of dask takes a set.
+            assert sorted(found, key=id) == sorted(taken, key=id)
+        else:
+            assert found == list(taken)
     return {ref.key: ref.node for ref in nodes}
 
 
@@ -54,11 +67,14 @@ def values_of(nodes):
     """Run what is left as runners do; what was joined has no value of its own."""
     values = {}
     for key, node in nodes.items():
-        if node is not None:
+        if type(node) is Plain:
             args = list(node.args)
             for at in node.places:
                 args[at] = values[args[at].key]
-            values[key] = pickle.loads(pickle.dumps(node.function))(*args)
+            function = pickle.loads(pickle.dumps(node.function))
+            values[key] = function(*args, **node.kwargs or {})
+        elif node is not None:
+            values[key] = pickle.loads(pickle.dumps(node))(values)
     return values
 
 
@@ -112,16 +128,91 @@ def test_tasks_of_collections_are_joined_as_well():
             id="large constant",
         ),
         pytest.param(
-            {
-                "a": Task("a", abs, -1),
-                "c": Task("c", sorted, TaskRef("a"), reverse=True),
-            },
-            id="named arguments",
+            {"a": DataNode("a", -1), "c": Task("c", abs, TaskRef("a"))}, id="data"
         ),
     ],
 )
 def test_others_stay_tasks(graph):
     assert all(joined(graph, "c").values())
+
+
+class Thing:
+    """What keeps a node from being nothing but a call."""
+
+    def __init__(self, number):
+        self.number = number
+
+
+def plus(value, thing, *, times=1):
+    return value + times * thing.number
+
+
+def column(value, columns, *, reverse=False):
+    return sorted((value, *columns), reverse=reverse)
+
+
+def test_named_arguments_and_lists_of_plain_ones_go_along():
+    graph = {
+        "a": Task("a", dict, b=1),
+        "c": Task("c", list, TaskRef("a")),
+        "d": Task("d", column, TaskRef("c"), [["e"], ["f"]], reverse=True),
+        "g": Task("g", str, TaskRef("d")),
+    }
+    nodes = joined(graph, "g")
+    assert [key for key, node in nodes.items() if node is not None] == ["g"]
+    assert type(nodes["g"]) is Plain
+    assert values_of(nodes) == {"g": "[['f'], ['e'], ['b']]"}
+
+
+def test_nodes_that_are_more_than_calls_are_joined_as_dask_has_them():
+    graph = {
+        "one": Task("one", operator.neg, -1),
+        "two": Task("two", operator.neg, -2),
+        "sum": Task("sum", operator.add, TaskRef("one"), TaskRef("two")),
+        "more": Task("more", plus, TaskRef("sum"), Thing(10), times=2),
+        "end": Task("end", operator.mul, TaskRef("more"), TaskRef("more")),
+    }
+    nodes = joined(graph, "end")
+    kinds = {key: type(node) for key, node in nodes.items() if node is not None}
+    assert kinds == {"one": Plain, "two": Plain, "end": Row}
+    assert nodes["end"].name == "sum, more, end"
+    assert values_of(nodes)["end"] == 23 * 23
+
+
+def test_nodes_by_hand_are_joined_to_those_of_dask():
+    graph = {
+        "a": (operator.add, 1, 2),
+        "b": Task("b", plus, TaskRef("a"), Thing(10)),
+        "c": (operator.mul, "b", 2),
+    }
+    nodes = joined(graph, "c")
+    assert [key for key, node in nodes.items() if node is not None] == ["c"]
+    assert values_of(nodes) == {"c": 26}
+
+
+def test_calls_that_became_a_chain_are_part_of_a_row():
+    graph = {
+        "a": (operator.add, 1, 2),
+        "b": (operator.mul, "a", 2),
+        "c": Task("c", plus, TaskRef("b"), Thing(10)),
+    }
+    assert values_of(joined(graph, "c")) == {"c": 16}
+
+
+async def later(value):
+    return value
+
+
+@pytest.mark.parametrize("thing", [3, Thing(3)])
+def test_what_is_waited_for_stays_a_task(thing):
+    graph = {
+        "a": Task("a", abs, -1),
+        "b": Task("b", later, TaskRef("a")),
+        "c": Task("c", max, TaskRef("b"), thing),
+    }
+    nodes = joined(graph, "c")
+    assert nodes["a"] is None
+    assert nodes["b"] is not None
 
 
 def test_what_somebody_holds_stays_a_task():
@@ -142,6 +233,15 @@ def test_a_long_chain_stays_in_pieces():
     assert values_of(nodes)[19] == 19_001
 
 
+def test_a_long_row_stays_in_pieces():
+    graph = {0: Task(0, plus, 0, Thing(1))}
+    graph |= {i: Task(i, plus, TaskRef(i - 1), Thing(1)) for i in range(1, 20)}
+    nodes = joined(graph, 19)
+    rows = [node for node in nodes.values() if node is not None]
+    assert [len(row.nodes) for row in rows] == [8, 8, 4]
+    assert values_of(nodes)[19] == 20
+
+
 def fail(value):
     raise ValueError(value)
 
@@ -158,6 +258,46 @@ def test_it_is_told_which_one_failed(graph, key):
     with pytest.raises(ValueError, match="1") as caught:
         node.function(*node.args)
     assert caught.value.__notes__ == [f"in the task {key!r} of a dask graph"]
+
+
+@pytest.mark.parametrize("at", ["a", "b"])
+def test_it_is_told_which_node_of_a_row_failed(at):
+    graph = {
+        "a": Task("a", fail if at == "a" else abs, 1),
+        "b": Task("b", fail if at == "b" else abs, TaskRef("a")),
+        "c": Task("c", plus, TaskRef("b"), Thing(1)),
+    }
+    row = joined(graph, "c")["c"]
+    with pytest.raises(ValueError, match="1") as caught:
+        row({})
+    assert caught.value.__notes__ == [f"in the task {at!r} of a dask graph"]
+
+
+def test_a_row_holds_on_to_nothing_but_what_its_node_takes():
+    class Value:
+        pass
+
+    seen = []
+
+    def make():
+        value = Value()
+        seen.append(weakref.ref(value))
+        return value
+
+    def follow(before, thing):
+        assert before is seen[-1]()
+        return make()
+
+    def end(before, thing):
+        gc.collect()
+        return [ref() is not None for ref in seen]
+
+    graph = {
+        "a": Task("a", make),
+        "b": Task("b", follow, TaskRef("a"), Thing(1)),
+        "c": Task("c", end, TaskRef("b"), Thing(1)),
+    }
+    assert joined(graph, "c")["c"]({}) == [False, True]
 
 
 def test_what_became_one_task_is_named_after_all_its_calls():

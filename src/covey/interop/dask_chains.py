@@ -9,16 +9,22 @@ copy is made of it for others, and nobody is told of it::
 So it is with two calls of which the second takes nothing but the first one's result; nothing
 is lost by it, for they could never have run side by side.  Where tasks have options of
 their own (retries, a time limit), each stays for itself.
+
+Two that are nothing but calls become a ``Chain``, one function for all tasks that make the
+same calls.  Where one of them is more than that, as are most that dask makes for data
+frames (an empty frame is among their arguments), they become a ``Row``: nodes of dask, as
+they were, in one node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Final
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
 
-from covey.interop.dask_lowering import Plain
+from covey.interop.dask_lowering import Plain, is_call
 from covey.interop.dask_names import Names
-from covey.interop.dask_node import Chain, Link
+from covey.interop.dask_node import Chain, Link, Row
 from covey.interop.dask_packing import Ref, Shelf
 
 #: A task of more calls than this tells too little of how far it is.
@@ -27,7 +33,7 @@ LINKS_MAX: Final = 8
 #: So many are told apart by what their nodes are called; each is a function of its own.
 NAMES_MAX: Final = 64
 
-#: Arguments in which no result is hidden.
+#: Arguments in which no result is hidden, and which are small.
 _SIMPLE: Final = frozenset({int, float, complex, bool, str, bytes, type(None), slice})
 
 
@@ -38,6 +44,7 @@ def join(
     wanted: Collection[int],
     shelf: Shelf,
     names: Names,
+    whole: Callable[[Any], Any],
 ) -> bool:
     """Make one call of those that only follow one another.
 
@@ -51,11 +58,14 @@ def join(
         wanted: the numbers of those whose results somebody holds; they stay tasks.
         shelf: says which functions can be defined by themselves.
         names: tells what nodes are called.
+        whole: returns the node of a key as dask has it.
 
     Returns:
         Whether there were any.
     """
     chains: dict[tuple[tuple[Link, ...], tuple[str, ...]], Chain] = {}
+    #: By their last one's number, the keys of those that are one.
+    rows: dict[int, tuple[Any, ...]] = {}
     found = False
     for number, sources in enumerate(inputs):
         if len(sources) != 1 or len(users[sources[0]]) != 1 or sources[0] in wanted:
@@ -63,29 +73,65 @@ def join(
         ref = nodes[number]
         source = nodes[sources[0]]
         node = ref.node
-        if type(node) is Plain and _can_follow(node, source):
+        before = rows.get(source.number, (source.key,))
+        if len(before) >= LINKS_MAX or _is_coroutine(source.node):
+            continue
+        if _is_more(node, source.node):
+            keys = (*before, ref.key)
+            labels = tuple(map(names.of, keys))
+            ref.node = Row(tuple(map(whole, keys)), labels)
+        elif type(node) is Plain and _can_follow(node, source):
             links, labels = _links(source.node, node), _labels(source, names)
             if len(chains) >= NAMES_MAX and (links, labels) not in chains:
                 labels = ()
             chain = chains.get((links, labels))
             if chain is None:
                 chain = chains[links, labels] = Chain(links, labels)
-            if shelf.fits_whole(chain):
-                ref.node = _joined(chain, source, node)
-                source.node = None
-                inputs[number], inputs[source.number] = inputs[source.number], []
-                found = True
+            if not shelf.fits_whole(chain):
+                continue
+            ref.node = _joined(chain, source, node)
+        else:
+            continue
+        rows[number] = (*before, ref.key)
+        source.node = None
+        inputs[number], inputs[source.number] = inputs[source.number], []
+        found = True
     return found
+
+
+def _is_more(node: Any, source: Any) -> bool:
+    """Whether one of two calls is more than a ``Plain`` one."""
+    if type(node) is Plain and type(source) is Plain:
+        return False
+    return all(type(one) in {Plain, Row} or is_call(one) for one in (node, source))
+
+
+def _is_coroutine(source: Any) -> bool:
+    """Whether a call only returns what the runner has to wait for."""
+    function = source.function if type(source) is Plain else None
+    if is_call(source):
+        function = source.func
+    if type(function) is Chain:
+        function = function.links[-1].function
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 def _can_follow(node: Plain, source: Ref) -> bool:
     """Whether a call takes a result just as it is, and nothing that is hidden."""
-    first = source.node
-    if type(first) is not Plain or first.kwargs or node.kwargs or not node.places:
+    if type(source.node) is not Plain or not node.places:
         return False
-    if type(first.function) is Chain and len(first.function.links) >= LINKS_MAX:
-        return False
-    return all(arg is source or type(arg) in _SIMPLE for arg in node.args)
+    named = node.kwargs.values() if node.kwargs else ()
+    return all(arg is source or _is_simple(arg) for arg in node.args) and all(
+        map(_is_simple, named)
+    )
+
+
+def _is_simple(value: Any) -> bool:
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return all(map(_is_simple, value))
+    return kind in _SIMPLE
 
 
 def _links(first: Plain, node: Plain) -> tuple[Link, ...]:
@@ -93,8 +139,18 @@ def _links(first: Plain, node: Plain) -> tuple[Link, ...]:
     if type(first.function) is Chain:
         before = first.function.links
     else:
-        before = (Link(first.function, len(first.args), ()),)
-    return (*before, Link(node.function, len(node.args), node.places))
+        before = (_link(first, ()),)
+    return (*before, _link(node, node.places))
+
+
+def _link(node: Plain, places: tuple[int, ...]) -> Link:
+    named = bool(node.kwargs)
+    return Link(node.function, len(node.args) + named, places, named)
+
+
+def _given(node: Plain) -> tuple[Any, ...]:
+    """Return the arguments of a link: the named ones are the last."""
+    return (*node.args, node.kwargs) if node.kwargs else node.args
 
 
 def _labels(source: Ref, names: Names) -> tuple[str, ...]:
@@ -111,9 +167,9 @@ def _joined(chain: Chain, source: Ref, node: Plain) -> Plain:
         places = first.places
     else:
         # The keys come before the arguments.
-        keys, args = (), first.args
+        keys, args = (), _given(first)
         places = tuple([at + 1 for at in first.places])
-    own = [None if at in node.places else arg for at, arg in enumerate(node.args)]
+    own = [None if at in node.places else arg for at, arg in enumerate(_given(node))]
     return Plain(
         chain,
         ((*keys, source.key), *args, *own),

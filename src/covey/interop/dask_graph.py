@@ -303,7 +303,8 @@ class _Ingest:
         chosen = [self._target_of.get(root, root).number for root in roots]
         users = users_of(inputs)
         if not self.options.given and join(
-            nodes, inputs, users, set(chosen), self._shelf, self._names
+            *(nodes, inputs, users, set(chosen), self._shelf, self._names),
+            self._lowering.whole,
         ):
             users = users_of(inputs)
         count = sum([ref.node is not None for ref in nodes])
@@ -482,7 +483,7 @@ class _Ingest:
         inputs = {name: self._lowering.ref(name) for name in node.dependencies}
         with refs.capture() as found:
             pack_node(packer, self._shelf, node, inputs, label)
-        return tuple(dict.fromkeys(found.task_ids)), label
+        return tuple(dict.fromkeys(found.task_ids)), self._names.of_task(ref)
 
     def _function_of(self, ref: Ref, node: Plain) -> int:
         key = ref.key

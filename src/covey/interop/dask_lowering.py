@@ -88,6 +88,13 @@ class Plain(msgspec.Struct, eq=False):
         return (key, args, places, self.kwargs) if self.kwargs else (key, args, places)
 
 
+def is_call(node: Any) -> bool:
+    """Say whether a node of dask is a call, and no data or another name."""
+    from dask._task_spec import Task
+
+    return isinstance(node, Task)
+
+
 #: What stands for a node that the graph lacks.
 MISSING: Final = object()
 
@@ -109,6 +116,7 @@ class Lowering:
 
         self._spec = _task_spec
         self._shelf = shelf
+        self._graph = graph
         #: The key of the node at hand, and the inputs that it is known to take so far.
         self._key: Any = None
         self._inputs: dict[Ref, None] = {}
@@ -162,6 +170,13 @@ class Lowering:
         if isinstance(node, spec.GraphNode):
             return node
         return spec.DataNode(key, node)
+
+    def whole(self, key: Any) -> Any:
+        """Return the node *key* as dask has it, whatever became of it here."""
+        value = self._graph[key]
+        if isinstance(value, self._spec.GraphNode):
+            return value
+        return self._spec.convert_legacy_task(key, value, self._refs)
 
     # Graphs by hand.
 

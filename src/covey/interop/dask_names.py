@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from covey.interop.dask_lowering import Plain
-from covey.interop.dask_node import Chain
+from covey.interop.dask_node import Chain, Row
 from covey.interop.dask_packing import Ref
 from covey.serde.functions import encodable
 
@@ -51,4 +51,4 @@ class Names:
         node, name = ref.node, self.of(ref.key)
         if type(node) is Plain and type(node.function) is Chain:
             return node.function.name(name)
-        return name
+        return node.name if type(node) is Row else name

@@ -8,7 +8,7 @@ Most nodes are plain calls (``dask_lowering``)::
       └─ (key, args, kwargs)           the arguments of one task
 
 Calls that only follow one another are one task (``dask_chains``): its function is a
-``Chain``.
+``Chain``, or where one of them is more than a call, its node a ``Row``.
 
 Another node travels as a pickle stream with holes (pickle's *persistent ids*)::
 
@@ -28,7 +28,7 @@ from __future__ import annotations
 import io
 import operator
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from covey.interop.dask_fused import run
@@ -75,13 +75,15 @@ class Link(NamedTuple):
 
     Attributes:
         function: what is called.
-        takes: how many arguments.
+        takes: how many arguments, that with the named ones included.
         places: which of them are the result of the call before.
+        named: whether the last one is a dict of named arguments.
     """
 
     function: Callable[..., Any]
     takes: int
     places: tuple[int, ...]
+    named: bool = False
 
 
 class Chain:
@@ -117,16 +119,65 @@ class Chain:
         """
         value: Any = None
         start = 0
-        for number, (function, takes, places) in enumerate(self.links):
+        for number, (function, takes, places, named) in enumerate(self.links):
             taken = list(args[start : start + takes])
             start += takes
             for at in places:
                 taken[at] = value
+            kwargs = taken.pop() if named else {}
             try:
-                value = function(*taken)
+                value = function(*taken, **kwargs)
             except Exception as error:
                 if number < len(keys):
                     error.add_note(f"in the task {keys[number]!r} of a dask graph")
+                raise
+        return value
+
+
+class Row:
+    """Nodes of dask that follow one another, as one node.
+
+    Args:
+        nodes: them; each but the first takes nothing but the value of the one before.
+        labels: what they are called.
+    """
+
+    __slots__ = ("labels", "nodes")
+
+    def __init__(self, nodes: tuple[Any, ...], labels: tuple[str, ...] = ()) -> None:
+        self.labels = labels
+        self.nodes = nodes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Row, (self.nodes,))
+
+    @property
+    def key(self) -> Any:
+        """What the node is called whose value this has."""
+        return self.nodes[-1].key
+
+    @property
+    def dependencies(self) -> Collection[Any]:
+        """The keys of the nodes that it takes."""
+        taken: Collection[Any] = self.nodes[0].dependencies
+        return taken
+
+    @property
+    def name(self) -> str:
+        """What its task is called: as with a ``Chain``."""
+        return ", ".join(dict.fromkeys(self.labels))
+
+    def __call__(self, values: dict[Any, Any]) -> Any:
+        """Run all of them; *values* has what the first one takes, by key."""
+        value: Any = None
+        for number, node in enumerate(self.nodes):
+            if number:
+                values = dict.fromkeys(node.dependencies, value)
+            try:
+                value = run(node, values)
+            except Exception as error:
+                if number + 1 < len(self.nodes):
+                    error.add_note(f"in the task {node.key!r} of a dask graph")
                 raise
         return value
 
