@@ -293,14 +293,14 @@ def test_a_handler_that_interrupts_one_who_is_saying_something_posts(talk, monke
 
 
 def test_a_part_of_a_frame_is_a_failure(ends, monkeypatch):
-    outlet = Outlet(Transport(ends[0]))
+    outlet = Outlet(Transport(ends[0]), threading.Lock())
     monkeypatch.setattr(os, "write", lambda _, data: len(data) - 1)
     with pytest.raises(OSError, match="a part of a frame"):
         outlet.write(b"frame")
 
 
 def test_its_own_descriptor_is_closed_with_it(ends):
-    outlet = Outlet(Transport(ends[0]))
+    outlet = Outlet(Transport(ends[0]), threading.Lock())
     fd = outlet._fd
     assert os.fstat(fd)
     del outlet
@@ -311,5 +311,5 @@ def test_its_own_descriptor_is_closed_with_it(ends):
 def test_what_is_encrypted_is_left_to_the_loop(ends):
     transport = Transport(ends[0])
     transport.get_extra_info = lambda name: ends[0]
-    assert outlet_of(transport) is None
+    assert outlet_of(transport, threading.RLock()) is None
     assert inlet_of(None, transport, None, threading.RLock()) is None

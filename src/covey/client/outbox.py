@@ -23,7 +23,6 @@ from covey.client.merging import merge
 from covey.net.shared_line import SharedLine
 from covey.wire.base import Message
 from covey.wire.client_link import Release
-from covey.wire.framing import encode_frame
 
 
 class Outbox:
@@ -81,13 +80,10 @@ class Outbox:
         line = self._line
         if self._quiet and line is not None:
             with line.lock:
-                if not self._messages and line.is_idle:
-                    frame = encode_frame([message])
+                if not self._messages:
                     self._quiet = False
-                    # Before it is sent: an interrupt may come behind any call.
-                    self._unnoted.append(message)
-                    line.say(frame)
-                    return
+                    if line.say(message, self._unnoted):
+                        return
         self.post(message)
 
     def heard(self) -> None:

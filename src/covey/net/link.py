@@ -285,11 +285,12 @@ class Link(asyncio.BufferedProtocol):
     def share(self, lock: threading.RLock) -> None:
         """Let other threads write to it and read from it, where that is possible.
 
-        *lock* is held by who counts what has come on it, and by who ends its life.
+        *lock* is held by who writes to it, by who counts what has come on it, and by
+        who ends its life.
         """
         transport = self._transport
         if transport is not None and not transport.is_closing():
-            self.outlet = outlet_of(transport)
+            self.outlet = outlet_of(transport, lock)
             self.inlet = inlet_of(self, transport, self._loop, lock)
 
     # Passing on: what comes on one link goes out on another one, unread.

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import threading
+from contextlib import AbstractContextManager
 
 
 class Outlet:
     """Writes to the socket of a transport from any thread.
 
-    Attributes:
+    Args:
         lock: held by whoever writes to the transport, or to this, so that nothing gets
             into the middle of anything.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.lock = threading.Lock()
+    def __init__(
+        self, transport: asyncio.Transport, lock: AbstractContextManager[object]
+    ) -> None:
+        self.lock = lock
         self._transport = transport
         #: Our own: the loop may close its descriptor while a thread writes to this one.
         self._fd = os.dup(transport.get_extra_info("socket").fileno())
@@ -37,17 +39,18 @@ class Outlet:
         return not (transport.is_closing() or transport.get_write_buffer_size())
 
     def write(self, frame: bytes) -> None:
-        """Write *frame* at once.
+        """Write *frame* at once; the caller holds the lock.
 
         Raises:
             OSError: the kernel did not take all of it.
         """
-        with self.lock:
-            if os.write(self._fd, frame) < len(frame):
-                raise BlockingIOError(errno.EAGAIN, "a part of a frame was not taken")
+        if os.write(self._fd, frame) < len(frame):
+            raise BlockingIOError(errno.EAGAIN, "a part of a frame was not taken")
 
 
-def outlet_of(transport: asyncio.Transport) -> Outlet | None:
+def outlet_of(
+    transport: asyncio.Transport, lock: AbstractContextManager[object]
+) -> Outlet | None:
     """Return a second hold on *transport*; nothing where threads cannot have one.
 
     What is encrypted is the loop's business, and descriptors of sockets can be written
@@ -55,4 +58,4 @@ def outlet_of(transport: asyncio.Transport) -> Outlet | None:
     """
     if os.name != "posix" or transport.get_extra_info("ssl_object"):
         return None
-    return Outlet(transport)
+    return Outlet(transport, lock)

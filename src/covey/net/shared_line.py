@@ -15,6 +15,8 @@ from covey.errors import CoveyError, Disconnected
 from covey.net.inlet import Waited
 from covey.net.link import Link
 from covey.wire import line
+from covey.wire.base import Message
+from covey.wire.framing import encode_frame
 from covey.wire.keys import Role
 from covey.wire.session import Session
 
@@ -43,28 +45,36 @@ class SharedLine(line.Line):
         #: Whether a thread is in the middle of ``say``.
         self._saying = False
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether a thread that holds the lock can say something at once."""
-        # A handler of a signal may have interrupted this very thread in ``say``.
-        if self._saying or self._outbox or not self.session.has_room:
-            return False
-        link = self.link
-        outlet = link.outlet if isinstance(link, Link) else None
-        return outlet is not None and outlet.is_free
-
-    def say(self, frame: bytes) -> None:
-        """Send a frame from this thread, which holds the lock and found us idle.
+    def say(self, message: Message, said: list[Message]) -> bool:
+        """Send a message from this thread, which holds the lock, if nothing waits.
 
         An interrupt may come at any time: what it leaves behind is whole.
+
+        Args:
+            message: what is to be said.
+            said: it is put there before it leaves.
+
+        Returns:
+            Whether it was sent; else something waits that was said before.
+
+        Raises:
+            LocalProtocolError: no frame can hold it.
         """
         session, link = self.session, self.link
-        assert isinstance(link, Link) and link.outlet is not None
+        # A handler of a signal may have interrupted this very thread in here.
+        if self._saying or self._outbox or not session.has_room:
+            return False
+        outlet = link.outlet if isinstance(link, Link) else None
+        if outlet is None or not outlet.is_free:
+            return False
+        frame = encode_frame([message])
+        # Not later: an interrupt may come behind any call.
+        said.append(message)
         sent = session.sent
         try:
             self._saying = True
             session.push(frame)
-            link.outlet.write(frame)
+            outlet.write(frame)
         except BaseException as error:
             if session.sent > sent:
                 # The session has it, and sends it on the next link if it did not leave.
@@ -73,6 +83,7 @@ class SharedLine(line.Line):
                 raise
         finally:
             self._saying = False
+        return True
 
     def listen(
         self,
@@ -87,7 +98,7 @@ class SharedLine(line.Line):
             return waited.wait(timeout)
         return inlet.wait(waited, timeout, take)
 
-    def _cut_soon(self, link: Link) -> None:
+    def _cut_soon(self, link: line.Link) -> None:
         why = Disconnected("a message did not leave as a whole")
         try:
             self._loop.call_soon_threadsafe(link.fail, why)

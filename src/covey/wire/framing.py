@@ -68,20 +68,18 @@ def encode_frame(messages: Sequence[Message]) -> bytes:
         LocalProtocolError: the batch is longer than a frame may be, or holds what
             cannot be written at all.
     """
-    buffer = bytearray(_LENGTH.size)
     try:
-        _encoder.encode_into(messages, buffer, _LENGTH.size)
+        body = _encoder.encode(messages)
     except (OverflowError, RecursionError) as error:
         raise LocalProtocolError(f"a message cannot be written: {error}") from error
-    length = len(buffer) - _LENGTH.size
+    length = len(body)
     if length > FRAME_BYTES_MAX:
         names = ", ".join(sorted({type(m).__name__ for m in messages}))
         raise LocalProtocolError(
             f"a frame of {length:,} bytes ({names}) is over the limit of "
             f"{FRAME_BYTES_MAX:,}; values this large belong on the data plane"
         )
-    _LENGTH.pack_into(buffer, 0, length)
-    return bytes(buffer)
+    return _LENGTH.pack(length) + body
 
 
 def fits(message: Message) -> bool:
