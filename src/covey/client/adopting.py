@@ -46,7 +46,6 @@ def future_of(
         )
     token = kept.get(task, token)
     wish = Range(task, 1, label, name)
-    wish.held = 1
     session.enter(wish)
     engine.tokens[task] = token
     engine.post(Want(((task, 1),), (token,)))

@@ -160,10 +160,10 @@ class FunctionCache:
             NotPicklable: it cannot travel; the message names the culprit.
         """
         known = self._known.get(id(function))
-        if known is not None and known[0] is function:
-            watch = known[1]
-            if watch is None or watch.unchanged():
-                return known[2]
+        if known is not None:
+            same, watch, pickled = known
+            if same is function and (watch is None or watch.unchanged()):
+                return pickled
         watchable, watch = _watch(function)
         payload = dumps_function(function)
         if len(payload) > _NAME_BYTES:

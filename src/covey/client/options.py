@@ -236,8 +236,14 @@ def options_here(
     Raises:
         UsageError: a value makes no sense, or an annotation is a function of keys.
     """
-    # Asked for each task that is submitted, and most programs have no dask.
-    if "dask" not in sys.modules or not (said := annotated()):
+    # Asked for each task that is submitted: most are given none, and have no dask.
+    if "dask" not in sys.modules:
+        if timeout is None and not (priority or retries or resources or workers):
+            return DEFAULT_OPTIONS
+        said: Mapping[str, Any] = {}
+    else:
+        said = annotated()
+    if not said:
         return options_of(
             priority, retries, timeout, resources, workers, allow_other_workers
         )

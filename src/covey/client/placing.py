@@ -49,7 +49,6 @@ class Placer:
 
     def _new_range(self, base: TaskId, n: int, label: str, name: str | None) -> Range:
         wish = Range(base, n, label, name)
-        wish.held = n
         self._session.enter(wish)
         return wish
 

@@ -6,6 +6,7 @@ as an input.
 
 from __future__ import annotations
 
+import pickle
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, Final
 from covey.client.adopting import adopted
 from covey.client.checks import check_text
 from covey.client.columns import results_of
+from covey.client.core.ranges import Range
 from covey.client.fetching import Session
 from covey.client.functions import Pickled
 from covey.client.future import Future
@@ -36,8 +38,12 @@ from covey.serde.call import Call, call_value
 from covey.serde.columns import columns_payload
 from covey.serde.formats import PICKLE, Format
 from covey.serde.packing import LIMIT_BYTES, Packer
+from covey.serde.registry import PROTOCOL
 from covey.wire.base import Options
 from covey.wire.client_link import Submit
+
+#: What no future can be inside of, and pickle writes in one way only.
+_PLAIN: Final = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 #: A function with more bytes than this travels as a value, on the data plane.
 FUNCTION_BYTES_MAX: Final = 1 << 20
@@ -100,9 +106,10 @@ class Submitter(Placer):
         if len(pickled.payload) > FUNCTION_BYTES_MAX:
             future = self._large_function(pickled)
             alone = self.writing.function(call_value, form, alone=True)
-            number = self._define(alone, taken)
-            return number, pickled.label, pickled.digest, future
-        return self._define(pickled, taken), pickled.label, pickled.digest, None
+            return self._define(alone, taken), pickled.label, pickled.digest, future
+        number = self._numbers.take(pickled, self.writing.environment)
+        taken.append(number)
+        return number, pickled.label, pickled.digest, None
 
     def _large_function(self, pickled: Pickled) -> Future[Any]:
         """Return a future of a function that is too large for a message."""
@@ -131,24 +138,27 @@ class Submitter(Placer):
         serializer: str | None = None,
     ) -> Future[Any]:
         """Wish for one call."""
-        self._engine.check()
+        engine, writing = self._engine, self.writing
+        engine.check()
         if kwargs:
             check_slips(function, kwargs)
         if key is not None:
             check_text(key, "key=")
-        form = self.writing.form(serializer)
+        form = writing.form(serializer)
         taken: list[int] = []
         try:
             fn, label, digest, by_value = self._function(function, form, taken)
             if by_value is not None:
                 args = (refs.AsFunction(by_value), *args)
-            elif not (kwargs or pure or key is not None) and (
-                ids := results_of(args, self._session)
+            elif (
+                args
+                and isinstance(args[0], Future)
+                and not (kwargs or pure or key is not None)
+                and (ids := results_of(args, self._session))
             ):
                 return self._call_of_results(fn, label, ids, options)
-            with self.writing.chosen():
-                payload, needs, large, holds = self._written(args, kwargs, form)
-            if by_value is None and not self.writing.modules.idle:
+            payload, needs, large, holds = self._written(args, kwargs, form)
+            if by_value is None and not writing.modules.idle:
                 # The arguments may name modules of which the function knows nothing.
                 again = self._function(function, form, taken, payload)
                 fn, label, digest, _ = again
@@ -160,10 +170,11 @@ class Submitter(Placer):
                 if known is not None and self._session.hold(known):
                     return Future(self._session, known, 0)
             if large:
-                with self.writing.chosen():
+                with writing.chosen():
                     payload, needs, holds = self._lifted(args, kwargs, form)
-            base = self._engine.new_tasks(1)
-            wish = self._new_range(base, 1, label, key)
+            base = engine.new_tasks(1)
+            wish = Range(base, 1, label, key)
+            self._session.enter(wish)
             if holds:
                 wish.hold(holds)
             if by_value is not None:
@@ -172,13 +183,15 @@ class Submitter(Placer):
                 self._names.enter(key, identity, base)
             aligned, whole = split_needs(needs) if needs else ((), ())
             sizes = len(payload).to_bytes(4, "little")
+            # As they stand there: by name they would take longer to put together.
             message = Submit(
-                *(base, 1, fn, sizes, payload, options, aligned, whole, key),
-                identity=identity,
+                base, 1, fn, sizes, payload, options, aligned, whole, key, (), identity
             )
-            # A task of that name may be about to be let go of, which must come first.
-            say = self._engine.outbox.say if key is None else self._engine.post
-            say(message)
+            if key is None:
+                engine.outbox.say(message)
+            else:
+                # A task of that name may be about to be let go of, which must come first.
+                engine.post(message)
             return Future(self._session, wish, 0)
         finally:
             self._numbers.done(taken)
@@ -205,9 +218,13 @@ class Submitter(Placer):
         follow, and the rest is to be lifted out of them.  Last come futures that are to
         be kept.
         """
+        if form is PICKLE and not kwargs and _PLAIN.issuperset(map(type, args)):
+            payload = pickle.dumps(args, PROTOCOL)
+            if len(payload) <= LIMIT_BYTES:
+                return payload, [], [], []
         packer = _here.packer(form)
         value: Any = Call(args, kwargs) if kwargs else args
-        with refs.capture(self._session) as found:
+        with self.writing.chosen(), refs.capture(self._session) as found:
             frames = self._add(packer, value, args, kwargs, form)
         if frames is not None:
             return bytes(frames[0]), found.task_ids, frames, []

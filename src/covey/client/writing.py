@@ -88,7 +88,9 @@ class Writing:
     def live_in(self, environment: str) -> None:
         """Have all functions from now on ask for *environment*."""
         self.environment = environment
-        self._chosen_python = chosen_python(environment)
+        python = chosen_python(environment)
+        #: Whether it asks for another minor version of Python than ours, if for any.
+        self._foreign_python = python != code.text(code.MINOR) if python else None
 
     def form(self, serializer: str | None) -> Format:
         """Return how values go in a call that asks for *serializer*."""
@@ -121,12 +123,10 @@ class Writing:
         """Whether code that cannot be imported goes as text now."""
         if self._functions != "auto":
             return self._functions == "source"
-        readers = self._engine.readers
-        if readers.foreign_cloudpickle:
-            return True
-        if self._chosen_python:
-            return self._chosen_python != code.text(code.MINOR)
-        return readers.foreign_python
+        readers, foreign = self._engine.readers, self._foreign_python
+        if foreign is None:
+            foreign = readers.foreign_python
+        return foreign or readers.foreign_cloudpickle
 
     def chosen(self) -> AbstractContextManager[None]:
         """Inside ``with``, what this thread pickles is written as was chosen."""
@@ -161,6 +161,8 @@ class Writing:
             pickled = self._for_whoever_comes(function)
         else:
             pickled = self._by_value.pickled(function)
+        if form is PICKLE and self.modules.idle and not self.environment:
+            return pickled  # Nothing goes before it, and most are such.
         head: dict[str, Any] = {}
         if form is not PICKLE:
             head["serializer"] = form.name

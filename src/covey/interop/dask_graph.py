@@ -397,7 +397,6 @@ class _Ingest:
         if not self._engine.owns(task):
             return self._client.future_of(task, label_of(key), None)
         wish = Range(task, 1, self._names.of_task(ref), None)
-        wish.held = 1
         wish.holds = self._holds
         self._session.enter(wish)
         return Future(self._session, wish, 0)

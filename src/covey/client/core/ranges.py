@@ -60,9 +60,8 @@ class Range:
         self.status = bytearray(n)
         #: How many tasks have not ended.
         self.pending = n
-        #: How many handles (a list of futures, single futures) hold each task;
-        #: ``None`` for a range of one, where ``held`` below is all there is.
-        self.held = 0
+        #: How many handles there are of its tasks: one for each, to begin with.
+        self.held = n
         #: Futures that must live as long as this range: large arguments.
         self.holds: Sequence[object] = ()
         #: Any thread may add to these two, which is why they are there from the start.
