@@ -182,7 +182,10 @@ class Signal:
 
 
 class End(Signal):
-    """The end of one task: what a ``Countdown`` does, for the many who wait for one."""
+    """The end of one task: what a ``Countdown`` does, for the many who wait for one.
+
+    It watches the range of that task by itself.
+    """
 
     __slots__ = ("_index", "_wish")
 
@@ -190,12 +193,12 @@ class End(Signal):
         super().__init__()
         self._wish = wish
         self._index = index
-        wish.watchers.append(self.see)
+        wish.watchers.append(self)
         # It may have ended between the look and the watch.
         if wish.status[index]:
             self.fire()
 
-    def see(self, changed: Range, lo: int, n: int) -> None:
+    def __call__(self, changed: Range, lo: int, n: int) -> None:
         """Some tasks of a range have ended; it may be said of the same ones again."""
         if lo <= self._index < lo + n and changed.status[self._index]:
             self.fire()
@@ -205,4 +208,4 @@ class End(Signal):
         watchers = self._wish.watchers
         if watchers:  # Else all of the range has ended, and is watched no more.
             with contextlib.suppress(ValueError):
-                watchers.remove(self.see)
+                watchers.remove(self)

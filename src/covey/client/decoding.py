@@ -40,14 +40,14 @@ def _unreadable(key: str, error: BaseException) -> Unreadable:
     )
 
 
-def decode(payload: Any, key: str, plain: bool) -> Any:
-    """Return the value of *payload*, or ``Unreadable``."""
+def decode(payload: Any, wish: Range, index: int, plain: bool) -> Any:
+    """Return the value of *payload*, that of a task of a range, or ``Unreadable``."""
     try:
         if plain:
             refuse_pickle(payload)
         return loads_inline(payload)
     except Exception as error:
-        return _unreadable(key, error)
+        return _unreadable(wish.key(index), error)
 
 
 def attempt(place: str, size: int, plain: bool) -> Any:
@@ -89,8 +89,7 @@ def decode_all(wish: Range, plain: bool) -> list[Any]:
             decoded = list(loads_pack(pack, plain=plain))
         except Exception:
             decoded = [
-                decode(payload, wish.key(lo + i), plain)
-                for i, payload in enumerate(pack)
+                decode(payload, wish, lo + i, plain) for i, payload in enumerate(pack)
             ]
             for value in decoded:
                 if isinstance(value, Unreadable):

@@ -100,28 +100,41 @@ class Session:
         """
         if all_done(futures):
             return
+        if type(futures) is list and len(futures) == 1 and not futures[0].released:
+            self.wait_for(futures[0], timeout)
+            return
         self.engine.check()
-        signal, watch = self._watched(futures)
+        signal = Signal()
+        countdown = self.countdown(futures, signal.fire)
         try:
             with context.blocking():
                 done = self._await(signal, timeout)
         finally:
-            watch.stop()
+            countdown.stop()
         if not done:
             # Some may have ended since, and even all of them.
             late = [future for future in futures if not future.done()]
             if late:
                 raise TimeoutError(self._why_not(late, timeout))
 
-    def _watched(
-        self, futures: Sequence[Future[Any]]
-    ) -> tuple[Signal, Countdown | End]:
-        """Return what happens when all have ended, and what sees to that."""
-        if type(futures) is list and len(futures) == 1 and not futures[0].released:
-            end = End(futures[0]._range, futures[0]._index)
-            return end, end
-        signal = Signal()
-        return signal, self.countdown(futures, signal.fire)
+    def wait_for(self, future: Future[Any], timeout: float | None) -> None:
+        """Wait until *future*, which is held, has ended.
+
+        Raises:
+            TimeoutError: it did not in time; says what it waits for.
+        """
+        self.engine.check()
+        end = End(future._range, future._index)
+        try:
+            if context.here.loop is None:
+                done = self._await(end, timeout)
+            else:
+                with context.blocking():
+                    done = self._await(end, timeout)
+        finally:
+            end.stop()
+        if not (done or future.done()):
+            raise TimeoutError(self._why_not([future], timeout))
 
     def _await(self, ended: Signal, timeout: float | None) -> bool:
         if not self.engine.workers and (timeout is None or timeout > NO_WORKER_SECONDS):
@@ -440,9 +453,7 @@ class Session:
         if index in values:
             value = values[index]
             if isinstance(value, Lazy):
-                value = values[index] = decode(
-                    value.payload, wish.key(index), self.plain
-                )
+                value = values[index] = decode(value.payload, wish, index, self.plain)
             return value
         payload = wish.payload(index)
         if payload is None:
@@ -450,8 +461,7 @@ class Session:
                 f"{wish.key(index)}: its value could not be fetched from any worker"
             )
             return Unreadable(lost)
-        value = decode(payload, wish.key(index), self.plain)
-        values[index] = value
+        value = values[index] = decode(payload, wish, index, self.plain)
         return value
 
     def type_of(self, wish: Range, index: int) -> type[Any] | None:

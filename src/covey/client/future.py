@@ -144,7 +144,7 @@ class Future(refs.Reference, Generic[R]):
             deadline = clock.monotonic() + timeout
         session = self.session
         if not self._range.status[self._index]:
-            session.wait([self], timeout)
+            session.wait_for(self, timeout)
         value: R = session.value(self, deadline)
         return value
 

@@ -7,6 +7,7 @@ else is for the I/O thread, which has what this one has not: a loop.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from covey.client.countdown import End
@@ -21,11 +22,7 @@ def listen(engine: Engine, end: End, timeout: float | None) -> bool:
     line = engine.line
     if line is None or engine.in_thread:
         return end.wait(timeout)
-
-    def take(batch: list[Any]) -> bool:
-        return _take(engine, batch)
-
-    return line.listen(end, timeout, take)
+    return line.listen(end, timeout, partial(_take, engine))
 
 
 def _take(engine: Engine, batch: list[Any]) -> bool:
@@ -35,11 +32,12 @@ def _take(engine: Engine, batch: list[Any]) -> bool:
     """
     ended = engine.wishes.ended_alone
     for message in batch:
-        if type(message) is not Finished or len(message.sizes) != 4:
+        if type(message) is not Finished:
             return False
-        if int.from_bytes(message.sizes, "little") != len(message.data):
-            return False
-        if not ended(message.base, message.data, End.see):
+        base, data = message.base, message.data
+        if message.sizes != len(data).to_bytes(4, "little"):
+            return False  # It is of several tasks.
+        if not ended(base, data, End):
             return False
     engine.outbox.heard()
     if not engine.lull_is_coming:

@@ -187,11 +187,9 @@ class Submitter(Placer):
             message = Submit(
                 base, 1, fn, sizes, payload, options, aligned, whole, key, (), identity
             )
-            if key is None:
-                engine.outbox.say(message)
-            else:
-                # A task of that name may be about to be let go of, which must come first.
-                engine.post(message)
+            # A task of that name may be about to be let go of, which must come first.
+            say = engine.outbox.say if key is None else engine.post
+            say(message)
             return Future(self._session, wish, 0)
         finally:
             self._numbers.done(taken)

@@ -180,7 +180,8 @@ class Inlet:
         try:
             if self._turn.setdefault(0, lead) is lead:
                 self._valve.modify(self._fd, 0)
-                self._lead(lead, waited, until, take)
+                if self._lead(lead, waited, until, take):
+                    return True
             else:
                 self._wake_own()
         finally:
@@ -200,34 +201,39 @@ class Inlet:
         waited: Waited,
         until: float | None,
         take: Callable[[list[Any]], bool],
-    ) -> None:
+    ) -> bool:
+        """Read until it has happened; false if it has not, or is not known to have."""
         link, milliseconds = self._link, _POLL_MOST
         while self._turn.get(0) is lead and not (link.yields or link.reader.buffer):
             if until is not None:
                 left = until - clock.monotonic()
                 if left <= 0.0:
-                    return
+                    return False
                 milliseconds = min(1000.0 * left, _POLL_MOST)
             waited.bell = self.ring
             # Whoever makes it happen from here on rings.
-            if waited.fired or link.lost:
-                return
+            happened = waited.fired
+            if happened or link.lost:
+                return happened
             come = self._poll.poll(milliseconds)
             waited.bell = None
             for fd, _ in come:
                 if fd == self._bell:
                     os.eventfd_read(fd)
                 elif not self._take(lead, take):
-                    return
+                    return False
+                elif waited.fired:
+                    return True
+        return False
 
     def _take(self, lead: _Lead, take: Callable[[list[Any]], bool]) -> bool:
         """Act on what has come; false if the loop has to see to it."""
-        link, session = self._link, self._link.session
+        link = self._link
+        session = link.session
         lead.torn = True
         # From here on nobody takes the turn away.
         try:
-            holds = self._turn.get(0) is lead and session is not None
-            data = os.read(self._fd, _FRAME_BYTES) if holds else b""
+            data = os.read(self._fd, _FRAME_BYTES) if self._turn.get(0) is lead else b""
         except OSError as error:
             # Nothing was taken, and what is wrong shows when the loop reads.
             lead.torn = False
@@ -259,16 +265,15 @@ class Inlet:
 
         If that has taken something and not counted it, nobody reads this link any more.
         """
-        wake = self._loop.call_soon_threadsafe
         if lead.torn:
             why = Disconnected("a thread was interrupted while it read a message")
-            wake(self._link.fail, why)
+            self._loop.call_soon_threadsafe(self._link.fail, why)
             return
         if self._turn.get(0) is lead:
             self._valve.modify(self._fd, select.EPOLLIN)
             self._turn.clear()
         if self._loop_waits:
-            wake(self._link.catch_up)
+            self._loop.call_soon_threadsafe(self._link.catch_up)
             self._loop_waits = False
 
     def _wake_own(self) -> None:

@@ -64,7 +64,9 @@ class SharedLine(line.Line):
         # A handler of a signal may have interrupted this very thread in here.
         if self._saying or self._outbox or not session.has_room:
             return False
-        outlet = link.outlet if isinstance(link, Link) else None
+        if not isinstance(link, Link):
+            return False
+        outlet = link.outlet
         if outlet is None or not outlet.is_free:
             return False
         frame = encode_frame([message])
@@ -98,7 +100,7 @@ class SharedLine(line.Line):
             return waited.wait(timeout)
         return inlet.wait(waited, timeout, take)
 
-    def _cut_soon(self, link: line.Link) -> None:
+    def _cut_soon(self, link: Link) -> None:
         why = Disconnected("a message did not leave as a whole")
         try:
             self._loop.call_soon_threadsafe(link.fail, why)

@@ -225,4 +225,6 @@ def loads_without_pickle(data: Buffer) -> Any:
 
 def loads_inline(data: Buffer) -> Any:
     """Return the value that ``dumps_inline``, or one element of a pack, holds."""
+    if len(data) and data[0] == PICKLE_CODEC:
+        return pickle.loads(data)
     return loads((data,))

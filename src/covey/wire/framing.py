@@ -54,6 +54,7 @@ _WEIGHTS: Final = {
 _ACK: Final = 0xFFFF_FFFF
 
 _LENGTH: Final = struct.Struct("<I")
+_HEAD_BYTES: Final = _LENGTH.size
 _ACK_FRAME: Final = struct.Struct("<IQ")
 _ACK_MARK: Final = _LENGTH.pack(_ACK)
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -200,12 +201,10 @@ class FrameReader(Generic[M]):
         Raises:
             RemoteProtocolError: the peer sent what the protocol does not allow.
         """
-        if self.buffer or len(data) < _LENGTH.size:
+        length = len(data) - _HEAD_BYTES
+        if self.buffer or length < 0 or _LENGTH.unpack_from(data) != (length,):
             return None
-        (length,) = _LENGTH.unpack_from(data)
-        if _LENGTH.size + length != len(data):
-            return None
-        return self._decode(memoryview(data)[_LENGTH.size :])
+        return self._decode(memoryview(data)[_HEAD_BYTES:])
 
     def _after_ack(self) -> list[M] | None:
         """Take an acknowledgement out; return the batch behind it."""

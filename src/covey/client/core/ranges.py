@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
@@ -31,6 +31,16 @@ class Status(enum.IntEnum):
     STORED = 2
     ERROR = 3
     CANCELLED = 4
+
+
+_FINISHED: Final = int(Status.FINISHED)
+
+
+class End(Protocol):
+    """A watcher of a range of one that only wants to know that it has ended."""
+
+    def fire(self) -> None:
+        """It has; it may be said again."""
 
 
 class Range:
@@ -91,26 +101,27 @@ class Range:
         if self.watchers:
             self._tell(0, 1)
 
-    def finish_alone(self, payload: Buffer, by: object) -> bool:
-        """The same, but only watchers that are the method *by* are told.
+    def finish_alone(self, payload: Buffer, kind: type[End]) -> bool:
+        """The same, but only watchers of this *kind* are told.
 
         Returns:
             Whether there are no others.  If there are, or if an interrupt comes, then
             ``finish_one`` goes on where this ended.
         """
         self._end_one(payload)
-        for watcher in list(self.watchers):
-            if getattr(watcher, "__func__", None) is not by:
+        watchers: list[Any] = self.watchers
+        for watcher in list(watchers):
+            if type(watcher) is not kind:
                 return False
-            watcher(self, 0, 1)
-        self.watchers.clear()
+            watcher.fire()
+        watchers.clear()
         return True
 
     def _end_one(self, payload: Buffer) -> None:
         if not self.status[0]:
             # No call stands between these, so that no interrupt can: all or nothing.
             self._payload = payload
-            self.status[0] = Status.FINISHED
+            self.status[0] = _FINISHED
             self.pending = 0
 
     def _outcomes(self) -> _Ends:
@@ -478,13 +489,13 @@ class Wishes:
             return
         self._finished(base, pack)
 
-    def ended_alone(self, base: TaskId, payload: Buffer, by: object) -> bool:
+    def ended_alone(self, base: TaskId, payload: Buffer, kind: type[End]) -> bool:
         """The value of a task has come; true if all is done about it.
 
         That can be if it was submitted by itself: see ``Range.finish_alone``.
         """
         wish = self._ranges.get(base)
-        return wish is not None and wish.n == 1 and wish.finish_alone(payload, by)
+        return wish is not None and wish.n == 1 and wish.finish_alone(payload, kind)
 
     def _finished(self, base: TaskId, pack: Pack) -> None:
         for wish, lo, n, offset in self.parts(base, len(pack)):
