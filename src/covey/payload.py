@@ -171,6 +171,7 @@ class Pack:
 
         As long as one value of a pack is kept, all of its bytes are.  To copy what is
         left when it is less than a quarter costs each value a copy or two in its life.
+        Where none is, there is nothing to copy.
         """
         self.dropped += n
         known = len(self.sizes)

@@ -378,7 +378,9 @@ class _Ends:
         self._gone[lo:hi] = b"\1" * (hi - lo)
         for start, pack in self.packs.between(lo, hi):
             count = min(hi, start + len(pack)) - max(lo, start)
-            if count > 0 and pack.drop(count):
+            if count <= 0:
+                continue
+            if pack.drop(count) or pack.dropped == len(pack):
                 self.packs.replace(start, self._held(start, pack))
 
     def _held(self, base: int, pack: Pack) -> dict[int, Pack]:
