@@ -30,6 +30,7 @@ from covey.errors import (
 from covey.net import connect, link
 from covey.net.addresses import Address
 from covey.net.arrivals import Arrival, FreshMemory, receive
+from covey.net.bulk import CHECKSUM_BYTES
 from covey.net.connect import open_link
 from covey.net.inproc import inproc_pair
 from covey.net.listen import listen
@@ -450,6 +451,53 @@ def test_little_of_raw_bytes_is_copied_on_their_way(run, wired):
             assert sum(fed) <= link.READ_BYTES + 16 * (4 << 10)
 
     run(story())
+
+
+def test_what_was_written_is_looked_at_while_the_cache_has_it(run, wired, monkeypatch):
+    """Piece by piece, none larger than half of what a core keeps to itself (1 MiB)."""
+    steps = []
+
+    class Noting:
+        """A transport that notes what is written."""
+
+        def __init__(self, transport):
+            self._transport = transport
+
+        def write(self, data):
+            steps.append(("write", len(data)))
+            self._transport.write(data)
+
+        def __getattr__(self, name):
+            return getattr(self._transport, name)
+
+    def noted_crc32(data, before):
+        steps.append(("look at", len(data)))
+        return zlib.crc32(data, before)
+
+    monkeypatch.setattr("covey.net.bulk.crc32", noted_crc32)
+
+    content = memoryview(pattern(8 << 20))
+
+    async def story():
+        async with joined(wired) as pair:
+            sink = Bytes(pair.far)
+            length = len(content) + CHECKSUM_BYTES
+            pair.far.on_message = lambda there, m: there.expect_raw(length, sink)
+            near = pair.near.link
+            transport, near._transport = near._transport, Noting(near._transport)
+            head = Raw(1, 1, len(content), checked=True)
+            await near.send_bulk(head, content, checked=True)
+            near._transport = transport
+            await pair.far.until(lambda: len(sink.data) == length)
+
+    run(story())
+    (_, *pieces, tail) = steps
+    assert tail == ("write", CHECKSUM_BYTES)
+    writes, looks = pieces[::2], pieces[1::2]
+    assert {step for step, _ in writes} == {"write"}
+    assert looks == [("look at", nbytes) for _, nbytes in writes]
+    assert sum(nbytes for _, nbytes in writes) == len(content)
+    assert max(nbytes for _, nbytes in writes) <= 512 << 10
 
 
 def test_the_kernel_tells_how_fast_a_link_is(run, wired):
