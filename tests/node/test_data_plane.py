@@ -93,6 +93,30 @@ def small(*values):
 
 
 @pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
+def test_what_compresses_is_loaded_for_other_machines_only(run, host, monkeypatch):
+    """It takes some milliseconds on each side, before the first value comes."""
+    loads = []
+
+    def load():
+        loads.append(host)
+        return {}
+
+    monkeypatch.setattr("covey.net.codecs.installed", load)
+
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            put_large(storage, 20, big(1, 9))
+            loot = await asker.get(addresses, ((20, 1),), host)
+            assert len(loot.lent) + len(loot.segments) == 1
+            loot.discard()
+            assert not await asker.put(addresses, 21, big(2, 9), host)
+            assert storage.shelf.at(21) is not None
+
+    run(story())
+    assert bool(loads) == (host == ELSEWHERE)
+
+
+@pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
 def test_values_small_and_large(run, host):
     async def story():
         async with keeper() as (storage, addresses, asker):

@@ -405,7 +405,7 @@ class Asker:
     async def _open_straight(self, whom: Whom) -> Keeper:
         keeper = Keeper()
         keeper.link = await self._reach.straight(whom, *self._ears(whom, keeper))
-        return self._introduced(keeper)
+        return self._introduced(keeper, whom)
 
     async def _open_passage(self, whom: Whom) -> Keeper:
         """Speak with a worker by way of the scheduler, when not too many are already."""
@@ -426,7 +426,7 @@ class Asker:
         keeper.link, keeper.passage = link, True
         if link.lost:
             self._passages.release()
-        return self._introduced(keeper)
+        return self._introduced(keeper, whom)
 
     async def _look_again(self, whom: Whom) -> None:
         """Speak straight with a worker that could not be reached, if it can by now."""
@@ -455,13 +455,17 @@ class Asker:
         heard = functools.partial(on_messages, keeper, self._memory)
         return heard, functools.partial(self._lost, whom.addresses, keeper)
 
-    def _introduced(self, keeper: Keeper) -> Keeper:
+    def _introduced(self, keeper: Keeper, whom: Whom) -> Keeper:
         link = keeper.link
         assert link is not None
         if self._closed:
             link.close()
             raise Disconnected("nobody asks for values here any more")
-        link.send(AskerIntroduction(self._name, self._host, codecs.numbers()))
+        # Where values are mapped none is compressed, and to load what does that takes a
+        # while on both sides.
+        maps = self._shares_memory(keeper, whom.host)
+        usable = () if maps else codecs.numbers()
+        link.send(AskerIntroduction(self._name, self._host, usable))
         return keeper
 
 

@@ -108,7 +108,9 @@ def numbers() -> tuple[int, ...]:
 
 
 def common(theirs: Sequence[int]) -> list[Codec]:
-    """Return the codecs that both sides have."""
+    """Return the codecs that both sides have; nothing is loaded if *theirs* are none."""
+    if not theirs:
+        return []
     return [codec for number, codec in installed().items() if number in theirs]
 
 
