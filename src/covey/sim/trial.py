@@ -13,7 +13,9 @@ schedule by b-level, which knows all durations and moves data for nothing::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from random import Random
 from typing import Any, Final
@@ -314,12 +316,13 @@ def try_out(
         for rank, task in enumerate(places):
             ranks[task] = rank
         order = ranks
-    trial = _Trial(graph, machines)
-    began = trial.timeline.now
-    trial.submit(graph, order, maps)
-    while trial.left > 0:
-        if not trial.timeline.step():
-            raise InternalError(f"{trial.left} tasks of the trial never ended")
+    with _without_collector():
+        trial = _Trial(graph, machines)
+        began = trial.timeline.now
+        trial.submit(graph, order, maps)
+        while trial.left > 0:
+            if not trial.timeline.step():
+                raise InternalError(f"{trial.left} tasks of the trial never ended")
     slots = machines.workers * machines.slots
     return Result(
         tasks=len(graph),
@@ -330,6 +333,22 @@ def try_out(
         moved_bytes=trial.core.state.counters["bytes_moved"],
         peak_bytes=trial.peak_bytes,
     )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Let Python look for circles afterwards: what comes and goes here are none.
+
+    It would look at a million records of tasks, and at all the machines, again and
+    again; a scheduler is spared that by ``covey.scheduler.collector``.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def list_schedule(

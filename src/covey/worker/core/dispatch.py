@@ -208,11 +208,12 @@ def _stock_up(state: WorkerState) -> None:
     while state.queued != before:
         before = state.queued
         for slot in state.slots:
-            piece = top(state, slot.runner.environment)
-            if piece is None:
+            each = slot.flights[-1].each if slot.flights else None
+            if each is None or each >= WORTH_SECONDS / 2 or not _has_room(state, slot):
                 continue
+            piece = top(state, slot.runner.environment)
             # The time of a task with a limit starts when it is sent.
-            if not piece.run.timeout_seconds and _has_room(state, slot):
+            if piece is not None and not piece.run.timeout_seconds:
                 _send(state, slot, piece, _flight_size(state, piece))
 
 
@@ -249,14 +250,11 @@ def _takes_more(slot: Slot) -> bool:
 
 
 def _has_room(state: WorkerState, slot: Slot) -> bool:
-    """Whether a slot that is busy should get more, for when it has ended that."""
+    """Whether a busy slot of short tasks should get more, for when it has ended that."""
     flights = slot.flights
-    if not flights or not _takes_more(slot):
-        return False
     if len(flights) > 1 and slot.seconds >= FLIGHT_SECONDS:
         return False
-    last = flights[-1]
-    if last.each is None or last.each >= WORTH_SECONDS / 2 or last.deadline:
+    if flights[-1].deadline or not _takes_more(slot):
         return False
     # Behind a task that turns out to be slow nothing shall wait.
     return state.now - flights[0].since < SILENCE_SECONDS
