@@ -112,6 +112,43 @@ def test_what_was_sent_ahead_is_not_asked_back(world, client):
     assert {client.status[base + i] for i in range(4)} == {"finished"}
 
 
+def test_what_was_sent_ahead_takes_no_slot_before_it_can_run(world, client):
+    """Nobody knows how long they take: one slot makes what all of one part wait for."""
+    one = world.new_worker(2, name="one")
+    record = world.state.workers[one.peer]
+    part = [(), *[(0,)] * 5]
+    other = [(), *[(len(part),)] * 5]
+    base = client.submit_graph([*part, *other])
+    one.read(len(one.inbox))
+    roots = {base, base + len(part)}
+    assert {one.runs[run].message.base for run in one.ready_runs()} == roots
+    assert record.ahead
+    assert (record.busy, record.idle_slots) == (2, 0)
+    followers = len(record.ahead)
+    first = next(n for n, run in one.runs.items() if run.message.base == base)
+    one.finish(first)
+    # Those that took it take slots now.
+    assert record.busy == record.count - len(record.ahead) >= 1 + followers
+    assert record.idle_slots == 0
+    world.settle()
+    assert {client.status[base + i] for i in range(12)} == {"finished"}
+    assert (record.busy, record.idle_slots, record.ahead) == (0, 2, {})
+
+
+def test_what_was_sent_ahead_and_called_off_takes_no_slot_either(world, client):
+    one = world.new_worker(2, name="one")
+    record = world.state.workers[one.peer]
+    base = client.submit_graph([(), (0,), (0,), (1, 2)])
+    assert record.ahead
+    assert record.idle_slots == 1
+    one.read(len(one.inbox))
+    client.release((base, 4))
+    assert not record.ahead
+    one.read(len(one.inbox))
+    world.settle()
+    assert record.idle_slots == 2
+
+
 def test_what_nobody_else_can_take_does_not_hold_up_the_others(world, client):
     """The last in line came back at once: now all are asked for."""
     one, _ = behind_a_long_one(world, client, 4)

@@ -57,7 +57,7 @@ def may_have_more(state: SchedulerState, worker: Worker) -> bool:
     Where it has been silent for long, those for whom it was handed back take what lies
     here one after the other, as fast as they can run it.
     """
-    if worker.count < worker.slots or not (state.hungry or worker.handed_back):
+    if worker.busy < worker.slots or not (state.hungry or worker.handed_back):
         return True
     return state.now - worker.stirred <= SILENT_SECONDS
 
@@ -116,5 +116,4 @@ def _surplus(worker: Worker) -> int:
 
     What was sent ahead waits for what the others make, and can only go back with it.
     """
-    ahead = sum(span.n for span in worker.assigned if span.ahead)
-    return worker.count - worker.slots - ahead
+    return worker.busy - worker.slots

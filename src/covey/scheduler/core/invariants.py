@@ -95,6 +95,7 @@ def _check_worker(state: SchedulerState, worker: Worker) -> None:
     counted += worker.engaged
     assert worker.count == counted == sum(worker.load.values()), worker
     assert all(count > 0 for count in worker.load.values()), worker.load
+    assert worker.ahead.keys() == {s for s in worker.assigned if s.ahead}, worker
     assert (worker in state.excess) <= (worker.count > worker.slots), worker
     for span in worker.assigned:
         assert span.worker is worker and state.spans[span.base] is span
@@ -119,7 +120,7 @@ def _check_tables(state: SchedulerState) -> None:
     for worker in (*state.hungry, *state.roomy):
         assert not worker.has_queued or worker in state.eager, worker
     for worker in state.roomy:
-        assert worker.count >= worker.slots, worker
+        assert worker.busy >= worker.slots, worker
 
 
 def _check_demands(state: SchedulerState) -> None:
@@ -142,7 +143,7 @@ def _check_demands(state: SchedulerState) -> None:
         for worker in demand.named or demand.able:
             looks = worker not in state.hungry or worker in state.eager
             away = worker.leaving or worker.away_since is not None
-            full = worker.count >= worker.slots or memory.is_tight(worker)
+            full = worker.busy >= worker.slots or memory.is_tight(worker)
             assert looks or away or full or not placement.fits_now(worker, demand)
 
 

@@ -107,7 +107,7 @@ def may_begin(worker: Worker, span: Span, best: Span | None) -> bool:
         return True
     if best is not None and not span.rank[0] < best.rank[0]:
         return False
-    if worker.count < worker.slots and not holds_back(worker):
+    if worker.busy < worker.slots and not holds_back(worker):
         return True
     worker.withheld = True
     return False
@@ -124,7 +124,7 @@ def reconsider(state: SchedulerState, worker: Worker) -> None:
 
 def enlist(state: SchedulerState, worker: Worker) -> None:
     """Enter *worker* among those that may be served: it has idle slots, or some room."""
-    if worker.count < worker.slots:
+    if worker.count - len(worker.ahead) < worker.slots:
         if state.roomy:
             state.roomy.pop(worker, None)
         state.hungry[worker] = None

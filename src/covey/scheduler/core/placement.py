@@ -23,12 +23,12 @@ from covey.scheduler.core import (
     causes,
     functions,
     memory,
+    occupancy,
     transitions,
     wishes,
 )
 from covey.scheduler.core.balance import LOOKED_AT, UNKNOWN_SECONDS
 from covey.scheduler.core.demand import Demand
-from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import (
     avoided,
     demand_of,
@@ -144,7 +144,7 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
         del table[worker]
         if not is_here(state, worker):
             continue
-        if idle and worker.count >= worker.slots:
+        if idle and worker.busy >= worker.slots:
             state.roomy[worker] = None
             if worker.has_queued:
                 passed.append(worker)
@@ -318,7 +318,7 @@ def _may_move(state: SchedulerState, span: Span, owner: Worker, worker: Worker) 
         return False
     if owner.leaving:
         return True
-    if owner.count < owner.slots and fits_now(owner, demand):
+    if owner.busy < owner.slots and fits_now(owner, demand):
         return False  # It will be served in this very round.
     moving = TRANSFER_SECONDS + _input_bytes(state, span) / BYTES_PER_SECOND
     if moving < balance.waits(state, owner):
@@ -342,7 +342,7 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
     slots = worker.slots
     function = span.function
     assert function is not None
-    idle = slots - worker.count
+    idle = slots - worker.busy
     if span.options.resources:
         # One by one beyond the idle slots: a run holds its resources while it
         # waits in line.
@@ -524,12 +524,18 @@ def affords(worker: Worker, span: Span) -> bool:
 
 
 def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> None:
-    """Enter *span* into the books of *worker*, as its run *run*."""
+    """Enter *span* into the books of *worker*, as its run *run*.
+
+    What it lacks, *worker* is to make.
+    """
     transitions.begin(state, span)
     span.run = run
     span.worker = worker
     worker.assigned[span] = None
-    count_in(state, worker, span.function, span.n)
+    if span.missing:
+        occupancy.send_ahead(state, worker, span)
+    else:
+        occupancy.count_in(state, worker, span.function, span.n)
     if span.options is not DEFAULT_OPTIONS:
         for name, need in span.options.resources.items():
             if need:
@@ -547,46 +553,12 @@ def unassign(state: SchedulerState, span: Span) -> None:
         here = {(r, t) for r, t in worker.blocked if r == run and span.base <= t < end}
         worker.blocked -= here
         counted -= len(here)
+    if span in worker.ahead:
+        occupancy.follow(state, worker, span)
     span.worker = None
     span.run = 0
     if span.options is not DEFAULT_OPTIONS:
         for name, need in span.options.resources.items():
             if need:
                 worker.free[name] += need * span.n
-    count_out(state, worker, span.function, counted)
-
-
-def count_out(
-    state: SchedulerState, worker: Worker, function: Function | None, n: int
-) -> None:
-    """*n* tasks take no slot of *worker* any more."""
-    slots, before, load = worker.slots, worker.count, worker.load
-    now = worker.count = before - n
-    if now < slots and not worker.leaving:
-        state.idle_slots += min(before, slots) - now
-    left = load.get(function, 0) - n
-    if left:
-        load[function] = left
-    else:
-        load.pop(function, None)
-    if now <= slots:
-        if worker in state.excess:
-            del state.excess[worker]
-        worker.handed_back.clear()
-        worker.reluctant = 0.0
-    memory.reconsider(state, worker)
-
-
-def count_in(
-    state: SchedulerState, worker: Worker, function: Function | None, n: int
-) -> None:
-    """*n* tasks take slots of *worker*."""
-    slots, before, load = worker.slots, worker.count, worker.load
-    now = worker.count = before + n
-    if not before:
-        worker.stirred = state.now
-    if before < slots and not worker.leaving:
-        state.idle_slots -= min(now, slots) - before
-    load[function] = load.get(function, 0) + n
-    if now > slots and not worker.leaving:
-        state.excess[worker] = None
+    occupancy.count_out(state, worker, span.function, counted)

@@ -200,9 +200,9 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
                 not message.awaits or _comes_there(state, worker, span, message.awaits)
             )
         ):
-            placement.occupy(state, worker, span, message.run)
             if not message.awaits:
                 span.missing = 0
+            placement.occupy(state, worker, span, message.run)
         elif worker in span.replicas:
             # An older attempt, of which news was under way: to stop it would take
             # the value as well.  Whatever is still said of it is stale.

@@ -225,6 +225,7 @@ class Worker:
 
     __slots__ = (
         "addresses",
+        "ahead",
         "asking",
         "assigned",
         "away_since",
@@ -307,6 +308,8 @@ class Worker:
         self.engaged = 0
         #: How many tasks the others are, those slots included, and of each function.
         self.count = 0
+        #: Those of them that were sent ahead, one task each: see ``occupancy``.
+        self.ahead: dict[Span, None] = {}
         self.load: dict[Function | None, int] = {}
         self.holds: dict[Span, None] = {}
         self.stored_bytes = 0
@@ -350,9 +353,14 @@ class Worker:
         return f"<Worker {self.name}>"
 
     @property
+    def busy(self) -> int:
+        """How many tasks it has that could run."""
+        return self.count - len(self.ahead)
+
+    @property
     def idle_slots(self) -> int:
         """How many slots have nothing to do."""
-        return max(0, self.slots - self.count)
+        return max(0, self.slots - self.count + len(self.ahead))
 
     @property
     def has_queued(self) -> bool:

@@ -25,6 +25,7 @@ from covey.scheduler.core import (
     history,
     memory,
     naming,
+    occupancy,
     pauses,
     placement,
     queues,
@@ -236,7 +237,8 @@ def finish_all(
     counts: dict[Function | None, int] = {}
     unkept: dict[Span, None] = {}
     for span, nbytes in nbytes_of.items():
-        if worker.blocked or span.options is not DEFAULT_OPTIONS:
+        special = worker.blocked or span.options is not DEFAULT_OPTIONS
+        if special or span in worker.ahead:
             placement.unassign(state, span)
         else:
             del worker.assigned[span]
@@ -263,7 +265,7 @@ def finish_all(
         if not (span.pending or span.wanted):
             unkept[span] = None
     for function, n in counts.items():
-        placement.count_out(state, worker, function, n)
+        occupancy.count_out(state, worker, function, n)
     state.counters["tasks_done"] += len(nbytes_of)
     memory.stores(state, worker, sum(nbytes_of.values()))
     let_go_of_all(state, unkept)
@@ -281,9 +283,12 @@ def _arrived(state: SchedulerState, span: Span, worker: Worker) -> None:
                     pauses.between_tries(state, dependent)
         elif stands is ASSIGNED and dependent.missing > 0:
             dependent.missing -= 1
-            if dependent.worker is not worker:
+            at = dependent.worker
+            if at is not worker:
                 _recall(state, dependent)
                 requeue(state, dependent)
+            elif not dependent.missing and dependent in at.ahead:
+                occupancy.follow(state, at, dependent)
 
 
 def _undetach(state: SchedulerState, span: Span) -> None:

@@ -38,7 +38,7 @@ def may_take(state: SchedulerState, demand: Demand, span: Span, worker: Worker) 
     """
     if is_for(state, demand, worker):
         return True
-    if worker.count >= worker.slots:
+    if worker.busy >= worker.slots:
         return False
     due = span.since + WISH_SECONDS
     if due <= state.now:

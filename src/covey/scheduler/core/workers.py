@@ -12,6 +12,7 @@ from covey.scheduler.core import (
     functions,
     history,
     memory,
+    occupancy,
     orphans,
     outcomes,
     pauses,
@@ -135,7 +136,7 @@ def on_blocked(state: SchedulerState, worker: Worker, message: Blocked) -> None:
     for span in outcomes.current(state, worker, message.run, message.task, 1):
         if blocked not in worker.blocked:
             worker.blocked.add(blocked)
-            placement.count_out(state, worker, span.function, 1)
+            occupancy.count_out(state, worker, span.function, 1)
 
 
 @handlers.add(Resumed)
@@ -145,7 +146,7 @@ def on_resumed(state: SchedulerState, worker: Worker, message: Resumed) -> None:
     for span in outcomes.current(state, worker, message.run, message.task, 1):
         if blocked in worker.blocked:
             worker.blocked.remove(blocked)
-            placement.count_in(state, worker, span.function, 1)
+            occupancy.count_in(state, worker, span.function, 1)
 
 
 @handlers.add(Engaged)
@@ -154,9 +155,9 @@ def on_engaged(state: SchedulerState, worker: Worker, message: Engaged) -> None:
     engaged = min(message.slots, worker.slots)
     more, worker.engaged = engaged - worker.engaged, engaged
     if more > 0:
-        placement.count_in(state, worker, None, more)
+        occupancy.count_in(state, worker, None, more)
     elif more < 0:
-        placement.count_out(state, worker, None, -more)
+        occupancy.count_out(state, worker, None, -more)
 
 
 # Copies.
