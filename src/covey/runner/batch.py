@@ -288,6 +288,10 @@ class Batch:
         del run, task
         return self.function_id
 
+    def ran(self, start: int, n: int, seconds: float, nbytes: int) -> str:
+        """Return what tells, as JSON, that *n* elements have returned so many bytes."""
+        return f'["ran",{self.run},{self.base + start},{n},{seconds},{nbytes}]'
+
     def calls(self, function: Callable[..., Any]) -> None:
         """Take note of what its elements call, before the first arguments are decoded."""
         if self.inputs is not None:

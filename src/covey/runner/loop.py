@@ -85,6 +85,8 @@ class SlotLoop:
         self._packer = Packer(slot.process.setup.inline_limit)
         #: One for each family of serializers that was asked for.
         self._packers = {"pickle": self._packer}
+        #: Which of them is in use.
+        self._written = "pickle"
         self._operations: list[Operation] = []
         self._body: list[Buffer] = []
         self._prints = Prints()
@@ -173,15 +175,13 @@ class SlotLoop:
 
     def _run_batch(self, batch: Batch | Nodes) -> bool:
         """Run what is left of *batch*; false if the slot was given away."""
-        marks = self.slot.marks
-        marks[0] = 0
-        marks[1] = NOBODY
-        marks[0] = batch.run
+        self.slot.marks[0] = 0
         # No interrupt comes here; the control thread must see all of it, or nothing.
         with self.booking:
             self._batch = batch
             self._start = batch.begun
-            self._packer = self._packer_of(batch.serializer)
+            if batch.serializer != self._written:
+                self._write_as(batch.serializer)
         if batch.inputs is None:
             return self._finish(batch)
         if isinstance(batch, Batch) and batch.lacks(self.slot.kept):
@@ -209,12 +209,13 @@ class SlotLoop:
                 self._end_batch()
                 return done
 
-    def _packer_of(self, serializer: str) -> Packer:
-        packer = self._packers.get(serializer)
-        if packer is None:
+    def _write_as(self, serializer: str) -> None:
+        """Write results in another family of serializers from here on."""
+        if serializer not in self._packers:
             limit = self.process.setup.inline_limit
-            packer = self._packers[serializer] = packer_of(serializer, limit)
-        return packer
+            self._packers[serializer] = packer_of(serializer, limit)
+        self._packer = self._packers[serializer]
+        self._written = serializer
 
     def _hand_back_all(self, batch: Batch) -> None:
         """Hand back a batch of which something is not here that was to be made here."""
@@ -225,6 +226,8 @@ class SlotLoop:
     def _run_elements(self, batch: Batch) -> bool:
         """The hot loop: true when all are done, false if the slot was given away."""
         marks = self.slot.marks
+        marks[1] = NOBODY
+        marks[0] = batch.run
         clock = time.perf_counter
         add = self._packer.add
         arguments = batch.arguments
@@ -372,12 +375,8 @@ class SlotLoop:
             return
         now = time.perf_counter() if until is None else until
         data = b"".join(payloads)
-        if isinstance(batch, Batch):
-            seconds = max(0.0, now - self._began)
-            ran = f'["ran",{batch.run},{batch.base + self._start},{n},{seconds},{len(data)}]'
-        else:
-            ran = f'["rans",{batch.outcomes(self._start, n)},{len(data)}]'
-        self._operations.append(ran)
+        seconds = max(0.0, now - self._began)
+        self._operations.append(batch.ran(self._start, n, seconds, len(data)))
         self._body += (array("I", map(len, payloads)).tobytes(), data)
         self._start += n
         self._began = now

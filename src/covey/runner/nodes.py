@@ -169,11 +169,6 @@ class Nodes:
         self.claims: Iterator[int] = iter(range(len(nodes)))
         self.lock = threading.Lock()
 
-    @property
-    def run(self) -> int:
-        """The first attempt."""
-        return self.nodes[0].run
-
     def place(self, index: int) -> tuple[int, int]:
         """Return run and task of an element."""
         node = self.nodes[index]
@@ -188,14 +183,16 @@ class Nodes:
         """Return the function that an element calls."""
         return self.nodes[self.index_of(run, task)].function_id
 
-    def outcomes(self, start: int, n: int) -> str:
-        """Return runs, tasks and nanoseconds of *n* elements, as JSON.
+    def ran(self, start: int, n: int, seconds: float, nbytes: int) -> str:
+        """Return what tells, as JSON, that *n* elements have returned so many bytes.
 
-        To write a whole number takes a quarter of the time of one with a fraction.
+        Each has a time of its own.  To write a whole number takes a quarter of the time
+        of one with a fraction.
         """
+        del seconds
         nodes = self.nodes[start : start + n]
         runs, tasks = [*map(_run_of, nodes)], [*map(_task_of, nodes)]
-        return f"{runs},{tasks},{self.took[start : start + n]}"
+        return f'["rans",{runs},{tasks},{self.took[start : start + n]},{nbytes}]'
 
     def lacks(self, node: Node, kept: dict[int, bytes]) -> bool:
         """Take what was made here for a task; say whether something is not there."""
