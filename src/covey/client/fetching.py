@@ -535,23 +535,24 @@ class Session:
             self._release(joined(emptied(dropped)))
 
     def _release(self, dropped: Iterable[tuple[Range, int, int]]) -> None:
-        extents = []
+        engine, extents = self.engine, []
         for wish, lo, n in dropped:
-            wish.held -= n
-            if wish.n == 1 and wish.held > 0:
-                continue  # Another handle of the same task is alive.
-            extents.append((wish.base + lo, n))
-            if wish.held <= 0:
-                self.engine.wishes.remove(wish)
-                self.engine.kept_as.pop(wish.base, None)
-                self.engine.tokens.pop(wish.base, None)
-                wish.holds = ()
-            else:
+            base = wish.base
+            wish.held = left = wish.held - n
+            if left > 0:
+                if wish.n == 1:
+                    continue  # Another handle of the same task is alive.
                 wish.let_go(lo, n)
+            else:
+                engine.wishes.remove(wish)
+                engine.kept_as.pop(base, None)
+                engine.tokens.pop(base, None)
+                wish.holds = ()
+            extents.append((base + lo, n))
         joined = join_extents(extents)
         for at in range(0, len(joined), RELEASED_AT_ONCE):
-            self.engine.post(Release(tuple(joined[at : at + RELEASED_AT_ONCE])))
-        self.engine.asker.tidy()
+            engine.post(Release(tuple(joined[at : at + RELEASED_AT_ONCE])))
+        engine.asker.tidy()
 
 
 def _in_a_loop() -> bool:

@@ -138,7 +138,9 @@ class Ledger:
         #: How many entries are of each function, and which the client is done with.
         self._uses: Counter[int] = Counter()
         self._done: set[int] = set()
-        self._entries: dict[TaskId, Entry] = {}
+        #: A task that came alone and takes nothing is its message, until there is more
+        #: to be said of it: most are let go before that.
+        self._entries: dict[TaskId, Entry | Submit] = {}
         #: The bases of entries of more than one task, in order.
         self._starts: list[TaskId] = []
 
@@ -152,9 +154,7 @@ class Ledger:
         kind = type(message)
         if kind is Submit:
             assert isinstance(message, Submit)
-            entry = self._add(message, message.base, message.n)
-            if message.aligned or message.whole or message.groups:
-                self._tie(entry, self._covering(taken_by(message)))
+            self._add_calls(message)
         elif kind is Release:
             assert isinstance(message, Release)
             self._release(message.extents)
@@ -194,10 +194,25 @@ class Ledger:
                 insort(starts, base)
         return entry
 
+    def _add_calls(self, message: Submit) -> None:
+        takes = message.aligned or message.whole or message.groups
+        if message.n == 1 and not takes:
+            self._entries[message.base] = message
+            self._uses[message.fn] += 1
+            return
+        entry = self._add(message, message.base, message.n)
+        if takes:
+            self._tie(entry, self._covering(taken_by(message)))
+
     def _rewrite(self, made: Submit) -> None:
         """Tasks are what they were, written in another way."""
-        entry = self._entries.get(made.base)
-        if entry is None or entry.n != made.n or not isinstance(entry.message, Submit):
+        entry = self._find(made.base)
+        if (
+            entry is None
+            or entry.base != made.base
+            or entry.n != made.n
+            or not isinstance(entry.message, Submit)
+        ):
             return  # They were let go meanwhile.
         before, entry.message = entry.message.fn, made
         self._uses[made.fn] += 1
@@ -251,10 +266,22 @@ class Ledger:
 
     def _release(self, extents: Iterable[Extent]) -> None:
         for base, n in extents:
-            for entry, lo, count in list(self._parts(base, n)):
+            alone = self._drop_alone(base, n)
+            for entry, lo, count in list(self._parts(base + alone, n - alone)):
                 entry.let_go(lo, count)
                 if not entry.held:
                     self._drop_unused(entry)
+
+    def _drop_alone(self, base: TaskId, n: int) -> int:
+        """Strike out tasks of which there is but a message, up to the first that is not."""
+        entries = self._entries
+        for task in range(base, base + n):
+            message = entries.get(task)
+            if type(message) is not Submit:
+                return task - base
+            del entries[task]
+            self._use_less(message.fn)
+        return n
 
     def _drop_unused(self, entry: Entry) -> None:
         todo = [entry]
@@ -267,12 +294,15 @@ class Ledger:
             if current.n > 1:
                 del self._starts[bisect_left(self._starts, current.base)]
             for fn in _functions_of(current.message):
-                self._uses[fn] -= 1
-                if not self._uses[fn]:
-                    self._drop_function(fn)
+                self._use_less(fn)
             for source in current.inputs:
                 source.users -= 1
                 todo.append(source)
+
+    def _use_less(self, fn: int) -> None:
+        left = self._uses[fn] = self._uses[fn] - 1
+        if not left:
+            self._drop_function(fn)
 
     def _drop_function(self, fn: int) -> None:
         """Strike a function out that no entry is of, and that no later one will be."""
@@ -305,12 +335,13 @@ class Ledger:
 
     def _find(self, task: TaskId) -> Entry | None:
         entry = self._entries.get(task)
-        if entry is not None:
-            return entry
-        index = bisect_right(self._starts, task) - 1
-        if index < 0:
-            return None
-        entry = self._entries[self._starts[index]]
+        if entry is None:
+            index = bisect_right(self._starts, task) - 1
+            if index < 0:
+                return None
+            entry = self._entries[self._starts[index]]
+        if isinstance(entry, Submit):
+            entry = self._entries[entry.base] = Entry(entry, entry.base, 1)
         return entry if task < entry.base + entry.n else None
 
     def hear(self, message: Tried | Over) -> None:
@@ -331,8 +362,8 @@ class Ledger:
 
         Another life of the scheduler might take it for the one that is meant.
         """
-        entry = self._entries.get(task)
-        if entry is not None:
+        entry = self._find(task)
+        if entry is not None and entry.base == task:
             entry.refused = True
 
     def _over(self, extents: Iterable[Extent]) -> None:
@@ -403,7 +434,8 @@ class Ledger:
             tokens: what lets us hold them, in turn.
         """
         report: list[Message] = [Recall(), *self._functions.values()]
-        entries = [entry for entry in self._entries.values() if not entry.refused]
+        known = [self._find(task) for task in self._entries]
+        entries = [entry for entry in known if entry is not None and not entry.refused]
         report += [entry.message for entry in entries]
         report += [ForgetFunction(fn) for fn in sorted(self._done)]
         wanted: list[Extent] = []
