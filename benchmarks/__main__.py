@@ -13,6 +13,7 @@ from pathlib import Path
 ROOMS = (
     "throughput",
     "latency",
+    "microbenchmark",
     "lag",
     "startup",
     "data",

@@ -1,7 +1,4 @@
-"""How long one task takes, from ``submit`` to its result in hand.
-
-``single client tasks sync`` is a job of Ray's own microbenchmark, by its name.
-"""
+"""How long one task takes, from ``submit`` to its result in hand."""
 
 from __future__ import annotations
 
@@ -38,7 +35,6 @@ def round_trip(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     return {
         "submit(inc, i).result(), median": Figure(median, "s", cpu),
         "submit(inc, i).result(), 99th percentile": Figure(late, "s"),
-        "single client tasks sync": Figure(n / sum(samples), "1/s"),
     }
 
 

@@ -1,8 +1,4 @@
-"""How many tasks a second: maps, single submissions, chains and trees.
-
-``single client tasks async`` and ``tasks and get batch`` are jobs of Ray's own
-microbenchmark, by its names, so that others can compare.
-"""
+"""How many tasks a second: maps, single submissions, chains and trees."""
 
 from __future__ import annotations
 
@@ -22,11 +18,6 @@ def inc(number: int) -> int:
 def add(left: int, right: int) -> int:
     """Join two branches of a tree."""
     return left + right
-
-
-def nothing() -> bytes:
-    """Return what the tasks of Ray's microbenchmark return."""
-    return b"ok"
 
 
 def warm(cluster: Contender) -> None:
@@ -103,20 +94,6 @@ def tree(cluster: Contender, n: int, timed: Timed) -> None:
             level = cluster.map(add, level[::2], level[1::2])
         total = cluster.result(level[0])
     assert total == n * (n + 1) // 2
-
-
-@room.job("single client tasks async", short=1_000, full=1_000, unit="1/s")
-def single_client_tasks_async(cluster: Contender, n: int, timed: Timed) -> None:
-    """Submit 1,000 calls without arguments, and get them all."""
-    with timed(n):
-        cluster.gather([cluster.submit(nothing) for _ in range(n)])
-
-
-@room.job("tasks and get batch", short=1_000, full=1_000, unit="1/s", needs="map")
-def tasks_and_get_batch(cluster: Contender, n: int, timed: Timed) -> None:
-    """Map over 1,000 elements, and get all results; batches a second."""
-    with timed():
-        cluster.gather(cluster.map(inc, range(n)))
 
 
 #: What a map over many elements is asked for, in seconds: must and aim.
