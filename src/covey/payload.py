@@ -228,20 +228,21 @@ def read_layout(source: memoryview) -> list[memoryview]:
     Raises:
         ValueError: *source* is no payload, or is cut short.
     """
-    if len(source) < _HEAD.size:
+    length = len(source)
+    if length < _HEAD.size:
         raise ValueError("a payload is shorter than its head")
-    magic, count, _ = _HEAD.unpack_from(source, 0)
+    magic, count, _ = _HEAD.unpack_from(source)
     if magic != _MAGIC or count > MAX_FRAMES:
         raise ValueError("these bytes are not a payload")
-    if len(source) < _HEAD.size + 8 * count:
+    end = _HEAD.size + 8 * count
+    if length < end:
         raise ValueError("the table of a payload is cut short")
-    sizes = struct.unpack_from(f"<{count}Q", source, _HEAD.size)
     frames = []
-    offset = _HEAD.size + 8 * count
-    for size in sizes:
-        offset = _start(offset, size)
-        if offset + size > len(source):
+    for size in struct.unpack_from(f"<{count}Q", source, _HEAD.size):
+        unit = ALIGNMENT if size < LARGE_BYTES else PAGE_BYTES  # As in ``_start``.
+        start = (end + unit - 1) & -unit
+        end = start + size
+        if end > length:
             raise ValueError("a frame of a payload is cut short")
-        frames.append(source[offset : offset + size])
-        offset += size
+        frames.append(source[start:end])
     return frames

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import tempfile
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import covey
 from covey.errors import ClusterError, Disconnected
 from covey.ids import first_task_id
 from covey.net import answers, asking, reaching
@@ -35,6 +38,7 @@ from covey.worker.turns import Turns
 
 KEYS = Keys.of_client(Secret(b"s" * 32))
 ELSEWHERE = "another machine"
+SOURCE = str(Path(covey.__file__).parent)
 PATIENCE_SECONDS = 30
 
 
@@ -114,6 +118,36 @@ def test_what_compresses_is_loaded_for_other_machines_only(run, host, monkeypatc
 
     run(story())
     assert bool(loads) == (host == ELSEWHERE)
+
+
+def test_what_is_lent_takes_few_calls(run):
+    """All of them are cold where a user has just worked with large arrays."""
+    calls = []
+
+    def note(frame, event, _):
+        name = frame.f_code.co_filename
+        if event == "call" and (SOURCE in name or "contextlib" in name):
+            calls.append(f"{name.rpartition('/')[2]}:{frame.f_code.co_name}")
+
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            tasks = asyncio.all_tasks()
+            for task in (20, 21, 22):
+                put_large(storage, task, big(1, 1))
+                if task == 22:
+                    sys.setprofile(note)
+                try:
+                    loot = await asker.get(addresses, ((task, 1),), host_identity())
+                finally:
+                    sys.setprofile(None)
+                assert len(loot.lent) == 1
+            # That of the server's end of the link, which was made for the first one.
+            assert len(asyncio.all_tasks() - tasks) == 1
+
+    run(story())
+    assert not [name for name in calls if name.startswith("contextlib")]
+    # On both sides together, with the coroutines that go on where they have waited.
+    assert len(calls) <= 67, calls
 
 
 @pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])

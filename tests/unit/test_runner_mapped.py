@@ -76,6 +76,7 @@ def test_who_may_read_no_pickle_reads_none_that_others_have(large):
 def test_a_function_is_one_object_for_all(large):
     mapped, found = MappedInputs(), large([1])
     first = mapped.function(*found, plain=False)
+    assert not mapped.shares  # Nobody has to see when to let go of it.
     mapped.unshare()
     assert mapped.function(*found, plain=False) is first
     assert mapped.value(*found, plain=False) is not first
@@ -89,7 +90,9 @@ def test_what_is_looked_into_is_shared_by_those_who_look(large):
     assert shared
     assert again is first
     assert mapped.value(*found, plain=False) is not first
+    assert mapped.shares
     mapped.unshare()
+    assert not mapped.shares
     assert mapped.looked(*found)[0] is not first
 
 

@@ -7,7 +7,9 @@ import gc
 import os
 import resource
 import socket
+import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,40 @@ def test_a_reader_leaves_descriptors_to_others_and_copies_then():
         kept.clear()
         held.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is done otherwise")
+def test_a_reader_asks_the_kernel_for_little(monkeypatch):
+    """The first use of a large value waits for each of these; ``mmap`` makes three more."""
+    calls = Counter()
+    made = Segment.of([b"stream", bytes(1 << 20)])
+    place, size = made.place, made.size
+
+    def count(name):
+        real = getattr(os, name)
+
+        def counted(*args, **kwargs):
+            calls[name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, counted)
+
+    names = {"stat", "open", "fstat", "pread", "dup", "close", "readlink", "lstat"}
+    for name in names:
+        count(name)
+    opened = open_segment(place, size)
+    asked = dict(calls)
+    assert bytes(opened.view[:8]) == os.pread(made.fd, 8, 0)
+    # One descriptor more shows whether some are left.
+    assert asked == {"stat": 1, "open": 1, "fstat": 1, "pread": 1, "dup": 1, "close": 2}
+    calls.clear()
+    adopted = adopt(place, size)
+    del calls["fstat"]
+    assert adopted.place.partition("@")[2] == place.partition("@")[2]
+    # That of the value is known, for it was looked at.
+    assert calls == {"stat": 1, "open": 1, "pread": 1}
+    for segment in (made, adopted):
+        segment.close()
 
 
 def test_what_is_offered_is_written_by_another(kind):

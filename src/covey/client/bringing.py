@@ -67,10 +67,17 @@ class Bringer:
                 place = wish.place(index)
                 if place is not None and wish.status[index] == Status.STORED:
                     by_worker.setdefault(place[2], []).append(wish.base + index)
-            outcomes = await asyncio.gather(
-                *(self._fetch_from(w, tasks) for w, tasks in by_worker.items())
-            )
-            if all(outcomes):
+            if (
+                len(by_worker) == 1
+            ):  # As most often: no task of the loop is made for it.
+                ((worker, tasks),) = by_worker.items()
+                complete = await self._fetch_from(worker, tasks)
+            else:
+                outcomes = await asyncio.gather(
+                    *(self._fetch_from(w, tasks) for w, tasks in by_worker.items())
+                )
+                complete = all(outcomes)
+            if complete:
                 return
             # Somewhere else by now, or being computed again: ask, and wait.
             await self._locate(stored, deadline)

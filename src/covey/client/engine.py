@@ -26,9 +26,9 @@ import msgspec
 
 from covey import clock, config
 from covey.client import forks
+from covey.client.calling import Call
 from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Wishes
-from covey.client.countdown import Signal
 from covey.client.outbox import Outbox
 from covey.client.questions import Questions
 from covey.client.readers import Readers
@@ -189,14 +189,13 @@ class Engine(Owner):
                 "a callback of a future must not wait for the cluster: it runs in the "
                 "thread that would have to bring the answer"
             )
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        answered = Signal()
-        future.add_done_callback(lambda _: answered.fire())
+        call = Call(work, self.loop)
         try:
-            answered.wait(timeout_seconds)
-            return future.result(0)
+            call.begin()
+            call.ended.wait(timeout_seconds)
+            return call.result()
         except BaseException:
-            future.cancel()
+            call.cancel()
             raise
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:

@@ -147,11 +147,15 @@ class Keeper:
 def on_messages(keeper: Keeper, memory: Memory, link: Link, batch: list[Any]) -> None:
     """Take in what the keeper has to say."""
     for message in batch:
-        if isinstance(message, ForgetOwn):
-            keeper.made.forget(message.request)
-            continue
         request = keeper.requests.get(message.request)
-        if isinstance(message, Raw | Block):
+        if type(message) is Lent and request is not None:
+            request.loot.lent.append((message.task, message.place, message.nbytes))
+        elif type(message) is GetDone and request is not None:
+            _end(link, message, request)
+            del keeper.requests[message.request]
+        elif isinstance(message, ForgetOwn):
+            keeper.made.forget(message.request)
+        elif isinstance(message, Raw | Block):
             if message is not batch[-1] and are_raw_bytes_behind(message):
                 raise RemoteProtocolError("raw bytes must end their batch")
             if isinstance(message, Raw):
@@ -165,9 +169,7 @@ def on_messages(keeper: Keeper, memory: Memory, link: Link, batch: list[Any]) ->
             request.loot.packs.append((message.base, pack))
         elif isinstance(message, Bundle):
             _unwrap(link, message, request)
-        elif isinstance(message, Lent):
-            request.loot.lent.append((message.task, message.place, message.nbytes))
-        elif isinstance(message, GetDone | Taken | Borrowed):
+        elif isinstance(message, Taken | Borrowed):
             _end(link, message, request)
             del keeper.requests[message.request]
 

@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from covey import clock
@@ -146,13 +145,16 @@ class Asker:
         Raises:
             ClusterError: the worker cannot be reached, or the connection broke.
         """
-        async with self._at(Whom(addresses, host, worker)) as keeper:
+        keeper = await self._turn_with(Whom(addresses, host, worker))
+        try:
             number, request, link = self._new_request(keeper)
             request.left = budget or UNLIMITED
             same_host = self._shares_memory(keeper, host)
             link.send(Get(number, extents, same_host, tokens, budget))
             request.watch(link)
             await request.answer()
+        finally:
+            self._turn_ends(keeper)
         self.garbled += request.loot.garbled
         return request.loot
 
@@ -176,11 +178,14 @@ class Asker:
         Raises:
             ClusterError: it cannot be reached, or could not take the value.
         """
-        async with self._at(Whom(addresses, host, worker)) as keeper:
+        keeper = await self._turn_with(Whom(addresses, host, worker))
+        try:
             if self._shares_memory(keeper, host):
                 problem = await self._put_here(keeper, task, frames)
             else:
                 problem = await self._put_there(keeper, task, frames)
+        finally:
+            self._turn_ends(keeper)
         if problem:
             raise ClusterError(f"the worker could not take the value: {problem}")
         return any(kept.task == task for kept in keeper.made.kept())
@@ -353,21 +358,32 @@ class Asker:
         request = keeper.requests[self._last_request] = Request(self._memory)
         return self._last_request, request, link
 
-    @asynccontextmanager
-    async def _at(self, whom: Whom) -> AsyncIterator[Keeper]:
-        """Wait for a turn to ask a worker, and have it."""
-        keeper = await self._keeper(whom)
+    async def _turn_with(self, whom: Whom) -> Keeper:
+        """Wait for a turn to ask a worker, until ``_turn_ends``."""
+        keeper = self._keepers.get(whom.addresses)
+        link = keeper.link if keeper is not None else None
+        if keeper is None or link is None or link.lost or keeper.passage:
+            keeper = await self._keeper(whom)
         keeper.users += 1
         keeper.uses += 1
         try:
-            async with keeper.turn:
-                yield keeper
-        finally:
-            keeper.users -= 1
-            if keeper.passage and not keeper.users:
-                loop = asyncio.get_running_loop()
-                wait = 0.0 if keeper.outdated or self._crowd else PASSAGE_SECONDS
-                loop.call_later(wait, _end_idle, keeper, keeper.uses)
+            await keeper.turn.acquire()
+        except BaseException:
+            self._used(keeper)
+            raise
+        return keeper
+
+    def _turn_ends(self, keeper: Keeper) -> None:
+        keeper.turn.release()
+        self._used(keeper)
+
+    def _used(self, keeper: Keeper) -> None:
+        """One user less: nobody may be left who speaks by way of the scheduler."""
+        keeper.users -= 1
+        if keeper.passage and not keeper.users:
+            loop = asyncio.get_running_loop()
+            wait = 0.0 if keeper.outdated or self._crowd else PASSAGE_SECONDS
+            loop.call_later(wait, _end_idle, keeper, keeper.uses)
 
     async def _keeper(self, whom: Whom) -> Keeper:
         addresses = whom.addresses

@@ -77,6 +77,8 @@ class MappedInputs:
 
     def __init__(self) -> None:
         self._kept: dict[int, _Kept] = {}
+        #: Whether objects may be kept that tasks share.
+        self.shares = False
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -150,6 +152,8 @@ class MappedInputs:
             _unshare(before)
         kept.shared_bytes = len(stream)
         kept.shared = value
+        # Only now: who unshares meanwhile may not have seen this one.
+        self.shares = True
         return value, True
 
     def _mapped(self, task: int, place: str, size: int) -> _Kept:
@@ -170,6 +174,7 @@ class MappedInputs:
 
     def unshare(self) -> None:
         """Keep nothing of what was only looked into, but its memory."""
+        self.shares = False
         for kept in list(self._kept.values()):
             _unshare(kept)
 

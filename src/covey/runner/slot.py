@@ -72,9 +72,9 @@ class Slot:
         with self._reading:
             if not self.queue:
                 mapped = self.process.mapped
-                if (
-                    self.looked or (mapped and mapped.shared_bytes)
-                ) and not self._frames.comes_within(LOOKED_SECONDS):
+                if (self.looked or mapped.shares) and not self._frames.comes_within(
+                    LOOKED_SECONDS
+                ):
                     self.looked.clear()
                     mapped.unshare()
                 self._queue_frame(self._frames.receive())

@@ -419,10 +419,9 @@ def _open_checked(place: str, size: int, flags: int) -> int:
         if not stat.S_ISREG(status.st_mode):
             raise PermissionError(f"{path} is no segment: it is not a regular file")
         fd = os.open(path, flags | os.O_CLOEXEC)
-        _check(fd, path)
+        length = _check(fd, path)
         if stamp and read_stamp(os.pread(fd, HEAD_BYTES, 0)) != int(stamp, 16):
             raise PermissionError(f"{path} holds another value")
-        length = os.fstat(fd).st_size
         if length < size:
             raise ValueError(f"{path} has {length} bytes, not {size}")
     except OSError as error:
@@ -443,8 +442,8 @@ def _open_checked(place: str, size: int, flags: int) -> int:
 _ANOTHER: Final = frozenset({None, errno.EACCES, errno.EPERM, errno.ENXIO})
 
 
-def _check(fd: int, path: str) -> None:
-    """See that an open file may be a segment.
+def _check(fd: int, path: str) -> int:
+    """See that an open file may be a segment, and return its length.
 
     Raises:
         PermissionError: it is something else, or another user's.
@@ -458,6 +457,7 @@ def _check(fd: int, path: str) -> None:
         raise PermissionError(
             f"{path} belongs to user {status.st_uid}, not to {os.getuid()}"
         )
+    return status.st_size
 
 
 def _was_renamed(fd: int) -> bool:
@@ -545,4 +545,6 @@ def adopt(place: str, size: int) -> Segment:
             raise
         segment = Segment(fd, size, own_path, named=True)
     segment.capacity = os.fstat(fd).st_size
+    # What stands there was compared with it.
+    segment._stamp = int(place.partition("@")[2] or "0", 16)  # noqa: SLF001  # of our own
     return segment
