@@ -366,7 +366,8 @@ class Link(asyncio.BufferedProtocol):
                 if left is None:
                     return
                 data = left
-            self._receive(data)
+            receive = self._receive if self._takes_raw else self._receive_frames
+            receive(data)
         except CoveyError as error:
             self._problem = error
             self.abort()
@@ -376,13 +377,25 @@ class Link(asyncio.BufferedProtocol):
             if self._raw_left:
                 data = self._feed_raw(data)
                 continue
-            # What is fed is copied.  Where raw bytes come now and then, most of what
-            # follows a frame is such.
-            most = _FRAME_BYTES if self._takes_raw else len(data)
-            self.reader.feed(data[:most])
-            data = data[most:]
+            # What is fed is copied, and most of what follows a frame is raw bytes.
+            self.reader.feed(data[:_FRAME_BYTES])
+            data = data[_FRAME_BYTES:]
             if not self.yields:
                 self._take_frames()
+
+    def _receive_frames(self, data: Buffer) -> None:
+        reader, session = self.reader, self.session
+        if session is not None and not (reader.buffer or self.lost or self._problem):
+            # Mostly all of one frame, which needs no buffer.
+            batch = reader.whole(data)
+            if batch is not None:
+                session.take(len(data))
+                self._on_messages(self, batch)
+                self.acknowledge()
+                return
+        reader.buffer += data
+        if not self.yields:
+            self._take_frames()
 
     def _take_frames(self) -> None:
         reader = self.reader

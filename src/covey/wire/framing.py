@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import msgspec
 
 from covey.errors import LocalProtocolError, RemoteProtocolError
+from covey.payload import Buffer
 from covey.wire.base import Message
 
 #: No frame is longer.  Senders cut their batches well below it.
@@ -195,7 +196,7 @@ class FrameReader(Generic[M]):
         self.frame_bytes = end
         return batch
 
-    def whole(self, data: bytes) -> list[M] | None:
+    def whole(self, data: Buffer) -> list[M] | None:
         """Return the batch of *data* if that is one frame, with nothing before it.
 
         Raises:

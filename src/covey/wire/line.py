@@ -196,7 +196,7 @@ class Line:
                 if link is not None:
                     link.write(frame)
                 done += len(batch)
-                if done < todo and not session.has_room:
+                if done == todo or not session.has_room:
                     break
         except CoveyError as error:
             # What cannot be said is lost, and both sides shall know that it is.
