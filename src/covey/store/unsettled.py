@@ -22,6 +22,8 @@ class Unsettled:
         #: In the order in which they were asked about, the latest last.
         self.large: OrderedDict[TaskId, Segment] = OrderedDict()
         self.small: WeakSet[Unwritten] = WeakSet()
+        #: Whether there may be any.
+        self.any = False
 
     def __bool__(self) -> bool:
         return bool(self.large or self.small)
@@ -31,6 +33,12 @@ class Unsettled:
         self.large.pop(task, None)
         if segment.unwritten is not None:
             self.large[task] = segment
+            self.any = True
+
+    def add(self, file: Unwritten) -> None:
+        """Small values lie in *file* now."""
+        self.small.add(file)
+        self.any = True
 
     def drop(self, task: TaskId) -> None:
         """A value is gone, or has reached the disk."""
@@ -42,6 +50,7 @@ class Unsettled:
         Args:
             looks: about how many.
         """
+        self.any = bool(self)
         for _ in range(min(looks, len(self.large))):
             task, segment = self.large.popitem(last=False)
             self.large[task] = segment
@@ -53,3 +62,4 @@ class Unsettled:
         """All values are gone."""
         self.large.clear()
         self.small.clear()
+        self.any = False

@@ -283,8 +283,10 @@ class WorkerAgent:
         self._say(order.message)
 
     def _report(self, order: orders.Telling) -> None:
-        for message in self._results.messages(order):
-            self._say(message)
+        if self._upstream is not None:
+            send = self._upstream.send
+            for message in self._results.messages(order):
+                send(message)
 
     # Slots.
 
@@ -300,29 +302,37 @@ class WorkerAgent:
         if self._pressure.rests:
             self._pressure.wake()
         if link is not None:  # Else it has just ended; the core will hear of it.
-            self._doubts.dispatched(order)
+            if self.storage.unsettled.any:
+                self._doubts.dispatched(order)
             self._inputs.dispatch(order, slot // self._threads, link)
             self._told.append(link)
 
     def _slot_says(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
-        last = len(says) - 1
+        if len(says) == 1:
+            self._slot_reports(slot, *says[0])
+        else:
+            self._slot_reports_all(slot, says)
+        if self._upstream is not None and not self.core.state.slots[slot].flights:
+            self._upstream.hasten()  # The slot has nothing left to do.
+
+    def _slot_reports_all(self, slot: int, says: list[tuple[Any, Buffer]]) -> None:
+        left = len(says)
         try:
-            for index, (operation, body) in enumerate(says):
-                self._more_follows = index < last
+            for operation, body in says:
+                left -= 1
+                self._more_follows = left > 0
                 self._slot_reports(slot, operation, body)
         finally:
             # What is senseless ends the frame in its middle: nothing follows then.
             self._more_follows = False
-        if self._upstream is not None and not self.core.state.slots[slot].flights:
-            self._upstream.hasten()  # The slot has nothing left to do.
 
     def _slot_reports(self, slot: int, operation: Any, body: Buffer) -> None:
         if self._doubts.given:
             self._doubts.check(self._processes[slot // self._threads], operation)
-        if type(operation) is SaysRan:
-            self._stretch_ran(slot, operation, body)
-        elif type(operation) is SaysRanNodes:
+        if type(operation) is SaysRanNodes:
             self._nodes_ran(slot, operation, body)
+        elif type(operation) is SaysRan:
+            self._stretch_ran(slot, operation, body)
         elif type(operation) is SaysBig:
             self._take_big(slot, operation)
         elif type(operation) is SaysFailed:

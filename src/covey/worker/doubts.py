@@ -79,7 +79,7 @@ class Doubts:
 
     def dispatched(self, order: orders.Dispatch | orders.DispatchNodes) -> None:
         """Remember in which files the inputs of tasks lie that go to a slot."""
-        if not self._storage.unsettled:
+        if not self._storage.unsettled.any:
             return
         if isinstance(order, orders.DispatchNodes):
             for node in order.nodes:

@@ -12,7 +12,8 @@ class Functions:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[str, bytes]] = {}
-        self._told: dict[RunnerLink, set[int]] = {}
+        #: The slots that know any.
+        self._links: dict[RunnerLink, None] = {}
 
     def keep(self, fn: int, label: str, payload: bytes) -> None:
         """Take a function in."""
@@ -24,21 +25,21 @@ class Functions:
 
     def tell(self, link: RunnerLink, fn: int) -> None:
         """Send a function to a slot that has not heard of it."""
-        told = self._told.setdefault(link, set())
-        if fn not in told:
-            told.add(fn)
+        if fn not in link.functions:
+            self._links[link] = None
+            link.functions.add(fn)
             _, payload = self._known[fn]
             link.tell(["fn", fn, len(payload)], payload)
 
     def forget(self, fn: int) -> None:
         """Let go of a function of which nothing is in hand, here and in the slots."""
         self._known.pop(fn, None)
-        for link, told in self._told.items():
-            if fn in told:
-                told.discard(fn)
+        for link in self._links:
+            if fn in link.functions:
+                link.functions.discard(fn)
                 link.tell(["undefine", fn])
 
     def slots_ended(self, links: Iterable[RunnerLink]) -> None:
         """These slots are gone."""
         for link in links:
-            self._told.pop(link, None)
+            self._links.pop(link, None)

@@ -46,11 +46,10 @@ class Inputs:
 
     def keep_arguments(self, order: orders.KeepArguments) -> None:
         """Keep the arguments of a run until it ends."""
-        data, sizes = order.data, order.sizes
-        if len(sizes) == 4 and int.from_bytes(sizes, "little") == len(data):
-            self._arguments[order.run] = (order.base, data)
-            return
-        self._arguments[order.run] = (order.base, Pack.from_wire(order.sizes, data))
+        held: Pack | bytes = order.data
+        if len(order.sizes) > 4:
+            held = Pack.from_wire(order.sizes, order.data)
+        self._arguments[order.run] = (order.base, held)
 
     def end_run(self, run: RunId) -> None:
         """Let go of the arguments of a run, if they were kept."""
@@ -66,18 +65,18 @@ class Inputs:
         if isinstance(order, orders.DispatchNodes):
             self._dispatch_nodes(order, runner, link)
             return
-        self._functions.tell(link, order.fn)
+        if order.fn not in link.functions:
+            self._functions.tell(link, order.fn)
         base, held = self._arguments[order.run]
-        flags = KEEP if order.keep else 0
-        if not isinstance(held, Pack):
-            if not order.whole:
-                self._dispatch_node(order, held, flags, runner, link)
-                return
-            part = Pack.single(held)
-        else:
+        if isinstance(held, Pack):
             part = held.cut(order.base - base, order.base - base + order.n)
+        elif not order.whole:
+            self._dispatch_node(order, held, runner, link)
+            return
+        else:
+            part = Pack.single(held)
         if order.n == 1 and not order.whole:
-            self._dispatch_node(order, part.data, flags, runner, link)
+            self._dispatch_node(order, part.data, runner, link)
             return
         inputs: list[list[Any]] = []
         bodies: list[Buffer] = []
@@ -92,7 +91,7 @@ class Inputs:
                 order.n,
                 part.nbytes,
                 inputs,
-                flags,
+                KEEP if order.keep else 0,
             ],
             part.sizes_bytes(),
             part.data,
@@ -103,25 +102,23 @@ class Inputs:
         self,
         order: orders.Dispatch,
         payload: Buffer,
-        flags: int,
         runner: int,
         link: RunnerLink,
     ) -> None:
         """Send a single task; what others took along with it is there already."""
-        link.begin_node()
-        carried = link.carried
+        carried = link.begin_node()
         inputs: list[Any] = []
         body = [payload]
-        owns = order.owns
-        names = [(task, task) for task in order.aligned] if order.aligned else []
-        if order.renamed:
-            names += order.renamed
+        names: Iterable[tuple[TaskId, TaskId]] = order.renamed
+        if order.aligned:
+            names = *((task, task) for task in order.aligned), *names
         for known_as, real in names:
-            if real in owns:
+            if real in order.owns:
                 inputs.append(real if real == known_as else ["own", known_as, real])
             elif known_as not in carried:
                 carried.add(known_as)
                 self._add_single(runner, known_as, real, inputs, body)
+        flags = KEEP if order.keep else 0
         node = (order.run, order.fn, order.base, flags, len(payload), inputs)
         link.tell_nodes((node,), body)
 
@@ -131,8 +128,7 @@ class Inputs:
         """Send single tasks that run one after the other."""
         for fn in {node.fn for node in order.nodes}:
             self._functions.tell(link, fn)
-        link.begin_node()
-        carried, owns, keeps = link.carried, order.owns, order.keeps
+        carried, owns, keeps = link.begin_node(), order.owns, order.keeps
         body: list[Buffer] = []
         told: list[Node] = []
         single = self._storage.shelf.single

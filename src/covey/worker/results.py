@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from covey import clock
 from covey.ids import RunId, TaskId
-from covey.payload import Pack
+from covey.payload import Buffer, Pack
 from covey.store import digests
 from covey.store.pool import WARM_SECONDS
 from covey.store.segments import Segment, adopt
@@ -70,15 +70,31 @@ class Results:
         #: Segments that runners may write into, by their path.
         self._loans: dict[str, _Loan] = {}
 
-    def messages(self, order: orders.Telling) -> Iterator[_AboutValues]:
-        """Yield what tells the scheduler of values that rest in the store."""
+    def messages(self, order: orders.Telling) -> Iterable[_AboutValues]:
+        """Return what tells the scheduler of values that rest in the store."""
+        if isinstance(order, orders.Report):
+            value = self._storage.shelf.single(order.base) if order.n == 1 else None
+            if value is not None:
+                return (self._of_one(order, value),)
+            return self._with_values(order)
         if isinstance(order, orders.Vouch):
             return self._vouched(order)
         if isinstance(order, orders.ReportNodes):
             return self._of_nodes(order)
-        if isinstance(order, orders.Report):
-            return self._with_values(order)
         return self._without(order)
+
+    def _of_one(self, order: orders.Report, value: Buffer) -> Ran:
+        """Return what tells the scheduler of one small value."""
+        return Ran(
+            order.run,
+            order.base,
+            1,
+            order.seconds,
+            len(value).to_bytes(4, sys.byteorder),
+            bytes(value),
+            order.slot,
+            digests.of_one(value) if order.digests else b"",
+        )
 
     def _of_nodes(
         self, order: orders.ReportNodes
@@ -110,14 +126,6 @@ class Results:
         stays in place of the new one.
         """
         seconds = order.seconds / order.n
-        value = self._storage.shelf.single(order.base) if order.n == 1 else None
-        if value is not None:
-            one, sizes = order.base, len(value).to_bytes(4, sys.byteorder)
-            known = digests.of_one(value) if order.digests else b""
-            yield Ran(
-                order.run, one, 1, seconds, sizes, bytes(value), order.slot, known
-            )
-            return
         for base, n, stretch in self._storage.find(order.base, order.n):
             if stretch.segment is not None:
                 nbytes = stretch.segment.size
@@ -156,7 +164,11 @@ class Results:
         """Keep those of them that are wanted."""
         (tasks, pack), self._nodes = self._nodes, _NO_NODES
         put = self._storage.shelf.put_single
-        payloads = [pack.data] if len(tasks) == 1 else [*pack]
+        if len(tasks) == 1:
+            if order.places:
+                put(tasks[0], pack.data)
+            return
+        payloads = [*pack]
         for at in order.places:
             put(tasks[at], payloads[at])
 

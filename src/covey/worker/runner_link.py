@@ -205,12 +205,6 @@ Node: TypeAlias = tuple[int, int, int, int, int, list[Any]]
 """What a slot is told of a single task: see ``RunnerLink.tell_nodes``."""
 
 
-class _Nodes(list[Node]):
-    """Single tasks that are sent as one operation."""
-
-    __slots__ = ()
-
-
 class RunnerLink(asyncio.Protocol):
     """One socket to a runner: a slot's, or its control socket.
 
@@ -237,8 +231,10 @@ class RunnerLink(asyncio.Protocol):
         self._body: list[Buffer] = []
         #: The operation that names single tasks, if it is the last one, each of them, and
         #: the ids of the inputs that go along with it.
-        self._nodes: _Nodes | None = None
-        self.carried: set[int] = set()
+        self._nodes: list[Node] | None = None
+        self._carried: set[int] = set()
+        #: Those that it was told of: see ``covey.worker.functions``.
+        self.functions: set[int] = set()
         self._flush_is_due = False
         #: Whether something was sent in this turn, before its end.
         self._hastened = False
@@ -249,18 +245,27 @@ class RunnerLink(asyncio.Protocol):
 
     def tell(self, operation: list[Any], *body: Buffer) -> None:
         """Queue an operation with its bytes; it leaves at the end of this turn."""
+        if self._nodes is not None:
+            self._end_nodes(self._nodes)
         self._header.append(operation)
         self._body += body
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
 
-    def begin_node(self) -> None:
-        """A single task follows: with those right before it, it is one operation."""
-        if self._nodes is None or self._header[-1] is not self._nodes:
-            self._nodes = _Nodes()
-            self.carried = set()
-            self.tell(self._nodes)
+    def begin_node(self) -> set[int]:
+        """Single tasks follow: with those right before them, they are one operation.
+
+        Returns:
+            The ids of the inputs that go along with it, to be added to.
+        """
+        if self._nodes is None:
+            self._nodes, self._carried = [], set()
+            self._header.append(self._nodes)
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                self._loop.call_soon(self.flush)
+        return self._carried
 
     def tell_nodes(self, nodes: Iterable[Node], body: list[Buffer]) -> None:
         """Queue single tasks, after ``begin_node``.
@@ -272,6 +277,11 @@ class RunnerLink(asyncio.Protocol):
         assert self._nodes is not None
         self._nodes += nodes
         self._body += body
+
+    def _end_nodes(self, nodes: list[Node]) -> None:
+        """They travel in columns, which are shorter, and read at once."""
+        self._header[-1] = ["nodes", *zip(*nodes, strict=True)]
+        self._nodes = None
 
     def hasten(self) -> None:
         """Write what is queued, if it is the first in this turn of the loop."""
@@ -285,16 +295,10 @@ class RunnerLink(asyncio.Protocol):
         if not self._header or self._transport is None:
             return
         if self._nodes is not None:
-            # In columns, which are shorter, and read at once.
-            self._header = [
-                ["nodes", *zip(*said, strict=True)] if type(said) is _Nodes else said
-                for said in self._header
-            ]
-            self._nodes = None
+            self._end_nodes(self._nodes)
         header = _encoder.encode(self._header)
         body = b"".join(self._body)
-        self._header = []
-        self._body = []
+        self._header, self._body = [], []
         if not self.lost:
             self._transport.write(_HEAD.pack(len(header), len(body)) + header + body)
 

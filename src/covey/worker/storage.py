@@ -392,7 +392,7 @@ class Storage:
             self.shelf.file(stretch, Pack(pack.sizes, view), filed)
             at += len(view)
         if file is not None:
-            self.unsettled.small.add(file)
+            self.unsettled.add(file)
         stretches.clear()
         packs.clear()
         parts.clear()
@@ -470,7 +470,7 @@ class Storage:
                 if not in_hand.covers(task, 1):
                     segment.close()
             self._left_behind = [(t, s) for t, s in self._left_behind if s.fd >= 0]
-        if self.unsettled and self.unsettled.has_doubts(looks):
+        if self.unsettled.any and self.unsettled.has_doubts(looks):
             self.disk_failed(OSError(errno.EIO, os.strerror(errno.EIO)))
             self.rescue.begin()
 
