@@ -252,4 +252,4 @@ def test_a_round_trip_costs_scheduler_and_worker_few_calls(run):
     finally:
         sys.setprofile(None)
     sys.stdout.write(f"{calls / 50:.1f} calls a round trip\n")
-    assert calls / 50 < 210
+    assert calls / 50 < 145

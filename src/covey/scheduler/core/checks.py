@@ -32,6 +32,9 @@ _IDENTITY_BYTES: Final = 64
 #: No extent names more tasks than one call may have.
 _EXTENT_MAX: Final = 1 << 32
 
+#: No id is as high as this.
+_END: Final = 1 << 63
+
 
 def submit(
     state: SchedulerState, client: Client, message: Submit
@@ -211,7 +214,8 @@ def extents(named: Iterable[Extent]) -> None:
         RemoteProtocolError: one does not.
     """
     for base, n in named:
-        extent(base, n)
+        if not (base >= 0 and 0 < n <= _EXTENT_MAX and base + n <= _END):
+            extent(base, n)
 
 
 def extent(base: TaskId, n: int) -> None:
@@ -220,7 +224,7 @@ def extent(base: TaskId, n: int) -> None:
     Raises:
         RemoteProtocolError: there are no such tasks.
     """
-    if not (base >= 0 and 0 < n <= _EXTENT_MAX and base + n <= 1 << 63):
+    if not (base >= 0 and 0 < n <= _EXTENT_MAX and base + n <= _END):
         raise RemoteProtocolError(f"there are no {n:,} tasks from {base:x} on")
 
 
@@ -243,7 +247,7 @@ def _pack(sizes: bytes, data: bytes, n: int) -> Pack:
         pack = Pack.from_wire(sizes, data)
     except ValueError as error:
         raise RemoteProtocolError(str(error)) from error
-    if len(pack) != n:
+    if len(pack.sizes) != n:
         raise RemoteProtocolError(f"{n:,} tasks came with {len(pack):,} payloads")
     return pack
 

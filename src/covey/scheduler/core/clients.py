@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from covey.errors import RemoteProtocolError
@@ -61,11 +62,17 @@ from covey.wire.extents import without
 handlers: Handlers[Client] = Handlers(submitting.handlers)
 
 
-def hear(state: SchedulerState, client: Client, message: Message) -> None:
+def hear(state: SchedulerState, client: Client, messages: Sequence[Message]) -> None:
     """Act on what a client says, and have it written down if it is worth it."""
-    handlers.table[type(message)](state, client, message)
-    if not state.journal.kept:
-        return
+    table, journal = handlers.table, state.journal
+    state.by_itself = len(messages) == 1
+    for message in messages:
+        table[type(message)](state, client, message)
+        if journal.kept:
+            _note(state, client, message)
+
+
+def _note(state: SchedulerState, client: Client, message: Message) -> None:
     if type(message) in journaling.NOTED:
         state.journal.note(client.number, message)
     elif isinstance(message, Rewrite):

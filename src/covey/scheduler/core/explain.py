@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from covey.ids import TaskId
-from covey.scheduler.core import brought, pauses, placement, queues
+from covey.scheduler.core import brought, occupancy, pauses, queues
 from covey.scheduler.core.demand import Demand
 from covey.scheduler.core.history import label_of
 from covey.scheduler.core.spans import find, inputs_of
@@ -329,7 +329,7 @@ def _short_of(workers: list[Worker], demand: Demand) -> str:
     parts = []
     for name, need in demand.resources.items():
         free = [worker.free.get(name, 0.0) for worker in workers]
-        if all(amount + placement.AMOUNT_ERROR < need for amount in free):
+        if all(amount + occupancy.AMOUNT_ERROR < need for amount in free):
             whole = sum(worker.resources.get(name, 0.0) for worker in workers)
             parts.append(f"{name} ({whole - sum(free):g} of {whole:g} in use)")
     return ", ".join(parts)

@@ -57,6 +57,7 @@ def check(state: SchedulerState) -> None:
             assert client.number in span.wanted, span
             assert state.spans[span.base] is span, span
     _check_functions(state)
+    assert state.leftovers.any or not state.leftovers
     assert len(state.names) == len(state.name_of)
     for name, span in state.names.items():
         assert state.name_of[span.base][0] == name

@@ -9,7 +9,7 @@ from covey.scheduler.core.state import COMING, Client, SchedulerState
 
 def forget_client(state: SchedulerState, client: Client) -> None:
     """*client* is gone: strike out its wishes, at once as far as this step may."""
-    state.leftovers.gone[client.number] = client
+    state.leftovers.strike_later(client)
     work_off(state)
 
 
@@ -24,6 +24,7 @@ def work_off(state: SchedulerState) -> None:
             del leftovers.gone[client.number]
     if not leftovers.unkept:
         thin(state)
+    leftovers.see()
 
 
 def strike_wishes(state: SchedulerState, client: Client) -> bool:

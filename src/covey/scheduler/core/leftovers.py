@@ -22,7 +22,7 @@ class Leftovers:
     ``at_once``.
     """
 
-    __slots__ = ("allowance", "at_once", "doomed", "gone", "thinned", "unkept")
+    __slots__ = ("allowance", "any", "at_once", "doomed", "gone", "thinned", "unkept")
 
     def __init__(self) -> None:
         #: Spans that nobody may keep any more.
@@ -34,6 +34,34 @@ class Leftovers:
         #: Packs of arguments of which little is needed any more: (base, n) of their tasks.
         self.thinned: dict[Pack, tuple[TaskId, int]] = {}
         self.at_once = self.allowance = AT_ONCE
+        #: Whether there may be anything of these.
+        self.any = False
+
+    def let_go_later(self, spans: dict[Span, None]) -> None:
+        """Leave spans that nobody may keep any more."""
+        self.any = True
+        if spans is not self.unkept:
+            self.unkept.update(spans)
+
+    def fail_later(self, spans: dict[Span, None]) -> None:
+        """Leave spans of which an input has failed."""
+        self.any = True
+        if spans is not self.doomed:
+            self.doomed.update(spans)
+
+    def strike_later(self, client: Client) -> None:
+        """Leave the wishes of a client that is gone."""
+        self.any = True
+        self.gone[client.number] = client
+
+    def thin_later(self, pack: Pack, base: TaskId, n: int) -> None:
+        """Leave a pack of which little is needed, and whose tasks are these."""
+        self.any = True
+        self.thinned[pack] = (base, n)
+
+    def see(self) -> None:
+        """Some may have been done with: look whether there are any yet."""
+        self.any = bool(self)
 
     def __bool__(self) -> bool:
         return bool(self.unkept or self.doomed or self.gone or self.thinned)

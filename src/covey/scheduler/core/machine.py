@@ -129,7 +129,7 @@ class SchedulerCore:
             recovery.pass_time(state)
         if state.pauses:
             pauses.end(state)
-        if leftovers:
+        if leftovers.any:
             later.work_off(state)
         if state.window is None:
             state.look_again = 0.0
@@ -226,7 +226,7 @@ class SchedulerCore:
             or state.pauses
             or state.orphans
             or state.window
-            or state.leftovers
+            or state.leftovers.any
         )
 
     @property
@@ -246,7 +246,7 @@ class SchedulerCore:
     def wake_at(self) -> float:
         """When the core wants a ``Tick`` at the latest; 0 if it needs none."""
         state = self.state
-        if state.leftovers:
+        if state.leftovers.any:
             return state.now
         if state.window is None and not state.orphans and not state.pauses:
             return state.look_again
@@ -266,8 +266,7 @@ class SchedulerCore:
             return
         client = state.clients.get(event.peer)
         if client is not None:
-            for message in event.messages:
-                clients.hear(state, client, message)
+            clients.hear(state, client, event.messages)
 
     def _joined(self, event: Joined) -> None:
         state = self.state

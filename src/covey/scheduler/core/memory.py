@@ -76,7 +76,8 @@ def is_tight(worker: Worker) -> bool:
     limit = worker.memory_limit_bytes
     if not limit:
         return False
-    left = TIGHT * limit - used(worker)
+    used = worker.used_bytes + worker.stored_bytes - worker.stored_then
+    left = TIGHT * limit - used
     if not worker.load or left < 0:
         return left < 0
     return left < sum(
@@ -103,7 +104,7 @@ def may_begin(worker: Worker, span: Span, best: Span | None) -> bool:
     If not, and there is no *best*, it has tasks in hand, and may be asked again when one
     of them has ended, or when its memory is less tight: see ``reconsider``.
     """
-    if span.aligned or span.whole or span.groups or not is_tight(worker):
+    if not is_tight(worker) or span.aligned or span.whole or span.groups:
         return True
     if best is not None and not span.rank[0] < best.rank[0]:
         return False

@@ -10,9 +10,66 @@ follows on it is as idle as one that makes the value alone::
 
 from __future__ import annotations
 
-from covey.scheduler.core import memory
+from typing import Final
+
+from covey.ids import RunId
+from covey.scheduler.core import memory, transitions
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.state import SchedulerState, Span, Worker
+from covey.wire.base import DEFAULT_OPTIONS
+
+#: Amounts are added and subtracted as floats: so much they may be off.
+AMOUNT_ERROR: Final = 1e-6
+
+
+def affords(worker: Worker, span: Span) -> bool:
+    """Whether *worker* has free what all tasks of *span* together ask for."""
+    return all(
+        worker.free.get(name, 0) + AMOUNT_ERROR >= need * span.n
+        for name, need in span.options.resources.items()
+        if need
+    )
+
+
+def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> None:
+    """Enter *span* into the books of *worker*, as its run *run*.
+
+    What it lacks, *worker* is to make.
+    """
+    transitions.begin(state, span)
+    span.run = run
+    span.worker = worker
+    worker.assigned[span] = None
+    if span.missing:
+        send_ahead(state, worker, span)
+    else:
+        count_in(state, worker, span.function, span.n)
+    if span.options is not DEFAULT_OPTIONS:
+        for name, need in span.options.resources.items():
+            if need:
+                worker.free[name] -= need * span.n
+
+
+def unassign(state: SchedulerState, span: Span) -> None:
+    """Take *span* off its worker's books."""
+    worker = span.worker
+    assert worker is not None
+    del worker.assigned[span]
+    counted = span.n
+    if worker.blocked:
+        run, end = span.run, span.base + span.n
+        here = {(r, t) for r, t in worker.blocked if r == run and span.base <= t < end}
+        worker.blocked -= here
+        counted -= len(here)
+    if span in worker.ahead:
+        follow(state, worker, span)
+    span.worker = None
+    span.run = 0
+    if span.options is not DEFAULT_OPTIONS:
+        for name, need in span.options.resources.items():
+            if need:
+                worker.free[name] += need * span.n
+    count_out(state, worker, span.function, counted)
 
 
 def count_out(
@@ -28,12 +85,13 @@ def count_out(
     left = load.get(function, 0) - n
     if left:
         load[function] = left
-    else:
-        load.pop(function, None)
+    elif n:
+        del load[function]
     if now <= slots:
-        if worker in state.excess:
-            del state.excess[worker]
-        worker.handed_back.clear()
+        if state.excess:
+            state.excess.pop(worker, None)
+        if worker.handed_back:
+            worker.handed_back.clear()
         worker.reluctant = 0.0
     memory.reconsider(state, worker)
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from covey.ids import RunId, TaskId
+from covey.ids import TaskId
 from covey.scheduler.core import (
     balance,
     bringing,
@@ -29,6 +29,7 @@ from covey.scheduler.core import (
 )
 from covey.scheduler.core.balance import LOOKED_AT, UNKNOWN_SECONDS
 from covey.scheduler.core.demand import Demand
+from covey.scheduler.core.occupancy import AMOUNT_ERROR
 from covey.scheduler.core.queues import (
     avoided,
     demand_of,
@@ -85,9 +86,6 @@ MANY_SOURCES: Final = 100_000
 #: Arguments sent with one run, at most.
 RUN_BYTES: Final = 1 << 20
 
-#: Amounts are added and subtracted as floats: so much they may be off.
-AMOUNT_ERROR: Final = 1e-6
-
 # Serving workers.
 
 
@@ -127,6 +125,27 @@ def plan(state: SchedulerState) -> None:
         balance.call_back(state)
 
 
+def begin_at_once(state: SchedulerState, span: Span) -> bool:
+    """Give a new task, which takes nothing, to a worker that idles, if nothing is ready.
+
+    As ``plan`` would if it lined up, where nothing else has come with it.
+    """
+    function = span.function
+    if state.ready_count or state.window is not None or not state.hungry:
+        return False
+    if span.options is not DEFAULT_OPTIONS or function is None or function.environment:
+        return False
+    worker = next(iter(state.hungry))
+    if worker.busy >= worker.slots or not is_here(state, worker):
+        return False
+    if not memory.may_begin(worker, span, None):
+        return False
+    del state.hungry[worker]
+    _send(state, worker, span)
+    memory.reconsider(state, worker)
+    return True
+
+
 def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
     """Serve those in *table* in turn; return those for whom there was nothing.
 
@@ -138,9 +157,12 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
     idle = table is state.hungry
     stuck = False
     while table and state.ready_count:
-        worker = _next(state, table, stuck, passed)
-        if worker is None:
-            break
+        if stuck or state.eager:
+            worker = _next(state, table, stuck, passed)
+            if worker is None:
+                break
+        else:
+            worker = next(iter(table))
         del table[worker]
         if not is_here(state, worker):
             continue
@@ -468,7 +490,7 @@ def _send(
     function, pack, base, n = span.function, span.pack, span.base, span.n
     assert function is not None and pack is not None
     state.last_run += 1
-    occupy(state, worker, span, state.last_run)
+    occupancy.occupy(state, worker, span, state.last_run)
     if worker.handed_back and base in worker.handed_back:
         # What it handed back has come back to it: nobody else can take it.
         worker.reluctant = state.now + balance.RELUCTANT_SECONDS
@@ -512,53 +534,3 @@ def _send(
             transitions.fail(state, span, causes.too_many_inputs(span, len(sources)))
             return
     state.send(worker.peer, run)
-
-
-def affords(worker: Worker, span: Span) -> bool:
-    """Whether *worker* has free what all tasks of *span* together ask for."""
-    return all(
-        worker.free.get(name, 0) + AMOUNT_ERROR >= need * span.n
-        for name, need in span.options.resources.items()
-        if need
-    )
-
-
-def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> None:
-    """Enter *span* into the books of *worker*, as its run *run*.
-
-    What it lacks, *worker* is to make.
-    """
-    transitions.begin(state, span)
-    span.run = run
-    span.worker = worker
-    worker.assigned[span] = None
-    if span.missing:
-        occupancy.send_ahead(state, worker, span)
-    else:
-        occupancy.count_in(state, worker, span.function, span.n)
-    if span.options is not DEFAULT_OPTIONS:
-        for name, need in span.options.resources.items():
-            if need:
-                worker.free[name] -= need * span.n
-
-
-def unassign(state: SchedulerState, span: Span) -> None:
-    """Take *span* off its worker's books."""
-    worker = span.worker
-    assert worker is not None
-    del worker.assigned[span]
-    counted = span.n
-    if worker.blocked:
-        run, end = span.run, span.base + span.n
-        here = {(r, t) for r, t in worker.blocked if r == run and span.base <= t < end}
-        worker.blocked -= here
-        counted -= len(here)
-    if span in worker.ahead:
-        occupancy.follow(state, worker, span)
-    span.worker = None
-    span.run = 0
-    if span.options is not DEFAULT_OPTIONS:
-        for name, need in span.options.resources.items():
-            if need:
-                worker.free[name] += need * span.n
-    occupancy.count_out(state, worker, span.function, counted)

@@ -218,8 +218,7 @@ def _go_on(state: SchedulerState, peer: int, rest: list[Message]) -> None:
         return
     client = state.clients.get(peer)
     if client is not None:
-        for message in rest:
-            clients.hear(state, client, message)
+        clients.hear(state, client, rest)
 
 
 # What clients recall.

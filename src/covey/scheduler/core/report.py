@@ -34,9 +34,11 @@ def finished(
     """Consecutive *spans* are done, and their small values came along."""
     first = spans[0]
     if _alike(state, spans):
-        n = first.n if len(spans) == 1 else sum([span.n for span in spans])
+        n = sum([span.n for span in spans]) if len(spans) > 1 else first.n
         for number in first.wanted:
-            _tell(state, number, Finished(first.base, n, sizes, data))
+            client = state.client_numbers.get(number)
+            if client is not None:
+                state.send(client.peer, Finished(first.base, n, sizes, data))
     else:
         pack = Pack.from_wire(sizes, data)
         for span in spans:
@@ -48,19 +50,19 @@ def finished(
                         base, span.n, part.sizes_bytes(), bytes(part.data)
                     )
                     _tell(state, number, message)
-    for span in spans:
-        span.delivered = span.wanted
     keepers = state.publications.holders
-    for span in spans if keepers else ():
+    for span in spans:
         # Who keeps a value under a name has got none.
-        span.delivered -= keepers
+        span.delivered = span.wanted - keepers if keepers else span.wanted
 
 
 def _alike(state: SchedulerState, spans: list[Span]) -> bool:
     """Whether the same clients wait for all of these, and know them by their own ids."""
     wanted, others = spans[0].wanted, state.ids_of
     for span in spans:
-        if span.wanted != wanted or span.delivered or span.base in others:
+        if span.delivered or (span.wanted is not wanted and span.wanted != wanted):
+            return False
+        if others and span.base in others:
             return False
     return True
 

@@ -20,8 +20,8 @@ from covey.ids import TaskId
 from covey.scheduler.core import (
     checks,
     dropping,
+    occupancy,
     orphans,
-    placement,
     retrying,
     transitions,
     versions,
@@ -195,14 +195,14 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
             continue
         if (
             span.state in {State.WAITING, State.READY}
-            and placement.affords(worker, span)
+            and occupancy.affords(worker, span)
             and (
                 not message.awaits or _comes_there(state, worker, span, message.awaits)
             )
         ):
             if not message.awaits:
                 span.missing = 0
-            placement.occupy(state, worker, span, message.run)
+            occupancy.occupy(state, worker, span, message.run)
         elif worker in span.replicas:
             # An older attempt, of which news was under way: to stop it would take
             # the value as well.  Whatever is still said of it is stale.

@@ -503,8 +503,7 @@ class SchedulerState:
         #: The lowest id that each client, present or past, has never used.
         self.unused: dict[ClientId, TaskId] = {}
         self.functions = Functions(first)
-        self.workers: dict[int, Worker] = {}
-        self.clients: dict[int, Client] = {}
+        self.workers, self.clients = dict[int, Worker](), dict[int, Client]()
         self.client_numbers: dict[ClientId, Client] = {}
         self.demands: dict[str, Demand] = {}
         #: Those with something that not all who are able have looked at.
@@ -547,6 +546,7 @@ class SchedulerState:
         self.outgoing: dict[int, list[Message]] = {}
         self.rotation: tuple[int, int] | None = None  # (peer, request) that asks for it
         self.closing, self.dashboard = False, ""  # Where that listens.
+        self.by_itself = False  # Whether the message at hand came with no other one.
         #: Who reads the event stream, by peer: open question (0: none), and its event.
         self.audience: dict[int, tuple[int, int]] = {}
         self.events: Ring[tuple[Any, ...]] = Ring(events_kept, first)

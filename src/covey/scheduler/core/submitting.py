@@ -18,6 +18,7 @@ from covey.scheduler.core import (
     history,
     naming,
     orphans,
+    placement,
     report,
     spreading,
     transitions,
@@ -165,23 +166,25 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
     if message.name is not None and _share(state, client, message, function):
         return
     options = _known(message.options)
+    base, n = message.base, message.n
     state.last_submission += 1
-    state.counters["tasks_submitted"] += message.n
-    history.submitted(state, client, message.base, message.n, function)
-    functions.count(state, function, message.n)
+    state.counters["tasks_submitted"] += n
+    history.submitted(state, client, base, n, function)
+    function.tasks += n
     rank = _rank(state, options)
     if message.aligned or message.whole or message.groups:
         _take_with_inputs(state, client, message, function, pack, rank)
     else:
-        base, n = message.base, message.n
         span = _new_span(state, client, base, n, function, pack, 0, options, rank)
         if n == 1:
             span.inputs = ()
-        if span.needed:
+        if not client.recalling and not (
+            state.by_itself and n == 1 and placement.begin_at_once(state, span)
+        ):
             transitions.line_up(state, span)
     if message.name is not None:
-        state.names[message.name] = state.spans[message.base]
-        state.name_of[message.base] = message.name, message.identity
+        state.names[message.name] = state.spans[base]
+        state.name_of[base] = message.name, message.identity
 
 
 def _take_with_inputs(

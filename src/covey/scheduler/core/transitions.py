@@ -56,6 +56,7 @@ TRANSITIONS: Final = frozenset(
     {
         (RELEASED, WAITING),  # needed (again)
         (RELEASED, READY),  # needed, and no input is missing
+        (RELEASED, ASSIGNED),  # needed, takes nothing, and a worker idles
         (RELEASED, DONE),  # a client brought the value
         (RELEASED, FAILED),  # an input has failed
         (RELEASED, FORGOTTEN),  # nothing can ask for it any more
@@ -103,7 +104,7 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
     if before is READY:
         _leave_queue(state, span)
     elif before is ASSIGNED:
-        placement.unassign(state, span)
+        occupancy.unassign(state, span)
     elif before is FAILED:
         span.failure = None
     elif state.brought and before is WAITING and span in state.brought:
@@ -142,13 +143,17 @@ def _leave_queue(state: SchedulerState, span: Span) -> None:
 
 
 def begin(state: SchedulerState, span: Span) -> None:
-    """*span* goes to a worker, whose books are for the caller to keep."""
-    if span.state is READY:
-        # As ``move``, without what does not concern these two states.
+    """*span* goes to a worker, whose books are for the caller to keep.
+
+    As ``move``, without what does not concern it.
+    """
+    before = span.state
+    if before is READY:
         _leave_queue(state, span)
-        span.state, span.since = ASSIGNED, state.now
-    else:
+    elif before is not RELEASED or span.inputs != ():
         move(state, span, ASSIGNED)
+        return
+    span.state, span.since = ASSIGNED, state.now
 
 
 def demand(state: SchedulerState, span: Span) -> None:
@@ -212,17 +217,28 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     span.replicas = (worker,)
     worker.holds[span] = None
     memory.stores(state, worker, nbytes)
-    move(state, span, DONE)
+    takes = span.aligned or span.whole or span.groups
+    if takes or span.state is not ASSIGNED:
+        move(state, span, DONE)
+    else:
+        # As ``move``, without what does not concern it.
+        occupancy.unassign(state, span)
+        if state.attempts:
+            state.attempts.pop(span, None)
+        if state.shy:
+            state.shy.pop(span, None)
+        span.state, span.since = DONE, state.now
     state.counters["tasks_done"] += span.n
     if span.dependents:
         _arrived(state, span, worker)
-    if DETACHED in span.wanted:
+    wanted = span.wanted
+    if DETACHED in wanted:
         _undetach(state, span)
-    if span.aligned or span.whole or span.groups:
-        for source in inputs_of(state, span):
-            if not (source.pending or source.wanted):
-                let_go(state, source)
-    if not (span.pending or span.wanted):
+        wanted = span.wanted
+    for source in inputs_of(state, span) if takes else ():
+        if not (source.pending or source.wanted):
+            let_go(state, source)
+    if not (wanted or span.pending):
         let_go(state, span)
 
 
@@ -239,7 +255,7 @@ def finish_all(
     for span, nbytes in nbytes_of.items():
         special = worker.blocked or span.options is not DEFAULT_OPTIONS
         if special or span in worker.ahead:
-            placement.unassign(state, span)
+            occupancy.unassign(state, span)
         else:
             del worker.assigned[span]
             span.worker, span.run = None, 0
@@ -340,8 +356,7 @@ def fail_all(state: SchedulerState, doomed: dict[Span, None]) -> None:
     leftovers = state.leftovers
     while doomed:
         if leftovers.allowance <= 0:
-            if doomed is not leftovers.doomed:
-                leftovers.doomed.update(doomed)
+            leftovers.fail_later(doomed)
             return
         span, _ = doomed.popitem()
         if span.state is not WAITING and not span.ahead:
@@ -393,8 +408,7 @@ def let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
     dropped: dict[Worker, list[Extent]] = {}
     while todo:
         if leftovers.allowance <= 0:
-            if todo is not leftovers.unkept:
-                leftovers.unkept.update(todo)
+            leftovers.let_go_later(todo)
             break
         current, _ = todo.popitem()
         stands = current.state
@@ -446,8 +460,9 @@ def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
         state.shy.pop(span, None)
     strike(state, span)
     pack = span.pack
-    if pack is not None and pack.drop(span.n):
-        state.leftovers.thinned[pack] = (span.base - span.at, len(pack))
+    # What had arguments of its own leaves nothing of them.
+    if pack is not None and len(pack.sizes) > span.n and pack.drop(span.n):
+        state.leftovers.thin_later(pack, span.base - span.at, len(pack))
     functions.count(state, span.function, -span.n)
     if state.spreads and span in state.spreads:
         spreading.forget(state, span)

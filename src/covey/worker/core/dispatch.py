@@ -31,7 +31,6 @@ from covey.worker.core.orders import (
 )
 from covey.worker.core.settling import move, settle
 from covey.worker.core.state import (
-    SHORT_SECONDS,
     Flight,
     Parcel,
     ParcelFlight,
@@ -59,27 +58,6 @@ WORTH_SECONDS: Final = 0.004
 
 #: A flight that is silent for so long while another slot idles is called back.
 SILENCE_SECONDS: Final = 0.02
-
-_LEARNING: Final = 0.3
-
-#: Many calls in one report weigh as much as the calls would one by one: so much, by how
-#: many they are.
-_WEIGHTS: Final = [1.0 - (1.0 - _LEARNING) ** n for n in range(9)]
-
-
-def learn(state: WorkerState, fn: int, seconds: float, n: int) -> None:
-    """Remember how long *n* calls of a function took."""
-    each = seconds / n
-    known = state.seconds.get(fn)
-    if known is None:
-        state.seconds[fn] = each
-        state.turned_short = True
-    else:
-        weight = _WEIGHTS[min(n, 8)] if n > 1 else _LEARNING
-        now = state.seconds[fn] = known + weight * (each - known)
-        if now <= SHORT_SECONDS < known:
-            state.turned_short = True
-
 
 # The queue.
 
@@ -122,6 +100,8 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
     run.left -= n
     if run.left <= 0 and state.runs.pop(run.run, None) is not None:
         state.order(EndRun(run.run))
+        if run.base in state.alone:
+            del state.alone[run.base]
         state.soon.discard(run.base)
         if run.fn in state.undefined:
             forget_function(state, run.fn)
@@ -182,12 +162,35 @@ def fill(state: WorkerState) -> None:
         _begin(state)
         if state.queued:
             _stock_up(state)
-    if state.queued or max([s.count for s in state.slots]) < 2:
-        return  # There is work for who is dry, or nobody has any to hand back.
+    if state.queued or not state.runs:
+        return  # There is work for who is dry, or none at all.
+    for slot in state.slots:
+        if slot.count > 1:
+            break
+    else:
+        return  # Nobody has any to hand back.
     for slot in state.slots:
         if not slot.flights and _takes_more(slot):
             _call_back(state)
             return
+
+
+def begin_at_once(state: WorkerState, run: Run) -> bool:
+    """Send a run of one task to a slot that idles, if nothing waits that could go first.
+
+    As it would be if it was queued, and ``fill`` came next.
+    """
+    base = run.base
+    if state.queued or state.memory_short or state.suspects or base in state.awaited:
+        return False
+    if len(state.queues) > 1 or run.environment:
+        return False
+    for slot in state.slots:
+        if not slot.flights and _takes_more(slot):
+            each = state.seconds.get(run.fn)
+            _dispatch(state, slot, Flight(run, base, 1, state.now, each), keep=False)
+            return True
+    return False
 
 
 def _begin(state: WorkerState) -> None:
@@ -298,6 +301,8 @@ def _may_try(runner: Runner, piece: Piece) -> bool:
 def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:
     """Send the first *n* tasks of a piece, and what can run right behind them."""
     run, base = piece.run, piece.base
+    each = state.seconds.get(run.fn)
+    flight = Flight(run, base, n, state.now, each, alone=piece.alone)
     piece.base += n
     piece.n -= n
     if not piece.alone:
@@ -310,8 +315,7 @@ def _send(state: WorkerState, slot: Slot, piece: Piece, n: int) -> None:
     keep = n == 1 and base in state.awaited
     if keep and (piece.alone or state.memory_short):
         keep = False
-    flight = Flight(piece, n, state.now, state.seconds.get(run.fn))
-    _dispatch(state, slot, flight, base, keep)
+    _dispatch(state, slot, flight, keep)
     if keep:
         _send_riders(state, slot, [base])
 
@@ -320,12 +324,10 @@ def _dispatch(
     state: WorkerState,
     slot: Slot,
     flight: Flight,
-    base: TaskId,
     keep: bool,
     owns: tuple[TaskId, ...] = (),
 ) -> None:
-    run, n = flight.run, flight.n
-    flight.base = base
+    run, base, n = flight.run, flight.base, flight.n
     slot.take(flight)
     if keep:
         state.makers[base] = slot
@@ -397,12 +399,12 @@ def _send_riders(state: WorkerState, slot: Slot, tasks: list[TaskId]) -> None:
                 continue
             if not all(n == 1 and makers.get(t) is slot for t, n in run.missing):
                 continue
-            flight = Flight(Piece(run, run.base, 1), 1, state.now, each)
+            flight = Flight(run, run.base, 1, state.now, each)
             run.rides = slot
             slot.riders += 1
             keep = run.base in state.awaited
             owns = tuple(base for base, _ in run.missing)
-            _dispatch(state, slot, flight, run.base, keep, owns)
+            _dispatch(state, slot, flight, keep, owns)
             if keep:
                 todo.append(run.base)
 

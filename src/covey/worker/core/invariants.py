@@ -30,6 +30,7 @@ def check(state: WorkerState) -> None:
             assert (task, 1) in run.missing and run.run in state.runs, run.run
     for task, slot in state.makers.items():
         assert any((task, 1) == p[1:] for f in slot.flights for p in in_hand(f)), task
+    _check_alone(state)
     for runner in state.runners:
         _check_runner(state, runner)
     for slot in state.slots:
@@ -69,6 +70,11 @@ def _check_run(state: WorkerState, run: Run, places: list[Extent]) -> None:
     for base, n in sorted(places):
         assert base >= end, (run.run, places)
         end = base + n
+
+
+def _check_alone(state: WorkerState) -> None:
+    for task, run in state.alone.items():
+        assert state.runs.get(run.run) is run and (run.base, run.n) == (task, 1), task
 
 
 def _check_parcel(state: WorkerState, parcel: Parcel) -> None:

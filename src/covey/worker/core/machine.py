@@ -16,6 +16,7 @@ from covey.worker.core import (
     dispatch,
     engaged,
     fetching,
+    learning,
     nodes,
     overdue,
     overtaken,
@@ -53,7 +54,7 @@ from covey.worker.core.orders import (
     Tick,
     Told,
 )
-from covey.worker.core.state import Flight, Piece, Run, WorkerState
+from covey.worker.core.state import Flight, Run, WorkerState
 
 _Handler: TypeAlias = Callable[[WorkerState, Any], None]
 
@@ -141,7 +142,7 @@ def _on_slot_ran(state: WorkerState, event: SlotRan) -> None:
     run = land(state, event.slot, event.run, event.base, event.n)
     if run is None:
         return
-    dispatch.learn(state, run.fn, event.seconds, event.n)
+    learning.learn(state, run.fn, event.seconds, event.n)
     slot = state.slots[event.slot]
     if slot.overtaken and overtaken.runs_again(state, slot, event.run, event.base, run):
         return
@@ -195,7 +196,7 @@ def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
     run = land(state, event.slot, event.run, event.task, 1)
     if run is None:
         return
-    dispatch.learn(state, run.fn, event.seconds, 1)
+    learning.learn(state, run.fn, event.seconds, 1)
     if slot.overtaken and overtaken.runs_again(state, slot, event.run, event.task, run):
         return
     if run.live(event.task, 1):
@@ -255,8 +256,8 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     if flight is None:
         return
     demand(event.task == flight.at)
-    piece = Piece(flight.run, event.task, 1, alone=flight.alone)
-    alone = Flight(piece, 1, state.now, flight.each)
+    how = (state.now, flight.each)
+    alone = Flight(flight.run, event.task, 1, *how, alone=flight.alone)
     alone.deadline = flight.deadline
     alone.kill_at, flight.kill_at = flight.kill_at, 0.0
     slot.parked[event.run, event.task] = alone

@@ -8,7 +8,14 @@ from typing import Any, Final, TypeAlias
 from covey.ids import RunId, TaskId
 from covey.wire import worker_link
 from covey.wire.worker_link import RanNodes
-from covey.worker.core import dispatch, fetching, overtaken, parcels, vouching
+from covey.worker.core import (
+    dispatch,
+    fetching,
+    learning,
+    overtaken,
+    parcels,
+    vouching,
+)
 from covey.worker.core.landing import demand, flight_of, land
 from covey.worker.core.orders import (
     KeepArguments,
@@ -43,10 +50,14 @@ def take_in(state: WorkerState, messages: Sequence[Any]) -> Iterable[Any]:
         parcels.look_again(state)
     if len(messages) != 1:
         return _take_in(state, messages)
-    if type(messages[0]) is _RUN:
-        # By itself it makes no parcel; others may come that take its value.
-        parcels.fits(state, messages[0])
-    return messages
+    message = messages[0]
+    if type(message) is not _RUN:
+        return messages
+    # By itself it makes no parcel; others may come that take its value.
+    if message.awaits:
+        parcels.fits(state, message)
+    on_run(state, message, alone=True)
+    return ()
 
 
 def _take_in(state: WorkerState, messages: Sequence[Any]) -> Iterator[Any]:
@@ -62,12 +73,19 @@ def _take_in(state: WorkerState, messages: Sequence[Any]) -> Iterator[Any]:
     yield from parcels.gather(state, nodes) if len(nodes) > 1 else nodes
 
 
-def on_run(state: WorkerState, message: worker_link.Run) -> None:
-    """Take in a run: it waits for values that come from elsewhere, or for a slot."""
+def on_run(
+    state: WorkerState, message: worker_link.Run, *, alone: bool = False
+) -> None:
+    """Take in a run: it waits for values that come from elsewhere, or for a slot.
+
+    With *alone*, nothing else has come that could go before it.
+    """
     run = Run(message)
     if state.environments:
         run.environment = state.environments.get(message.fn, "")
     state.runs[run.run] = run
+    if message.n == 1 and not message.awaits:
+        state.alone[message.base] = run
     if message.seconds and message.fn not in state.seconds:
         state.seconds[message.fn] = message.seconds
     state.order(KeepArguments(run.run, message.base, message.sizes, message.data))
@@ -79,9 +97,11 @@ def on_run(state: WorkerState, message: worker_link.Run) -> None:
         if not parcels.is_here(state, task):
             run.missing.add((task, 1))
             state.awaited.setdefault(task, []).append(run)
-    if not run.missing and not (
+    if run.missing or (
         state.lacked and dispatch.give_back_lacking(state, run, run.base, run.n)
     ):
+        return
+    if not (alone and run.n == 1 and dispatch.begin_at_once(state, run)):
         enqueue(state, Piece(run, message.base, message.n))
 
 
@@ -134,23 +154,24 @@ class _Outcome:
 def on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
     """Single tasks returned: keep what is wanted, and tell of all in one message."""
     slot = state.slots[event.slot]
+    if len(event.runs) == 1 and slot.flights and event.runs[0] not in state.parcels:
+        first = slot.flights[0]
+        mine = first.n == 1 and first.base == event.tasks[0]
+        if mine and first.run.run == event.runs[0]:
+            _end_first(state, event, slot, first)
+            return
+    parts = _parts(state, event, slot)
+    flights = _singles(state, event, slot, parts)
+    outcome = _Outcome(event)
+    state.order(outcome.stow)
     columns = zip(event.runs, event.tasks, event.seconds, event.sizes, strict=True)
     rows = [*columns]
-    outcome = _Outcome(event)
-    first = _first(state, slot, rows)
-    if first is not None:
-        state.order(outcome.stow)
-        _end_single(state, slot, first, outcome, rows[0], 0)
-    else:
-        parts = _parts(state, event, slot)
-        flights = _singles(state, event, slot, parts)
-        state.order(outcome.stow)
-        for at, n, parcel in parts:
-            if parcel is not None:
-                _end_some(state, slot, parcel, outcome, rows, at, n)
-            else:
-                flight = flights.get(rows[at][:2])
-                _end_single(state, slot, flight, outcome, rows[at], at)
+    for at, n, parcel in parts:
+        if parcel is not None:
+            _end_some(state, slot, parcel, outcome, rows, at, n)
+        else:
+            flight = flights.get(rows[at][:2])
+            _end_single(state, slot, flight, outcome, rows[at], at)
     if outcome.stow.places:
         slot.flushed, slot.emptied = False, 0.0
         if slot.flights:
@@ -163,14 +184,47 @@ def on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
         state.order(ReportNodes(runs, tasks, took, sizes, event.slot))
 
 
-def _first(state: WorkerState, slot: Slot, rows: list[_Row]) -> Flight | None:
-    """Return the first flight of a slot, if it is one task, of which alone is told."""
-    if len(rows) > 1 or not slot.flights or rows[0][0] in state.parcels:
-        return None
-    first = slot.flights[0]
-    run, task, _, _ = rows[0]
-    single = first.n == 1 and first.base == task and first.run.run == run
-    return first if single else None
+def _end_first(
+    state: WorkerState, event: SlotRanNodes, slot: Slot, flight: Flight
+) -> None:
+    """The first flight of a slot has ended, of one task, and of nothing else is told.
+
+    What follows is what follows from one among several.
+    """
+    run, task = flight.run, flight.base
+    slot.land(flight)
+    dispatch.forget_flight(state, flight)
+    learning.learn(state, run.fn, event.seconds[0], 1)
+    if slot.overtaken and overtaken.runs_again(state, slot, run.run, task, run):
+        state.order(StowNodes([]))
+        return
+    if run.stopped and not run.live(task, 1):
+        state.order(StowNodes([]))
+    else:
+        state.order(StowNodes([0]))
+        _tell_first(state, event, run, task)
+        slot.flushed, slot.emptied = False, 0.0
+        if slot.flights:
+            slot.flights[0].since = state.now
+    dispatch.finish_tasks(state, run, 1)
+
+
+def _tell_first(
+    state: WorkerState, event: SlotRanNodes, run: Run, task: TaskId
+) -> None:
+    """The value of a single task is kept: say so to who waits for it."""
+    state.made.add(task, 1)
+    digests = run.digests or vouching.at_once(state, task, 1)
+    if state.lacked:
+        fetching.came(state, task, 1)
+    if task in state.awaited:
+        dispatch.arrived(state, task, 1)
+    seconds, nbytes, slot = event.seconds[0], event.sizes[0], event.slot
+    if run.reply and nbytes <= event.inline_bytes:
+        state.order(Report(run.run, task, 1, seconds, slot, digests))
+        return
+    row = (run.run,), (task,), (seconds,), (nbytes,), slot
+    state.order(ReportNodes(*row) if digests else Tell(RanNodes(*row)))
 
 
 def _parts(state: WorkerState, event: SlotRanNodes, slot: Slot) -> list[_Told]:
@@ -252,7 +306,7 @@ def _end_single(
         if landed is None:
             return
         run = landed
-    dispatch.learn(state, run.fn, seconds, 1)
+    learning.learn(state, run.fn, seconds, 1)
     if slot.overtaken and overtaken.runs_again(state, slot, run_id, task, run):
         return
     if not run.stopped or run.live(task, 1):
@@ -291,7 +345,7 @@ def _end_some(
         else:
             outcome.known.append(row)
     for fn, (seconds, calls) in took.items():
-        dispatch.learn(state, fn, seconds, calls)
+        learning.learn(state, fn, seconds, calls)
     if parcel.rides is not None:
         slot.riders -= n
     flight.done += n

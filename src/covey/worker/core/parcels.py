@@ -123,9 +123,20 @@ def _comes_soon(state: WorkerState, run: worker_link.Run | Run) -> bool:
         return False
     soon = state.soon
     for task in run.awaits:
-        if task not in soon and not is_here(state, task):
+        if task in soon or is_here(state, task):
+            continue
+        other = state.alone.get(task)
+        if other is None or not _ends_soon(state, other):
             return False
+        soon.add(task)
     return True
+
+
+def _ends_soon(state: WorkerState, run: Run) -> bool:
+    """Whether a single task that waits for no other one is short, too."""
+    if run.missing or run.timeout_seconds:
+        return False
+    return 0.0 < state.seconds.get(run.fn, 0.0) <= SHORT_SECONDS
 
 
 def look_again(state: WorkerState) -> None:
@@ -282,7 +293,7 @@ def _hand_over(flight: ParcelFlight, runs: list[Run]) -> None:
     slot = flight.slot
     singles = []
     for run in runs:
-        single = Flight(Piece(run, run.base, 1), 1, flight.since, flight.each)
+        single = Flight(run, run.base, 1, flight.since, flight.each)
         if run.missing:
             run.rides = slot
             slot.riders += 1

@@ -174,19 +174,28 @@ class Flight:
         "since",
     )
 
-    def __init__(self, piece: Piece, n: int, now: float, each: float | None) -> None:
-        self.run = piece.run
-        self.base = piece.base
+    def __init__(
+        self,
+        run: Run,
+        base: TaskId,
+        n: int,
+        now: float,
+        each: float | None,
+        *,
+        alone: bool = False,
+    ) -> None:
+        self.run = run
+        self.base = base
         self.n = n
         #: Whether nothing else may execute in its process.
-        self.alone = piece.alone
+        self.alone = alone
         #: How long one of its tasks should take, if that is known.
         self.each = each
         #: Tasks of it whose end was reported, or that came back.
         self.done = 0
         #: When it was sent, or the last news of it.
         self.since = now
-        timeout = piece.run.timeout_seconds
+        timeout = run.timeout_seconds
         self.deadline = now + timeout if timeout else 0.0
         #: When the process is killed, after the task was asked to stop.
         self.kill_at = 0.0
@@ -265,8 +274,8 @@ class ParcelFlight(Flight):
     __slots__ = ("parcel", "slot")
 
     def __init__(self, parcel: Parcel, slot: Slot, now: float) -> None:
-        piece = Piece(parcel, parcel.base, parcel.n)
-        super().__init__(piece, parcel.n, now, parcel.seconds / parcel.n)
+        n = parcel.n
+        super().__init__(parcel, parcel.base, n, now, parcel.seconds / n)
         self.parcel = parcel
         self.slot = slot
 
@@ -328,6 +337,16 @@ class Slot:
         """*n* tasks of a flight are in hand no more."""
         self.count -= n
         self.seconds -= n * (flight.each or 0.0)
+
+    def land(self, flight: Flight) -> None:
+        """The first flight, of one task, is over: as ``less`` and ``drop``."""
+        self.flights.popleft()
+        if self.flights:
+            self.count -= 1
+            self.seconds -= flight.each or 0.0
+        else:
+            self.count = 0
+            self.seconds = 0.0
 
     def drop(self, flight: Flight) -> None:
         """Nothing is left of a flight, which is mostly the first or the last."""
@@ -437,6 +456,8 @@ class WorkerState:
         #: Single tasks in hand that are short, and wait for nothing longer; and whether
         #: there may be more, because a function turned out to be short.
         self.soon: set[TaskId] = set()
+        #: Single tasks in hand that wait for no other one: any of them may be short.
+        self.alone: dict[TaskId, Run] = {}
         self.turned_short = False
         #: What waits, by the environment that it asks for.
         self.queues: dict[str, list[QueueEntry]] = {"": []}
