@@ -58,6 +58,21 @@ def test_a_global_that_takes_the_name_of_a_builtin_is_sent_along():
     assert loads_function(cache.pickled(namespace["f"]).payload)("abc") == 3
 
 
+def test_defaults_by_name_are_written_anew_where_they_change(written):
+    f = typed("def f(x, *, by=2, more): return x * by + more")["f"]
+    cache = FunctionCache()
+    assert cache.pickled(f) is cache.pickled(f)
+    assert written == ["f"]
+    f.__kwdefaults__["by"] = 3
+    assert loads_function(cache.pickled(f).payload)(1, more=0) == 3
+    f.__kwdefaults__["more"] = 4
+    assert loads_function(cache.pickled(f).payload)(1) == 7
+    f.__kwdefaults__ = None
+    with pytest.raises(TypeError, match="required keyword-only"):
+        loads_function(cache.pickled(f).payload)(1)
+    assert written == ["f"] * 4
+
+
 def test_what_a_function_refers_to_that_can_change_inside_is_written_anew(written):
     namespace = typed("seen = []\ndef f(x): return len(seen)")
     cache = FunctionCache()

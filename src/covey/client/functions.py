@@ -100,10 +100,10 @@ class _Watch:
     def _enter(self, function: types.FunctionType, depth: int) -> None:
         if any(entry[0] is function for entry in self.functions):
             return
-        if not depth or function.__dict__ or function.__kwdefaults__:
+        if not depth or function.__dict__:
             raise _Unwatchable
-        entry = (function, function.__code__, function.__defaults__, None)
-        self.functions.append(entry)
+        code, keywords = function.__code__, function.__kwdefaults__
+        self.functions.append((function, code, function.__defaults__, keywords))
         if goes_by_name(function):
             return  # Its bytes are its name.
         for value in function.__defaults__ or ():
@@ -115,8 +115,16 @@ class _Watch:
                 raise _Unwatchable from None
             self.cells.append((cell, value))
             self._look_at(value, depth)
+        if keywords:
+            # A dictionary that can be changed: each of them is watched as globals are.
+            by_name = code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+            for name in by_name:
+                value = keywords.get(name, _MISSING)
+                self.globals.append((keywords, name, value))
+                if value is not _MISSING:
+                    self._look_at(value, depth)
         known = function.__globals__
-        for name in _names(function.__code__):
+        for name in _names(code):
             value = known.get(name, _MISSING)
             self.globals.append((known, name, value))
             if value is not _MISSING:
