@@ -257,6 +257,12 @@ class DataServer:
 
     def _on_messages(self, link: Link, batch: list[Any]) -> None:
         for message in batch:
+            if type(message) is Get:
+                if link in self._serving:
+                    self._asked[link].take(len(message.extents))
+                    self._check_tokens(link, message)
+                    self._serving[link].put_nowait(message)
+                continue
             if isinstance(message, AskerIntroduction):
                 link.peer = message.name
                 self._codecs[link] = codecs.common(message.codecs)
@@ -278,10 +284,6 @@ class DataServer:
                     self._storage.take_back(loan)
             elif isinstance(message, Unwrapped):
                 self._bundles.unwrapped(link, message.bundle)
-            elif link in self._serving:
-                self._asked[link].take(len(message.extents))
-                self._check_tokens(link, message)
-                self._serving[link].put_nowait(message)
 
     def _check_tokens(self, link: Link, message: Get) -> None:
         """A client may have what it made, and what it shows the tokens of."""
@@ -475,7 +477,8 @@ class DataServer:
             small.add(start, pack)
             if small.is_full:
                 await self._send_small(link, message.request, small)
-        await self._send_small(link, message.request, small)
+        if small.parts:
+            await self._send_small(link, message.request, small)
         return GetDone(message.request, tuple(lacking), tuple(todo))
 
     async def _send_segment(
