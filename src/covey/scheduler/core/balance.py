@@ -79,6 +79,8 @@ def call_back(state: SchedulerState) -> None:
         return
     # Nobody could take the work of the only one with room.
     only = next(iter(hungry)) if len(hungry) == 1 else None
+    if only is not None and len(state.excess) == 1 and only in state.excess:
+        return
     again = math.inf
     for worker in list(itertools.islice(state.excess, LOOKED_AT)):
         # The next time it is others' turn.
