@@ -89,6 +89,34 @@ def test_short_tasks_go_in_flights_two_deep(world):
     assert all(d.n > 100 for d in sent)
 
 
+@pytest.mark.parametrize(("seconds", "ahead"), [(0.01, 1), (0.02, 0), (0.5, 0)])
+def test_behind_what_is_over_soon_lies_the_next_one(world, seconds, ahead):
+    sent = seen(world, orders.Dispatch)
+    world.run(5, seconds=seconds)
+    assert [d.n for d in sent] == [1] * (1 + ahead)
+    world.settle()
+    world.check_ends()
+
+
+def test_the_next_one_behind_goes_to_who_is_dry():
+    world = world_of(2)
+    number = world.run(3, seconds=0.01)
+    retracts = seen(world, orders.Retract)
+    slow, other = world.slots
+    slow.read()
+    other.run(100)
+    other.report()
+    hear_all(world)
+    assert [r.slot for r in retracts] == [slow.number]
+    world.hear_control(world.runners[0])
+    other.run(100)
+    other.report()
+    hear_all(world)
+    assert ends(world, number).count("ran") == 2
+    world.settle()
+    world.check_ends()
+
+
 def test_what_is_left_is_shared_by_all_slots():
     world = world_of(2)
     sent = seen(world, orders.Dispatch)

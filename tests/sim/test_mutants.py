@@ -31,7 +31,7 @@ SOON = {
     "no-checksum": 40,
     "no-grace": 3,
     "copies-on-leavers": 580,
-    "counts-on-rot": 740,
+    "counts-on-rot": 2920,
     "as-estimated": 160,
     "engaged-slots": 520,
 }

@@ -1,9 +1,9 @@
 """Which slot runs what.
 
-A slot is sent so many tasks at once that they last about a round trip, and a
-second such flight when tasks are that short; a long task goes alone.  When a
-slot runs dry while another has unbegun tasks in hand, these are called back:
-a slow task holds up nobody but itself.
+A slot is sent so many tasks at once that they last a few round trips, and behind what
+is over soon the next ones, for which it would wait else; a long task goes alone.  When
+a slot runs dry while another has unbegun tasks in hand, these are called back: a slow
+task holds up nobody but itself.
 
 A short task whose missing inputs are all in one slot's hands *rides*: it is sent
 there at once, to run right behind them on values that have not left the process.
@@ -212,7 +212,8 @@ def _stock_up(state: WorkerState) -> None:
         before = state.queued
         for slot in state.slots:
             each = slot.flights[-1].each if slot.flights else None
-            if each is None or each >= WORTH_SECONDS / 2 or not _has_room(state, slot):
+            # What lasts longer would be called back by whoever idles meanwhile.
+            if each is None or each >= SILENCE_SECONDS or not _has_room(state, slot):
                 continue
             piece = top(state, slot.runner.environment)
             # The time of a task with a limit starts when it is sent.
