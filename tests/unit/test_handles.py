@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from covey.client.core.ranges import Range
 from covey.client.decoding import Unreadable, decode_all
+from covey.client.extents import extents_of, join_extents
 from covey.client.handles import emptied, joined
 from covey.errors import TaskUnreadable
 from covey.payload import Pack
@@ -35,6 +36,34 @@ def test_nothing_is_lost_or_added_where_handles_are_joined(lists):
     expected = each([handle for handles in dropped for handle in handles])
     assert each(joined(emptied(dropped))) == expected
     assert not any(dropped)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=9), st.data())
+def test_extents_that_touch_are_one(lengths, data):
+    extents, at = [], 0
+    for n, gap in lengths:
+        extents.append((at, n))
+        at += n + gap
+    ids = [task for base, n in extents for task in range(base, base + n)]
+    shuffled = data.draw(st.permutations(extents))
+    assert tuple(join_extents(shuffled)) == extents_of(ids)
+
+
+def test_handles_of_single_tasks_are_passed_on_as_they_are():
+    one, two = Range(1, 1, "f", None), Range(2, 1, "f", None)
+    handles = [
+        (RANGES[0], 3, 1),
+        (one, 0, 1),
+        (one, 0, 1),
+        (two, 0, 1),
+        (RANGES[0], 4, 1),
+    ]
+    assert sorted(joined(handles), key=lambda handle: handle[0].base) == [
+        (one, 0, 1),
+        (one, 0, 1),
+        (two, 0, 1),
+        (RANGES[0], 3, 2),
+    ]
 
 
 @pytest.mark.parametrize("step", [1, -1])

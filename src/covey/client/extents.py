@@ -26,9 +26,13 @@ def extents_of(tasks: Iterable[TaskId]) -> tuple[Extent, ...]:
 def join_extents(extents: Iterable[Extent]) -> list[Extent]:
     """Sort extents and join those that touch."""
     joined: list[Extent] = []
+    start = end = -1
     for base, n in sorted(extents):
-        if joined and joined[-1][0] + joined[-1][1] == base:
-            joined[-1] = (joined[-1][0], joined[-1][1] + n)
-        else:
-            joined.append((base, n))
+        if base != end:
+            if end >= 0:
+                joined.append((start, end - start))
+            start = base
+        end = base + n
+    if end >= 0:
+        joined.append((start, end - start))
     return joined

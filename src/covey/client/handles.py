@@ -38,7 +38,9 @@ def joined(
     wish: Range | None = None
     lo = n = 0
     for other, start, count in handles:
-        if other is wish and start == lo + n:
+        if other.n == 1:
+            yield other, start, count  # It has no neighbours.
+        elif other is wish and start == lo + n:
             n += count
         elif other is wish and start + count == lo:
             lo, n = start, n + count

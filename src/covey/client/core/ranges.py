@@ -97,7 +97,11 @@ class Range:
 
     def finish_one(self, payload: Buffer) -> None:
         """The value of a range of one has come; all is told again if it comes again."""
-        self._end_one(payload)
+        if not self.status[0]:
+            # No call stands between these, so that no interrupt can: all or nothing.
+            self._payload = payload
+            self.status[0] = _FINISHED
+            self.pending = 0
         if self.watchers:
             self._tell(0, 1)
 
@@ -108,7 +112,11 @@ class Range:
             Whether there are no others.  If there are, or if an interrupt comes, then
             ``finish_one`` goes on where this ended.
         """
-        self._end_one(payload)
+        if not self.status[0]:
+            # As above.
+            self._payload = payload
+            self.status[0] = _FINISHED
+            self.pending = 0
         watchers: list[Any] = self.watchers
         for watcher in list(watchers):
             if type(watcher) is not kind:
@@ -116,13 +124,6 @@ class Range:
             watcher.fire()
         watchers.clear()
         return True
-
-    def _end_one(self, payload: Buffer) -> None:
-        if not self.status[0]:
-            # No call stands between these, so that no interrupt can: all or nothing.
-            self._payload = payload
-            self.status[0] = _FINISHED
-            self.pending = 0
 
     def _outcomes(self) -> _Ends:
         ends = self._ends
