@@ -243,6 +243,18 @@ def test_gather_leaves_other_things_alone(client):
     assert client.gather(client.submit(inc, 1)) == 2
 
 
+def test_what_is_taken_out_of_the_list_of_a_map_is_kept_no_longer(client, until):
+    gc.collect()
+    assert until(lambda: known_tasks(client) == 0)
+    futures = client.map(inc, range(300))
+    values = [futures.pop().result(20) for _ in range(290)]
+    assert values == list(range(300, 10, -1))
+    assert until(lambda: known_tasks(client) == 10)
+    assert client.gather(futures) == list(range(1, 11))
+    del futures
+    assert until(lambda: known_tasks(client) == 0)
+
+
 def test_as_completed_in_its_forms(client, tmp_path):
     assert list(as_completed([])) == []
     futures = client.map(inc, range(500))

@@ -40,6 +40,7 @@ def session():
         tokens={},
         closed=False,
         lull_is_coming=True,
+        loop=SimpleNamespace(call_soon_threadsafe=lambda call: None),
         post=sent.append,
         outbox=SimpleNamespace(catch_up=None),
         asker=SimpleNamespace(tidy=lambda: None),  # It keeps nothing here.
@@ -82,6 +83,66 @@ def test_what_was_let_go_is_not_held_again():
     here._send_dropped()
     assert not here.hold(wish)
     assert sent == [Release(((7, 1),))]
+
+
+def entered_map(here, n):
+    wish = Range(100, n, "f", None)
+    here.enter(wish)
+    return wish
+
+
+def let_go_of(here, sent):
+    """Return the tasks that were let go of since it was last asked."""
+    here._send_dropped()
+    gone = [
+        base - 100 + i for told in sent for base, n in told.extents for i in range(n)
+    ]
+    sent.clear()
+    return gone
+
+
+def test_what_is_taken_out_of_the_list_of_a_map_is_let_go():
+    here, sent = session()
+    wish = entered_map(here, 6)
+    futures = Futures(here, wish)
+    assert futures.pop().id == 105
+    assert let_go_of(here, sent) == [5]
+    del futures[3:]
+    assert let_go_of(here, sent) == [3, 4]
+    futures[0] = futures[1]
+    assert let_go_of(here, sent) == [0]
+    kept = futures.pop()
+    assert let_go_of(here, sent) == []
+    del futures, kept
+    assert sorted(let_go_of(here, sent)) == [1, 2]
+    assert wish.held == 0
+
+
+def test_a_changed_list_of_a_map_is_let_go_at_once():
+    here, sent = session()
+    futures = Futures(here, entered_map(here, 1000))
+    del futures[0]
+    let_go_of(here, sent)
+    # The I/O thread is as quick as can be.
+    here.engine.lull_is_coming = False
+    here.engine.loop.call_soon_threadsafe = lambda call: call()
+    del futures
+    assert sent == [Release(((101, 999),))]
+
+
+def test_the_list_of_a_map_is_walked_through_as_a_list_is():
+    here, _ = session()
+    futures, numbers = Futures(here, entered_map(here, 9)), list(range(9))
+    seen, expected = [], []
+    for future in futures:
+        seen.append(future.id - 100)
+        futures.remove(future)
+    for number in numbers:
+        expected.append(number)
+        numbers.remove(number)
+    assert seen == expected
+    assert [future.id - 100 for future in futures] == numbers
+    assert repr(futures) == "<4 futures of f: 0 ended, 4 pending>"
 
 
 class Interrupted:

@@ -26,7 +26,7 @@ class Session:
     def let_go(self, handles):
         pass
 
-    def drop_in_order(self, made):
+    def drop_in_order(self, made, items):
         pass
 
 

@@ -506,16 +506,20 @@ class Session:
             except RuntimeError:
                 return  # The loop has ended; the cluster forgets us anyway.
 
-    def drop_in_order(self, made: dict[int, Future[Any]]) -> None:
-        """Let go of the futures of a range by their places, and tell of all at once.
+    def drop_in_order(
+        self, made: dict[int, Future[Any]], items: list[Future[Any]] | None
+    ) -> None:
+        """Let go of the futures of a map by their places, and tell of all at once.
 
         Whichever were made first: so these are few stretches for the scheduler.
         """
-        if made:
+        if made or items:
             self._dropping.append(None)
             try:
                 for index in sorted(made):
                     del made[index]
+                if items:
+                    items.clear()
             finally:
                 self._dropping.pop()
                 self.let_go([])
@@ -579,14 +583,6 @@ def _keep_until_done(future: Future[Any]) -> None:
 
 
 _UNKNOWN: Final = object()
-
-
-def take(future: Future[Any], timeout: float | None) -> Any:
-    """Return the value of a future that nobody will ask again, and keep none of it."""
-    value = future.result(timeout)
-    future._range.values.pop(future._index, None)
-    future.release()
-    return value
 
 
 def all_done(futures: Sequence[Future[Any]]) -> bool:

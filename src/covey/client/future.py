@@ -9,6 +9,7 @@ is alive here; when the last one is collected, the value may go.
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
@@ -314,14 +315,25 @@ class Future(refs.Reference, Generic[R]):
         return (rebind, (self.id, self._range.label, self._range.name, token))
 
 
+def take(future: Future[R], timeout: float | None) -> R:
+    """Return the value of a future that nobody will ask again, and keep none of it."""
+    value = future.result(timeout)
+    future._range.values.pop(future._index, None)
+    future.release()
+    return value
+
+
 _MAKING: Final = threading.Lock()
 
 _session_of: Final = operator.attrgetter("_session")
 
 
-def _untouched(wish: Range, made: dict[int, Any]) -> Handles:
-    """Return the stretches of a range of which no single future was made."""
+def _untouched(futures: Futures[Any]) -> Handles:
+    """Return the stretches of a map of which no single future was made."""
     handles: Handles = []
+    if futures._items is not None:
+        return handles
+    wish, made = futures._range, futures._made
     at = 0
     for index in sorted(made):
         if index > at:
@@ -365,6 +377,11 @@ class Futures(MutableSequence[Future[R]], refs.References):
             return not self._range.pending
         return all(future.done() for future in self._items)
 
+    def _pending(self) -> int:
+        if self._items is None:
+            return self._range.pending
+        return sum(not future.done() for future in self._items)
+
     def __dask_tokenize__(self) -> tuple[object, ...]:
         """The same for what stands here."""
         if self._items is None:
@@ -379,6 +396,8 @@ class Futures(MutableSequence[Future[R]], refs.References):
         if made is None:
             # Two threads must not make two handles of one task.
             with _MAKING:
+                if self._items is not None:
+                    return self._items[index]  # Another thread has just changed it.
                 made = self._made.get(index)
                 if made is None:
                     made = Future(self._session, self._range, index)
@@ -402,13 +421,27 @@ class Futures(MutableSequence[Future[R]], refs.References):
         return self._at(index)
 
     def __iter__(self) -> Iterator[Future[R]]:
-        if self._items is not None:
-            return iter(self._items)
-        return map(self._at, range(self._range.n))
+        # By places, as a list's: what is taken out on the way shifts the rest.
+        n = self._range.n
+        try:
+            for index in itertools.count():
+                if self._items is not None:
+                    yield self._items[index]
+                elif index < n:
+                    yield self._at(index)
+                else:
+                    return
+        except IndexError:
+            return
 
     def _changeable(self) -> list[Future[R]]:
         if self._items is None:
-            self._items = list(self)
+            items = list(self)
+            with _MAKING:
+                if self._items is None:
+                    self._items = items
+                    # What is taken out of the list is held by nothing else in here.
+                    self._made = {}
         return self._items
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -439,9 +472,9 @@ class Futures(MutableSequence[Future[R]], refs.References):
         try:
             session = self._session
             if session is not None:
-                handles = _untouched(self._range, self._made)
+                handles = _untouched(self)
                 session.let_go(handles)
-                session.drop_in_order(self._made)
+                session.drop_in_order(self._made, self._items)
         except AttributeError:
             if session is not None:
                 raise
@@ -449,20 +482,19 @@ class Futures(MutableSequence[Future[R]], refs.References):
         except KeyboardInterrupt:
             if session is not None:
                 if handles is None:
-                    handles = _untouched(self._range, self._made)
+                    handles = _untouched(self)
                 session.let_go_once_more(handles)
             raise  # See ``interrupts``.
 
     def __repr__(self) -> str:
-        n = len(self)
-        pending = self._range.pending
+        n, pending = len(self), self._pending()
         label = self._range.label
         return f"<{counted(n, 'future')} of {label}: {n - pending} ended, {pending} pending>"
 
     def _repr_html_(self) -> str:
         from covey.client.html import bar, card
 
-        n, pending = len(self), self._range.pending
+        n, pending = len(self), self._pending()
         rows = (("ended", f"{n - pending:,}"), ("pending", f"{pending:,}"))
         share = (n - pending) / n if n else 1.0
         return card(f"{counted(n, 'future')} of {self._range.label}", rows, bar(share))

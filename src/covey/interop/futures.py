@@ -20,8 +20,8 @@ from typing import Any, Final, TypeVar
 from covey import clock
 from covey.client.base import BaseClient
 from covey.client.client import Client
-from covey.client.fetching import all_done, take
-from covey.client.future import Future
+from covey.client.fetching import all_done
+from covey.client.future import Future, take
 from covey.client.options import Retries, options_of
 from covey.errors import TaskCancelled, UsageError
 from covey.runner import context
