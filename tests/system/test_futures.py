@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import gc
 import itertools
 import operator
+import pickle
 import re
 import socket
 import threading
@@ -93,6 +95,10 @@ def begin_and_wait(begun, path):
 def write(log, word):
     with log.open("a") as file:
         file.write(word)
+
+
+def by_pickle(value):
+    return pickle.loads(pickle.dumps(value))
 
 
 def known_tasks(client):
@@ -252,6 +258,22 @@ def test_what_is_taken_out_of_the_list_of_a_map_is_kept_no_longer(client, until)
     assert until(lambda: known_tasks(client) == 10)
     assert client.gather(futures) == list(range(1, 11))
     del futures
+    assert until(lambda: known_tasks(client) == 0)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, by_pickle])
+def test_a_future_of_a_map_is_copied_and_pickled_like_any_other(client, until, again):
+    gc.collect()
+    assert until(lambda: known_tasks(client) == 0)
+    futures = client.map(inc, range(9))
+    twin = again(futures[3])
+    assert twin.key == futures[3].key
+    assert [f.key for f in again(futures)] == [f.key for f in futures]
+    del futures
+    assert until(lambda: known_tasks(client) == 1)
+    assert twin.result(20) == 4
+    assert client.submit(inc, twin).result(20) == 5
+    del twin
     assert until(lambda: known_tasks(client) == 0)
 
 

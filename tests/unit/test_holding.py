@@ -145,6 +145,40 @@ def test_the_list_of_a_map_is_walked_through_as_a_list_is():
     assert repr(futures) == "<4 futures of f: 0 ended, 4 pending>"
 
 
+def test_copies_of_a_future_of_a_map_are_counted_each_by_itself():
+    here, sent = session()
+    wish = entered_map(here, 6)
+    futures = Futures(here, wish)
+    copies = [copied(here, futures[index]) for index in (2, 2, 4)]
+    del futures
+    assert let_go_of(here, sent) == [0, 1, 3, 5]
+    copies.pop()
+    assert let_go_of(here, sent) == [4]
+    copies.pop()
+    assert let_go_of(here, sent) == []
+    assert not here.hold(wish, 4)
+    copies.pop()
+    assert let_go_of(here, sent) == [2]
+    assert not here.hold(wish, 2)
+    assert wish.held == 0
+
+
+def test_a_copy_that_goes_in_one_message_with_its_original_is_counted():
+    here, sent = session()
+    wish = entered_map(here, 3)
+    futures = Futures(here, wish)
+    extra = [copied(here, futures[1]) for _ in range(2)]
+    del futures
+    extra.clear()
+    assert sorted(let_go_of(here, sent)) == [0, 1, 2]
+    assert wish.held == 0
+
+
+def copied(here, future):
+    assert here.hold(future._range, future._index)
+    return Future(here, future._range, future._index)
+
+
 class Interrupted:
     """A session that Ctrl-C comes to when it is to let go of something."""
 

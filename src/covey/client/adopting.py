@@ -37,8 +37,8 @@ def future_of(
     """
     engine = session.engine
     known = engine.wishes.find(task)
-    if known is not None and known.n == 1 and session.hold(known):
-        return Future(session, known, 0)
+    if known is not None and session.hold(known, task - known.base):
+        return Future(session, known, task - known.base)
     kept = current.kept_tokens.get()
     if engine.owns(task) and (known is not None or task not in kept):
         raise UsageError(

@@ -20,7 +20,7 @@ from covey.client.decoding import Lazy, Unreadable, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
-from covey.client.handles import Handles, are_small, emptied, joined
+from covey.client.handles import Copies, Handles, are_small, emptied, joined
 from covey.client.listening import listen
 from covey.client.outcome import error_of
 from covey.client.warn import warn
@@ -58,6 +58,7 @@ class Session:
         self.callbacks = Callbacks(engine)
         #: Taken by whoever changes how many handles a range has.
         self._holding = threading.Lock()
+        self._copies = Copies()
         self._dropped: list[Handles] = []
         self._drop_is_due = False
         #: An item for each range whose futures are being dropped at this moment.
@@ -477,15 +478,18 @@ class Session:
         with self._holding:
             self.engine.wishes.add(wish)
 
-    def hold(self, wish: Range) -> bool:
-        """Count one more handle of a range of one; false if nobody holds it any more.
+    def hold(self, wish: Range, index: int = 0) -> bool:
+        """Count one more handle of a task; false if nobody holds it any more.
 
         Then the I/O thread has let go of the task, and a new one is to be made.
         """
         with self._holding:
-            if wish.held <= 0:
+            if wish.held <= 0 or wish.is_let_go(index):
                 return False
-            wish.held += 1
+            if wish.n == 1:
+                wish.held += 1
+            else:
+                self._copies.add(wish.base + index)
             return True
 
     # Called from ``__del__``: no locks, no waiting, no errors.
@@ -536,7 +540,7 @@ class Session:
         dropped, self._dropped = self._dropped, []
         # What is posted in here comes before whatever is made because of it.
         with self._holding:
-            self._release(joined(emptied(dropped)))
+            self._release(self._copies.last(joined(emptied(dropped))))
 
     def _release(self, dropped: Iterable[tuple[Range, int, int]]) -> None:
         engine, extents = self.engine, []

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 from covey.client.core.ranges import Range, Status
+from covey.ids import TaskId
 
 _STORED: Final = int(Status.STORED)
 
@@ -50,3 +51,54 @@ def joined(
             wish, lo, n = other, start, count
     if wish is not None:
         yield wish, lo, n
+
+
+class Copies:
+    """How many futures there are of tasks of maps beyond the first of each.
+
+    Copies and pickles make them.  A range counts its tasks that are held, and each once;
+    whoever uses this holds the lock that its count changes under.
+    """
+
+    __slots__ = ("_more",)
+
+    def __init__(self) -> None:
+        self._more: dict[TaskId, int] = {}
+
+    def add(self, task: TaskId) -> None:
+        """There is one more future of a task."""
+        self._more[task] = self._more.get(task, 0) + 1
+
+    def last(
+        self, handles: Iterable[tuple[Range, int, int]]
+    ) -> Iterator[tuple[Range, int, int]]:
+        """Yield those of the handles that were the last ones of their tasks."""
+        more = self._more
+        for wish, lo, n in handles:
+            if not more or wish.n == 1:
+                yield wish, lo, n
+                continue
+            tasks = range(wish.base + lo, wish.base + lo + n)
+            at = lo
+            for task in _both(more, tasks):
+                self._take(task)
+                index = task - wish.base
+                if index > at:
+                    yield wish, at, index - at
+                at = index + 1
+            if lo + n > at:
+                yield wish, at, lo + n - at
+
+    def _take(self, task: TaskId) -> None:
+        left = self._more[task] - 1
+        if left:
+            self._more[task] = left
+        else:
+            del self._more[task]
+
+
+def _both(more: dict[TaskId, int], tasks: range) -> list[TaskId]:
+    """Return what is in both, in order."""
+    if len(tasks) < len(more):
+        return [task for task in tasks if task in more]
+    return sorted(task for task in more if task in tasks)

@@ -386,14 +386,9 @@ class _Ingest:
     def _future(self, ref: Ref) -> Future[Any]:
         key, task = ref.key, ref.task
         wish = self._engine.wishes.find(task)
-        if wish is not None:
+        if wish is not None and self._session.hold(wish, task - wish.base):
             # On the cluster already, or wanted by another key as well.
-            if wish.n > 1:
-                for held in self._holds:
-                    if isinstance(held, Future) and held.id == task:
-                        return held
-            if self._session.hold(wish):
-                return Future(self._session, wish, 0)
+            return Future(self._session, wish, task - wish.base)
         if not self._engine.owns(task):
             return self._client.future_of(task, label_of(key), None)
         wish = Range(task, 1, self._names.of_task(ref), None)
