@@ -80,6 +80,18 @@ def test_a_map_keeps_its_order_and_every_element_its_own_future(client):
     assert [f.result() for f in futures[10:13]] == [11, 12, 13]
 
 
+PLAIN = [True, -7, 1 << 80, 0.5, 1j, "__main__", b"bytes", None]
+
+
+@pytest.mark.parametrize("more", [[], ["x" * 100_000], [[1]]], ids=["", "long", "list"])
+def test_plain_arguments_come_as_they_went(client, more):
+    args = [*PLAIN, *more]
+    named = {f"n{index}": value for index, value in enumerate(args)}
+    took = client.submit(lambda *a, **k: (a, k), *args, **named).result()
+    assert took == (tuple(args), named)
+    assert [*map(type, took[0])] == [*map(type, args)]
+
+
 @pytest.mark.parametrize("make", [list, iter, tuple, lambda r: (x for x in r)])
 def test_map_reads_any_iterable(client, make):
     assert client.gather(client.map(add, make(range(5)), y=10)) == [10, 11, 12, 13, 14]

@@ -216,12 +216,16 @@ class Submitter(Placer):
         follow, and the rest is to be lifted out of them.  Last come futures that are to
         be kept.
         """
-        if form is PICKLE and not kwargs and _PLAIN.issuperset(map(type, args)):
-            payload = pickle.dumps(args, PROTOCOL)
+        value: Any = Call(args, kwargs) if kwargs else args
+        if (
+            form is PICKLE
+            and _PLAIN.issuperset(map(type, args))
+            and (not kwargs or _PLAIN.issuperset(map(type, kwargs.values())))
+        ):
+            payload = pickle.dumps(value, PROTOCOL)
             if len(payload) <= LIMIT_BYTES:
                 return payload, [], [], []
         packer = _here.packer(form)
-        value: Any = Call(args, kwargs) if kwargs else args
         with self.writing.chosen(), refs.capture(self._session) as found:
             frames = self._add(packer, value, args, kwargs, form)
         if frames is not None:
