@@ -45,15 +45,15 @@ class InprocLink:
 
     def send_first(self, messages: list[Message]) -> None:
         """Queue several messages, and hand them over as ``hasten`` does."""
-        self._outbox += messages
-        if not self._hastened:
-            if not self._flush_is_due:
-                self._loop.call_soon(self.flush)
-            self.flush()
-            self._hastened = True
-        elif not self._flush_is_due:
-            self._flush_is_due = True
-            self._loop.call_soon(self.flush)
+        if self._hastened or self._outbox:
+            self.send_all(messages)
+            self.hasten()
+            return
+        self._hastened = True
+        self._loop.call_soon(self.flush)
+        other = self.other
+        if other is not None and not other.lost:
+            other.on_messages(other, messages)
 
     def hasten(self) -> None:
         """Hand over what is queued, if it is the first in this turn of the loop.

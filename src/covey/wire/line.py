@@ -161,14 +161,12 @@ class Line:
         said, nearly all of it travels together.
         """
         self._outbox += messages
-        if not self._hastened:
-            if not self._flush_is_due:
-                self._soon(self.flush)
-            self.flush()
-            self._hastened = True
-        elif not self._flush_is_due:
+        if not self._flush_is_due:
             self._flush_is_due = True
             self._soon(self.flush)
+        if not self._hastened:
+            self.flush()
+            self._hastened = True
 
     def hasten(self) -> None:
         """Send what is queued, if it is the first in this turn of the loop."""

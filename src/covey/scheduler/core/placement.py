@@ -133,7 +133,7 @@ def begin_at_once(state: SchedulerState, span: Span) -> bool:
     function = span.function
     if state.ready_count or state.window is not None or not state.hungry:
         return False
-    if span.options is not DEFAULT_OPTIONS or function is None or function.environment:
+    if span.options is not DEFAULT_OPTIONS or (function and function.environment):
         return False
     worker = next(iter(state.hungry))
     if worker.busy >= worker.slots or not is_here(state, worker):

@@ -18,6 +18,8 @@ States of a span::
       │                                               │       ▼
       └──── needed again ◄──────────────────────── RELEASED ──► FORGOTTEN
 
+A task that comes by itself while a worker idles is ASSIGNED at once, and never READY.
+
 A value is *needed* while a client waits for it or an unfinished task takes it
 as input.  A released span keeps its recipe as long as some task that was made
 from it is remembered, so that lost data can be computed again.
