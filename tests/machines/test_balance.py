@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from covey.scheduler.core import balance
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
 from covey.wire.base import Options
-from covey.wire.worker_link import Engaged, Return
+from covey.wire.worker_link import Engaged, Return, ReturnDone
 
 
 def returns(worker):
@@ -172,3 +174,83 @@ def test_a_gap_is_filled_when_it_is_worth_a_slice(world, client):
     world.settle()
     # Two seconds of work in slices of 50 ms, and as the end comes near they are halved.
     assert len(slices) < 60
+
+
+def work(worker, n, straggler):
+    """Let a worker of one slot run *n* tasks; say whether it hangs in one that does."""
+    worker.read(len(worker.inbox))
+    while n and worker.runs:
+        number = min(worker.runs, key=lambda number: worker.runs[number].todo)
+        if worker.runs[number].todo[0] == straggler:
+            return
+        some = worker.runs[number].todo[:n]
+        if straggler in some:
+            some = some[: some.index(straggler)]
+        n -= len(some)
+        worker.finish(number, 0, len(some))
+
+
+@pytest.mark.parametrize("at", [0, 240, 360])
+def test_neighbours_of_a_straggler_wait_no_longer_than_its_silence(world, client, at):
+    """One slot hangs; the other runs what it can, five tasks of a millisecond in each turn."""
+    workers = [world.new_worker(1, name=str(i)) for i in range(2)]
+    client.submit(20)
+    world.settle()
+    begun, n = world.now, 400
+    base = client.submit(n)
+    neighbours = {*range(base, base + n)} - {base + at}
+    while any(client.status.get(task) != "finished" for task in neighbours):
+        for worker in workers:
+            work(worker, 5, base + at)
+        world.pass_time(0.005)
+    alone = n * 0.001
+    assert world.now - begun < alone + balance.SILENT_SECONDS + 0.1
+
+
+def test_who_has_handed_back_all_is_asked_again(world, client):
+    """Its answer is no refusal, though the list of what it has handed back is empty."""
+    one, two = behind_a_long_one(world, client)
+    world.pass_time(balance.SILENT_SECONDS + 0.1)
+    one.read(len(one.inbox))
+    assert world.state.workers[one.peer].count == 1
+    assert world.state.workers[one.peer].reluctant <= world.now
+    assert [run.message.n for run in two.coming_runs()] == [1]
+
+
+def test_who_is_late_is_asked_for_all_though_it_was_reluctant_before(world, client):
+    one, _ = behind_a_long_one(world, client, 4)
+    record = world.state.workers[one.peer]
+    record.reluctant = world.now + balance.RELUCTANT_SECONDS
+    world.pass_time(balance.SILENT_SECONDS + 0.1)
+    assert [message.count for message in returns(one)] == [3]
+
+
+def test_who_is_late_and_has_nothing_to_hand_back_is_not_asked_over_and_over(
+    world, client
+):
+    one, _ = behind_a_long_one(world, client, 5)
+    world.pass_time(balance.SILENT_SECONDS + 0.1)
+    one.inbox.clear()
+    for _ in range(5):
+        one.say(ReturnDone())
+        assert not returns(one)
+    world.pass_time(balance.RELUCTANT_SECONDS + 0.1)
+    assert len(returns(one)) == 1
+
+
+def test_who_is_late_is_given_nothing_more_before_it_has_told_of_an_end(world, client):
+    one = world.new_worker(1, name="one")
+    two = world.new_worker(1, name="two")
+    client.submit(8)
+    world.settle()
+    client.submit(2)
+    for worker in (one, two):
+        worker.read(len(worker.inbox))
+        assert len(worker.runs) == 1
+    world.pass_time(balance.SILENT_SECONDS + 0.1)
+    client.submit(8)
+    assert not one.coming_runs()[1:]
+    assert not two.coming_runs()[1:]
+    one.finish(min(one.runs))
+    assert one.coming_runs()
+    world.settle()

@@ -141,7 +141,7 @@ def test_what_waits_for_another_worker_goes_where_it_can_when_that_leaves(
 
 
 def test_the_counts_survive_the_scheduler(world, client):
-    worker = world.new_worker(name="alice")
+    worker = world.new_worker(2, name="alice")
     again = Again(delay_seconds=5.0)
     base = client.submit(2, options=Options(retries=2, again=again))
     worker.fail(

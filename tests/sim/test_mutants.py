@@ -21,7 +21,7 @@ SOON = {
     "stopped-tasks": 0,
     "never-kill": 2,
     "late-news": 6,
-    "lost-inputs": 106,
+    "lost-inputs": 400,
     "stale-runs": 950,
     "copies-untold": 4,
     "copies-turn-up": 480,

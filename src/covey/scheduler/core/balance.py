@@ -7,6 +7,9 @@ long again as the worker has been silent, if that is longer than was thought::
 
     estimated   ▓▓░░                      handed out: 2 ms; worth nobody's trouble
     silent for  ▓▓▓▓▓▓▓▓▓▓▓▓▓▓░░ ...      0.2 s: what lies behind goes to who idles
+
+It is *late* then.  It is given nothing more before it has told of an end, and all that
+lies there is asked for, not the half that leaves both with as much to do.
 """
 
 from __future__ import annotations
@@ -39,27 +42,75 @@ _STEP_SECONDS: Final = 0.05
 
 def waits(state: SchedulerState, worker: Worker) -> float:
     """Return for how many seconds something would wait there, as far as is known."""
-    backlog = 0.0
-    # As ``backlog_seconds``, in place: whoever idles asks it of several others in vain.
-    for function, count in worker.load.items():
-        known = function.seconds if function is not None else 0.0
-        backlog += count * (UNKNOWN_SECONDS if known is None else known)
-    estimated = backlog / worker.slots
+    estimated = _estimated(worker)
     silent = state.now - worker.stirred
     if worker.count and silent > SILENT_SECONDS:
         return max(estimated, silent)
     return estimated
 
 
+def _estimated(worker: Worker) -> float:
+    """Return how long one of its slots should take for its share of all it has."""
+    backlog = 0.0
+    # As ``backlog_seconds``, in place: whoever idles asks it of several others in vain.
+    for function, count in worker.load.items():
+        known = function.seconds if function is not None else 0.0
+        backlog += count * (UNKNOWN_SECONDS if known is None else known)
+    return backlog / worker.slots
+
+
+def _late_at(worker: Worker) -> float:
+    """Return from when on *worker* is late, if it tells of no end until then.
+
+    It has been silent for so long by then that all that it has should have ended.
+    """
+    return worker.stirred + max(SILENT_SECONDS, _estimated(worker))
+
+
 def may_have_more(state: SchedulerState, worker: Worker) -> bool:
     """Whether to give *worker*, if it is busy, more: not what it has just handed back.
 
     Where it has been silent for long, those for whom it was handed back take what lies
-    here one after the other, as fast as they can run it.
+    here one after the other, as fast as they can run it.  And who is late would only
+    have to hand it back.
     """
-    if worker.busy < worker.slots or not (state.hungry or worker.handed_back):
+    if worker.busy < worker.slots:
         return True
-    return state.now - worker.stirred <= SILENT_SECONDS
+    if state.now - worker.stirred <= SILENT_SECONDS:
+        return True
+    if state.hungry or worker.handed_back:
+        return False
+    return state.now <= _late_at(worker)
+
+
+def came_back(state: SchedulerState, worker: Worker) -> None:
+    """What *worker* has handed back has come back to it: nobody else could take it."""
+    worker.reluctant = state.now + RELUCTANT_SECONDS
+
+
+def answered(state: SchedulerState, worker: Worker) -> None:
+    """*worker* has handed back what it can: if that is nothing, so it is for a while.
+
+    Who has no more than it runs has handed back all, and the list of it is empty again.
+    """
+    if not worker.handed_back and worker.count > worker.slots:
+        later = state.now + RELUCTANT_SECONDS
+        worker.reluctant = max(worker.reluctant, later)
+
+
+def _asked_again_at(state: SchedulerState, worker: Worker) -> float:
+    """Return when *worker* may be asked again for what it has: now, or later.
+
+    What was found out before it was late does not hold any more: for a slot that idles,
+    to have what lies there is worth more by now, and what comes back stays away from it.
+    """
+    until, now = worker.reluctant, state.now
+    if until <= now:
+        return now
+    late_at = _late_at(worker)
+    if until - RELUCTANT_SECONDS >= late_at:
+        return until
+    return now if now > late_at else min(until, late_at)
 
 
 def look_again(state: SchedulerState, time: float) -> None:
@@ -90,8 +141,9 @@ def call_back(state: SchedulerState) -> None:
         state.excess[worker] = None
         if worker.returning or worker is only:
             continue
-        if worker.reluctant > state.now:
-            again = min(again, worker.reluctant)
+        due = _asked_again_at(state, worker)
+        if due > state.now:
+            again = min(again, due)
             continue
         if waits(state, worker) < RETURN_SECONDS:
             again = min(again, worker.stirred + SILENT_SECONDS)
@@ -102,7 +154,8 @@ def call_back(state: SchedulerState) -> None:
             again = min(again, worker.reluctant)
             continue
         # What came back to it last time would be the first to be handed back again.
-        some = surplus if worker.handed_back else (surplus + 1) // 2
+        whole = worker.handed_back or state.now > _late_at(worker)
+        some = surplus if whole else (surplus + 1) // 2
         worker.returning = True
         worker.handed_back.clear()
         state.send(worker.peer, Return(some))

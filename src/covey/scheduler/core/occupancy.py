@@ -104,10 +104,10 @@ def count_in(
     before = worker.count - ahead
     busy = before + n
     now = worker.count = busy + ahead
-    if now == n:
+    if before < slots:
         worker.stirred = state.now
-    if before < slots and not worker.leaving:
-        state.idle_slots -= min(busy, slots) - before
+        if not worker.leaving:
+            state.idle_slots -= min(busy, slots) - before
     load[function] = load.get(function, 0) + n
     if now > slots and not worker.leaving:
         state.excess[worker] = None

@@ -492,8 +492,7 @@ def _send(
     state.last_run += 1
     occupancy.occupy(state, worker, span, state.last_run)
     if worker.handed_back and base in worker.handed_back:
-        # What it handed back has come back to it: nobody else can take it.
-        worker.reluctant = state.now + balance.RELUCTANT_SECONDS
+        balance.came_back(state, worker)
     if function not in worker.functions:
         functions.tell(state, worker, function)
     sizes, data = pack.on_wire(span.at, span.at + n)

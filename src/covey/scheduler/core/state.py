@@ -340,7 +340,7 @@ class Worker:
         #: asking for more of that would lead nowhere.
         self.handed_back: set[TaskId] = set()
         self.reluctant = 0.0
-        #: When it last told how something ended, or was given something while it idled.
+        #: When it last told how something ended, or was given something for an idle slot.
         self.stirred = 0.0
         #: Values that it reported, and was told to drop since nobody had told of them,
         #: or that it could not read any more: to hear of one later brings it not back.

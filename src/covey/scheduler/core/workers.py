@@ -124,9 +124,7 @@ def on_return_done(state: SchedulerState, worker: Worker, message: ReturnDone) -
         # It was asked for a part only, before it was known that it leaves.
         _have_handed_back(state, worker)
         worker.reluctant = math.inf
-    if not worker.handed_back:
-        later = state.now + balance.RELUCTANT_SECONDS
-        worker.reluctant = max(worker.reluctant, later)
+    balance.answered(state, worker)
 
 
 @handlers.add(Blocked)
