@@ -259,3 +259,46 @@ def test_what_is_lost_one_by_one_costs_as_much_in_a_large_range():
         return count
 
     assert calls(4_000) < 1.2 * calls(400)
+
+
+@pytest.mark.parametrize("length", [1, 7, 300])
+def test_who_watches_one_task_is_told_of_that_one_only(length):
+    """However many there are: all were told of every stretch."""
+    n = 300
+    wish = Range(0, n, "f", None)
+    told = []
+    for index in reversed(range(n)):
+        wish.watch(
+            index, lambda _, lo, count, index=index: told.append((index, lo, count))
+        )
+    for lo in range(0, n, length):
+        wish.finish(lo, Pack.of([b"x"] * min(length, n - lo)))
+    assert [index for index, _, _ in told] == list(range(n))
+    assert all(lo <= index < lo + count for index, lo, count in told)
+
+
+def test_several_who_watch_one_task_are_told_once_each():
+    wish = Range(0, 3, "f", None)
+    told = []
+    first, second, third = (
+        lambda _, lo, n, name=name: told.append((name, lo, n)) for name in "abc"
+    )
+    for watcher in (first, second, second, third, first):
+        wish.watch(1, watcher)
+    wish.watch(2, first)
+    wish.unwatch(1, third)
+    wish.finish(0, Pack.of([b"x"] * 3))
+    assert told == [("a", 0, 3), ("b", 0, 3)]
+
+
+def test_who_watches_after_the_first_left_is_told():
+    wish = Range(0, 2, "f", None)
+    told = []
+    first, second = (lambda *_, name=name: told.append(name) for name in "ab")
+    wish.watch(0, first)
+    wish.watch(0, second)
+    wish.unwatch(0, first)
+    assert wish.watched
+    wish.finish(0, Pack.of([b"x"]))
+    assert told == ["b"]
+    assert not wish.watched

@@ -344,6 +344,58 @@ def _untouched(futures: Futures[Any]) -> Handles:
     return handles
 
 
+def _made_at(
+    futures: Futures[R], handles: dict[int, Future[R]], index: int
+) -> Future[R]:
+    made = handles.get(index)
+    if made is None:
+        # Two threads must not make two handles of one task.
+        with _MAKING:
+            made = handles.get(index)
+            if made is None:
+                made = Future(futures._session, futures._range, index)
+                handles[index] = made
+    return made
+
+
+class Originals(Generic[R]):
+    """The futures of a map by their places in it, whatever becomes of its list.
+
+    Who changes a list has made all its futures before: then they are in *made*.
+
+    Args:
+        futures: the list as it was returned.
+        made: what was made of them.
+    """
+
+    __slots__ = ("_futures", "_made")
+
+    def __init__(self, futures: Futures[R], made: dict[int, Future[R]]) -> None:
+        self._futures = futures
+        self._made = made
+
+    @property
+    def range(self) -> Range:
+        """What their tasks are in."""
+        return self._futures._range
+
+    def check_process(self) -> None:
+        """Raise in a fork of the process of their client: no news come there.
+
+        Raises:
+            UsageError: this is one.
+        """
+        self._futures._session.engine.check_process()
+
+    def at(self, index: int) -> Future[R]:
+        """Return the future of a task."""
+        return _made_at(self._futures, self._made, index)
+
+    def has(self, future: Future[Any]) -> bool:
+        """Whether *future* is one of these, and no copy."""
+        return self._made.get(future._index) is future
+
+
 class Futures(MutableSequence[Future[R]], refs.References):
     """The futures of one ``map``: a list whose items are made when touched."""
 
@@ -364,6 +416,11 @@ class Futures(MutableSequence[Future[R]], refs.References):
         ):
             return None
         return self._range
+
+    def originals(self) -> Originals[R] | None:
+        """Return its futures as they came, if this is exactly these and all are held."""
+        made = self._made  # Before the look: another thread may change the list.
+        return None if self.whole is None else Originals(self, made)
 
     @property
     def holder(self) -> Session:
@@ -392,17 +449,10 @@ class Futures(MutableSequence[Future[R]], refs.References):
         return self._range.n if self._items is None else len(self._items)
 
     def _at(self, index: int) -> Future[R]:
-        made = self._made.get(index)
-        if made is None:
-            # Two threads must not make two handles of one task.
-            with _MAKING:
-                if self._items is not None:
-                    return self._items[index]  # Another thread has just changed it.
-                made = self._made.get(index)
-                if made is None:
-                    made = Future(self._session, self._range, index)
-                    self._made[index] = made
-        return made
+        made = self._made  # Before the look: another thread may change the list.
+        if self._items is not None:
+            return self._items[index]
+        return _made_at(self, made, index)
 
     @overload
     def __getitem__(self, index: int) -> Future[R]: ...

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from covey import clock
 from covey.client.checks import check_patience
-from covey.client.countdown import Countdown, Signal
+from covey.client.core.ranges import Range, Status
 from covey.client.fetching import Session
-from covey.client.future import Future, Futures
+from covey.client.future import Future, Futures, Originals
 from covey.client.nested import futures_in
 from covey.errors import UsageError
+from covey.ids import TaskId
 from covey.runner import context
 
 R = TypeVar("R")
@@ -57,7 +60,7 @@ def wait(
         if return_when == ALL_COMPLETED:
             session.wait(futures, timeout)
         elif return_when in {FIRST_COMPLETED, FIRST_EXCEPTION}:
-            _wait_for_first(session, list(futures), timeout, return_when)
+            _wait_for_first(list(futures), timeout, return_when)
         else:
             raise UsageError(f"return_when= takes no {return_when!r}")
     done = {future for future in futures if future.done()}
@@ -65,35 +68,25 @@ def wait(
 
 
 def _wait_for_first(
-    session: Session,
-    futures: list[Future[Any]],
-    timeout: float | None,
-    return_when: str,
+    futures: list[Future[Any]], timeout: float | None, return_when: str
 ) -> None:
-    def enough() -> bool:
-        if all(future.done() for future in futures):
-            return True
+    def is_enough(future: Future[Any]) -> bool:
         if return_when == FIRST_COMPLETED:
-            return any(future.done() for future in futures)
-        return any(future.status in {"error", "cancelled"} for future in futures)
+            return future.done()
+        return future.status in {"error", "cancelled"}
 
-    one_more = Signal()
-    countdowns = [
-        session.countdown([f], one_more.fire) for f in futures if not f.done()
-    ]
-    deadline = None if timeout is None else clock.monotonic() + timeout
+    if any(map(is_enough, futures)):
+        return
+    pending = [future for future in futures if not future.done()]
     try:
-        with context.blocking():
-            while not enough():
-                left = None if deadline is None else deadline - clock.monotonic()
-                if not one_more.wait(left):
-                    raise TimeoutError(
-                        f"none of {len(futures)} futures came to the end that was "
-                        f"waited for within {timeout:g} s"
-                    )
-    finally:
-        for countdown in countdowns:
-            countdown.stop()
+        for future in as_completed(pending, timeout=timeout):
+            if is_enough(future):
+                return
+    except TimeoutError:
+        raise TimeoutError(
+            f"none of {len(futures)} futures came to the end that was waited for "
+            f"within {timeout:g} s"
+        ) from None
 
 
 def _session_of(futures: Any) -> Session:
@@ -101,6 +94,76 @@ def _session_of(futures: Any) -> Session:
         return futures._session
     session: Session = futures[0].session
     return session
+
+
+class _Map:
+    """What is waited for of the futures of a map: a byte for each, until it is had.
+
+    Args:
+        futures: those of the map, whatever becomes of its list.
+    """
+
+    __slots__ = ("futures", "left", "waiting")
+
+    def __init__(self, futures: Originals[Any]) -> None:
+        self.futures = futures
+        #: How many are waited for, and which.
+        self.left = futures.range.n
+        self.waiting = bytearray(b"\1" * self.left)
+
+    def take_ended(self, lo: int, hi: int) -> list[_Stretch]:
+        """Take out those between *lo* and *hi* that have ended."""
+        waiting, status = self.waiting, self.futures.range.status
+        if status.count(Status.PENDING, lo, hi) == hi - lo:
+            return []
+        found = []
+        at = waiting.find(1, lo, hi)
+        while at >= 0:
+            end = at
+            while end < hi and waiting[end] and status[end]:
+                end += 1
+            if end > at:
+                found.append(_Stretch(self.futures, at, end))
+                waiting[at:end] = bytes(end - at)
+                self.left -= end - at
+            at = waiting.find(1, max(end, at + 1), hi)
+        return found
+
+
+class _Stretch:
+    """Futures of a map that can be yielded: made one after the other."""
+
+    __slots__ = ("_futures", "hi", "lo")
+
+    def __init__(self, futures: Originals[Any], lo: int, hi: int) -> None:
+        self._futures = futures
+        self.lo = lo
+        self.hi = hi
+
+    def first(self) -> Future[Any]:
+        """Return the next one of these."""
+        return self._futures.at(self.lo)
+
+
+class _Watch:
+    """Tells an ``as_completed`` of ends, and does not keep it alive.
+
+    Who breaks out of the loop lets go of what it was about; the ranges that are watched
+    would keep it to their end.
+    """
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: as_completed[Any]) -> None:
+        self._owner = weakref.ref(owner)
+
+    def __call__(self, changed: Range, lo: int, n: int) -> None:
+        owner = self._owner()
+        if owner is not None:
+            owner._ended(self, changed, lo, n)
+        else:
+            with contextlib.suppress(ValueError):
+                changed.watchers.remove(self)
 
 
 class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fingers)
@@ -155,97 +218,142 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         self._raise_errors = raise_errors
         self._timeout = timeout
         self._deadline = None if timeout is None else clock.monotonic() + timeout
-        self._ready: deque[Future[Any]] = deque()
-        self._waiting: dict[int, tuple[Future[Any], Countdown | None]] = {}
+        self._ready: deque[Future[Any] | _Stretch] = deque()
+        #: What has not ended: futures by the id of their task, and whole maps.
+        self._waiting: dict[TaskId, list[Future[Any]]] = {}
+        self._maps: dict[Range, _Map] = {}
+        self._watch = _Watch(self)
         self._condition = threading.Condition()
         self._wakers: list[Any] = []
         self.update(fs)
 
     def add(self, future: Future[Any]) -> None:
-        """Wait for one more future."""
-        ident = id(future)
+        """Wait for one more future.
+
+        Raises:
+            Closed: it was released.
+            UsageError: the process is a fork, where no news come.
+        """
+        future.session.engine.check_process()
+        wish, index = future._range, future._index
+        watch = self._watch
+        wish.watch(index, watch)
         with self._condition:
-            self._waiting[ident] = (future, None)
-        session = future.session
-        countdown = session.countdown([future], lambda: self._ended(ident))
-        with self._condition:
-            if ident in self._waiting:
-                self._waiting[ident] = (future, countdown)
+            known = self._maps.get(wish)
+            if known is not None and known.waiting[index] and known.futures.has(future):
+                return
+            same = self._waiting.setdefault(future.id, [])
+            if any(other is future for other in same):
+                return
+            same.append(future)
+        # It may have ended between the look and the watch.
+        if wish.status[index]:
+            self._ended(watch, wish, index, 1)
 
     def update(self, fs: Iterable[Any]) -> None:
         """Wait for more futures."""
-        if isinstance(fs, Futures) and fs.whole is not None:
-            self._add_range(fs)
+        originals = fs.originals() if isinstance(fs, Futures) else None
+        if originals is not None:
+            self._add_map(originals)
             return
         for future in futures_in(fs):
             self.add(future)
 
-    def _add_range(self, futures: Futures[Any]) -> None:
-        """One watch for all futures of a map."""
-        wish = futures.whole
-        assert wish is not None
-        futures._session.engine.check_process()
-        status = wish.status
-        lock = threading.Lock()
-        seen = bytearray(wish.n)
+    def _add_map(self, futures: Originals[Any]) -> None:
+        """One watch for all futures of a map, none of which is made for it."""
+        wish, watch = futures.range, self._watch
+        if not wish.n:
+            return
+        futures.check_process()
+        if watch not in wish.watchers:
+            wish.watchers.append(watch)
         with self._condition:
-            for future in futures:
-                self._waiting[id(future)] = (future, None)
+            # Some of them may have been given one by one before.
+            for task in common(self._waiting, range(wish.base, wish.base + wish.n)):
+                self._waiting[task] = [
+                    other for other in self._waiting[task] if not futures.has(other)
+                ]
+                if not self._waiting[task]:
+                    del self._waiting[task]
+            self._maps[wish] = _Map(futures)
+        self._ended(watch, wish, 0, wish.n)
 
-        def watcher(_: Any, lo: int, n: int) -> None:
-            with lock:
-                fresh = [i for i in range(lo, lo + n) if status[i] and not seen[i]]
-                for index in fresh:
-                    seen[index] = 1
-            self._ended(*(id(futures[index]) for index in fresh))
-
-        wish.watchers.append(watcher)
-        watcher(wish, 0, wish.n)
-
-    def _ended(self, *idents: int) -> None:
+    def _ended(self, watch: _Watch, changed: Range, lo: int, n: int) -> None:
+        """Tasks of a range have ended, or may have: those that did can be yielded."""
         with self._condition:
-            for ident in idents:
-                entry = self._waiting.pop(ident, None)
-                if entry is not None:
-                    self._ready.append(entry[0])
-            self._condition.notify_all()
-            wakers, self._wakers = self._wakers, []
+            if watch is not self._watch:
+                return  # All that was watched then has been forgotten.
+            self._move_map(changed, lo, lo + n)
+            self._move_single(changed, lo, lo + n)
+            wakers = self._awake()
         for wake in wakers:
             wake()
+
+    def _move_map(self, changed: Range, lo: int, hi: int) -> None:
+        known = self._maps.get(changed)
+        if known is not None:
+            self._ready += known.take_ended(lo, hi)
+            if not known.left:
+                del self._maps[changed]
+
+    def _move_single(self, changed: Range, lo: int, hi: int) -> None:
+        base, status = changed.base, changed.status
+        for task in common(self._waiting, range(base + lo, base + hi)):
+            if status[task - base]:
+                others: list[Future[Any]] = []
+                for future in self._waiting[task]:
+                    # Another client may have a range of the same task.
+                    mine = future._range is changed
+                    (self._ready if mine else others).append(future)
+                if others:
+                    self._waiting[task] = others
+                else:
+                    del self._waiting[task]
+
+    def _awake(self) -> list[Any]:
+        """Let others look again; return what wakes the event loops of some."""
+        self._condition.notify_all()
+        wakers, self._wakers = self._wakers, []
+        return wakers
 
     # Looking.
 
     def count(self) -> int:
         """How many futures have not been yielded yet."""
         with self._condition:
-            return len(self._ready) + len(self._waiting)
+            stretches = [item for item in self._ready if isinstance(item, _Stretch)]
+            single = len(self._ready) - len(stretches)
+            return single + sum(s.hi - s.lo for s in stretches) + self._late()
 
     def is_empty(self) -> bool:
         """Whether nothing is left to yield."""
-        return not self.count()
+        return not (self._ready or self._is_waiting)
 
     def has_ready(self) -> bool:
         """Whether a future can be had without waiting."""
         return bool(self._ready)
 
+    @property
+    def _is_waiting(self) -> bool:
+        return bool(self._waiting or self._maps)
+
+    def _late(self) -> int:
+        """How many futures have not ended."""
+        late = sum(map(len, self._waiting.values()))
+        return late + sum(known.left for known in self._maps.values())
+
     def clear(self) -> None:
         """Forget all futures that were not yielded."""
         with self._condition:
-            waiting = list(self._waiting.values())
-            self._ready.clear()
-            self._waiting.clear()
-            wakers = self._nothing_is_left()
-        for _, countdown in waiting:
-            if countdown is not None:
-                countdown.stop()
+            # What the old one watches it is told of, and that is all.
+            self._watch = _Watch(self)
+            forgotten = [self._ready, self._waiting, self._maps]
+            self._ready, self._waiting, self._maps = deque(), {}, {}
+            wakers = self._awake()
         for wake in wakers:
             wake()
-
-    def _nothing_is_left(self) -> list[Any]:
-        """Let others go that wait; return what wakes the event loops of some."""
-        self._condition.notify_all()
-        wakers, self._wakers = self._wakers, []
-        return wakers
+        # Here, not under the lock: what is dropped may be all there was of it.
+        del forgotten
 
     # Iterating.
 
@@ -261,16 +369,16 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     def _take(self, block: bool = True) -> Future[Any] | None:
         """Return the next one; nothing if none is left, or none is ready yet."""
-        if block and not self._ready and self._waiting:
+        if block and not self._ready and self._is_waiting:
             # The slot is taken back when others can go on: not under the lock.
             with context.blocking(), self._condition:
-                while not self._ready and self._waiting:
+                while not self._ready and self._is_waiting:
                     left = self._left()
                     pause = clock.LOOK_UP_SECONDS
                     if left is not None:
                         pause = min(pause, left)
                     if not self._condition.wait(pause) and pause == left:
-                        raise TimeoutError(self._late())
+                        raise TimeoutError(self._too_late())
                 future, wakers = self._pop()
         else:
             with self._condition:
@@ -281,8 +389,16 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     def _pop(self) -> tuple[Future[Any] | None, list[Any]]:
         """Take out what is ready; if it is the last of all, others need not wait."""
-        future = self._ready.popleft() if self._ready else None
-        return future, [] if self._ready or self._waiting else self._nothing_is_left()
+        future: Future[Any] | None = None
+        if self._ready:
+            first = self._ready[0]
+            # Ctrl-C may come at a call only: before this one it is yielded next time.
+            future = first.first() if isinstance(first, _Stretch) else first
+            if isinstance(first, _Stretch) and first.hi - first.lo > 1:
+                first.lo += 1
+            else:
+                del self._ready[0]
+        return future, [] if self._ready or self._is_waiting else self._awake()
 
     def _shape(self, future: Future[Any]) -> Any:
         if not self._with_results:
@@ -309,8 +425,8 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
             return None
         return max(0.0, self._deadline - clock.monotonic())
 
-    def _late(self) -> str:
-        return f"{len(self._waiting)} futures have not ended within {self._timeout:g} s"
+    def _too_late(self) -> str:
+        return f"{self._late()} futures have not ended within {self._timeout:g} s"
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -319,7 +435,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         loop = asyncio.get_running_loop()
         while True:
             with self._condition:
-                over = not self._waiting
+                over = not self._is_waiting
                 future, wakers = self._pop()
                 changed = loop.create_future()
                 if future is None and not over:
@@ -333,7 +449,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
                     async with asyncio.timeout(self._left()):
                         await changed
             except TimeoutError:
-                raise TimeoutError(self._late()) from None
+                raise TimeoutError(self._too_late()) from None
 
     async def __anext__(self) -> T:
         future = await self._take_async()
@@ -346,6 +462,13 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
             item = future, values[0]
         ended: T = item
         return ended
+
+
+def common(waiting: dict[TaskId, Any], tasks: range) -> list[TaskId]:
+    """Return what of *tasks* is waited for, in order, at the cost of the smaller side."""
+    if len(tasks) <= len(waiting):
+        return [task for task in tasks if task in waiting]
+    return sorted(task for task in waiting if task in tasks)
 
 
 def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Any:

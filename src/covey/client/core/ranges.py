@@ -10,9 +10,10 @@ byte says so, which is all the ordering that readers need under the GIL.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from covey.ids import TaskId
@@ -36,6 +37,10 @@ class Status(enum.IntEnum):
 _FINISHED: Final = int(Status.FINISHED)
 
 
+#: What is never watched task by task.
+_NONE: Final[dict[int, Any]] = {}
+
+
 class End(Protocol):
     """A watcher of a range of one that only wants to know that it has ended."""
 
@@ -48,6 +53,8 @@ class Range:
 
     __slots__ = (
         "_ends",
+        "_first",
+        "_others",
         "_payload",
         "base",
         "held",
@@ -74,14 +81,46 @@ class Range:
         self.held = n
         #: Futures that must live as long as this range: large arguments.
         self.holds: Sequence[object] = ()
-        #: Any thread may add to these two, which is why they are there from the start.
+        #: Any thread may add to these, which is why they are there from the start.
         self.watchers: list[Watcher] = []
+        #: Who watches single tasks, by index: the first for each, and those after it.
+        self._first: dict[int, Watcher] = _NONE if n == 1 else {}
+        self._others: dict[int, list[Watcher]] = _NONE if n == 1 else {}
         #: Decoded values, by index, once somebody asked.
         self.values: dict[int, object] = {}
         #: The value of a range of one, and the outcomes of any other: a future made
         #: by ``submit`` costs no container that stays empty.
         self._payload: Buffer | None = None
         self._ends: _Ends | None = None
+
+    # Watching.  Whoever comes to watch looks at the status after that: what ended
+    # just before may have been told already.
+
+    def watch(self, index: int, watcher: Watcher) -> None:
+        """Have *watcher* told once, when a task ends; what watches it already, does.
+
+        All who watch single tasks cost no more than these tasks: a stretch that ends
+        finds those that watch it.  What is to be told of every stretch is in
+        ``watchers``.
+        """
+        if self.n == 1:
+            self.watchers.append(watcher)
+        elif self._first.setdefault(index, watcher) is not watcher:
+            self._others.setdefault(index, []).append(watcher)
+
+    def unwatch(self, index: int, watcher: Watcher) -> None:
+        """Tell *watcher* of that task no more."""
+        if self._first.get(index) is watcher:
+            self._first.pop(index, None)
+            return
+        others = self.watchers if self.n == 1 else self._others.get(index, [])
+        with contextlib.suppress(ValueError):
+            others.remove(watcher)
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is to be told of an end."""
+        return bool(self.watchers or self._first or self._others)
 
     def hold(self, holds: Sequence[object]) -> None:
         """Let futures live as long as this range does."""
@@ -201,17 +240,33 @@ class Range:
         before = self.status.count(Status.PENDING, lo, hi)
         self.status[lo:hi] = bytes((status,)) * n
         self.pending -= before
-        if self.watchers:
+        if self.watchers or self._first or self._others:
             self._tell(lo, n)
 
     def _tell(self, lo: int, n: int) -> None:
-        for watcher in list(self.watchers):
+        watchers = list(self.watchers)
+        if self._first or self._others:
+            watchers += self._watchers_of(lo, n)
+        for watcher in watchers:
             watcher(self, lo, n)
         if not self.pending:
             # All have been told.  A watcher that came just now has looked
             # at the status after it came; keeping it, and the futures that
             # it knows, would keep this range alive by itself.
             self.watchers.clear()
+            self._first.clear()
+            self._others.clear()
+
+    def _watchers_of(self, lo: int, n: int) -> Iterable[Watcher]:
+        """Take out who watches single tasks of a stretch; each is told once of all."""
+        found: dict[Watcher, None] = {}
+        for index in _keys_between(self._first, lo, lo + n):
+            watcher = self._first.pop(index, None)
+            if watcher is not None:
+                found[watcher] = None
+        for index in _keys_between(self._others, lo, lo + n):
+            found.update(dict.fromkeys(self._others.pop(index, ())))
+        return found
 
     # Read by anybody.
 
@@ -264,6 +319,14 @@ class Range:
         if self.name is not None:
             return self.name
         return f"{self.label}-{self.base + index:x}"
+
+
+def _keys_between(by_index: dict[int, Any], lo: int, hi: int) -> list[int]:
+    """Return the keys from *lo* to *hi*, in order, at the cost of the smaller side."""
+    if hi - lo <= len(by_index):
+        return [index for index in range(lo, hi) if index in by_index]
+    # Copied in one go: other threads add to it.
+    return sorted(index for index in list(by_index) if lo <= index < hi)
 
 
 V = TypeVar("V")

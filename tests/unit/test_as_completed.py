@@ -1,0 +1,220 @@
+"""``as_completed`` and ``wait`` over ranges that end by the test's hand."""
+
+from __future__ import annotations
+
+import gc
+from types import SimpleNamespace
+
+import pytest
+
+from covey import clock
+from covey.client.core.ranges import Range, Wishes
+from covey.client.fetching import Session
+from covey.client.future import Future, Futures
+from covey.client.waiting import FIRST_EXCEPTION, as_completed, wait
+from covey.payload import Pack
+from covey.wire.base import Failure
+
+BASE = 100
+
+
+@pytest.fixture
+def here():
+    sent = []
+    engine = SimpleNamespace(
+        name="test",
+        wishes=Wishes(),
+        kept_as={},
+        tokens={},
+        closed=False,
+        lull_is_coming=False,
+        loop=SimpleNamespace(call_soon_threadsafe=lambda call: None),
+        sent=sent,
+        post=sent.append,
+        outbox=SimpleNamespace(catch_up=None),
+        asker=SimpleNamespace(tidy=lambda: None),
+        check_process=lambda: None,
+    )
+    return Session(engine)
+
+
+def a_map(here, n, base=BASE):
+    wish = Range(base, n, "f", None)
+    here.enter(wish)
+    return Futures(here, wish), wish
+
+
+def ends(wish, lo, n=1):
+    wish.finish(lo, Pack.of([b"x"] * n))
+
+
+def released(here):
+    """Return what the cluster is told to let go of: a list of extents."""
+    gc.collect()
+    here._send_dropped()
+    return [extent for said in here.engine.sent for extent in said.extents]
+
+
+# Lists that change meanwhile.
+
+
+def test_who_takes_each_out_of_the_list_gets_all_of_it(here):
+    futures, wish = a_map(here, 6)
+    coming = as_completed(futures)
+    ends(wish, 2, 2)
+    seen = []
+    for done in coming:
+        assert done.done()
+        seen.append(done.id - BASE)
+        futures.remove(done)
+        if len(seen) == 1:
+            ends(wish, 5)
+        elif len(seen) == 3:
+            ends(wish, 0, 2)
+            ends(wish, 4)
+    assert seen == [2, 3, 5, 0, 1, 4]
+    assert not futures
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda fs: fs.reverse(), lambda fs: fs.clear(), lambda fs: fs.__delitem__(0)],
+    ids=["reverse", "clear", "del"],
+)
+def test_a_list_that_changes_does_not_change_what_is_waited_for(here, change):
+    futures, wish = a_map(here, 4)
+    third = futures[2]
+    coming = as_completed(futures)
+    change(futures)
+    ends(wish, 2)
+    assert next(coming) is third
+    assert not coming.has_ready()
+    ends(wish, 0, 2)
+    ends(wish, 3)
+    assert [future.id - BASE for future in coming] == [0, 1, 3]
+
+
+# Letting go.
+
+
+WAYS = {
+    "map": as_completed,
+    "list": lambda futures: as_completed(list(futures)),
+    "one by one": lambda futures: as_completed(futures[i] for i in range(len(futures))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_breaks_out_lets_go_of_the_rest(here, way):
+    futures, wish = a_map(here, 50)
+    coming = WAYS[way](futures)
+    del futures
+    ends(wish, 3)
+    for done in coming:
+        assert done.id == BASE + 3
+        break
+    assert released(here) == []
+    del coming, done
+    assert released(here) == [(BASE, 50)]
+    # News that cross it are of no interest to anybody.
+    ends(wish, 4)
+    assert not wish.watchers
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_cleared_is_let_go(here, way):
+    futures, wish = a_map(here, 50)
+    coming = WAYS[way](futures)
+    del futures
+    ends(wish, 3)
+    coming.clear()
+    assert coming.is_empty() and coming.count() == 0
+    assert released(here) == [(BASE, 50)]
+    ends(wish, 4)
+    assert list(coming) == []
+
+
+def test_what_has_not_ended_in_time_is_let_go_with_it(here):
+    futures, _ = a_map(here, 50)
+    coming = as_completed(futures, timeout=0)
+    del futures
+    with pytest.raises(TimeoutError, match="50 futures have not ended"):
+        next(coming)
+    del coming
+    assert released(here) == [(BASE, 50)]
+
+
+def test_who_breaks_out_of_single_tasks_lets_go_of_the_rest(here):
+    coming = as_completed()
+    for task in range(3):
+        wish = Range(BASE + task, 1, "f", None)
+        here.enter(wish)
+        coming.add(Future(here, wish, 0))
+    del coming
+    assert released(here) == [(BASE, 3)]
+
+
+# What is yielded, and what it costs.
+
+
+def test_each_is_yielded_once_however_it_was_given(here):
+    futures, wish = a_map(here, 4)
+    coming = as_completed([futures[1], futures[1]])
+    assert coming.count() == 1
+    coming.update(futures)
+    assert coming.count() == 4
+    coming.add(futures[2])
+    assert coming.count() == 4
+    ends(wish, 0, 4)
+    assert coming.count() == 4
+    assert [future.id - BASE for future in coming] == [0, 1, 2, 3]
+
+
+def test_two_futures_of_one_task_are_two(here):
+    futures, wish = a_map(here, 2)
+    other = Range(BASE, 1, "f", None)  # Another client's, of the same task.
+    theirs = Future(here, other, 0)
+    coming = as_completed([futures[0], theirs, Future(here, wish, 0)])
+    other.finish_one(b"x")
+    assert next(coming) is theirs
+    assert not coming.has_ready()
+    ends(wish, 0)
+    assert len(list(coming)) == 2
+
+
+def test_a_map_is_watched_without_making_its_futures(here):
+    futures, wish = a_map(here, 1000)
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.get_count()[0]
+        coming = as_completed(futures)
+        ends(wish, 10, 900)
+        assert gc.get_count()[0] - before < 80
+    finally:
+        gc.enable()
+    assert coming.count() == 1000
+    assert next(coming).id == BASE + 10
+
+
+def test_to_wait_for_a_first_failure_looks_at_each_once(here, monkeypatch):
+    """It looked at all of them each time that one had ended."""
+    n = 200
+    futures, wish = a_map(here, n)
+    looks = []
+    look = Future.done
+    monkeypatch.setattr(Future, "done", lambda self: looks.append(1) or look(self))
+    todo = iter(range(n))
+
+    def next_one_ends(_):
+        index = next(todo)
+        if index < 150:
+            ends(wish, index)
+        else:
+            wish.fail(index, 1, Failure("raised", "ValueError", "no"))
+
+    monkeypatch.setattr(as_completed, "_left", next_one_ends)
+    monkeypatch.setattr(clock, "LOOK_UP_SECONDS", 0.0)
+    done, not_done = wait(futures, return_when=FIRST_EXCEPTION)
+    assert (len(done), len(not_done)) == (151, 49)
+    assert len(looks) <= 3 * n
