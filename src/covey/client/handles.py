@@ -72,10 +72,15 @@ class Copies:
     def last(
         self, handles: Iterable[tuple[Range, int, int]]
     ) -> Iterator[tuple[Range, int, int]]:
-        """Yield those of the handles that were the last ones of their tasks."""
+        """Return those of the handles that were the last ones of their tasks."""
+        return self._last(handles) if self._more else iter(handles)
+
+    def _last(
+        self, handles: Iterable[tuple[Range, int, int]]
+    ) -> Iterator[tuple[Range, int, int]]:
         more = self._more
         for wish, lo, n in handles:
-            if not more or wish.n == 1:
+            if wish.n == 1:
                 yield wish, lo, n
                 continue
             tasks = range(wish.base + lo, wish.base + lo + n)
