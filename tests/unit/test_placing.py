@@ -36,7 +36,7 @@ class Desk(Placer):
             engine=engine,
             enter=lambda wish: None,
             release=self._release,
-            drop_in_order=lambda made: None,
+            drop_in_order=lambda made, items: None,
             let_go=lambda handles: None,
         )
         form = SimpleNamespace(packer=lambda: Noting(self))
