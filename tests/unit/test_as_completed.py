@@ -9,9 +9,11 @@ import pytest
 
 from covey import clock
 from covey.client.core.ranges import Range, Wishes
+from covey.client.countdown import End
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures
 from covey.client.waiting import FIRST_EXCEPTION, as_completed, wait
+from covey.errors import Closed
 from covey.payload import Pack
 from covey.wire.base import Failure
 
@@ -218,3 +220,76 @@ def test_to_wait_for_a_first_failure_looks_at_each_once(here, monkeypatch):
     done, not_done = wait(futures, return_when=FIRST_EXCEPTION)
     assert (len(done), len(not_done)) == (151, 49)
     assert len(looks) <= 3 * n
+
+
+# Released meanwhile.
+
+
+KINDS = {"map": 0, "single": 1}
+
+
+@pytest.mark.parametrize("single", KINDS.values(), ids=KINDS)
+def test_who_waits_for_what_is_released_is_told(here, single):
+    if single:
+        wish = Range(BASE, 1, "f", None)
+        here.enter(wish)
+        futures = [Future(here, wish, 0)]
+    else:
+        futures, wish = a_map(here, 3)
+    future = futures[0]
+    coming = as_completed(futures)
+    fired, called = [], []
+    here.countdown(futures, lambda: fired.append(True))
+    here.watch(future, called.append)
+    end = End(wish, 0)
+    future.release()
+    assert released(here) == [(BASE, 1)]
+    assert end.wait(0.0)
+    assert called == [future]
+    assert next(coming) is future
+    assert future.cancelled() and fired == [True] * single
+    with pytest.raises(Closed, match="released"):
+        future.result()
+    with pytest.raises(Closed, match="released"):
+        here.countdown([future], print)
+    if not single:
+        ends(wish, 0, 3)  # The others go on, and late news of that one are none.
+        assert fired == [True]
+        assert len(list(coming)) == 2
+        assert future.cancelled()
+
+
+def test_wait_tells_of_what_was_released_meanwhile(here, monkeypatch):
+    futures, wish = a_map(here, 2)
+
+    def is_released(session, waiting, timeout):
+        waiting[1].release()
+        released(here)
+        ends(wish, 0)
+
+    monkeypatch.setattr(Session, "wait", is_released)
+    with pytest.raises(Closed, match="released"):
+        wait(futures)
+
+
+def test_a_copy_of_what_is_released_is_waited_for(here):
+    futures, wish = a_map(here, 2)
+    assert here.hold(wish, 1)
+    other = Future(here, wish, 1)
+    coming = as_completed([futures[1], other])
+    futures[1].release()
+    assert released(here) == []
+    assert not coming.has_ready()
+    ends(wish, 1)
+    assert len(list(coming)) == 2
+    assert not other.given_up
+
+
+def test_who_is_told_that_nobody_holds_a_task_may_hold_another(here):
+    """It is told when the lock under which handles are counted is free."""
+    futures, _ = a_map(here, 2)
+    held = []
+    here.watch(futures[0], lambda _: held.append(here._holding.locked()))
+    futures[0].release()
+    released(here)
+    assert held == [False]

@@ -22,7 +22,7 @@ from covey.client.checks import check_count, check_patience
 from covey.client.choices import Choices, Functions, Serializer
 from covey.client.environments import Requirements
 from covey.client.extents import extents_of
-from covey.client.future import Future, Futures
+from covey.client.future import Future, Futures, check_told
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import container, futures_in, rebuild
 from covey.client.options import names_of
@@ -157,7 +157,9 @@ class AsyncClient(BaseClient):
 
     async def wait(self, futures: Any) -> None:
         """Wait until all of *futures* have ended."""
-        await self._session.wait_async(list(futures_in(futures)))
+        found = list(futures_in(futures))
+        await self._session.wait_async(found)
+        check_told(found)
 
     async def wait_for_workers(
         self, n_workers: int = 1, timeout: float | None = None

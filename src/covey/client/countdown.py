@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from covey import clock
-from covey.client.core.ranges import Range, Watcher
-from covey.client.future import Future
+from covey.client.core.ranges import Range, Status, Watcher
+from covey.client.future import Future, Futures
+
+#: How a task stands of which no end may be told any more.
+_NO_END: Final = (Status.PENDING, Status.CANCELLED)
 
 
 class Countdown:
@@ -59,9 +62,10 @@ class Countdown:
         indices: dict[Range, list[int]] = {}
         for future in futures:
             wish = future._range
-            if not wish.status[future._index]:
-                if future.released:
-                    raise future._closed()
+            status = wish.status[future._index]
+            if status in _NO_END and future.given_up:
+                raise future._closed()
+            if not status:
                 if wish.n == 1:
                     single[wish] = None
                 else:
@@ -209,3 +213,13 @@ class End(Signal):
         if watchers:  # Else all of the range has ended, and is watched no more.
             with contextlib.suppress(ValueError):
                 watchers.remove(self)
+
+
+def all_done(futures: Sequence[Future[Any]]) -> bool:
+    """Whether all of *futures* have ended."""
+    if type(futures) is Futures:
+        return futures.all_ended
+    for future in futures:  # noqa: SIM110  # most often of one, for which all() is slow
+        if not future._range.status[future._index]:
+            return False
+    return True

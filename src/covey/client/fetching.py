@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, get_args
 from covey.client.bringing import Bringer
 from covey.client.callbacks import Callbacks
 from covey.client.core.ranges import Range, Status
-from covey.client.countdown import Countdown, End, Signal
+from covey.client.countdown import Countdown, End, Signal, all_done
 from covey.client.decoding import Lazy, Unreadable, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
@@ -540,10 +540,14 @@ class Session:
         dropped, self._dropped = self._dropped, []
         # What is posted in here comes before whatever is made because of it.
         with self._holding:
-            self._release(self._copies.last(joined(emptied(dropped))))
+            pending = self._release(self._copies.last(joined(emptied(dropped))))
+        # Who still waits for one that was released may do what needs that lock.
+        for wish, lo, n in pending:
+            wish.give_up(lo, n)
 
-    def _release(self, dropped: Iterable[tuple[Range, int, int]]) -> None:
-        engine, extents = self.engine, []
+    def _release(self, dropped: Iterable[tuple[Range, int, int]]) -> Handles:
+        """Let go of handles, the last of their tasks; return those of pending ranges."""
+        engine, extents, pending = self.engine, [], []
         for wish, lo, n in dropped:
             base = wish.base
             wish.held = left = wish.held - n
@@ -556,11 +560,14 @@ class Session:
                 engine.kept_as.pop(base, None)
                 engine.tokens.pop(base, None)
                 wish.holds = ()
+            if wish.pending:
+                pending.append((wish, lo, n))
             extents.append((base + lo, n))
         joined = join_extents(extents)
         for at in range(0, len(joined), RELEASED_AT_ONCE):
             engine.post(Release(tuple(joined[at : at + RELEASED_AT_ONCE])))
         engine.asker.tidy()
+        return pending
 
 
 def _in_a_loop() -> bool:
@@ -587,13 +594,3 @@ def _keep_until_done(future: Future[Any]) -> None:
 
 
 _UNKNOWN: Final = object()
-
-
-def all_done(futures: Sequence[Future[Any]]) -> bool:
-    """Whether all of *futures* have ended."""
-    if type(futures) is Futures:
-        return futures.all_ended
-    for future in futures:  # noqa: SIM110  # most often of one, for which all() is slow
-        if not future._range.status[future._index]:
-            return False
-    return True

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 from covey import clock
 from covey.client.callbacks import run_callback
 from covey.client.checks import REASON_LENGTH_MAX, check_patience, check_text
-from covey.client.core.ranges import Range, Status
+from covey.client.core.ranges import RELEASED, Range, Status
 from covey.client.outcome import ending_text, error_of
 from covey.errors import Closed, TaskCancelled, UsageError
 from covey.ids import TaskId
@@ -82,6 +82,14 @@ class Future(refs.Reference, Generic[R]):
     def released(self) -> bool:
         """Whether ``release`` was called."""
         return self._session is None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was released before the task ended: no end is told of it."""
+        if self._session is not None:
+            return False
+        wish, index = self._range, self._index
+        return not wish.status[index] or wish.failure(index) is RELEASED
 
     # What it is.
 
@@ -218,7 +226,12 @@ class Future(refs.Reference, Generic[R]):
         self.session.retry([self])
 
     def release(self) -> None:
-        """Let go of the value now, without waiting for this handle to be collected."""
+        """Let go of the value now, without waiting for this handle to be collected.
+
+        If the task has not ended, this is the end of it for those who wait for it:
+        ``result`` and ``wait`` raise ``Closed``, ``as_completed`` yields this future,
+        and callbacks are called.
+        """
         if self._session is not None:
             session, self._session = self._session, None
             session.release(self._range, self._index, 1)
@@ -313,6 +326,17 @@ class Future(refs.Reference, Generic[R]):
 
         token = self._session.engine.token_of(self.id)
         return (rebind, (self.id, self._range.label, self._range.name, token))
+
+
+def check_told(futures: Iterable[Future[Any]]) -> None:
+    """See to it that of all of *futures* it was told how they ended.
+
+    Raises:
+        Closed: one was released before that.
+    """
+    for future in futures:
+        if future.given_up:
+            raise future._closed()
 
 
 def take(future: Future[R], timeout: float | None) -> R:

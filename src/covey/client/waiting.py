@@ -14,7 +14,7 @@ from covey import clock
 from covey.client.checks import check_patience
 from covey.client.core.ranges import Range, Status
 from covey.client.fetching import Session
-from covey.client.future import Future, Futures, Originals
+from covey.client.future import Future, Futures, Originals, check_told
 from covey.client.nested import futures_in
 from covey.errors import UsageError
 from covey.ids import TaskId
@@ -52,6 +52,7 @@ def wait(
 
     Raises:
         TimeoutError: not enough of them ended in time.
+        Closed: one was released before it ended, by whomever.
     """
     check_patience(timeout)
     futures = fs if isinstance(fs, Futures) else list(futures_in(fs))
@@ -64,6 +65,7 @@ def wait(
         else:
             raise UsageError(f"return_when= takes no {return_when!r}")
     done = {future for future in futures if future.done()}
+    check_told(done)
     return DoneAndNotDone(done, {f for f in futures if f not in done})
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from covey import clock
 from covey.client.base import BaseClient
 from covey.client.client import Client
-from covey.client.fetching import all_done
+from covey.client.countdown import all_done
 from covey.client.future import Future, take
 from covey.client.options import Retries, options_of
 from covey.errors import TaskCancelled, UsageError

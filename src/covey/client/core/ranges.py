@@ -37,6 +37,11 @@ class Status(enum.IntEnum):
 _FINISHED: Final = int(Status.FINISHED)
 
 
+#: What is known of a task that nobody here holds any more, if it had not ended before.
+RELEASED: Final = Failure(
+    "cancelled", "TaskCancelled", "released by this client before it ended"
+)
+
 #: What is never watched task by task.
 _NONE: Final[dict[int, Any]] = {}
 
@@ -230,6 +235,11 @@ class Range:
             if lo <= index < hi:
                 values.pop(index, None)
         self._outcomes().let_go(lo, hi, self.n)
+
+    def give_up(self, lo: int, n: int) -> None:
+        """How these tasks end is told no more: who waits for them is told that instead."""
+        if self.pending:
+            self.fail(lo, n, RELEASED)
 
     def is_let_go(self, index: int) -> bool:
         """Whether nobody here holds a task any more."""
