@@ -42,21 +42,16 @@ _STEP_SECONDS: Final = 0.05
 
 def waits(state: SchedulerState, worker: Worker) -> float:
     """Return for how many seconds something would wait there, as far as is known."""
-    estimated = _estimated(worker)
-    silent = state.now - worker.stirred
-    if worker.count and silent > SILENT_SECONDS:
-        return max(estimated, silent)
-    return estimated
-
-
-def _estimated(worker: Worker) -> float:
-    """Return how long one of its slots should take for its share of all it has."""
     backlog = 0.0
     # As ``backlog_seconds``, in place: whoever idles asks it of several others in vain.
     for function, count in worker.load.items():
         known = function.seconds if function is not None else 0.0
         backlog += count * (UNKNOWN_SECONDS if known is None else known)
-    return backlog / worker.slots
+    estimated = backlog / worker.slots
+    silent = state.now - worker.stirred
+    if worker.count and silent > SILENT_SECONDS:
+        return max(estimated, silent)
+    return estimated
 
 
 def _late_at(worker: Worker) -> float:
@@ -64,7 +59,8 @@ def _late_at(worker: Worker) -> float:
 
     It has been silent for so long by then that all that it has should have ended.
     """
-    return worker.stirred + max(SILENT_SECONDS, _estimated(worker))
+    estimated = worker.backlog_seconds(UNKNOWN_SECONDS) / worker.slots
+    return worker.stirred + max(SILENT_SECONDS, estimated)
 
 
 def may_have_more(state: SchedulerState, worker: Worker) -> bool:
@@ -141,10 +137,11 @@ def call_back(state: SchedulerState) -> None:
         state.excess[worker] = None
         if worker.returning or worker is only:
             continue
-        due = _asked_again_at(state, worker)
-        if due > state.now:
-            again = min(again, due)
-            continue
+        if worker.reluctant > state.now:
+            due = _asked_again_at(state, worker)
+            if due > state.now:
+                again = min(again, due)
+                continue
         if waits(state, worker) < RETURN_SECONDS:
             again = min(again, worker.stirred + SILENT_SECONDS)
             continue
