@@ -211,7 +211,11 @@ def _stock_up(state: WorkerState) -> None:
     while state.queued != before:
         before = state.queued
         for slot in state.slots:
-            each = slot.flights[-1].each if slot.flights else None
+            flights = slot.flights
+            # Most have enough: that is seen here, for there may be many slots.
+            if not flights or (slot.seconds >= FLIGHT_SECONDS and len(flights) > 1):
+                continue
+            each = flights[-1].each
             # What lasts longer would be called back by whoever idles meanwhile.
             if each is None or each >= SILENCE_SECONDS or not _has_room(state, slot):
                 continue
@@ -254,10 +258,8 @@ def _takes_more(slot: Slot) -> bool:
 
 
 def _has_room(state: WorkerState, slot: Slot) -> bool:
-    """Whether a busy slot of short tasks should get more, for when it has ended that."""
+    """Whether a busy slot that has not enough may be sent more, to begin after that."""
     flights = slot.flights
-    if len(flights) > 1 and slot.seconds >= FLIGHT_SECONDS:
-        return False
     if flights[-1].deadline or not _takes_more(slot):
         return False
     # Behind a task that turns out to be slow nothing shall wait.
