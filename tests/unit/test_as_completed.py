@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +39,22 @@ def here():
         check_process=lambda: None,
     )
     return Session(engine)
+
+
+def calls_of(work):
+    """Return how many functions *work* calls, in Python or in C."""
+    calls = 0
+
+    def count(frame, event, arg):
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
 
 
 def a_map(here, n, base=BASE):
@@ -293,3 +310,50 @@ def test_who_is_told_that_nobody_holds_a_task_may_hold_another(here):
     futures[0].release()
     released(here)
     assert held == [False]
+
+
+# Kept until they are done.
+
+
+def test_what_is_detached_is_kept_until_each_has_ended(here):
+    futures, wish = a_map(here, 6)
+    here.detach(list(futures))
+    here.engine.sent.clear()
+    del futures
+    assert released(here) == []
+    ends(wish, 1, 2)
+    assert released(here) == [(BASE + 1, 2)]
+    for index in (5, 0, 4, 3):
+        ends(wish, index)
+    assert sorted(released(here)[1:]) == [(BASE, 1), (BASE + 3, 3)]
+    assert not wish.watched
+
+
+def test_what_is_kept_is_found_by_what_ended(here):
+    """All of it was gone through for each that ended."""
+    n = 300
+    futures, wish = a_map(here, n)
+    here.detach(list(futures))
+    del futures
+
+    def work():
+        for index in range(n):
+            ends(wish, index)
+
+    assert calls_of(work) < 40 * n
+    assert not wish.watched
+
+
+def test_callbacks_on_all_of_a_map_cost_the_same_each(here):
+    n = 300
+    futures, wish = a_map(here, n)
+    called = []
+    for future in futures:
+        here.watch(future, called.append)
+
+    def work():
+        for index in range(n):
+            ends(wish, index)
+
+    assert calls_of(work) < 60 * n
+    assert called == list(futures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from covey.wire.client_link import (
     Ended,
     ForgetFunction,
     Held,
+    Over,
     Placed,
     Publish,
     Recall,
@@ -251,3 +254,41 @@ def test_what_no_ledger_keeps_is_said_again_if_it_has_not_come_there():
     in_the_ledger = [Release(((9, 1),)), Cancel(((9, 1),)), ForgetFunction(1)]
     said = [kept, *in_the_ledger, taken_back, unless_running]
     assert untold(said) == [kept, taken_back, unless_running]
+
+
+def test_what_was_detached_and_has_ended_is_not_run_again():
+    ledger = Ledger()
+    ledger.note(submit(100, 10))
+    ledger.note(submit(200))
+    ledger.note(Detach(((102, 6), (104, 1), (200, 1))))
+    ledger.note(Release(((100, 10), (200, 1))))
+    ledger.hear(Over(((103, 2), (100, 1))))
+    made, held = recalled(ledger)
+    assert made == [submit(100, 10), submit(200)]
+    assert held["detached"] == [(102, 1), (105, 3), (200, 1)]
+    ledger.hear(Over(((200, 1), (102, 1), (103, 1), (105, 3))))
+    assert not len(ledger)
+
+
+def test_the_end_of_one_of_many_detached_tasks_is_no_look_at_all_of_them():
+    """However they end: of what is left, each was written down anew each time."""
+    n = 2000
+    ledger = Ledger()
+    ledger.note(submit(100, n))
+    ledger.note(Detach(((100, n),)))
+    ledger.note(Release(((100, n),)))
+    steps = 0
+
+    def count(frame, event, arg):
+        nonlocal steps
+        steps += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        for start in (0, 1):
+            for task in range(100 + start, 100 + n, 2):
+                ledger.hear(Over(((task, 1),)))
+    finally:
+        sys.setprofile(None)
+    assert not len(ledger)
+    assert steps <= 40 * n

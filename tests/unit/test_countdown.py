@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import threading
 
+import pytest
+
 from covey.client.core.ranges import Range
 from covey.client.countdown import Countdown, End
 from covey.payload import Pack
@@ -66,46 +68,114 @@ def test_many_ranges_of_one_cost_no_object_each():
     assert not any(wish.watchers for wish in wishes)
 
 
-class Meeting:
-    """A range that has ended, and that two threads look at in the same moment."""
-
-    n = 1
+class Meeting(Range):
+    """A range of which two threads see the end in the same moment."""
 
     def __init__(self):
-        self.status = bytearray(1)
-        self.watchers = []
+        super().__init__(0, 2, "f", None)
+        self.status = self
         self._both = threading.Barrier(2)
+        self._seen = 0
+        self.told = None
 
-    @property
-    def pending(self):
-        if not self.watchers:
-            return 1
+    def watch(self, index, watcher):
+        self.told = threading.Thread(target=lambda: watcher(self, index, 1))
+        self.told.start()
+
+    def __getitem__(self, index):
+        if self.told is None:
+            return 0
+        if threading.current_thread() is not self.told:
+            self._seen += 1
+            if self._seen == 1:
+                return 1  # Who came to watch looks whether it has ended.
+        # Then both go on, and look for the next one.
         try:
             self._both.wait(0.2)
         except threading.BrokenBarrierError:
-            return 0
-        return 0
+            return 1
+        return 1
 
 
 def test_the_end_of_a_range_that_two_threads_see_counts_once():
     meeting, other = Meeting(), Range(0, 1, "f", None)
     fired = []
     countdown = Countdown(lambda: fired.append(True))
-    countdown.add(other, [0])
-    see = threading.Thread(target=lambda: meeting.watchers[0](meeting, 0, 1))
-
-    class Watchers(list):
-        def append(self, watcher):
-            super().append(watcher)
-            see.start()
-
-    meeting.watchers = Watchers()
+    countdown.add_single([other])
     countdown.add(meeting, [0])
-    see.join()
+    meeting.told.join()
     countdown.armed()
     assert not fired
     other.finish(0, Pack.of([b"x"]))
     assert fired == [True]
+
+
+def test_many_who_wait_for_tasks_of_one_range_are_told_of_their_own_only():
+    """Each watches one task at a time, and a stretch finds those that watch it."""
+
+    class Told(Range):
+        calls = 0
+
+        def _watchers_of(self, lo, n):
+            found = super()._watchers_of(lo, n)
+            self.calls += len(found)
+            return found
+
+    n = 500
+    wish = Told(0, n, "f", None)
+    fired = []
+    countdowns = []
+    for index in range(n):
+        countdown = Countdown(lambda index=index: fired.append(index))
+        countdown.add(wish, [index, (index + 1) % n])
+        countdown.armed()
+        countdowns.append(countdown)
+    assert not wish.watchers
+    for index in range(n):
+        wish.finish(index, Pack.of([b"x"]))
+    assert sorted(fired) == list(range(n))
+    assert wish.calls <= 2 * n
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_whole_range_is_gone_through_with_it(order):
+    wish = Range(0, 50, "f", None)
+    fired = []
+    countdown = Countdown(lambda: fired.append(True))
+    countdown.add(wish, range(50))
+    countdown.armed()
+    for index in range(50)[::order]:
+        assert not fired
+        wish.finish(index, Pack.of([b"x"]))
+    assert fired == [True]
+    assert not wish.watched
+
+
+def test_what_is_pending_again_is_waited_for_with_its_range():
+    wish = Range(0, 3, "f", None)
+    fired = []
+    countdown = Countdown(lambda: fired.append(True))
+    countdown.add(wish, [0, 1, 2, 0])
+    countdown.armed()
+    wish.finish(0, Pack.of([b"x"] * 2))
+    wish.revert(0, 1)
+    wish.finish(2, Pack.of([b"x"]))
+    assert not fired
+    wish.finish(0, Pack.of([b"x"]))
+    assert fired == [True]
+
+
+def test_who_stops_waiting_for_tasks_of_a_range_is_forgotten():
+    wish = Range(0, 3, "f", None)
+    fired = []
+    countdown = Countdown(lambda: fired.append(True))
+    countdown.add(wish, [1, 2])
+    countdown.armed()
+    wish.finish(1, Pack.of([b"x"]))
+    countdown.stop()
+    assert not wish.watched
+    wish.finish(2, Pack.of([b"x"]))
+    assert not fired
 
 
 def test_who_waits_for_one_task_is_woken_by_its_end_and_no_other():
@@ -116,7 +186,7 @@ def test_who_waits_for_one_task_is_woken_by_its_end_and_no_other():
     wish.finish(1, Pack.of([b"x"]))
     assert end.wait(0.0)
     end.stop()
-    assert not wish.watchers
+    assert not wish.watched
 
 
 def test_an_end_that_has_come_already_is_not_waited_for():
@@ -125,15 +195,14 @@ def test_an_end_that_has_come_already_is_not_waited_for():
     end = End(wish, 0)
     assert end.wait(0.0)
     end.stop()
-    assert not wish.watchers
+    assert not wish.watched
 
 
 def test_an_end_that_two_threads_see_counts_once():
     wish = Range(0, 2, "f", None)
     end = End(wish, 0)
-    (see,) = wish.watchers
     wish.finish(0, Pack.of([b"x"]))
-    see(wish, 0, 1)
+    end(wish, 0, 1)
     assert end.wait(0.0)
     # All of the range ends, which forgets who watches it.
     wish.finish(1, Pack.of([b"x"]))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from covey import clock
-from covey.client.core.ranges import Range, Status, Watcher
+from covey.client.core.ranges import Range, Status
 from covey.client.future import Future, Futures
 
 #: How a task stands of which no end may be told any more.
@@ -22,7 +21,8 @@ class Countdown:
         self._on_done = on_done
         self._lock = threading.Lock()
         self._left = 1
-        self._watched: list[tuple[Range, Watcher]] = []
+        #: What goes through tasks of other ranges.
+        self._walks: list[_Walk] = []
         #: The ranges of one that have not ended.
         self._single: set[Range] = set()
 
@@ -76,45 +76,16 @@ class Countdown:
 
     def add(self, wish: Range, indices: Sequence[int] | range) -> None:
         """Wait for these tasks of a range, too."""
-        status = wish.status
         # The same future may have been given several times.
         if len(indices) >= wish.n and len(set(indices)) == wish.n:
-            waiting: Any = None
-            if not wish.pending:
-                return
-        else:
-            waiting = {i for i in indices if not status[i]}
-            if not waiting:
-                return
+            indices = range(wish.n)
+        walk = _Walk(wish, indices, self._one_less)
+        if walk.is_over():
+            return
         with self._lock:
             self._left += 1
-        done = False
-
-        def watcher(changed: Range, lo: int, n: int) -> None:
-            nonlocal done
-            # Of two threads that see the last one end, one may say so.
-            with self._lock:
-                if done:
-                    return
-                if waiting is None:
-                    done = not changed.pending
-                else:
-                    waiting.difference_update(range(lo, lo + n))
-                    done = not waiting
-                if not done:
-                    return
-            self._one_less()
-
-        wish.watchers.append(watcher)
-        self._watched.append((wish, watcher))
-        # It may have ended between the look and the watch.
-        if waiting is None:
-            if not wish.pending:
-                watcher(wish, 0, 0)
-        else:
-            for index in list(waiting):
-                if status[index]:
-                    watcher(wish, index, 1)
+        self._walks.append(walk)
+        walk.go_on()
 
     def armed(self) -> None:
         """All have been added."""
@@ -132,14 +103,87 @@ class Countdown:
         with self._lock:
             single, self._single = self._single, set()
         see = self._see_single
-        watched: list[tuple[Range, Watcher]] = [(wish, see) for wish in single]
-        watched += self._watched
-        self._watched = []
-        for wish, watcher in watched:
-            try:
-                wish.watchers.remove(watcher)
-            except ValueError:
-                continue
+        for wish in single:
+            wish.unwatch(0, see)
+        while self._walks:
+            self._walks.pop().stop()
+
+
+class _Walk:
+    """Goes through tasks of one range, to each when the one before has ended.
+
+    So it watches one task at a time, however many it waits for, and however many others
+    wait for tasks of that range.
+
+    Args:
+        wish: the range.
+        indices: of its tasks, of which some may be named twice; if they are a
+            ``range``, all have to have ended at once: one may be pending again.
+        over: called when all have ended.
+    """
+
+    __slots__ = ("_at", "_indices", "_lock", "_over", "_watched", "_wish")
+
+    def __init__(
+        self, wish: Range, indices: Sequence[int] | range, over: Callable[[], None]
+    ) -> None:
+        self._wish = wish
+        self._indices = indices
+        self._at = 0
+        self._over: Callable[[], None] | None = over
+        self._watched = -1
+        self._lock = threading.Lock()
+
+    def __call__(self, changed: Range, lo: int, n: int) -> None:
+        """The task that is watched has ended; it may be said again."""
+        del changed, lo, n
+        self.go_on()
+
+    def is_over(self) -> bool:
+        """Whether all have ended."""
+        return self._next() < 0
+
+    def _next(self) -> int:
+        """Return the next task that has not ended; -1 if there is none."""
+        status, indices = self._wish.status, self._indices
+        if isinstance(indices, range):
+            lo, hi = indices.start, indices.stop
+            index = status.find(Status.PENDING, lo + self._at, hi)
+            if index < 0 and self._at and self._wish.pending:
+                index = status.find(Status.PENDING, lo, hi)
+            self._at = max(index - lo, 0)
+            return index
+        while self._at < len(indices):
+            index = indices[self._at]
+            if not status[index]:
+                return index
+            self._at += 1
+        return -1
+
+    def go_on(self) -> None:
+        """Watch the next task that has not ended, or say that none is left."""
+        while True:
+            with self._lock:
+                # Of two threads that see the last one end, one may say so.
+                over = self._over
+                if over is None:
+                    return
+                index = self._watched = self._next()
+                if index < 0:
+                    self._over = None
+            if index < 0:
+                over()
+                return
+            self._wish.watch(index, self)
+            # It may have ended between the look and the watch.
+            if not self._wish.status[index]:
+                return
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._over = None
+        if self._watched >= 0:
+            self._wish.unwatch(self._watched, self)
 
 
 class Signal:
@@ -197,7 +241,10 @@ class End(Signal):
         super().__init__()
         self._wish = wish
         self._index = index
-        wish.watchers.append(self)
+        if wish.n == 1:
+            wish.watchers.append(self)
+        else:
+            wish.watch(index, self)
         # It may have ended between the look and the watch.
         if wish.status[index]:
             self.fire()
@@ -209,10 +256,9 @@ class End(Signal):
 
     def stop(self) -> None:
         """Watch no longer."""
-        watchers = self._wish.watchers
-        if watchers:  # Else all of the range has ended, and is watched no more.
-            with contextlib.suppress(ValueError):
-                watchers.remove(self)
+        # Of a range of one that has ended nobody is told any more.
+        if self._wish.watchers or self._wish.n > 1:
+            self._wish.unwatch(self._index, self)
 
 
 def all_done(futures: Sequence[Future[Any]]) -> bool:

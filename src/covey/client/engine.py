@@ -366,8 +366,7 @@ class Engine(Owner):
         failure = Failure(kind, type_name, text)
         for wish in self.wishes.all():
             if wish.pending:
-                for lo in [i for i in range(wish.n) if not wish.status[i]]:
-                    wish.fail(lo, 1, failure)
+                wish.fail(0, wish.n, failure)
 
     # Sending.
 

@@ -21,6 +21,7 @@ from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
 from covey.client.handles import Copies, Handles, are_small, emptied, joined
+from covey.client.keeping import keep_until_done
 from covey.client.listening import listen
 from covey.client.outcome import error_of
 from covey.client.warn import warn
@@ -243,9 +244,7 @@ class Session:
         """
         if futures:
             self.engine.post(Detach(extents_of(future.id for future in futures)))
-        for future in futures:
-            if not future.done():
-                self.watch(future, _keep_until_done)
+        keep_until_done(futures)
 
     # Asking.
 
@@ -257,7 +256,7 @@ class Session:
     def cancel(self, futures: Iterable[Future[Any]], reason: str) -> None:
         """Cancel unfinished tasks; their futures are cancelled at once."""
         todo = [future for future in futures if not future.done()]
-        for session, chosen in _by_session(todo):
+        for session, chosen in by_session(todo):
             session._write(functools.partial(session._cancel, chosen, reason))
 
     def cancel_waiting(self, futures: Iterable[Future[Any]], reason: str) -> None:
@@ -269,7 +268,7 @@ class Session:
 
     def retry(self, futures: Iterable[Future[Any]]) -> None:
         """Run failed tasks once more; their futures are pending at once."""
-        for session, chosen in _by_session(futures):
+        for session, chosen in by_session(futures):
             session._write(functools.partial(session._retry, chosen))
 
     def _write(self, change: Callable[[], None]) -> None:
@@ -288,14 +287,15 @@ class Session:
         todo = [future for future in futures if not future.done()]
         if not todo:
             return
-        self.engine.post(Cancel(extents_of(future.id for future in todo), reason))
+        extents = extents_of(future.id for future in todo)
+        self.engine.post(Cancel(extents, reason))
         why = Failure(
             "cancelled",
             "TaskCancelled",
             f"cancelled by this client{f': {reason}' if reason else ''}",
         )
-        for future in todo:
-            future._range.fail(future._index, 1, why)
+        for base, n in extents:
+            self.engine.wishes.failed(base, n, why)
 
     def _retry(self, futures: list[Future[Any]]) -> None:
         # That a task of another client has failed may not have been told here yet.
@@ -579,7 +579,7 @@ def _in_a_loop() -> bool:
     return True
 
 
-def _by_session(
+def by_session(
     futures: Iterable[Future[Any]],
 ) -> Iterable[tuple[Session, list[Future[Any]]]]:
     """Return futures by the clients that hold them, which alone write into them."""
@@ -587,10 +587,6 @@ def _by_session(
     for future in futures:
         found.setdefault(future.session, []).append(future)
     return found.items()
-
-
-def _keep_until_done(future: Future[Any]) -> None:
-    """What is watched is kept; there is nothing else to do."""
 
 
 _UNKNOWN: Final = object()

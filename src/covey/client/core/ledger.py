@@ -44,7 +44,6 @@ from covey.wire.client_link import (
     Unpublish,
     taken_by,
 )
-from covey.wire.extents import without
 
 Making: TypeAlias = Submit | SubmitGraph | Scatter | Placed
 
@@ -66,6 +65,7 @@ class Entry:
     """The tasks that one message has made."""
 
     __slots__ = (
+        "_detached",
         "base",
         "detached",
         "flags",
@@ -88,7 +88,9 @@ class Entry:
         #: How many entries take something of this one, and what it takes itself.
         self.users = 0
         self.inputs: tuple[Entry, ...] = ()
-        self.detached: list[Extent] = []
+        #: How many of the tasks are to run to their end in any case, and which.
+        self.detached = 0
+        self._detached: bytearray | None = None
         #: Whether the scheduler has refused it: then it is not to be said again.
         self.refused = False
         #: What was tried of these tasks in vain, by what it is about, the latest last.
@@ -122,12 +124,28 @@ class Entry:
         if self.flags is None:
             yield (self.base, self.n)
             return
-        at = self.flags.find(1)
+        yield from self._extents(self.flags)
+
+    def detach(self, lo: int, n: int, *, over: bool = False) -> None:
+        """The tasks *lo* to ``lo + n - 1`` are to run to their end, or have ended."""
+        flags = self._detached
+        if flags is None:
+            flags = self._detached = bytearray(self.n)
+        before = flags.count(1, lo, lo + n)
+        flags[lo : lo + n] = bytes(n) if over else b"\1" * n
+        self.detached += (0 if over else n) - before
+
+    def detached_extents(self) -> Iterator[Extent]:
+        """Yield what is to run to its end in any case."""
+        return self._extents(self._detached or bytearray())
+
+    def _extents(self, flags: bytearray) -> Iterator[Extent]:
+        at = flags.find(1)
         while at >= 0:
-            end = self.flags.find(0, at)
+            end = flags.find(0, at)
             end = self.n if end < 0 else end
             yield (self.base + at, end - at)
-            at = self.flags.find(1, end)
+            at = flags.find(1, end)
 
 
 class Ledger:
@@ -262,7 +280,7 @@ class Ledger:
     def _detach(self, extents: Iterable[Extent]) -> None:
         for base, n in extents:
             for entry, lo, count in self._parts(base, n):
-                entry.detached.append((entry.base + lo, count))
+                entry.detach(lo, count)
 
     def _release(self, extents: Iterable[Extent]) -> None:
         for base, n in extents:
@@ -370,8 +388,7 @@ class Ledger:
         """Tasks that were detached have ended: they are not to be run again."""
         for base, n in extents:
             for entry, lo, count in list(self._parts(base, n)):
-                gone = [(entry.base + lo, count)]
-                entry.detached = list(without(entry.detached, gone))
+                entry.detach(lo, count, over=True)
                 self._drop_unused(entry)
 
     def not_ours(self, wishes: Wishes, taken: Container[TaskId]) -> list[Extent]:
@@ -451,7 +468,7 @@ class Ledger:
                 if at < base + n:
                     # Nobody has a future of it: a later message will take it.
                     wanted.append((at, base + n - at))
-        detached = [e for entry in entries for e in entry.detached]
+        detached = [e for entry in entries for e in entry.detached_extents()]
         report += [Held(wanted=part) for part in _chunks(wanted)]
         report += [Held(had=part) for part in _chunks(had)]
         report += [Held(detached=part) for part in _chunks(detached)]
