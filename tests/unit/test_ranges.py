@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from covey.client.core import invariants
+from covey.client.core import invariants, ranges
 from covey.client.core.ranges import Range, Status, Wishes
 from covey.payload import Pack
 from covey.wire.base import Failure
@@ -218,6 +218,42 @@ def test_who_reads_while_others_are_let_go_finds_what_is_held():
     finally:
         sys.settrace(None)
     assert len(wish.packs()) == 3
+
+
+def news(wish):
+    wish.finish(2, Pack.of([b"c"]))
+
+
+def letting_go(wish):
+    wish.let_go(4, 1)
+    wish.let_go(5, 1)
+    wish.let_go(6, 1)
+
+
+def a_loss(wish):
+    wish.revert(4, 3)
+
+
+@pytest.mark.parametrize("meanwhile", [news, letting_go, a_loss])
+def test_what_is_looked_up_while_other_stretches_come_and_go_is_found(
+    monkeypatch, meanwhile
+):
+    """Its place among them may be another one a moment later."""
+    wish = Range(0, 20, "f", None)
+    wish.finish(0, Pack.of([b"a"]))
+    wish.finish(4, Pack.of([b"e", b"f", b"g"]))
+    wish.finish(10, Pack.of([b"k", b"l"]))
+    wish.finish(15, Pack.of([b"p"]))
+    look_up = ranges.bisect_right
+
+    def slow(los, index):
+        at = look_up(los, index)
+        monkeypatch.setattr(ranges, "bisect_right", look_up)
+        meanwhile(wish)
+        return at
+
+    monkeypatch.setattr(ranges, "bisect_right", slow)
+    assert wish.payload(11) == b"l"
 
 
 def test_parts_tell_where_they_are_in_the_range_and_in_the_news():

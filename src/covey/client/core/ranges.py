@@ -369,14 +369,20 @@ class _Stretches(Generic[V]):
 
     def at(self, index: int) -> tuple[int, V] | None:
         """Return the last stretch that begins at or before *index*."""
-        at = bisect_right(self._los, index) - 1
-        if at < 0:
-            return None
-        try:
-            lo = self._los[at]
-            return lo, self._by_lo[lo]
-        except (IndexError, KeyError):
-            return None  # The I/O thread has just taken it out: it is pending again.
+        los = self._los
+        while True:
+            at = bisect_right(los, index) - 1
+            if at < 0:
+                return None
+            try:
+                lo = los[at]
+                found = lo, self._by_lo[lo]
+                # The I/O thread may put one in or take one out at any time: what was
+                # there before and after is that of this index.
+                if bisect_right(los, index) - 1 == at and los[at] == lo:
+                    return found
+            except (IndexError, KeyError):
+                continue
 
     def all(self) -> list[tuple[int, V]]:
         """Return all stretches, in order."""
