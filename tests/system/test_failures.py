@@ -364,6 +364,52 @@ def test_what_has_ended_cannot_be_cancelled(client):
     assert future.result() == 2
 
 
+def wait_at_gate(begun, gate):
+    begun.touch()
+    while not gate.exists():
+        time.sleep(0.001)
+    return "through"
+
+
+def test_what_has_ended_unknown_to_its_client_is_not_cancelled_either(tmp_path):
+    """Its future says so, as what takes its result has it."""
+    with (
+        Client(n_workers=1) as client,
+        Client(client.cluster, set_as_default=False) as other,
+    ):
+        begun, gate, deaf = tmp_path / "begun", tmp_path / "gate", threading.Event()
+        future = client.submit(wait_at_gate, begun, gate)
+        assert appeared(begun)
+        taking = client.submit(len, future)
+        # Nothing that comes from the scheduler is read by its client.
+        client._session.engine.loop.call_soon_threadsafe(deaf.wait)
+        gate.touch()
+        # They run on one slot, one after the other, and so are told of.
+        assert other.submit(inc, 1).result(20) == 2
+        said = []
+        cancelling = threading.Thread(target=lambda: said.append(future.cancel()))
+        cancelling.start()
+        assert future.status == "pending"
+        deaf.set()
+        cancelling.join(20)
+        assert said == [False]
+        assert future.status == "finished"
+        assert taking.result(20) == len("through")
+        assert client.submit(len, future).result(20) == len("through")
+
+
+def test_who_is_told_that_it_is_cancelled_is_told_so_of_what_takes_it(client):
+    """At whatever moment of a map one of its elements is cancelled."""
+    for at in range(0, 2000, 50):
+        futures = client.map(inc, range(2000))
+        futures[at].cancel()
+        ended = futures[at].status
+        assert ended in {"cancelled", "finished"}
+        same = client.map(inc, futures)
+        wait(same, timeout=20)
+        assert same[at].status == futures[at].status == ended
+
+
 def test_part_of_a_map_is_cancelled(client, tmp_path):
     def hang_at(x, path):
         if x == 3:

@@ -426,7 +426,9 @@ class BaseClient:
         """Cancel all futures in *futures* (one, or nested in lists and dicts).
 
         Tasks that run are stopped, for every client that waits for them; what
-        depends on them fails with ``TaskCancelled``.  What has ended stays.
+        depends on them fails with ``TaskCancelled``.  What has ended stays, also if
+        that is not known here yet: the scheduler says which, before this returns.  (An
+        ``AsyncClient`` does not wait for it, nor is it waited for while it is away.)
         """
         check_text(reason, "reason=", REASON_LENGTH_MAX)
         self._session.cancel(futures_in(futures), reason)

@@ -27,6 +27,7 @@ import msgspec
 from covey import clock, config
 from covey.client import forks
 from covey.client.calling import Call
+from covey.client.cancelling import Cancels
 from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Wishes
 from covey.client.outbox import Outbox
@@ -131,6 +132,7 @@ class Engine(Owner):
         #: Sends a message with whatever else is posted in the meantime.
         self.post = self.outbox.post
         self._questions = Questions(self.post)
+        self.cancels = Cancels(self._questions.ask)
         self._thread = threading.Thread(
             target=self._run_loop, name=f"covey-{name}", daemon=True
         )
@@ -268,6 +270,7 @@ class Engine(Owner):
         return [
             *self.ledger.recall(self.wishes, foreign, tokens),
             *untold(old.unheard(FromClient)),
+            *self.cancels.open(),
             *self._questions.open(),
         ]
 

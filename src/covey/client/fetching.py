@@ -28,7 +28,6 @@ from covey.client.warn import warn
 from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
 from covey.ids import TaskId
 from covey.runner import context
-from covey.wire.base import Failure
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
 _FINISHED: Final = int(Status.FINISHED)
@@ -254,10 +253,13 @@ class Session:
         return self.engine.call(self.engine.ask(topic, **fields), timeout)
 
     def cancel(self, futures: Iterable[Future[Any]], reason: str) -> None:
-        """Cancel unfinished tasks; their futures are cancelled at once."""
-        todo = [future for future in futures if not future.done()]
-        for session, chosen in by_session(todo):
-            session._write(functools.partial(session._cancel, chosen, reason))
+        """Cancel unfinished tasks, and wait until the scheduler has said how they end.
+
+        Not where that would hold up an event loop, nor for one that is away: then they
+        stay pending until it says so.
+        """
+        for session, chosen in by_session([f for f in futures if not f.done()]):
+            session._cancel(Cancel(extents_of(f.id for f in chosen), reason))
 
     def cancel_waiting(self, futures: Iterable[Future[Any]], reason: str) -> None:
         """Cancel tasks that no worker has been given; the scheduler says which."""
@@ -283,19 +285,15 @@ class Session:
 
         self.engine.call(there())
 
-    def _cancel(self, futures: list[Future[Any]], reason: str) -> None:
-        todo = [future for future in futures if not future.done()]
-        if not todo:
-            return
-        extents = extents_of(future.id for future in todo)
-        self.engine.post(Cancel(extents, reason))
-        why = Failure(
-            "cancelled",
-            "TaskCancelled",
-            f"cancelled by this client{f': {reason}' if reason else ''}",
-        )
-        for base, n in extents:
-            self.engine.wishes.failed(base, n, why)
+    def _cancel(self, message: Cancel) -> None:
+        engine = self.engine
+        engine.check()
+        engine.post(message)
+        settled = engine.cancels.settle(message)
+        if engine.in_thread or self.asynchronous or engine.why_away():
+            engine.start(settled)
+        else:
+            engine.call(settled)
 
     def _retry(self, futures: list[Future[Any]]) -> None:
         # That a task of another client has failed may not have been told here yet.

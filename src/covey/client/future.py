@@ -212,14 +212,16 @@ class Future(refs.Reference, Generic[R]):
     def cancel(self, reason: str = "") -> bool:
         """Stop the task, running or not; dependents fail with it.
 
+        If it ends before the scheduler hears of it, it stays as it has ended.  An
+        ``AsyncClient`` does not wait for the scheduler's word.
+
         Returns:
-            Whether it had not ended yet.
+            Whether it was cancelled, or is about to be as far as is known.
         """
         check_text(reason, "reason=", REASON_LENGTH_MAX)
-        if self.done():
-            return self.cancelled()
-        self.session.cancel([self], reason)
-        return True
+        if not self.done():
+            self.session.cancel([self], reason)
+        return self.cancelled() or not self.done()
 
     def retry(self) -> None:
         """Run a failed task once more."""

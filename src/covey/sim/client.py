@@ -14,7 +14,7 @@ from covey.payload import Pack
 from covey.sim.lines import Uplink
 from covey.sim.network import Node
 from covey.sim.worker import World, ask
-from covey.wire.base import Failure, Message
+from covey.wire.base import Message
 from covey.wire.client_link import (
     Answer,
     Cancel,
@@ -69,6 +69,8 @@ class Client(Node):
         self._unchecked = 0
         self._outbox: list[Message] = []
         self._fetching: set[TaskId] = set()
+        #: What it has cancelled.
+        self._cancelled: set[TaskId] = set()
         #: Tasks of ranges that are here for the sake of others.
         self._let_go: set[TaskId] = set()
 
@@ -92,6 +94,7 @@ class Client(Node):
             foreign = self._ledger.not_ours(self.wishes, self.taken)
             line.send_all(self._ledger.recall(self.wishes, foreign))
             line.send_all(untold(old.unheard(FromClient)))
+            line.send_all(self._cancelled_in_vain())
         self._send_outbox()
 
     def on_end(self, error: CoveyError) -> None:
@@ -157,9 +160,18 @@ class Client(Node):
         """Cancel what has not ended of a stretch."""
         for index in range(lo, lo + n):
             if wish.status[index] == Status.PENDING:
+                # The scheduler says whether it had ended before.
                 self.post(Cancel(((wish.base + index, 1),), "a user"))
-                why = Failure("cancelled", "TaskCancelled", "cancelled by this client")
-                wish.fail(index, 1, why)
+                self._cancelled.add(wish.base + index)
+
+    def _cancelled_in_vain(self) -> list[Message]:
+        """Return what is to be said again, since nothing has come of it."""
+        found = [(task, self.wishes.find(task)) for task in sorted(self._cancelled)]
+        return [
+            Cancel(((task, 1),), "a user")
+            for task, wish in found
+            if wish is not None and wish.status[task - wish.base] == Status.PENDING
+        ]
 
     def retry(self, wish: Range, index: int) -> None:
         """Have a failed task run once more."""
