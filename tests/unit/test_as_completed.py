@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from covey import clock
+from covey.client import interrupts
 from covey.client.core.ranges import Range, Wishes
 from covey.client.countdown import End
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures
-from covey.client.waiting import FIRST_EXCEPTION, as_completed, wait
-from covey.errors import Closed
+from covey.client.waiting import FIRST_COMPLETED, FIRST_EXCEPTION, as_completed, wait
+from covey.errors import Closed, UsageError
 from covey.payload import Pack
 from covey.wire.base import Failure
 
@@ -134,10 +135,8 @@ def test_who_breaks_out_lets_go_of_the_rest(here, way):
         break
     assert released(here) == []
     del coming, done
+    assert not wish.watched
     assert released(here) == [(BASE, 50)]
-    # News that cross it are of no interest to anybody.
-    ends(wish, 4)
-    assert not wish.watchers
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -171,6 +170,43 @@ def test_who_breaks_out_of_single_tasks_lets_go_of_the_rest(here):
         coming.add(Future(here, wish, 0))
     del coming
     assert released(here) == [(BASE, 3)]
+
+
+@pytest.mark.parametrize("form", [lambda fs: fs, list], ids=["map", "list"])
+def test_who_polls_leaves_nothing_behind(here, form):
+    futures, wish = a_map(here, 5)
+    ends(wish, 2)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            list(as_completed(form(futures), timeout=0))
+        done, pending = wait(futures, 5, FIRST_COMPLETED)
+        assert (len(done), len(pending)) == (1, 4)
+        with pytest.raises(TimeoutError, match="none of 4 futures"):
+            wait(pending, 0, FIRST_COMPLETED)
+    gc.collect()
+    assert not wish.watched
+
+
+def test_an_interrupt_as_it_is_dropped_is_brought_again(here, monkeypatch):
+    futures, _ = a_map(here, 5)
+    again = []
+    monkeypatch.setattr(interrupts, "_installed", [])
+    monkeypatch.setattr(interrupts, "_interrupt_soon", lambda: again.append(True))
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    interrupts.bring_again()
+    coming = as_completed(list(futures))
+    monkeypatch.setattr(Range, "unwatch", interrupted)
+    del coming
+    assert again == [True]
+
+
+def test_what_could_not_be_made_is_dropped_without_a_word():
+    with pytest.raises(UsageError):
+        as_completed(timeout="soon")
 
 
 # What is yielded, and what it costs.

@@ -15,10 +15,14 @@ import threading
 from typing import Any, Final
 
 from covey.client.future import Future, Futures
+from covey.client.waiting import as_completed
 
 #: A signal that comes just before a thread blocks does not wake it, and where ``__del__``
 #: was called it may be about to.
 AGAIN_SECONDS: Final = 0.05
+
+#: What is called where the last handle of something is dropped.
+_DROPPING: Final = (Future.__del__, Futures.__del__, as_completed.__del__)
 
 _lock: Final = threading.Lock()
 _installed: Final[list[bool]] = []
@@ -33,7 +37,7 @@ def bring_again() -> None:
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        dropping = unraisable.object in (Future.__del__, Futures.__del__)
+        dropping = unraisable.object in _DROPPING
         if dropping and unraisable.exc_type is KeyboardInterrupt:
             _interrupt_soon()
         else:

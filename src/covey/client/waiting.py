@@ -80,8 +80,9 @@ def _wait_for_first(
     if any(map(is_enough, futures)):
         return
     pending = [future for future in futures if not future.done()]
+    coming = as_completed(pending, timeout=timeout)
     try:
-        for future in as_completed(pending, timeout=timeout):
+        for future in coming:
             if is_enough(future):
                 return
     except TimeoutError:
@@ -89,6 +90,9 @@ def _wait_for_first(
             f"none of {len(futures)} futures came to the end that was waited for "
             f"within {timeout:g} s"
         ) from None
+    finally:
+        # The error would keep it.
+        coming.clear()
 
 
 def _session_of(futures: Any) -> Session:
@@ -167,6 +171,17 @@ class _Watch:
             with contextlib.suppress(ValueError):
                 changed.watchers.remove(self)
 
+    def forget(
+        self, waiting: dict[TaskId, list[Future[Any]]], maps: Iterable[Range]
+    ) -> None:
+        """Watch these no more; else who polls would leave one more at each time."""
+        for futures in waiting.values():
+            for future in futures:
+                future._range.unwatch(future._index, self)
+        for wish in list(maps):
+            with contextlib.suppress(ValueError):
+                wish.watchers.remove(self)
+
 
 class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fingers)
     """Iterate over futures in the order in which they end.
@@ -239,15 +254,15 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         future.session.engine.check_process()
         wish, index = future._range, future._index
         watch = self._watch
-        wish.watch(index, watch)
         with self._condition:
             known = self._maps.get(wish)
             if known is not None and known.waiting[index] and known.futures.has(future):
                 return
-            same = self._waiting.setdefault(future.id, [])
-            if any(other is future for other in same):
+            if any(other is future for other in self._waiting.get(future.id, ())):
                 return
-            same.append(future)
+            if not wish.status[index]:
+                wish.watch(index, watch)
+            self._waiting.setdefault(future.id, []).append(future)
         # It may have ended between the look and the watch.
         if wish.status[index]:
             self._ended(watch, wish, index, 1)
@@ -347,15 +362,23 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
     def clear(self) -> None:
         """Forget all futures that were not yielded."""
         with self._condition:
-            # What the old one watches it is told of, and that is all.
-            self._watch = _Watch(self)
-            forgotten = [self._ready, self._waiting, self._maps]
-            self._ready, self._waiting, self._maps = deque(), {}, {}
+            old, self._watch = self._watch, _Watch(self)
+            ready, self._ready = self._ready, deque()
+            waiting, self._waiting = self._waiting, {}
+            maps, self._maps = self._maps, {}
             wakers = self._awake()
         for wake in wakers:
             wake()
-        # Here, not under the lock: what is dropped may be all there was of it.
-        del forgotten
+        # Not under the lock: what is dropped may be all there was of it.
+        ready.clear()
+        old.forget(waiting, maps)
+
+    def __del__(self) -> None:
+        # No locks.  That it is watched no more is all that there is to do: Ctrl-C may
+        # come anywhere, and brings itself again (see ``interrupts``).
+        with contextlib.suppress(AttributeError):  # Making it had failed.
+            waiting, self._waiting = self._waiting, {}
+            self._watch.forget(waiting, self._maps)
 
     # Iterating.
 

@@ -125,7 +125,7 @@ class Range:
     @property
     def watched(self) -> bool:
         """Whether anybody is to be told of an end."""
-        return bool(self.watchers or self._first or self._others)
+        return bool(self.watchers or self._first) or any(self._others.values())
 
     def hold(self, holds: Sequence[object]) -> None:
         """Let futures live as long as this range does."""
