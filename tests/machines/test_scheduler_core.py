@@ -30,6 +30,7 @@ from covey.wire.client_link import (
     Cancel,
     DefineFunction,
     Detach,
+    Failed,
     Notice,
     Placed,
     Release,
@@ -848,6 +849,17 @@ def test_a_client_that_finds_nothing_is_sent_to_another_holder(world, client):
         client.say(Want(((data, 1),)))
     first, second = (int(world.state.workers[w.peer].number) for w in (one, two))
     assert [message.worker for message in told] == [second, first, second]
+
+
+def test_who_wants_what_went_with_the_task_that_made_it_is_told_what_to_do(
+    world, client
+):
+    told = orders_to(client, Failed)
+    client.want(OWN + 77, "nothing")
+    (message,) = told
+    assert (message.base, message.n, message.failure.kind) == (OWN + 77, 1, "cancelled")
+    assert "return their values" in message.failure.message
+    assert "publish_dataset" in message.failure.message
 
 
 def test_a_value_that_is_lost_is_brought_again_by_its_client(world, client):

@@ -277,6 +277,18 @@ def test_a_future_of_a_map_is_copied_and_pickled_like_any_other(client, until, a
     assert until(lambda: known_tasks(client) == 0)
 
 
+def keep(number):
+    here = covey.get_client()
+    here.publish_dataset("kept-by-a-task", here.map(inc, range(number)))
+    return "kept-by-a-task"
+
+
+def test_what_a_task_has_published_outlives_it(client):
+    name = client.submit(keep, 3).result(20)
+    assert client.gather(client.get_dataset(name)) == [1, 2, 3]
+    client.unpublish_dataset(name)
+
+
 def test_as_completed_in_its_forms(client, tmp_path):
     assert list(as_completed([])) == []
     futures = client.map(inc, range(500))

@@ -77,6 +77,10 @@ def get_client() -> Client:
     meanwhile, so tasks can wait for their own subtasks without a deadlock.  They
     run in the same environment as the task: its Python, and its packages.
 
+    What a task has made of it is let go when the task ends, also if it returns the
+    futures: whoever reads these is too late.  Return their values, ``gather(futures)``, or
+    keep them under a name, ``publish_dataset(name, futures)``, and return that.
+
     Raises:
         UsageError: there is neither a task around nor a client.
     """

@@ -114,7 +114,9 @@ def deny(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
             "cancelled",
             "TaskCancelled",
             "the task is not known any more: all futures of it were released "
-            "before this one was received",
+            "before this one was received. A task lets go of the futures that it made "
+            "when it ends: have it return their values instead of them, or keep them "
+            "under a name (publish_dataset)",
             origin=base,
         )
         state.send(client.peer, Failed(base, n, why))
