@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import tracemalloc
@@ -99,6 +100,17 @@ def chain(base, n):
     )
 
 
+@contextlib.contextmanager
+def _no_garbage():
+    """Let none be collected meanwhile: that of other tests calls functions as it goes."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def calls_of(work):
     """Return how many functions in Python *work* calls, without those of the tests."""
     count = 0
@@ -108,11 +120,12 @@ def calls_of(work):
         if event == "call":
             count += not frame.f_code.co_filename.startswith(TESTS)
 
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
+    with _no_garbage():
+        sys.setprofile(profile)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
     return count
 
 
@@ -143,11 +156,12 @@ def lines_of(work):
         return within if frame.f_code.co_filename.startswith(SOURCE) else None
 
     before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
+    with _no_garbage():
+        sys.settrace(trace)
+        try:
+            work()
+        finally:
+            sys.settrace(before)
     return count
 
 
