@@ -1,10 +1,14 @@
-"""Ctrl-C that comes just when a future is being dropped.
+"""Ctrl-C that comes where Python swallows it: as something is being dropped.
 
-Python prints what ``__del__`` raises and goes on as if nothing had been: a program that
-drops futures all the time could not be interrupted.  All of it shows up here, whether it
-came inside of ``__del__`` or at the moment when that was entered, and is brought again::
+Python prints what ``__del__`` or the callback of a weak reference raises, and goes on as if
+nothing had been: a program that drops futures all the time could not be interrupted. All
+of it shows up here, whether it came inside of such a function or at the moment when that
+was entered, and is brought again::
 
     Ctrl-C ──► Future.__del__ ──raises──► sys.unraisablehook ──a little later──► Ctrl-C
+
+It may be anybody's ``__del__``, or a callback of Python's own weak dictionaries: whoever
+pressed Ctrl-C meant the program.
 """
 
 from __future__ import annotations
@@ -14,22 +18,16 @@ import sys
 import threading
 from typing import Any, Final
 
-from covey.client.future import Future, Futures
-from covey.client.waiting import as_completed
-
 #: A signal that comes just before a thread blocks does not wake it, and where ``__del__``
 #: was called it may be about to.
 AGAIN_SECONDS: Final = 0.05
-
-#: What is called where the last handle of something is dropped.
-_DROPPING: Final = (Future.__del__, Futures.__del__, as_completed.__del__)
 
 _lock: Final = threading.Lock()
 _installed: Final[list[bool]] = []
 
 
 def bring_again() -> None:
-    """From now on, interrupt the program once more when dropping a future swallowed it."""
+    """From now on, interrupt the program once more where an interrupt was swallowed."""
     with _lock:
         if _installed:
             return
@@ -37,8 +35,9 @@ def bring_again() -> None:
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        dropping = unraisable.object in _DROPPING
-        if dropping and unraisable.exc_type is KeyboardInterrupt:
+        swallowed = unraisable.exc_type is KeyboardInterrupt
+        # Signals are handled in the main thread: in others it is not Ctrl-C.
+        if swallowed and threading.current_thread() is threading.main_thread():
             _interrupt_soon()
         else:
             before(unraisable)
