@@ -13,7 +13,6 @@ from covey.client.checks import check_count, check_patience, check_text
 from covey.client.choices import Choices, Functions, Serializer
 from covey.client.environments import Requirements
 from covey.client.extents import extents_of
-from covey.client.fetching import by_session
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
 from covey.client.nested import container, futures_in, rebuild
@@ -418,5 +417,8 @@ def _dask_default() -> Any:
 
 def fire_and_forget(futures: Any) -> None:
     """Let tasks run to their end though nobody keeps their futures."""
+    # It is here with the first client; this file is loaded before a cluster is started.
+    from covey.client.fetching import by_session
+
     for session, chosen in by_session(futures_in(futures)):
         session.detach(chosen)
