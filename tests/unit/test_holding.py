@@ -235,6 +235,6 @@ def test_what_others_raise_as_they_are_dropped_is_printed_as_ever(monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
     monkeypatch.setattr(interrupts, "_installed", [])
     interrupts.bring_again()
-    other = SimpleNamespace(object=print, exc_type=KeyboardInterrupt)
+    other = SimpleNamespace(object=print, exc_type=ValueError)
     sys.unraisablehook(other)
     assert printed == [other]
