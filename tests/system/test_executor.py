@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from covey import Executor, errors
+from covey.interop.futures import ClientExecutor
 
 
 def inc(x):
@@ -24,6 +25,10 @@ def inc(x):
 
 def boom(x):
     raise ValueError(f"no {x}")
+
+
+def unless_odd(x):
+    return boom(x) if x % 2 else x
 
 
 def touch_and_sleep(path):
@@ -208,6 +213,83 @@ def test_a_cluster_of_its_own_outlives_the_block_for_its_results():
     assert list(small) == [1, 2, 3]
     assert [value.sum() for value in large] == [200_000] * 2
     assert one.result().sum() == 200_000
+
+
+def leave(results):
+    next(results)
+    results.close()
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("read", [next, leave, list])
+def test_a_cluster_of_its_own_ends_in_order_whatever_was_read(read):
+    with Executor(max_workers=1) as executor:
+        results = executor.map(np.full, [200_000] * 4, range(4))
+        other = executor.map(inc, range(3))
+        read(results)
+    assert executor._own.closed
+    assert list(other) == [1, 2, 3]
+    # What is read by halves can be read on.
+    rest = [value[0] for value in results]
+    assert rest == ([1, 2, 3] if read is next else [])
+
+
+@pytest.mark.system
+def test_the_error_of_a_task_comes_out_of_the_block():
+    with (
+        pytest.raises(ValueError, match="no 1") as caught,
+        Executor(max_workers=1) as executor,
+    ):
+        for _ in executor.map(unless_odd, range(4)):
+            pass
+    assert caught.value.__context__ is None
+    assert not [note for note in caught.value.__notes__ if "shut down" in note]
+    assert executor._own.closed
+
+
+@pytest.mark.system
+def test_a_cluster_of_its_own_ends_though_values_cannot_be_brought(monkeypatch):
+    def values(*_):
+        raise MemoryError
+
+    executor = Executor(max_workers=1)
+    executor.map(inc, range(4))
+    monkeypatch.setattr(executor._own.session, "values", values)
+    with pytest.raises(MemoryError):
+        executor.shutdown()
+    assert executor._own.closed
+
+
+@pytest.mark.system
+def test_what_is_read_while_values_are_brought_is_left_out(monkeypatch):
+    with Executor(max_workers=1) as executor:
+        results = executor.map(inc, range(4))
+        session = executor._own.session
+        bring = session.values
+
+        def values(futures, errors):
+            # As a thread would that reads at this moment.
+            monkeypatch.undo()
+            read.append(next(results))
+            return bring(futures, errors)
+
+        read = []
+        monkeypatch.setattr(session, "values", values)
+    assert read + list(results) == [1, 2, 3, 4]
+
+
+def test_what_a_block_raises_comes_before_a_shutdown_that_fails(client):
+    class Failing(ClientExecutor):
+        def shutdown(self, *_, **__):
+            raise OSError("no end")
+
+    with pytest.raises(KeyError) as caught, Failing(client):
+        raise KeyError("mine")
+    assert caught.value.__notes__ == [
+        "and the executor could not be shut down in order: OSError: no end"
+    ]
+    with pytest.raises(OSError, match="no end"), Failing(client):
+        pass
 
 
 @pytest.mark.system

@@ -15,6 +15,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from covey import clock
@@ -23,7 +24,7 @@ from covey.client.client import Client
 from covey.client.countdown import all_done
 from covey.client.future import Future, take
 from covey.client.options import Retries, options_of
-from covey.errors import TaskCancelled, UsageError
+from covey.errors import Closed, TaskCancelled, UsageError
 from covey.runner import context
 from covey.wire.base import Options
 
@@ -212,6 +213,23 @@ class ClientExecutor(concurrent.futures.Executor):
             for futures in maps:
                 self._client.session.wait(futures, None)
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut down; what the block has raised comes before what fails in that."""
+        try:
+            self.shutdown()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(
+                f"and the executor could not be shut down in order: "
+                f"{type(failure).__name__}: {failure}"
+            )
+
 
 #: What an executor takes of the options of ``Client.submit``.
 _OPTIONS: Final = (
@@ -258,6 +276,25 @@ def _results(
         rest = [future for future in futures[index:] if not future.done()]
         if rest:
             client.cancel(rest, "nobody reads the results any more")
+
+
+def _bring(client: BaseClient, futures: Sequence[Future[Any]]) -> None:
+    """Have the values of ended tasks here, but for those that were let go of.
+
+    Raises:
+        Closed: the client was closed.
+    """
+    while True:
+        try:
+            client.session.values(futures, "return")
+        except Closed:
+            # Who reads the results, even now and in another thread, lets each go.
+            held = [future for future in futures if not future.released]
+            if len(held) == len(futures):
+                raise
+            futures = held
+        else:
+            return
 
 
 async def _deliver(
@@ -344,11 +381,16 @@ class Executor(ClientExecutor):
         assert self._own is not None
         with self._lock:
             maps = list(self._maps)
-        super().shutdown(wait=True)
-        if self._own.status == "running":
-            for futures in maps:
-                # They may be read when the cluster is gone.
-                self._own.session.values(futures, "return")
+        try:
+            super().shutdown(wait=True)
+            if self._own.status == "running":
+                for futures in maps:
+                    # They may be read when the cluster is gone.
+                    _bring(self._own, futures)
+        except Exception:
+            # Or it would be tried again, and told again, at the end of the interpreter.
+            self._own.close()
+            raise
         self._own.close()
 
     def __del__(self) -> None:
