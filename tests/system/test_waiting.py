@@ -229,6 +229,29 @@ def test_futures_of_several_clients_are_asked_for_by_their_own(client, tmp_path)
         assert waiting.cancelled()
 
 
+def test_dicts_keyed_by_futures_are_cancelled_and_retried_and_released(
+    client, tmp_path
+):
+    """Nothing came of it, and nothing was said."""
+    running = {client.submit(wait_at, tmp_path / "gate", i): i for i in range(2)}
+    with pytest.raises(errors.UsageError, match="among these is 3"):
+        client.cancel([*running, 3])
+    assert not any(future.done() for future in running)
+    client.cancel(running)
+    assert all(future.cancelled() for future in running)
+    failing = {client.submit(boom): "fails"}
+    covey.wait(failing, timeout=20)
+    assert [future.status for future in failing] == ["error"]
+    assert covey.progress(failing).wait(timeout=20).done == 1
+    client.retry(failing)
+    covey.wait(failing, timeout=20)
+    with pytest.raises(errors.UsageError, match="among these is None"):
+        client.release([*failing, None])
+    assert not any(future.released for future in failing)
+    client.release(failing)
+    assert all(future.released for future in failing)
+
+
 class Interrupt(BaseException):
     """What a handler of a signal raises, as that of Ctrl-C does."""
 

@@ -225,6 +225,33 @@ def test_each_is_yielded_once_however_it_was_given(here):
     assert [future.id - BASE for future in coming] == [0, 1, 2, 3]
 
 
+def test_a_dict_of_what_each_future_is_for(here):
+    """It was taken for empty."""
+    futures, wish = a_map(here, 3)
+    what_for = {future: index for index, future in enumerate(futures)}
+    coming = as_completed(what_for)
+    assert coming.count() == 3
+    ends(wish, 1)
+    ended = next(coming)
+    assert what_for[ended] == 1
+    done, not_done = wait(what_for, return_when="FIRST_COMPLETED")
+    assert (done, not_done) == ({ended}, {futures[0], futures[2]})
+
+
+def test_what_is_no_future_is_refused_before_any_is_waited_for(here):
+    """It was passed over in silence."""
+    futures, wish = a_map(here, 2)
+    coming = as_completed()
+    for mistake in ([3], [futures[0], 3], {"x": futures[0], "y": None}):
+        with pytest.raises(UsageError, match="among these is"):
+            coming.update(mistake)
+        with pytest.raises(UsageError, match="among these is"):
+            wait(mistake)
+    assert coming.is_empty() and not wish.watched
+    assert wait([]) == (set(), set())
+    assert list(as_completed({})) == []
+
+
 def test_two_futures_of_one_task_are_two(here):
     futures, wish = a_map(here, 2)
     other = Range(BASE, 1, "f", None)  # Another client's, of the same task.

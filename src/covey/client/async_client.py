@@ -24,7 +24,7 @@ from covey.client.environments import Requirements
 from covey.client.extents import extents_of
 from covey.client.future import Future, Futures, check_told
 from covey.client.memory import MemoryTable, memory_table
-from covey.client.nested import container, futures_in, rebuild
+from covey.client.nested import container, futures_in, only_futures, rebuild
 from covey.client.options import names_of
 from covey.client.showing import Shows
 from covey.client.sizes import check_can_come
@@ -157,7 +157,7 @@ class AsyncClient(BaseClient):
 
     async def wait(self, futures: Any) -> None:
         """Wait until all of *futures* have ended."""
-        found = list(futures_in(futures))
+        found = only_futures(futures)
         await self._session.wait_async(found)
         check_told(found)
 
@@ -189,7 +189,7 @@ class AsyncClient(BaseClient):
 
     async def who_has(self, futures: Any) -> dict[str, list[str]]:
         """Return the names of the workers that hold each value, by key."""
-        chosen: list[Future[Any]] = list(futures_in(futures))
+        chosen = only_futures(futures)
         work = self._engine.ask("who_has", extents=extents_of(f.id for f in chosen))
         places = await self._there(work)
         by_id = {

@@ -23,7 +23,7 @@ from covey.client.columns import columns_of
 from covey.client.environments import environment_text
 from covey.client.finding import dashboard_of
 from covey.client.future import Future, Futures
-from covey.client.nested import futures_in
+from covey.client.nested import only_futures
 from covey.client.options import Retries, names_of, options_here, options_of
 from covey.client.resolve import Target, resolve_target
 from covey.client.showing import Shown, Shows
@@ -426,25 +426,29 @@ class BaseClient:
     def cancel(self, futures: Any, reason: str = "") -> None:
         """Cancel all futures in *futures* (one, or nested in lists and dicts).
 
+        Here, and wherever futures alone are wanted (``wait``, ``as_completed``, ``retry``,
+        ``release``, ...), a dict keyed by futures means its keys, another one its
+        values; and if anything else is among them, nothing is done.
+
         Tasks that run are stopped, for every client that waits for them; what
         depends on them fails with ``TaskCancelled``.  What has ended stays, also if
         that is not known here yet: the scheduler says which, before this returns.  (An
         ``AsyncClient`` does not wait for it, nor is it waited for while it is away.)
         """
         check_text(reason, "reason=", REASON_LENGTH_MAX)
-        self._session.cancel(futures_in(futures), reason)
+        self._session.cancel(only_futures(futures), reason)
 
     def retry(self, futures: Any) -> None:
         """Run failed tasks once more, with the failed inputs that they have."""
-        self._session.retry(futures_in(futures))
+        self._session.retry(only_futures(futures))
 
     def detach(self, futures: Any) -> None:
         """Let tasks run to their end even when every future of them is gone."""
-        self._session.detach(list(futures_in(futures)))
+        self._session.detach(only_futures(futures))
 
     def release(self, futures: Any) -> None:
         """Let go of futures without waiting for them to be collected."""
-        for future in futures_in(futures):
+        for future in only_futures(futures):
             future.release()
 
     def _run_everywhere(

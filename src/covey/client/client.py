@@ -15,7 +15,7 @@ from covey.client.environments import Requirements
 from covey.client.extents import extents_of
 from covey.client.future import Future, Futures
 from covey.client.memory import MemoryTable, memory_table
-from covey.client.nested import container, futures_in, rebuild
+from covey.client.nested import container, futures_in, only_futures, rebuild
 from covey.client.options import names_of
 from covey.client.showing import Shows
 from covey.client.sizes import check_can_come
@@ -195,7 +195,7 @@ class Client(BaseClient):
 
     def who_has(self, futures: Any = None) -> dict[str, list[str]]:
         """Return the names of the workers that hold each value, by key."""
-        chosen = list(futures_in(futures)) if futures is not None else []
+        chosen = only_futures(futures) if futures is not None else []
         found: dict[str, list[str]] = {}
         places = self._session.ask("who_has", extents=extents_of(f.id for f in chosen))
         by_id = {
@@ -245,7 +245,7 @@ class Client(BaseClient):
         Returns:
             The key of the task, the stream (``stdout`` or ``stderr``) and the text.
         """
-        chosen = () if futures is None else list(futures_in(futures))
+        chosen = () if futures is None else only_futures(futures)
         extents = extents_of(future.id for future in chosen)
         if futures is not None and not extents:
             return []
@@ -420,5 +420,5 @@ def fire_and_forget(futures: Any) -> None:
     # It is here with the first client; this file is loaded before a cluster is started.
     from covey.client.fetching import by_session
 
-    for session, chosen in by_session(futures_in(futures)):
+    for session, chosen in by_session(only_futures(futures)):
         session.detach(chosen)

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from covey.client.current import get_client
 from covey.client.future import Future
-from covey.client.nested import futures_in, is_persisted
+from covey.client.nested import is_persisted, only_futures
 from covey.errors import UsageError
 
 #: More cannot be looked at in a picture.
@@ -99,7 +99,7 @@ def _sorted_out(futures: Any) -> tuple[list[Future[Any]], list[Any]]:
         if hasattr(group, "__dask_graph__") and not is_persisted(group):
             planned.append(group)
         else:
-            wanted += futures_in(group)
+            wanted += only_futures(group)
     return wanted, planned
 
 

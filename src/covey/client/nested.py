@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from covey.client.future import Future, Futures
 from covey.errors import UsageError
+
+_THIS: Final = "this is"
+_AMONG: Final = "among these is"
 
 
 def futures_in(nested: Any) -> Iterator[Future[Any]]:
     """Return the futures in lists, tuples, sets, dicts' values and iterators.
 
     Those of a persisted dask collection count, too.  Whatever else is inside of these
-    is passed over.
+    is passed over: it stays where it is when values are put in place of futures.
 
     Raises:
         UsageError: *nested* can hold no futures, or is a collection that has none yet.
     """
     return _within(container(nested))
+
+
+def only_futures(nested: Any) -> list[Future[Any]]:
+    """Return the futures of which *nested* is made, and of nothing else.
+
+    As in ``futures_in``, but of an item of a dict whose key is a future the key is
+    meant: ``{future: parameter}`` is what many keep their futures in.
+
+    Raises:
+        UsageError: something else is among them, or a collection that has none yet;
+            nothing was done with any of them.
+    """
+    found: list[Future[Any]] = []
+    _collect(nested, found, _THIS)
+    return found
+
+
+def _collect(nested: Any, found: list[Future[Any]], wrong: str) -> None:
+    if isinstance(nested, Future):
+        found.append(nested)
+    elif hasattr(nested, "__dask_graph__"):
+        found += _within_collection(nested)
+    elif isinstance(nested, dict):
+        for key, value in nested.items():
+            if isinstance(key, Future):
+                found.append(key)
+            else:
+                _collect(value, found, _AMONG)
+    else:
+        for value in container(nested, wrong):
+            if type(value) is Future:
+                found.append(value)
+            else:
+                _collect(value, found, _AMONG)
 
 
 def _within(nested: Any) -> Iterator[Future[Any]]:
@@ -64,8 +102,12 @@ def _futures_of(collection: Any) -> list[Future[Any]]:
     return [value for value in values if isinstance(value, Future)]
 
 
-def container(nested: Any) -> Any:
+def container(nested: Any, wrong: str = _THIS) -> Any:
     """Return *nested* as something that can be looked through more than once.
+
+    Args:
+        nested: what a user gave.
+        wrong: what to say of what can hold no futures: before what it is.
 
     Raises:
         UsageError: it can hold no futures.
@@ -76,9 +118,12 @@ def container(nested: Any) -> Any:
         return nested
     if isinstance(nested, Iterable) and not isinstance(nested, str | bytes):
         return list(nested)
+    hint = ""
+    if isinstance(nested, concurrent.futures.Future):
+        hint = ". For futures of an executor there is concurrent.futures"
     raise UsageError(
-        f"futures are wanted here, alone or in lists, tuples, sets or dicts, and this "
-        f"is {nested!r:.80}, of type {type(nested).__name__}"
+        f"futures are wanted here, alone or in lists, tuples, sets or dicts, and {wrong} "
+        f"{nested!r:.80}, of type {type(nested).__name__}{hint}"
     )
 
 

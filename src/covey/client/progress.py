@@ -18,7 +18,7 @@ from covey.client.bars import Bars, Row
 from covey.client.core.ranges import Range, Status
 from covey.client.engine import Engine
 from covey.client.future import Futures
-from covey.client.nested import futures_in
+from covey.client.nested import only_futures
 from covey.errors import CoveyError
 
 #: How often it is drawn.
@@ -120,7 +120,7 @@ class Progress:
                 self.total -= whole.n
             self._ranges[whole] = None
             return
-        for future in futures_in(group):
+        for future in only_futures(group):
             chosen = self._ranges.setdefault(future._range, {})
             if chosen is not None and future._index not in chosen:
                 chosen[future._index] = None

@@ -15,7 +15,7 @@ from covey.client.checks import check_patience
 from covey.client.core.ranges import Range, Status
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures, Originals, check_told
-from covey.client.nested import futures_in
+from covey.client.nested import only_futures
 from covey.errors import UsageError
 from covey.ids import TaskId
 from covey.runner import context
@@ -43,7 +43,7 @@ def wait(
     """Wait for futures.
 
     Args:
-        fs: futures, nested as they like.
+        fs: futures, nested as they like; in a dict they are keys or values.
         timeout: seconds; ``None`` waits as long as it takes.
         return_when: ``ALL_COMPLETED``, ``FIRST_COMPLETED`` or ``FIRST_EXCEPTION``.
 
@@ -53,9 +53,10 @@ def wait(
     Raises:
         TimeoutError: not enough of them ended in time.
         Closed: one was released before it ended, by whomever.
+        UsageError: there is something else among them.
     """
     check_patience(timeout)
-    futures = fs if isinstance(fs, Futures) else list(futures_in(fs))
+    futures = fs if isinstance(fs, Futures) else only_futures(fs)
     if len(futures):
         session = _session_of(futures)
         if return_when == ALL_COMPLETED:
@@ -187,10 +188,14 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
     """Iterate over futures in the order in which they end.
 
     Args:
-        fs: futures to begin with; ``add`` and ``update`` bring more on the way.
+        fs: futures to begin with, nested as they like (of ``{future: ...}`` the keys);
+            ``add`` and ``update`` bring more on the way.
         with_results: yield ``(future, result)`` pairs.
         raise_errors: with results, raise what a task raised; else yield it.
         timeout: seconds that the whole iteration may take.
+
+    Raises:
+        UsageError: there is something else among the futures.
 
     Works with ``for`` and with ``async for``.
     """
@@ -268,12 +273,16 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
             self._ended(watch, wish, index, 1)
 
     def update(self, fs: Iterable[Any]) -> None:
-        """Wait for more futures."""
+        """Wait for more futures.
+
+        Raises:
+            UsageError: there is something else among them; none of them was added.
+        """
         originals = fs.originals() if isinstance(fs, Futures) else None
         if originals is not None:
             self._add_map(originals)
             return
-        for future in futures_in(fs):
+        for future in only_futures(fs):
             self.add(future)
 
     def _add_map(self, futures: Originals[Any]) -> None:

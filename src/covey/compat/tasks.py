@@ -73,7 +73,9 @@ class as_completed(covey.as_completed[Any]):  # noqa: N801  (the name users type
 
 def wait(fs: Any, timeout: Any = None, return_when: Any = "ALL_COMPLETED") -> Any:
     """Wait for futures, or for the parts of persisted collections."""
-    return covey.wait(futures_of(fs), timeout, return_when)
+    # What a dict is keyed by may be what is meant, which ``futures_of`` does not tell.
+    chosen = fs if isinstance(fs, dict) else futures_of(fs)
+    return covey.wait(chosen, timeout, return_when)
 
 
 def progress(
