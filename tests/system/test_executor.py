@@ -338,3 +338,19 @@ def test_how_many_runners_is_said_by_name(client):
         Executor(4)
     with pytest.raises(errors.UsageError, match="of the executor's own"):
         Executor(client, max_workers=1)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "instead"),
+    [
+        ("initializer", "which each process runs once"),
+        ("initargs", "a module that the tasks import"),
+        ("mp_context", "never forked"),
+        ("max_tasks_per_child", "memory_limit="),
+        ("thread_name_prefix", "leave it out"),
+    ],
+)
+def test_what_others_take_is_refused_with_what_to_do_instead(keyword, instead):
+    said = f"an Executor takes no {keyword}=: .*{instead}"
+    with pytest.raises(errors.UsageError, match=said):
+        Executor(max_workers=1, **{keyword: None})

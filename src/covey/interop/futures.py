@@ -32,6 +32,22 @@ T = TypeVar("T")
 
 _SHUT_DOWN: Final = "the executor was shut down"
 
+_SET_UP: Final = (
+    "what each process needs, such as a set-up, goes into a module that the tasks "
+    "import, which each process runs once"
+)
+
+#: What the standard library's executors take and ours do not, and what to do instead.
+_INSTEAD: Final = {
+    "initializer": _SET_UP,
+    "initargs": _SET_UP,
+    "mp_context": "leave it out: runners are processes of their own, started afresh and "
+    "never forked from this one, and need no __main__ guard",
+    "max_tasks_per_child": "leave it out: an idle runner that has grown is started anew "
+    "when memory runs short, and memory_limit= says how much there is",
+    "thread_name_prefix": "leave it out: tasks run in processes of their own",
+}
+
 #: Executors with a cluster of their own: what they were given is done at exit.
 _alive: weakref.WeakSet[Executor] = weakref.WeakSet()
 
@@ -335,6 +351,12 @@ class Executor(ClientExecutor):
             ``None`` for this machine's cores.
         max_workers: how many runners a cluster of its own has.
         **keywords: of ``LocalCluster``, when *target* is ``None``.
+
+    There is no ``initializer=``: what each process needs goes into a module that the
+    tasks import, which each process runs once.
+
+    Raises:
+        UsageError: there is no such keyword; says what to do instead.
     """
 
     def __init__(
@@ -343,6 +365,9 @@ class Executor(ClientExecutor):
         self._own: Client | None = None
         if isinstance(target, int):
             raise UsageError(f"say how many runners by name: max_workers={target}")
+        for name in keywords:
+            if name in _INSTEAD:
+                raise UsageError(f"an Executor takes no {name}=: {_INSTEAD[name]}")
         if max_workers is not None:
             if target is not None:
                 raise UsageError(
