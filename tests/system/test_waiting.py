@@ -346,3 +346,17 @@ def test_many_threads_wait_each_for_its_own_result_and_others_for_theirs(client)
         assert seen == set(range(1, 201))
         for i, each in enumerate(running):
             assert each.result(timeout=20) == list(range(100 * i + 1, 100 * i + 51))
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        concurrent.futures.wait,
+        lambda futures: next(concurrent.futures.as_completed(futures)),
+    ],
+)
+def test_who_waits_as_for_an_executor_is_told_how_to(client, wait):
+    with pytest.raises(AttributeError, match=r"covey\.wait .*covey\.Executor"):
+        wait([client.submit(inc, 1)])
+    with pytest.raises(AttributeError, match=r"covey\.as_completed"):
+        wait(client.map(inc, range(2)))

@@ -13,7 +13,7 @@ import itertools
 import operator
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
 from covey import clock
 from covey.client.callbacks import run_callback
@@ -90,6 +90,15 @@ class Future(refs.Reference, Generic[R]):
             return False
         wish, index = self._range, self._index
         return not wish.status[index] or wish.failure(index) is RELEASED
+
+    @property
+    def _condition(self) -> NoReturn:
+        """What ``concurrent.futures.wait`` and ``as_completed`` ask for first."""
+        raise AttributeError(
+            "concurrent.futures.wait and as_completed do not take the futures of a "
+            "Client: use covey.wait and covey.as_completed, or submit to "
+            "Client.get_executor() or a covey.Executor, whose futures they take"
+        )
 
     # What it is.
 
