@@ -180,3 +180,64 @@ def test_other_keywords_do_not_send_the_modules_again(client, project, monkeypat
         # With many calls it is shorter to send both once.
         assert other.gather(other.map(power, range(9999), exponent=2))[:3] == [0, 1, 4]
         assert len([m for m in sent if isinstance(m, DefineFunction)]) == 1
+
+
+RELOADING = """
+import importlib, sys
+import changed, uses
+from covey import Client
+
+def through(x):
+    return changed.f(x)
+
+def value(thing):
+    return thing.f()
+
+if __name__ == "__main__":
+    with Client(n_workers=1, processes=sys.argv[1] == "processes") as client:
+        def all_of_them():
+            calls = [(changed.f, 1), (uses.g, 1), (through, 1), (value, changed.Thing())]
+            here = [function(x) for function, x in calls]
+            there = [client.submit(function, x).result(30) for function, x in calls]
+            assert there == here, (there, here)
+            assert client.gather(client.map(changed.f, range(9))) == [
+                changed.f(x) for x in range(9)
+            ]
+            return here
+
+        assert all_of_them() == [1, 1, 1, 0]
+        for by in (10, 100):
+            with open("changed.py") as file:
+                text = file.read()
+            with open("changed.py", "w") as file:
+                file.write(text.replace("BY = ", "BY = 10 * "))
+            importlib.reload(changed)
+            importlib.reload(uses)
+            assert all_of_them() == [1 + by, 1 + by, 1 + by, by], by
+    # A cluster that is new has what is there now.
+    with Client(n_workers=1, processes=sys.argv[1] == "processes") as client:
+        assert client.submit(changed.f, 1).result(30) == 101
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("runners", ["processes", "threads"])
+def test_a_local_cluster_follows_what_is_reloaded(tmp_path, runners):
+    (tmp_path / "changed.py").write_text(
+        "BY = 1\n"
+        "def f(x): return x + (BY if BY > 1 else 0)\n"
+        "class Thing:\n"
+        "    def f(self): return f(0)\n"
+    )
+    (tmp_path / "uses.py").write_text("from changed import f\ndef g(x): return f(x)\n")
+    (tmp_path / "program.py").write_text(RELOADING)
+    done = subprocess.run(
+        [sys.executable, "program.py", runners],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "done\n"

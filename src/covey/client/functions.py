@@ -105,7 +105,9 @@ class _Watch:
         code, keywords = function.__code__, function.__kwdefaults__
         self.functions.append((function, code, function.__defaults__, keywords))
         if goes_by_name(function):
-            return  # Its bytes are its name.
+            # Its bytes are its name, for as long as its module is not imported anew.
+            self._watch_import(sys.modules[function.__module__])
+            return
         for value in function.__defaults__ or ():
             self._look_at(value, depth)
         for cell in function.__closure__ or ():
@@ -130,6 +132,11 @@ class _Watch:
             if value is not _MISSING:
                 self._look_at(value, depth)
 
+    def _watch_import(self, module: types.ModuleType) -> None:
+        # Whatever stands in ``sys.modules``; a module that is imported anew has a new spec.
+        known = getattr(module, "__dict__", {})
+        self.globals.append((known, "__spec__", known.get("__spec__", _MISSING)))
+
     def _look_at(self, value: Any, depth: int) -> None:
         if isinstance(value, types.FunctionType):
             self._enter(value, depth - 1)
@@ -137,6 +144,7 @@ class _Watch:
             for item in value:
                 self._look_at(item, depth)
         elif isinstance(value, types.ModuleType):
+            self._watch_import(value)
             if "__path__" in vars(value):
                 self.modules = len(sys.modules)
         elif not isinstance(value, _CONSTANT) or (
@@ -155,9 +163,14 @@ def _names(code: types.CodeType) -> list[str]:
 
 
 class FunctionCache:
-    """Remembers the bytes of functions that cannot have changed."""
+    """Remembers the bytes of functions that cannot have changed.
 
-    def __init__(self) -> None:
+    Args:
+        before: is called before a function is pickled.
+    """
+
+    def __init__(self, before: Callable[[], None] | None = None) -> None:
+        self._before = before
         self._known: dict[int, tuple[Any, _Watch | None, Pickled]] = {}
         self._bytes = 0
 
@@ -172,6 +185,8 @@ class FunctionCache:
             same, watch, pickled = known
             if same is function and (watch is None or watch.unchanged()):
                 return pickled
+        if self._before is not None:
+            self._before()
         watchable, watch = _watch(function)
         payload = dumps_function(function)
         if len(payload) > _NAME_BYTES:

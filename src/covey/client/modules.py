@@ -83,7 +83,7 @@ class OwnModules:
             UsageError: there is no Python code there.
         """
         if isinstance(what, ModuleType):
-            place = _place_of(what)
+            place = place_of(what)
             name = what.__name__.partition(".")[0]
             if place is None:
                 raise UsageError(f"the module {name} has no Python files to upload")
@@ -133,7 +133,7 @@ class OwnModules:
         if name in sys.stdlib_module_names or name in ("__main__", "covey"):
             return None
         module = sys.modules.get(name)
-        place = _place_of(module) if module is not None else None
+        place = place_of(module) if module is not None else None
         if place is None or any(place.is_relative_to(f) for f in self._installed):
             return None
         return place
@@ -173,7 +173,7 @@ def installed_folders() -> list[Path]:
     return [Path(folder).resolve() for folder in folders]
 
 
-def _place_of(module: ModuleType) -> Path | None:
+def place_of(module: ModuleType) -> Path | None:
     """Return the file, or the folder, of a top-level module."""
     top = sys.modules.get(module.__name__.partition(".")[0], module)
     file = getattr(top, "__file__", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from covey.client import reloads
 from covey.client.choices import Choices
 from covey.client.engine import Engine
 from covey.client.fetching import Session
@@ -49,9 +50,14 @@ def open_at(
     engine = Engine(target.find, name)
     try:
         # A cluster of our own has our path, and finds what we can import.
-        modules = OwnModules(auto=target.cluster is None)
+        shared = target.cluster is not None
         writing = Writing(
-            engine, choices.functions, choices.serializer, modules, environment
+            engine,
+            choices.functions,
+            choices.serializer,
+            OwnModules(auto=not shared),
+            environment,
+            reloads.HERE if shared else None,
         )
         engine.call(engine.connect(timeout_seconds))
     except BaseException:

@@ -24,6 +24,7 @@ from covey.client.engine import Engine
 from covey.client.environments import chosen_python
 from covey.client.functions import FunctionCache, Pickled, digest_of
 from covey.client.modules import Bundle, OwnModules
+from covey.client.reloads import Reloads
 from covey.errors import NotPicklable, UsageError
 from covey.serde import code, registry
 from covey.serde.formats import PICKLE, Format, format_named
@@ -51,6 +52,7 @@ class Writing:
         serializer: the family in which values go, if a call does not say.
         modules: the user's own modules.
         environment: what all functions ask for; see ``environments``.
+        reloads: of modules that runners import from where this process does, if any do.
 
     Raises:
         UsageError: there is no such way, or no such family.
@@ -63,6 +65,7 @@ class Writing:
         serializer: str = "pickle",
         modules: OwnModules | None = None,
         environment: str = "",
+        reloads: Reloads | None = None,
     ) -> None:
         if functions not in _WAYS:
             raise UsageError(
@@ -77,8 +80,10 @@ class Writing:
         self._form = format_named(serializer)
         #: Whether nothing may be read that pickle wrote.
         self.plain = functions == "import" and serializer != "pickle"
-        self._by_value = FunctionCache()
-        self._by_source = FunctionCache()
+        self._reloads = reloads
+        look = None if reloads is None else reloads.look
+        self._by_value = FunctionCache(look)
+        self._by_source = FunctionCache(look)
         #: Functions with something before their bytes, by digest and family, those used
         #: last at the end.
         self._headed: OrderedDict[tuple[Any, ...], Pickled] = OrderedDict()
@@ -154,6 +159,8 @@ class Writing:
         if self._functions == "import":
             payload = dumps_name(function, form.name)
             pickled = Pickled(label(function), digest_of(payload), payload)
+            if self._reloads is not None:
+                self._reloads.look()
         elif self.by_source:
             with registry.by_source():
                 pickled = self._by_source.pickled(function)
@@ -161,9 +168,26 @@ class Writing:
             pickled = self._for_whoever_comes(function)
         else:
             pickled = self._by_value.pickled(function)
+        reloads = self._reloads
+        if reloads is not None:
+            reloads.look_at_times()
+            if reloads.count:
+                return self._with_head(
+                    pickled, form, arguments, alone, {"reloads": reloads.head}
+                )
         if form is PICKLE and self.modules.idle and not self.environment:
             return pickled  # Nothing goes before it, and most are such.
-        head: dict[str, Any] = {}
+        return self._with_head(pickled, form, arguments, alone, {})
+
+    def _with_head(
+        self,
+        pickled: Pickled,
+        form: Format,
+        arguments: bytes,
+        alone: bool,
+        head: dict[str, Any],
+    ) -> Pickled:
+        """Put before a function what its runner has to know first; see ``function``."""
         if form is not PICKLE:
             head["serializer"] = form.name
         bundles: tuple[Bundle, ...] = ()
@@ -193,7 +217,12 @@ class Writing:
     def _headed_by(
         self, head: dict[str, Any], bundles: tuple[Bundle, ...], pickled: Pickled
     ) -> Pickled:
-        key = (pickled.digest, head.get("serializer"), *(b.digest for b in bundles))
+        key = (
+            pickled.digest,
+            head.get("serializer"),
+            head.get("reloads", (0, 0))[1],
+            *(b.digest for b in bundles),
+        )
         with self._heading:
             headed = self._headed.get(key)
             if headed is not None:

@@ -19,7 +19,7 @@ import json
 import sys
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -149,10 +149,21 @@ def install(found: Sequence[tuple[str, str, bytes]]) -> None:
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)
         # The others may hold what the changed ones had before.
-        tops = {name for name, _, _ in found}
-        for module in list(sys.modules):
-            if module.partition(".")[0] in tops:
-                del sys.modules[module]
+        _drop({name for name, _, _ in found})
+
+
+def forget(names: Collection[str]) -> None:
+    """Have these modules imported anew, from where they lie if they do."""
+    with _lock:
+        for name in names:
+            _finder.installed.pop(name, None)
+        _drop(names)
+
+
+def _drop(tops: Collection[str]) -> None:
+    for module in list(sys.modules):
+        if module.partition(".")[0] in tops:
+            sys.modules.pop(module, None)
 
 
 def _is_original(name: str, digest: str) -> bool:

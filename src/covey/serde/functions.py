@@ -67,6 +67,10 @@ def loads_function(data: bytes) -> Callable[..., Any]:
         Exception: whatever the import of its module raises.
     """
     head, data = split_head(data)
+    if "reloads" in head:
+        from covey.serde import reloads
+
+        reloads.let_go(*head["reloads"])
     if "modules" in head:
         from covey.serde import bundles
 
