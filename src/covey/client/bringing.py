@@ -81,7 +81,9 @@ class Bringer:
                 return
             # Somewhere else by now, or being computed again: ask, and wait.
             await self._locate(stored, deadline)
-            stored = [(w, i) for w, i in stored if i not in w.values]
+            stored = [
+                (w, i) for w, i in stored if i not in w.values and self._holds(w, i)
+            ]
             if any(wish.status[i] == Status.STORED for wish, i in stored):
                 left = _left(deadline)
                 await asyncio.sleep(pause if left is None else min(pause, left))
@@ -89,7 +91,11 @@ class Bringer:
     async def _locate(
         self, stored: list[tuple[Range, int]], deadline: float | None
     ) -> None:
-        missing = [(w, i) for w, i in stored if i not in w.values]
+        # What was let go of meanwhile is told no end of: who asked for it is told that.
+        missing = [(w, i) for w, i in stored if i not in w.values and self._holds(w, i)]
+        if not missing:
+            return
+        self.check(missing)  # Nor is anything, once this client is at its end.
         countdown_done = asyncio.Event()
         countdown = Countdown(countdown_done.set)
         for wish, index in missing:
@@ -108,6 +114,11 @@ class Bringer:
             ) from None
         finally:
             countdown.stop()
+
+    def _holds(self, wish: Range, index: int) -> bool:
+        """Whether anybody here holds a task still."""
+        known = self._engine.wishes.find(wish.base + index)
+        return known is wish and not wish.is_let_go(index)
 
     async def _fetch_from(self, worker: int, tasks: list[TaskId]) -> bool:
         seen = self._engine.workers.get(worker)

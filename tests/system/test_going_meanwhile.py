@@ -1,0 +1,87 @@
+"""Values that are let go of, and clients that come to their end, while a value is brought."""
+
+from __future__ import annotations
+
+import pytest
+
+import covey
+from covey import errors
+
+pytestmark = pytest.mark.system
+
+PATIENCE_SECONDS = 30
+
+
+def large(x):
+    return bytes([x]) * 500_000
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Have something done in the I/O thread between the wish for a value and its fetch."""
+
+    def meanwhile(session, happens):
+        fetch = session.bringer.fetch
+
+        async def later(*args):
+            happens()
+            await fetch(*args)
+
+        monkeypatch.setattr(session.bringer, "fetch", later)
+
+    return meanwhile
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_large_value_is_released_before_it_is_brought(client, meanwhile, many):
+    futures = client.map(large, range(3)) if many else [client.submit(large, 1)]
+    covey.wait(futures)
+    future, session = futures[-1], futures[-1].session
+
+    def happens():
+        future.release()
+        session._send_dropped()
+
+    meanwhile(session, happens)
+    with pytest.raises(errors.Closed, match="released"):
+        future.result(PATIENCE_SECONDS)
+
+
+def test_a_large_value_is_released_while_it_is_sought(client, meanwhile):
+    future = client.submit(large, 1)
+    covey.wait([future])
+    session, post = future.session, client._engine.post
+
+    def happens():
+        # Nobody has the value, nor says where it is: it is waited for.
+        session.engine.workers, workers = {}, session.engine.workers
+
+        def then(message):
+            session.engine.workers = workers
+            session.engine.post = post
+            session.engine.loop.call_soon(release)
+
+        session.engine.post = then
+
+    def release():
+        future.release()
+        session._send_dropped()
+
+    meanwhile(session, happens)
+    with pytest.raises(errors.Closed, match="released"):
+        future.result(PATIENCE_SECONDS)
+
+
+def test_the_scheduler_is_lost_before_a_large_value_is_brought(meanwhile):
+    with covey.Client(n_workers=1, set_as_default=False) as client:
+        future = client.submit(large, 1)
+        covey.wait([future])
+        engine = client._engine
+
+        def happens():
+            engine.workers.clear()
+            engine._break(None)
+
+        meanwhile(future.session, happens)
+        with pytest.raises(errors.Disconnected):
+            future.result(PATIENCE_SECONDS)
