@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -118,8 +117,11 @@ def container(nested: Any, wrong: str = _THIS) -> Any:
         return nested
     if isinstance(nested, Iterable) and not isinstance(nested, str | bytes):
         return list(nested)
+    # Not at the top: this file is loaded before a cluster is started.
+    from concurrent.futures import Future as Theirs
+
     hint = ""
-    if isinstance(nested, concurrent.futures.Future):
+    if isinstance(nested, Theirs):
         hint = ". For futures of an executor there is concurrent.futures"
     raise UsageError(
         f"futures are wanted here, alone or in lists, tuples, sets or dicts, and {wrong} "
