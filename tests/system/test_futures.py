@@ -269,12 +269,25 @@ def test_a_future_of_a_map_is_copied_and_pickled_like_any_other(client, until, a
     twin = again(futures[3])
     assert twin.key == futures[3].key
     assert [f.key for f in again(futures)] == [f.key for f in futures]
+    assert again(futures) == futures
     del futures
     assert until(lambda: known_tasks(client) == 1)
     assert twin.result(20) == 4
     assert client.submit(inc, twin).result(20) == 5
     del twin
     assert until(lambda: known_tasks(client) == 0)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, by_pickle])
+def test_a_future_is_found_by_its_copies(client, again):
+    """They were others, so that what they were for was not found."""
+    what_for = {client.submit(inc, i): i for i in range(2)}
+    what_for.update((future, 9) for future in client.map(inc, [9]))
+    assert [what_for[again(future)] for future in what_for] == [0, 1, 9]
+    with covey.Client(client.cluster, set_as_default=False) as other:
+        theirs = [other.submit(inc, future) for future in what_for]
+        assert other.gather(theirs) == [2, 3, 11]
+        assert not set(theirs) & set(what_for)
 
 
 def keep(number):

@@ -352,6 +352,27 @@ def test_wait_tells_of_what_was_released_meanwhile(here, monkeypatch):
         wait(futures)
 
 
+def test_futures_of_one_task_of_one_client_are_equal(here):
+    futures, wish = a_map(here, 2)
+    a, copied, b = futures[0], Future(here, wish, 0), futures[1]
+    theirs = Future(here, Range(BASE, 2, "f", None), 0)  # Of another client.
+    assert a == copied and hash(a) == hash(copied)
+    assert {a: "x"}[copied] == "x"
+    assert a not in (b, theirs, a.id)
+    before = {a}
+    a.release()
+    assert a in before and copied in before
+
+
+def test_wait_has_one_of_those_that_are_equal(here):
+    futures, wish = a_map(here, 2)
+    copied = Future(here, wish, 0)
+    ends(wish, 0)
+    done, not_done = wait([*futures, copied], return_when=FIRST_COMPLETED)
+    assert (len(done), not_done) == (1, {futures[1]})
+    assert copied in done
+
+
 def test_a_copy_of_what_is_released_is_waited_for(here):
     futures, wish = a_map(here, 2)
     assert here.hold(wish, 1)

@@ -46,6 +46,9 @@ class Future(refs.Reference, Generic[R]):
     Made by ``Client.submit`` and ``Client.map``.  Pass it as an argument of
     another task (also deep inside lists, dicts or your own objects) and that
     task gets the value.  ``await`` works in any event loop.
+
+    Futures of one task of one client are equal: a copy, or what was pickled and read
+    again, is found in a dict by the other.
     """
 
     __slots__ = ("__weakref__", "_index", "_range", "_session")
@@ -55,6 +58,15 @@ class Future(refs.Reference, Generic[R]):
         self._session: Session | None = session
         self._range = wish
         self._index = index
+
+    def __eq__(self, other: object) -> bool:
+        # Neither changes when one is released, so that it is found where it was put.
+        if isinstance(other, Future):
+            return self._range is other._range and self._index == other._index
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return self._range.base + self._index
 
     @property
     def session(self) -> Session:

@@ -48,7 +48,8 @@ def wait(
         return_when: ``ALL_COMPLETED``, ``FIRST_COMPLETED`` or ``FIRST_EXCEPTION``.
 
     Returns:
-        The sets of those that have ended and those that have not.
+        The sets of those that have ended and those that have not.  Of futures that
+        are equal, which are copies, one is in there.
 
     Raises:
         TimeoutError: not enough of them ended in time.
