@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import operator
 import threading
@@ -169,6 +170,27 @@ def test_nodes_of_dask_in_a_row_are_one_task(client):
     assert {n: k for n, k in done.items() if "row-" in n} == {"row-a, row-b, row-c": 3}
 
 
+async def scaled_later(value, scale):
+    await asyncio.sleep(0)
+    return scaled(value, scale)
+
+
+def scaled_by_promise(value, scale):
+    return scaled_later(value, scale)
+
+
+@pytest.mark.parametrize("wait", [scaled_later, scaled_by_promise])
+@pytest.mark.parametrize("at", ["a", "b", "c"])
+def test_a_coroutine_in_a_row_of_nodes_is_waited_for(client, wait, at):
+    does = dict.fromkeys("abc", scaled) | {at: wait}
+    dsk = {
+        "a": Task("a", does["a"], 1, Scale(2)),
+        "b": Task("b", does["b"], TaskRef("a"), Scale(3)),
+        "c": Task("c", does["c"], TaskRef("b"), Scale(4)),
+    }
+    assert client.get(dsk, "c") == 24
+
+
 def test_a_row_of_nodes_fails_with_the_node_that_failed(client):
     dsk = {
         "a": Task("a", scaled, 1, Scale(2)),
@@ -177,7 +199,8 @@ def test_a_row_of_nodes_fails_with_the_node_that_failed(client):
     }
     with pytest.raises(ValueError, match="no 2") as caught:
         client.get(dsk, "c")
-    assert "in the task 'b' of a dask graph" in caught.value.__notes__
+    notes = [note for note in caught.value.__notes__ if "in the task" in note]
+    assert notes == ["in the task 'b' of a dask graph"]
 
 
 def test_frames_that_are_computed_together_make_a_task_for_calls_in_a_row(client):

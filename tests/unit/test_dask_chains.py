@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import operator
 import pickle
 import weakref
+from types import CoroutineType
 
 import numpy as np
 import pytest
@@ -17,9 +19,10 @@ from dask._task_spec import DataNode, Task, TaskRef  # noqa: E402  (only where d
 from covey.interop.dask_chains import LINKS_MAX, NAMES_MAX, join  # noqa: E402
 from covey.interop.dask_lowering import Lowering, Plain  # noqa: E402
 from covey.interop.dask_names import Names  # noqa: E402
-from covey.interop.dask_node import Chain, Row  # noqa: E402
+from covey.interop.dask_node import Chain, Named, Nodes, Row  # noqa: E402
 from covey.interop.dask_order import number, users_of  # noqa: E402
 from covey.interop.dask_packing import Shelf  # noqa: E402
+from covey.runner.coroutines import Coroutines  # noqa: E402
 from covey.serde.packing import LIMIT_BYTES  # noqa: E402
 
 
@@ -199,20 +202,86 @@ def test_calls_that_became_a_chain_are_part_of_a_row():
     assert values_of(joined(graph, "c")) == {"c": 16}
 
 
+@pytest.fixture
+def coroutines():
+    made = Coroutines()
+    yield made
+    made.close()
+
+
+def run_as_runners_do(node, coroutines):
+    """Run a task that takes nothing of others, and what its calls have to wait for."""
+    if type(node) is Plain:
+        value = node.function(*node.args, **node.kwargs or {})
+    else:
+        value = node({})
+    return coroutines.run(value) if type(value) is CoroutineType else value
+
+
 async def later(value):
-    return value
+    await asyncio.sleep(0)
+    return value + 1
 
 
-@pytest.mark.parametrize("thing", [3, Thing(3)])
-def test_what_is_waited_for_stays_a_task(thing):
+def promise(value):
+    """Return a coroutine, which nobody can tell of it beforehand."""
+    return later(value)
+
+
+def times(value, by):
+    return value * (by.number if type(by) is Thing else by)
+
+
+def loop_of_its_own(value):
+    return asyncio.run(later(value))
+
+
+@pytest.mark.parametrize("by", [10, Thing(10)], ids=["chain", "row"])
+@pytest.mark.parametrize("wait", [later, promise])
+@pytest.mark.parametrize("at", [{0}, {1}, {2}, {3}, {0, 1}, {1, 2}, {0, 1, 2, 3}])
+def test_a_coroutine_is_waited_for_before_the_next_call(coroutines, by, wait, at):
+    graph = {"start": Task("start", times, 1, by)}
+    expected, before = 10, "start"
+    for i in range(4):
+        graph[i] = Task(i, wait if i in at else operator.neg, TaskRef(before))
+        expected, before = expected + 1 if i in at else -expected, i
+    nodes = joined(graph, 3)
+    assert [key for key, node in nodes.items() if node is not None] == [3]
+    assert type(nodes[3]) is (Row if type(by) is Thing else Plain)
+    assert run_as_runners_do(nodes[3], coroutines) == expected
+
+
+@pytest.mark.parametrize("by", [10, Thing(10)], ids=["chain", "row"])
+def test_what_follows_a_coroutine_may_use_an_event_loop_of_its_own(coroutines, by):
     graph = {
-        "a": Task("a", abs, -1),
-        "b": Task("b", later, TaskRef("a")),
-        "c": Task("c", max, TaskRef("b"), thing),
+        "a": Task("a", later, 1),
+        "b": Task("b", loop_of_its_own, TaskRef("a")),
+        "c": Task("c", times, TaskRef("b"), by),
     }
-    nodes = joined(graph, "c")
-    assert nodes["a"] is None
-    assert nodes["b"] is not None
+    assert run_as_runners_do(joined(graph, "c")["c"], coroutines) == 30
+
+
+def fail(value):
+    raise ValueError(value)
+
+
+async def fail_later(value):
+    raise ValueError(value)
+
+
+@pytest.mark.parametrize("by", [10, Thing(10)], ids=["chain", "row"])
+@pytest.mark.parametrize(
+    ("one", "two", "key"), [(fail_later, abs, "a"), (later, fail, "b")]
+)
+def test_it_is_told_which_one_failed_by_a_coroutine(coroutines, by, one, two, key):
+    graph = {
+        "a": Task("a", one, 1),
+        "b": Task("b", two, TaskRef("a")),
+        "c": Task("c", times, TaskRef("b"), by),
+    }
+    with pytest.raises(ValueError, match=r"1|2") as caught:
+        run_as_runners_do(joined(graph, "c")["c"], coroutines)
+    assert caught.value.__notes__ == [f"in the task {key!r} of a dask graph"]
 
 
 def test_what_somebody_holds_stays_a_task():
@@ -242,10 +311,6 @@ def test_a_long_row_stays_in_pieces():
     assert values_of(nodes)[19] == 20
 
 
-def fail(value):
-    raise ValueError(value)
-
-
 @pytest.mark.parametrize(
     ("graph", "key"),
     [
@@ -258,6 +323,24 @@ def test_it_is_told_which_one_failed(graph, key):
     with pytest.raises(ValueError, match="1") as caught:
         node.function(*node.args)
     assert caught.value.__notes__ == [f"in the task {key!r} of a dask graph"]
+
+
+@pytest.mark.parametrize("key", ["a", "b", "c"])
+def test_it_is_told_of_no_other_one_that_it_failed(key):
+    # As a runner calls it: it knows the name of the whole, which is the last one's.
+    does = dict.fromkeys("abc", abs) | {key: fail}
+    graph = {"a": Task("a", does["a"], 1)}
+    graph["b"] = Task("b", does["b"], TaskRef("a"))
+    graph["c"] = Task("c", does["c"], TaskRef("b"))
+    chain = joined(graph, "c")["c"]
+    by_hand = Row(tuple(graph.values()))
+    for call, args in (
+        (Named("c", chain.function), ("c", chain.args)),
+        (Nodes("c", ()), (by_hand, {})),
+    ):
+        with pytest.raises(ValueError, match="1") as caught:
+            call(*args)
+        assert caught.value.__notes__ == [f"in the task {key!r} of a dask graph"]
 
 
 @pytest.mark.parametrize("at", ["a", "b"])
@@ -273,7 +356,8 @@ def test_it_is_told_which_node_of_a_row_failed(at):
     assert caught.value.__notes__ == [f"in the task {at!r} of a dask graph"]
 
 
-def test_a_row_holds_on_to_nothing_but_what_its_node_takes():
+@pytest.mark.parametrize("waits", [set(), {"a"}, {"b"}, {"a", "b"}])
+def test_a_row_holds_on_to_nothing_but_what_its_node_takes(coroutines, waits):
     class Value:
         pass
 
@@ -288,16 +372,25 @@ def test_a_row_holds_on_to_nothing_but_what_its_node_takes():
         assert before is seen[-1]()
         return make()
 
+    async def make_later():
+        return make()
+
+    async def follow_later(before, thing):
+        return follow(before, thing)
+
     def end(before, thing):
         gc.collect()
         return [ref() is not None for ref in seen]
 
     graph = {
-        "a": Task("a", make),
-        "b": Task("b", follow, TaskRef("a"), Thing(1)),
+        "a": Task("a", make_later if "a" in waits else make),
+        "b": Task(
+            "b", follow_later if "b" in waits else follow, TaskRef("a"), Thing(1)
+        ),
         "c": Task("c", end, TaskRef("b"), Thing(1)),
     }
-    assert joined(graph, "c")["c"]({}) == [False, True]
+    node = joined(graph, "c")["c"]
+    assert run_as_runners_do(node, coroutines) == [False, True]
 
 
 def test_what_became_one_task_is_named_after_all_its_calls():

@@ -18,7 +18,6 @@ they were, in one node.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
@@ -74,7 +73,7 @@ def join(
         source = nodes[sources[0]]
         node = ref.node
         before = rows.get(source.number, (source.key,))
-        if len(before) >= LINKS_MAX or _is_coroutine(source.node):
+        if len(before) >= LINKS_MAX:
             continue
         if _is_more(node, source.node):
             keys = (*before, ref.key)
@@ -89,7 +88,7 @@ def join(
                 chain = chains[links, labels] = Chain(links, labels)
             if not shelf.fits_whole(chain):
                 continue
-            ref.node = _joined(chain, source, node)
+            ref.node = _joined(chain, source, node, ref.key)
         else:
             continue
         rows[number] = (*before, ref.key)
@@ -104,17 +103,6 @@ def _is_more(node: Any, source: Any) -> bool:
     if type(node) is Plain and type(source) is Plain:
         return False
     return all(type(one) in {Plain, Row} or is_call(one) for one in (node, source))
-
-
-def _is_coroutine(source: Any) -> bool:
-    """Whether a call only returns what the runner has to wait for."""
-    function = source.function if type(source) is Plain else None
-    if is_call(source):
-        function = source.func
-    if type(function) is Chain:
-        function = function.links[-1].function
-    code = getattr(function, "__code__", None)
-    return code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 def _can_follow(node: Plain, source: Ref) -> bool:
@@ -160,19 +148,19 @@ def _labels(source: Ref, names: Names) -> tuple[str, ...]:
     return (*before, names.of(source.key))
 
 
-def _joined(chain: Chain, source: Ref, node: Plain) -> Plain:
+def _joined(chain: Chain, source: Ref, node: Plain, key: Any) -> Plain:
     first = source.node
     if type(first.function) is Chain:
         keys, *args = first.args
         places = first.places
     else:
         # The keys come before the arguments.
-        keys, args = (), _given(first)
+        keys, args = (source.key,), _given(first)
         places = tuple([at + 1 for at in first.places])
     own = [None if at in node.places else arg for at, arg in enumerate(_given(node))]
     return Plain(
         chain,
-        ((*keys, source.key), *args, *own),
+        ((*keys, key), *args, *own),
         places,
         first.inputs,
         None,

@@ -8,7 +8,8 @@ Most nodes are plain calls (``dask_lowering``)::
       └─ (key, args, kwargs)           the arguments of one task
 
 Calls that only follow one another are one task (``dask_chains``): its function is a
-``Chain``, or where one of them is more than a call, its node a ``Row``.
+``Chain``, or where one of them is more than a call, its node a ``Row``.  Where a call in
+the midst returns a coroutine, the runner waits for that before it makes the next one.
 
 Another node travels as a pickle stream with holes (pickle's *persistent ids*)::
 
@@ -28,10 +29,40 @@ from __future__ import annotations
 import io
 import operator
 import pickle
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 from covey.interop.dask_fused import run
+from covey.runner.coroutines import Rest
+
+
+def _note(error: Exception, key: Any) -> None:
+    """Tell which node failed."""
+    error.add_note(f"in the task {key!r} of a dask graph")
+
+
+async def _then(
+    coroutine: Coroutine[Any, Any, Any],
+    key: Any,
+    go_on: Callable[..., Any],
+    *args: Any,
+) -> Rest:
+    """Wait for what a call in the midst of a task returned.
+
+    Args:
+        coroutine: it.
+        key: which node it was.
+        go_on: makes the calls that follow.  It is given the value in a list, which it
+            empties: nobody else shall hold on to that.
+        *args: what it is given besides.
+    """
+    try:
+        held = [await coroutine]
+    except Exception as error:
+        _note(error, key)
+        raise
+    return Rest(go_on, held, *args)
 
 
 class Named:
@@ -58,7 +89,8 @@ class Named:
         try:
             return self.function(*args, **kwargs) if kwargs else self.function(*args)
         except Exception as error:
-            error.add_note(f"in the task {key!r} of a dask graph")
+            if type(self.function) is not Chain:
+                _note(error, key)
             raise
 
 
@@ -111,15 +143,26 @@ class Chain:
         return ", ".join(dict.fromkeys((*self.labels, last)))
 
     def __call__(self, keys: tuple[Any, ...], *args: Any) -> Any:
-        """Make all calls.
+        """Make all calls, or return a coroutine that is about to.
 
         Args:
-            keys: which nodes they were, but for the last one.
+            keys: which nodes they were.
             *args: the arguments of all of them, with a gap for each result.
         """
-        value: Any = None
+        return self._go_on([None], 0, keys, args)
+
+    def _go_on(
+        self, held: list[Any], first: int, keys: tuple[Any, ...], args: tuple[Any, ...]
+    ) -> Any:
+        """Make the calls from *first* on; *held* has the value before, and is emptied."""
+        value = held.pop()
         start = 0
         for number, (function, takes, places, named) in enumerate(self.links):
+            if number < first:
+                start += takes
+                continue
+            if type(value) is CoroutineType:
+                return _then(value, keys[number - 1], self._go_on, number, keys, args)
             taken = list(args[start : start + takes])
             start += takes
             for at in places:
@@ -128,8 +171,7 @@ class Chain:
             try:
                 value = function(*taken, **kwargs)
             except Exception as error:
-                if number < len(keys):
-                    error.add_note(f"in the task {keys[number]!r} of a dask graph")
+                _note(error, keys[number])
                 raise
         return value
 
@@ -168,16 +210,33 @@ class Row:
         return ", ".join(dict.fromkeys(self.labels))
 
     def __call__(self, values: dict[Any, Any]) -> Any:
-        """Run all of them; *values* has what the first one takes, by key."""
+        """Run all of them, or return a coroutine that is about to.
+
+        Args:
+            values: what the first one takes, by key.
+        """
+        return self._run([values], 0)
+
+    def _go_on(self, held: list[Any], first: int) -> Any:
+        """Run those from *first* on; *held* has the value before, and is emptied."""
+        return self._run(
+            [dict.fromkeys(self.nodes[first].dependencies, held.pop())], first
+        )
+
+    def _run(self, held: list[dict[Any, Any]], first: int) -> Any:
+        """Run those from *first* on; *held* has what that takes, and is emptied."""
+        values = held.pop()
         value: Any = None
-        for number, node in enumerate(self.nodes):
-            if number:
+        for number in range(first, len(self.nodes)):
+            node = self.nodes[number]
+            if number > first:
+                if type(value) is CoroutineType:
+                    return _then(value, self.nodes[number - 1].key, self._go_on, number)
                 values = dict.fromkeys(node.dependencies, value)
             try:
                 value = run(node, values)
             except Exception as error:
-                if number + 1 < len(self.nodes):
-                    error.add_note(f"in the task {node.key!r} of a dask graph")
+                _note(error, node.key)
                 raise
         return value
 
@@ -217,6 +276,8 @@ class Nodes:
         try:
             return run(written, inputs)
         except Exception as error:
-            # Inner nodes are nobody's futures: only here is it known what failed.
-            error.add_note(f"in the task {written.key!r} of a dask graph")
+            # Inner nodes are nobody's futures: only here is it known what failed, but of
+            # nodes in a row.
+            if type(written) is not Row:
+                _note(error, written.key)
             raise

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
+
+
+class Rest(partial[Any]):
+    """What is left to call of a task, returned by a coroutine in the midst of it.
+
+    It is called when no event loop runs any more, as what follows is mostly no coroutine,
+    and may use an event loop of its own.
+    """
 
 
 class Coroutines:
@@ -18,11 +27,20 @@ class Coroutines:
         self._runner: asyncio.Runner | None = None
 
     def run(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
-        """Run one to its end.
+        """Run one to its end, and what it leaves to be called.
 
         Raises:
             BaseException: what it raised.
         """
+        value = self._wait(coroutine)
+        while type(value) is Rest:
+            value = value()
+            if type(value) is CoroutineType:
+                value = self._wait(value)
+        return value
+
+    def _wait(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+        """Return what a coroutine returns."""
         import asyncio
 
         if self._runner is None:
