@@ -34,7 +34,8 @@ def is_for(state: SchedulerState, demand: Demand, worker: Worker) -> bool:
 def may_take(state: SchedulerState, demand: Demand, span: Span, worker: Worker) -> bool:
     """Whether *worker* may take *span*, which is ready and asks for *demand*, now.
 
-    If it is not to yet, it will look again.
+    If it is not to yet, it is roused when it may: others may be served before it then,
+    and find nothing, and nobody else would look.
     """
     if is_for(state, demand, worker):
         return True
@@ -43,7 +44,7 @@ def may_take(state: SchedulerState, demand: Demand, span: Span, worker: Worker) 
     due = span.since + WISH_SECONDS
     if due <= state.now:
         return True
-    balance.look_again(state, due)
+    balance.look_again(state, state.wishes.setdefault(demand, due))
     return False
 
 
