@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
 import covey
@@ -85,3 +88,36 @@ def test_the_scheduler_is_lost_before_a_large_value_is_brought(meanwhile):
         meanwhile(future.session, happens)
         with pytest.raises(errors.Disconnected):
             future.result(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("what", ["fetch", "ask"])
+def test_the_client_is_closed_while_a_thread_waits_for_what_never_comes(
+    monkeypatch, what
+):
+    with covey.LocalCluster(n_workers=1) as cluster:
+        client = covey.Client(cluster, set_as_default=False)
+        future = client.submit(large, 1)
+        covey.wait([future])
+        waits, outcome = threading.Event(), []
+
+        async def forever(*_, **__):
+            waits.set()
+            await asyncio.Event().wait()
+
+        if what == "fetch":
+            monkeypatch.setattr(future.session.bringer, "fetch", forever)
+        else:
+            monkeypatch.setattr(future.session.engine, "ask", forever)
+
+        def wait():
+            try:
+                outcome.append(future.result() if what == "fetch" else future.explain())
+            except Exception as error:
+                outcome.append(type(error))
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        assert waits.wait(PATIENCE_SECONDS)
+        client.close()
+        thread.join(PATIENCE_SECONDS)
+        assert outcome == [errors.Closed]

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from covey.client.calling import Call
+from covey import errors
+from covey.client.calling import Call, Calls
+from covey.net.loop import close_event_loop
 
 PATIENCE_SECONDS = 30
 
@@ -101,12 +103,12 @@ def test_a_loop_that_was_closed_runs_nothing(loop):
     while loop.is_running():
         time.sleep(0)
     loop.close()
-    work = there()
-    call = Call(work, loop)
-    with pytest.raises(RuntimeError):
+    call = Call(there(), loop)
+    with pytest.raises(errors.Closed):
         call.begin()
     call.cancel()
-    work.close()
+    with pytest.raises(errors.Closed):
+        Calls(loop).wait_for(there(), None)
 
 
 def test_neither_futures_nor_callbacks_are_made_for_it(loop):
@@ -148,3 +150,109 @@ def test_what_is_stopped_before_it_has_begun_has_ended_too(loop):
     assert call.ended.wait(PATIENCE_SECONDS)
     with pytest.raises(concurrent.futures.CancelledError):
         call.result()
+
+
+@pytest.fixture
+def in_thread():
+    """Have a call waited for in a thread; return what it comes to there."""
+
+    def in_thread(calls, work):
+        outcome = []
+
+        def wait():
+            try:
+                outcome.append(calls.wait_for(work, None))
+            except Exception as error:
+                outcome.append(type(error))
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+
+        def join():
+            thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive()
+            return outcome
+
+        return join
+
+    return in_thread
+
+
+def test_a_call_that_waits_ends_with_its_loop(in_thread):
+    loop = asyncio.new_event_loop()
+    calls, seen = Calls(loop), []
+
+    async def forever():
+        loop.stop()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            seen.append("stopped in order")
+            raise
+
+    outcome = in_thread(calls, forever())
+    loop.run_forever()
+    calls.end(close_event_loop)
+    assert outcome() == [errors.Closed]
+    assert seen == ["stopped in order"]
+
+
+def test_a_call_that_came_too_late_ends_with_its_loop(in_thread):
+    loop = asyncio.new_event_loop()
+    calls, begun = Calls(loop), threading.Event()
+    post = loop.call_soon_threadsafe
+
+    def noted(*args):
+        post(*args)
+        begun.set()
+
+    loop.call_soon_threadsafe = noted
+
+    async def there():
+        raise AssertionError("it should not run")
+
+    def close(loop):
+        # The loop looks no more at what was posted.
+        outcomes.append(in_thread(calls, there()))
+        assert begun.wait(PATIENCE_SECONDS)
+        loop.close()
+
+    outcomes = []
+    calls.end(close)
+    assert outcomes[0]() == [errors.Closed]
+
+
+def test_who_does_not_stop_is_not_waited_for(in_thread, monkeypatch):
+    monkeypatch.setattr("covey.client.calling.STOPPING_SECONDS", 0.0)
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)
+    calls = Calls(loop)
+
+    async def stubborn():
+        loop.stop()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+    work = stubborn()
+    outcome = in_thread(calls, work)
+    loop.run_forever()
+    calls.end(close_event_loop)
+    assert outcome() == [errors.Closed]
+
+
+def test_what_has_ended_with_its_value_before_its_loop_is_returned(in_thread):
+    loop = asyncio.new_event_loop()
+    calls = Calls(loop)
+
+    async def there():
+        loop.stop()
+        return 1
+
+    outcome = in_thread(calls, there())
+    loop.run_forever()
+    calls.end(close_event_loop)
+    assert outcome() == [1]

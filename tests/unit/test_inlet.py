@@ -329,6 +329,22 @@ def test_a_link_that_ends_is_left(talk):
     assert not there.is_alive()
 
 
+def test_a_loop_that_has_ended_is_told_nothing(talk, monkeypatch):
+    """The client is being closed, which ends all that is waited for."""
+    wish = talk.wish(7)
+
+    def closed(*_):
+        raise RuntimeError("Event loop is closed")
+
+    def whole(reader, data):
+        talk.link.lost = True
+        monkeypatch.setattr(talk.loop, "call_soon_threadsafe", closed)
+
+    monkeypatch.setattr(FrameReader, "whole", whole)
+    talk.say(done(7))
+    assert not listen(talk.engine, End(wish, 0), 0.001)
+
+
 def test_of_two_that_wait_one_leads(talk):
     ends = [End(talk.wish(task), 0) for task in (7, 8)]
     there = [threading.Thread(target=listen, args=(talk.engine, e, 5.0)) for e in ends]

@@ -26,7 +26,7 @@ import msgspec
 
 from covey import clock, config
 from covey.client import forks
-from covey.client.calling import Call
+from covey.client.calling import Calls
 from covey.client.cancelling import Cancels
 from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Wishes
@@ -128,6 +128,7 @@ class Engine(Owner):
         self._parting: asyncio.Task[None] | None = None
         self._worker_watchers: list[Callable[[], None]] = []
         self.loop = new_event_loop()
+        self._calls = Calls(self.loop)
         self.outbox = Outbox(self.loop, self.ledger)
         #: Sends a message with whatever else is posted in the meantime.
         self.post = self.outbox.post
@@ -147,7 +148,7 @@ class Engine(Owner):
         try:
             self.loop.run_forever()
         finally:
-            close_event_loop(self.loop)
+            self._calls.end(close_event_loop)
 
     @property
     def in_thread(self) -> bool:
@@ -184,21 +185,14 @@ class Engine(Owner):
     def call(
         self, work: Coroutine[Any, Any, T], timeout_seconds: float | None = None
     ) -> T:
-        """Run *work* in the I/O thread and wait for it."""
+        """Run *work* in the I/O thread and wait for it; see ``Calls.wait_for``."""
         if self.in_thread:
             work.close()
             raise UsageError(
                 "a callback of a future must not wait for the cluster: it runs in the "
                 "thread that would have to bring the answer"
             )
-        call = Call(work, self.loop)
-        try:
-            call.begin()
-            call.ended.wait(timeout_seconds)
-            return call.result()
-        except BaseException:
-            call.cancel()
-            raise
+        return self._calls.wait_for(work, timeout_seconds)
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run *work* in the I/O thread; do not wait."""

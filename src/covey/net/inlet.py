@@ -20,6 +20,7 @@ one, and what was done already is done once more.  So ``take`` must bear that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -257,7 +258,7 @@ class Inlet:
                 self._loop_waits = True
             lead.torn = False
         if simple and session.ack_is_due:
-            self._loop.call_soon_threadsafe(link.acknowledge)
+            self._post(link.acknowledge)
         return simple
 
     def _give_back(self, lead: _Lead) -> None:
@@ -267,14 +268,19 @@ class Inlet:
         """
         if lead.torn:
             why = Disconnected("a thread was interrupted while it read a message")
-            self._loop.call_soon_threadsafe(self._link.fail, why)
+            self._post(self._link.fail, why)
             return
         if self._turn.get(0) is lead:
             self._valve.modify(self._fd, select.EPOLLIN)
             self._turn.clear()
         if self._loop_waits:
-            self._loop.call_soon_threadsafe(self._link.catch_up)
+            self._post(self._link.catch_up)
             self._loop_waits = False
+
+    def _post(self, act: Callable[..., None], *args: object) -> None:
+        """Have the loop do something, unless it has ended, and the link with it."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(act, *args)
 
     def _wake_own(self) -> None:
         """Let the loop read if the handler of a signal waits, in a thread that leads."""
