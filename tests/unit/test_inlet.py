@@ -381,6 +381,46 @@ def test_the_handler_of_a_signal_may_wait_as_well(talk):
     assert end.fired and talk.session.received == 2
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_it_may_wait_twice_and_others_meanwhile(talk, elsewhere):
+    """The turn is free then, but not what the thread below waits on."""
+    wish, *inner = [talk.wish(task) for task in (7, 8, 9)]
+    inlet = talk.link.inlet
+    poll, polls = inlet._poll, []
+
+    def wait(wish):
+        talk.say(done(wish.base))
+        assert listen(talk.engine, End(wish, 0), 5.0)
+
+    def with_handler(timeout):
+        polls.append(timeout)
+        if len(polls) > 1:
+            raise RuntimeError("concurrent poll() invocation")
+        with talk.going_on():
+            wait(inner[0])
+            if elsewhere:
+                there = threading.Thread(target=wait, args=(inner[1],))
+                there.start()
+                there.join()
+            else:
+                wait(inner[1])
+        talk.say(done(7))
+        return poll.poll(timeout)
+
+    inlet._poll = SimpleNamespace(poll=with_handler)
+    end = End(wish, 0)
+    assert not listen(talk.engine, end, 0.001), "it is the loop's turn now"
+    talk.loop.turn()
+    assert end.fired and talk.session.received == 3
+    assert inner[1].status[0] and len(polls) == 1
+    # Who waits next leads again.
+    inlet._poll = poll
+    talk.wish(10)
+    talk.say(done(10))
+    assert listen(talk.engine, End(talk.wishes.find(10), 0), 5.0)
+    assert done(10) not in talk.by_loop
+
+
 def test_that_handler_may_come_in_the_midst_of_a_message(talk, monkeypatch):
     wish, inner = talk.wish(7), talk.wish(8)
     whole = FrameReader.whole

@@ -99,6 +99,9 @@ class Inlet:
         self._poll.register(self._bell, select.POLLIN)
         #: Who reads, by 0.  A dictionary, since ``setdefault`` is all or nothing.
         self._turn: dict[int, object] = {}
+        #: Who has begun to lead and not come to its end, the same way.  Below the handler of
+        #: a signal that may be a thread whose turn is over: it has the poll and the bell.
+        self._begun: dict[int, _Lead] = {}
         #: Whether it has something to act on when it has the turn.
         self._loop_waits = False
         transport.pause_reading()
@@ -179,7 +182,10 @@ class Inlet:
         until = None if timeout is None else clock.monotonic() + timeout
         lead = _Lead()
         try:
-            if self._turn.setdefault(0, lead) is lead:
+            if (
+                self._turn.setdefault(0, lead) is lead
+                and self._begun.setdefault(0, lead) is lead
+            ):
                 self._valve.modify(self._fd, 0)
                 if self._lead(lead, waited, until, take):
                     return True
@@ -187,9 +193,13 @@ class Inlet:
                 self._wake_own()
         finally:
             try:
+                if self._begun.get(0) is lead:
+                    self._begun.clear()
                 self._give_back(lead)
             except BaseException:
                 # An interrupt: nobody would read any more.
+                if self._begun.get(0) is lead:
+                    self._begun.clear()
                 self._give_back(lead)
                 raise
         if waited.fired:
