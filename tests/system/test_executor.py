@@ -138,6 +138,27 @@ def test_map_is_in_order_and_lets_read_values_go(executor):
         next(results)
 
 
+def test_what_map_returned_is_collected_while_its_thread_writes(
+    executor, client, tmp_path
+):
+    """What is not read is cancelled then, but the answer cannot come before that ends."""
+    path = tmp_path / "begun"
+    results = executor.map(lambda wait: wait and touch_and_sleep(path), [False, True])
+    assert not next(results)
+    (futures,) = executor._maps
+    finalized = threading.Event()
+
+    def collect():
+        with client._engine.line.lock:
+            results.close()
+            finalized.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+    assert finalized.wait(20)
+    with pytest.raises(errors.TaskCancelled):
+        futures[1].result(20)
+
+
 def test_map_within_a_time(executor):
     results = executor.map(time.sleep, [0, 60], timeout=0.5)
     assert next(results) is None

@@ -252,14 +252,16 @@ class Session:
         self.engine.check()
         return self.engine.call(self.engine.ask(topic, **fields), timeout)
 
-    def cancel(self, futures: Iterable[Future[Any]], reason: str) -> None:
+    def cancel(
+        self, futures: Iterable[Future[Any]], reason: str, *, wait: bool = True
+    ) -> None:
         """Cancel unfinished tasks, and wait until the scheduler has said how they end.
 
-        Not where that would hold up an event loop, nor for one that is away: then they
-        stay pending until it says so.
+        Not where that would hold up an event loop, nor for one that is away, nor without
+        *wait*, as in a finalizer: then they stay pending until it says so.
         """
         for session, chosen in by_session([f for f in futures if not f.done()]):
-            session._cancel(Cancel(extents_of(f.id for f in chosen), reason))
+            session._cancel(Cancel(extents_of(f.id for f in chosen), reason), wait)
 
     def cancel_waiting(self, futures: Iterable[Future[Any]], reason: str) -> None:
         """Cancel tasks that no worker has been given; the scheduler says which."""
@@ -285,12 +287,12 @@ class Session:
 
         self.engine.call(there())
 
-    def _cancel(self, message: Cancel) -> None:
+    def _cancel(self, message: Cancel, wait: bool) -> None:
         engine = self.engine
         engine.check()
         engine.post(message)
         settled = engine.cancels.settle(message)
-        if engine.in_thread or self.asynchronous or engine.why_away():
+        if not wait or engine.in_thread or self.asynchronous or engine.why_away():
             engine.start(settled)
         else:
             engine.call(settled)

@@ -278,6 +278,7 @@ def _results(
 ) -> Iterator[T]:
     """Yield values in order; let each go once it has been read."""
     index = 0
+    wait = True
     try:
         for index in range(len(futures)):
             left = None
@@ -288,10 +289,15 @@ def _results(
                 yield take(futures[index], left)
             except TaskCancelled as error:
                 raise concurrent.futures.CancelledError(str(error)) from error
+    except GeneratorExit:
+        # Perhaps the garbage collector came, in the midst of what the answer needs.
+        wait = False
+        raise
     finally:
         rest = [future for future in futures[index:] if not future.done()]
         if rest:
-            client.cancel(rest, "nobody reads the results any more")
+            why = "nobody reads the results any more"
+            client.session.cancel(rest, why, wait=wait)
 
 
 def _bring(client: BaseClient, futures: Sequence[Future[Any]]) -> None:
