@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from covey.client.core import invariants, ranges
-from covey.client.core.ranges import Range, Status, Wishes
+from covey.client.core.ranges import RELEASED, Range, Status, Wishes
 from covey.payload import Pack
 from covey.wire.base import Failure
 
@@ -100,6 +100,14 @@ class RangesMachine(RuleBasedStateMachine):
             if count < wish.n and not self.gone & set(tasks):
                 wish.let_go(lo, count)
                 self.gone |= set(tasks)
+
+    @rule(base=places, n=lengths)
+    def given_up(self, base, n):
+        pending = self._pending(base, n)
+        for wish, lo, count, _ in self.wishes.parts(base, n):
+            wish.give_up(lo, count)
+        self.model |= dict.fromkeys(pending, (Status.CANCELLED, RELEASED))
+        self._expect(pending)
 
     @rule(index=st.integers(0, 5))
     def removed(self, index):
@@ -338,3 +346,25 @@ def test_who_watches_after_the_first_left_is_told():
     wish.finish(0, Pack.of([b"x"]))
     assert told == ["b"]
     assert not wish.watched
+
+
+def test_what_is_given_up_one_by_one_in_any_order_is_no_list_of_its_own():
+    """Each was put at its place in a list of all of them, which moved each time."""
+    n = 300
+    wish = Range(0, n, "f", None)
+    wish.fail(7, 2, RAISED)
+    for index in sorted(range(n), key=lambda index: index * 77 % n):
+        wish.give_up(index, 1)
+        assert wish.failure(index) is (RAISED if index in {7, 8} else RELEASED)
+    assert sorted(wish.stretches()) == [
+        (0, 7, Status.CANCELLED),
+        (7, 2, Status.ERROR),
+        (9, n - 9, Status.CANCELLED),
+    ]
+    assert not wish.pending
+    wish.revert(5, 5)
+    assert [wish.failure(index) for index in range(4, 11)] == [
+        RELEASED,
+        *[None] * 5,
+        RELEASED,
+    ]

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias
 
+from covey.client.core.stretches import Stretches
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.wire.base import Failure
@@ -238,8 +239,9 @@ class Range:
 
     def give_up(self, lo: int, n: int) -> None:
         """How these tasks end is told no more: who waits for them is told that instead."""
-        if self.pending:
-            self.fail(lo, n, RELEASED)
+        for start, count in self._unended(lo, n) if self.pending else ():
+            self._outcomes().give_up(start, start + count, self.n)
+            self._set(start, count, Status.CANCELLED)
 
     def is_let_go(self, index: int) -> bool:
         """Whether nobody here holds a task any more."""
@@ -306,7 +308,12 @@ class Range:
 
     def failure(self, index: int) -> Failure | None:
         """Return how a task failed."""
-        found = self._ends.failures.at(index) if self._ends is not None else None
+        ends = self._ends
+        if ends is None:
+            return None
+        if ends.given_up and ends.given_up[index]:
+            return RELEASED
+        found = ends.failures.at(index)
         if found is None:
             return None
         lo, (n, failure) = found
@@ -323,6 +330,8 @@ class Range:
         for lo, (n, failure) in self._ends.failures.all():
             cancelled = failure.kind == "cancelled"
             yield lo, n, Status.CANCELLED if cancelled else Status.ERROR
+        for lo, n in self._ends.stretches_given_up():
+            yield lo, n, Status.CANCELLED
 
     def key(self, index: int) -> str:
         """Return the key of a task: a text for humans, the same everywhere."""
@@ -339,114 +348,45 @@ def _keys_between(by_index: dict[int, Any], lo: int, hi: int) -> list[int]:
     return sorted(index for index in list(by_index) if lo <= index < hi)
 
 
-V = TypeVar("V")
-
-
-class _Stretches(Generic[V]):
-    """Something for each of some stretches, by where the stretches begin.
-
-    Args:
-        length: returns how many tasks something is for.
-        cut: returns the part of it from one index to another.
-    """
-
-    __slots__ = ("_by_lo", "_cut", "_length", "_los")
-
-    def __init__(
-        self, length: Callable[[V], int], cut: Callable[[V, int, int], V]
-    ) -> None:
-        self._length = length
-        self._cut = cut
-        self._by_lo: dict[int, V] = {}
-        self._los: list[int] = []
-
-    def put(self, lo: int, value: V) -> None:
-        """Enter what belongs to the stretch that begins at *lo*."""
-        known = lo in self._by_lo
-        self._by_lo[lo] = value
-        if not known:
-            insort(self._los, lo)
-
-    def at(self, index: int) -> tuple[int, V] | None:
-        """Return the last stretch that begins at or before *index*."""
-        los = self._los
-        while True:
-            at = bisect_right(los, index) - 1
-            if at < 0:
-                return None
-            try:
-                lo = los[at]
-                found = lo, self._by_lo[lo]
-                # The I/O thread may put one in or take one out at any time: what was
-                # there before and after is that of this index.
-                if bisect_right(los, index) - 1 == at and los[at] == lo:
-                    return found
-            except (IndexError, KeyError):
-                continue
-
-    def all(self) -> list[tuple[int, V]]:
-        """Return all stretches, in order."""
-        return [(lo, self._by_lo[lo]) for lo in self._los]
-
-    def take_out(self, lo: int, hi: int) -> None:
-        """Forget what is between *lo* and *hi*; what is around it stays."""
-        first, last = self._around(lo, hi)
-        left: dict[int, V] = {}
-        for start in self._los[first:last]:
-            value = self._by_lo[start]
-            end = start + self._length(value)
-            for a, b in ((start, min(end, lo)), (max(start, hi), end)):
-                if a < b:
-                    left[a] = self._cut(value, a - start, b - start)
-        self._swap(first, last, left)
-
-    def between(self, lo: int, hi: int) -> list[tuple[int, V]]:
-        """Return the stretches that may hold something between *lo* and *hi*."""
-        first, last = self._around(lo, hi)
-        return [(start, self._by_lo[start]) for start in self._los[first:last]]
-
-    def replace(self, lo: int, parts: dict[int, V]) -> None:
-        """Have some parts of the stretch that begins at *lo*, in order, instead of it."""
-        at = bisect_left(self._los, lo)
-        self._swap(at, at + 1, parts)
-
-    def _around(self, lo: int, hi: int) -> tuple[int, int]:
-        first = max(0, bisect_right(self._los, lo) - 1)
-        return first, bisect_left(self._los, hi, first)
-
-    def _swap(self, first: int, last: int, parts: dict[int, V]) -> None:
-        old = self._los[first:last]
-        # In this order, so that who reads meanwhile finds what stays: what becomes
-        # shorter does so when all that was in it is to be found elsewhere.
-        for start, value in parts.items():
-            if start not in self._by_lo:
-                self._by_lo[start] = value
-        self._los[first:last] = parts
-        for start in old:
-            if start in parts:
-                self._by_lo[start] = parts[start]
-            else:
-                del self._by_lo[start]
-
-
 class _Ends:
     """How tasks of a range ended: their values, where these rest, failures."""
 
-    __slots__ = ("_gone", "failures", "packs", "stored")
+    __slots__ = ("_gone", "failures", "given_up", "packs", "stored")
 
     def __init__(self) -> None:
         #: Which tasks are held no more, once there are any.
         self._gone: bytearray | None = None
-        self.packs: _Stretches[Pack] = _Stretches(len, Pack.cut)
+        #: Which tasks nobody held any more before they ended, once there are any.  They
+        #: come one by one in any order: a list of stretches moves for each of them.
+        self.given_up = bytearray()
+        self.packs: Stretches[Pack] = Stretches(len, Pack.cut)
         #: How many values rest where, and their size in bytes.
-        self.stored: _Stretches[tuple[int, int, int]] = _Stretches(_count, _share)
-        self.failures: _Stretches[tuple[int, Failure]] = _Stretches(_count, _alike)
+        self.stored: Stretches[tuple[int, int, int]] = Stretches(_count, _share)
+        self.failures: Stretches[tuple[int, Failure]] = Stretches(_count, _alike)
 
     def revert(self, lo: int, hi: int) -> None:
         """Forget all about the tasks from *lo* to *hi*."""
         self.packs.take_out(lo, hi)
         self.stored.take_out(lo, hi)
         self.failures.take_out(lo, hi)
+        if self.given_up:
+            self.given_up[lo:hi] = bytes(hi - lo)
+
+    def give_up(self, lo: int, hi: int, n: int) -> None:
+        """No end is told of the tasks from *lo* to *hi*, of *n* in all."""
+        if not self.given_up:
+            self.given_up = bytearray(n)
+        self.given_up[lo:hi] = b"\1" * (hi - lo)
+
+    def stretches_given_up(self) -> Iterator[tuple[int, int]]:
+        """Yield the stretches of which no end is told: (lo, n)."""
+        given_up = self.given_up
+        at = given_up.find(1)
+        while at >= 0:
+            end = given_up.find(0, at)
+            end = len(given_up) if end < 0 else end
+            yield at, end - at
+            at = given_up.find(1, end)
 
     def __contains__(self, index: int) -> bool:
         return self._gone is not None and self._gone[index] == 1
