@@ -204,6 +204,40 @@ def test_an_interrupt_as_it_is_dropped_is_brought_again(here, monkeypatch):
     assert again == [True]
 
 
+def test_an_interrupt_behind_what_was_taken_lets_go_of_it_once(here, monkeypatch):
+    """The I/O thread has emptied the list by then: no other handle is meant by it."""
+    futures, _ = a_map(here, 2)
+    future = futures[0]
+    told = []
+
+    def taken(handles):
+        handles.clear()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(future.session, "let_go", taken)
+    monkeypatch.setattr(future.session, "let_go_once_more", told.append)
+    with pytest.raises(KeyboardInterrupt):
+        future.__del__()
+    monkeypatch.undo()
+    assert told == [[]]
+
+
+def test_an_interrupt_as_a_list_begins_to_drop_leaves_nothing_undone(here):
+    futures, _ = a_map(here, 2)
+    session = futures[0].session
+
+    class Dropping(list):
+        def append(self, item):
+            super().append(item)
+            raise KeyboardInterrupt
+
+    session._dropping = Dropping()
+    with pytest.raises(KeyboardInterrupt):
+        session.drop_in_order({0: futures[0]}, None)
+    left, session._dropping = session._dropping, []
+    assert left == []
+
+
 def test_what_could_not_be_made_is_dropped_without_a_word():
     with pytest.raises(UsageError):
         as_completed(timeout="soon")

@@ -518,14 +518,16 @@ class Session:
         Whichever were made first: so these are few stretches for the scheduler.
         """
         if made or items:
-            self._dropping.append(None)
             try:
+                # Ctrl-C may come right behind it: then nothing would be let go any more.
+                self._dropping.append(None)
                 for index in sorted(made):
                     del made[index]
                 if items:
                     items.clear()
             finally:
-                self._dropping.pop()
+                if self._dropping:
+                    self._dropping.pop()
                 self.let_go([])
 
     def let_go_once_more(self, handles: Handles) -> None:

@@ -299,8 +299,8 @@ class Future(refs.Reference, Generic[R]):
             # Making it had failed.
         except KeyboardInterrupt:
             if session is not None:
-                handles = handles or [(self._range, self._index, 1)]
-                session.let_go_once_more(handles)
+                again = [(self._range, self._index, 1)] if handles is None else handles
+                session.let_go_once_more(again)
             raise  # See ``interrupts``.
 
     def __repr__(self) -> str:
