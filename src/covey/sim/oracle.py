@@ -13,7 +13,7 @@ from typing import Final
 from covey.ids import RunId, TaskId
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.sim.runners import Inputs
-from covey.sim.tasks import Recipe, decode, value_of
+from covey.sim.tasks import Recipe, as_small, decode, value_of
 from covey.sim.versions import Versions
 from covey.wire.base import DEFAULT_OPTIONS, Failure, Options
 
@@ -81,7 +81,7 @@ class Oracle:
     def know_data(self, task: TaskId) -> bytes:
         """A client brings a value; return it."""
         number = self.new_number()
-        value = blake2b(number.to_bytes(8, "little"), digest_size=16).digest()
+        value = as_small(blake2b(number.to_bytes(8, "little"), digest_size=16).digest())
         self._recipes[task] = Recipe(number)
         self._options[number] = DEFAULT_OPTIONS
         self._values[task] = value

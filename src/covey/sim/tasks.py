@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from covey.ids import TaskId
+from covey.payload import LAYOUT_BYTE
 
 Kind: TypeAlias = Literal[
     "plain",  # returns
@@ -73,4 +74,12 @@ def value_of(payload: bytes, inputs: list[bytes], salt: bytes = b"") -> bytes:
     digest = blake2b(payload, digest_size=16, salt=salt)
     for value in inputs:
         digest.update(value)
-    return digest.digest()
+    return as_small(digest.digest())
+
+
+def as_small(value: bytes) -> bytes:
+    """Return a value that does not begin as only a large one does.
+
+    Those have digests of another kind, which depend on whether they come alone.
+    """
+    return b"\0" + value[1:] if value[0] == LAYOUT_BYTE else value
