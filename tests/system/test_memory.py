@@ -252,7 +252,7 @@ def test_small_values_beyond_a_full_disk_are_errors_and_leave_nothing(tmp_path, 
         gc.collect()
         # All of it comes back, and the worker is as good as new.
         assert until(lambda: memory(client)["total"] < 120 * MIB)
-        assert not memory(client)["small"]
+        assert until(lambda: not memory(client)["small"])
         assert client.scatter(np.ones(4 * MIB)).result()[0] == 1.0
 
 
