@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from covey.scheduler.core import pauses, placement, reach, workers
+from covey.scheduler.core import pauses, placement, tries, workers
 from covey.scheduler.core.machine import Away
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import find
@@ -54,7 +54,7 @@ def test_inputs_out_of_reach_are_no_workers_lost(world, client):
         runner.fetch(span.run, ok=False)
         assert (span.unreached, span.losses) == (count, 0)
         holder.do_everything()  # What did not come from there is made anew.
-        world.pass_time(pauses.unreached_seconds(span))
+        world.pass_time(tries.pause_seconds(span))
         assert span.worker.peer == runner.peer
     # The first worker that is really lost.
     world.lose(runner.peer)
@@ -74,14 +74,14 @@ def test_a_holder_that_is_away_uses_up_no_tries(world, client):
 
 def test_many_inputs_that_one_dead_holder_had_are_not_a_try_each(world, client):
     holder = world.new_worker(name="holder")
-    inputs = [client.submit(1) for _ in range(2 * reach.UNREACHED_MAX)]
+    inputs = [client.submit(1) for _ in range(2 * tries.UNREACHED_MAX)]
     world.settle()
     runner = world.new_worker(name="runner")
     whole = tuple((source, 1) for source in inputs)
     task = client.submit(1, whole=whole, options=Options(workers=("runner",)))
     span = find(world.state, task)
     # The holder has died, and nobody knows it yet; what it had is made anew one by one.
-    for _ in range(reach.UNREACHED_MAX + 2):
+    for _ in range(tries.UNREACHED_MAX + 2):
         begun = world.now
         runner.read(len(runner.inbox))
         runner.fetch(span.run, ok=False)
@@ -90,7 +90,7 @@ def test_many_inputs_that_one_dead_holder_had_are_not_a_try_each(world, client):
         assert pauses.paused(world.state, span)
         world.pass_time(world.core.wake_at - world.now)
         assert world.now > begun
-    assert 0 < span.unreached < reach.UNREACHED_MAX
+    assert 0 < span.unreached < tries.UNREACHED_MAX
     world.lose(holder.peer)
     world.settle()
     assert client.status[task] == "finished"

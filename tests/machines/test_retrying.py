@@ -15,6 +15,7 @@ from covey.errors import RemoteProtocolError
 from covey.payload import Pack
 from covey.scheduler.core import explain, journaling
 from covey.scheduler.core.machine import Said
+from covey.scheduler.core.queues import lying_ready
 from covey.scheduler.core.retrying import LOSSES_MAX, worth
 from covey.scheduler.core.spans import find
 from covey.scheduler.core.state import State
@@ -325,13 +326,14 @@ def test_what_lay_ready_for_it_goes_elsewhere_too(world, client):
     tasks = [client.submit(1, fn=number, whole=((data, 1),)) for _ in range(6)]
     one.read(100)
     world.new_worker(1, name="two")
-    queue = world.state.workers[one.peer].queue
-    assert any(find(world.state, task).queue is queue for task in tasks)
+    spans = {find(world.state, task) for task in tasks}
+    place = world.state.workers[one.peer]
+    assert not spans.isdisjoint(lying_ready(place))
     before = set(one.runs)
     one.fail(min(before), failure=REFUSED)
     one.read(100)
     assert set(one.runs) < before
-    assert not any(find(world.state, task).queue is queue for task in tasks)
+    assert spans.isdisjoint(lying_ready(place))
     while one.runs:
         one.fail(next(iter(one.runs)), failure=REFUSED)
     world.settle()

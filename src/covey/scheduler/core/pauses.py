@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from covey.scheduler.core import queues
+from covey.scheduler.core import queues, tries
 from covey.scheduler.core.state import SchedulerState, Span, State
 
 #: Times are kept as whole microseconds, so that they order like ranks.
 _TICKS: Final = 1_000_000
 
-#: The pauses of a task whose inputs could not be reached begin with twice this and double.
-UNREACHED_SECONDS: Final = 0.05
-
-#: So many tries there may be in one of these, where what did not come is made anew.
+#: So many tries there may be in the pause after one in vain, if what did not come is made anew.
 _TRIES: Final = 8
 
 
@@ -34,11 +31,6 @@ def due_in(state: SchedulerState, seconds: float) -> int:
     return round((state.now + seconds) * _TICKS)
 
 
-def unreached_seconds(span: Span) -> float:
-    """Return for how long *span*, whose inputs were out of reach, is to wait."""
-    return UNREACHED_SECONDS * 2.0**span.unreached
-
-
 def between_tries(state: SchedulerState, span: Span) -> None:
     """Let *span* wait a little, if what it takes was out of reach a while ago.
 
@@ -46,7 +38,7 @@ def between_tries(state: SchedulerState, span: Span) -> None:
     either, or the same one again.
     """
     if due_in(state, 0.0) < span.uncounted_until:
-        put_off(state, span, unreached_seconds(span) / _TRIES)
+        put_off(state, span, tries.pause_seconds(span) / _TRIES)
 
 
 def paused(state: SchedulerState, span: Span) -> bool:

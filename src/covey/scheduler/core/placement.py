@@ -25,6 +25,7 @@ from covey.scheduler.core import (
     memory,
     occupancy,
     transitions,
+    tries,
     wishes,
 )
 from covey.scheduler.core.balance import LOOKED_AT, UNKNOWN_SECONDS
@@ -291,10 +292,11 @@ def _own(state: SchedulerState, worker: Worker) -> Span | None:
     """Return what lies in the queues of *worker* itself that it can run now."""
     best = top(worker.queue)
     if worker.asking:
-        for demand, heap in list(worker.asking.items()):
+        for key, heap in list(worker.asking.items()):
+            demand, _ = key
             span = top(heap)
             if span is None:
-                del worker.asking[demand]
+                del worker.asking[key]
             elif (best is None or span.rank < best.rank) and fits_now(worker, demand):
                 best = span
     if best is None and not worker.asking:
@@ -330,10 +332,14 @@ def _may_move(state: SchedulerState, span: Span, owner: Worker, worker: Worker) 
     demand = demand_of(state, span)
     if not demand.admits(worker) or not fits_now(worker, demand):
         return False
-    if worker.name in avoided(state, span):
+    if span.unreached and not owner.leaving and state.now < tries.elsewhere_at(span):
+        # Moving its inputs has failed before.
+        balance.look_again(state, tries.elsewhere_at(span))
         return False
-    if span.unreached and not owner.leaving:
-        return False  # Moving its inputs has failed before.
+    if worker.name in avoided(state, span):
+        # Another one may take it, who would not look where this one finds nothing.
+        state.eager |= dict.fromkeys(itertools.islice(state.hungry, 1))
+        return False
     if owner.away_since is not None:
         return False  # Its inputs cannot be reached; they may soon be.
     if demand.named and not wishes.may_take(state, demand, span, worker):

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from heapq import heappush
 
 from covey.ids import client_of
-from covey.scheduler.core import memory, unfit
+from covey.scheduler.core import memory, tries, unfit
+from covey.scheduler.core.balance import LOOKED_AT
 from covey.scheduler.core.demand import DEMANDS_MAX, Demand
 from covey.scheduler.core.heap import Heap
 from covey.scheduler.core.spans import inputs_of
@@ -102,15 +103,18 @@ def _enqueue_near(state: SchedulerState, span: Span, demand: Demand) -> None:
     if demand.environment:
         unfit.forgive(state, demand)
     place = None
+    wary = False
     if span.function is not None and (span.rare is not None or span in state.shy):
-        place = _elsewhere(state, span, demand)
+        names = avoided(state, span)
+        wary = bool(names or span.unreached)
+        place = _elsewhere(state, names, demand)
     if span.aligned or span.whole or span.groups:
         sources = inputs_of(state, span)
         memory.hasten(span, sources)
         if place is None:
             place = _nearest(sources, demand)
     if place is not None:
-        queue = _queue_of(place, demand)
+        queue = _queue_of(state, place, demand, wary=wary)
         state.loaded[place] = None
         if place.withheld:
             memory.reconsider(state, place)
@@ -125,19 +129,29 @@ def _enqueue_near(state: SchedulerState, span: Span, demand: Demand) -> None:
     put(span, queue, span.rank)
 
 
-def _queue_of(worker: Worker, demand: Demand) -> Heap:
+def _queue_of(
+    state: SchedulerState, worker: Worker, demand: Demand, *, wary: bool
+) -> Heap:
     """Return the queue of *worker* for what asks for *demand*.
 
-    What waits there for amounts that are in use holds up nothing that does not.
+    What waits there for amounts that are in use, or may not go to everybody else, holds
+    up nothing that may: so it is with what is *wary*, for it was tried somewhere in vain.
     """
-    if not demand.resources:
+    if demand is state.default_demand and not wary:
         return worker.queue
-    return worker.asking.setdefault(demand, Heap())
+    return worker.asking.setdefault((demand, wary), Heap())
 
 
 def first_of(worker: Worker) -> list[Span]:
-    """Return the first span of each of a worker's own queues."""
-    firsts = [top(worker.queue), *map(top, worker.asking.values())]
+    """Return the first span of each of a worker's own queues.
+
+    Of those that are wary several, for each may avoid another place.
+    """
+    firsts = [top(worker.queue)]
+    for (_, wary), heap in worker.asking.items():
+        firsts.append(top(heap))
+        if wary:
+            firsts += [span for _, span in heap[1:LOOKED_AT] if span.queue is heap]
     return [span for span in firsts if span is not None]
 
 
@@ -154,22 +168,24 @@ def lying_ready(worker: Worker) -> list[Span]:
 def avoided(state: SchedulerState, span: Span) -> set[str]:
     """Return the names of workers where *span* is rather not to run.
 
-    It has failed there and asks for another one; or that worker is out of reach of others.
+    It has failed there and asks for another one; or that worker is out of reach of others,
+    which is tried again when *span* has waited for long.
     """
     again = span.options.again
     names: set[str] = set()
     if again is not None and again.elsewhere:
         names = {attempt.worker for attempt in state.attempts.get(span, ())}
     shunned = state.shy.get(span)
-    return names if shunned is None else {*names, shunned.name}
+    if shunned is None or tries.may_be_anywhere(span, state.now):
+        return names
+    return {*names, shunned.name}
 
 
-def _elsewhere(state: SchedulerState, span: Span, demand: Demand) -> Worker | None:
-    """Return the idlest worker that *span* does not avoid, if it avoids any.
+def _elsewhere(state: SchedulerState, names: set[str], demand: Demand) -> Worker | None:
+    """Return the idlest worker that is none of these, if there are any.
 
-    It looks at all workers, for such a task only.
+    It looks at all workers, for tasks only that avoid some.
     """
-    names = avoided(state, span)
     if not names:
         return None
     others = [

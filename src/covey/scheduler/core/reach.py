@@ -17,14 +17,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from covey.scheduler.core import dropping, pauses, queues, transitions
-from covey.scheduler.core.spans import isolate_own
+from covey.scheduler.core import dropping, pauses, queues, transitions, tries
+from covey.scheduler.core.spans import inputs_of, isolate_own
 from covey.scheduler.core.state import SchedulerState, Span, Worker
 from covey.wire.base import Extent
-
-#: A task whose inputs could not be reached is tried again after so many pauses, each twice
-#: as long as the one before: half a minute in all.  A holder that has died is missed by then.
-UNREACHED_MAX: Final = 8
 
 #: After so many tries the copy goes in any case.
 _PATIENCE: Final = 3
@@ -73,13 +69,27 @@ def count(state: SchedulerState, span: Span) -> bool:
 
     All within the time of one pause count as one.  There is no such pause where what did
     not come is made anew, and each may tell of another of many inputs that one holder had:
-    they would be used up before it is noticed that it has died.
+    they would be used up before it is noticed that it has died.  And where all of them lie
+    together, it can run at last, however long others try in vain.
     """
     if pauses.due_in(state, 0.0) < span.uncounted_until:
         return True
+    if tries.exhausted(span):
+        return _lie_together(state, span)
     span.unreached += 1
-    span.uncounted_until = pauses.due_in(state, pauses.unreached_seconds(span))
-    return span.unreached <= UNREACHED_MAX
+    span.uncounted_until = pauses.due_in(state, tries.pause_seconds(span))
+    return True
+
+
+def _lie_together(state: SchedulerState, span: Span) -> bool:
+    """Whether a worker that may run *span* has all that it takes."""
+    sources, demand = inputs_of(state, span), queues.demand_of(state, span)
+    return any(
+        all(worker in source.replicas for source in sources)
+        and not worker.leaving
+        and demand.admits(worker)
+        for worker in state.workers.values()
+    )
 
 
 def may_move(state: SchedulerState, span: Span, worker: Worker) -> bool:

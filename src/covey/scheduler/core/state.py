@@ -321,8 +321,8 @@ class Worker:
         self.withheld = False
         #: Ready spans that had better run here, because their inputs are here.
         self.queue = Heap()
-        #: Those of them that ask for amounts, by what they ask for.
-        self.asking: dict[Demand, Heap] = {}
+        #: Those that not everybody may take; by demand, and if they are wary: ``queues``.
+        self.asking: dict[tuple[Demand, bool], Heap] = {}
         self.demands: list[Demand] = []
         #: Functions whose bytes it has, and workers whose address it has.
         self.functions: set[Function] = set()

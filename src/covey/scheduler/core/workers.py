@@ -24,6 +24,7 @@ from covey.scheduler.core import (
     retrying,
     spreading,
     transitions,
+    tries,
     versions,
     watching,
 )
@@ -87,8 +88,8 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
         )
         unreachable = unreachable or held
         # One that is away will be back or be lost; its copies may go one by one.
-        counts = counts or (held and state.workers[holder].away_since is None)
-        if held and avoid is not None:
+        if held and avoid is not None and state.workers[holder].away_since is None:
+            counts = True
             state.shy.update(dict.fromkeys(spans, avoid))
     for span in outcomes.current(state, worker, message.run, message.base, message.n):
         if unreachable:
@@ -104,7 +105,7 @@ def on_returned(state: SchedulerState, worker: Worker, message: Returned) -> Non
             span.since = given
         if unreachable:
             # The holder may have ended without our knowing it yet.
-            pauses.put_off(state, span, pauses.unreached_seconds(span))
+            pauses.put_off(state, span, tries.pause_seconds(span))
 
 
 @handlers.add(Undelivered)
