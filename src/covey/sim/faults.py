@@ -42,6 +42,10 @@ def _runner_crash(world: World, fault: Fault, rng: Random) -> None:
             if doing is not None:
                 payload = bytes(doing.batch.pack[doing.task - doing.batch.base])
                 world.oracle.killed.add(decode(payload).number)
+    # A suspect is tried alone: what it was sent to dies again, and it is to blame, even
+    # if it had not arrived.
+    for payload in worker.suspects_of(runner):
+        world.oracle.killed.add(decode(payload).number)
     worker.run(runner.crash, "SIGKILL")
 
 

@@ -119,6 +119,16 @@ class Worker(Node):
         """Whether arguments of any run are still kept."""
         return bool(self._arguments)
 
+    def suspects_of(self, runner: Runner) -> list[bytes]:
+        """Return the arguments of what a runner was sent to be tried alone."""
+        found = []
+        for slot in self.core.state.runners[runner.number].slots:
+            for flight in slot.flights:
+                if flight.alone and flight.run.run in self._arguments:
+                    base, pack = self._arguments[flight.run.run]
+                    found.append(bytes(pack[flight.at - base]))
+        return found
+
     @property
     def node(self) -> Node:
         """The process itself."""
