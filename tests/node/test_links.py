@@ -27,7 +27,7 @@ from covey.errors import (
     RemoteProtocolError,
     VersionRefused,
 )
-from covey.net import connect, link
+from covey.net import connect, link, parting
 from covey.net.addresses import Address
 from covey.net.arrivals import Arrival, FreshMemory, receive
 from covey.net.bulk import CHECKSUM_BYTES
@@ -251,6 +251,42 @@ def test_what_was_sent_before_the_close_arrives(run, kind):
             pair.near.link.close()
             await pair.far.ended()
             assert pair.far.messages == [done(1)]
+
+    run(story())
+
+
+def test_the_last_word_is_read_also_by_who_speaks_after_it(run, wired):
+    async def story():
+        async with joined(wired) as pair:
+            # Neither end has heard of the other's last word when it goes on.
+            pair.near.link.hold()
+            pair.far.link.send(done(1))
+            pair.far.link.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            for number in range(2, 4):
+                pair.near.link.send(done(number))
+                pair.near.link.flush()
+                await asyncio.sleep(0)
+            pair.near.link.go_on()
+            await pair.near.ended()
+            await pair.far.ended()
+            assert pair.near.messages == [done(1)]
+            assert not pair.far.messages
+
+    run(story())
+
+
+def test_who_does_not_hang_up_is_not_waited_for_for_ever(run, wired, monkeypatch):
+    monkeypatch.setattr(parting, "PARTING_SECONDS", 0.0)
+
+    async def story():
+        async with joined(wired) as pair:
+            pair.near.link.hold()
+            pair.far.link.close()
+            await pair.far.ended()
+            assert not pair.near.lost
+            pair.near.link.go_on()
 
     run(story())
 

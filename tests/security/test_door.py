@@ -19,7 +19,7 @@ from covey.net.addresses import Address
 from covey.net.connect import open_link
 from covey.net.door import STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX
 from covey.net.listen import listen
-from covey.net.loop import new_event_loop
+from covey.net.loop import close_event_loop, new_event_loop
 from covey.net.tls import IN_CLEAR, make_certificate
 from covey.secret import Secret
 from covey.wire.data_link import FromAsker, FromKeeper
@@ -49,7 +49,7 @@ def run(work):
     try:
         loop.run_until_complete(bounded())
     finally:
-        loop.close()
+        close_event_loop(loop)
 
 
 def ignore(*_):

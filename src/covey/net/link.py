@@ -31,6 +31,7 @@ from covey.errors import CoveyError, Disconnected, RemoteProtocolError
 from covey.net.bulk import Bulk, RawSink
 from covey.net.inlet import Inlet, inlet_of
 from covey.net.outlet import Outlet, outlet_of
+from covey.net.parting import Parting
 from covey.net.savings import Crowding, Speed
 from covey.net.sockets import delivery_rate, notice_silence, shown_certificate
 from covey.payload import Buffer
@@ -42,9 +43,6 @@ from covey.wire.session import Session
 
 #: A peer that has not proved itself within this time is cut off.
 HANDSHAKE_SECONDS: Final = 5.0
-
-#: How long the other side may take to agree that a connection ends.
-PARTING_SECONDS: Final = 1.0
 
 #: What has come is taken over in parts of at most this size: they stay in the cache of
 #: the processor on their way to a segment.
@@ -75,7 +73,9 @@ class Link(asyncio.BufferedProtocol):
         self._on_messages = on_messages
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
+        #: What is written to and read from, until we have closed it.
         self._transport: asyncio.Transport | None = None
+        self._parting: Parting | None = None
         self._writable: asyncio.Future[None] | None = None
         self._outbox: list[Message] = []
         self._flush_is_due = False
@@ -359,6 +359,8 @@ class Link(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
         self.bytes_received += nbytes
+        if self._transport is None:
+            return  # We have closed it, and wait for the other side to do so.
         data: Buffer = _here.arriving[:nbytes]
         try:
             if self._handshake is not None:
@@ -425,8 +427,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _yield(self) -> None:
         """Let others have their turn; what else has come is acted on after that."""
-        assert self._transport is not None
-        if not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self.yields = True
             if self.inlet is None:
                 self._transport.pause_reading()
@@ -509,9 +510,8 @@ class Link(asyncio.BufferedProtocol):
         if self.inlet is not None:
             self.inlet.close()
             self.inlet = None
-        parting = _here.parting.pop(self, None)
-        if parting is not None:
-            parting.set_result(None)
+        if self._parting is not None:
+            self._parting.is_over()
         if self._deadline is not None:
             self._deadline.cancel()
         self._problem = self._problem or exc
@@ -523,17 +523,25 @@ class Link(asyncio.BufferedProtocol):
         self._on_lost(self, self._problem)
 
     def close(self) -> None:
-        """Send what is queued, then close; raw bytes on their way are cut off."""
+        """Send what is queued, then close; raw bytes on their way are cut off.
+
+        Nothing that comes is acted on any more.
+        """
         self.flush()
-        if self._transport is not None and not self.lost:
-            if self not in _here.parting:
-                _here.parting[self] = self._loop.create_future()
-            self._transport.close()
+        transport, self._transport = self._transport, None
+        if transport is not None and not self.lost:
+            self.outlet = None
+            if self.inlet is not None:
+                self.inlet.close()
+                self.inlet = None
+            self._parting = Parting(transport, self._loop)
 
     def abort(self) -> None:
         """Close at once."""
         if self._transport is not None:
             self._transport.abort()
+        elif self._parting is not None:
+            self._parting.cut_short()
 
     def fail(self, error: Exception) -> None:
         """The peer broke the rules, or is silent: remember why, and close."""
@@ -568,25 +576,11 @@ class _Here(threading.local):
     """What the links of one thread share."""
 
     def __init__(self) -> None:
-        #: Links that were closed, each until it has ended.
-        self.parting: dict[Link, asyncio.Future[None]] = {}
         #: What has come on the link whose turn it is.
         self.arriving = memoryview(bytearray(READ_BYTES))
 
 
 _here: Final = _Here()
-
-
-async def part() -> None:
-    """Let links that were closed end, before the loop does.
-
-    Under TLS both sides have to agree on the end, and what is unsent is on its way
-    until they have.
-    """
-    if _here.parting:
-        await asyncio.wait(_here.parting.values(), timeout=PARTING_SECONDS)
-    for link in list(_here.parting):
-        link.abort()
 
 
 def by_scheduler(link: Link) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from covey.net.link import part
+from covey.net.parting import part
 
 
 def close_event_loop(loop: asyncio.AbstractEventLoop) -> None:
