@@ -12,6 +12,8 @@ import pytest
 
 from covey import Client, errors
 from covey.scheduler.core.machine import SchedulerCore
+from covey.scheduler.server import SchedulerServer
+from covey.wire.line import Line
 from covey.worker.core.machine import WorkerCore
 from covey.worker.transfers import Transfers
 
@@ -45,6 +47,23 @@ def test_a_broken_worker_ends_the_cluster(monkeypatch, capfd):
         with pytest.raises(errors.Disconnected, match=r"worker local broke.*five"):
             client.submit(inc, 2).result(20)
     assert capfd.readouterr().err.count("Traceback") == 1
+
+
+def test_who_is_cut_off_before_the_cluster_ends_is_told_why_it_did(monkeypatch):
+    close = SchedulerServer.close
+
+    async def cut_off_and_close(server, *reason):
+        for speaker in list(server.attendance.speakers.values()):
+            if isinstance(speaker, Line) and speaker.link is not None:
+                speaker.link.abort()
+        await close(server, *reason)
+
+    monkeypatch.setattr(SchedulerServer, "close", cut_off_and_close)
+    with Client(n_workers=1, processes=False) as client:
+        assert client.submit(inc, 1).result(20) == 2
+        monkeypatch.setattr(WorkerCore, "step", break_down)
+        with pytest.raises(errors.Disconnected, match=r"worker local broke.*five"):
+            client.submit(inc, 2).result(20)
 
 
 def test_a_bug_in_the_background_of_a_worker_is_no_hang(monkeypatch, capfd):

@@ -55,7 +55,9 @@ async def _serve(plan: dict[str, Any], answers: int, launched: list[Launched]) -
         # that does not is kept, too: to find it would keep the first task waiting.
         gc.freeze()
         gc.enable()
-        await cluster.ended
+        reason = await cluster.ended
+        if reason:
+            _answer(answers, {"over": reason})
     except CoveyError as error:
         _answer(answers, {"error": str(error)})
     finally:

@@ -3,7 +3,8 @@
 Started by exec, told everything on its standard input, which then stays open as
 a lifeline: when the parent goes, in whatever way, the input ends and so does the
 cluster.  Answers on a pipe, one JSON line at a time: where it listens, then that
-the first runner is ready, or why none will be.
+the first runner is ready, or why none will be; and in the end why it ends, unless it was
+told to.
 
 Somebody waits for it to come up.  So the runners, which take about as long to start
 as all that follows takes to import, are started first: as many as there are cores

@@ -7,7 +7,7 @@ the same secret, is the next life of the scheduler: its clients come back by
 themselves and tell it all.
 
 A process that ends by itself is not started again: it was told to end, or found a
-bug of ours and has said so.
+bug of ours, and says so to its clients, and here, for those that it did not reach.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Keeper:
         self._plan = plan
         _keepers.add(self)
         self._process: subprocess.Popen[bytes] | None = None
+        self._answers: _Answers | None = None
         #: Held while the process is started or stopped.
         self._lock = threading.Lock()
         self._stopped = False
@@ -116,14 +117,17 @@ class Keeper:
         """Wait for the process to die, and start another one."""
         while True:
             process = self._process
-            assert process is not None
+            assert process is not None and self._answers is not None
+            answers = self._answers
             code = process.wait()
+            reason = answers.last_word()
+            answers.close()
             with self._lock:
                 if self._stopped:
                     return
                 if code == 0:
-                    self.ended_in_order = True
-                    self._failure = "the cluster was told to end"
+                    self.ended_in_order = not reason
+                    self._failure = reason or "the cluster was told to end"
                     return
                 if code > 0:
                     self._failure = f"the cluster's process has ended with code {code}"
@@ -172,21 +176,19 @@ class Keeper:
         self._process = process
         lifeline = process.stdin
         assert lifeline is not None
-        answers = _Answers(reader)
+        answers = self._answers = _Answers(reader)
         try:
             lifeline.write(json.dumps(self._plan).encode() + b"\n")
             lifeline.flush()
             ahead.prepare()
             facts = answers.next(process)
             answers.next(process)
-        except OSError as error:
+        except BaseException as error:
             _stop(process)
-            raise StartFailed(f"the cluster's process went at once: {error}") from error
-        except BaseException:
-            _stop(process)
-            raise
-        finally:
             answers.close()
+            if not isinstance(error, OSError):
+                raise
+            raise StartFailed(f"the cluster's process went at once: {error}") from error
         return facts
 
 
@@ -221,7 +223,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Answers:
-    """Reads the JSON lines that a starting process writes."""
+    """Reads the JSON lines that the process writes as it starts, and at its end."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -255,6 +257,16 @@ class _Answers:
         if "error" in fields:
             raise StartFailed(fields["error"])
         return fields
+
+    def last_word(self) -> str:
+        """Return why the process, which has ended, did so; nothing if it was told to."""
+        # Whatever was started there may hold the other end.
+        os.set_blocking(self._fd, False)
+        try:
+            line = self._buffer + os.read(self._fd, 1 << 16)
+        except BlockingIOError:
+            return ""
+        return str(json.loads(line)["over"]) if line.endswith(b"\n") else ""
 
     def close(self) -> None:
         """Read no more."""

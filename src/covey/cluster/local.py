@@ -132,9 +132,10 @@ class LocalCluster:
         self._keeper = Keeper(plan) if processes else None
         try:
             if self._keeper is not None:
-                facts, stop = self._keeper.start(), self._keeper.stop
+                facts = self._keeper.start()
+                stop, self._check = self._keeper.stop, self._keeper.check
             else:
-                facts, stop = _start_threads(plan)
+                facts, stop, self._check = _start_threads(plan)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
@@ -163,12 +164,12 @@ class LocalCluster:
 
         Raises:
             Closed: the cluster was closed.
-            StartFailed: its process died, and could not be started again.
+            StartFailed: it has ended by itself, and why; or its process died, and could
+                not be started again.
         """
         if self._closed:
             raise Closed("this cluster has been closed; make a new one")
-        if self._keeper is not None:
-            self._keeper.check()
+        self._check()
         return self.connection
 
     def when_over(self, call: Callable[[], None]) -> None:
@@ -401,7 +402,7 @@ def _finish(
 
 def _start_threads(
     plan: dict[str, Any],
-) -> tuple[dict[str, Any], Callable[[], None]]:
+) -> tuple[dict[str, Any], Callable[[], None], Callable[[], None]]:
     from covey.cluster.threads import start
 
     return start(plan)

@@ -143,8 +143,14 @@ def _thread(
     threading.Thread(target=run, name=f"covey-{name}", daemon=True).start()
 
 
-def start(plan: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
-    """Start a cluster in a thread; return where it listens, and how to end it.
+def start(
+    plan: dict[str, Any],
+) -> tuple[dict[str, Any], Callable[[], None], Callable[[], None]]:
+    """Start a cluster in a thread.
+
+    Returns:
+        Where it listens, what ends it, and what raises ``StartFailed`` once it has ended
+        by itself.
 
     Raises:
         StartFailed: it did not come up.
@@ -189,4 +195,9 @@ def start(plan: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
                 pass  # The loop has just ended by itself.
             thread.join(_START_SECONDS)
 
-    return facts, stop
+    def check() -> None:
+        ended = holder[0].ended
+        if ended.done():
+            raise StartFailed(ended.result() or "the cluster was told to end")
+
+    return facts, stop, check
