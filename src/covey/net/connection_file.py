@@ -46,12 +46,14 @@ def runtime_directory() -> Path:
     Raises:
         UsageError: it belongs to somebody else, or others can look into it.
     """
+    return private_directory(_runtime_path())
+
+
+def _runtime_path() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base and os.access(base, os.W_OK):
-        path = Path(base) / "covey"
-    else:
-        path = Path(tempfile.gettempdir()) / f"covey-{os.getuid()}"
-    return private_directory(path)
+        return Path(base) / "covey"
+    return Path(tempfile.gettempdir()) / f"covey-{os.getuid()}"
 
 
 def fresh_directory(role: str) -> str:
@@ -73,7 +75,7 @@ def fresh_directory(role: str) -> str:
 
 def leave_runtime_directory() -> None:
     """Remove the runtime directory if nothing of anybody is in it any more."""
-    runtime = runtime_directory()
+    runtime = _runtime_path()
     for path in (runtime / "clusters", runtime):
         try:
             path.rmdir()
@@ -104,16 +106,17 @@ def private_directory(path: Path) -> Path:
     Raises:
         UsageError: it is not, and we do not change what is not ours.
     """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
-    except FileExistsError:
-        status = path.lstat()  # It is there, and no directory.
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be made a directory of this user ({error.strerror}); set "
-            f"XDG_RUNTIME_DIR to a directory of your own"
-        ) from error
+    for left in reversed(range(_TRIES)):
+        try:
+            status = _made(path)
+            break
+        except OSError as error:
+            if left and isinstance(error, FileNotFoundError):
+                continue  # Another process has just removed the empty directory.
+            raise UsageError(
+                f"{path} cannot be made a directory of this user ({error.strerror}); "
+                f"set XDG_RUNTIME_DIR to a directory of your own"
+            ) from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise UsageError(
             f"{path} must be a directory of this user, and is not; remove it, or set "
@@ -122,6 +125,13 @@ def private_directory(path: Path) -> Path:
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise UsageError(f"{path} can be entered by other users; run: chmod 700 {path}")
     return path
+
+
+def _made(path: Path) -> os.stat_result:
+    """Make a directory unless it is there; return what the kernel knows of it."""
+    with contextlib.suppress(FileExistsError):  # It is there, and no directory.
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path.lstat()
 
 
 class Life(NamedTuple):
