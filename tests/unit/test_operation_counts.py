@@ -185,7 +185,7 @@ def test_an_element_of_a_range_is_a_few_bytes(figure):
     assert after < 18.8
 
 
-def test_a_node_of_a_graph_is_less_than_a_kilobyte(figure):
+def test_a_node_of_a_graph_with_two_inputs_is_less_than_700_bytes(figure):
     def waiting():
         cluster = Cluster(workers=0)
         cluster.say(chain(cluster.base, NODES))
@@ -193,7 +193,7 @@ def test_a_node_of_a_graph_is_less_than_a_kilobyte(figure):
 
     each = bytes_of(waiting) / NODES
     figure(f"{each:.0f} bytes a node")
-    assert each < 812
+    assert each < 700
 
 
 def spans_kept_by(span):

@@ -41,7 +41,7 @@ def graph(state: SchedulerState) -> dict[str, Any]:
         if needs < _NEEDS_MAX:
             sources = inputs_of(state, span)
             needs += len(sources)
-        elif span.aligned or span.whole or span.groups:
+        elif span.inputs != ():
             left_out += 1
         for source in sources:
             pair = (label_of(source), label)

@@ -221,6 +221,8 @@ def _check_inputs(state: SchedulerState, span: Span, sources: set[Span]) -> None
         for source in sources:
             if source.state is not State.DONE:
                 assert source.worker is span.worker, (span, source)
+    takes = bool(span.aligned or span.whole or span.groups)
+    assert (span.inputs != ()) == takes, span
     for task in span.aligned:
         assert state.spans[find(state, task).base].n == span.n  # type: ignore[union-attr]
     for task, g in span.groups:

@@ -104,7 +104,7 @@ def may_begin(worker: Worker, span: Span, best: Span | None) -> bool:
     If not, and there is no *best*, it has tasks in hand, and may be asked again when one
     of them has ended, or when its memory is less tight: see ``reconsider``.
     """
-    if not is_tight(worker) or span.aligned or span.whole or span.groups:
+    if not is_tight(worker) or span.inputs != ():
         return True
     if best is not None and not span.rank[0] < best.rank[0]:
         return False
@@ -135,7 +135,7 @@ def enlist(state: SchedulerState, worker: Worker) -> None:
 
 def takes_nothing(span: Span) -> bool:
     """Whether tasks make something of nothing: they need more memory, and free none."""
-    return not (span.aligned or span.whole or span.groups)
+    return span.inputs == ()
 
 
 def holds_back(worker: Worker) -> bool:

@@ -508,7 +508,7 @@ def _send(
     if ahead is not None:
         awaits, here = ahead
         state.counters["bytes_local"] += here
-    elif span.aligned or span.whole or span.groups:
+    elif span.inputs != ():
         sources, spares, awaits = sources_of(state, worker, span)
     wanted = span.wanted
     run = Run(

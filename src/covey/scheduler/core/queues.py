@@ -108,7 +108,7 @@ def _enqueue_near(state: SchedulerState, span: Span, demand: Demand) -> None:
         names = avoided(state, span)
         wary = bool(names or span.unreached)
         place = _elsewhere(state, names, demand)
-    if span.aligned or span.whole or span.groups:
+    if span.inputs != ():
         sources = inputs_of(state, span)
         memory.hasten(span, sources)
         if place is None:

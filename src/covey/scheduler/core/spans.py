@@ -4,7 +4,7 @@ Spans of one client are disjoint.  A span of one is found by its id in a dict;
 a longer one by bisection among the bases of the longer ones.
 
 Cutting a span whose tasks are tied to the tasks of another span, each to one
-(``aligned``) or to a group (``groups``), cuts that one at the same place, and so
+(``beside``) or to a group (``groups``), cuts that one at the same place, and so
 on along the ties, so that a tied input is always exactly one span: see ``ties``.
 """
 
@@ -200,15 +200,15 @@ def inputs_of(state: SchedulerState, span: Span) -> Sequence[Span]:
     """Return the spans that *span* takes as inputs, each once.
 
     A span of one with spans of one as inputs, such as a node of a graph, knows them:
-    none of those is ever cut, or forgotten before it.
+    none of those is ever cut, or forgotten before it.  What takes nothing knows that.
     """
     if span.inputs is not None:
         return span.inputs
-    if not span.whole and not span.groups and len(span.aligned) == 1:
-        single = find(state, span.aligned[0])
+    if not span.whole and not span.groups and len(span.beside) == 1:
+        single = find(state, span.beside[0])
         return [single] if single is not None else []
     found: dict[Span, None] = {}
-    for task in span.aligned:
+    for task in span.beside:
         source = find(state, task)
         if source is not None:
             found[source] = None
@@ -279,9 +279,10 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.delivered = right.delivered
     left.state = right.state
     left.since = right.since
-    left.aligned = right.aligned
+    left.beside = right.beside
     left.groups = right.groups
     left.whole = right.whole
+    left.inputs = right.inputs
     left.renamed = right.renamed
     left.missing = right.missing
     left.run = right.run
@@ -311,7 +312,7 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     right.n -= k
     right.at += k
     right.nbytes -= left.nbytes
-    right.aligned = tuple(task + k for task in right.aligned)
+    right.beside = tuple(task + k for task in right.beside)
     right.groups = tuple((first + k * g, g) for first, g in right.groups)
     remember(state, left)
     remember(state, right)

@@ -30,6 +30,7 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from covey.events import Ring
@@ -78,6 +79,8 @@ WAITING, READY, ASSIGNED, DONE, FAILED, RELEASED, FORGOTTEN = State
 #: No client at all.
 NOBODY: Final[frozenset[ClientId]] = frozenset()
 
+_BASE: Final = attrgetter("base")
+
 #: In these states a task still takes its inputs.
 UNFINISHED: Final = frozenset({WAITING, READY, ASSIGNED})
 
@@ -86,9 +89,9 @@ class Span:
     """Tasks ``base`` to ``base + n - 1``: one recipe, one state."""
 
     __slots__ = (
-        "aligned",
         "at",
         "base",
+        "beside",
         "delivered",
         "dependents",
         "digests",
@@ -150,15 +153,16 @@ class Span:
         self.state = RELEASED
         #: When it came to that state.
         self.since = 0.0
-        #: Task ``base + i`` takes ``aligned[j] + i``; the span there has equal n.
-        self.aligned: tuple[TaskId, ...] = ()
+        #: Task ``base + i`` takes ``beside[j] + i``; the span there has equal n.
+        self.beside: tuple[TaskId, ...] = ()
         #: For each (first, g), task ``base + i`` takes ``first + g * i`` and what follows,
         #: g in all; the span there has g times n.  Only where n is above 1: see ``ties``.
         self.groups: tuple[Extent, ...] = ()
         #: Every task takes all of these.
         self.whole: tuple[Extent, ...] = ()
-        #: The spans that these are, where that cannot change: see ``spans.inputs_of``.
-        self.inputs: tuple[Span, ...] | None = None
+        #: The spans that are taken, if any, instead of what stands above; ``None`` where
+        #: that is needed, for they may be cut: see ``spans.inputs_of``.
+        self.inputs: tuple[Span, ...] | None = ()
         #: How many input spans are not done.  Meaningful while WAITING, and while
         #: ASSIGNED: what is above 0 then was sent ahead, and its worker makes those.
         self.missing = 0
@@ -185,6 +189,12 @@ class Span:
     def __repr__(self) -> str:
         label = self.function.label if self.function else "data"
         return f"<Span {label} {self.base}+{self.n} {self.state.name}>"
+
+    @property
+    def aligned(self) -> tuple[TaskId, ...]:
+        """What the first of these tasks is aligned with, as the wire writes it."""
+        inputs = self.inputs
+        return tuple(map(_BASE, inputs)) if inputs else self.beside
 
     @property
     def extent(self) -> Extent:

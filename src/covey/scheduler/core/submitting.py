@@ -131,7 +131,7 @@ def found_value(state: SchedulerState, base: TaskId, n: int) -> Span:
 def _tie(state: SchedulerState, span: Span) -> None:
     """Enter *span* as a dependent of its inputs, which are all known."""
     sources = []
-    for task, g in (*((task, 1) for task in span.aligned), *span.groups):
+    for task, g in (*((task, 1) for task in span.beside), *span.groups):
         source = find(state, task)
         assert source is not None and source.n == g * span.n
         sources.append(source)
@@ -139,7 +139,7 @@ def _tie(state: SchedulerState, span: Span) -> None:
             source.dependents = {}
         source.dependents[span] = g
     if span.n == 1 and not span.whole:
-        span.inputs = tuple(sources)
+        span.inputs, span.beside = tuple(sources), ()
     for base, n in span.whole:
         for source in covering(state, base, n):
             if source.dependents is None:
@@ -176,8 +176,6 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
         _take_with_inputs(state, client, message, function, pack, rank)
     else:
         span = _new_span(state, client, base, n, function, pack, 0, options, rank)
-        if n == 1:
-            span.inputs = ()
         if not client.recalling and not (
             state.by_itself and n == 1 and placement.begin_at_once(state, span)
         ):
@@ -246,9 +244,11 @@ def _begin(
             span.pack = None
             transitions.fail(state, span, causes.unknown_input(unknown))
             return
-    span.aligned = tuple(dict.fromkeys(aligned))
+    span.beside = tuple(dict.fromkeys(aligned))
     span.groups = tuple(dict.fromkeys(groups))
     span.whole = whole
+    if aligned or groups or whole:
+        span.inputs = None
     _tie(state, span)
     transitions.demand(state, span)
 
@@ -364,8 +364,6 @@ def _tie_node(
         _tie_elsewhere(state, client, span, needs)
         return
     span.inputs = tuple(sources)
-    # Their own numbers, which are there anyway: those that came would be kept besides.
-    span.aligned = tuple([source.base for source in sources])
     for source in sources:
         if source.dependents is None:
             source.dependents = {span: 1}
@@ -392,7 +390,6 @@ def _tie_elsewhere(
             return
         sources[source] = None
     span.inputs = tuple(sources)
-    span.aligned = tuple([source.base for source in sources])
     for source in sources:
         if source.dependents is None:
             source.dependents = {}

@@ -32,7 +32,7 @@ _LOOKED_AT: Final = 8
 def tied(state: SchedulerState, span: Span) -> list[Span]:
     """Return the spans tied to *span*, directly or along others, itself first."""
     found = [span]
-    if not (span.aligned or span.groups or span.dependents):
+    if span.inputs == () and not span.dependents:
         return found
     seen = {span}
     for part in found:

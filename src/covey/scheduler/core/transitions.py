@@ -119,7 +119,7 @@ def move(state: SchedulerState, span: Span, to: State) -> None:
         state.ready_count += span.n
         queues.enqueue(state, span)
     was, is_now = before <= ASSIGNED, to <= ASSIGNED
-    if was is not is_now and (span.aligned or span.whole or span.groups):
+    if was is not is_now and span.inputs != ():
         inputs = span.inputs
         for source in inputs if inputs is not None else inputs_of(state, span):
             source.pending += is_now - was
@@ -164,7 +164,7 @@ def demand(state: SchedulerState, span: Span) -> None:
         if current.state is not RELEASED or not current.needed:
             # Whoever needed it may have failed for another input by now.
             continue
-        if not (current.aligned or current.whole or current.groups):
+        if current.inputs == ():
             _demand_alone(state, current)
             continue
         missing, released = 0, []
@@ -217,7 +217,7 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     span.replicas = (worker,)
     worker.holds[span] = None
     memory.stores(state, worker, nbytes)
-    takes = span.aligned or span.whole or span.groups
+    takes = span.inputs != ()
     if takes or span.state is not ASSIGNED:
         move(state, span, DONE)
     else:
