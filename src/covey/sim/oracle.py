@@ -12,7 +12,7 @@ from typing import Final
 
 from covey.ids import RunId, TaskId
 from covey.scheduler.core.retrying import LOSSES_MAX
-from covey.sim.runners import Inputs
+from covey.sim.runners import PIPE_SECONDS, Inputs
 from covey.sim.tasks import Recipe, as_small, decode, value_of
 from covey.sim.versions import Versions
 from covey.wire.base import DEFAULT_OPTIONS, Failure, Options
@@ -61,6 +61,8 @@ class Oracle:
         self.restarts = 0
         #: How many attempts of each recipe have come to their end.
         self.attempts: dict[int, int] = {}
+        #: How long the longest attempt of each recipe took, by the clock of its worker.
+        self.longest: dict[int, float] = {}
         self.runs = 0
         #: How long all tasks take, one after the other.
         self.seconds = 0.0
@@ -131,6 +133,11 @@ class Oracle:
             case "crashes-once":
                 return "crashes" if count == 1 else ""
         return ""
+
+    def lasted(self, recipe: Recipe, seconds: float) -> None:
+        """An attempt at a task is over, in whatever way."""
+        longest = self.longest.get(recipe.number, 0.0)
+        self.longest[recipe.number] = max(longest, seconds)
 
     def value_made(
         self, payload: bytes, recipe: Recipe, task: TaskId, inputs: Inputs
@@ -203,7 +210,9 @@ class Oracle:
             case "cancelled":
                 return number in self.cancelled or task in self.unsure
             case "timeout":
-                return options.timeout_seconds > 0
+                # The first one that a slot is sent begins when it is sent.
+                longest = self.longest.get(number, 0.0) + 2 * PIPE_SECONDS
+                return 0.0 < options.timeout_seconds <= longest
             case "memory":
                 return self.disk_full
             case "died":
@@ -244,6 +253,10 @@ class OracleWork:
     def fails(self, recipe: Recipe) -> str:
         """Return how this attempt fails."""
         return self._oracle.fails(recipe)
+
+    def lasted(self, recipe: Recipe, seconds: float) -> None:
+        """A task has executed so long, and is over."""
+        self._oracle.lasted(recipe, seconds)
 
     def value(
         self, payload: bytes, recipe: Recipe, run: RunId, task: TaskId, inputs: Inputs

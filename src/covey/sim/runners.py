@@ -41,6 +41,9 @@ class Work(Protocol):
     def fails(self, recipe: Recipe) -> str:
         """Return how this attempt fails: ``""``, ``"raises"`` or ``"crashes"``."""
 
+    def lasted(self, recipe: Recipe, seconds: float) -> None:
+        """A task has executed so long, by the clock of its worker, and is over."""
+
     def value(
         self, payload: bytes, recipe: Recipe, run: RunId, task: TaskId, inputs: Inputs
     ) -> bytes:
@@ -79,13 +82,17 @@ class Batch:
 class Doing:
     """A task that executes."""
 
-    __slots__ = ("batch", "began", "recipe", "resumed", "task")
+    __slots__ = ("batch", "began", "clock", "recipe", "resumed", "task")
 
-    def __init__(self, batch: Batch, task: TaskId, recipe: Recipe, now: float) -> None:
+    def __init__(
+        self, batch: Batch, task: TaskId, recipe: Recipe, now: float, clock: float
+    ) -> None:
         self.batch = batch
         self.task = task
         self.recipe = recipe
         self.began = now
+        #: The same by the clock of its worker, which may jump.
+        self.clock = clock
         #: For one that gave its slot away: whether it goes on.
         self.resumed = False
 
@@ -137,7 +144,7 @@ class Slot:
 
     def take(self, batch: Batch) -> None:
         """A batch has come."""
-        if self.runner.dead:
+        if not self.runner.goes_on:
             return
         self._batches.append(batch)
         if self.doing is None:
@@ -161,8 +168,13 @@ class Slot:
         batch.at += 1
         shell = self.runner.shell
         recipe = shell.work.begin(bytes(batch.pack[task - batch.base]), task)
-        doing = self.doing = Doing(batch, task, recipe, shell.timeline.now)
+        how = (shell.timeline.now, self._clock())
+        doing = self.doing = Doing(batch, task, recipe, *how)
         if recipe.kind == "hangs":
+            # Some hold the GIL.  What other threads were sent then does not begin, and
+            # its time passes all the same: that is not played.
+            if recipe.number % 2 and len(self.runner.slots) == 1:
+                self.runner.held = True
             return
         seconds = recipe.seconds * shell.slowness
         if recipe.kind == "blocking":
@@ -186,6 +198,7 @@ class Slot:
         if self.doing is not doing:
             return  # It was interrupted.
         shell = self.runner.shell
+        self.note(doing)
         how = shell.work.fails(doing.recipe)
         if how == "crashes":
             self.runner.crash()
@@ -293,6 +306,7 @@ class Slot:
         doing = self.doing
         if doing is not None and (doing.batch.run, doing.task) == (run, task):
             if doing.recipe.kind != "hangs":
+                self.note(doing)
                 self._fail(doing, CANCELLED)
                 self.flush()
                 self._next()
@@ -300,6 +314,7 @@ class Slot:
         for parked in self.parked:
             if (parked.batch.run, parked.task) == (run, task):
                 self.parked.remove(parked)
+                self.note(parked)
                 seconds = self.runner.shell.timeline.now - parked.began
                 says = ("failed", run, task, seconds, CANCELLED)
                 self._outward.send(self.runner.shell.hear, self.number, [says])
@@ -313,6 +328,14 @@ class Slot:
                 back.append((batch.run, batch.at, batch.end - batch.at))
                 batch.end = batch.at
         return back
+
+    def _clock(self) -> float:
+        shell = self.runner.shell
+        return shell.timeline.now + shell.node.ahead
+
+    def note(self, doing: Doing) -> None:
+        """Tell how long a task has executed."""
+        self.runner.shell.work.lasted(doing.recipe, self._clock() - doing.clock)
 
     def executing(self) -> tuple[RunId, TaskId] | None:
         """Return what the mark of this thread names."""
@@ -347,6 +370,8 @@ class Runner:
         self.shell = shell
         self.number = number
         self.dead = False
+        #: Whether a task holds the GIL for good: no other thread does anything.
+        self.held = False
         self.slots = [Slot(self, number * threads + i) for i in range(threads)]
         self.inward = Pipe(shell.timeline, shell.rng, shell.node)
         self._outward = Pipe(shell.timeline, shell.rng, shell.node)
@@ -362,8 +387,13 @@ class Runner:
         """Call something within this process, if it lives then."""
         self.shell.timeline.after(seconds, self.shell.node.run, self._do, call, args)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its threads do anything."""
+        return not (self.dead or self.held)
+
     def _do(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        if not self.dead:
+        if self.goes_on:
             call(*args)
 
     def control(self, call: Callable[..., Any], *args: Any) -> None:
@@ -378,27 +408,33 @@ class Runner:
             self._outward.send(self.shell.hear_control, event)
         self._outward.send(self.shell.hear_control, orders.RetractDone(slot.number))
 
+    def named(self) -> tuple[tuple[RunId, TaskId], ...]:
+        """Return what the marks name at this moment."""
+        marks = [slot.executing() for slot in self.slots]
+        return tuple(mark for mark in marks if mark)
+
     def crash(self, signal: str = "SIGSEGV") -> None:
         """End at once."""
         if self.dead:
             return
         self.dead = True
-        marks = [slot.executing() for slot in self.slots]
-        marks += [
+        for slot in self.slots:
+            for doing in [slot.doing, *slot.parked]:
+                if doing is not None:
+                    slot.note(doing)
+        goes_on = tuple(
             (doing.batch.run, doing.task)
             for slot in self.slots
             for doing in slot.parked
             if doing.resumed
-        ]
+        )
         failure = Failure(
             "died",
             "RunnerDied",
             f"the process that ran it was ended by {signal}",
             details={"signal": signal},
         )
-        ended = orders.RunnerEnded(
-            self.number, tuple(mark for mark in marks if mark), failure
-        )
+        ended = orders.RunnerEnded(self.number, self.named() + goes_on, failure)
         # All that it has written is read before its end is noticed.
         last = max(slot.said_by for slot in self.slots)
         self._outward.last = max(self._outward.last, last)

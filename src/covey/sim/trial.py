@@ -152,6 +152,9 @@ class _Work:
         del recipe
         return ""
 
+    def lasted(self, recipe: Recipe, seconds: float) -> None:
+        """No task has a time limit."""
+
     def value(
         self, payload: bytes, recipe: Recipe, run: RunId, task: TaskId, inputs: Inputs
     ) -> bytes:

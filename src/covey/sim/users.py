@@ -33,6 +33,11 @@ NAMES: Final = ("anna", "berta", "clara")
 #: Long tasks take so much more than others.
 LONG_SECONDS: Final = 15.0
 
+#: Some wishes in which nothing hangs have a time limit all the same: this, or so many
+#: times as long as tasks take.
+LIMIT_SECONDS: Final = 0.02
+LIMITS: Final = (0, 0, 0, 8, 50)
+
 #: Recipes of named tasks have numbers from here on.
 _NAMED: Final = 1 << 40
 
@@ -75,11 +80,13 @@ class User:
 
     def _options(self, rng: Random, recipes: Sequence[Recipe]) -> Options:
         hangs = any(recipe.kind == "hangs" for recipe in recipes)
+        often = LIMITS[recipes[0].number % len(LIMITS)]
+        limit = max(LIMIT_SECONDS, often * self.plan.task_seconds) if often else 0.0
         retries = rng.choice((0, 0, 1, 2))
         return Options(
             priority=rng.choice((0, 0, -1, 1)),
             retries=retries,
-            timeout_seconds=rng.choice((0.2, 1.0)) if hangs else 0.0,
+            timeout_seconds=rng.choice((0.2, 1.0)) if hangs else limit,
             resources={"gpu": rng.choice((0.3, 1.0))} if rng.random() < 0.1 else {},
             workers=("w0",) if rng.random() < 0.1 else (),
             allow_other_workers=True,
