@@ -125,14 +125,6 @@ def test_what_is_left_is_shared_by_all_slots():
     assert {d.slot for d in sent} == {0, 1}
 
 
-def test_a_task_with_a_time_limit_goes_alone_to_a_free_slot(world):
-    sent = seen(world, orders.Dispatch)
-    world.run(3, timeout=5.0, seconds=0.00001)
-    assert [d.n for d in sent] == [1]
-    world.settle()
-    world.check_ends()
-
-
 def test_inputs_are_named_as_the_dispatched_tasks_need_them(world):
     world.start(0)
     sent = seen(world, orders.Dispatch)

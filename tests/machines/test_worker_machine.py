@@ -217,6 +217,19 @@ class WorkerMachine(RuleBasedStateMachine):
     def runner_grows(self, index):
         self.world.grow(self._runner(index))
 
+    @rule(index=small)
+    def marks_are_read(self, index):
+        self.world.look(self._runner(index))
+
+    @rule(index=small, data=st.data())
+    def marks_lie(self, index, data):
+        """A process may write into its marks what it likes."""
+        runner = self._runner(index)
+        tasks = sorted(set().union(*(slot.tasks() for slot in runner.slots)))
+        if tasks:
+            marks = tuple(data.draw(st.lists(st.sampled_from(tasks), max_size=2)))
+            self.world.step(orders.Looked(runner.number, marks))
+
     @rule(short=st.booleans(), hold=st.booleans())
     def memory_is_short_or_not(self, short, hold):
         self.world.step(orders.MemoryShort(short, hold))

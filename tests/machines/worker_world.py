@@ -238,6 +238,8 @@ class World:
         #: Runners that are to be killed, and what a ``Fetch`` asked for.
         self.kills = []
         self.asked = []
+        #: Runners whose marks are to be read.
+        self.looks = []
         self.failures = {}
         self.parcels_sent = 0
         #: Whether what comes back is just being dispatched again.
@@ -321,6 +323,8 @@ class World:
             case orders.Kill(runner):
                 assert self.runners[runner].ready
                 self.kills.append(runner)
+            case orders.Look(runner):
+                self.looks.append(runner)
             case orders.WakeAt(time):
                 self.wake_at = time
             case orders.Quit():
@@ -525,8 +529,15 @@ class World:
         if self.wake_at is not None and self.wake_at <= self.now:
             self.wake_at = None
             self.step(orders.Tick())
+        while self.looks:
+            self.look(self.runners[self.looks.pop(0)])
         for runner in list(self.kills):
             self.die(self.runners[runner])
+
+    def look(self, runner):
+        """The marks of a runner are read."""
+        named = tuple(slot.executing for slot in runner.slots if slot.executing)
+        self.step(orders.Looked(runner.number, named))
 
     def settle(self):
         """Let everything come to its end."""

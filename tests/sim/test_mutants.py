@@ -20,6 +20,8 @@ SOON = {
     "no-stops": 0,
     "stopped-tasks": 0,
     "never-kill": 2,
+    "clock-of-the-flight": 250,
+    "no-marks": 10,
     "late-news": 6,
     "lost-inputs": 400,
     "stale-runs": 950,
@@ -32,7 +34,7 @@ SOON = {
     "no-grace": 3,
     "copies-on-leavers": 580,
     "counts-on-rot": 2920,
-    "as-estimated": 160,
+    "as-estimated": 860,
     "engaged-slots": 520,
 }
 

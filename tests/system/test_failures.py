@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
 import sys
@@ -319,6 +320,34 @@ def test_a_timeout_stops_a_task_and_frees_its_slot(client, task):
             future.result(20)
         assert isinstance(future.exception(), TimeoutError)
     assert client.submit(inc, 1).result(20) == 2
+
+
+def hold():
+    """Let no other thread run."""
+    ctypes.PyDLL(None).sleep(3600)
+
+
+@pytest.mark.parametrize("hangs", [spin, lambda: time.sleep(3600), hold])
+def test_of_a_map_only_the_one_that_hangs_is_timed_out(client, tmp_path, hangs):
+    def work(x, log):
+        with log.open("a") as file:
+            file.write(f"{x}\n")
+        if x == 321:
+            hangs()
+        return x
+
+    # It is known how long this takes: many go at once.
+    client.gather(client.map(work, range(300), log=tmp_path / "before"))
+    log = tmp_path / "log"
+    futures = client.map(work, range(300, 600), log=log, timeout="500ms")
+    wait(futures, 30)
+    failed = {x: f.exception() for x, f in enumerate(futures, 300) if f.exception()}
+    assert list(failed) == [321]
+    assert isinstance(failed[321], errors.TaskTimedOut)
+    begun = log.read_text().split()
+    assert begun.count("321") == 1
+    if hangs is not hold:  # Else what ended before it was not told, and ran again.
+        assert len(begun) == 300
 
 
 # Cancellation.

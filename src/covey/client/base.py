@@ -333,8 +333,7 @@ class BaseClient:
             priority: any number; higher runs first.
             retries: how many more times to run an element that fails, or a
                 ``covey.Retry``.
-            timeout: seconds after which a run of an element is stopped.  Each is sent
-                by itself then, which costs more than a short call does.
+            timeout: seconds after which a run of an element is stopped.
             resources: amounts that each element holds while it runs.
             workers: names or addresses of workers, or of their hosts.
             allow_other_workers: take ``workers`` as a wish only: others take what

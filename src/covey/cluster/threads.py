@@ -24,7 +24,7 @@ from covey.runner import control, serving
 from covey.runner.process import RunnerProcess as RunnerState
 from covey.wire.base import Failure
 from covey.worker.interpreters import Interpreter
-from covey.worker.processes import RunnerProcess
+from covey.worker.processes import RunnerProcess, named_by
 
 _MARK_WORDS = 2
 _START_SECONDS = 30.0
@@ -110,6 +110,10 @@ class ThreadRunner(RunnerProcess):
     def executing(self) -> tuple[tuple[int, int], ...]:
         """Threads do not die by themselves, so nothing is to blame."""
         return ()
+
+    def named(self) -> tuple[tuple[int, int], ...]:
+        """Return what the marks name at this moment."""
+        return named_by(self._words)
 
     def failure(self, worker: str) -> Failure:
         """Return what can be said of the end of threads."""

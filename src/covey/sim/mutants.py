@@ -38,8 +38,8 @@ from covey.wire.introductions import Gone, Welcome
 from covey.wire.line import Line
 from covey.wire.session import Session
 from covey.wire.worker_link import Holds
-from covey.worker.core import dispatch, engaged, fetching, machine, overdue
-from covey.worker.core.state import Run, WorkerState
+from covey.worker.core import dispatch, engaged, fetching, looking, machine, overdue
+from covey.worker.core.state import Flight, Run, Slot, WorkerState
 
 #: A mutant must be found within so many seeds.
 SEEDS_MAX: Final = 1000
@@ -222,14 +222,25 @@ def _first_suspicion(real: Any) -> Any:
     return take_down
 
 
-def _never_kill(_: Any) -> Any:
-    def check(state: WorkerState) -> None:
-        for slot in state.slots:
-            for flight in slot.flights:
-                if flight.deadline and state.now >= flight.deadline:
-                    overdue.stop_executing(state, slot, flight)
+def _never_kill(real: Any) -> Any:
+    def check(state: WorkerState, slot: Slot, flight: Flight) -> None:
+        if not flight.kill_at:
+            real(state, slot, flight)
 
     return check
+
+
+def _the_clock_of_the_flight(_: Any) -> Any:
+    """The time of a flight's tasks begins with the first of them."""
+
+    def reach(state: WorkerState, slot: Slot, flight: Flight, index: int) -> bool:
+        del slot
+        is_new = index > flight.reached
+        flight.reached = max(index, flight.reached)
+        flight.begun = min(flight.begun, state.now)
+        return is_new
+
+    return reach
 
 
 def _only_the_first(real: Any) -> Any:
@@ -242,6 +253,13 @@ def _only_the_first(real: Any) -> Any:
 
     del real
     return holds
+
+
+def _nothing_named(_: Any) -> Any:
+    def named(slot: Slot, executing: Any) -> None:
+        del slot, executing
+
+    return named
 
 
 # Of the client.
@@ -422,8 +440,22 @@ MUTANTS: Final = (
         "never-kill",
         "a task that does not stop when asked is killed with its process",
         overdue,
-        "check_deadlines",
+        "check",
         _never_kill,
+    ),
+    Mutant(
+        "clock-of-the-flight",
+        "the time of a task begins when it does, and not with those before it",
+        overdue,
+        "reach",
+        _the_clock_of_the_flight,
+    ),
+    Mutant(
+        "no-marks",
+        "nobody is stopped for a time that is another one's, who keeps back all news",
+        looking,
+        "_named",
+        _nothing_named,
     ),
     Mutant(
         "late-news",

@@ -367,6 +367,12 @@ class Worker(Node):
         runner = self.runners[order.slot // self.threads]
         runner.control(runner.slots[order.slot % self.threads].flush)
 
+    def _look(self, order: orders.Look) -> None:
+        self.timeline.after(0.0, self.run, self._looked, order.runner)
+
+    def _looked(self, runner: int) -> None:
+        self._step(orders.Looked(runner, self.runners[runner].named()))
+
     def _retract(self, order: orders.Retract) -> None:
         runner = self.runners[order.slot // self.threads]
         runner.control(runner.retract, runner.slots[order.slot % self.threads])
@@ -492,6 +498,7 @@ class Worker(Node):
         orders.Stow: _stow,
         orders.StowNodes: _stow_nodes,
         orders.Flush: _flush,
+        orders.Look: _look,
         orders.Dispatch: _dispatch,
         orders.DispatchNodes: _dispatch_nodes,
         orders.EndRun: _end_run,

@@ -405,9 +405,6 @@ class WorkerAgent:
     def _stow(self, order: orders.Stow) -> None:
         self._results.stow(order.base, order.n)
 
-    def _flush(self, order: orders.Flush) -> None:
-        self._tell_aside(order.slot, "flush")
-
     def _tell_aside(self, slot: int, operation: str, *rest: int) -> None:
         """Tell the runner of *slot* something that does not wait for its task."""
         process = self._processes[slot // self._threads]
@@ -498,8 +495,14 @@ class WorkerAgent:
             self._first_ready.set_exception(ClusterError(text))
         self._on_quit(text)
 
-    def _retract(self, order: orders.Retract) -> None:
-        self._tell_aside(order.slot, "retract", -1)
+    def _look(self, order: orders.Look) -> None:
+        # What follows from it is ordered when all has gone out that was before.
+        self._loop.call_soon(self._looked, order.runner)
+
+    def _looked(self, runner: int) -> None:
+        process = self._processes[runner]
+        if process is not None:
+            self._step(orders.Looked(runner, process.named()))
 
     def _interrupt(self, order: orders.Interrupt) -> None:
         self._tell_aside(order.slot, "cancel", order.run, order.task)
@@ -537,10 +540,6 @@ class WorkerAgent:
             if stretch is not None:
                 self._say(Holds(task, 1, stretch.nbytes))
 
-    def _quit(self, order: orders.Quit) -> None:
-        del order
-        self._on_quit("")
-
     def _wake_at(self, order: orders.WakeAt) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -576,11 +575,12 @@ class WorkerAgent:
             orders.Vouch: self._report,
             orders.Stow: self._stow,
             orders.StowNodes: self._results.stow_nodes,
-            orders.Flush: self._flush,
+            orders.Flush: lambda order: self._tell_aside(order.slot, "flush"),
+            orders.Look: self._look,
             orders.Dispatch: self._dispatch,
             orders.DispatchNodes: self._dispatch,
             orders.EndRun: self._end_run,
-            orders.Retract: self._retract,
+            orders.Retract: lambda order: self._tell_aside(order.slot, "retract", -1),
             orders.Interrupt: self._interrupt,
             orders.Kill: self._kill,
             orders.Spawn: self._spawn,
@@ -593,6 +593,6 @@ class WorkerAgent:
             orders.KnowPeer: self._transfers.know_peer,
             orders.CallIn: self.data.call_in,
             orders.SayHow: self._say_how,
-            orders.Quit: self._quit,
+            orders.Quit: lambda _: self._on_quit(""),
             orders.WakeAt: self._wake_at,
         }

@@ -247,12 +247,12 @@ class RunnerProcess:
             self._marks = None
 
     def executing(self) -> tuple[tuple[int, int], ...]:
-        """Return what the marks name: (run, task) of each thread that was busy."""
-        if self._marks is None:
-            return self._named_last
-        with memoryview(self._marks) as raw, raw.cast("Q") as words:
-            pairs = [(words[2 * i], words[2 * i + 1]) for i in range(len(self.slots))]
-        return tuple(pair for pair in pairs if pair[0] and pair[1] != _NOBODY)
+        """Return who may be to blame for its end: what the marks name, or named last."""
+        return self._named_last if self._marks is None else named_by(self._marks)
+
+    def named(self) -> tuple[tuple[int, int], ...]:
+        """Return what the marks name at this moment."""
+        return self.executing()
 
     @property
     def is_ending(self) -> bool:
@@ -364,6 +364,13 @@ def _what_to_do(code: int | None, out_of_memory: bool | None) -> str:
     else:
         advice = "Look at what the system's log says of it"
     return f"{advice}. With retries=1 it is run once more"
+
+
+def named_by(marks: mmap.mmap | bytearray) -> tuple[tuple[int, int], ...]:
+    """Return what the marks of threads name: (run, task) of each that is busy."""
+    with memoryview(marks) as raw, raw.cast("Q") as words:
+        pairs = [(words[i], words[i + 1]) for i in range(0, len(words), 2)]
+    return tuple(pair for pair in pairs if pair[0] and pair[1] != _NOBODY)
 
 
 def _peak_bytes(usage: resource.struct_rusage) -> int:

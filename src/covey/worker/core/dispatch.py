@@ -220,8 +220,7 @@ def _stock_up(state: WorkerState) -> None:
             if each is None or each >= SILENCE_SECONDS or not _has_room(state, slot):
                 continue
             piece = top(state, slot.runner.environment)
-            # The time of a task with a limit starts when it is sent.
-            if piece is not None and not piece.run.timeout_seconds:
+            if piece is not None:
                 _send(state, slot, piece, _flight_size(state, piece))
 
 
@@ -259,11 +258,10 @@ def _takes_more(slot: Slot) -> bool:
 
 def _has_room(state: WorkerState, slot: Slot) -> bool:
     """Whether a busy slot that has not enough may be sent more, to begin after that."""
-    flights = slot.flights
-    if flights[-1].deadline or not _takes_more(slot):
+    if not _takes_more(slot):
         return False
     # Behind a task that turns out to be slow nothing shall wait.
-    return state.now - flights[0].since < SILENCE_SECONDS
+    return state.now - slot.flights[0].since < SILENCE_SECONDS
 
 
 def _try_suspects(state: WorkerState) -> None:
@@ -334,8 +332,8 @@ def _dispatch(
     slot.take(flight)
     if keep:
         state.makers[base] = slot
-    if flight.deadline:
-        wake(state, flight.deadline)
+    if run.timeout_seconds:
+        wake(state, state.now + run.timeout_seconds)
     if slot.count > 1:
         # A long task may hide the outcomes of short ones before it.
         wake(state, state.now + SILENCE_SECONDS)
@@ -457,7 +455,7 @@ def forget_flight(state: WorkerState, flight: Flight) -> None:
 def _flight_size(state: WorkerState, piece: Piece) -> int:
     if piece.n == 1 or isinstance(piece.run, Parcel):
         return piece.n
-    if piece.run.timeout_seconds or state.memory_short:
+    if state.memory_short:
         return 1
     each = state.seconds.get(piece.run.fn)
     if each is None:

@@ -115,5 +115,6 @@ def _check_slot(slot: Slot) -> None:
     assert slot.resumed == sum(flight.done for flight in slot.parked.values())
     for flight in slot.flights:
         assert 0 <= flight.done < flight.n, (slot.number, flight.done, flight.n)
-        if flight.alone or flight.run.timeout_seconds:
+        assert flight.reached < flight.n, (slot.number, flight.reached, flight.n)
+        if flight.alone:
             assert flight.n == 1, slot.number

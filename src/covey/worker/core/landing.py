@@ -58,10 +58,6 @@ def land(
         dispatch.end_flight(state, slot, flight)
         if slot.flights:
             slot.flights[0].since = state.now
-    elif flight.kill_at or flight.run.killed:
-        # Who was to stop has ended, or what was not told of when it was to stop has;
-        # the next one may have to stop as well.
-        flight.kill_at = 0.0
-        if not flight.run.live(flight.at, 1):
-            overdue.stop_executing(state, slot, flight)
+    else:
+        overdue.reach(state, slot, flight, flight.done)
     return flight.run

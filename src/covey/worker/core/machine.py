@@ -17,6 +17,7 @@ from covey.worker.core import (
     engaged,
     fetching,
     learning,
+    looking,
     nodes,
     overdue,
     overtaken,
@@ -34,6 +35,7 @@ from covey.worker.core.orders import (
     KeepFunction,
     KeepValues,
     Kill,
+    Looked,
     MemoryShort,
     NoEnvironment,
     Report,
@@ -191,7 +193,7 @@ def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
     parked = slot.parked.get((event.run, event.task))
     stopped = flight or parked
     failure = event.failure
-    if stopped is not None and stopped.kill_at:
+    if stopped is not None and stopped.kill_at and stopped.executing == event.task:
         failure = _stopped(stopped, failure)
     run = land(state, event.slot, event.run, event.task, 1)
     if run is None:
@@ -207,7 +209,7 @@ def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
 
 def _stopped(flight: Flight, failure: Failure) -> Failure:
     """Return the failure of a task that we stopped ourselves."""
-    if flight.deadline:
+    if flight.run.timeout_seconds:
         return Failure(
             "timeout",
             "TaskTimedOut",
@@ -228,6 +230,8 @@ def _on_slot_returned(state: WorkerState, event: SlotReturned) -> None:
     demand(event.base >= flight.at)
     demand(event.base + event.n == flight.base + flight.n)
     flight.n -= event.n
+    # A mark is no more than what a process says.
+    flight.reached = min(flight.reached, max(0, flight.n - 1))
     slot.less(flight, event.n)
     slot.overtaken.discard((event.run, event.base))
     if flight.done >= flight.n:
@@ -258,8 +262,10 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     demand(event.task == flight.at)
     how = (state.now, flight.each)
     alone = Flight(flight.run, event.task, 1, *how, alone=flight.alone)
-    alone.deadline = flight.deadline
-    alone.kill_at, flight.kill_at = flight.kill_at, 0.0
+    alone.begun = state.now
+    if flight.executing == event.task:
+        alone.begun = min(flight.begun, state.now)
+        alone.kill_at = flight.kill_at
     slot.parked[event.run, event.task] = alone
     # Where a task waits nobody leaves; what it waits for may have to run here.
     slot.runner.wanted = None
@@ -268,6 +274,8 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     slot.less(flight, 1)
     if flight.done >= flight.n:
         dispatch.end_flight(state, slot, flight)
+    else:
+        overdue.reach(state, slot, flight, flight.done)
 
 
 def _on_slot_resumed(state: WorkerState, event: SlotResumed) -> None:
@@ -361,12 +369,12 @@ def _take_down(
     at, end = flight.at, flight.base + flight.n
     guilty = {task for r, task in executing if r == run.run and at <= task < end}
     if flight.kill_at:
-        guilty.add(at)
+        guilty.add(flight.executing)
     for task in sorted(guilty):
         if task > at:
             dispatch.requeue(state, run, at, task - at)
         at = task + 1
-        if flight.kill_at and task == flight.at:
+        if flight.kill_at and task == flight.executing:
             dispatch.fail(state, run, task, _stopped(flight, event.failure))
         elif killed:
             # The process was ended on purpose, because of another task or of none.
@@ -440,6 +448,7 @@ _EVENTS: dict[type, _Handler] = {
     Garbled: fetching.on_garbled,
     MemoryShort: _on_memory_short,
     RunnerGrown: _on_runner_grown,
+    Looked: looking.on_looked,
     Tick: _on_tick,
 }
 

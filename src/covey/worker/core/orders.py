@@ -160,6 +160,13 @@ class RunnerGrown(Event, frozen=True):
     runner: int
 
 
+class Looked(Event, frozen=True):
+    """What the marks of a runner name at this moment: (run, task), one a thread."""
+
+    runner: int
+    executing: tuple[tuple[int, int], ...]
+
+
 class Tick(Event, frozen=True):
     """Time has passed."""
 
@@ -181,6 +188,7 @@ AnyEvent: TypeAlias = (
     | Garbled
     | MemoryShort
     | RunnerGrown
+    | Looked
     | Tick
 )
 
@@ -254,6 +262,12 @@ class Flush(Order, frozen=True):
     """Have a slot send what it has settled, though it is busy with more."""
 
     slot: int
+
+
+class Look(Order, frozen=True):
+    """See which tasks a runner executes; ``Looked`` says it."""
+
+    runner: int
 
 
 class Dispatch(Order, frozen=True):
@@ -424,6 +438,7 @@ AnyOrder: TypeAlias = (
     | Stow
     | StowNodes
     | Flush
+    | Look
     | Dispatch
     | DispatchNodes
     | EndRun

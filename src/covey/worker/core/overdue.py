@@ -1,11 +1,19 @@
-"""What takes longer than it should: news that is kept back, and tasks that are to stop."""
+"""What takes longer than it should: news that is kept back, and tasks that are to stop.
+
+The time of a task with a limit begins when it is known to have begun.  The first one that
+a slot is sent begins at once; each of those behind it has begun when the one before is told
+of.  News may be kept back, though, and whoever holds the GIL for long keeps back all: so
+nobody is stopped whose neighbours may execute in its place before a *look* at what the
+process says executes, which anybody can read at any time (see ``looking``).
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from covey.worker.core.dispatch import SILENCE_SECONDS
-from covey.worker.core.orders import Flush, Interrupt, Kill
+from covey.worker.core.orders import Flush, Interrupt, Kill, Look
 from covey.worker.core.state import Flight, Slot, WorkerState
 from covey.worker.core.waiting import wake
 
@@ -28,27 +36,65 @@ def ask_for_news(state: WorkerState) -> None:
             wake(state, due)
 
 
+def reach(state: WorkerState, slot: Slot, flight: Flight, index: int) -> bool:
+    """This one of a flight's tasks executes, or will next: say whether that is new."""
+    if index <= flight.reached and flight.begun < math.inf:
+        return False
+    flight.reached, flight.begun = max(index, flight.reached), state.now
+    # Who was to stop has ended; the next one may have to stop as well.
+    flight.kill_at = 0.0
+    if flight.run.killed and not flight.run.live(flight.executing, 1):
+        stop_executing(state, slot, flight)
+    return True
+
+
 def stop_executing(state: WorkerState, slot: Slot, flight: Flight) -> None:
     """Ask the task of a flight to stop; kill its process if it does not."""
     if flight.kill_at:
         return
     flight.kill_at = state.now + GRACE_SECONDS
-    state.order(Interrupt(slot.number, flight.run.run, flight.at))
+    state.order(Interrupt(slot.number, flight.run.run, flight.executing))
     wake(state, flight.kill_at)
 
 
 def check_deadlines(state: WorkerState) -> None:
     """Stop tasks that ran out of time; kill those that did not stop when asked."""
-    for slot in state.slots:
-        for flight in [*slot.flights, *slot.parked.values()]:
-            if flight.kill_at:
-                if state.now < flight.kill_at:
-                    wake(state, flight.kill_at)
-                elif not slot.runner.dying:
-                    slot.runner.dying = True
-                    state.order(Kill(slot.runner.number))
-            elif flight.deadline:
-                if state.now >= flight.deadline:
-                    stop_executing(state, slot, flight)
-                else:
-                    wake(state, flight.deadline)
+    for runner in state.runners:
+        look = False
+        for slot in runner.slots:
+            for flight in slot.parked.values():
+                check(state, slot, flight)
+            if slot.flights and slot.flights[0].begun == math.inf:
+                reach(state, slot, slot.flights[0], 0)  # What was before it is over.
+            if slot.unsure:
+                look |= _is_silent(state, slot)
+            else:
+                for flight in slot.flights:
+                    if flight.kill_at or flight.run.timeout_seconds:
+                        check(state, slot, flight)
+        if look:
+            state.order(Look(runner.number))
+
+
+def check(state: WorkerState, slot: Slot, flight: Flight) -> None:
+    """Stop the task of a flight that executes, or kill it, if it is time."""
+    due = flight.due
+    if state.now < due:
+        if due < math.inf:
+            wake(state, due)
+    elif not flight.kill_at:
+        stop_executing(state, slot, flight)
+    elif not slot.runner.dying:
+        slot.runner.dying = True
+        state.order(Kill(slot.runner.number))
+
+
+def _is_silent(state: WorkerState, slot: Slot) -> bool:
+    """Whether to look at what executes: there was no news for a while, or it is time."""
+    first = slot.flights[0]
+    due = min(first.since + SILENCE_SECONDS, first.due)
+    if state.now < due:
+        wake(state, due)
+        return False
+    wake(state, state.now + SILENCE_SECONDS)
+    return True

@@ -165,11 +165,12 @@ class Flight:
     __slots__ = (
         "alone",
         "base",
-        "deadline",
+        "begun",
         "done",
         "each",
         "kill_at",
         "n",
+        "reached",
         "run",
         "since",
     )
@@ -195,9 +196,11 @@ class Flight:
         self.done = 0
         #: When it was sent, or the last news of it.
         self.since = now
-        timeout = run.timeout_seconds
-        self.deadline = now + timeout if timeout else 0.0
-        #: When the process is killed, after the task was asked to stop.
+        #: Which of its tasks executes, or will next, as far as is known by news or by
+        #: marks; and when it was known to have begun: infinite behind other flights.
+        self.reached = 0
+        self.begun = math.inf
+        #: When the process is killed, after that task was asked to stop.
         self.kill_at = 0.0
 
     @property
@@ -207,8 +210,20 @@ class Flight:
 
     @property
     def at(self) -> TaskId:
-        """The task that executes, or will next, as far as is known."""
+        """The task that there will be news of next."""
         return self.base + (self.done if self.n > 1 else 0)
+
+    @property
+    def executing(self) -> TaskId:
+        """The task that executes, or will next, as far as is known."""
+        return self.base + self.reached if self.reached > self.done else self.at
+
+    @property
+    def due(self) -> float:
+        """When that task is to be stopped, or killed if it was asked; or infinity."""
+        if self.kill_at:
+            return self.kill_at
+        return self.begun + (self.run.timeout_seconds or math.inf)
 
 
 class Parcel(Run):
@@ -281,7 +296,7 @@ class ParcelFlight(Flight):
 
     @property
     def at(self) -> TaskId:
-        """The node that executes, or will next, as far as is known."""
+        """The node that there will be news of next."""
         return self.parcel.tasks[self.done]
 
 
@@ -329,6 +344,8 @@ class Slot:
     def take(self, flight: Flight) -> None:
         """One more flight is on its way here."""
         self.emptied = 0.0
+        if not self.flights:
+            flight.begun = flight.since
         self.flights.append(flight)
         self.count += flight.n
         self.seconds += flight.n * (flight.each or 0.0)
@@ -374,6 +391,13 @@ class Slot:
     def unbegun(self) -> int:
         """How many tasks it has in hand that another slot could begin."""
         return max(0, self.count - self.riders - 1)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether there is a time limit, and news alone do not tell for whom it runs."""
+        if self.count < 2:
+            return False
+        return any(flight.run.timeout_seconds for flight in self.flights)
 
     @property
     def idle(self) -> bool:

@@ -45,7 +45,7 @@ def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
     run.killed = True
     for slot in state.slots:
         for flight in [*slot.flights, *slot.parked.values()]:
-            if flight.run is run and lo <= flight.at < hi:
+            if flight.run is run and lo <= flight.executing < hi:
                 overdue.stop_executing(state, slot, flight)
         if not slot.retracting and slot.runner.ready and _holds_unbegun(slot, run):
             # What it has not begun of these, it need not begin.
