@@ -682,6 +682,27 @@ def test_a_suspect_that_rode_waits_for_its_input_and_runs_alone():
     invariants.check(core.state)
 
 
+def test_who_rode_behind_a_stopped_task_and_waits_for_others_lacks_nothing():
+    """Of what was stopped nothing is kept here; who executes has found it in its slot."""
+    core = WorkerCore(1, 1)
+    runs = [
+        Run(1, 1, 10, 1, b"\0" * 4, b"", (0,), seconds=1e-5),
+        Run(2, 1, 11, 1, b"\0" * 4, b"", (0,), seconds=1e-5, awaits=(10,)),
+    ]
+    core.step(orders.Told([Define(1, "f", b""), *runs]), 0.0)
+    core.step(orders.RunnerReady(0), 0.0)
+    assert [flight.run.run for flight in core.state.slots[0].flights] == [1, 2]
+    core.step(orders.Told([Stop(1, 10, 1), Stop(2, 11, 1)]), 0.0)
+    core.step(orders.SlotRan(0, 1, 10, 1, 1e-5, 1, True), 0.0)
+    core.step(orders.SlotBlocked(0, 2, 11), 0.0)
+    invariants.check(core.state)
+    assert not core.state.awaited
+    core.step(orders.SlotResumed(0, 2, 11), 0.0)
+    core.step(orders.SlotRan(0, 2, 11, 1, 1e-5, 1, True), 0.0)
+    invariants.check(core.state)
+    assert not core.state.runs
+
+
 @pytest.mark.parametrize("blameless", [True, False])
 def test_a_process_that_was_ended_for_no_fault_of_its_task_fails_nobody(blameless):
     core = WorkerCore(1, 1)

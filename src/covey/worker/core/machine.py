@@ -24,6 +24,7 @@ from covey.worker.core import (
     parcels,
     stopping,
     vouching,
+    waiting,
 )
 from covey.worker.core.landing import demand, flight_of, land
 from covey.worker.core.orders import (
@@ -260,6 +261,8 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
     if flight is None:
         return
     demand(event.task == flight.at)
+    if flight.run.missing:
+        waiting.has_begun(state, flight.run)
     how = (state.now, flight.each)
     alone = Flight(flight.run, event.task, 1, *how, alone=flight.alone)
     alone.begun = state.now

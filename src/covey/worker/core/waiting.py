@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 
 from covey.worker.core.orders import WakeAt
-from covey.worker.core.state import Piece, WorkerState
+from covey.worker.core.state import Piece, Run, WorkerState
 
 
 def enqueue(state: WorkerState, piece: Piece) -> None:
@@ -36,3 +36,14 @@ def wake(state: WorkerState, time: float) -> None:
     if not state.wake_at or time < state.wake_at:
         state.wake_at = time
         state.order(WakeAt(time))
+
+
+def has_begun(state: WorkerState, run: Run) -> None:
+    """A run that rode executes: what it takes was there, whatever became of that here."""
+    for task, _ in run.missing:
+        waiting = state.awaited.get(task, [])
+        if run in waiting:
+            waiting.remove(run)
+            if not waiting:
+                del state.awaited[task]
+    run.missing.clear()
