@@ -60,13 +60,18 @@ class Bringer:
     async def fetch(
         self, stored: list[tuple[Range, int]], deadline: float | None = None
     ) -> None:
-        """Bring values from workers, a few times over if places turn out stale."""
+        """Bring values from workers, a few times over if places turn out stale.
+
+        What was lost with its worker, and is pending again, is waited for first.
+        """
         for pause in FETCH_PAUSES_SECONDS:
             by_worker: dict[int, list[int]] = {}
+            placed = 0
             for wish, index in stored:
                 place = wish.place(index)
                 if place is not None and wish.status[index] == Status.STORED:
                     by_worker.setdefault(place[2], []).append(wish.base + index)
+                    placed += 1
             if (
                 len(by_worker) == 1
             ):  # As most often: no task of the loop is made for it.
@@ -77,25 +82,32 @@ class Bringer:
                     *(self._fetch_from(w, tasks) for w, tasks in by_worker.items())
                 )
                 complete = all(outcomes)
-            if complete:
+            if complete and placed == len(stored):
+                return
+            stored = self._missing(stored)
+            if not stored:
                 return
             # Somewhere else by now, or being computed again: ask, and wait.
             await self._locate(stored, deadline)
-            stored = [
-                (w, i) for w, i in stored if i not in w.values and self._holds(w, i)
-            ]
             if any(wish.status[i] == Status.STORED for wish, i in stored):
                 left = _left(deadline)
                 await asyncio.sleep(pause if left is None else min(pause, left))
 
+    def _missing(self, stored: list[tuple[Range, int]]) -> list[tuple[Range, int]]:
+        """Return what has not come and may come yet.
+
+        What was let go of meanwhile is told no end of: who asked for it is told that.
+        """
+        return [
+            (wish, index)
+            for wish, index in stored
+            if wish.lacks(index) and self._holds(wish, index)
+        ]
+
     async def _locate(
-        self, stored: list[tuple[Range, int]], deadline: float | None
+        self, missing: list[tuple[Range, int]], deadline: float | None
     ) -> None:
-        # What was let go of meanwhile is told no end of: who asked for it is told that.
-        missing = [(w, i) for w, i in stored if i not in w.values and self._holds(w, i)]
-        if not missing:
-            return
-        self.check(missing)  # Nor is anything, once this client is at its end.
+        self.check(missing)  # Nothing is told once this client is at its end.
         countdown_done = asyncio.Event()
         countdown = Countdown(countdown_done.set)
         for wish, index in missing:

@@ -398,24 +398,18 @@ class Session:
     ) -> list[tuple[Session, list[tuple[Range, int]]]]:
         """Return whose values rest on a worker and were not fetched yet.
 
-        Each by its own session: another client's workers do not know ours.
+        What has ended, and was lost with its worker since, is one of them.  Each by its
+        own session: another client's workers do not know ours.
         """
         whole = futures.whole if type(futures) is Futures else None
         if whole is not None:
-            if not whole.status.count(Status.STORED):
+            if not (whole.pending or whole.status.count(Status.STORED)):
                 return []
-            stored = [
-                (whole, index)
-                for index in range(whole.n)
-                if whole.status[index] == Status.STORED and index not in whole.values
-            ]
+            stored = [(whole, index) for index in range(whole.n) if whole.lacks(index)]
             return [(futures[0].session, stored)] if stored else []
         found: dict[Session, list[tuple[Range, int]]] = {}
         for f in futures:
-            if (
-                f._range.status[f._index] == Status.STORED
-                and f._index not in f._range.values
-            ):
+            if f._range.lacks(f._index):
                 found.setdefault(f.session, []).append((f._range, f._index))
         return list(found.items())
 

@@ -37,6 +37,9 @@ class Status(enum.IntEnum):
 
 _FINISHED: Final = int(Status.FINISHED)
 
+#: Its value has not come, and may still.
+_NOT_HERE: Final = frozenset({int(Status.PENDING), int(Status.STORED)})
+
 
 #: What is known of a task that nobody here holds any more, if it had not ended before.
 RELEASED: Final = Failure(
@@ -216,7 +219,10 @@ class Range:
         return parts
 
     def revert(self, lo: int, n: int) -> None:
-        """A stretch is pending again."""
+        """A stretch is pending again.
+
+        Values that were brought stay: somebody may be about to take one.
+        """
         hi = lo + n
         self.pending += n - self.status.count(Status.PENDING, lo, hi)
         self.status[lo:hi] = bytes(n)
@@ -224,8 +230,6 @@ class Range:
         ends = self._ends
         if ends is not None:
             ends.revert(lo, hi)
-        for index in range(lo, hi) if self.values else ():
-            self.values.pop(index, None)
 
     def let_go(self, lo: int, n: int) -> None:
         """Nobody here holds these tasks any more, but others of the range."""
@@ -305,6 +309,11 @@ class Range:
             return None
         lo, (n, worker, nbytes) = found
         return (lo, n, worker, nbytes) if index - lo < n else None
+
+    def lacks(self, index: int) -> bool:
+        """Whether a value is to be waited for, or rests elsewhere, and was not brought."""
+        status = self.status[index]
+        return status in _NOT_HERE and index not in self.values
 
     def failure(self, index: int) -> Failure | None:
         """Return how a task failed."""
