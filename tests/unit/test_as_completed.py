@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from types import SimpleNamespace
@@ -475,3 +476,58 @@ def test_callbacks_on_all_of_a_map_cost_the_same_each(here):
 
     assert calls_of(work) < 60 * n
     assert called == list(futures)
+
+
+# Tasks of an event loop.
+
+
+def test_a_task_that_nobody_refers_to_waits_on(here):
+    """An event loop itself refers to its tasks weakly."""
+    futures, wish = a_map(here, 3)
+    single, alone = a_map(here, 1, BASE + 100)
+    seen = []
+    note = seen.append
+
+    async def consume(coming):
+        async for future in coming:
+            note(future.id - BASE)
+
+    async def story():
+        for coming in (as_completed(futures), as_completed([single[0]])):
+            asyncio.create_task(consume(coming))  # noqa: RUF006  (the point of it)
+        del coming
+        await asyncio.sleep(0)
+        gc.collect()
+        for lo in (1, 2, 0):
+            ends(wish, lo)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            gc.collect()
+        ends(alone, 0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(story())
+    assert seen == [1, 2, 0, 100]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "too late", "cleared"])
+def test_who_waits_no_more_lets_go_of_it(here, how):
+    futures, wish = a_map(here, 3)
+
+    async def story(futures):
+        coming = as_completed(futures, timeout=0.0 if how == "too late" else None)
+        waiting = asyncio.ensure_future(anext(coming))
+        await asyncio.sleep(0)
+        if how == "cancelled":
+            waiting.cancel()
+        elif how == "cleared":
+            coming.clear()
+        return (await asyncio.gather(waiting, return_exceptions=True))[0]
+
+    error = asyncio.run(story(futures))
+    expected = {"cancelled": asyncio.CancelledError, "too late": TimeoutError}
+    assert isinstance(error, expected.get(how, StopAsyncIteration))
+    del futures, error
+    assert released(here) == [(BASE, 3)]
+    assert not wish.watchers

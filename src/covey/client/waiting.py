@@ -158,12 +158,17 @@ class _Watch:
 
     Who breaks out of the loop lets go of what it was about; the ranges that are watched
     would keep it to their end.
+
+    Attributes:
+        holds: the same ``as_completed``, while somebody waits for it in an event loop:
+            nobody else may know of such a task, which is to be woken from here.
     """
 
-    __slots__ = ("_owner",)
+    __slots__ = ("_owner", "holds")
 
     def __init__(self, owner: as_completed[Any]) -> None:
         self._owner = weakref.ref(owner)
+        self.holds: as_completed[Any] | None = None
 
     def __call__(self, changed: Range, lo: int, n: int) -> None:
         owner = self._owner()
@@ -341,6 +346,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         """Let others look again; return what wakes the event loops of some."""
         self._condition.notify_all()
         wakers, self._wakers = self._wakers, []
+        self._watch.holds = None
         return wakers
 
     # Looking.
@@ -372,11 +378,11 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
     def clear(self) -> None:
         """Forget all futures that were not yielded."""
         with self._condition:
+            wakers = self._awake()
             old, self._watch = self._watch, _Watch(self)
             ready, self._ready = self._ready, deque()
             waiting, self._waiting = self._waiting, {}
             maps, self._maps = self._maps, {}
-            wakers = self._awake()
         for wake in wakers:
             wake()
         # Not under the lock: what is dropped may be all there was of it.
@@ -473,8 +479,10 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
                 over = not self._is_waiting
                 future, wakers = self._pop()
                 changed = loop.create_future()
+                waker = _waker(loop, changed)
                 if future is None and not over:
-                    self._wakers.append(_waker(loop, changed))
+                    self._wakers.append(waker)
+                    self._watch.holds = self
             for wake in wakers:
                 wake()
             if future is not None or over:
@@ -485,6 +493,16 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
                         await changed
             except TimeoutError:
                 raise TimeoutError(self._too_late()) from None
+            finally:
+                self._wait_no_more(waker)
+
+    def _wait_no_more(self, waker: Any) -> None:
+        """Who was to be woken is awake, or was cancelled."""
+        with self._condition:
+            with contextlib.suppress(ValueError):
+                self._wakers.remove(waker)
+            if not self._wakers:
+                self._watch.holds = None
 
     async def __anext__(self) -> T:
         future = await self._take_async()
