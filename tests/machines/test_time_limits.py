@@ -232,6 +232,29 @@ def test_who_ends_when_it_is_asked_to_stop_is_not_killed_for_it(story):
     assert story.sent_once_but()
 
 
+def test_who_stopped_has_run_out_of_time_though_the_next_one_was_seen_first(story):
+    story.slot.run(2)
+    story.pass_by(LIMIT + 0.1, holds=True)
+    assert story.interrupted() == [2]
+    story.world.runners[0].read()  # It stops, and what it says is under way ...
+    story.world.look(story.world.runners[0])  # ... while the mark names the next one.
+    story.hear()
+    assert [f.kind for f in story.world.failures.values()] == ["timeout"]
+    story.end()
+
+
+def test_who_gave_its_slot_away_has_run_out_of_time_when_it_stops(story):
+    story.slot.run(2)
+    story.pass_by(LIMIT + 0.1, holds=True)
+    story.slot.block()
+    story.hear()
+    story.slot.resume()
+    story.slot.resume(fail=True)
+    story.hear()
+    assert [f.kind for f in story.world.failures.values()] == ["timeout"]
+    story.end()
+
+
 def test_another_one_that_failed_has_not_run_out_of_time(story):
     story.slot.run(1)
     story.slot.fail()

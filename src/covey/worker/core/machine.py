@@ -194,7 +194,7 @@ def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
     parked = slot.parked.get((event.run, event.task))
     stopped = flight or parked
     failure = event.failure
-    if stopped is not None and stopped.kill_at and stopped.executing == event.task:
+    if stopped is not None and event.task in stopped.asked:
         failure = _stopped(stopped, failure)
     run = land(state, event.slot, event.run, event.task, 1)
     if run is None:
@@ -265,7 +265,7 @@ def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
         waiting.has_begun(state, flight.run)
     how = (state.now, flight.each)
     alone = Flight(flight.run, event.task, 1, *how, alone=flight.alone)
-    alone.begun = state.now
+    alone.begun, alone.asked = state.now, flight.asked
     if flight.executing == event.task:
         alone.begun = min(flight.begun, state.now)
         alone.kill_at = flight.kill_at

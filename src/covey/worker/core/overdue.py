@@ -53,6 +53,7 @@ def stop_executing(state: WorkerState, slot: Slot, flight: Flight) -> None:
     if flight.kill_at:
         return
     flight.kill_at = state.now + GRACE_SECONDS
+    flight.asked += (flight.executing,)
     state.order(Interrupt(slot.number, flight.run.run, flight.executing))
     wake(state, flight.kill_at)
 

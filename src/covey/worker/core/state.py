@@ -164,6 +164,7 @@ class Flight:
 
     __slots__ = (
         "alone",
+        "asked",
         "base",
         "begun",
         "done",
@@ -200,8 +201,10 @@ class Flight:
         #: marks; and when it was known to have begun: infinite behind other flights.
         self.reached = 0
         self.begun = math.inf
-        #: When the process is killed, after that task was asked to stop.
+        #: When the process is killed, after that task was asked to stop; and all that
+        #: were asked: it may be known that one has ended before it is told how.
         self.kill_at = 0.0
+        self.asked: tuple[TaskId, ...] = ()
 
     @property
     def left(self) -> int:
