@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections import Counter
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from covey.client.core import invariants, ranges
+from covey.client.core import invariants, stretches
 from covey.client.core.ranges import RELEASED, Range, Status, Wishes
+from covey.client.core.stretches import Stretches
 from covey.payload import Pack
 from covey.wire.base import Failure
 
@@ -209,14 +212,18 @@ def test_who_reads_while_others_are_let_go_finds_what_is_held():
     def look(frame, event, argument):
         return look
 
+    steps = Counter()
+
     def read(frame, event, argument):
         sys.settrace(None)
+        steps[frame.f_code.co_qualname] += 1
         assert [bytes(wish.payload(i)) for i in held] == [data[i] for i in held]
         sys.settrace(tracer)
         return read
 
     def tracer(frame, event, argument):
-        return read if "ranges" in frame.f_code.co_filename else look
+        inside = frame.f_code.co_filename in {*map(inspect.getfile, (Range, Stretches))}
+        return read if inside else look
 
     sys.settrace(tracer)
     try:
@@ -226,6 +233,7 @@ def test_who_reads_while_others_are_let_go_finds_what_is_held():
     finally:
         sys.settrace(None)
     assert len(wish.packs()) == 3
+    assert steps["Range.let_go"] and steps["Stretches._swap"]
 
 
 def news(wish):
@@ -252,16 +260,36 @@ def test_what_is_looked_up_while_other_stretches_come_and_go_is_found(
     wish.finish(4, Pack.of([b"e", b"f", b"g"]))
     wish.finish(10, Pack.of([b"k", b"l"]))
     wish.finish(15, Pack.of([b"p"]))
-    look_up = ranges.bisect_right
+    look_up = stretches.bisect_right
+    looked_up = []
 
     def slow(los, index):
         at = look_up(los, index)
-        monkeypatch.setattr(ranges, "bisect_right", look_up)
+        monkeypatch.setattr(stretches, "bisect_right", look_up)
+        looked_up.append(index)
         meanwhile(wish)
         return at
 
-    monkeypatch.setattr(ranges, "bisect_right", slow)
+    monkeypatch.setattr(stretches, "bisect_right", slow)
     assert wish.payload(11) == b"l"
+    assert looked_up == [11]
+
+
+def test_what_becomes_shorter_just_when_it_is_looked_up_is_found():
+    meanwhile = []
+
+    class Slow(dict):
+        def __getitem__(self, lo):
+            while meanwhile:
+                meanwhile.pop()()
+            return super().__getitem__(lo)
+
+    some = Stretches(len, lambda text, lo, hi: text[lo:hi])
+    some.put(10, "kl")
+    some._by_lo = Slow(some._by_lo)
+    meanwhile.append(lambda: some.replace(10, {11: "l"}))
+    assert some.at(11) == (11, "l")
+    assert not meanwhile
 
 
 def test_parts_tell_where_they_are_in_the_range_and_in_the_news():
