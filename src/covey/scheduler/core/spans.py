@@ -150,6 +150,12 @@ def isolate(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
             single.append(span)
         else:
             return single
+    span = find(state, base)
+    if span is not None and _is_free(span) and _holds(span, base, n):
+        # Of the calls of a map mostly one ends in the midst of others.
+        if span.base < base:
+            _cut_one(state, span, base - span.base)
+        return [_cut_one(state, span, n) if n < span.n else span]
     _cut_at(state, base)
     _cut_at(state, base + n)
     return list(covering(state, base, n))
@@ -231,6 +237,8 @@ def cut(state: SchedulerState, span: Span, k: int) -> Span:
     parts then, of which the first is returned, and the last is the object at hand.
     """
     assert 0 < k < span.n
+    if _is_free(span):
+        return _cut_one(state, span, k)
     base, task = span.base, span.base + k
     part = span
     while part.base < task:
@@ -249,6 +257,16 @@ def cut(state: SchedulerState, span: Span, k: int) -> Span:
         assert found is not None
         part = found
     return state.spans[base]
+
+
+def _holds(span: Span, base: TaskId, n: int) -> bool:
+    """Whether all of these are tasks of *span*, by their own ids."""
+    return span.base <= base and base + n <= span.base + span.n
+
+
+def _is_free(span: Span) -> bool:
+    """Whether no other span has to do with where this one is cut."""
+    return span.inputs == () and not span.dependents
 
 
 def _cut_all(state: SchedulerState, tied: list[Span], span: Span, k: int) -> None:
@@ -279,22 +297,20 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.delivered = right.delivered
     left.state = right.state
     left.since = right.since
-    left.beside = right.beside
-    left.groups = right.groups
-    left.whole = right.whole
     left.inputs = right.inputs
-    left.renamed = right.renamed
     left.missing = right.missing
     left.run = right.run
     left.worker = right.worker
     left.replicas = right.replicas
-    left.attempts = right.attempts
-    left.losses = right.losses
-    left.unreached = right.unreached
-    left.uncounted_until = right.uncounted_until
-    left.failure = right.failure
     left.nbytes = right.nbytes * k // right.n
-    left.digests, right.digests = right.digests[: 4 * k], right.digests[4 * k :]
+    if right.digests:
+        left.digests, right.digests = right.digests[: 4 * k], right.digests[4 * k :]
+    if right.rare is not None:
+        left.rare = {**right.rare}
+    if right.inputs != ():
+        left.beside, left.groups, left.whole = right.beside, right.groups, right.whole
+        right.beside = tuple(task + k for task in right.beside)
+        right.groups = tuple((first + k * g, g) for first, g in right.groups)
     tables: tuple[dict[Span, Any], ...] = (
         state.attempts,
         state.shy,
@@ -304,18 +320,15 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
         state.leftovers.doomed,
     )
     for table in tables:
-        if right in table:
+        if table and right in table:
             table[left] = table[right]
-    if right.n > 1:
-        _strike_start(state, right.base)
     right.base += k
     right.n -= k
     right.at += k
     right.nbytes -= left.nbytes
-    right.beside = tuple(task + k for task in right.beside)
-    right.groups = tuple((first + k * g, g) for first, g in right.groups)
-    remember(state, left)
-    remember(state, right)
+    state.spans[left.base] = left
+    state.spans[right.base] = right
+    _enter_starts(state, left, right)
     if right.state is ASSIGNED and right.worker is not None:
         right.worker.assigned[left] = None
     for worker in right.replicas:
@@ -330,6 +343,16 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
         left.queue = right.queue
         heappush(left.queue, (left.rank, left))
     return left
+
+
+def _enter_starts(state: SchedulerState, left: Span, right: Span) -> None:
+    """What was one span, longer than one, is two: enter where longer ones start."""
+    starts = state.starts[client_of(left.base)]
+    index = bisect_left(starts, left.base)
+    longer = [part.base for part in (left, right) if part.n > 1]
+    starts[index : index + 1] = longer
+    if not starts:
+        del state.starts[client_of(left.base)]
 
 
 def _share_dependents(right: Span, left: Span, lefts: dict[Span, Span]) -> None:
