@@ -100,19 +100,54 @@ def test_behind_what_is_over_soon_lies_the_next_one(world, seconds, ahead):
 
 def test_the_next_one_behind_goes_to_who_is_dry():
     world = world_of(2)
-    number = world.run(3, seconds=0.01)
+    number = world.run(5, seconds=0.01)
     retracts = seen(world, orders.Retract)
     slow, other = world.slots
     slow.read()
-    other.run(100)
-    other.report()
-    hear_all(world)
+    for _ in range(3):
+        assert not retracts, "while any lie in the queue"
+        other.run(100)
+        other.report()
+        hear_all(world)
     assert [r.slot for r in retracts] == [slow.number]
     world.hear_control(world.runners[0])
     other.run(100)
     other.report()
     hear_all(world)
-    assert ends(world, number).count("ran") == 2
+    assert ends(world, number).count("ran") == 4
+    world.settle()
+    world.check_ends()
+
+
+def test_the_last_ones_lie_behind_nobody():
+    """Whoever is dry first takes them, and nobody has to hand them back for that."""
+    world = world_of(2)
+    sent = seen(world, (orders.Dispatch, orders.Retract))
+    number = world.run(4, seconds=0.01)
+    slow, other = world.slots
+    slow.read()
+    assert [order.slot for order in sent] == [slow.number, other.number]
+    for _ in range(3):
+        other.run(100)
+        other.report()
+        hear_all(world)
+    assert [order.slot for order in sent[2:]] == [other.number] * 2
+    assert ends(world, number).count("ran") == 3
+    world.settle()
+    world.check_ends()
+
+
+def test_no_more_is_called_back_than_somebody_is_dry_for():
+    world = world_of(4)
+    world.run(20, seconds=0.003)
+    retracts = seen(world, orders.Retract)
+    *_, dry = world.slots
+    for slot in world.slots:
+        slot.read()
+    dry.run(100)
+    dry.report()
+    hear_all(world)
+    assert len(retracts) == 1
     world.settle()
     world.check_ends()
 

@@ -21,6 +21,7 @@ from covey.ids import TaskId
 from covey.wire.base import Failure
 from covey.wire.worker_link import ReturnDone, Returned, RunFailed
 from covey.worker.core import parcels, vouching
+from covey.worker.core.flights import FLIGHT_SECONDS, size_of
 from covey.worker.core.orders import (
     Dispatch,
     DispatchNodes,
@@ -41,13 +42,6 @@ from covey.worker.core.state import (
     WorkerState,
 )
 from covey.worker.core.waiting import enqueue, top, wake
-
-#: How long the tasks of one flight should last together: a few times as long as
-#: a runner keeps outcomes back, so that it is not the flights that make it speak.
-FLIGHT_SECONDS: Final = 0.016
-
-#: So little work is not shared by slots.
-TOGETHER_SECONDS: Final = 0.0002
 
 #: Who has handed back all is not asked again for so long, unless there is news of it:
 #: what was on its way to it just then can still be had.
@@ -199,7 +193,7 @@ def _begin(state: WorkerState) -> None:
         if not slot.flights and _takes_more(slot):
             piece = top(state, slot.runner.environment)
             if piece is not None:
-                n = _flight_size(state, piece) if piece.n > 1 else 1
+                n = size_of(state, piece) if piece.n > 1 else 1
                 _send(state, slot, piece, n)
                 if not state.queued:
                     return
@@ -207,21 +201,28 @@ def _begin(state: WorkerState) -> None:
 
 def _stock_up(state: WorkerState) -> None:
     """Give busy slots what they run next, in turns, as long as any has room."""
-    before = -1
-    while state.queued != before:
-        before = state.queued
-        for slot in state.slots:
+    slots = state.slots
+    while slots and state.queued:
+        served = []
+        for slot in slots:
             flights = slot.flights
             # Most have enough: that is seen here, for there may be many slots.
             if not flights or (slot.seconds >= FLIGHT_SECONDS and len(flights) > 1):
                 continue
             each = flights[-1].each
-            # What lasts longer would be called back by whoever idles meanwhile.
-            if each is None or each >= SILENCE_SECONDS or not _has_room(state, slot):
+            # What lasts longer would be called back by whoever idles meanwhile, and so
+            # would be what is worth it of the last that are left.
+            if each is None or each >= SILENCE_SECONDS:
+                continue
+            if each > WORTH_SECONDS and state.queued <= len(state.slots):
+                continue
+            if not _has_room(state, slot):
                 continue
             piece = top(state, slot.runner.environment)
             if piece is not None:
-                _send(state, slot, piece, _flight_size(state, piece))
+                _send(state, slot, piece, size_of(state, piece))
+                served.append(slot)
+        slots = served
 
 
 def _begin_one(state: WorkerState) -> None:
@@ -236,7 +237,7 @@ def _begin_one(state: WorkerState) -> None:
     for slot in state.slots:
         piece = top(state, slot.runner.environment)
         if piece is not None and not slot.flights and _takes_more(slot):
-            _send(state, slot, piece, _flight_size(state, piece))
+            _send(state, slot, piece, size_of(state, piece))
             return
 
 
@@ -452,38 +453,21 @@ def forget_flight(state: WorkerState, flight: Flight) -> None:
         dismount(flight.run)
 
 
-def _flight_size(state: WorkerState, piece: Piece) -> int:
-    if piece.n == 1 or isinstance(piece.run, Parcel):
-        return piece.n
-    if state.memory_short:
-        return 1
-    each = state.seconds.get(piece.run.fn)
-    if each is None:
-        return 1
-    size = int(FLIGHT_SECONDS / max(each, 1e-7))
-    # What is left is shared by all slots, so that none runs dry early.
-    share = -(-state.queued // len(state.slots))
-    # What is over in a moment is not worth a flight for each slot.
-    together = int(TOGETHER_SECONDS / max(each, 1e-7))
-    most = max(share, together)
-    # A little more, if what would be left is not worth a flight.
-    if piece.n <= min(size + size // 2, most):
-        return piece.n
-    return max(1, _even(min(size, most)))
-
-
-def _even(size: int) -> int:
-    """Return a little less: news of so many leave groups whole that others take."""
-    return size - size % (64 if size >= 64 else 8) if size > 8 else size
-
-
 # Calling back.
 
 
 def _call_back(state: WorkerState) -> None:
     """A slot is dry: have unbegun tasks handed back by those that have some."""
     wait = 0.0
+    dry = 0
     for slot in state.slots:
+        if slot.retracting:
+            dry -= slot.unbegun
+        elif not slot.flights and _takes_more(slot):
+            dry += 1
+    for slot in state.slots:
+        if dry <= 0:
+            return
         if slot.retracting or not slot.runner.ready:
             continue
         unbegun = slot.unbegun
@@ -498,6 +482,7 @@ def _call_back(state: WorkerState) -> None:
             wait = min(wait, slot.emptied) if wait else slot.emptied
         elif (each is not None and unbegun * each > WORTH_SECONDS) or state.now >= due:
             retract(state, slot)
+            dry -= unbegun
         else:
             wait = min(wait, due) if wait else due
     if wait:

@@ -84,6 +84,8 @@ def on_run(
     if state.environments:
         run.environment = state.environments.get(message.fn, "")
     state.runs[run.run] = run
+    if message.timeout_seconds:
+        state.limited = True
     if message.n == 1 and not message.awaits:
         state.alone[message.base] = run
     if message.seconds and message.fn not in state.seconds:

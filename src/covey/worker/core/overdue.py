@@ -23,6 +23,7 @@ GRACE_SECONDS: Final = 0.5
 
 def ask_for_news(state: WorkerState) -> None:
     """Have slots send outcomes that wait behind a task that takes long."""
+    soonest = 0.0
     for slot in state.slots:
         if slot.flushed or not slot.flights or not slot.runner.ready:
             continue
@@ -32,8 +33,10 @@ def ask_for_news(state: WorkerState) -> None:
         if state.now >= due:
             slot.flushed = True
             state.order(Flush(slot.number))
-        else:
-            wake(state, due)
+        elif not soonest or due < soonest:
+            soonest = due
+    if soonest:
+        wake(state, soonest)
 
 
 def reach(state: WorkerState, slot: Slot, flight: Flight, index: int) -> bool:
@@ -60,13 +63,18 @@ def stop_executing(state: WorkerState, slot: Slot, flight: Flight) -> None:
 
 def check_deadlines(state: WorkerState) -> None:
     """Stop tasks that ran out of time; kill those that did not stop when asked."""
+    limited = state.limited = state.limited and any(
+        run.timeout_seconds or run.killed for run in state.runs.values()
+    )
     for runner in state.runners:
         look = False
         for slot in runner.slots:
-            for flight in slot.parked.values():
-                check(state, slot, flight)
             if slot.flights and slot.flights[0].begun == math.inf:
                 reach(state, slot, slot.flights[0], 0)  # What was before it is over.
+            if not limited:
+                continue
+            for flight in slot.parked.values():
+                check(state, slot, flight)
             if slot.unsure:
                 look |= _is_silent(state, slot)
             else:

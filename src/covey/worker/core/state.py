@@ -527,6 +527,8 @@ class WorkerState:
         self.may_engage = False
         #: Since when something waits for an environment that no runner can move to.
         self.stuck_since = math.inf
+        #: Whether any of the runs may have a time limit, or tasks that are to end at once.
+        self.limited = False
         #: What the shell is to do, and what tells it one thing more.
         self.orders: list[AnyOrder] = []
         self.order: Callable[[AnyOrder], None] = self.orders.append
