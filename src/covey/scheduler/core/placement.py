@@ -58,13 +58,10 @@ from covey.wire.worker_link import Run
 #: trip, with room for a slow turn of the scheduler's loop.
 AHEAD_SECONDS: Final = 0.05
 
-#: Of many short tasks that hang together it is given so many that it has this much ahead
-#: then: to fill up every little gap would cut them into little slices, each with news of
-#: its own.
+#: Of many tasks that hang together it is given so many that it has this much ahead then, or
+#: half a task more for each slot: to fill up every little gap would cut them into little
+#: slices, each with news of its own.
 FULL_SECONDS: Final = 0.1
-
-#: Longer tasks make no little slices.
-SHORT_SECONDS: Final = 0.002
 
 #: What all slots of a worker have ended so soon is not worth more runs than one: to say it
 #: to another worker takes as long.
@@ -387,9 +384,9 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
         k = idle if idle > 0 else 2 * slots - worker.count
     else:
         each = max(each, 1e-7)
-        full = FULL_SECONDS if each <= SHORT_SECONDS else AHEAD_SECONDS
-        free = full * slots - worker.backlog_seconds(UNKNOWN_SECONDS)
-        k = max(idle, int(free / each))
+        free = FULL_SECONDS * slots - worker.backlog_seconds(UNKNOWN_SECONDS)
+        least = 2 * slots + slots // 2 - worker.count
+        k = max(idle, least, int(free / each))
         share = max(share, int(TOGETHER_SECONDS * slots / each))
     k = memory.some_of(worker, span, max(1, min(k, share, span.n)))
     return cap_by_bytes(span, k)
