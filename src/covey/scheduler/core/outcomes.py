@@ -13,12 +13,10 @@ from covey.scheduler.core.spans import isolate
 from covey.scheduler.core.state import DONE, SchedulerState, Span, Worker
 from covey.wire.worker_link import Ran, RanNodes, RanStored, RunFailed
 
-#: How fast the average duration of a function follows new measurements.
-_LEARNING: Final = 0.3
-
-#: Many calls in one report weigh as much as the calls would one by one: so much, by how
-#: many they are.
-_WEIGHTS: Final = [1.0 - (1.0 - _LEARNING) ** n for n in range(9)]
+#: How fast the average duration of a function follows new measurements.  Durations differ
+#: by chance as well: an average of few calls would be now half, now twice what it is, and
+#: workers would be given too much, which has to come back, or too little.
+_LEARNING: Final = 0.05
 
 #: Seconds, calls, bytes.
 _NOTHING_LEARNT: Final = (0.0, 0, 0)
@@ -47,12 +45,14 @@ def _learn(
     if function is None:
         return
     each = seconds / n
-    weight = _WEIGHTS[min(n, 8)] if n > 1 else _LEARNING
     known = function.seconds
     if known is None:
         function.seconds = each
         function.nbytes = (nbytes or 0) / n
         return
+    # The first ones are forgotten soon: they may have had to import what they need.
+    one = max(_LEARNING, 2 / (function.done + 2))
+    weight = one if n == 1 else 1.0 - (1.0 - one) ** n
     function.seconds = known + weight * (each - known)
     if nbytes is not None:
         function.nbytes += weight * (nbytes / n - function.nbytes)
