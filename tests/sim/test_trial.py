@@ -72,7 +72,7 @@ def test_what_makes_values_is_withheld_until_there_is_a_slot_for_it(
     monkeypatch, capsys
 ):
     """Else all that is ready would lie with the workers, and be made first."""
-    graph, order = pairs(200)
+    graph, order = pairs(300)
     machines = Machines(workers=2, slots=2)
     ours = try_out(graph, machines, order=order)
     with monkeypatch.context() as patch:

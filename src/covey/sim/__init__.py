@@ -11,6 +11,7 @@ simulated tasks compute · ``runners`` the processes that run them · ``worker``
 every task must come to · ``plan`` what a seed stands for: a cluster, wishes and
 faults · ``users`` and ``faults`` who carries that out · ``world`` one run of it ·
 ``campaign`` many seeds · ``shrink`` the fewest faults that still do it ·
-``mutants`` what a campaign must notice · ``trial`` how long a graph would take
+``mutants`` what a campaign must notice · ``fair_weather`` workers that nothing happens
+to, and of which a thousand cost little · ``trial`` how long a graph would take
 on a cluster that you do not have.
 """

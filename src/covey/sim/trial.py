@@ -23,13 +23,10 @@ from typing import Any, Final
 import msgspec
 
 from covey.errors import InternalError
-from covey.ids import ClientId, RunId, TaskId, first_task_id
+from covey.ids import ClientId, TaskId, first_task_id
 from covey.scheduler.core.machine import Joined, Orders, Said, SchedulerCore
-from covey.sim.network import Network, Weather
-from covey.sim.runners import Inputs, Work
-from covey.sim.tasks import Recipe
-from covey.sim.timeline import Timeline, Trace
-from covey.sim.worker import Worker
+from covey.sim.fair_weather import FairWorker
+from covey.sim.timeline import Timeline
 from covey.wire.client_link import (
     DefineFunction,
     Failed,
@@ -130,54 +127,6 @@ class Result(msgspec.Struct, frozen=True):
         return self.list_seconds / self.makespan_seconds
 
 
-class _Work:
-    """Tasks that take their time and return nothing."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._first = first_task_id(_CLIENT)
-        self._recipes = [
-            Recipe(place, "large" if nbytes > 2048 else "plain", seconds)
-            for place, (seconds, nbytes) in enumerate(
-                zip(graph.seconds, graph.nbytes, strict=True)
-            )
-        ]
-
-    def begin(self, payload: bytes, task: TaskId) -> Recipe:
-        """A task is about to run: say how."""
-        del payload
-        return self._recipes[task - self._first]
-
-    def fails(self, recipe: Recipe) -> str:
-        """No task fails."""
-        del recipe
-        return ""
-
-    def lasted(self, recipe: Recipe, seconds: float) -> None:
-        """No task has a time limit."""
-
-    def value(
-        self, payload: bytes, recipe: Recipe, run: RunId, task: TaskId, inputs: Inputs
-    ) -> bytes:
-        """No task has a value that matters."""
-        del payload, recipe, run, task, inputs
-        return b""
-
-
-class _Upstream:
-    """The link from a worker to the scheduler: messages as they are."""
-
-    __slots__ = ("_peer", "_trial")
-
-    def __init__(self, trial: _Trial, peer: int) -> None:
-        self._trial = trial
-        self._peer = peer
-
-    def send_all(self, messages: list[Any]) -> None:
-        """Send messages."""
-        trial = self._trial
-        trial.timeline.after(trial.latency, trial.step, Said(self._peer, messages))
-
-
 class _Trial:
     """A scheduler, machines, and one client that wants the ends of a graph."""
 
@@ -185,12 +134,12 @@ class _Trial:
         self.timeline = Timeline()
         self.rng = Random(0)
         self.latency = machines.latency
-        weather = Weather(machines.latency, 0.0, machines.bandwidth)
-        self.network = Network(self.timeline, Random(0), weather, Trace())
-        self.work: Work = _Work(graph)
+        self.bandwidth = machines.bandwidth
+        self._graph = graph
+        self._first = first_task_id(_CLIENT)
         self.core = SchedulerCore(cluster="trial", events_kept=1)
-        self._workers: dict[int, Worker] = {}
-        self._by_address: dict[str, Worker] = {}
+        self._workers: dict[int, FairWorker] = {}
+        self._by_address: dict[str, FairWorker] = {}
         self.left = 0
         self.ended_at = 0.0
         self.peak_bytes = 0
@@ -203,20 +152,20 @@ class _Trial:
 
     def _add_worker(self, index: int, slots: int) -> None:
         address = f"tcp://m{index}:1"
-        worker = Worker(
-            self,
-            f"m{index}",
-            runners=slots,
-            threads=1,
-            address=address,
-            check=False,
-        )
         peer = self.core.next_peer()
-        worker.upstream = _Upstream(self, peer)
+        worker = FairWorker(self, peer, slots, address)
         self._workers[peer] = self._by_address[address] = worker
-        self.step(Joined(peer, worker.introduce(0)))
+        self.step(Joined(peer, worker.introduce(f"m{index}")))
 
-    def worker_at(self, address: str) -> Worker | None:
+    def seconds(self, task: TaskId) -> float:
+        """Return how long a task runs."""
+        return self._graph.seconds[task - self._first]
+
+    def nbytes(self, task: TaskId) -> int:
+        """Return how large a value is."""
+        return self._graph.nbytes[task - self._first]
+
+    def worker_at(self, address: str) -> FairWorker:
         """Return the worker that serves its data at an address."""
         return self._by_address[address]
 
