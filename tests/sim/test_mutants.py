@@ -24,7 +24,7 @@ SOON = {
     "no-marks": 10,
     "late-news": 6,
     "lost-inputs": 400,
-    "stale-runs": 950,
+    "stale-runs": 770,
     "copies-untold": 4,
     "copies-turn-up": 480,
     "blame-all": 7,
