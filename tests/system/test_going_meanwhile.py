@@ -9,6 +9,7 @@ import pytest
 
 import covey
 from covey import errors
+from covey.client import fetching
 
 pytestmark = pytest.mark.system
 
@@ -73,6 +74,31 @@ def test_a_large_value_is_released_while_it_is_sought(client, meanwhile):
     meanwhile(session, happens)
     with pytest.raises(errors.Closed, match="released"):
         future.result(PATIENCE_SECONDS)
+
+
+def small(x):
+    return x
+
+
+def test_most_of_a_map_is_released_while_all_of_it_is_decoded(client, monkeypatch):
+    """What is left would be taken for all, each value at a place that is not its own."""
+    futures = client.map(small, range(100))
+    covey.wait(futures)
+    decode_all = fetching.decode_all
+
+    def later(*args):
+        session, released = futures[0].session, threading.Event()
+        for future in futures[1:]:
+            future.release()
+        session.engine.loop.call_soon_threadsafe(session._send_dropped)
+        session.engine.loop.call_soon_threadsafe(released.set)
+        assert released.wait(PATIENCE_SECONDS)
+        return decode_all(*args)
+
+    monkeypatch.setattr(fetching, "decode_all", later)
+    with pytest.raises(errors.Closed, match="released"):
+        client.gather(futures)
+    assert futures[0].result() == 0
 
 
 def test_the_scheduler_is_lost_before_a_large_value_is_brought(meanwhile):

@@ -90,6 +90,22 @@ def test_who_has_asked_for_one_value_is_given_it_again():
     assert values[3] is mine
 
 
+def test_a_range_is_not_decoded_where_some_of_it_is_held_no_more():
+    """Another thread may let go of it between the look and this."""
+    wish = finished(range(10))
+    wish.let_go(1, 9)
+    assert decode_all(wish, plain=False) is None
+
+
+def test_nor_where_one_stretch_stands_there_as_it_was_and_in_parts(monkeypatch):
+    """The missing of another one would make up for what is there twice."""
+    wish = finished(range(4))
+    (_, whole), *_ = wish.packs()
+    found = [(0, whole.cut(0, 2)), (1, whole.cut(1, 2)), (3, whole.cut(3, 4))]
+    monkeypatch.setattr(Range, "packs", lambda self: found)
+    assert decode_all(wish, plain=False) is None
+
+
 def test_what_stands_for_a_value_that_could_not_be_had_is_none():
     wish = finished([0, 1])
     wish.values[1] = Unreadable(TaskUnreadable("no"))

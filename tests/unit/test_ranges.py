@@ -292,6 +292,14 @@ def test_what_becomes_shorter_just_when_it_is_looked_up_is_found():
     assert not meanwhile
 
 
+def test_all_are_told_but_one_that_changes_just_then():
+    some = Stretches(len, lambda text, lo, hi: text[lo:hi])
+    some.put(10, "kl")
+    some.put(20, "uv")
+    del some._by_lo[20]  # As if that came behind the look at where they begin.
+    assert some.all() == [(10, "kl")]
+
+
 def test_parts_tell_where_they_are_in_the_range_and_in_the_news():
     wishes = Wishes()
     first, second = Range(0, 4, "f", None), Range(10, 4, "g", None)

@@ -77,14 +77,16 @@ def attempt(place: str, size: int, plain: bool) -> Any:
         return _unreadable("value", error)
 
 
-def decode_all(wish: Range, plain: bool) -> list[Any]:
-    """Decode a whole range, pack by pack.
+def decode_all(wish: Range, plain: bool) -> list[Any] | None:
+    """Decode a whole range, pack by pack; ``None`` if some of it was let go of meanwhile.
 
     Raises:
         TaskUnreadable: one of the values cannot be read here.
     """
     values: list[Any] = []
     for lo, pack in wish.packs():
+        if lo != len(values):
+            return None
         try:
             decoded = list(loads_pack(pack, plain=plain))
         except Exception:
@@ -95,6 +97,8 @@ def decode_all(wish: Range, plain: bool) -> list[Any]:
                 if isinstance(value, Unreadable):
                     raise value.error from None
         values += decoded
+    if len(values) < wish.n:
+        return None
     # Who has asked for one before is given the same object again.
     for index, value in list(wish.values.items()):
         if not isinstance(value, Lazy | Unreadable):

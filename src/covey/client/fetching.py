@@ -417,11 +417,13 @@ class Session:
         whole = futures.whole if type(futures) is Futures else None
         if whole is not None and whole.status.count(Status.FINISHED) == whole.n:
             try:
-                return decode_all(whole, self.plain)
+                decoded = decode_all(whole, self.plain)
+                if decoded is not None:
+                    return decoded
             except TaskUnreadable:
                 if errors == "raise":
                     raise
-                # Some values can be read: one by one, then.
+            # Some values can be read, or are still there: one by one, then.
         values = []
         for future in futures:
             if future.released:

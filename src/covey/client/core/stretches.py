@@ -52,8 +52,14 @@ class Stretches(Generic[V]):
                 continue
 
     def all(self) -> list[tuple[int, V]]:
-        """Return all stretches, in order."""
-        return [(lo, self._by_lo[lo]) for lo in self._los]
+        """Return all stretches, in order.
+
+        Where the I/O thread changes one meanwhile, it may be missing, or stand there as it
+        was with a part of it behind it.
+        """
+        los = list(self._los)
+        found = zip(los, map(self._by_lo.get, los), strict=True)
+        return [(lo, value) for lo, value in found if value is not None]
 
     def take_out(self, lo: int, hi: int) -> None:
         """Forget what is between *lo* and *hi*; what is around it stays."""
