@@ -255,6 +255,19 @@ def test_who_gave_its_slot_away_has_run_out_of_time_when_it_stops(story):
     story.end()
 
 
+def test_who_gave_its_slot_away_before_its_time_was_up_has_run_out_of_it_as_well(story):
+    story.slot.run(2)
+    story.slot.block()
+    story.hear()
+    story.pass_by(LIMIT + 0.1, holds=True)
+    assert 2 in story.interrupted()
+    story.slot.resume()
+    story.slot.resume(fail=True)
+    story.hear()
+    assert story.world.failures[story.number, story.base + 2].kind == "timeout"
+    story.end()
+
+
 def test_another_one_that_failed_has_not_run_out_of_time(story):
     story.slot.run(1)
     story.slot.fail()

@@ -192,7 +192,7 @@ def _keep(
 def _on_slot_failed(state: WorkerState, event: SlotFailed) -> None:
     slot, flight = flight_of(state, event.slot, event.run, event.task)
     parked = slot.parked.get((event.run, event.task))
-    stopped = flight or parked
+    stopped = parked or flight
     failure = event.failure
     if stopped is not None and event.task in stopped.asked:
         failure = _stopped(stopped, failure)
