@@ -309,6 +309,22 @@ def test_a_failed_task_can_be_retried_by_hand(client, tmp_path):
     assert after.result(20) == 4
 
 
+def test_what_is_retried_by_hand_gives_no_value_from_before(client, tmp_path):
+    """One that had been brought stays when it is lost, and what makes it anew may fail."""
+    mark = tmp_path / "mark"
+
+    def need():
+        return mark.read_text()
+
+    future = client.submit(need)
+    covey.wait(future, timeout=20)
+    assert future.status == "error"
+    future._range.values[future._index] = "of another life"
+    mark.write_text("new")
+    client.retry(future)
+    assert future.result(20) == "new"
+
+
 # Time.
 
 

@@ -308,7 +308,9 @@ class Session:
         if todo:
             self.engine.post(Retry(extents_of(future.id for future in todo)))
         for future in todo:
-            future._range.revert(future._index, 1)
+            wish, index = future._range, future._index
+            wish.revert(index, 1)
+            wish.values.pop(index, None)
 
     # Fetching.
 
