@@ -16,7 +16,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from random import Random
 from typing import Any, Final
 
@@ -190,8 +190,11 @@ class _Trial:
                 why = message.failure.message
                 raise InternalError(f"a task of the trial failed: {why}")
 
-    def submit(self, graph: Graph, order: Sequence[int], maps: bool) -> None:
+    def submit(
+        self, graph: Graph, order: Sequence[int] | None, levels: Sequence[float]
+    ) -> None:
         """Wish for the ends of *graph*; *order* says what had better run first."""
+        maps = order is None
         used = {needed for needs in graph.needs for needed in needs}
         for function in sorted(set(graph.functions)):
             digest = b"%16d" % function
@@ -204,6 +207,7 @@ class _Trial:
                 message: Submit | SubmitGraph = self._map(graph, start, end)
             else:
                 end = min(start + _CHUNK, len(graph))
+                order = _by_level(levels) if order is None else order
                 message = self._nodes(graph, order, used, start, end)
             self.step(Said(self.client, [message]))
             start = end
@@ -261,17 +265,10 @@ def try_out(
             that take nothing: those come as the maps of a client.
     """
     levels = graph.levels()
-    maps = order is None
-    if order is None:
-        places = sorted(range(len(graph)), key=lambda task: -levels[task])
-        ranks = [0] * len(graph)
-        for rank, task in enumerate(places):
-            ranks[task] = rank
-        order = ranks
     with _without_collector():
         trial = _Trial(graph, machines)
         began = trial.timeline.now
-        trial.submit(graph, order, maps)
+        trial.submit(graph, order, levels)
         while trial.left > 0:
             if not trial.timeline.step():
                 raise InternalError(f"{trial.left} tasks of the trial never ended")
@@ -285,6 +282,15 @@ def try_out(
         moved_bytes=trial.core.state.counters["bytes_moved"],
         peak_bytes=trial.peak_bytes,
     )
+
+
+def _by_level(levels: Sequence[float]) -> list[int]:
+    """Return which one each task is in the order of their b-levels."""
+    ranks = [0] * len(levels)
+    places = sorted(range(len(levels)), key=lambda task: -levels[task])
+    for rank, task in enumerate(places):
+        ranks[task] = rank
+    return ranks
 
 
 @contextmanager
@@ -308,6 +314,8 @@ def list_schedule(
 ) -> float:
     """Return the makespan of a list schedule: the highest b-level goes first."""
     levels = graph.levels() if levels is None else levels
+    if not any(graph.needs):
+        return _all_at_once(graph.seconds, slots)
     users: list[list[int]] = [[] for _ in range(len(graph))]
     missing = [0] * len(graph)
     for task, needs in enumerate(graph.needs):
@@ -328,6 +336,14 @@ def list_schedule(
             if not missing[user]:
                 heappush(ready, (-levels[user], user))
     return now
+
+
+def _all_at_once(seconds: Sequence[float], slots: int) -> float:
+    """The same of tasks that wait for nothing: the longest goes to who is free first."""
+    free = [0.0] * slots
+    for each in sorted(seconds, reverse=True):
+        heapreplace(free, free[0] + each)
+    return max(free, default=0.0)
 
 
 # Graphs to try.
