@@ -12,6 +12,7 @@ from covey.worker.core import (
     dispatch,
     fetching,
     learning,
+    overdue,
     overtaken,
     parcels,
     vouching,
@@ -85,7 +86,7 @@ def on_run(
         run.environment = state.environments.get(message.fn, "")
     state.runs[run.run] = run
     if message.timeout_seconds:
-        state.limited = True
+        overdue.limit(state)
     if message.n == 1 and not message.awaits:
         state.alone[message.base] = run
     if message.seconds and message.fn not in state.seconds:

@@ -25,9 +25,7 @@ def ask_for_news(state: WorkerState) -> None:
     """Have slots send outcomes that wait behind a task that takes long."""
     soonest = 0.0
     for slot in state.slots:
-        if slot.flushed or not slot.flights or not slot.runner.ready:
-            continue
-        if slot.count < 2:
+        if slot.count < 2 or slot.flushed or not slot.runner.ready:
             continue
         due = slot.flights[0].since + SILENCE_SECONDS
         if state.now >= due:
@@ -61,18 +59,28 @@ def stop_executing(state: WorkerState, slot: Slot, flight: Flight) -> None:
     wake(state, flight.kill_at)
 
 
+def limit(state: WorkerState) -> None:
+    """From now on tasks are here that have a time limit, or are to end at once."""
+    if not state.limited:
+        state.limited = True
+        _begin_all(state)
+
+
+def _begin_all(state: WorkerState) -> None:
+    """Note of first flights that what was before them is over."""
+    for slot in state.slots:
+        if slot.flights and slot.flights[0].begun == math.inf:
+            reach(state, slot, slot.flights[0], 0)
+
+
 def check_deadlines(state: WorkerState) -> None:
     """Stop tasks that ran out of time; kill those that did not stop when asked."""
-    limited = state.limited = state.limited and any(
-        run.timeout_seconds or run.killed for run in state.runs.values()
-    )
+    if not state.limited:
+        return
+    _begin_all(state)
     for runner in state.runners:
         look = False
         for slot in runner.slots:
-            if slot.flights and slot.flights[0].begun == math.inf:
-                reach(state, slot, slot.flights[0], 0)  # What was before it is over.
-            if not limited:
-                continue
             for flight in slot.parked.values():
                 check(state, slot, flight)
             if slot.unsure:
@@ -83,6 +91,9 @@ def check_deadlines(state: WorkerState) -> None:
                         check(state, slot, flight)
         if look:
             state.order(Look(runner.number))
+    state.limited = any(
+        run.timeout_seconds or run.killed for run in state.runs.values()
+    )
 
 
 def check(state: WorkerState, slot: Slot, flight: Flight) -> None:

@@ -42,7 +42,8 @@ def on_stop(state: WorkerState, message: worker_link.Stop) -> None:
         return
     if not message.kill:
         return
-    run.killed = state.limited = True
+    overdue.limit(state)
+    run.killed = True
     for slot in state.slots:
         for flight in [*slot.flights, *slot.parked.values()]:
             if flight.run is run and lo <= flight.executing < hi:
