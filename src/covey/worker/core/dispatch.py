@@ -158,15 +158,16 @@ def fill(state: WorkerState) -> None:
             _stock_up(state)
     if state.queued or not state.runs:
         return  # There is work for who is dry, or none at all.
-    for slot in state.slots:
-        if slot.count > 1:
-            break
-    else:
-        return  # Nobody has any to hand back.
-    for slot in state.slots:
-        if not slot.flights and _takes_more(slot):
-            _call_back(state)
-            return
+    if any(not slot.flights and _takes_more(slot) for slot in state.hungry):
+        _call_back(state)
+
+
+def _hungry(state: WorkerState) -> list[Slot]:
+    """Return the slots that may be sent more, in their order."""
+    hungry = state.hungry
+    if len(hungry) == 1:
+        return [*hungry]
+    return [slot for slot in state.slots if slot in hungry]
 
 
 def begin_at_once(state: WorkerState, run: Run) -> bool:
@@ -189,7 +190,7 @@ def begin_at_once(state: WorkerState, run: Run) -> bool:
 
 def _begin(state: WorkerState) -> None:
     """Give a first flight to those that have none, as long as there is something."""
-    for slot in state.slots:
+    for slot in _hungry(state):
         if not slot.flights and _takes_more(slot):
             piece = top(state, slot.runner.environment)
             if piece is not None:
@@ -201,19 +202,20 @@ def _begin(state: WorkerState) -> None:
 
 def _stock_up(state: WorkerState) -> None:
     """Give busy slots what they run next, in turns, as long as any has room."""
-    slots = state.slots
+    slots = _hungry(state)
     while slots and state.queued:
         served = []
         for slot in slots:
             flights = slot.flights
-            # Most have enough: that is seen here, for there may be many slots.
-            if not flights or (slot.seconds >= FLIGHT_SECONDS and len(flights) > 1):
+            if not flights:
                 continue
             each = flights[-1].each
-            # What lasts longer would be called back by whoever idles meanwhile, and so
-            # would be what is worth it of the last that are left.
-            if each is None or each >= SILENCE_SECONDS:
+            full = slot.seconds >= FLIGHT_SECONDS and len(flights) > 1
+            # What lasts longer would be called back by whoever idles meanwhile.
+            if full or each is None or each >= SILENCE_SECONDS:
+                del state.hungry[slot]
                 continue
+            # And so would be what is worth it of the last ones that are left.
             if each > WORTH_SECONDS and state.queued <= len(state.slots):
                 continue
             if not _has_room(state, slot):
@@ -468,7 +470,7 @@ def _call_back(state: WorkerState) -> None:
     for slot in state.slots:
         if dry <= 0:
             return
-        if slot.retracting or not slot.runner.ready:
+        if slot.count < 2 or slot.retracting or not slot.runner.ready:
             continue
         unbegun = slot.unbegun
         if not unbegun:

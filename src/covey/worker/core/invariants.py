@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from covey.wire.base import Extent
+from covey.worker.core import dispatch
+from covey.worker.core.flights import FLIGHT_SECONDS
 from covey.worker.core.parcels import places as in_hand
 from covey.worker.core.state import Parcel, Run, Runner, Slot, WorkerState
 
@@ -35,6 +37,7 @@ def check(state: WorkerState) -> None:
         _check_runner(state, runner)
     for slot in state.slots:
         _check_slot(slot)
+        assert slot in state.hungry or _is_full(slot), slot.number
 
 
 def _places(state: WorkerState) -> dict[Run, list[Extent]]:
@@ -104,6 +107,16 @@ def _check_runner(state: WorkerState, runner: Runner) -> None:
     if any(flight.alone for flight in in_hand):
         assert len(in_hand) == 1, runner.number
     assert bool(runner.reserved) <= bool(state.suspects), runner.number
+
+
+def _is_full(slot: Slot) -> bool:
+    """Whether nothing is sent to a slot before its hands have changed."""
+    if not slot.flights:
+        return False
+    each = slot.flights[-1].each
+    if each is None or each >= dispatch.SILENCE_SECONDS:
+        return True
+    return slot.seconds >= FLIGHT_SECONDS and len(slot.flights) > 1
 
 
 def _check_slot(slot: Slot) -> None:

@@ -298,10 +298,7 @@ def _hand_over(flight: ParcelFlight, runs: list[Run]) -> None:
             run.rides = slot
             slot.riders += 1
         singles.append(single)
-    at = slot.flights.index(flight)
-    del slot.flights[at]
-    for single in reversed(singles):
-        slot.flights.insert(at, single)
+    slot.part(flight, singles)
 
 
 def go_on(state: WorkerState, parcel: Parcel) -> None:

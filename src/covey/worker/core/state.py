@@ -311,6 +311,7 @@ class Slot:
         "emptied",
         "flights",
         "flushed",
+        "hungry",
         "number",
         "overtaken",
         "parked",
@@ -321,9 +322,12 @@ class Slot:
         "seconds",
     )
 
-    def __init__(self, number: int, runner: Runner) -> None:
+    def __init__(self, number: int, runner: Runner, hungry: dict[Slot, None]) -> None:
         self.number = number
         self.runner = runner
+        #: Where it enters itself when its hands have changed: ``WorkerState.hungry``.
+        self.hungry = hungry
+        hungry[self] = None
         #: What it has in hand, in order.
         self.flights: deque[Flight] = deque()
         #: How many tasks these are, how many of them ride (see ``Run.rides``), and
@@ -346,6 +350,7 @@ class Slot:
 
     def take(self, flight: Flight) -> None:
         """One more flight is on its way here."""
+        self.hungry[self] = None
         self.emptied = 0.0
         if not self.flights:
             flight.begun = flight.since
@@ -355,11 +360,13 @@ class Slot:
 
     def less(self, flight: Flight, n: int) -> None:
         """*n* tasks of a flight are in hand no more."""
+        self.hungry[self] = None
         self.count -= n
         self.seconds -= n * (flight.each or 0.0)
 
     def land(self, flight: Flight) -> None:
         """The first flight, of one task, is over: as ``less`` and ``drop``."""
+        self.hungry[self] = None
         self.flights.popleft()
         if self.flights:
             self.count -= 1
@@ -370,6 +377,7 @@ class Slot:
 
     def drop(self, flight: Flight) -> None:
         """Nothing is left of a flight, which is mostly the first or the last."""
+        self.hungry[self] = None
         flights = self.flights
         if flights[0] is flight:
             flights.popleft()
@@ -380,8 +388,17 @@ class Slot:
         if not flights:
             self.seconds = 0.0  # Without what adding and subtracting has left over.
 
+    def part(self, flight: Flight, parts: list[Flight]) -> None:
+        """A flight is several from now on, of the same tasks."""
+        self.hungry[self] = None
+        at = self.flights.index(flight)
+        del self.flights[at]
+        for one in reversed(parts):
+            self.flights.insert(at, one)
+
     def clear(self) -> None:
         """The process is gone, with all that was here."""
+        self.hungry[self] = None
         self.flights.clear()
         self.parked = {}
         self.overtaken.clear()
@@ -472,6 +489,9 @@ class WorkerState:
         self.now = 0.0
         self.runners: list[Runner] = []
         self.slots: list[Slot] = []
+        #: Those that may be sent more: those with nothing, and whose hands have changed
+        #: since they were found full.
+        self.hungry: dict[Slot, None] = {}
         self._threads = threads
         for _ in range(runners):
             self.add_runner()
@@ -539,7 +559,7 @@ class WorkerState:
         runner = Runner(len(self.runners), extra=extra)
         self.runners.append(runner)
         for _ in range(self._threads):
-            slot = Slot(len(self.slots), runner)
+            slot = Slot(len(self.slots), runner, self.hungry)
             runner.slots.append(slot)
             self.slots.append(slot)
         return runner
