@@ -39,6 +39,7 @@ def here():
         outbox=SimpleNamespace(catch_up=None),
         asker=SimpleNamespace(tidy=lambda: None),
         check_process=lambda: None,
+        check_free=lambda: None,
     )
     return Session(engine)
 
@@ -425,7 +426,7 @@ def test_who_is_told_that_nobody_holds_a_task_may_hold_another(here):
     """It is told when the lock under which handles are counted is free."""
     futures, _ = a_map(here, 2)
     held = []
-    here.watch(futures[0], lambda _: held.append(here._holding.locked()))
+    here.watch(futures[0], lambda _: held.append(here._holding._is_owned()))
     futures[0].release()
     released(here)
     assert held == [False]

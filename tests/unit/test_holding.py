@@ -23,7 +23,7 @@ class Counted(Range):
 
     @property
     def held(self):
-        assert self.session is None or self.session._holding.locked()
+        assert self.session is None or self.session._holding._is_owned()
         return self.count
 
     @held.setter

@@ -30,6 +30,7 @@ from covey.client.calling import Calls
 from covey.client.cancelling import Cancels
 from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Wishes
+from covey.client.midst import check_free
 from covey.client.outbox import Outbox
 from covey.client.questions import Questions
 from covey.client.readers import Readers
@@ -130,7 +131,6 @@ class Engine(Owner):
         self.loop = new_event_loop()
         self._calls = Calls(self.loop)
         self.outbox = Outbox(self.loop, self.ledger)
-        #: Sends a message with whatever else is posted in the meantime.
         self.post = self.outbox.post
         self._questions = Questions(self.post)
         self.cancels = Cancels(self._questions.ask)
@@ -170,6 +170,11 @@ class Engine(Owner):
         if self.broken is not None:
             raise Disconnected(str(self.broken))
 
+    def check_free(self) -> None:
+        """Raise if this is the handler of a signal that came as this thread spoke."""
+        if self.line is not None:
+            check_free(self.line.lock)
+
     def check_process(self) -> None:
         """Raise in a fork of the process that made this engine: no news come there.
 
@@ -186,12 +191,16 @@ class Engine(Owner):
         self, work: Coroutine[Any, Any, T], timeout_seconds: float | None = None
     ) -> T:
         """Run *work* in the I/O thread and wait for it; see ``Calls.wait_for``."""
-        if self.in_thread:
+        try:
+            if self.in_thread:
+                raise UsageError(
+                    "a callback of a future must not wait for the cluster: it runs in "
+                    "the thread that would have to bring the answer"
+                )
+            self.check_free()
+        except UsageError:
             work.close()
-            raise UsageError(
-                "a callback of a future must not wait for the cluster: it runs in the "
-                "thread that would have to bring the answer"
-            )
+            raise
         return self._calls.wait_for(work, timeout_seconds)
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -555,6 +564,7 @@ class Engine(Owner):
         """Leave the cluster; futures that have not ended are cancelled.  Idempotent."""
         if self.closed or os.getpid() != self.pid:
             return
+        self.check_free()
         self.closed = True
         if self.in_thread:
             self._parting = self.loop.create_task(self._say_goodbye(shutdown))

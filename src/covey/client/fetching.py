@@ -23,6 +23,7 @@ from covey.client.future import Future, Futures
 from covey.client.handles import Copies, Handles, are_small, emptied, joined
 from covey.client.keeping import keep_until_done
 from covey.client.listening import listen
+from covey.client.midst import check_free
 from covey.client.outcome import error_of
 from covey.client.warn import warn
 from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
@@ -57,7 +58,7 @@ class Session:
         #: What calls the users' callbacks.
         self.callbacks = Callbacks(engine)
         #: Taken by whoever changes how many handles a range has.
-        self._holding = threading.Lock()
+        self._holding = threading.RLock()
         self._copies = Copies()
         self._dropped: list[Handles] = []
         self._drop_is_due = False
@@ -104,6 +105,7 @@ class Session:
         if type(futures) is list and len(futures) == 1 and not futures[0].released:
             self.wait_for(futures[0], timeout)
             return
+        self.engine.check_free()
         self.engine.check()
         signal = Signal()
         countdown = self.countdown(futures, signal.fire)
@@ -124,6 +126,7 @@ class Session:
         Raises:
             TimeoutError: it did not in time; says what it waits for.
         """
+        self.engine.check_free()
         self.engine.check()
         end = End(future._range, future._index)
         try:
@@ -472,7 +475,8 @@ class Session:
     # Holding, and letting go.
 
     def enter(self, wish: Range) -> None:
-        """Have news of the tasks of a new range entered into it."""
+        """Have news of the tasks of a new range entered into it; see ``check_free``."""
+        check_free(self._holding)
         with self._holding:
             self.engine.wishes.add(wish)
 
@@ -481,6 +485,7 @@ class Session:
 
         Then the I/O thread has let go of the task, and a new one is to be made.
         """
+        check_free(self._holding)
         with self._holding:
             if wish.held <= 0 or wish.is_let_go(index):
                 return False

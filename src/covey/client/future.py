@@ -19,6 +19,7 @@ from covey import clock
 from covey.client.callbacks import run_callback
 from covey.client.checks import REASON_LENGTH_MAX, check_patience, check_text
 from covey.client.core.ranges import RELEASED, Range, Status
+from covey.client.midst import check_free
 from covey.client.outcome import ending_text, error_of
 from covey.errors import Closed, TaskCancelled, UsageError
 from covey.ids import TaskId
@@ -370,7 +371,7 @@ def take(future: Future[R], timeout: float | None) -> R:
     return value
 
 
-_MAKING: Final = threading.Lock()
+_MAKING: Final = threading.RLock()
 
 _session_of: Final = operator.attrgetter("_session")
 
@@ -397,6 +398,7 @@ def _made_at(
     made = handles.get(index)
     if made is None:
         # Two threads must not make two handles of one task.
+        check_free(_MAKING)
         with _MAKING:
             made = handles.get(index)
             if made is None:
@@ -426,13 +428,10 @@ class Originals(Generic[R]):
         """What their tasks are in."""
         return self._futures._range
 
-    def check_process(self) -> None:
-        """Raise in a fork of the process of their client: no news come there.
-
-        Raises:
-            UsageError: this is one.
-        """
-        self._futures._session.engine.check_process()
+    @property
+    def session(self) -> Session:
+        """Of their client."""
+        return self._futures._session
 
     def at(self, index: int) -> Future[R]:
         """Return the future of a task."""

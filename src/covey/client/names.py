@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from covey.client.core.ranges import Range, Wishes
+from covey.client.midst import check_free
 from covey.errors import KeyConflict
 from covey.ids import TaskId
 from covey.payload import Buffer
@@ -40,7 +41,7 @@ class Names:
 
     def __init__(self, wishes: Wishes) -> None:
         self._wishes = wishes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._known: dict[str, tuple[bytes, TaskId]] = {}
         self._many = _FEW
 
@@ -52,7 +53,9 @@ class Names:
 
         Raises:
             KeyConflict: it is another call.
+            UsageError: this is the handler of a signal that came in the midst of it.
         """
+        check_free(self._lock)
         with self._lock:
             known = self._known.get(name)
             if known is None:
@@ -71,6 +74,7 @@ class Names:
 
     def enter(self, name: str, identity: bytes, task: TaskId) -> None:
         """This task has *name* from now on."""
+        check_free(self._lock)
         with self._lock:
             self._known[name] = (identity, task)
             if len(self._known) <= self._many:

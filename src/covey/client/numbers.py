@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from covey.client.functions import Pickled
+from covey.client.midst import check_free
 from covey.wire.base import Message
 from covey.wire.client_link import DefineFunction, ForgetFunction
 
@@ -31,7 +32,7 @@ class Numbers:
 
     def __init__(self, post: Callable[[Message], None]) -> None:
         self._post = post
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._last = 0
         self._numbers: dict[bytes, int] = {}
         #: By its number, the digest and the size of each.
@@ -43,7 +44,12 @@ class Numbers:
         self._idle_bytes = 0
 
     def take(self, pickled: Pickled, environment: str) -> int:
-        """Return the number of a function; it is good until ``done`` is told of it."""
+        """Return the number of a function; it is good until ``done`` is told of it.
+
+        Raises:
+            UsageError: this is the handler of a signal that came in the midst of it.
+        """
+        check_free(self._lock)
         with self._lock:
             number = self._numbers.get(pickled.digest)
             if number is None:
@@ -67,6 +73,8 @@ class Numbers:
 
     def done(self, taken: list[int]) -> None:
         """All messages with these numbers, of one who took them, have been posted."""
+        if not taken:
+            return
         with self._lock:
             for number in taken:
                 left = self._taken[number] - 1

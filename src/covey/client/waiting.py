@@ -296,7 +296,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         wish, watch = futures.range, self._watch
         if not wish.n:
             return
-        futures.check_process()
+        futures.session.engine.check_process()
         if watch not in wish.watchers:
             wish.watchers.append(watch)
         with self._condition:
@@ -411,6 +411,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
     def _take(self, block: bool = True) -> Future[Any] | None:
         """Return the next one; nothing if none is left, or none is ready yet."""
         if block and not self._ready and self._is_waiting:
+            self._check_free()
             # The slot is taken back when others can go on: not under the lock.
             with context.blocking(), self._condition:
                 while not self._ready and self._is_waiting:
@@ -427,6 +428,14 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         for wake in wakers:
             wake()
         return future
+
+    def _check_free(self) -> None:
+        """Raise if this thread must not wait; see ``Engine.check_free``."""
+        with self._condition:
+            sessions = {known.futures.session for known in self._maps.values()}
+            sessions |= {f.session for fs in self._waiting.values() for f in fs[:1]}
+        for session in sessions:
+            session.engine.check_free()
 
     def _pop(self) -> tuple[Future[Any] | None, list[Any]]:
         """Take out what is ready; if it is the last of all, others need not wait."""
