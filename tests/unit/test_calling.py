@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -256,3 +257,74 @@ def test_what_has_ended_with_its_value_before_its_loop_is_returned(in_thread):
     loop.run_forever()
     calls.end(close_event_loop)
     assert outcome() == [1]
+
+
+# Calls for which an event loop waits.
+
+
+def test_what_is_started_comes_to_a_future(loop):
+    calls = Calls(loop)
+
+    async def there():
+        return threading.current_thread()
+
+    async def fail():
+        raise ValueError("nothing of the kind")
+
+    future = calls.start(there())
+    assert future.result(PATIENCE_SECONDS) is not threading.current_thread()
+    failing = calls.start(fail())
+    with pytest.raises(ValueError, match="of the kind"):
+        failing.result(PATIENCE_SECONDS)
+    assert not calls._open
+
+
+def test_who_cancels_the_future_stops_what_was_started(loop):
+    began, stopped = threading.Event(), threading.Event()
+
+    async def forever():
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    calls = Calls(loop)
+    future = calls.start(forever())
+    assert began.wait(PATIENCE_SECONDS)
+    assert future.cancel()
+    assert stopped.wait(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_was_started_ends_with_its_loop(begun):
+    """The loop ends before it has begun, or while it waits."""
+    loop = asyncio.new_event_loop()
+    calls = Calls(loop)
+
+    async def forever():
+        loop.stop()
+        await asyncio.Event().wait()
+
+    if not begun:
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    future = calls.start(forever())
+    if begun:
+        loop.run_forever()
+    calls.end(close_event_loop)
+    with pytest.raises(errors.Closed):
+        future.result(0)
+    with pytest.raises(errors.Closed):
+        calls.start(forever())
+    assert not calls._open
+
+
+def test_an_error_of_what_was_started_is_no_garbage(loop):
+    async def fail():
+        raise ValueError("nothing of the kind")
+
+    future = Calls(loop).start(fail())
+    error = future.exception(PATIENCE_SECONDS)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    assert frames and not any(future in f.f_locals.values() for f in frames)

@@ -28,7 +28,7 @@ STOPPING_SECONDS: Final = 1.0
 
 
 class Call(Generic[T]):
-    """Work for the I/O thread, for which one other thread waits.
+    """Work for the I/O thread, and somebody who waits for it in another one.
 
     Args:
         work: what to run there, once.
@@ -159,6 +159,45 @@ class Calls:
             raise
         finally:
             self._open.discard(call)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run *work* in the I/O thread, and do not wait.
+
+        Returns:
+            The future of its result; who cancels that stops it.
+
+        Raises:
+            Closed: the loop was closed.
+        """
+        call = Call(work, self._loop)
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def settle() -> None:
+            call.ended.bell = None
+            self._open.discard(call)
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(call.result())
+            except BaseException as error:
+                # Without this frame, which knows the future that is to keep the error.
+                here = error.__traceback__
+                error.__traceback__ = here and here.tb_next
+                future.set_exception(error)
+
+        def stop(settled: concurrent.futures.Future[T]) -> None:
+            if settled.cancelled():
+                call.cancel()
+
+        call.ended.bell = settle
+        future.add_done_callback(stop)
+        self._open.add(call)
+        try:
+            call.begin()
+        except Closed:
+            self._open.discard(call)
+            raise
+        return future
 
     def end(self, close: Callable[[asyncio.AbstractEventLoop], None]) -> None:
         """End the loop, which has stopped, and with it all that is open.

@@ -204,8 +204,8 @@ class Engine(Owner):
         return self._calls.wait_for(work, timeout_seconds)
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Run *work* in the I/O thread; do not wait."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        """Run *work* in the I/O thread; do not wait.  See ``Calls.start``."""
+        return self._calls.start(work)
 
     # Connecting.
 
