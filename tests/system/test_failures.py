@@ -355,7 +355,7 @@ def test_of_a_map_only_the_one_that_hangs_is_timed_out(client, tmp_path, hangs):
     # It is known how long this takes: many go at once.
     client.gather(client.map(work, range(300), log=tmp_path / "before"))
     log = tmp_path / "log"
-    futures = client.map(work, range(300, 600), log=log, timeout="500ms")
+    futures = client.map(work, range(300, 600), log=log, timeout="1s")
     wait(futures, 30)
     failed = {x: f.exception() for x, f in enumerate(futures, 300) if f.exception()}
     assert list(failed) == [321]
