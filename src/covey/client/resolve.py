@@ -120,6 +120,14 @@ def resolve_target(
     )
 
 
+#: What others call how many runners there are, and how many threads in each.
+_MEANT: Final = {
+    **dict.fromkeys(("n_jobs", "max_workers", "num_workers", "workers"), "n_workers"),
+    **dict.fromkeys(("nworkers", "n_procs", "ncores", "cores"), "n_workers"),
+    **dict.fromkeys(("threads", "nthreads", "n_threads"), "threads_per_worker"),
+    **dict.fromkeys(("num_threads", "max_threads"), "threads_per_worker"),
+}
+
 #: What others call the place where a cluster is.
 _PLACES: Final = frozenset(
     {"address", "addr", "connection_file", "scheduler_file", "scheduler", "target"}
@@ -155,7 +163,8 @@ def check_keywords(
         if name not in known:
             import difflib
 
-            near = difflib.get_close_matches(name, known, 1)
+            near = [meant for meant in known if meant == _MEANT.get(name)]
+            near = near or difflib.get_close_matches(name, known, 1)
             hint = (
                 f"did you mean {near[0]}=?" if near else f"there are {', '.join(known)}"
             )

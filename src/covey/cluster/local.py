@@ -106,6 +106,11 @@ class LocalCluster:
         self._dashboard: Dashboard | None = None
         #: Whether it was said that there can be no dashboard.
         self._warned = False
+        if processes not in {True, False}:
+            raise UsageError(
+                f"processes= takes True or False: whether there are any, not "
+                f"{processes!r}; n_workers= says how many runners"
+            )
         runners, threads = shape(n_workers, threads_per_worker, processes)
         if not _is_count(machines) or machines > runners:
             raise UsageError(
