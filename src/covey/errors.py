@@ -105,7 +105,13 @@ class TaskCancelled(TaskError):
 
 
 class TaskTimedOut(TaskError, TimeoutError):
-    """The task ran longer than the ``timeout=`` it was submitted with."""
+    """The task ran longer than the ``timeout=`` it was submitted with.
+
+    Attributes:
+        worker: the name of the worker that ran it.
+    """
+
+    worker: str | None = None
 
 
 class TaskOutOfMemory(TaskError, MemoryError):

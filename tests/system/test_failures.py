@@ -332,9 +332,12 @@ def test_what_is_retried_by_hand_gives_no_value_from_before(client, tmp_path):
 def test_a_timeout_stops_a_task_and_frees_its_slot(client, task):
     futures = [client.submit(task, timeout="200ms") for _ in range(2)]
     for future in futures:
-        with pytest.raises(errors.TaskTimedOut, match=r"0\.2 s"):
+        with pytest.raises(errors.TaskTimedOut, match=r"0\.2 s") as caught:
             future.result(20)
         assert isinstance(future.exception(), TimeoutError)
+        assert caught.value.worker == "local"
+        (note,) = caught.value.__notes__
+        assert note.startswith("It ran on local.") and "give more with timeout=" in note
     assert client.submit(inc, 1).result(20) == 2
 
 

@@ -72,6 +72,9 @@ def error_of(
             _tell(error, failure, _DEATH)
             if error.out_of_memory is not None:
                 error.out_of_memory = bool(error.out_of_memory)
+        if isinstance(error, TaskTimedOut):
+            _tell(error, failure, _TOO_LONG)
+            error.add_note(_when_too_long(error))
         if isinstance(error, TaskOutOfMemory):
             error.task = culprit
             _tell(error, failure, _TOO_MUCH)
@@ -99,6 +102,19 @@ _DEATH: Final[dict[str, tuple[str, type]]] = {
 }
 
 
+#: And those of a ``TaskTimedOut``.
+_TOO_LONG: Final[dict[str, tuple[str, type]]] = {"worker": ("worker", str)}
+
+
+def _when_too_long(error: TaskTimedOut) -> str:
+    """Say where a task ran too long, and what can be done."""
+    where = f"It ran on {error.worker}. " if error.worker else ""
+    return (
+        f"{where}The time counts from when it begins to run, and for each run of it anew: "
+        f"give more with timeout=, or another try with retries="
+    )
+
+
 #: And those of a ``TaskOutOfMemory``.
 _TOO_MUCH: Final[dict[str, tuple[str, type]]] = {
     "peak": ("peak_bytes", int),
@@ -108,7 +124,7 @@ _TOO_MUCH: Final[dict[str, tuple[str, type]]] = {
 
 
 def _tell(
-    error: RunnerDied | TaskOutOfMemory,
+    error: RunnerDied | TaskTimedOut | TaskOutOfMemory,
     failure: Failure,
     fields: dict[str, tuple[str, type]],
 ) -> None:
@@ -117,7 +133,8 @@ def _tell(
         value = failure.details.get(name)
         if isinstance(value, kind):
             setattr(error, field, value)
-    error.attempts = tuple((a.worker, _what_came_of(a)) for a in failure.attempts)
+    if not isinstance(error, TaskTimedOut):
+        error.attempts = tuple((a.worker, _what_came_of(a)) for a in failure.attempts)
 
 
 def _what_came_of(attempt: Attempt) -> str:
