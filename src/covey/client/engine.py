@@ -34,7 +34,7 @@ from covey.client.midst import check_free
 from covey.client.outbox import Outbox
 from covey.client.questions import Questions
 from covey.client.readers import Readers
-from covey.client.warn import pass_on
+from covey.client.warn import PassedOn
 from covey.errors import Closed, CoveyError, Disconnected, UsageError
 from covey.ids import TaskId, client_of, first_task_id, new_client_id
 from covey.net.addresses import host_identity
@@ -106,7 +106,7 @@ class Engine(Owner):
         self.cluster = ""
         self.closed = False
         self.broken: Exception | None = None
-        self._warned: dict[Any, int] = {}
+        self._warned = PassedOn()
         #: Why the scheduler ends, or refuses us, once it has said so.
         self._closing: Closing | None = None
         self.pid = os.getpid()
@@ -527,7 +527,7 @@ class Engine(Owner):
         self.ledger.hear(message)
 
     def _on_notice(self, message: Notice) -> None:
-        pass_on(message.text, self._warned)
+        self._warned.warn(message.text)
 
     def _on_worker_seen(self, message: WorkerSeen) -> None:
         self.workers[message.worker] = message
