@@ -152,6 +152,26 @@ def test_no_more_is_called_back_than_somebody_is_dry_for():
     world.check_ends()
 
 
+def test_who_does_not_hand_back_is_not_counted_on_for_long():
+    """It may hold the GIL for an hour, and what lies behind another one is to be had."""
+    world = world_of(3)
+    world.run(20, seconds=0.003)
+    retracts = seen(world, orders.Retract)
+    silent, straggler, dry = world.slots
+    for slot in world.slots:
+        slot.read()
+    dry.run(100)
+    dry.report()
+    hear_all(world)
+    assert [r.slot for r in retracts] == [silent.number]
+    world.tick(0.01)
+    assert len(retracts) == 1, "it is on its way"
+    world.tick(0.011)
+    assert [r.slot for r in retracts] == [silent.number, straggler.number]
+    world.settle()
+    world.check_ends()
+
+
 def test_what_is_left_is_shared_by_all_slots():
     world = world_of(2)
     sent = seen(world, orders.Dispatch)

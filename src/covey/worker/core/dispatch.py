@@ -460,16 +460,10 @@ def forget_flight(state: WorkerState, flight: Flight) -> None:
 
 def _call_back(state: WorkerState) -> None:
     """A slot is dry: have unbegun tasks handed back by those that have some."""
-    wait = 0.0
-    dry = 0
-    for slot in state.slots:
-        if slot.retracting:
-            dry -= slot.unbegun
-        elif not slot.flights and _takes_more(slot):
-            dry += 1
+    dry, wait = _dry(state)
     for slot in state.slots:
         if dry <= 0:
-            return
+            break
         if slot.count < 2 or slot.retracting or not slot.runner.ready:
             continue
         unbegun = slot.unbegun
@@ -491,9 +485,28 @@ def _call_back(state: WorkerState) -> None:
         wake(state, wait)
 
 
+def _dry(state: WorkerState) -> tuple[int, float]:
+    """Return how many slots are dry beyond what is coming back, and until when that holds.
+
+    Who holds the GIL does not answer, perhaps for an hour: what lies there is counted on
+    for a moment only.
+    """
+    dry, until = 0, 0.0
+    for slot in state.slots:
+        if slot.retracting:
+            due = slot.asked_at + SILENCE_SECONDS
+            if state.now < due and (unbegun := slot.unbegun):
+                dry -= unbegun
+                until = min(until, due) if until else due
+        elif not slot.flights and _takes_more(slot):
+            dry += 1
+    return dry, until
+
+
 def retract(state: WorkerState, slot: Slot) -> None:
     """Ask a slot for all that it has not begun."""
     slot.retracting = True
+    slot.asked_at = state.now
     state.order(Retract(slot.number))
 
 

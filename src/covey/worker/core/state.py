@@ -307,6 +307,7 @@ class Slot:
     """A thread of a runner: room for one executing task."""
 
     __slots__ = (
+        "asked_at",
         "count",
         "emptied",
         "flights",
@@ -341,7 +342,9 @@ class Slot:
         self.resumed = 0
         #: Tasks that take other values here than those that count: see ``overtaken``.
         self.overtaken: set[tuple[RunId, TaskId]] = set()
+        #: Whether it was asked for what it has not begun, and when.
         self.retracting = False
+        self.asked_at = 0.0
         #: Whether it was asked for what it has settled, since its last news.
         self.flushed = False
         #: Until when it is not asked again for what it has not begun, if there is no
