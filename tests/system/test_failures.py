@@ -425,12 +425,15 @@ def test_what_has_ended_unknown_to_its_client_is_not_cancelled_either(tmp_path):
         Client(n_workers=1) as client,
         Client(client.cluster, set_as_default=False) as other,
     ):
-        begun, gate, deaf = tmp_path / "begun", tmp_path / "gate", threading.Event()
+        begun, gate = tmp_path / "begun", tmp_path / "gate"
+        deafened, deaf = threading.Event(), threading.Event()
         future = client.submit(wait_at_gate, begun, gate)
         assert appeared(begun)
         taking = client.submit(len, future)
         # Nothing that comes from the scheduler is read by its client.
-        client._session.engine.loop.call_soon_threadsafe(deaf.wait)
+        loop = client._session.engine.loop
+        loop.call_soon_threadsafe(lambda: (deafened.set(), deaf.wait()))
+        assert deafened.wait(20)
         gate.touch()
         # They run on one slot, one after the other, and so are told of.
         assert other.submit(inc, 1).result(20) == 2
