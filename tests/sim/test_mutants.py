@@ -33,7 +33,7 @@ SOON = {
     "no-checksum": 40,
     "no-grace": 3,
     "copies-on-leavers": 580,
-    "counts-on-rot": 2920,
+    "counts-on-rot": 120,
     "as-estimated": 860,
     "engaged-slots": 520,
 }

@@ -195,7 +195,7 @@ def draw(seed: int) -> Plan:
         # There is something to do for longer than that, and news of it is late.
         task_seconds, tasks = rng.choice((0.5, 2.0)), 40
         latency = 0.2
-    return Plan(
+    plan = Plan(
         seed=seed,
         clients=clients,
         workers=rng.randrange(1, 6),
@@ -212,4 +212,22 @@ def draw(seed: int) -> Plan:
         journal=rng.random() < 0.3,
         wishes=tuple(wishes),
         faults=tuple(faults),
+    )
+    kinds = {fault.kind for fault in faults}
+    if "rot" in kinds and "outage" not in kinds and rng.random() < 0.5:
+        return _queued(plan)
+    return plan
+
+
+def _queued(plan: Plan) -> Plan:
+    """Let large values lie on few workers, and much wait there that takes them."""
+    return msgspec.structs.replace(
+        plan,
+        workers=min(2, plan.workers),
+        runners=1,
+        threads=1,
+        task_seconds=0.05,
+        kinds=("large",),
+        odd=0.6,
+        tasks=40,
     )
