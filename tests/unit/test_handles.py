@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from covey.client.core.ranges import Range
 from covey.client.decoding import Unreadable, decode_all
 from covey.client.extents import extents_of, join_extents
-from covey.client.handles import emptied, joined
+from covey.client.handles import emptied, joined, taken_out
 from covey.errors import TaskUnreadable
 from covey.payload import Pack
 
@@ -36,6 +36,16 @@ def test_nothing_is_lost_or_added_where_handles_are_joined(lists):
     expected = each([handle for handles in dropped for handle in handles])
     assert each(joined(emptied(dropped))) == expected
     assert not any(dropped)
+
+
+def test_what_is_taken_out_is_in_no_list_any_more():
+    singles = [Range(base, 1, "f", None) for base in range(5)]
+    handles = [[(wish, 0, 1)] for wish in singles]
+    # Ctrl-C has come in the midst of letting go: the same list is there twice.
+    dropped = [*handles, handles[2], [(RANGES[0], 3, 4)], []]
+    assert taken_out(dropped, {2, 4, 103}) == [(singles[2], 0, 1), (singles[4], 0, 1)]
+    kept = [wish.base for wish, _, _ in emptied(dropped)]
+    assert kept == [0, 1, 3, 100]
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=9), st.data())

@@ -13,6 +13,7 @@ from covey.client import interrupts
 from covey.client.core.ranges import Range, Wishes
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures
+from covey.payload import Pack
 from covey.wire.client_link import Release
 
 
@@ -83,6 +84,28 @@ def test_what_was_let_go_is_not_held_again():
     here._send_dropped()
     assert not here.hold(wish)
     assert sent == [Release(((7, 1),))]
+
+
+def test_what_ended_early_is_let_go_when_the_scheduler_has_told_of_it():
+    """Or it would hear first that nobody wants it, and cancel what has ended."""
+    here, sent = session()
+    wishes = here.engine.wishes
+    early, other = entered(here, 7), entered(here, 8)
+    assert wishes.ends_early(7) is early
+    early.finish_one(b"x")
+    for wish in (early, other):
+        Future(here, wish, 0).release()
+    for _ in range(2):
+        here._send_dropped()
+        assert sent == [Release(((8, 1),))]
+    assert here.hold(early), "somebody may have it back meanwhile"
+    wishes.finished(7, Pack.of([b"x"]))
+    here._send_dropped()
+    assert early.count == 1 and wishes.find(7) is early
+    Future(here, early, 0).release()
+    here._send_dropped()
+    assert sent == [Release(((8, 1),)), Release(((7, 1),))]
+    assert wishes.find(7) is None
 
 
 def entered_map(here, n):

@@ -18,10 +18,13 @@ import pytest
 from covey import clock
 from covey.client.core.ranges import Range, Wishes
 from covey.client.countdown import Countdown, End, Signal
+from covey.client.early import EarlyWords
 from covey.client.listening import listen
 from covey.net.inlet import inlet_of
 from covey.net.link import Link
 from covey.net.shared_line import SharedLine
+from covey.payload import Pack
+from covey.store.early import Ear, Voice, make_page
 from covey.wire.client_link import Finished, Notice, ToClient
 from covey.wire.framing import FrameReader, encode_ack, encode_frame
 from covey.wire.keys import Role
@@ -124,7 +127,21 @@ class Talk:
             wishes=self.wishes,
             outbox=SimpleNamespace(heard=lambda: None),
             lull_is_coming=True,
+            early=None,
         )
+
+    def hear_from(self, directory, client=0):
+        """Have runners tell early words; return what tells one, whoever waits."""
+        make_page(directory)
+        self.engine.early = EarlyWords(self.engine, Ear(directory, client))
+        ear, voice = self.engine.early._ear, Voice(directory)
+
+        def tell(task):
+            waits, ear._words[0] = ear._words[0], task
+            voice.tell(task, b"x")
+            ear._words[0] = waits
+
+        return tell
 
     @contextlib.contextmanager
     def going_on(self):
@@ -164,7 +181,8 @@ class Talk:
         for message in batch:
             self.by_loop.append(message)
             if type(message) is Finished:
-                self.wishes._ranges[message.base].finish_one(message.data)
+                pack = Pack.from_wire(message.sizes, message.data)
+                self.wishes.finished(message.base, pack)
 
     def say(self, *messages):
         self.sent.append(encode_frame(messages))
@@ -440,6 +458,56 @@ def test_that_handler_may_come_in_the_midst_of_a_message(talk, monkeypatch):
     assert wish.status[0] and inner.status[0]
 
 
+# Early words.
+
+
+def test_an_early_word_ends_the_wait_and_what_is_told_later_is_no_news(talk, tmp_path):
+    tell = talk.hear_from(str(tmp_path))
+    wish = talk.wish(7)
+    tell(7)
+    assert listen(talk.engine, End(wish, 0), 5.0)
+    assert (wish.payload(0), talk.session.received) == (b"x", 0)
+    assert talk.wishes.untold == {7}
+    assert not talk.loop.todo, "nobody had to be woken"
+    talk.say(Finished(7, 1, b"\5\0\0\0", b"other"))
+    talk.loop.turn()
+    assert (wish.payload(0), talk.session.received) == (b"x", 1)
+    assert not talk.wishes.untold
+
+
+def test_who_leads_next_takes_what_is_told_later(talk, tmp_path):
+    tell = talk.hear_from(str(tmp_path))
+    one, other = talk.wish(7), talk.wish(8)
+    tell(7)
+    assert listen(talk.engine, End(one, 0), 5.0)
+    talk.say(done(7))
+    talk.say(done(8))
+    tell(8)
+    with talk.going_on():
+        assert listen(talk.engine, End(other, 0), 5.0)
+    talk.loop.turn()
+    assert talk.session.received == 2 and not talk.wishes.untold
+
+
+def test_an_early_word_of_another_task_ends_no_wait(talk, tmp_path):
+    tell = talk.hear_from(str(tmp_path))
+    wish, other = talk.wish(7), talk.wish(8)
+    tell(8), tell(99)
+    assert not listen(talk.engine, End(wish, 0), 0.01)
+    assert other.status[0] == 1
+    tell(7)
+    assert listen(talk.engine, End(wish, 0), 5.0)
+
+
+def test_a_new_link_hears_early_words_as_well(talk, tmp_path):
+    tell = talk.hear_from(str(tmp_path))
+    for task in (7, 8):
+        tell(task)
+        assert listen(talk.engine, End(talk.wish(task), 0), 5.0)
+        talk.link._transport.closing = True
+        talk.reconnect_if_cut()
+
+
 # Interrupts.
 
 
@@ -488,8 +556,10 @@ def interrupted_at(event, engine, end):
     return False
 
 
-@pytest.mark.parametrize("what", ["result", "watched", "others"])
-def test_an_interrupt_at_any_time_loses_nothing(what):
+@pytest.mark.parametrize(
+    "what", ["result", "watched", "others", "early", "early and watched"]
+)
+def test_an_interrupt_at_any_time_loses_nothing(what, tmp_path):
     """Neither what came meanwhile, nor what comes after it; nor is any of it told twice."""
 
     def meet():
@@ -497,14 +567,17 @@ def test_an_interrupt_at_any_time_loses_nothing(what):
         wish = talk.wish(7)
         talk.wish(8)
         end, told = End(wish, 0), []
-        if what == "watched":
+        if "watched" in what:
             countdown = Countdown(lambda: told.append(7))
             countdown.add(wish, [0])
             countdown.armed()
-        talk.say(*[Notice("hear")] * (what == "others"), done(7))
+        if "early" in what:
+            talk.hear_from(directory, event)(7)
+        else:
+            talk.say(*[Notice("hear")] * (what == "others"), done(7))
         return talk, end, told
 
-    cuts = event = 0
+    directory, cuts, event = str(tmp_path), 0, 0
     interrupted = True
     while interrupted:
         event += 1
@@ -514,14 +587,18 @@ def test_an_interrupt_at_any_time_loses_nothing(what):
         cuts += talk.link._transport.closing
         talk.reconnect_if_cut()
         talk.loop.turn()
+        if "early" in what:
+            talk.say(done(7))
         talk.say(done(8))
         talk.loop.turn()
         assert [w.status[0] for w in talk.wishes.all()] == [1, 1], event
         assert end.fired and talk.session.received == 2, event
-        assert told == [7] * (what == "watched"), event
+        assert told == [7] * ("watched" in what), event
+        assert not talk.wishes.untold, event
         assert talk.by_loop.count(Notice("hear")) == (what == "others"), event
         talk.close()
-    assert event > 30 and cuts, "some came between taking and counting"
+    assert event > 30
+    assert cuts or "early" in what, "some came between taking and counting"
 
 
 @pytest.mark.parametrize("lacks", ["dup", "eventfd"])

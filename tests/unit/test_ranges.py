@@ -37,6 +37,9 @@ class RangesMachine(RuleBasedStateMachine):
         self.gone = set()
         #: Ranges all of whose tasks have ended once: nobody watches them any more.
         self.complete = set()
+        #: What a runner has told of, and the scheduler has not.
+        self.untold = set()
+        self.wishes.when_all_told = self._all_told
         base = 0
         for n in sizes:
             wish = Range(base, n, "f", None)
@@ -45,6 +48,9 @@ class RangesMachine(RuleBasedStateMachine):
             self.ranges.append(wish)
             self.model |= dict.fromkeys(range(base, base + n), (Status.PENDING, None))
             base += n + n % 2
+
+    def _all_told(self):
+        assert not self.wishes.untold
 
     def _watch(self, wish, lo, n):
         self.ended.append((wish.base + lo, n))
@@ -63,10 +69,23 @@ class RangesMachine(RuleBasedStateMachine):
     def _pending(self, base, n):
         return [t for t in self._known(base, n) if self.model[t][0] == Status.PENDING]
 
+    @rule(task=places, payload=st.binary(max_size=4))
+    def ended_early(self, task, payload):
+        wish = self.wishes.find(task)
+        news = wish is not None and wish.n == 1 and task not in self.untold
+        news = news and self.model[task][0] == Status.PENDING
+        assert self.wishes.ends_early(task) is (wish if news else None)
+        if news:
+            self.untold.add(task)
+            wish.finish_one(payload)
+            self.model[task] = (Status.FINISHED, payload)
+        self._expect([task] if news else [])
+
     @rule(base=places, payloads=st.lists(st.binary(max_size=4), min_size=1, max_size=9))
     def finished(self, base, payloads):
         pending = self._pending(base, len(payloads))
         self.wishes.finished(base, Pack.of(payloads))
+        self.untold -= {*range(base, base + len(payloads))}
         for task in pending:
             self.model[task] = (Status.FINISHED, payloads[task - base])
         self._expect(pending)
@@ -75,6 +94,7 @@ class RangesMachine(RuleBasedStateMachine):
     def stored(self, base, n, worker):
         pending = self._pending(base, n)
         self.wishes.stored(base, n, worker, 100 * n)
+        self.untold -= {*range(base, base + n)}
         for task in pending:
             self.model[task] = (Status.STORED, worker)
         self._expect(pending)
@@ -83,6 +103,7 @@ class RangesMachine(RuleBasedStateMachine):
     def failed(self, base, n, failure):
         pending = self._pending(base, n)
         self.wishes.failed(base, n, failure)
+        self.untold -= {*range(base, base + n)}
         status = Status.CANCELLED if failure is CANCELLED else Status.ERROR
         for task in pending:
             self.model[task] = (status, failure)
@@ -143,6 +164,7 @@ class RangesMachine(RuleBasedStateMachine):
             elif status in {Status.ERROR, Status.CANCELLED}:
                 assert wish.failure(index) == what
         invariants.check(self.wishes)
+        assert self.wishes.untold == self.untold
         assert self.wishes.all() == self.ranges
 
 
@@ -404,3 +426,65 @@ def test_what_is_given_up_one_by_one_in_any_order_is_no_list_of_its_own():
         *[None] * 5,
         RELEASED,
     ]
+
+
+# Early words.
+
+
+@pytest.mark.parametrize("told", ["finished", "stored", "failed", "by itself"])
+def test_what_ended_early_stays_so_whatever_is_told_of_it(told):
+    wishes, calls = Wishes(), []
+    wishes.when_all_told = lambda: calls.append(set(wishes.untold))
+    wish = Range(7, 1, "f", None)
+    wishes.add(wish)
+    assert wishes.ends_early(7) is wish
+    assert wish.finish_alone(b"x", type(None))
+    assert wishes.untold == {7} and not calls
+    if told == "finished":
+        wishes.finished(6, Pack.of([b"a", b"b", b"c"]))
+    elif told == "stored":
+        wishes.stored(7, 1, 1, 100)
+    elif told == "failed":
+        wishes.failed(0, 10, RAISED)
+    else:
+        assert wishes.ended_alone(7, b"y", type(None))
+    assert (wish.status[0], wish.payload(0), wish.pending) == (1, b"x", 0)
+    assert calls == [set()]
+
+
+def test_it_is_no_news_if_the_scheduler_was_faster_or_it_was_told_before():
+    wishes = Wishes()
+    wish = Range(7, 1, "f", None)
+    wishes.add(wish)
+    wishes.add(Range(20, 3, "map", None))
+    assert wishes.ends_early(8) is None, "nobody wants it"
+    assert wishes.ends_early(20) is None, "it is of many"
+    assert wishes.ends_early(7) is wish
+    assert wishes.ends_early(7) is None
+    wishes.finished(7, Pack.of([b"x"]))
+    assert wishes.ends_early(7) is None
+    assert not wishes.untold
+
+
+def test_an_end_that_is_told_in_the_midst_of_an_early_word_is_told():
+    """By the handler of a signal that waits, which has the turn meanwhile."""
+    wishes = Wishes()
+
+    class Meanwhile(set):
+        def add(self, task):
+            wishes.finished(task, Pack.of([b"x"]))
+            super().add(task)
+
+    wishes.untold = Meanwhile()
+    wishes.add(Range(7, 1, "f", None))
+    assert wishes.ends_early(7) is None
+    assert not wishes.untold
+
+
+def test_who_begins_anew_is_told_no_more_of_what_has_ended():
+    wishes, calls = Wishes(), []
+    wishes.add(Range(7, 1, "f", None))
+    assert wishes.ends_early(7)
+    wishes.when_all_told = lambda: calls.append(set(wishes.untold))
+    wishes.all_told()
+    assert calls == [set()]

@@ -9,6 +9,7 @@ from typing import Any, Final
 from covey import clock
 from covey.client.core.ranges import Range, Status
 from covey.client.future import Future, Futures
+from covey.ids import TaskId
 
 #: How a task stands of which no end may be told any more.
 _NO_END: Final = (Status.PENDING, Status.CANCELLED)
@@ -248,6 +249,12 @@ class End(Signal):
         # It may have ended between the look and the watch.
         if wish.status[index]:
             self.fire()
+
+    @property
+    def alone(self) -> TaskId | None:
+        """The task, if it was submitted by itself."""
+        wish = self._wish
+        return wish.base if wish.n == 1 else None
 
     def __call__(self, changed: Range, lo: int, n: int) -> None:
         """Some tasks of a range have ended; it may be said of the same ones again."""

@@ -30,8 +30,10 @@ from covey.client.calling import Calls
 from covey.client.cancelling import Cancels
 from covey.client.core.ledger import Ledger, untold
 from covey.client.core.ranges import Wishes
+from covey.client.early import EarlyWords, early_words
 from covey.client.midst import check_free
 from covey.client.outbox import Outbox
+from covey.client.outcome import end_of_all
 from covey.client.questions import Questions
 from covey.client.readers import Readers
 from covey.client.warn import PassedOn
@@ -123,6 +125,8 @@ class Engine(Owner):
         self.away_since: float | None = None
         self.ledger = Ledger()
         self._asker: Asker | None = None
+        #: Where this client hears from runners, if it does.
+        self.early: EarlyWords | None = None
         #: Done when we know all workers that were there before us.
         self._oriented: asyncio.Future[None] | None = None
         self._unseen = 0
@@ -132,7 +136,7 @@ class Engine(Owner):
         self._calls = Calls(self.loop)
         self.outbox = Outbox(self.loop, self.ledger)
         self.post = self.outbox.post
-        self._questions = Questions(self.post)
+        self._questions = Questions(self.post, self.wishes, self.loop)
         self.cancels = Cancels(self._questions.ask)
         self._thread = threading.Thread(
             target=self._run_loop, name=f"covey-{name}", daemon=True
@@ -228,6 +232,7 @@ class Engine(Owner):
         )
         self._asker.call_scheduler_at(self.where)
         await self._uplink.connect(timeout_seconds)
+        self.early = early_words(self)
         await self._uplink.greet()
         await self._oriented
         self.outbox.send()
@@ -267,6 +272,7 @@ class Engine(Owner):
 
     def _all_there_is(self, old: Line) -> list[Message]:
         """Return all that a scheduler is to know of us, which knows nothing."""
+        self.wishes.all_told()
         foreign = self.ledger.not_ours(self.wishes, self.tokens)
         named = (task for base, n in foreign for task in range(base, base + n))
         tokens = [self.token_of(task) for task in named]
@@ -352,16 +358,7 @@ class Engine(Owner):
             return
         if self._uplink is not None:
             self._uplink.close()
-        why = f" ({error})" if error is not None else ""
-        how = f"the connection to the scheduler at {self.address.shown} broke{why}"
-        hint = ". Look at the scheduler's log for the reason"
-        if self._closing is not None:
-            what = "refuses to go on with us" if self._closing.refused else "has ended"
-            how = (
-                f"the scheduler at {self.address.shown} {what}: {self._closing.reason}"
-            )
-            hint = ""
-        self.broken = Disconnected(f"{how}; tasks that had not ended are lost{hint}")
+        self.broken = end_of_all(self.address.shown, error, self._closing)
         if self._oriented is not None and not self._oriented.done():
             self._oriented.set_exception(error or self.broken)
         self._questions.end(self.broken)
@@ -553,10 +550,13 @@ class Engine(Owner):
                 self.line.send(Goodbye(shutdown))
             self._uplink.close()
 
-    async def _say_goodbye(self, shutdown: bool) -> None:
+    async def _say_goodbye(self, shutdown: bool, *, settles: bool = False) -> None:
+        if settles:
+            await self._questions.settle()
         self._leave(shutdown)
-        if self._asker is not None:
-            self._asker.close()
+        for each in (self._asker, self.early):
+            if each is not None:
+                each.close()
         # Whoever waits for an answer in another thread gets none any more.
         self._questions.end(Closed("this client was closed before the answer came"))
 
@@ -571,7 +571,7 @@ class Engine(Owner):
             self.loop.call_soon(self.loop.stop)
             return
         try:
-            self.call(self._say_goodbye(shutdown), 5.0)
+            self.call(self._say_goodbye(shutdown, settles=True), 5.0)
         except (CoveyError, TimeoutError, RuntimeError):
             pass  # It is gone already, which is what we want.
         self._end_pending(

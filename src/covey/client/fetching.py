@@ -20,7 +20,7 @@ from covey.client.decoding import Lazy, Unreadable, decode, decode_all
 from covey.client.engine import Engine
 from covey.client.extents import extents_of, join_extents
 from covey.client.future import Future, Futures
-from covey.client.handles import Copies, Handles, are_small, emptied, joined
+from covey.client.handles import Copies, Handles, are_small, emptied, joined, taken_out
 from covey.client.keeping import keep_until_done
 from covey.client.listening import listen
 from covey.client.midst import check_free
@@ -543,6 +543,9 @@ class Session:
         if not self._dropped or self._dropping:
             return
         dropped, self._dropped = self._dropped, []
+        if untold := self.engine.wishes.untold:
+            # Their time comes in the lull after the scheduler has told of them.
+            self._dropped.append(taken_out(dropped, untold))
         # What is posted in here comes before whatever is made because of it.
         with self._holding:
             pending = self._release(self._copies.last(joined(emptied(dropped))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from covey.client.core.ranges import Range, Status
@@ -27,6 +27,15 @@ def emptied(dropped: list[Handles]) -> Iterator[tuple[Range, int, int]]:
     for handles in dropped:
         while handles:
             yield handles.pop()
+
+
+def taken_out(dropped: list[Handles], tasks: Container[TaskId]) -> Handles:
+    """Take the handles of *tasks*, which were submitted one by one, out of the lists."""
+    found: Handles = []
+    for handles in dropped:
+        found += [each for each in handles if each[0].base in tasks]
+        handles[:] = [each for each in handles if each[0].base not in tasks]
+    return found
 
 
 def joined(

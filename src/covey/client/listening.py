@@ -22,7 +22,7 @@ def listen(engine: Engine, end: End, timeout: float | None) -> bool:
     line = engine.line
     if line is None or engine.in_thread:
         return end.wait(timeout)
-    return line.listen(end, timeout, partial(_take, engine))
+    return line.listen(end, timeout, partial(_take, engine), engine.early)
 
 
 def _take(engine: Engine, batch: list[Any]) -> bool:
@@ -39,7 +39,12 @@ def _take(engine: Engine, batch: list[Any]) -> bool:
             return False  # It is of several tasks.
         if not ended(base, data, End):
             return False
+    heard(engine)
+    return True
+
+
+def heard(engine: Engine) -> None:
+    """This thread has taken in what has come."""
     engine.outbox.heard()
     if not engine.lull_is_coming:
         engine.loop.call_soon_threadsafe(engine.expect_lull)
-    return True

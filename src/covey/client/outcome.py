@@ -22,6 +22,7 @@ from covey.errors import (
 )
 from covey.serde.failures import revive, traceback_text, where_text
 from covey.wire.base import Attempt, Failure
+from covey.wire.client_link import Closing
 
 _OURS: Final[dict[str, type[CoveyError]]] = {
     "TaskCancelled": TaskCancelled,
@@ -35,6 +36,29 @@ _OURS: Final[dict[str, type[CoveyError]]] = {
     "KeyConflict": KeyConflict,
     "AuthRefused": AuthRefused,
 }
+
+
+def end_of_all(
+    where: str, error: Exception | None, closing: Closing | None
+) -> Disconnected:
+    """Return what is raised once the scheduler is gone for good.
+
+    Args:
+        where: its address.
+        error: what has broken the connection, if that is known.
+        closing: its last word, if there was one.
+    """
+    lost = "tasks that had not ended are lost"
+    if closing is not None:
+        what = "refuses to go on with us" if closing.refused else "has ended"
+        return Disconnected(
+            f"the scheduler at {where} {what}: {closing.reason}; {lost}"
+        )
+    why = f" ({error})" if error is not None else ""
+    return Disconnected(
+        f"the connection to the scheduler at {where} broke{why}; {lost}. Look at the "
+        f"scheduler's log for the reason"
+    )
 
 
 def error_of(

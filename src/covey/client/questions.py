@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+from covey.client.core.ranges import Wishes
 from covey.errors import UsageError
 from covey.wire.base import Message
 from covey.wire.client_link import Answer, Ask
+
+#: Who leaves waits so long for the scheduler to tell of what runners have told of.
+SETTLE_SECONDS: Final = 0.1
 
 
 class Questions:
@@ -18,10 +23,22 @@ class Questions:
 
     Args:
         post: sends a message to the scheduler.
+        wishes: what was wished for.
+        loop: the client's loop.
     """
 
-    def __init__(self, post: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        post: Callable[[Message], None],
+        wishes: Wishes,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._post = post
+        self._wishes = wishes
+        self._loop = loop
+        #: Who asks when the scheduler has told of all that has ended.
+        self._waiting: list[asyncio.Future[None]] = []
+        wishes.when_all_told = self._all_told
         self._asked: dict[int, Ask] = {}
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._last = 0
@@ -32,6 +49,7 @@ class Questions:
         Raises:
             UsageError: the scheduler says why there is none.
         """
+        await self._after_the_news()
         self._last += 1
         number = self._last
         answer = asyncio.get_running_loop().create_future()
@@ -42,6 +60,38 @@ class Questions:
             return await answer
         finally:
             del self._asked[number]
+
+    async def _after_the_news(self) -> None:
+        """Wait until the scheduler has told of all that has ended.
+
+        Who has a result in hand by an early word, and asks about its task, would be told
+        how it stood before.
+        """
+        while self._wishes.untold:
+            told = self._loop.create_future()
+            self._waiting.append(told)
+            # Another thread may have been told of the last one just now.
+            if self._wishes.untold:
+                await told
+
+    async def settle(self) -> None:
+        """Give the scheduler a moment to tell of what has ended: who leaves cancels."""
+        if self._wishes.untold:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self._after_the_news()
+
+    def _all_told(self) -> None:
+        """The scheduler has; any thread may call."""
+        if self._waiting:
+            with contextlib.suppress(RuntimeError):  # The loop has ended.
+                self._loop.call_soon_threadsafe(self._go_on)
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for told in waiting:
+            if not told.done():
+                told.set_result(None)
 
     def open(self) -> list[Message]:
         """Return the questions that are to be asked once more after a break."""
@@ -64,3 +114,7 @@ class Questions:
         self._answers.clear()
         for answer in answers:
             answer.set_exception(error)
+        for told in self._waiting:
+            if not told.done():
+                told.set_exception(error)
+        self._waiting.clear()

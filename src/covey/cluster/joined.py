@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import sys
@@ -18,6 +19,7 @@ from covey.net.addresses import Address, host_identity, parse_address
 from covey.net.tls import Certificate
 from covey.scheduler.server import SchedulerServer
 from covey.secret import Secret
+from covey.store.early import make_page
 from covey.version import VERSION, cloudpickle_version
 from covey.wire.introductions import WorkerIntroduction
 from covey.wire.keys import Keys
@@ -55,6 +57,13 @@ class EmbeddedCluster:
         self._environments = Environments(
             self.directory if own_processes else None, tell=on_stderr
         )
+        #: Where runners can tell early words, for their setup.  Threads of one process
+        #: would only keep each other from going on.
+        self._early: dict[str, str] = {}
+        if own_processes:
+            with contextlib.suppress(OSError):
+                make_page(plan["directory"])
+                self._early["early"] = plan["directory"]
         self.workers: list[WorkerAgent] = []
         self._certificate: Certificate | None = None
         self._left = 0
@@ -93,6 +102,7 @@ class EmbeddedCluster:
             "environ": heap_variables(limit // runners),
             "address": address,
             "token": plan["token"],
+            **self._early,
         }
         worker = WorkerAgent(
             name=name,

@@ -10,6 +10,8 @@ What the loop looks at is not the socket but the *valve*: an epoll with only the
 it.  Any thread can shut it, by one call to the kernel that wakes nobody.  Who holds the
 *turn*, a thread or the loop, is the only one that reads and that acts on what has come.
 
+Beside the socket it may look *aside*, where what it waits for may be told earlier.
+
 Who leads takes whole frames of what its owner calls simple.  Whatever else comes goes to
 the loop, together with the turn, and who led waits as all others do.
 
@@ -54,6 +56,22 @@ class Waited(Protocol):
 
     def wait(self, timeout: float | None) -> bool:
         """Wait; false if it has not happened within *timeout* seconds."""
+
+
+class Aside(Protocol):
+    """Another way on which it may be told that something has happened.
+
+    What is told there is told on the socket as well, and may be lost here.
+    """
+
+    #: Readable when there may be a word.
+    fd: int
+
+    def ask(self, waited: Waited, /) -> None:
+        """A thread begins to wait for this."""
+
+    def take(self) -> None:
+        """Act on a word, if there is one."""
 
 
 class _Lead:
@@ -102,6 +120,8 @@ class Inlet:
         #: Who has begun to lead and not come to its end, the same way.  Below the handler of
         #: a signal that may be a thread whose turn is over: it has the poll and the bell.
         self._begun: dict[int, _Lead] = {}
+        #: What the poll looks at as well; kept open by this.
+        self._aside: Aside | None = None
         #: Whether it has something to act on when it has the turn.
         self._loop_waits = False
         transport.pause_reading()
@@ -170,6 +190,7 @@ class Inlet:
         waited: Waited,
         timeout: float | None,
         take: Callable[[list[Any]], bool],
+        aside: Aside | None = None,
     ) -> bool:
         """Wait, and lead meanwhile if nobody does; false if it did not happen in time.
 
@@ -178,6 +199,7 @@ class Inlet:
             timeout: seconds; ``None`` waits as long as it takes.
             take: acts on messages that have come; false if they are for the loop.  It
                 may be called with the same messages again.
+            aside: another way on which it may be told, the same for each wait.
         """
         until = None if timeout is None else clock.monotonic() + timeout
         lead = _Lead()
@@ -187,6 +209,11 @@ class Inlet:
                 and self._begun.setdefault(0, lead) is lead
             ):
                 self._valve.modify(self._fd, 0)
+                if aside is not None:
+                    if self._aside is None:
+                        self._poll.register(aside.fd, select.POLLIN)
+                        self._aside = aside
+                    aside.ask(waited)
                 if self._lead(lead, waited, until, take):
                     return True
             else:
@@ -229,12 +256,15 @@ class Inlet:
             come = self._poll.poll(milliseconds)
             waited.bell = None
             for fd, _ in come:
-                if fd == self._bell:
+                if fd == self._fd:
+                    if not self._take(lead, take):
+                        return False
+                elif fd == self._bell:
                     os.eventfd_read(fd)
-                elif not self._take(lead, take):
-                    return False
-                elif waited.fired:
-                    return True
+                elif self._aside is not None and self._turn.get(0) is lead:
+                    self._aside.take()
+            if come and waited.fired:
+                return True
         return False
 
     def _take(self, lead: _Lead, take: Callable[[list[Any]], bool]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from covey.errors import CoveyError, Disconnected
-from covey.net.inlet import Waited
+from covey.net.inlet import Aside, Waited
 from covey.net.link import Link
 from covey.wire import line
 from covey.wire.base import Message
@@ -92,13 +92,14 @@ class SharedLine(line.Line):
         waited: Waited,
         timeout: float | None,
         take: Callable[[list[Any]], bool],
+        aside: Aside | None = None,
     ) -> bool:
         """Wait, and read meanwhile if nobody else does; see ``Inlet.wait``."""
         link = self.link
         inlet = link.inlet if isinstance(link, Link) else None
         if inlet is None:
             return waited.wait(timeout)
-        return inlet.wait(waited, timeout, take)
+        return inlet.wait(waited, timeout, take, aside)
 
     def _cut_soon(self, link: Link) -> None:
         why = Disconnected("a message did not leave as a whole")

@@ -56,9 +56,6 @@ from covey.stacks import Seen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: So many values are kept for what follows; the oldest goes first.
-KEPT_MAX: Final = 2048
-
 #: The task id in a mark between the start of a batch and its first element.
 NOBODY: Final = (1 << 64) - 1
 
@@ -89,6 +86,8 @@ class SlotLoop:
         self._written = "pickle"
         self._operations: list[Operation] = []
         self._body: list[Buffer] = []
+        #: The first to be told of, and its value, if it is by itself so far.
+        self._alone: tuple[int, bytes] | None = None
         self._prints = Prints()
         #: Held while outcomes move from the packer to the socket.
         self.booking = threading.RLock()
@@ -375,6 +374,8 @@ class SlotLoop:
             return
         now = time.perf_counter() if until is None else until
         data = b"".join(payloads)
+        if n == 1 and not self._operations:
+            self._alone = batch.place(self._start)[1], data
         seconds = max(0.0, now - self._began)
         self._operations.append(batch.ran(self._start, n, seconds, len(data)))
         self._body += (array("I", map(len, payloads)).tobytes(), data)
@@ -391,10 +392,7 @@ class SlotLoop:
             payload = self._packer.last()
         batch = self._batch
         if payload is not None and batch is not None:
-            kept = self.slot.kept
-            if len(kept) >= KEPT_MAX:
-                del kept[next(iter(kept))]
-            kept[batch.place(index)[1]] = payload
+            self.slot.keep(batch.place(index)[1], payload)
 
     def _export(self, index: int, frames: list[Buffer], began: float) -> None:
         """Report a large result, in a segment.  It is too late to be interrupted."""
@@ -446,6 +444,9 @@ class SlotLoop:
         if operations:
             body, self._body = self._body, []
             self.slot.send(operations, body)
+            alone, self._alone = self._alone, None
+            if alone and len(operations) == 1 and alone[0] != self._prints.by:
+                self.process.tell_early(*alone)
 
     def flush_meanwhile(self) -> None:
         """Send what is settled while a task computes; the control thread calls."""

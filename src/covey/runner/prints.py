@@ -69,13 +69,18 @@ class TaskStream:
 
 
 class Prints:
-    """What the tasks of one loop have printed and was not sent yet."""
+    """What the tasks of one loop have printed and was not sent yet.
 
-    __slots__ = ("operations", "size")
+    Attributes:
+        by: the task that printed last, whatever has been sent of that.
+    """
+
+    __slots__ = ("by", "operations", "size")
 
     def __init__(self) -> None:
         self.operations: list[list[Any]] = []
         self.size = 0
+        self.by = -1
 
     def add(self, run: int, task: int, stream: str, text: str) -> None:
         """Keep a piece, together with those of the same task before it."""
@@ -85,6 +90,7 @@ class Prints:
         elif len(last[4]) < _WAITING_MAX:
             last[4] += text
         self.size += len(text)
+        self.by = task
 
     @property
     def full(self) -> bool:

@@ -8,6 +8,7 @@ them.  Large inputs stay mapped until the agent forgets them: see ``mapped``.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -24,6 +25,7 @@ from covey.runner.mapped import MappedInputs
 from covey.serde import failures, registry
 from covey.serde.functions import loads_function, split_head
 from covey.stacks import Seen
+from covey.store.early import Voice
 from covey.store.segments import Segment, fill, payload_size
 
 #: How a runner exits that found a bug in itself (sysexits.h: EX_SOFTWARE).
@@ -53,6 +55,10 @@ class ServedSlot(Protocol):
     def at_work(self) -> list[Seen]:
         """Return the function and the thread of each task that executes here."""
         ...
+
+
+def _keep_silent(task: int, value: bytes) -> None:
+    """Nobody hears early words here."""
 
 
 def _stand_in_for_distributed() -> None:
@@ -90,6 +96,8 @@ class RunnerProcess:
         #: Segments of the agent to write results into: (capacity, place).
         self._lent: list[tuple[int, str]] = []
         self._lending = threading.Lock()
+        #: Tells a task and its value to who waits for nothing else, if that can be.
+        self.tell_early: Callable[[int, bytes], None] = _keep_silent
 
     def where(self) -> str:
         """Return the place for people: ``worker alice, runner 4711``."""
@@ -98,6 +106,9 @@ class RunnerProcess:
     def configure(self, fields: dict[str, Any]) -> None:
         """Take over what the agent says in ``setup``."""
         self.setup = Setup(fields)
+        if "early" in fields:
+            with contextlib.suppress(OSError):
+                self.tell_early = Voice(fields["early"]).tell
         if self.own_process:
             os.environ.update(fields.get("environ") or {})
             cwd = fields.get("cwd")

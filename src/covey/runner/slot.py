@@ -21,6 +21,9 @@ from covey.runner.nodes import Nodes, read_nodes
 from covey.runner.process import RunnerProcess
 from covey.stacks import Seen
 
+#: So many values are kept for what follows; the oldest goes first.
+KEPT_MAX: Final = 2048
+
 #: Who waits for so long keeps nothing of what was looked into: its work is over.
 LOOKED_SECONDS: Final = 1.0
 
@@ -66,6 +69,12 @@ class Slot:
     def close(self) -> None:
         """Hang up, so that the agent notices."""
         self._frames.close()
+
+    def keep(self, task: int, payload: bytes) -> None:
+        """Keep a small value for what follows."""
+        if len(self.kept) >= KEPT_MAX:
+            del self.kept[next(iter(self.kept))]
+        self.kept[task] = payload
 
     def wait(self) -> None:
         """Wait for the next frame and queue what it holds."""

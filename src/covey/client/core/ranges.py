@@ -449,6 +449,11 @@ class Wishes:
     def __init__(self) -> None:
         self._ranges: dict[TaskId, Range] = {}
         self._starts: list[TaskId] = []
+        #: Tasks that ended by an early word, and whose end the scheduler has yet to tell.
+        #: Until it does, nobody lets go of them: it would cancel what has ended.
+        self.untold: set[TaskId] = set()
+        #: Called when there are none left; by whoever has the turn to act on news.
+        self.when_all_told: Callable[[], None] = _nothing
 
     def __len__(self) -> int:
         return len(self._ranges)
@@ -500,10 +505,47 @@ class Wishes:
         """Return every range."""
         return list(self._ranges.values())
 
+    # News from runners.
+
+    def ends_early(self, task: TaskId) -> Range | None:
+        """Return the range of a task that has ended, as nobody here knew before.
+
+        Nothing if it was known, or the task was not submitted by itself.
+        """
+        wish = self._ranges.get(task)
+        untold = self.untold
+        if wish is None or wish.n > 1 or task in untold:
+            return None
+        # First, lest an interrupt come in between: the scheduler tells of it anyway.
+        untold.add(task)
+        if wish.status[0]:
+            untold.discard(task)
+            return None
+        return wish
+
+    def _told(self, base: TaskId, n: int) -> None:
+        """The scheduler tells how tasks stand."""
+        untold = self.untold
+        if n == 1:
+            untold.discard(base)
+        else:
+            # Copied in one go: a thread that leads over a lost link may add to it.
+            some = [task for task in list(untold) if base <= task < base + n]
+            untold.difference_update(some)
+        if not untold:
+            self.when_all_told()
+
+    def all_told(self) -> None:
+        """No more is told of what has ended before."""
+        self.untold.clear()
+        self.when_all_told()
+
     # News from the scheduler.
 
     def finished(self, base: TaskId, pack: Pack) -> None:
         """Values have come."""
+        if self.untold:
+            self._told(base, len(pack))
         first = self._ranges.get(base)
         if first is not None and first.n == 1:
             if len(pack.sizes) == 1:
@@ -525,6 +567,8 @@ class Wishes:
 
         That can be if it was submitted by itself: see ``Range.finish_alone``.
         """
+        if self.untold:
+            self._told(base, 1)
         wish = self._ranges.get(base)
         return wish is not None and wish.n == 1 and wish.finish_alone(payload, kind)
 
@@ -534,11 +578,15 @@ class Wishes:
 
     def stored(self, base: TaskId, n: int, worker: int, nbytes: int) -> None:
         """Values rest on a worker."""
+        if self.untold:
+            self._told(base, n)
         for wish, lo, count, _ in self.parts(base, n):
             wish.store(lo, count, worker, nbytes * count // n)
 
     def failed(self, base: TaskId, n: int, failure: Failure) -> None:
         """Tasks have failed."""
+        if self.untold:
+            self._told(base, n)
         for wish, lo, count, _ in self.parts(base, n):
             wish.fail(lo, count, failure)
 
@@ -546,3 +594,7 @@ class Wishes:
         """Tasks are pending again."""
         for wish, lo, count, _ in self.parts(base, n):
             wish.revert(lo, count)
+
+
+def _nothing() -> None:
+    """Until somebody sets it, nobody waits for that."""
