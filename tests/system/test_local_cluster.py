@@ -67,7 +67,7 @@ def outcome(process):
         ((), {"n_jobs": 2}, r"n_jobs= is no keyword .* did you mean n_workers=\?"),
         ((), {"max_workers": 2}, r"did you mean n_workers=\?"),
         ((), {"nthreads": 2}, r"did you mean threads_per_worker=\?"),
-        ((), {"processes": 4}, r"processes= takes True or False.*n_workers="),
+        ((), {"processes": [4]}, r"processes= takes True or False.*n_workers="),
         ((), {"connection_file": "c.json"}, "comes first, as in Client.'cluster.json'"),
         ((), {"colour": 2}, "there are n_workers, threads_per_worker"),
         ((2,), {"machines": "2"}, "machines='2'"),

@@ -106,7 +106,7 @@ class LocalCluster:
         self._dashboard: Dashboard | None = None
         #: Whether it was said that there can be no dashboard.
         self._warned = False
-        if processes not in {True, False}:
+        if processes not in (True, False):
             raise UsageError(
                 f"processes= takes True or False: whether there are any, not "
                 f"{processes!r}; n_workers= says how many runners"
