@@ -9,6 +9,7 @@ import pytest
 
 from covey.cluster import roles
 from covey.cluster.roles import WorkerRole
+from covey.errors import Disconnected
 from covey.net.addresses import parse_address
 from covey.net.join_string import Connection
 from covey.secret import Secret
@@ -83,3 +84,31 @@ def test_who_leaves_waits_for_a_scheduler_that_is_there_or_comes_back(monkeypatc
     assert not leaving(monkeypatch, "away", "back", "signal")
     assert not leaving(monkeypatch, "signal", "away", "back")
     assert not leaving(monkeypatch, "away", "signal", "another")
+
+
+@pytest.mark.parametrize("scheduler", ["goes at that moment", "does not answer"])
+def test_who_is_told_to_end_as_it_joins_does_so_whatever_the_scheduler_does(scheduler):
+    async def scenario():
+        role = WorkerRole(lambda: PLACE, {})
+
+        async def greet():
+            role._on_signal()
+            if scheduler == "does not answer":
+                await asyncio.Event().wait()
+            raise Disconnected("the connection broke")
+
+        assert not await role._unless_told_to_end(greet())
+        return await role._ended
+
+    assert asyncio.run(scenario()) == ""
+
+
+def test_who_joins_in_vain_and_was_not_told_to_end_says_why():
+    async def greet():
+        raise Disconnected("the connection broke")
+
+    async def scenario():
+        await WorkerRole(lambda: PLACE, {})._unless_told_to_end(greet())
+
+    with pytest.raises(Disconnected, match="the connection broke"):
+        asyncio.run(scenario())

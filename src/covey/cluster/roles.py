@@ -428,8 +428,8 @@ class WorkerRole(Owner):
                 places[1], in_clear=is_in_clear(self._connection.address)
             )
             self._addresses = await agent.listen(places, certificate)
-            await self._uplink.greet()
-            await starting
+            if await self._unless_told_to_end(self._uplink.greet()):
+                await starting
             return await self._ended
         finally:
             self._uplink.close()
@@ -447,18 +447,28 @@ class WorkerRole(Owner):
         where = self._connection.address.shown
         line = f"looks for the scheduler at {where} for up to {FILE_SECONDS:g} s"
         telling = self._loop.call_later(TELL_SECONDS, self._tell, line)
-        connecting = asyncio.ensure_future(self._uplink.connect(FILE_SECONDS))
         try:
-            await asyncio.wait(
-                (connecting, self._ended), return_when=asyncio.FIRST_COMPLETED
-            )
-            if self._ended.done():
-                return False
-            await connecting
+            return await self._unless_told_to_end(self._uplink.connect(FILE_SECONDS))
         finally:
             telling.cancel()
-            connecting.cancel()
-        return True
+
+    async def _unless_told_to_end(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Wait for *work*; return whether it ended before a signal told us to.
+
+        If not, what became of it does not matter: the scheduler may have gone, too.
+        """
+        doing = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait(
+                (doing, self._ended), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not self._ended.done():
+                await doing
+                return True
+        finally:
+            doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)
+        return False
 
     # The way to the scheduler.
 
