@@ -13,7 +13,8 @@
 #   make sim-mutants         the same without each of its protections: all are missed
 #   make soak [MINUTES=30]   real processes, and a nemesis among them; SEED=7 chooses it
 #   make examples            every example at full size
-#   make bench               the short benchmarks; bench-full takes its time
+#   make bench               the short benchmarks
+#   make bench-full [ROUNDS=3]   all of them in full, beside the peers; takes its time
 #   make web                 the dashboard's page, from its sources (needs Node 20)
 #   make browser             the dashboard's tests in a real Chromium
 #   make screenshots         pictures of its pages, into docs/images
@@ -28,6 +29,7 @@ PEERS  ?= .venv-peers
 SCALE  ?= 1
 COUNT  ?= 1000000
 SEEDS  ?= 2000
+ROUNDS ?= 3
 
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
@@ -132,7 +134,7 @@ bench: $(VENV)/.stamp-test
 
 bench-full: $(VENV)/.stamp-test $(PEERS)/.stamp-peers
 	@$(COMPILE)
-	$(PY) -m benchmarks --full --json docs/_build/benchmarks \
+	$(PY) -m benchmarks --full --rounds $(ROUNDS) --json docs/_build/benchmarks \
 	    --peers dask,ray,futures,chunked,joblib,pool,threads --peers-python $(PEERS)/bin/python
 
 # The peers live in an environment of their own: covey's tests must never see one
