@@ -254,3 +254,55 @@ def test_who_is_late_is_given_nothing_more_before_it_has_told_of_an_end(world, c
     one.finish(min(one.runs))
     assert one.coming_runs()
     world.settle()
+
+
+def of_seconds(world, task, seconds):
+    """Let it be known how long the function of *task* takes."""
+    function = find(world.state, task).function
+    function.seconds, function.done = seconds, 1000
+
+
+def lines_of(worker, tasks):
+    """Return which of *tasks* lie at a worker."""
+    runs = [run.message for run in worker.coming_runs()]
+    given = {task for run in runs for task in range(run.base, run.base + run.n)}
+    return given.intersection(tasks)
+
+
+@pytest.mark.parametrize("seconds", [0.005, 0.03, 3600.0])
+def test_a_higher_priority_waits_for_one_end_and_not_until_a_line_is_short(
+    world, client, seconds
+):
+    low = client.submit(500)
+    of_seconds(world, low, seconds)
+    worker = world.new_worker(8)
+    worker.read(len(worker.inbox))
+    lined_up = sum(run.message.n for run in worker.runs.values())
+    assert lined_up > 16
+    urgent = client.submit(40, options=Options(priority=1))
+    assert not lines_of(worker, range(urgent, urgent + 40))
+    worker.finish(min(worker.runs), 0, 1)
+    worker.read(len(worker.inbox))
+    given = len(lines_of(worker, range(urgent, urgent + 40)))
+    assert given >= 8, "for all slots, whatever lies in line"
+    assert given <= max(20, 0.1 * 8 / (0.9 * seconds))
+    assert len(worker.coming_runs()) <= 3, "in a slice"
+    # And nothing more that would lie behind all that.
+    assert len(lines_of(worker, range(low, low + 500))) <= lined_up
+
+
+def test_a_priority_that_may_not_begin_for_its_memory_draws_in_nothing_else(
+    world, client
+):
+    world.memory_limit = 1000
+    worker = world.new_worker(2)
+    sources = client.submit(100)
+    world.settle()
+    low = client.submit(100, fn=2, aligned=(sources,))
+    of_seconds(world, low, 3600.0)
+    find(world.state, low).function.nbytes = 400
+    worker.read(len(worker.inbox))
+    client.submit(10, fn=3, options=Options(priority=1))
+    worker.finish(min(worker.runs), 0, 1)
+    worker.read(len(worker.inbox))
+    assert len(lines_of(worker, range(low, low + 100))) <= 5

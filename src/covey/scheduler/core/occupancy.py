@@ -39,6 +39,9 @@ def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> Non
     transitions.begin(state, span)
     span.run = run
     span.worker = worker
+    priority = span.rank[0]
+    if priority > worker.lowest or not worker.assigned:
+        worker.lowest = priority
     worker.assigned[span] = None
     if span.missing:
         send_ahead(state, worker, span)

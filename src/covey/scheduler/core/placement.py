@@ -168,7 +168,7 @@ def _serve_all(state: SchedulerState, table: InTurn) -> list[Worker]:
             state.roomy[worker] = None
             if worker.has_queued:
                 passed.append(worker)
-        elif not idle and not (_room(worker) and balance.may_have_more(state, worker)):
+        elif not idle and not _may_have_more(state, worker):
             continue
         elif _serve(state, worker):
             memory.reconsider(state, worker)
@@ -243,6 +243,13 @@ def _serve(state: SchedulerState, worker: Worker) -> bool:
     return True
 
 
+def _may_have_more(state: SchedulerState, worker: Worker) -> bool:
+    """Whether to give *worker*, all of whose slots are busy, more at this moment."""
+    if not balance.may_have_more(state, worker):
+        return False
+    return _room(worker) or _is_urgent(state, worker)
+
+
 def _room(worker: Worker, backlog: float | None = None) -> bool:
     """Whether *worker* may be given more; *backlog* is what it has, where that is known."""
     count, slots = worker.count, worker.slots
@@ -255,6 +262,48 @@ def _room(worker: Worker, backlog: float | None = None) -> bool:
     if backlog >= AHEAD_SECONDS * slots:
         return count < 2 * slots
     return True
+
+
+def _is_urgent(state: SchedulerState, worker: Worker) -> bool:
+    """Whether *worker*, which has no room, is to get what goes before all that lies there.
+
+    A higher priority begins at the worker as soon as it is there, whatever lies in line.
+    """
+    lowest = worker.lowest
+    heaps = [state.default_demand.heap, worker.queue]
+    if state.special_count:
+        heaps += [demand.heap for demand in worker.demands]
+    for heap in heaps:
+        first = top(heap)
+        if first is not None and first.rank[0] < lowest:
+            break
+    else:
+        return False
+    slots = worker.slots
+    if len(worker.assigned) >= RUNS_AHEAD * slots:
+        return False
+    span = _choose(state, worker)
+    if span is None or span.rank[0] >= lowest:
+        return False
+    count, backlog = _before(worker, span)
+    return count < slots or (backlog < AHEAD_SECONDS * slots and count < 2 * slots)
+
+
+def _before(worker: Worker, span: Span) -> tuple[int, float]:
+    """Return how many tasks *worker* has that *span* does not go before by its priority.
+
+    And how many seconds they take.  What is urgent was given last, and is looked for there.
+    """
+    priority = span.rank[0]
+    if priority >= worker.lowest:
+        return worker.count, worker.backlog_seconds(UNKNOWN_SECONDS)
+    count, seconds = 0, 0.0
+    for other in itertools.islice(reversed(worker.assigned), 4 * worker.slots):
+        if other.rank[0] <= priority:
+            count += other.n
+            known = other.function.seconds if other.function is not None else 0.0
+            seconds += other.n * (UNKNOWN_SECONDS if known is None else known)
+    return count, seconds
 
 
 def _choose(state: SchedulerState, worker: Worker) -> Span | None:
@@ -380,12 +429,13 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
     # When little is left, every slot gets its share of it.
     share = -(-state.ready_count // max(1, state.slots_count)) * slots
     each = function.seconds
+    count, backlog = _before(worker, span)
     if each is None:
-        k = idle if idle > 0 else 2 * slots - worker.count
+        k = idle if idle > 0 else 2 * slots - count
     else:
         each = max(each, 1e-7)
-        free = FULL_SECONDS * slots - worker.backlog_seconds(UNKNOWN_SECONDS)
-        least = 2 * slots + slots // 2 - worker.count
+        free = FULL_SECONDS * slots - backlog
+        least = 2 * slots + slots // 2 - count
         k = max(idle, least, int(free / each))
         share = max(share, int(TOGETHER_SECONDS * slots / each))
     k = memory.some_of(worker, span, max(1, min(k, share, span.n)))

@@ -256,6 +256,7 @@ class Worker:
         "host",
         "leaving",
         "load",
+        "lowest",
         "memory_limit_bytes",
         "moving",
         "name",
@@ -313,6 +314,8 @@ class Worker:
         #: Resources that no run holds at the moment.
         self.free = dict(resources)
         self.assigned: dict[Span, None] = {}
+        #: The lowest priority of what it was given since it had nothing, as in ranks.
+        self.lowest = 0.0
         #: Tasks among them, (run, task), that wait for tasks of their own: they
         #: have given their slots back and are not counted below.
         self.blocked: set[tuple[RunId, TaskId]] = set()
@@ -337,17 +340,15 @@ class Worker:
         #: Functions whose bytes it has, and workers whose address it has.
         self.functions: set[Function] = set()
         self.peers: set[int] = set()
-        self.leaving = False
+        #: Whether it is to leave, and whether an answer to a ``Return`` is awaited.
+        self.leaving = self.returning = False
         #: When its connection broke, if it is waited for at the moment.
         self.away_since: float | None = None
         #: Spans of a leaving worker that are on their way to another one.
         self.moving: dict[Span, Worker] = {}
         #: Workers that could not copy from it.
         self.refused: set[int] = set()
-        #: Whether an answer to a ``Return`` is awaited.
-        self.returning = False
-        #: What it has handed back since it has had more than it runs, and until when
-        #: asking for more of that would lead nowhere.
+        #: What it has handed back since it had more than it runs, and until when that is all.
         self.handed_back: set[TaskId] = set()
         self.reluctant = 0.0
         #: When it last told how something ended, or was given something for an idle slot.
