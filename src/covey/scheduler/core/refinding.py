@@ -60,7 +60,8 @@ def _strike(state: SchedulerState, span: Span) -> None:
         if client is not None:
             client.wants.pop(span, None)
     state.spreads.pop(span, None)
-    transitions.move(state, span, State.RELEASED)
+    if span.state is not State.RELEASED:  # As it is where what took it has ended.
+        transitions.move(state, span, State.RELEASED)
     transitions.move(state, span, State.FORGOTTEN)
     strike(state, span)
 
