@@ -481,6 +481,56 @@ def test_an_end_that_is_told_in_the_midst_of_an_early_word_is_told():
     assert not wishes.untold
 
 
+class Interrupted(set):
+    def add(self, task):
+        super().add(task)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_in_a_word_that_comes_late_leaves_nothing_untold():
+    """Nobody would tell of it any more, and all questions would wait for that."""
+    wishes = Wishes()
+    wishes.untold = Interrupted()
+    wishes.add(Range(7, 1, "f", None))
+    wishes.finished(7, Pack.of([b"x"]))
+    assert wishes.ends_early(7) is None
+    assert not wishes.untold
+
+
+def test_an_interrupt_in_a_word_that_is_early_leaves_it_to_the_scheduler():
+    wishes = Wishes()
+    wishes.untold = Interrupted()
+    wishes.add(Range(7, 1, "f", None))
+    with pytest.raises(KeyboardInterrupt):
+        wishes.ends_early(7)
+    wishes.finished(7, Pack.of([b"x"]))
+    assert not wishes.untold
+
+
+@pytest.mark.parametrize("told", ["finished", "stored", "failed", "by itself"])
+def test_a_word_in_the_midst_of_what_is_told_is_told_of(told):
+    """A thread that leads over a lost link has looked at the task before it ended."""
+    wishes = Wishes()
+    wish = Range(7, 1, "f", None)
+    wishes.add(wish)
+    wish.watchers.append(lambda *_: wishes.untold.add(7))
+    if told == "finished":
+        wishes.finished(7, Pack.of([b"a"]))
+    elif told == "stored":
+        wishes.stored(7, 1, 1, 100)
+    elif told == "failed":
+        wishes.failed(7, 1, RAISED)
+    else:
+
+        class Waits:
+            def fire(self):
+                wishes.untold.add(7)
+
+        wish.watchers[:] = [Waits()]
+        assert wishes.ended_alone(7, b"y", Waits)
+    assert not wishes.untold
+
+
 def test_who_begins_anew_is_told_no_more_of_what_has_ended():
     wishes, calls = Wishes(), []
     wishes.add(Range(7, 1, "f", None))

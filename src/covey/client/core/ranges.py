@@ -508,15 +508,12 @@ class Wishes:
     # News from runners.
 
     def ends_early(self, task: TaskId) -> Range | None:
-        """Return the range of a task that has ended, as nobody here knew before.
-
-        Nothing if it was known, or the task was not submitted by itself.
-        """
+        """Return the range of a task that ended unknown here, if it came by itself."""
         wish = self._ranges.get(task)
         untold = self.untold
-        if wish is None or wish.n > 1 or task in untold:
+        if wish is None or wish.n > 1 or wish.status[0] or task in untold:
             return None
-        # First, lest an interrupt come in between: the scheduler tells of it anyway.
+        # Before its end, lest an interrupt come between: that is still to be told.
         untold.add(task)
         if wish.status[0]:
             untold.discard(task)
@@ -524,14 +521,13 @@ class Wishes:
         return wish
 
     def _told(self, base: TaskId, n: int) -> None:
-        """The scheduler tells how tasks stand."""
+        """The scheduler has told how tasks stand, and that is entered here.
+
+        In this order: a thread that leads over a lost link enters first that a task is
+        untold, and looks then whether it has ended.  So one sees what the other did.
+        """
         untold = self.untold
-        if n == 1:
-            untold.discard(base)
-        else:
-            # Copied in one go: a thread that leads over a lost link may add to it.
-            some = [task for task in list(untold) if base <= task < base + n]
-            untold.difference_update(some)
+        untold.difference_update([t for t in list(untold) if base <= t < base + n])
         if not untold:
             self.when_all_told()
 
@@ -544,33 +540,35 @@ class Wishes:
 
     def finished(self, base: TaskId, pack: Pack) -> None:
         """Values have come."""
+        first = self._ranges.get(base)
+        if first is None or first.n > 1:
+            self._finished(base, pack)
+        elif len(pack.sizes) == 1:
+            first.finish_one(pack.data)
+        else:
+            self._finished_singly(base, pack)
         if self.untold:
             self._told(base, len(pack))
-        first = self._ranges.get(base)
-        if first is not None and first.n == 1:
-            if len(pack.sizes) == 1:
-                first.finish_one(pack.data)
+
+    def _finished_singly(self, base: TaskId, pack: Pack) -> None:
+        """Of what was submitted one by one each is found by its own id."""
+        for offset, payload in enumerate(pack):
+            wish = self._ranges.get(base + offset)
+            if wish is None or wish.n > 1:
+                self._finished(base + offset, pack.cut(offset, len(pack)))
                 return
-            # What was submitted one by one: each is found by its own id.
-            ranges = self._ranges
-            for offset, payload in enumerate(pack):
-                wish = ranges.get(base + offset)
-                if wish is None or wish.n > 1:
-                    self._finished(base + offset, pack.cut(offset, len(pack)))
-                    return
-                wish.finish_one(payload)
-            return
-        self._finished(base, pack)
+            wish.finish_one(payload)
 
     def ended_alone(self, base: TaskId, payload: Buffer, kind: type[End]) -> bool:
         """The value of a task has come; true if all is done about it.
 
         That can be if it was submitted by itself: see ``Range.finish_alone``.
         """
+        wish = self._ranges.get(base)
+        done = wish is not None and wish.n == 1 and wish.finish_alone(payload, kind)
         if self.untold:
             self._told(base, 1)
-        wish = self._ranges.get(base)
-        return wish is not None and wish.n == 1 and wish.finish_alone(payload, kind)
+        return done
 
     def _finished(self, base: TaskId, pack: Pack) -> None:
         for wish, lo, n, offset in self.parts(base, len(pack)):
@@ -578,17 +576,17 @@ class Wishes:
 
     def stored(self, base: TaskId, n: int, worker: int, nbytes: int) -> None:
         """Values rest on a worker."""
-        if self.untold:
-            self._told(base, n)
         for wish, lo, count, _ in self.parts(base, n):
             wish.store(lo, count, worker, nbytes * count // n)
+        if self.untold:
+            self._told(base, n)
 
     def failed(self, base: TaskId, n: int, failure: Failure) -> None:
         """Tasks have failed."""
-        if self.untold:
-            self._told(base, n)
         for wish, lo, count, _ in self.parts(base, n):
             wish.fail(lo, count, failure)
+        if self.untold:
+            self._told(base, n)
 
     def reverted(self, base: TaskId, n: int) -> None:
         """Tasks are pending again."""
