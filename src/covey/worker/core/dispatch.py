@@ -158,7 +158,9 @@ def fill(state: WorkerState) -> None:
             _stock_up(state)
     if state.queued or not state.runs:
         return  # There is work for who is dry, or none at all.
-    if any(not slot.flights and _takes_more(slot) for slot in state.hungry):
+    dry = [slot for slot in state.hungry if not slot.flights]
+    deep = dry and [slot for slot in state.slots if slot.count > 1]
+    if deep and any(map(_takes_more, dry)):
         _call_back(state)
 
 
