@@ -63,10 +63,11 @@ class Batch:
     """Consecutive tasks of one run, as they were sent to a slot.
 
     ``owns`` are inputs that were to be made on the slot before: (the id that the
-    arguments know, the real one); with ``keep``, the value is one for others.
+    arguments know, the real one); with ``keep``, the value is one for others.  ``sent``
+    is when, by the clock of its worker.
     """
 
-    __slots__ = ("at", "base", "end", "inputs", "keep", "owns", "pack", "run")
+    __slots__ = ("at", "base", "end", "inputs", "keep", "owns", "pack", "run", "sent")
 
     def __init__(self, run: RunId, base: TaskId, pack: Pack, inputs: Inputs) -> None:
         self.run = run
@@ -77,6 +78,7 @@ class Batch:
         self.inputs = inputs
         self.keep = False
         self.owns: list[tuple[TaskId, TaskId]] = []
+        self.sent = 0.0
 
 
 class Doing:
@@ -142,6 +144,11 @@ class Slot:
         """When the last of what was written will have arrived."""
         return self._outward.last
 
+    def send(self, batch: Batch) -> None:
+        """The worker sends a batch."""
+        batch.sent = self._clock()
+        self.inward.send(self.take, batch)
+
     def take(self, batch: Batch) -> None:
         """A batch has come."""
         if not self.runner.goes_on:
@@ -150,9 +157,10 @@ class Slot:
         if self.doing is None:
             self._patience = FLUSH_SECONDS
             self._deadline = self.runner.shell.timeline.now + FLUSH_SECONDS
-            self._next()
+            # For its worker the time of its first task begins when it is sent.
+            self._next(batch.sent)
 
-    def _next(self) -> None:
+    def _next(self, clock: float | None = None) -> None:
         """Begin what is next, or tell all if there is nothing."""
         self.doing = None
         while self._batches and not self._can_begin(self._batches[0]):
@@ -168,7 +176,7 @@ class Slot:
         batch.at += 1
         shell = self.runner.shell
         recipe = shell.work.begin(bytes(batch.pack[task - batch.base]), task)
-        how = (shell.timeline.now, self._clock())
+        how = (shell.timeline.now, self._clock() if clock is None else clock)
         doing = self.doing = Doing(batch, task, recipe, *how)
         if recipe.kind == "hangs":
             # Some hold the GIL.  What other threads were sent then does not begin, and

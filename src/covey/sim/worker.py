@@ -333,7 +333,7 @@ class Worker(Node):
         batch.keep = order.keep
         batch.owns = [(task, task) for task in order.owns]
         batch.owns += [(a, real) for a, real in order.renamed if real in order.owns]
-        slot.inward.send(slot.take, batch)
+        slot.send(batch)
 
     def _dispatch_nodes(self, order: orders.DispatchNodes) -> None:
         runner = self.runners[order.slot // self.threads]
@@ -347,7 +347,7 @@ class Worker(Node):
             batch = Batch(node.run, node.base, part, Inputs(values))
             batch.keep = node.base in order.keeps
             batch.owns = [(task, task) for task in node.aligned if task in order.owns]
-            slot.inward.send(slot.take, batch)
+            slot.send(batch)
 
     def _stow(self, order: orders.Stow) -> None:
         assert self._arrived is not None
