@@ -511,7 +511,7 @@ class Wishes:
         """Return the range of a task that ended unknown here, if it came by itself."""
         wish = self._ranges.get(task)
         untold = self.untold
-        if wish is None or wish.n > 1 or wish.status[0] or task in untold:
+        if wish is None or wish.n > 1 or not wish.pending or task in untold:
             return None
         # Before its end, lest an interrupt come between: that is still to be told.
         untold.add(task)
