@@ -20,8 +20,9 @@ ROOMS = (
     "seeds",
     "collections",
     "scheduler",
-    "makespans",
     "metg",
+    # The longest comes last.
+    "makespans",
 )
 
 
