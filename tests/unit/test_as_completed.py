@@ -411,8 +411,7 @@ def test_wait_has_one_of_those_that_are_equal(here):
 
 def test_a_copy_of_what_is_released_is_waited_for(here):
     futures, wish = a_map(here, 2)
-    assert here.hold(wish, 1)
-    other = Future(here, wish, 1)
+    other = here.hold(wish, 1)
     coming = as_completed([futures[1], other])
     futures[1].release()
     assert released(here) == []

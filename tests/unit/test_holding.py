@@ -63,8 +63,7 @@ def test_the_count_of_handles_changes_under_a_lock_only():
     here, sent = session()
     wish = entered(here, 7)
     first = Future(here, wish, 0)
-    assert here.hold(wish)
-    second = Future(here, wish, 0)
+    second = here.hold(wish)
     first.release()
     here._send_dropped()
     assert wish.count == 1
@@ -82,7 +81,7 @@ def test_what_was_let_go_is_not_held_again():
     Future(here, wish, 0).release()
     # Somebody finds the name of the task here; the I/O thread is quicker.
     here._send_dropped()
-    assert not here.hold(wish)
+    assert here.hold(wish) is None
     assert sent == [Release(((7, 1),))]
 
 
@@ -98,11 +97,12 @@ def test_what_ended_early_is_let_go_when_the_scheduler_has_told_of_it():
     for _ in range(2):
         here._send_dropped()
         assert sent == [Release(((8, 1),))]
-    assert here.hold(early), "somebody may have it back meanwhile"
+    again = here.hold(early)
+    assert again is not None, "somebody may have it back meanwhile"
     wishes.finished(7, Pack.of([b"x"]))
     here._send_dropped()
     assert early.count == 1 and wishes.find(7) is early
-    Future(here, early, 0).release()
+    again.release()
     here._send_dropped()
     assert sent == [Release(((8, 1),)), Release(((7, 1),))]
     assert wishes.find(7) is None
@@ -179,10 +179,10 @@ def test_copies_of_a_future_of_a_map_are_counted_each_by_itself():
     assert let_go_of(here, sent) == [4]
     copies.pop()
     assert let_go_of(here, sent) == []
-    assert not here.hold(wish, 4)
+    assert here.hold(wish, 4) is None
     copies.pop()
     assert let_go_of(here, sent) == [2]
-    assert not here.hold(wish, 2)
+    assert here.hold(wish, 2) is None
     assert wish.held == 0
 
 
@@ -198,8 +198,7 @@ def test_a_copy_that_goes_in_one_message_with_its_original_is_counted():
 
 
 def copied(here, future):
-    assert here.hold(future._range, future._index)
-    return Future(here, future._range, future._index)
+    return here.hold(future._range, future._index)
 
 
 class Interrupted:

@@ -37,8 +37,9 @@ def future_of(
     """
     engine = session.engine
     known = engine.wishes.find(task)
-    if known is not None and session.hold(known, task - known.base):
-        return Future(session, known, task - known.base)
+    held = session.hold(known, task - known.base) if known is not None else None
+    if held is not None:
+        return held
     kept = current.kept_tokens.get()
     if engine.owns(task) and (known is not None or task not in kept):
         raise UsageError(
@@ -46,10 +47,12 @@ def future_of(
         )
     token = kept.get(task, token)
     wish = Range(task, 1, label, name)
+    # First, so that whatever is raised from now on lets go of the task.
+    future: Future[Any] = Future(session, wish, 0)
     session.enter(wish)
     engine.tokens[task] = token
     engine.post(Want(((task, 1),), (token,)))
-    return Future(session, wish, 0)
+    return future
 
 
 def check_open(future: Future[Any], ours: str, user: str = "") -> None:

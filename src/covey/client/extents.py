@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from covey.ids import TaskId
 from covey.wire.base import Extent
+
+#: So many are released by one message.
+RELEASED_AT_ONCE: Final = 2048
 
 
 def extents_of(tasks: Iterable[TaskId]) -> tuple[Extent, ...]:

@@ -18,7 +18,7 @@ from covey.client.core.ranges import Range, Status
 from covey.client.countdown import Countdown, End, Signal, all_done
 from covey.client.decoding import Lazy, Unreadable, decode, decode_all
 from covey.client.engine import Engine
-from covey.client.extents import extents_of, join_extents
+from covey.client.extents import RELEASED_AT_ONCE, extents_of, join_extents
 from covey.client.future import Future, Futures
 from covey.client.handles import Copies, Handles, are_small, emptied, joined, taken_out
 from covey.client.keeping import keep_until_done
@@ -32,9 +32,6 @@ from covey.runner import context
 from covey.wire.client_link import Cancel, Detach, Release, Retry
 
 _FINISHED: Final = int(Status.FINISHED)
-
-#: So many extents are released by one message.
-RELEASED_AT_ONCE: Final = 2048
 
 Errors = Literal["raise", "skip", "return"]
 _ERRORS: Final = get_args(Errors)
@@ -475,25 +472,27 @@ class Session:
     # Holding, and letting go.
 
     def enter(self, wish: Range) -> None:
-        """Have news of the tasks of a new range entered into it; see ``check_free``."""
+        """Have news of a new range's tasks entered into it, whose futures are there."""
         check_free(self._holding)
         with self._holding:
             self.engine.wishes.add(wish)
 
-    def hold(self, wish: Range, index: int = 0) -> bool:
-        """Count one more handle of a task; false if nobody holds it any more.
+    def hold(self, wish: Range, index: int = 0) -> Future[Any] | None:
+        """Return one more future of a task; ``None`` if nobody holds it any more.
 
         Then the I/O thread has let go of the task, and a new one is to be made.
         """
+        future: Future[Any] = Future(None, wish, index)
         check_free(self._holding)
         with self._holding:
             if wish.held <= 0 or wish.is_let_go(index):
-                return False
+                return None
             if wish.n == 1:
                 wish.held += 1
             else:
                 self._copies.add(wish.base + index)
-            return True
+            future._session = self  # At once: an interrupt comes with a call only.
+        return future
 
     # Called from ``__del__``: no locks, no waiting, no errors.
 

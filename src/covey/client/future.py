@@ -54,9 +54,9 @@ class Future(refs.Reference, Generic[R]):
 
     __slots__ = ("__weakref__", "_index", "_range", "_session")
 
-    def __init__(self, session: Session, wish: Range, index: int) -> None:
+    def __init__(self, session: Session | None, wish: Range, index: int) -> None:
         #: ``None`` once the future was released.
-        self._session: Session | None = session
+        self._session = session
         self._range = wish
         self._index = index
 

@@ -94,12 +94,13 @@ class Mapper(Submitter):
         if n == 0:
             return []
         base = self._engine.new_tasks(n)
-        wish = self._new_range(base, n, label, None)
+        futures = self._new_futures(base, n, label)
+        wish = futures._range
         strides = strides_of(columns, n, self._session)
         groups = groups_of(strides) if strides is not None else None
         if strides and groups is not None and not kwargs and by_value is None:
             self._send_columns(wish, fn, strides, groups, options)
-            return Futures(self._session, wish)
+            return futures
 
         def number(pack: Pack) -> int:
             if by_value is not None or self.writing.modules.idle:
@@ -122,9 +123,9 @@ class Mapper(Submitter):
                 )
         except BaseException:
             # Nothing may be left running that nobody can ask for.
-            self._session.release(wish, 0, n)
+            del futures
             raise
-        return Futures(self._session, wish)
+        return futures
 
     def _shared_keywords(
         self, function: Callable[..., Any], kwargs: dict[str, Any], n: int, form: Format

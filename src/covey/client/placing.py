@@ -47,10 +47,19 @@ class Placer:
         self._bringing: set[asyncio.Task[None]] = set()
         self._engine.bring_again = self._on_lost
 
-    def _new_range(self, base: TaskId, n: int, label: str, name: str | None) -> Range:
-        wish = Range(base, n, label, name)
+    def _new_future(self, base: TaskId, label: str) -> Future[Any]:
+        """Return the future of a new task, which is let go of if anything is raised."""
+        wish = Range(base, 1, label, None)
+        future: Future[Any] = Future(self._session, wish, 0)
         self._session.enter(wish)
-        return wish
+        return future
+
+    def _new_futures(self, base: TaskId, n: int, label: str) -> Futures[Any]:
+        """Return the futures of a new range; see ``_new_future``."""
+        wish = Range(base, n, label, None)
+        futures: Futures[Any] = Futures(self._session, wish)
+        self._session.enter(wish)
+        return futures
 
     def scatter(
         self,
@@ -63,7 +72,7 @@ class Placer:
         self._engine.check()
         n = len(values)
         base = self._engine.new_tasks(n)
-        wish = self._new_range(base, n, "data", None)
+        futures = self._new_futures(base, n, "data")
         try:
             with self.writing.chosen():
                 large = self._send_values(base, values, packer, where)
@@ -71,9 +80,9 @@ class Placer:
                 self._engine.call(self._wait_for_copies(large))
         except BaseException:
             # Nothing may be left on the cluster that nobody can ask for.
-            self._session.release(wish, 0, n)
+            del futures
             raise
-        return Futures(self._session, wish)
+        return futures
 
     def _send_values(
         self,
@@ -133,8 +142,7 @@ class Placer:
 
     def promise(self, label: str) -> Future[Any]:
         """Return a future of a value that will be brought: see ``fulfil``."""
-        base = self._engine.new_tasks(1)
-        return Future(self._session, self._new_range(base, 1, label, None), 0)
+        return self._new_future(self._engine.new_tasks(1), label)
 
     def fulfil(self, promised: Future[Any], frames: list[Buffer]) -> None:
         """Bring the value of a future, before anybody is told of who takes it."""

@@ -167,20 +167,21 @@ class Submitter(Placer):
                 identity = identity_of(digest, large or (payload,))
                 key = key or f"{label}-{identity.hex()}"
                 known = self._names.find(key, identity)
-                if known is not None and self._session.hold(known):
-                    return Future(self._session, known, 0)
+                held = self._session.hold(known) if known is not None else None
+                if held is not None:
+                    return held
             if large:
                 with writing.chosen():
                     payload, needs, holds = self._lifted(args, kwargs, form)
             base = engine.new_tasks(1)
             wish = Range(base, 1, label, key)
+            # First, so that whatever is raised from now on lets go of the task.
+            future: Future[Any] = Future(self._session, wish, 0)
             self._session.enter(wish)
             if holds:
                 wish.hold(holds)
             if by_value is not None:
                 wish.hold([by_value])
-            if key is not None:
-                self._names.enter(key, identity, base)
             aligned, whole = split_needs(needs) if needs else ((), ())
             sizes = len(payload).to_bytes(4, "little")
             # As they stand there: by name they would take longer to put together.
@@ -190,7 +191,10 @@ class Submitter(Placer):
             # A task of that name may be about to be let go of, which must come first.
             say = engine.outbox.say if key is None else engine.post
             say(message)
-            return Future(self._session, wish, 0)
+            if key is not None:
+                # Not before: who found one that was never said would wait for ever.
+                self._names.enter(key, identity, base)
+            return future
         finally:
             self._numbers.done(taken)
 
@@ -199,13 +203,13 @@ class Submitter(Placer):
     ) -> Future[Any]:
         """Wish for one call that takes results only, of which nothing is pickled."""
         base = self._engine.new_tasks(1)
-        wish = self._new_range(base, 1, label, None)
+        future = self._new_future(base, label)
         payload = columns_payload([task - base for task in ids])
         sizes = len(payload).to_bytes(4, "little")
         aligned, whole = split_needs(ids)
         message = Submit(base, 1, fn, sizes, payload, options, aligned, whole)
         self._engine.outbox.say(message)
-        return Future(self._session, wish, 0)
+        return future
 
     def _written(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format

@@ -386,15 +386,18 @@ class _Ingest:
     def _future(self, ref: Ref) -> Future[Any]:
         key, task = ref.key, ref.task
         wish = self._engine.wishes.find(task)
-        if wish is not None and self._session.hold(wish, task - wish.base):
-            # On the cluster already, or wanted by another key as well.
-            return Future(self._session, wish, task - wish.base)
+        if wish is not None:
+            held = self._session.hold(wish, task - wish.base)
+            if held is not None:
+                # On the cluster already, or wanted by another key as well.
+                return held
         if not self._engine.owns(task):
             return self._client.future_of(task, label_of(key), None)
         wish = Range(task, 1, self._names.of_task(ref), None)
         wish.holds = self._holds
+        future: Future[Any] = Future(self._session, wish, 0)
         self._session.enter(wish)
-        return Future(self._session, wish, 0)
+        return future
 
     # For the messages.
 
