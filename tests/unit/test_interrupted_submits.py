@@ -148,3 +148,23 @@ def test_an_interrupt_at_any_time_leaves_nothing_that_nobody_holds(what):
         del first
         assert desk.held() == 0, event
     assert event > 30
+
+
+def test_what_was_interrupted_is_not_taken_for_a_task_that_runs():
+    """Who asks for the same again waits for one that the scheduler has been asked for."""
+    event, interrupted = 0, True
+    while interrupted:
+        event += 1
+        desk, raised = Desk(), []
+
+        def submit(desk=desk, raised=raised):
+            try:
+                return desk.submit(1, key="one")
+            except Interrupt as error:
+                raised.append(error)  # As a notebook does: it keeps all that is in it.
+                raise
+
+        interrupted = interrupted_at(event, submit)
+        again = desk.submit(1, key="one")
+        assert again.id in desk.asked(), event
+    assert event > 30

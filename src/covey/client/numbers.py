@@ -54,7 +54,6 @@ class Numbers:
             number = self._numbers.get(pickled.digest)
             if number is None:
                 self._last = number = self._last + 1
-                self._numbers[pickled.digest] = number
                 self._known[number] = (pickled.digest, len(pickled.payload))
                 self._post(
                     DefineFunction(
@@ -65,6 +64,8 @@ class Numbers:
                         environment,
                     )
                 )
+                # Last: an interrupt may have come before, and then it is not defined.
+                self._numbers[pickled.digest] = number
             elif number in self._idle:
                 del self._idle[number]
                 self._idle_bytes -= self._known[number][1]
