@@ -35,9 +35,8 @@ class Desk(Placer):
         session = SimpleNamespace(
             engine=engine,
             enter=lambda wish: None,
-            release=self._release,
             drop_in_order=lambda made, items: None,
-            let_go=lambda handles: None,
+            let_go=self._let_go,
         )
         form = SimpleNamespace(packer=lambda: Noting(self))
         writing = SimpleNamespace(form=lambda name: form, chosen=contextlib.nullcontext)
@@ -45,8 +44,8 @@ class Desk(Placer):
         self.alone = 0
         super().__init__(session, writing)
 
-    def _release(self, wish, index, n):
-        self.released.append((wish.base, index, n))
+    def _let_go(self, handles):
+        self.released += [(wish.base, index, n) for wish, index, n in handles]
 
     def _place(self, task, frames, where):
         self.posted.append((task, loads(frames)))
