@@ -13,8 +13,17 @@ from covey.client.core.ranges import Wishes
 from covey.client.fetching import Session
 from covey.client.mapping import Mapper
 from covey.client.writing import Writing
+from covey.serde import refs
 from covey.wire.base import DEFAULT_OPTIONS
 from covey.wire.client_link import Release, Scatter, Submit
+
+
+@pytest.fixture(autouse=True)
+def _capture():
+    """An interrupt as a capture is left may leave it on in this thread: not for others."""
+    before = refs._here.capture
+    yield
+    refs._here.capture = before
 
 
 def inc(number, by=1):
