@@ -41,7 +41,7 @@ from covey.worker.core.state import (
     Slot,
     WorkerState,
 )
-from covey.worker.core.waiting import enqueue, top, wake
+from covey.worker.core.waiting import await_no_more, enqueue, top, wake
 
 #: Who has handed back all is not asked again for so long, unless there is news of it:
 #: what was on its way to it just then can still be had.
@@ -99,12 +99,8 @@ def finish_tasks(state: WorkerState, run: Run, n: int) -> None:
         state.soon.discard(run.base)
         if run.fn in state.undefined:
             forget_function(state, run.fn)
-        for task in run.awaits:
-            waiting = state.awaited.get(task)
-            if waiting is not None and run in waiting:
-                waiting.remove(run)
-                if not waiting:
-                    del state.awaited[task]
+        if run.awaits:
+            await_no_more(state, run, run.awaits)
 
 
 def fail_all(state: WorkerState, environment: str, failure: Failure) -> None:

@@ -43,7 +43,7 @@ from covey.worker.core.state import (
     Run,
     WorkerState,
 )
-from covey.worker.core.waiting import enqueue, wake
+from covey.worker.core.waiting import await_no_more, enqueue, wake
 
 #: The nodes of a parcel should take so long together at most, and be no more than this.
 #: What is over so soon is not worth to be shared by slots.
@@ -315,12 +315,7 @@ def forget(state: WorkerState, parcel: Parcel) -> None:
     state.waiting.pop(parcel, None)
     for node in parcel.rest:
         state.parcels.pop(node.run, None)
-    for task, _ in parcel.missing:
-        waiting = state.awaited.get(task, [])
-        if parcel in waiting:
-            waiting.remove(parcel)
-            if not waiting:
-                del state.awaited[task]
+    await_no_more(state, parcel, [task for task, _ in parcel.missing])
     if parcel.rides is not None:
         parcel.rides.riders -= parcel.left
         parcel.rides = None

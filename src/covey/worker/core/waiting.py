@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 
+from covey.ids import TaskId
 from covey.worker.core.orders import WakeAt
 from covey.worker.core.state import Piece, Run, WorkerState
 
@@ -38,12 +40,18 @@ def wake(state: WorkerState, time: float) -> None:
         state.order(WakeAt(time))
 
 
-def has_begun(state: WorkerState, run: Run) -> None:
-    """A run that rode executes: what it takes was there, whatever became of that here."""
-    for task, _ in run.missing:
-        waiting = state.awaited.get(task, [])
-        if run in waiting:
+def await_no_more(state: WorkerState, run: Run, tasks: Iterable[TaskId]) -> None:
+    """A run waits no more for these tasks, if it did."""
+    awaited = state.awaited
+    for task in tasks:
+        waiting = awaited.get(task)
+        if waiting is not None and run in waiting:
             waiting.remove(run)
             if not waiting:
-                del state.awaited[task]
+                del awaited[task]
+
+
+def has_begun(state: WorkerState, run: Run) -> None:
+    """A run that rode executes: what it takes was there, whatever became of that here."""
+    await_no_more(state, run, [task for task, _ in run.missing])
     run.missing.clear()
