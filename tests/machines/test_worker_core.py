@@ -515,6 +515,18 @@ def test_what_slots_have_not_begun_goes_back_as_well(world):
     world.check_ends()
 
 
+def test_what_slots_were_asked_for_goes_back_though_their_process_ends(world):
+    number = world.run(10, seconds=0.00001)
+    world.slots[0].read()
+    world.ask_back(9)
+    assert world.return_asked
+    world.die(world.runners[0])
+    assert not world.return_asked
+    assert ends(world, number) == ["failed"] + ["returned"] * 9
+    world.settle()
+    world.check_ends()
+
+
 def test_runs_that_wait_for_their_inputs_go_back(world):
     number = world.run(5, aligned=(10,), sources=((10, 5, 7),))
     world.ask_back(2)

@@ -19,7 +19,7 @@ from typing import Final
 
 from covey.ids import TaskId
 from covey.wire.base import Failure
-from covey.wire.worker_link import ReturnDone, Returned, RunFailed
+from covey.wire.worker_link import Returned, RunFailed
 from covey.worker.core import parcels, vouching
 from covey.worker.core.flights import FLIGHT_SECONDS, size_of
 from covey.worker.core.orders import (
@@ -508,62 +508,6 @@ def retract(state: WorkerState, slot: Slot) -> None:
     state.order(Retract(slot.number))
 
 
-def hand_back(state: WorkerState, count: int) -> None:
-    """The scheduler wants up to *count* unbegun tasks back: the last in line first."""
-    state.return_asked = True
-    parcels.separate_queued(state)
-    entries = sorted(state.entries(), reverse=True)
-    for _, _, piece in entries:
-        if count <= 0:
-            break
-        if piece.run.run not in state.runs or not piece.n:
-            continue
-        n = min(count, piece.n)
-        piece.n -= n
-        state.queued -= n
-        count -= n
-        _return(state, piece.run, piece.base + piece.n, n)
-    waiting = {
-        run.run: run for fetching in state.fetching.values() for run in fetching.runs
-    }
-    for run in sorted(waiting.values(), key=lambda r: (r.rank, r.run), reverse=True):
-        if count <= 0:
-            break
-        if run.run in state.runs and run.missing:
-            run.missing.clear()
-            count -= run.left
-            return_live(state, run, run.base, run.left)
-    if count > 0:
-        for slot in state.slots:
-            unbegun = slot.unbegun
-            asked = slot.retracting or slot.emptied > state.now
-            if unbegun and not asked and slot.runner.ready:
-                retract(state, slot)
-                state.to_return += min(count, unbegun)
-                count -= unbegun
-                if count <= 0:
-                    break
-    maybe_return_done(state)
-
-
-def take_back(state: WorkerState, run: Run, base: TaskId, n: int) -> None:
-    """A slot handed tasks back: on to the scheduler, if it asked; else requeue."""
-    onward = min(n, state.to_return)
-    if onward:
-        state.to_return -= onward
-        return_live(state, run, base + n - onward, onward)
-    if n > onward:
-        requeue(state, run, base, n - onward)
-
-
-def maybe_return_done(state: WorkerState) -> None:
-    """Tell the scheduler, once everything that could go back has gone."""
-    if state.return_asked and not any(slot.retracting for slot in state.slots):
-        state.return_asked = False
-        state.to_return = 0
-        state.order(Tell(ReturnDone()))
-
-
 def return_live(
     state: WorkerState,
     run: Run,
@@ -574,11 +518,6 @@ def return_live(
     """Give tasks back to the scheduler, but those that it has stopped."""
     for start, count in run.live(base, n):
         state.order(Tell(Returned(run.run, start, count, lacking)))
-    finish_tasks(state, run, n)
-
-
-def _return(state: WorkerState, run: Run, base: TaskId, n: int) -> None:
-    state.order(Tell(Returned(run.run, base, n)))
     finish_tasks(state, run, n)
 
 

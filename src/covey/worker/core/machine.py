@@ -16,6 +16,7 @@ from covey.worker.core import (
     dispatch,
     engaged,
     fetching,
+    handing_back,
     learning,
     looking,
     nodes,
@@ -130,7 +131,7 @@ def _on_return(state: WorkerState, message: worker_link.Return) -> None:
     # What came along with this begins first, where slots are free: else tasks would go
     # round among workers for ever, whose links are slow.
     dispatch.fill(state)
-    dispatch.hand_back(state, message.count)
+    handing_back.hand_back(state, message.count)
 
 
 def _on_fetch(state: WorkerState, message: worker_link.Fetch) -> None:
@@ -237,7 +238,7 @@ def _on_slot_returned(state: WorkerState, event: SlotReturned) -> None:
     slot.overtaken.discard((event.run, event.base))
     if flight.done >= flight.n:
         dispatch.end_flight(state, slot, flight)
-    dispatch.take_back(state, flight.run, event.base, event.n)
+    handing_back.take_back(state, flight.run, event.base, event.n)
 
 
 def _on_retract_done(state: WorkerState, event: RetractDone) -> None:
@@ -245,7 +246,7 @@ def _on_retract_done(state: WorkerState, event: RetractDone) -> None:
     if slot.retracting:
         slot.retracting = False
         slot.emptied = state.now + dispatch.EMPTIED_SECONDS
-        dispatch.maybe_return_done(state)
+        handing_back.maybe_be_done(state)
 
 
 def _on_slot_blocked(state: WorkerState, event: SlotBlocked) -> None:
@@ -334,7 +335,7 @@ def _on_runner_ended(state: WorkerState, event: RunnerEnded) -> None:
         certain = len(in_hand) == 1 and in_hand[0].alone
     for flight in in_hand:
         _take_down(state, event, flight, executing, certain=certain, killed=killed)
-    dispatch.maybe_return_done(state)
+    handing_back.asked_in_vain(state)
     if runner.extra:
         runner.gone = True  # If it is needed still, it is started again.
     else:
