@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-CORES = [path for path in SOURCES if "core" in path.parts]
+CORES = [path for path in SOURCES if "core" in path.relative_to(ROOT).parts]
 SCRIPTS = sorted(
     path
     for folder in ("tests", "examples", "benchmarks")
