@@ -51,15 +51,7 @@ class Timeline:
 
     def at(self, time: float, call: Callable[..., Any], *args: Any) -> None:
         """Call *call* at *time*, or now if that has passed."""
-        self._enter(max(time, self.now), call, args)
-
-    def after(self, seconds: float, call: Callable[..., Any], *args: Any) -> None:
-        """Call *call* so many seconds from now."""
-        self._enter(self.now + seconds, call, args)
-
-    def _enter(
-        self, time: float, call: Callable[..., Any], args: tuple[Any, ...]
-    ) -> None:
+        time = max(time, self.now)
         self.asked += 1
         number = int(time / SLICE_SECONDS)
         if number <= self._slice:
@@ -72,6 +64,10 @@ class Timeline:
         else:
             later.append((time, self.asked, call, args))
 
+    def after(self, seconds: float, call: Callable[..., Any], *args: Any) -> None:
+        """Call *call* so many seconds from now."""
+        self.at(self.now + seconds, call, *args)
+
     def _first(self) -> list[_Due]:
         """Return the slice with the next call, in order; empty if there is none."""
         if not self._next and self._starts:
@@ -82,12 +78,17 @@ class Timeline:
 
     def step(self) -> bool:
         """Make the next call; false if there is none."""
-        due = self._next or self._first()
-        if not due:
-            return False
-        self.now, _, call, args = heappop(due)
-        call(*args)
-        return True
+        return self.steps(1) > 0
+
+    def steps(self, at_most: int) -> int:
+        """Make so many of the next calls, or all that there are; return how many."""
+        for made in range(at_most):
+            due = self._next or self._first()
+            if not due:
+                return made
+            self.now, _, call, args = heappop(due)
+            call(*args)
+        return at_most
 
     def run(self, until: float, *, at_most: int | None = None) -> None:
         """Make all calls that are due up to a time, and stand there then.

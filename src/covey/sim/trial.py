@@ -45,6 +45,9 @@ _MAP_CHUNK: Final = 2048
 #: Fewer calls than this may be parts of a graph in the order of a client.
 _MAP_LEAST: Final = 64
 
+#: So many calls are made before it is seen whether all has ended.
+_AT_ONCE: Final = 256
+
 _CLIENT: Final = ClientId(1)
 
 
@@ -172,7 +175,8 @@ class _Trial:
     def step(self, event: Joined | Said) -> None:
         """Let the scheduler take an event in, and send what it says."""
         orders: Orders = self.core.step(event, self.timeline.now)
-        self.peak_bytes = max(self.peak_bytes, self.core.state.stored_bytes)
+        stored = self.core.state.stored_bytes
+        self.peak_bytes = max(self.peak_bytes, stored)
         for peer, messages in orders.items():
             worker = self._workers.get(peer)
             if worker is not None:
@@ -270,7 +274,7 @@ def try_out(
         began = trial.timeline.now
         trial.submit(graph, order, levels)
         while trial.left > 0:
-            if not trial.timeline.step():
+            if not trial.timeline.steps(_AT_ONCE):
                 raise InternalError(f"{trial.left} tasks of the trial never ended")
     slots = machines.workers * machines.slots
     return Result(

@@ -149,9 +149,10 @@ def fill(state: WorkerState) -> None:
             fail_all(state, environment, _NO_RUNNER)
     if state.queued:
         # Every slot gets a first flight before any of them gets another one.
-        _begin(state)
+        slots = _hungry(state)
+        _begin(state, slots)
         if state.queued:
-            _stock_up(state)
+            _stock_up(state, slots)
     if state.queued or not state.runs:
         return  # There is work for who is dry, or none at all.
     dry = [slot for slot in state.hungry if not slot.flights]
@@ -186,9 +187,9 @@ def begin_at_once(state: WorkerState, run: Run) -> bool:
     return False
 
 
-def _begin(state: WorkerState) -> None:
+def _begin(state: WorkerState, slots: list[Slot]) -> None:
     """Give a first flight to those that have none, as long as there is something."""
-    for slot in _hungry(state):
+    for slot in slots:
         if not slot.flights and _takes_more(slot):
             piece = top(state, slot.runner.environment)
             if piece is not None:
@@ -198,9 +199,8 @@ def _begin(state: WorkerState) -> None:
                     return
 
 
-def _stock_up(state: WorkerState) -> None:
+def _stock_up(state: WorkerState, slots: list[Slot]) -> None:
     """Give busy slots what they run next, in turns, as long as any has room."""
-    slots = _hungry(state)
     while slots and state.queued:
         served = []
         for slot in slots:
@@ -213,10 +213,14 @@ def _stock_up(state: WorkerState) -> None:
             if full or each is None or each >= SILENCE_SECONDS:
                 del state.hungry[slot]
                 continue
-            # And so would be what is worth it of the last ones that are left.
+            # Behind a task that turns out to be slow nothing shall wait.
+            if state.now - flights[0].since >= SILENCE_SECONDS:
+                del state.hungry[slot]
+                continue
+            # What is worth it of the last ones that are left would be called back, too.
             if each > WORTH_SECONDS and state.queued <= len(state.slots):
                 continue
-            if not _has_room(state, slot):
+            if not _takes_more(slot):
                 continue
             piece = top(state, slot.runner.environment)
             if piece is not None:
@@ -255,14 +259,6 @@ def _takes_more(slot: Slot) -> bool:
     if runner.wanted is not None:
         return False
     return not (runner.reserved or runner.dying or runner.exclusive)
-
-
-def _has_room(state: WorkerState, slot: Slot) -> bool:
-    """Whether a busy slot that has not enough may be sent more, to begin after that."""
-    if not _takes_more(slot):
-        return False
-    # Behind a task that turns out to be slow nothing shall wait.
-    return state.now - slot.flights[0].since < SILENCE_SECONDS
 
 
 def _try_suspects(state: WorkerState) -> None:

@@ -21,7 +21,7 @@ def size_of(state: WorkerState, piece: Piece) -> int:
     if state.memory_short:
         return 1
     each = state.seconds.get(piece.run.fn)
-    if each is None:
+    if each is None or each > FLIGHT_SECONDS / 2:
         return 1
     size = int(FLIGHT_SECONDS / max(each, 1e-7))
     # What is left is shared by all slots, so that none runs dry early.

@@ -37,7 +37,7 @@ def check(state: WorkerState) -> None:
         _check_runner(state, runner)
     for slot in state.slots:
         _check_slot(slot)
-        assert slot in state.hungry or _is_full(slot), slot.number
+        assert slot in state.hungry or _gets_nothing(state, slot), slot.number
 
 
 def _places(state: WorkerState) -> dict[Run, list[Extent]]:
@@ -109,14 +109,17 @@ def _check_runner(state: WorkerState, runner: Runner) -> None:
     assert bool(runner.reserved) <= bool(state.suspects), runner.number
 
 
-def _is_full(slot: Slot) -> bool:
+def _gets_nothing(state: WorkerState, slot: Slot) -> bool:
     """Whether nothing is sent to a slot before its hands have changed."""
-    if not slot.flights:
+    flights = slot.flights
+    if not flights:
         return False
-    each = slot.flights[-1].each
+    each = flights[-1].each
     if each is None or each >= dispatch.SILENCE_SECONDS:
         return True
-    return slot.seconds >= FLIGHT_SECONDS and len(slot.flights) > 1
+    if state.now - flights[0].since >= dispatch.SILENCE_SECONDS:
+        return True
+    return slot.seconds >= FLIGHT_SECONDS and len(flights) > 1
 
 
 def _check_slot(slot: Slot) -> None:

@@ -34,7 +34,8 @@ def ask_for_news(state: WorkerState) -> None:
         elif not soonest or due < soonest:
             soonest = due
     if soonest:
-        wake(state, soonest)
+        # At one go for all that are due about then.
+        wake(state, max(soonest, state.now + SILENCE_SECONDS / 2))
 
 
 def reach(state: WorkerState, slot: Slot, flight: Flight, index: int) -> bool:
