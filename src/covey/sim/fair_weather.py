@@ -140,13 +140,14 @@ class _Slot:
         while batches:
             batch = batches[0]
             if batch.at < batch.end:
-                if self._kept.issuperset(batch.owns):
+                if not batch.owns or self._kept.issuperset(batch.owns):
                     return batch
                 self._close()
                 returned = orders.SlotReturned(self._number, batch.run, batch.at, 1)
                 self._says.append(returned)
             batches.popleft()
-            self._close()
+            if self._settled is not None:
+                self._close()
         return None
 
     def _begin(self, free: float) -> bool:
@@ -279,7 +280,11 @@ class FairWorker:
             self._hear_singles(slot, singles)
 
     def _hear_singles(self, slot: int, singles: list[_Single]) -> None:
-        runs, self._tasks, seconds = zip(*singles, strict=True)
+        if len(singles) == 1:  # As mostly.
+            run, task, took = singles[0]
+            runs, self._tasks, seconds = (run,), (task,), (took,)
+        else:
+            runs, self._tasks, seconds = zip(*singles, strict=True)
         sizes = (0,) * len(runs)
         ran = (slot, runs, self._tasks, seconds, sizes, INLINE_BYTES)
         self.step(orders.SlotRanNodes(*ran))
@@ -292,9 +297,9 @@ class FairWorker:
                 execute(self, order)
         if self._outbox:
             outbox, self._outbox = self._outbox, []
-            world = self.world
+            world, timeline = self.world, self.timeline
             said = Said(self._peer, outbox)
-            self.timeline.after(world.latency, world.step, said)
+            timeline.at(timeline.now + world.latency, world.step, said)
 
     # What goes to the scheduler.
 
@@ -358,7 +363,8 @@ class FairWorker:
         self._holds.update(range(order.base, order.base + order.n))
 
     def _stow_nodes(self, order: orders.StowNodes) -> None:
-        self._holds.update([self._tasks[at] for at in order.places])
+        for at in order.places:
+            self._holds.add(self._tasks[at])
 
     def _drop_values(self, order: orders.DropValues) -> None:
         for base, n in order.extents:

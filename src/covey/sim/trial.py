@@ -180,7 +180,8 @@ class _Trial:
         for peer, messages in orders.items():
             worker = self._workers.get(peer)
             if worker is not None:
-                self.timeline.after(self.latency, worker.hear_scheduler, messages)
+                time = self.timeline.now + self.latency
+                self.timeline.at(time, worker.hear_scheduler, messages)
             else:
                 self._hear(messages)
 

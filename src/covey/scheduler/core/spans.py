@@ -349,8 +349,12 @@ def _enter_starts(state: SchedulerState, left: Span, right: Span) -> None:
     """What was one span, longer than one, is two: enter where longer ones start."""
     starts = state.starts[client_of(left.base)]
     index = bisect_left(starts, left.base)
-    longer = [part.base for part in (left, right) if part.n > 1]
-    starts[index : index + 1] = longer
+    if left.n == 1 and right.n == 1:
+        del starts[index]
+    elif left.n == 1:
+        starts[index] = right.base
+    elif right.n > 1:
+        starts.insert(index + 1, right.base)
     if not starts:
         del state.starts[client_of(left.base)]
 
