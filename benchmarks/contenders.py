@@ -48,14 +48,16 @@ class Contender:
 class Covey(Contender):
     """This project."""
 
-    can = frozenset({"submit", "map", "graph", "scatter", "collections", "covey"})
+    can = frozenset(
+        {"submit", "map", "graph", "scatter", "collections", "sizes", "covey"}
+    )
     client: Any = None
 
-    def start(self) -> None:
-        """Start a cluster of two runners."""
+    def start(self, *, workers: int = WORKERS, threads: int = 1) -> None:
+        """Start a cluster: of two runners of one thread, if not told otherwise."""
         from covey import Client
 
-        self.client = Client(n_workers=WORKERS, threads_per_worker=1)
+        self.client = Client(n_workers=workers, threads_per_worker=threads)
 
     def stop(self) -> None:
         """End the cluster."""
@@ -82,15 +84,15 @@ class Covey(Contender):
 class Distributed(Covey):
     """``dask.distributed``, whose client has the same calls."""
 
-    can = frozenset({"submit", "map", "graph", "scatter", "collections"})
+    can = frozenset({"submit", "map", "graph", "scatter", "collections", "sizes"})
     slow = True
 
-    def start(self) -> None:
-        """Start a local cluster of two workers, without its dashboard."""
+    def start(self, *, workers: int = WORKERS, threads: int = 1) -> None:
+        """Start a local cluster, of two workers as well, without its dashboard."""
         from distributed import Client
 
         self.client = Client(
-            n_workers=WORKERS, threads_per_worker=1, dashboard_address=None
+            n_workers=workers, threads_per_worker=threads, dashboard_address=None
         )
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.contenders import WORKERS, Contender
+from benchmarks.contenders import WORKERS, Contender, Covey
 from benchmarks.harness import Figure, Room, Timed
 
 room = Room(__doc__, contenders=("covey", "dask", "futures", "joblib"))
@@ -134,6 +134,25 @@ def naps(cluster: Contender, n: int, timed: Timed) -> None:
     with timed():
         values = cluster.gather(cluster.map(nap, range(n)))
     assert values == [number * number for number in range(n)]
+
+
+@room.job(
+    "003, {n} naps of 1 s on ten threads",
+    short=10,
+    full=10,
+    must=1.1,
+    aim=1.03,
+    needs="sizes",
+    started=False,
+)
+def naps_side_by_side(cluster: Contender, n: int, timed: Timed) -> None:
+    """The same where nobody need wait: one worker of ten threads."""
+    assert isinstance(cluster, Covey)
+    cluster.start(workers=1, threads=10)
+    try:
+        naps(cluster, n, timed)
+    finally:
+        cluster.stop()
 
 
 if __name__ == "__main__":
