@@ -301,27 +301,6 @@ def test_silence_cuts_a_link_and_the_session_goes_on(path, monkeypatch):
     run(story)
 
 
-def test_an_edge_answers_beats_and_is_not_woken_for_its_own(path, monkeypatch):
-    monkeypatch.setattr("covey.scheduler.server.BEAT_SECONDS", 0.02)
-    monkeypatch.setattr("covey.net.uplink.BEAT_SECONDS", 0.01)
-    # Its timer never rings.
-    monkeypatch.setattr("covey.net.uplink._LATE", 1e6)
-
-    async def story():
-        async with scheduler(path) as server:
-            edge = Edge(Address("", 0, str(path)))
-            await edge.open()
-            (line,) = server.attendance.sessions.values()
-            answers = []
-            line.on_ack = lambda: answers.append(1)
-            enough = 3 * lines.SILENT_BEATS
-            await turns(lambda: len(answers) >= enough or "away" in edge.story)
-            assert "away" not in edge.story
-            edge.uplink.close()
-
-    run(story)
-
-
 def test_who_is_away_for_too_long_is_forgotten_and_taken_in_again(path, monkeypatch):
     monkeypatch.setattr("covey.scheduler.server.BEAT_SECONDS", 0.02)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from covey import clock
 from covey.errors import CoveyError, Disconnected
@@ -24,13 +24,6 @@ from covey.wire.keys import Keys, Role
 from covey.wire.line import BEAT_SECONDS, Line
 from covey.wire.rotation import Rotated, opened
 from covey.wire.session import Session
-
-#: Who is answered beats with the scheduler.  The timer is only there for when nothing is
-#: heard, and so rings a little later than the answer is due.
-_LATE: Final = 1.05
-
-#: After this part of a beat's time the next one may be an answer.
-_RIPE: Final = 0.9
 
 
 class Owner:
@@ -129,10 +122,7 @@ class Uplink:
         self._greeted: asyncio.Future[None] = self._loop.create_future()
         self._dialing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._beat_timer: asyncio.Handle | None = None
-        self._beaten_at = 0.0
-        #: Whether the last beat was an answer to one of the scheduler's.
-        self._in_step = False
+        self._beat_timer: asyncio.TimerHandle | None = None
 
     @property
     def connected(self) -> bool:
@@ -264,25 +254,7 @@ class Uplink:
             return
         if self.line is not None:
             self.line.beat()
-        self._beaten_at = self._loop.time()
-        self._in_step = False
-        self._beat_timer = self._loop.call_later(_LATE * BEAT_SECONDS, self._beat)
-
-    def _answer(self) -> None:
-        """The scheduler has beaten: beat now, instead of waking once more for it."""
-        if self._beat_timer is None or self.closed:
-            return
-        passed = self._loop.time() - self._beaten_at
-        if not self._in_step or passed >= _RIPE * BEAT_SECONDS:
-            # Not in the midst of reading.
-            self._beat_timer.cancel()
-            self._beaten_at += passed
-            self._in_step = True
-            self._beat_timer = self._loop.call_soon(self._beat_in_step)
-
-    def _beat_in_step(self) -> None:
-        self._beat()
-        self._in_step = True
+        self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
 
     # What the edge orders.
 
@@ -328,7 +300,6 @@ class Uplink:
             lambda _, error: self._end(edge.End(error)),
             self._loop,
         )
-        line.on_ack = self._answer
         link.decode_as(self._union)
         line.attach(link, 0)
         if not self._greeted.done():

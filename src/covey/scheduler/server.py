@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from covey import clock, config
 from covey.errors import CoveyError, RemoteProtocolError, UsageError
-from covey.net import together
 from covey.net.addresses import Address
 from covey.net.inproc import InprocLink, inproc_pair
 from covey.net.link import Link
@@ -153,7 +152,7 @@ class SchedulerServer:
         self._rewriting: asyncio.Task[None] | None = None
         if journal is not None:
             self._go_on_with(journal)
-        self._beat_timer = together.call_later(BEAT_SECONDS, self._beat)
+        self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
         self._rest()
 
     async def listen(
@@ -381,7 +380,7 @@ class SchedulerServer:
         """Say that we are alive; see who is not, and who was away for too long."""
         if self._journal is not None:
             self._journal.sync()
-        self._beat_timer = together.call_later(BEAT_SECONDS, self._beat)
+        self._beat_timer = self._loop.call_later(BEAT_SECONDS, self._beat)
         self._collector.spare(len(self.core.state.spans))
         self._tell_of_passages()
         for line in self.attendance.beat():

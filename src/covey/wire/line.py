@@ -6,8 +6,7 @@ is sent waits; when the next one stands, all goes on where it was::
     send(a) send(b) ──► outbox ──► [session: keeps frames] ──► link 1 ✂  link 2 ──►
 
 The two ends take turns with ``beat``, once a second: it tells the other side what
-has come, and finds out whether the other side is still alive.  An edge beats
-when it hears the scheduler do so, and is not woken a second time for it.
+has come, and finds out whether the other side is still alive.
 
 There is no socket in here, no loop and no clock: the owner says what a link is, and
 how something is done at the end of a turn.  The simulator drives the same lines.
@@ -86,8 +85,6 @@ class Line:
         self._pulse = Pulse(SILENT_BEATS)
         self._appetite = Pulse(SILENT_BEATS)
         self.link: Link | None = None
-        #: Called when the other side has told what has come there: it is alive.
-        self.on_ack: Callable[[], None] | None = None
         #: Anything the owner wants to remember about the peer.
         self.peer: Any = None
 
@@ -108,7 +105,7 @@ class Line:
         self.link = link
         self._pulse = Pulse(SILENT_BEATS)
         self._appetite = Pulse(SILENT_BEATS)
-        link.carry(self.session, self._heard)
+        link.carry(self.session, self.flush)
         for frame in again:
             link.write(frame)
         self.flush()
@@ -130,12 +127,6 @@ class Line:
             link.fail(Silence(f"the peer has taken nothing in for {seconds:g} s"))
         else:
             link.write(self.session.ack())
-
-    def _heard(self) -> None:
-        """The other side has told what has come there: there may be room again."""
-        self.flush()
-        if self.on_ack is not None:
-            self.on_ack()
 
     def _takes_in(self) -> bool:
         """Whether the other side reads what it is told, if much of that waits.

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from covey import clock
-from covey.net import together
 from covey.units import format_bytes
 from covey.wire.base import Failure
 from covey.worker.cgroup import Container
@@ -112,7 +111,7 @@ class Pressure:
         self._forget = forget
         self._label = label
         self._loop = asyncio.get_running_loop()
-        self._timer: together.Due | asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         #: Whether the next look is put off, since nothing runs: see ``wake``.
         self.rests = False
@@ -184,7 +183,7 @@ class Pressure:
         finally:
             # Whatever went wrong once: nobody else keeps the worker below its limit.
             self.rests = delay == _REST_SECONDS
-            self._timer = together.call_later(delay, self._look)
+            self._timer = self._loop.call_later(delay, self._look)
 
     def is_ready(self, process: RunnerProcess) -> None:
         """See how large a runner is before its first task, which may grow at once."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from covey import clock, config
-from covey.net import together
 from covey.net.addresses import host_identity
 from covey.net.asking import Asker
 from covey.wire.worker_link import Status
@@ -67,7 +66,7 @@ class Vitals:
         self._pace = 0.0
         #: What hinders the worker, for people.
         self._trouble = ""
-        self._timer: together.Due | asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Tell how the worker is, now and from now on."""
@@ -75,7 +74,7 @@ class Vitals:
         self._say(Status(self.facts()))
         pace = self._pace or config.get().worker.heartbeat_seconds
         self._sampler.expect(pace)
-        self._timer = together.call_later(pace, self.start)
+        self._timer = asyncio.get_running_loop().call_later(pace, self.start)
 
     def stop(self) -> None:
         """Tell nothing more."""
