@@ -491,6 +491,26 @@ def test_a_straggler_is_called_back_when_another_slot_is_dry():
     world.check_ends()
 
 
+def test_what_ends_after_news_is_asked_for_as_well():
+    world = world_of(1)
+    asked = []
+    watch = world.watch
+    world.watch = lambda order: (watch(order), asked.append(type(order)))
+    world.run(3, seconds=0.001)
+    slot = world.slots[0]
+    slot.read()
+    world.tick(0.021)
+    assert asked.count(orders.Flush) == 1
+    slot.run(1)
+    slot.report()
+    world.hear(slot)
+    assert world.state.wake_at
+    world.tick(0.021)
+    assert asked.count(orders.Flush) == 2
+    world.settle()
+    world.check_ends()
+
+
 def test_the_last_in_line_go_back_first(world):
     first = world.run(4)
     second = world.run(4)
@@ -523,6 +543,26 @@ def test_what_slots_were_asked_for_goes_back_though_their_process_ends(world):
     world.die(world.runners[0])
     assert not world.return_asked
     assert ends(world, number) == ["failed"] + ["returned"] * 9
+    world.settle()
+    world.check_ends()
+
+
+def test_what_was_called_back_for_a_neighbour_goes_back_if_it_is_asked_for():
+    world = world_of(2)
+    number = world.run(20, seconds=0.003)
+    silent, dry = world.slots
+    silent.read()
+    dry.read()
+    while world.state.queued or world.state.slots[1].flights:
+        dry.run(100)
+        dry.report()
+        world.hear(dry)
+    assert world.state.slots[0].retracting
+    world.ask_back(9)
+    world.die(world.runners[0])
+    assert not world.return_asked
+    assert "returned" in ends(world, number)
+    assert not world.state.slots[1].count
     world.settle()
     world.check_ends()
 

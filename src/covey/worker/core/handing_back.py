@@ -33,13 +33,14 @@ def hand_back(state: WorkerState, count: int) -> None:
     if count > 0:
         for slot in state.slots:
             unbegun = slot.unbegun
-            asked = slot.retracting or slot.emptied > state.now
-            if unbegun and not asked and slot.runner.ready:
+            if not unbegun or slot.emptied > state.now or not slot.runner.ready:
+                continue
+            if not slot.retracting:  # Else it was asked for a neighbour that is dry.
                 retract(state, slot)
-                state.to_return += min(count, unbegun)
-                count -= unbegun
-                if count <= 0:
-                    break
+            state.to_return += min(count, unbegun)
+            count -= unbegun
+            if count <= 0:
+                break
     maybe_be_done(state)
 
 

@@ -53,11 +53,9 @@ def land(
     flight.done += n
     slot.less(flight, n)
     flight.since = state.now
-    slot.flushed, slot.emptied = False, 0.0
     if flight.done >= flight.n:
         dispatch.end_flight(state, slot, flight)
-        if slot.flights:
-            slot.flights[0].since = state.now
     else:
         overdue.reach(state, slot, flight, flight.done)
+    overdue.heard(state, slot)
     return flight.run

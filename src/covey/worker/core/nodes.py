@@ -175,10 +175,7 @@ def on_slot_ran_nodes(state: WorkerState, event: SlotRanNodes) -> None:
         else:
             flight = flights.get(rows[at][:2])
             _end_single(state, slot, flight, outcome, rows[at], at)
-    if outcome.stow.places:
-        slot.flushed, slot.emptied = False, 0.0
-        if slot.flights:
-            slot.flights[0].since = state.now
+    overdue.heard(state, slot)
     if outcome.told:
         runs, tasks, took, sizes = zip(*outcome.told, strict=True)
         state.order(Tell(RanNodes(runs, tasks, took, sizes, event.slot)))
@@ -206,9 +203,7 @@ def _end_first(
     else:
         state.order(StowNodes([0]))
         _tell_first(state, event, run, task)
-        slot.flushed, slot.emptied = False, 0.0
-        if slot.flights:
-            slot.flights[0].since = state.now
+    overdue.heard(state, slot)
     dispatch.finish_tasks(state, run, 1)
 
 

@@ -21,6 +21,15 @@ from covey.worker.core.waiting import wake
 GRACE_SECONDS: Final = 0.5
 
 
+def heard(state: WorkerState, slot: Slot) -> None:
+    """A slot has told of ends: what ends next may be hidden by what follows, again."""
+    slot.flushed, slot.emptied = False, 0.0
+    if slot.flights:
+        slot.flights[0].since = state.now
+        if slot.count > 1:
+            wake(state, state.now + SILENCE_SECONDS)
+
+
 def ask_for_news(state: WorkerState) -> None:
     """Have slots send outcomes that wait behind a task that takes long."""
     soonest = 0.0
