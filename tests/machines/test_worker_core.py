@@ -511,6 +511,20 @@ def test_what_ends_after_news_is_asked_for_as_well():
     world.check_ends()
 
 
+def test_who_speaks_again_may_have_more_whatever_it_tells_of():
+    world = world_of(1)
+    world.run(1, seconds=0.001)
+    world.slots[0].read()
+    world.tick(0.03)
+    world.run(1, seconds=0.001)
+    assert world.state.queued, "nothing is put behind one that is silent"
+    # Of a task that was in the hands of a process before this one.
+    world.step(orders.SlotRanNodes(0, (99, 98), (990, 980), (0.1, 0.1), (8, 8), 8))
+    assert not world.state.queued
+    world.settle()
+    world.check_ends()
+
+
 def test_the_last_in_line_go_back_first(world):
     first = world.run(4)
     second = world.run(4)

@@ -52,7 +52,6 @@ def land(
     demand(task == flight.at and n <= flight.left)
     flight.done += n
     slot.less(flight, n)
-    flight.since = state.now
     if flight.done >= flight.n:
         dispatch.end_flight(state, slot, flight)
     else:

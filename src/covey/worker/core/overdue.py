@@ -22,10 +22,14 @@ GRACE_SECONDS: Final = 0.5
 
 
 def heard(state: WorkerState, slot: Slot) -> None:
-    """A slot has told of ends: what ends next may be hidden by what follows, again."""
+    """A slot has told of ends: what ends next may be hidden by what follows, again.
+
+    It is silent no more, and may have more, whatever it told of.
+    """
     slot.flushed, slot.emptied = False, 0.0
     if slot.flights:
         slot.flights[0].since = state.now
+        slot.hungry[slot] = None
         if slot.count > 1:
             wake(state, state.now + SILENCE_SECONDS)
 
