@@ -9,7 +9,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
 
-import counting  # noqa: F401  # from here on, tests find it by its name
+import counting  # noqa: F401  # from here on, tests find them by their names
+import interrupting  # noqa: F401
 
 sys.path.pop(0)
 

@@ -8,12 +8,12 @@ import gc
 import os
 import select
 import socket
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from interrupting import interrupted_at
 
 from covey import clock
 from covey.client.core.ranges import Range, Wishes
@@ -528,34 +528,6 @@ def test_who_waits_for_long_looks_up_now_and_then():
     assert not Signal().wait(0.001)
 
 
-class Interrupt(BaseException):
-    """Comes where Ctrl-C could: where a function is entered or left."""
-
-
-def interrupted_at(event, engine, end):
-    """Interrupt who listens at the *event*-th event; false if there are not so many."""
-    seen, armed = 0, True
-
-    def profile(*_):
-        nonlocal seen
-        seen += armed
-        if armed and seen == event:
-            raise Interrupt
-
-    gc.disable()  # What it finalizes is none of this.
-    sys.setprofile(profile)
-    try:
-        listen(engine, end, 0.002)
-        armed = False
-    except Interrupt:
-        armed = False
-        return True
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-    return False
-
-
 @pytest.mark.parametrize(
     "what", ["result", "watched", "others", "early", "early and watched"]
 )
@@ -582,7 +554,10 @@ def test_an_interrupt_at_any_time_loses_nothing(what, tmp_path):
     while interrupted:
         event += 1
         talk, end, told = meet()
-        interrupted = interrupted_at(event, talk.engine, end)
+        interrupted = interrupted_at(
+            event,
+            lambda: listen(talk.engine, end, 0.002),  # noqa: B023
+        )
         talk.loop.turn()
         cuts += talk.link._transport.closing
         talk.reconnect_if_cut()

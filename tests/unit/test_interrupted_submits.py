@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import sys
 from types import SimpleNamespace
 
 import pytest
+from interrupting import Interrupt, interrupted_at
 
 from covey.client.choices import Where
 from covey.client.core.ranges import Wishes
@@ -28,10 +28,6 @@ def _capture():
 
 def inc(number, by=1):
     return number + by
-
-
-class Interrupt(BaseException):
-    """Comes where Ctrl-C could: where a function is entered or left."""
 
 
 class Desk:
@@ -89,33 +85,6 @@ class Desk:
         tasks = {task for w in wishes for task in range(w.base, w.base + w.n)}
         assert self.asked() == tasks
         return len(wishes)
-
-
-def interrupted_at(event, call):
-    """Interrupt *call* at its *event*-th event; false if there are not so many."""
-    seen, armed, kept = 0, True, None
-
-    def profile(frame, kind, arg):
-        nonlocal seen
-        if kind == "c_call":
-            return  # Python looks for signals behind a call in C, and not before it.
-        seen += armed
-        if armed and seen == event:
-            raise Interrupt
-
-    gc.disable()  # What it finalizes is none of this.
-    sys.setprofile(profile)
-    try:
-        kept = call()
-        armed = False
-    except Interrupt:
-        armed = False
-        return True
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-        del kept
-    return False
 
 
 #: What is done before, and what is interrupted.
