@@ -149,6 +149,33 @@ def test_who_runs_in_one_of_several_runners_is_told():
                 assert len(client.run(os.getpid, workers="local-1")) == 1
 
 
+#: Of two runners that start, the second one waits at a gate before it does anything.
+LATE_SECOND = """
+import os, sys
+if "covey.runner" in sys.orig_argv:
+    try:
+        os.mkdir({first!r})
+    except FileExistsError:
+        open({gate!r}).close()
+"""
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_a_client_is_there_with_the_first_runner(tmp_path, monkeypatch, machines):
+    gate, together = tmp_path / "gate", tmp_path / "together"
+    os.mkfifo(gate)
+    together.mkdir()
+    late = LATE_SECOND.format(first=str(tmp_path / "first"), gate=str(gate))
+    (tmp_path / "sitecustomize.py").write_text(late)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Client(n_workers=2, machines=machines) as client:
+        assert client.submit(inc, 1).result() == 2
+        # Only now may the second one come up: to open the gate waits until it is there.
+        gate.open("w").close()
+        tasks = client.map(meet, [together] * 2, range(2), [2] * 2)
+        assert len({pid for pid, _ in client.gather(tasks)}) == 2
+
+
 def test_data_moves_between_machines():
     with Client(n_workers=3, machines=3) as client:
         client.wait_for_workers(3, timeout=20)
