@@ -25,6 +25,7 @@ from typing import Any, Final
 from covey.payload import Buffer, Pack
 from covey.serde import methods, registry
 from covey.serde.culprit import cannot_pickle
+from covey.serde.naming import names_something
 from covey.serde.registry import PROTOCOL
 from covey.serde.values import (
     PICKLE_CODEC,
@@ -47,6 +48,9 @@ CALL_BYTES: Final = len(_CALL)
 #: A stream shorter than this has no room for a reference into ``__main__``:
 #: header, frame, two short strings and the opcodes between them take 29 bytes.
 _SHORTEST_GLOBAL: Final = 24
+
+#: Streams that are all shorter are looked at together.
+_JOINED_BYTES: Final = 512
 
 _PICKLED: Final = bytes((PICKLE_CODEC,))
 
@@ -90,7 +94,10 @@ class _Sieve:
 
 
 def _needs_table(stream: bytes) -> bool:
-    """Say whether a pickle that was made without our table must be made with it."""
+    """Say whether a pickle that was made without our table must be made with it.
+
+    That is one that names something.
+    """
     return (
         registry.in_use()
         or methods.may_hold_methods(stream)
@@ -203,9 +210,13 @@ class Packer:
         sizes = list(map(len, streams))
         longest = max(sizes, default=0)
         if longest >= _SHORTEST_GLOBAL:
-            together = b"".join(streams)
-            if _needs_table(together) or mentions_main(together):
-                return -1
+            # To join short ones takes less time than to look at each.
+            seen = streams if longest > _JOINED_BYTES else (b"".join(streams),)
+            for stream in seen:
+                if names_something(stream) and (
+                    _needs_table(stream) or mentions_main(stream)
+                ):
+                    return -1
         if before:
             streams = [before + stream for stream in streams]
         self._chunks += streams
@@ -267,7 +278,8 @@ class Packer:
         self, value: Any, name: str, stream: bytes | None
     ) -> list[Buffer] | None:
         """Look twice at a value that is not tiny."""
-        if stream is None or _needs_table(stream):
+        names = stream is None or names_something(stream)
+        if stream is None or (names and _needs_table(stream)):
             # The fast way knows nothing of our table of reducers.
             self._sieve.found_large()
             try:
@@ -282,7 +294,7 @@ class Packer:
             self._by_table = registry.used_table(stream)
         if self._sieve.found_large():
             return dumps(value, name)
-        if mentions_main(stream):
+        if names and mentions_main(stream):
             return self._add_by_value(value, name)
         return self._keep_small(stream)
 

@@ -28,6 +28,7 @@ from covey.errors import NotPicklable, TaskUnreadable
 from covey.payload import LAYOUT_BYTE, Buffer, read_layout
 from covey.serde import registry
 from covey.serde.culprit import cannot_pickle
+from covey.serde.naming import names_something
 from covey.serde.registry import PROTOCOL, BufferCallback
 
 #: Buffers below this size are cheaper inside the stream than as frames.
@@ -116,7 +117,7 @@ def pickle_by_value(value: Any, take_buffer: BufferCallback | None) -> bytes:
 
 def mentions_main(stream: bytes) -> bool:
     """Say whether *stream* may refer to something in ``__main__``."""
-    return stream.find(b"__main__") >= 0
+    return names_something(stream) and stream.find(b"__main__") >= 0
 
 
 def _pickle(value: Any, frames: list[Buffer] | None) -> bytes:
