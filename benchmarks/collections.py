@@ -104,15 +104,15 @@ def scheduler(cluster: Contender, limit: int | None = None) -> Iterator[Any]:
         cluster: who it is.
         limit: the bytes that all workers together may use.
     """
-    kind = type(cluster).__name__
-    if kind == "Covey":
+    kind = cluster.package
+    if kind == "covey":
         from covey import Client
 
         options = {} if limit is None else {"memory_limit": limit}
         with Client(n_workers=WORKERS, threads_per_worker=1, **options) as client:
             client.gather(client.map(abs, range(2 * WORKERS)))
             yield client
-    elif kind == "Distributed":
+    elif kind == "distributed":
         from distributed import Client as DaskClient
 
         options = {} if limit is None else {"memory_limit": limit // WORKERS}

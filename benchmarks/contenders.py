@@ -17,6 +17,8 @@ class Contender:
     """What a job may ask for; the base of all contenders."""
 
     can: frozenset[str] = frozenset()
+    #: What is imported for it beyond the standard library.
+    package = ""
     #: Whether it takes a millisecond a task, and nobody wants to wait for it.
     slow = False
 
@@ -48,6 +50,7 @@ class Contender:
 class Covey(Contender):
     """This project."""
 
+    package = "covey"
     can = frozenset(
         {"submit", "map", "graph", "scatter", "collections", "sizes", "covey"}
     )
@@ -84,6 +87,7 @@ class Covey(Contender):
 class Distributed(Covey):
     """``dask.distributed``, whose client has the same calls."""
 
+    package = "distributed"
     can = frozenset({"submit", "map", "graph", "scatter", "collections", "sizes"})
     slow = True
 
@@ -107,6 +111,7 @@ class Distributed(Covey):
 class Ray(Contender):
     """Ray's tasks."""
 
+    package = "ray"
     can = frozenset({"submit", "map", "graph"})
     slow = True
 
@@ -184,6 +189,7 @@ class ChunkedPool(ProcessPool):
 class Joblib(Contender):
     """joblib over loky, with its automatic batches."""
 
+    package = "joblib"
     can = frozenset({"map"})
 
     def start(self) -> None:
@@ -240,6 +246,7 @@ class Pool(Contender):
 class Threads(Contender):
     """dask's own scheduler of threads, which knows collections only."""
 
+    package = "dask"
     can = frozenset({"collections"})
 
 

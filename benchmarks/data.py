@@ -152,7 +152,7 @@ def wait_for(
     """
     if hasattr(cluster, "ray"):
         cluster.ray.wait(handles, num_returns=len(handles), fetch_local=False)
-    elif type(cluster).__name__ == "Covey":
+    elif cluster.package == "covey":
         from covey import wait
 
         wait(handles, timeout=seconds)
@@ -170,7 +170,7 @@ def wait_for(
 )
 def all_to_all(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     """Cut blocks into pieces, and join the pieces the other way round."""
-    if type(cluster).__name__ not in {"Covey", "Distributed"}:
+    if cluster.package not in {"covey", "distributed"}:
         return {}
     limit = f"{n // 4}MiB"
     with four_workers(cluster, limit) as client:
@@ -191,7 +191,7 @@ def all_to_all(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
                 wait_for(cluster, joined, EXCHANGE_SECONDS)
                 sums = client.gather(joined)
         except Exception as error:
-            if type(cluster).__name__ == "Covey":
+            if cluster.package == "covey":
                 raise
             # A peer that gives up, or takes too long, has other figures.
             print(f"all-to-all of {n} MB: {error!r:.300}", file=sys.stderr)
@@ -204,7 +204,7 @@ def all_to_all(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
 def too_large(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     """Let one task allocate past the limit, beside many that do not."""
     del timed
-    if type(cluster).__name__ != "Covey":
+    if cluster.package != "covey":
         return {}
     from covey import Client, errors
 
@@ -230,7 +230,7 @@ def too_large(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
 def dropped(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     """Make values that do not all fit, use them, drop them, and see what stays."""
     del timed
-    if type(cluster).__name__ != "Covey":
+    if cluster.package != "covey":
         return {}
     from covey import Client
 
@@ -291,7 +291,7 @@ def join(*pieces: Any) -> float:
 @contextlib.contextmanager
 def four_workers(cluster: Contender, limit: str) -> Iterator[Any]:
     """Start four workers with a memory limit each."""
-    if type(cluster).__name__ == "Covey":
+    if cluster.package == "covey":
         from covey import Client
         from covey.units import parse_bytes
 
@@ -317,7 +317,7 @@ def move(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     Each end is in a network namespace of its own, where that can be had.
     """
     del timed
-    if type(cluster).__name__ != "Covey":
+    if cluster.package != "covey":
         return {}
     name = f"{n // 1_000_000} MB"
     figures = {}

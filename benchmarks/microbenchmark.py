@@ -31,12 +31,12 @@ def small_value() -> bytes:
 
 def tasks_from_within(kind: str, n: int) -> int:
     """Run *n* small tasks from inside a task."""
-    if kind == "Ray":
+    if kind == "ray":
         import ray
 
         remote = ray.remote(small_value)
         return len(ray.get([remote.remote() for _ in range(n)]))
-    if kind == "Covey":
+    if kind == "covey":
         import covey
 
         client = covey.get_client()
@@ -50,11 +50,11 @@ def tasks_from_within(kind: str, n: int) -> int:
 
 def puts_from_within(kind: str, n: int) -> int:
     """Put *n* small values from inside a task."""
-    if kind == "Ray":
+    if kind == "ray":
         import ray
 
         return len([ray.put(0) for _ in range(n)])
-    if kind == "Covey":
+    if kind == "covey":
         import covey
 
         client = covey.get_client()
@@ -85,7 +85,7 @@ def put_calls(cluster: Contender, n: int, timed: Timed) -> None:
 @room.job("multi client put calls (Plasma Store)", short=400, full=1_000, unit="1/s")
 def multi_client_put_calls(cluster: Contender, n: int, timed: Timed) -> None:
     """Put small values from within several tasks."""
-    kind = type(cluster).__name__
+    kind = cluster.package
     with timed(n):
         each = [cluster.submit(puts_from_within, kind, n // 10) for _ in range(10)]
         assert sum(cluster.gather(each)) == n // 10 * 10
@@ -95,7 +95,7 @@ def multi_client_put_calls(cluster: Contender, n: int, timed: Timed) -> None:
 def put_gigabytes(cluster: Contender, n: int, timed: Timed) -> dict[str, Figure]:
     """Put 0.8 GB again and again; gigabytes a second, as bytes a second."""
     del timed
-    if type(cluster).__name__ == "Distributed":
+    if cluster.package == "distributed":
         return {}  # It loses its scheduler over that: ``data`` asks it for half as much.
     array = np.zeros(100 * 1024 * 1024, dtype=np.int64)
     started = time.perf_counter()
@@ -129,7 +129,7 @@ def _wait_for_one(cluster: Contender, handles: list[Any]) -> list[Any]:
     if hasattr(cluster, "ray"):
         _, left = cluster.ray.wait(handles, fetch_local=False)
         return list(left)
-    if type(cluster).__name__ == "Covey":
+    if cluster.package == "covey":
         from covey import wait
     else:
         from distributed import wait
@@ -156,7 +156,7 @@ def tasks_async(cluster: Contender, n: int, timed: Timed) -> None:
 @room.job("multi client tasks async", short=4_000, full=40_000, unit="1/s")
 def multi_client_tasks_async(cluster: Contender, n: int, timed: Timed) -> None:
     """Submit calls from within several tasks, and get them there."""
-    kind, each = type(cluster).__name__, n // CLIENTS
+    kind, each = cluster.package, n // CLIENTS
     with timed(each * CLIENTS):
         asked = [cluster.submit(tasks_from_within, kind, each) for _ in range(CLIENTS)]
         assert sum(cluster.gather(asked)) == each * CLIENTS
