@@ -84,6 +84,34 @@ class Covey(Contender):
         return handle.result()
 
 
+class Apart(Covey):
+    """This project as ``covey scheduler`` and ``covey worker`` start it.
+
+    In a local cluster scheduler and worker share a process.  Here each has one of its
+    own, so that what they use can be told apart; two runners of one thread, as there.
+    """
+
+    site: Any = None
+
+    def start(self, *, workers: int = WORKERS, threads: int = 1) -> None:
+        """Start a scheduler, and a worker with its runners."""
+        from benchmarks.site import Site
+
+        self.site = Site("covey", full=False)
+        try:
+            self.site.start_worker(threads, runners=workers)
+            self.client = self.site.client()
+            self.client.wait_for_workers(1, timeout=60)
+        except BaseException:
+            self.site.close()
+            raise
+
+    def stop(self) -> None:
+        """End all of it."""
+        self.client.close()
+        self.site.end()
+
+
 class Distributed(Covey):
     """``dask.distributed``, whose client has the same calls."""
 
@@ -250,8 +278,9 @@ class Threads(Contender):
     can = frozenset({"collections"})
 
 
-CONTENDERS: dict[str, Callable[[], Contender]] = {
+CONTENDERS: dict[str, type[Contender]] = {
     "covey": Covey,
+    "apart": Apart,
     "dask": Distributed,
     "ray": Ray,
     "futures": ProcessPool,
@@ -260,3 +289,6 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
     "pool": Pool,
     "threads": Threads,
 }
+
+#: Who is no peer: the project itself, in both ways to start it.
+OURS = ("covey", "apart")

@@ -40,6 +40,7 @@ import inspect
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -53,17 +54,24 @@ from typing import Any
 import psutil
 
 import covey
-from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.contenders import CONTENDERS, OURS, Contender
+from benchmarks.site import family_of, send_signal
+from benchmarks.tables import LOW_IS_GOOD, table
 
 #: A turn that takes longer than this is given up, and its cells stay empty; a room of
 #: large jobs has its own limit.
 TURN_SECONDS = 600.0
 
-#: Units in which less is better.
-LOW_IS_GOOD = frozenset({"s", "B", "n", "%"})
-
 #: What is counted by the second is this many times smaller for slow contenders.
 SLOW = 8
+
+#: What stands in the command of a process of ours, and the role that it has.
+ROLE_OF = {
+    "covey.cluster": "cluster",
+    "covey.runner": "runners",
+    "covey scheduler": "scheduler",
+    "covey worker": "worker",
+}
 
 _MARK = "figures: "
 
@@ -95,6 +103,8 @@ class Job:
     #: What the project asks of itself; ``None`` where it asks nothing.
     must: float | None
     aim: float | None
+    #: Of which peer by what ratio covey must be ahead.
+    ahead: dict[str, float]
     #: Whether the contender is started before the job, outside of the clock.
     started: bool
 
@@ -114,7 +124,7 @@ def _role_of(process: psutil.Process) -> str:
         command = " ".join(process.cmdline())
     except psutil.Error:
         return "others"
-    for mark, role in (("covey.cluster", "cluster"), ("covey.runner", "runners")):
+    for mark, role in ROLE_OF.items():
         if mark in command:
             return role
     return "others"
@@ -177,7 +187,7 @@ def _used_since(before: dict[int, _Used]) -> dict[str, float]:
         role = is_.role or was.role
         seconds[role] = seconds.get(role, 0.0) + is_.own - was.own
         if is_.role:
-            below = "runners" if role == "cluster" else role
+            below = "runners" if role in {"cluster", "worker"} else role
             seconds[below] = seconds.get(below, 0.0) + is_.ended - was.ended
     return {role: max(0.0, used) for role, used in seconds.items()}
 
@@ -216,18 +226,22 @@ class Room:
         *,
         contenders: tuple[str, ...] = (),
         turn_seconds: float = TURN_SECONDS,
+        apart: bool = False,
     ) -> None:
         """Make a room.
 
         Args:
             text: the docstring of the script.
             contenders: who may take part; everybody, if empty.
+            apart: whether a cluster whose scheduler and worker have processes of their
+                own takes part unasked, for the CPU time of each.
             turn_seconds: a turn that takes longer is given up.
         """
         frame = inspect.stack()[1].frame
         self.module = frame.f_globals["__spec__"].name
         self.text = (text or "").partition("\n")[0]
-        self.contenders = contenders or tuple(CONTENDERS)
+        self.contenders = {*(contenders or CONTENDERS), *OURS}
+        self.apart = apart
         self.turn_seconds = turn_seconds
         self.jobs: list[Job] = []
         self.asked: dict[str, tuple[float | None, float | None]] = {}
@@ -262,12 +276,13 @@ class Room:
         needs: str = "submit",
         must: float | None = None,
         aim: float | None = None,
+        ahead: dict[str, float] | None = None,
         started: bool = True,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Enter a function as a job; ``{n}`` in the title becomes its size.
 
         It is called with a contender, the size and a ``Timed``.  It uses that once,
-        or returns figures of its own by row.
+        or returns figures of its own by row.  Goals are those of ``ask``.
         """
 
         def enter(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -280,6 +295,7 @@ class Room:
                     frozenset(needs.split()),
                     must,
                     aim,
+                    ahead or {},
                     started,
                 )
             )
@@ -323,18 +339,20 @@ class Room:
             figures = self.take_turn(arguments.turn, arguments.full, arguments.only)
             print(_MARK + json.dumps({k: asdict(f) for k, f in figures.items()}))
             return
-        names = [
-            name
-            for name in ("covey", *filter(None, arguments.peers.split(",")))
-            if name in self.contenders
-        ]
+        names = ["covey", *(["apart"] if self.apart else [])]
+        asked = dict.fromkeys(filter(None, arguments.peers.split(",")))
+        names += [n for n in asked if n in self.contenders and n not in names]
+        absent = absent_of(names, arguments.peers_python)
+        for name, why in absent.items():
+            print(f"{name}: {why}", file=sys.stderr)
+            names.remove(name)
         _compile()
         rounds: dict[str, list[dict[str, Figure]]] = {name: [] for name in names}
         for number in range(arguments.rounds):
             for name in names:
                 print(f"round {number + 1}: {name}", file=sys.stderr)
                 rounds[name].append(self._turn(name, arguments))
-        result = self.result(rounds, arguments.full)
+        result = self.result(rounds, arguments.full) | {"absent": absent}
         print(f"{result['measured']}\n\n{table(result)}")
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
@@ -348,6 +366,7 @@ class Room:
         parser.add_argument(
             "--peers",
             default="",
+            type=peers,
             help=f"who runs as well: {','.join(n for n in CONTENDERS if n != 'covey')}",
         )
         parser.add_argument(
@@ -360,24 +379,23 @@ class Room:
         return parser.parse_args()
 
     def _turn(self, name: str, arguments: argparse.Namespace) -> dict[str, Figure]:
-        python = sys.executable if name == "covey" else arguments.peers_python
+        python = sys.executable if name in OURS else arguments.peers_python
         command = [python, "-m", self.module, "--turn", name]
         command += ["--only", arguments.only, *(["--full"] if arguments.full else [])]
         command += ["--scale", str(arguments.scale)]
+        turn = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
-            done = subprocess.run(
-                command,
-                stdout=subprocess.PIPE,
-                text=True,
-                timeout=self.turn_seconds,
-                check=False,
-            )
+            said, _ = turn.communicate(timeout=self.turn_seconds)
         except subprocess.TimeoutExpired:
             print(f"{name}: not done within {self.turn_seconds:g} s", file=sys.stderr)
+            # What it started would stay, and be in the way of the next turn.
+            for pid in family_of(turn.pid):
+                send_signal(pid, signal.SIGKILL)
+            turn.communicate()
             return {}
-        lines = [x for x in done.stdout.splitlines() if x.startswith(_MARK)]
+        lines = [x for x in said.splitlines() if x.startswith(_MARK)]
         if not lines:
-            print(f"{name}: no figures, exit status {done.returncode}", file=sys.stderr)
+            print(f"{name}: no figures, exit status {turn.returncode}", file=sys.stderr)
             return {}
         found = json.loads(lines[-1].removeprefix(_MARK))
         return {row: Figure(**figure) for row, figure in found.items()}
@@ -391,15 +409,54 @@ class Room:
         )
         asked = {job.name(full): (job.must, job.aim) for job in self.jobs}
         asked |= self.asked
+        ahead = {job.name(full): job.ahead for job in self.jobs} | self.ahead
         return {
             "room": self.module,
             "measured": circumstances(),
             "rows": [
                 _row(row, rounds, asked.get(row, (None, None)))
-                | {"ahead": self.ahead.get(row, {})}
+                | {"ahead": ahead.get(row, {})}
                 for row in rows
             ],
         }
+
+
+def peers(text: str) -> str:
+    """Return names of contenders with commas between them, as they are.
+
+    Raises:
+        argparse.ArgumentTypeError: one is of nobody.
+    """
+    for name in filter(None, text.split(",")):
+        if name not in CONTENDERS:
+            known = ", ".join(CONTENDERS)
+            raise argparse.ArgumentTypeError(
+                f"nobody is called {name!r}; known: {known}"
+            )
+    return text
+
+
+def absent_of(names: list[str], python: str) -> dict[str, str]:
+    """Say for each contender that cannot run why not, and what to do.
+
+    Args:
+        names: who is to run.
+        python: the interpreter of the peers.
+    """
+    look = "import sys, importlib.util as u; sys.exit(not u.find_spec(sys.argv[1]))"
+    absent = {}
+    for name in names:
+        package = CONTENDERS[name].package
+        if name in OURS or not package:
+            continue
+        # Not from here, where a folder may be called like a package.
+        if subprocess.run([python, "-P", "-c", look, package], check=False).returncode:
+            absent[name] = (
+                f"{package} is not installed for {Path(python).name}; install it with "
+                "pip install 'covey[peers]', or name an interpreter that has it with "
+                "--peers-python"
+            )
+    return absent
 
 
 def _compile() -> None:
@@ -469,96 +526,6 @@ def _row(
         "aim": asked[1],
         "contenders": cells,
     }
-
-
-# Telling.
-
-
-def shown(value: float | None, unit: str) -> str:
-    """Return a value for the table."""
-    if value is None:
-        return ""
-    if unit == "1/s":
-        return f"{value:,.0f}/s"
-    if unit == "x":
-        return f"{value:.2f}x"
-    if unit == "%":
-        return f"{value:.2f} %"
-    if unit == "B":
-        return f"{value:,.0f} B"
-    if unit == "n":
-        return f"{value:,.0f}"
-    if unit == "B/s":
-        return f"{value / 1e9:.2f} GB/s"
-    factor, name = next(
-        (factor, name)
-        for factor, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "µs"))
-        if value >= factor
-    )
-    scaled = value / (factor or 1e-6)
-    return f"{scaled:.{0 if scaled >= 100 else 1 if scaled >= 10 else 2}f} {name}"
-
-
-def verdict(row: dict[str, Any]) -> str:
-    """Say whether covey does what it asks of itself."""
-    ours = row["contenders"].get("covey")
-    ratios = [
-        (row["contenders"][peer]["times"], ratio)
-        for peer, ratio in row["ahead"].items()
-        if "times" in row["contenders"].get(peer, {})
-    ]
-    if ours is None:
-        return ""
-    if any(times < ratio for times, ratio in ratios):
-        return "**no**"
-    sign = -1.0 if row["unit"] in LOW_IS_GOOD else 1.0
-    seen = sign * ours["value"]
-    if row["aim"] is not None and seen >= sign * row["aim"]:
-        return "aim"
-    if row["must"] is None:
-        return "must" if ratios else ""
-    return "must" if seen >= sign * row["must"] else "**no**"
-
-
-def table(result: dict[str, Any]) -> str:
-    """Return everything as Markdown."""
-    rows = result["rows"]
-    names = list(dict.fromkeys(name for row in rows for name in row["contenders"]))
-    peers = [name for name in names if name != "covey"]
-    heads = ["must", "aim", *names, "met", *(f"times {name}" for name in peers)]
-    lines = ["| job | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
-    for row in rows:
-        cells, unit = row["contenders"], row["unit"]
-        values = [shown(cells.get(name, {}).get("value"), unit) for name in names]
-        times = [cells.get(name, {}).get("times") for name in peers]
-        must = [shown(row["must"], unit)] if row["must"] is not None else []
-        must += [f"{ratio:.3g} x {peer}" for peer, ratio in row["ahead"].items()]
-        asked = [", ".join(must), shown(row["aim"], unit)]
-        ratios = ["" if x is None else f"{x:.3g}" for x in times]
-        line = [row["row"], *asked, *values, verdict(row), *ratios]
-        lines.append("| " + " | ".join(line) + " |")
-    lines += _cpu_table(rows, names)
-    return "\n".join(lines)
-
-
-def _cpu_table(rows: list[dict[str, Any]], names: list[str]) -> list[str]:
-    """Return CPU microseconds per task: covey's by role, and all of each peer's."""
-    ours = [row["contenders"].get("covey", {}).get("cpu", {}) for row in rows]
-    if not any(ours):
-        return []
-    roles = sorted({role for cpu in ours for role in cpu})
-    peers = [name for name in names if name != "covey"]
-    heads = [*roles, "all of covey", *(f"all of {name}" for name in peers)]
-    lines = ["", "CPU-µs per task:", ""]
-    lines += ["| job | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
-    for row, cpu in zip(rows, ours, strict=True):
-        cells = [f"{cpu[role] * 1e6:,.1f}" if role in cpu else "" for role in roles]
-        for name in ("covey", *peers):
-            used = row["contenders"].get(name, {}).get("cpu", {})
-            cells.append(f"{sum(used.values()) * 1e6:,.1f}" if used else "")
-        if any(cells):
-            lines.append("| " + " | ".join([row["row"], *cells]) + " |")
-    return lines
 
 
 def parse_alone(doc: str | None) -> argparse.Namespace:

@@ -7,7 +7,7 @@ import time
 from benchmarks.contenders import Contender
 from benchmarks.harness import Figure, Room, Timed, quantiles
 
-room = Room(__doc__)
+room = Room(__doc__, apart=True)
 
 
 def inc(number: int) -> int:

@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.harness import circumstances, keep_rows, parse_alone, shown
+from benchmarks.harness import circumstances, keep_rows, parse_alone
 from benchmarks.shapes import SHAPES, Shape
+from benchmarks.tables import shown
 from covey.scheduler.core.machine import SchedulerCore
 from covey.sim.trial import Graph, Machines, Result, independent, layered, try_out
 

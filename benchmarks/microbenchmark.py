@@ -18,7 +18,7 @@ from benchmarks.contenders import WORKERS, Contender
 from benchmarks.data import put
 from benchmarks.harness import Figure, Room, Timed
 
-room = Room(__doc__, contenders=("covey", "dask", "ray"))
+room = Room(__doc__, contenders=("dask", "ray"), apart=True)
 
 #: How many tasks act as clients where there are several.
 CLIENTS = 2 * WORKERS

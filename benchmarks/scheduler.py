@@ -17,8 +17,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.harness import circumstances, keep_rows, parse_alone, shown
+from benchmarks.harness import circumstances, keep_rows, parse_alone
 from benchmarks.shapes import SHAPES, Shape
+from benchmarks.tables import shown
 from covey.ids import ClientId, first_task_id
 from covey.scheduler.core.machine import Joined, Said, SchedulerCore, Tick
 from covey.wire import client_link, worker_link

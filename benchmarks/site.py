@@ -1,4 +1,4 @@
-"""A cluster of processes for the rows of ``failures``, and what became of its tasks."""
+"""A cluster of processes of their own, and what became of its tasks."""
 
 from __future__ import annotations
 
@@ -105,14 +105,16 @@ class Site:
         through: int = 0,
         memory: str = "",
         before: Sequence[str] = (),
+        runners: int = 1,
     ) -> subprocess.Popen[bytes]:
-        """Start one more worker with one runner process.
+        """Start one more worker.
 
         Args:
-            threads: tasks that it runs at a time.
+            threads: tasks that each of its runners runs at a time.
             through: the port of a proxy by which it reaches the scheduler.
             memory: how much it may use.
             before: what the command begins with, to have it run elsewhere.
+            runners: its runner processes.
         """
         self._names += 1
         more = ["--name", f"w{self._names}", "--nthreads", str(threads)]
@@ -124,7 +126,7 @@ class Site:
             os.environ["COVEY_ADDRESS"] = self.through(through).join_string()
         else:
             more += ["--connection-file", self.file]
-        command = [*before, *self.command("worker", *more, "--nworkers", "1")]
+        command = [*before, *self.command("worker", *more, "--nworkers", str(runners))]
         worker = _start(command, self.words_of(self._names))
         self.names[worker.pid] = self._names
         os.environ.pop("COVEY_ADDRESS", None)
@@ -161,6 +163,14 @@ class Site:
         """Return how often each task was executed."""
         files = Path(self.ran).iterdir()
         return collections.Counter(int(x) for f in files for x in f.read_text().split())
+
+    def end(self) -> None:
+        """Let everybody end by themselves, those who work first; then close."""
+        for process in (*self.workers, self.scheduler):
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+        self.close()
 
     def close(self) -> None:
         """Kill what is left, and remove its files."""

@@ -1,13 +1,21 @@
-"""What benchmarks name of covey's insides is still there."""
+"""What benchmarks name of covey's insides is still there, and they tell what they saw."""
 
 from __future__ import annotations
 
 import pathlib
 import runpy
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
+
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import harness, tables  # noqa: E402
+from benchmarks.contenders import CONTENDERS, Apart, Contender  # noqa: E402
+
+sys.path.pop(0)
 
 PROTECTION = runpy.run_path(str(ROOT / "benchmarks/cost.py"))["PROTECTION"]
 
@@ -16,3 +24,98 @@ PROTECTION = runpy.run_path(str(ROOT / "benchmarks/cost.py"))["PROTECTION"]
 def test_each_mechanism_whose_cost_is_measured_is_there(name):
     for place, function in PROTECTION[name]:
         assert callable(getattr(place, function)), (place, function)
+
+
+def row(covey, *, must=None, aim=None, unit="1/s", ahead=None, **times):
+    contenders = {peer: {"value": 1.0, "times": ratio} for peer, ratio in times.items()}
+    contenders["covey"] = {"value": covey}
+    goals = {"must": must, "aim": aim, "ahead": ahead or {}}
+    return {"row": "x", "unit": unit, "contenders": contenders, **goals}
+
+
+def test_a_goal_is_met_by_the_value_and_by_what_peers_did():
+    asked = {"must": 10.0, "aim": 20.0, "ahead": {"dask": 100.0, "ray": 100.0}}
+    assert tables.verdict(row(25.0, dask=120.0, ray=100.0, **asked)) == "aim"
+    assert tables.verdict(row(15.0, dask=120.0, ray=100.0, **asked)) == "must"
+    assert tables.verdict(row(5.0, dask=120.0, ray=100.0, **asked)) == "**no**"
+    # However good the value is.
+    assert tables.verdict(row(25.0, dask=120.0, ray=99.0, **asked)) == "**no**"
+
+
+def test_less_is_better_of_seconds():
+    asked = {"must": 2.0, "aim": 1.0, "unit": "s"}
+    assert tables.verdict(row(0.5, **asked)) == "aim"
+    assert tables.verdict(row(1.5, **asked)) == "must"
+    assert tables.verdict(row(2.5, **asked)) == "**no**"
+
+
+def test_a_goal_beside_a_peer_that_was_not_there_is_not_simply_met():
+    asked = {"must": 10.0, "ahead": {"dask": 100.0, "ray": 100.0}}
+    assert tables.verdict(row(15.0, dask=120.0, **asked)) == "must (without ray)"
+    assert tables.verdict(row(5.0, dask=120.0, **asked)) == "**no**"
+    assert tables.verdict(row(15.0, ahead={"dask": 2.0})) == ""
+    assert tables.verdict(row(15.0, ahead={"dask": 2.0}, dask=2.0)) == "must"
+
+
+def test_what_a_job_is_asked_for_stands_in_its_row():
+    room = harness.Room("A room.")
+
+    @room.job("work of {n}", short=1, full=2, unit="1/s", must=3.0, ahead={"dask": 4.0})
+    def work(cluster, n, timed):
+        pass
+
+    figure = harness.Figure(8.0, "1/s")
+    slow = harness.Figure(1.0, "1/s")
+    rounds = {"covey": [{"work of 2": figure}], "dask": [{"work of 2": slow}]}
+    (found,) = room.result(rounds, full=True)["rows"]
+    assert (found["must"], found["ahead"]) == (3.0, {"dask": 4.0})
+    assert tables.verdict(found) == "must"
+
+
+def test_a_peer_that_is_not_installed_is_told_of_in_a_line_and_has_no_column(
+    monkeypatch,
+):
+    class Absent(Contender):
+        package = "package_that_nobody_has"
+
+    monkeypatch.setitem(CONTENDERS, "dask", Absent)
+    absent = harness.absent_of(["covey", "dask", "futures"], sys.executable)
+    assert list(absent) == ["dask"]
+    rows = [row(1.0)]
+    told = tables.table({"rows": rows, "absent": absent})
+    assert "No figures of dask: package_that_nobody_has is not installed" in told
+    assert "covey[peers]" in told
+
+
+def test_scheduler_and_worker_apart_use_cpu_time_of_their_own():
+    cluster, timed = Apart(), harness.Timed("1/s")
+    cluster.start()
+    try:
+        cluster.gather(cluster.map(abs, range(10)))
+        with timed(100):
+            cluster.gather(cluster.map(abs, range(-100, 0)))
+    finally:
+        cluster.stop()
+    assert timed.figure is not None
+    assert timed.figure.cpu.keys() == {"client", "scheduler", "worker", "runners"}
+    used = timed.figure.cpu
+    told = tables.table(
+        {
+            "rows": [
+                row(1.0)
+                | {
+                    "contenders": {
+                        "covey": {
+                            "value": 1.0,
+                            "cpu": {"client": 1e-6, "cluster": 2e-6},
+                        },
+                        "apart": {"value": 1.0, "cpu": used},
+                    }
+                }
+            ]
+        }
+    )
+    assert (
+        "| client | cluster | all of covey | apart: client | apart: scheduler |" in told
+    )
+    assert "times apart" not in told
