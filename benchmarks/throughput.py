@@ -35,6 +35,7 @@ def warm(cluster: Contender) -> None:
     needs="map",
     must=200_000,
     aim=1_000_000,
+    ahead={"dask": 100, "ray": 100, "joblib": 1},
 )
 def map_and_gather(cluster: Contender, n: int, timed: Timed) -> None:
     """Map a function that does nothing, and gather."""
@@ -78,7 +79,29 @@ def chain(cluster: Contender, n: int, timed: Timed) -> None:
 
 
 @room.job(
-    "tree sum of {n:,} leaves, tasks",
+    "tree sum of {n:,} leaves by submit, node by node, tasks",
+    short=1_024,
+    full=8_192,
+    unit="1/s",
+    needs="graph",
+    must=25_000,
+    aim=80_000,
+)
+def tree_by_submit(cluster: Contender, n: int, timed: Timed) -> None:
+    """Sum leaves pairwise, down to one, by a call for every node."""
+    with timed(2 * n - 1):
+        level = [cluster.submit(inc, i) for i in range(n)]
+        while len(level) > 1:
+            level = [
+                cluster.submit(add, level[at], level[at + 1])
+                for at in range(0, len(level), 2)
+            ]
+        total = cluster.result(level[0])
+    assert total == n * (n + 1) // 2
+
+
+@room.job(
+    "tree sum of {n:,} leaves by maps, a level at a time, tasks",
     short=1_024,
     full=8_192,
     unit="1/s",
@@ -87,7 +110,7 @@ def chain(cluster: Contender, n: int, timed: Timed) -> None:
     aim=80_000,
 )
 def tree(cluster: Contender, n: int, timed: Timed) -> None:
-    """Sum leaves pairwise, down to one."""
+    """Sum leaves pairwise, down to one, by a map for every level."""
     with timed(2 * n - 1):
         level = cluster.map(inc, range(n))
         while len(level) > 1:
