@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import zipfile
 import pytest
 
 from covey import Client, errors
+from covey.client.modules import OwnModules
+from covey.client.writing import Writing
 from covey.wire.client_link import DefineFunction
 
 pytestmark = pytest.mark.system
@@ -160,6 +163,31 @@ def test_a_zip_file_and_a_large_package(client, project):
 
 def power(x, exponent):
     return x**exponent
+
+
+def test_arguments_that_name_no_module_do_not_have_a_function_looked_up_again(
+    client, tmp_path, monkeypatch
+):
+    asked, function = [], Writing.function
+
+    def spy(self, what, *rest, **more):
+        asked.append(what)
+        return function(self, what, *rest, **more)
+
+    monkeypatch.setattr(Writing, "function", spy)
+    # As in a client of a cluster that it did not start.
+    monkeypatch.setattr(client.submitter.writing, "modules", OwnModules(auto=True))
+    assert client.submit(abs, -1).result(30) == 1
+    assert client.gather(client.map(abs, [-1, 2])) == [1, 2]
+    assert asked == [abs, abs]
+    # What they do name goes along, though the function says nothing of it.
+    (tmp_path / "named_by_arguments.py").write_text(
+        "class Thing:\n    def __str__(self):\n        return 'a thing'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    thing = importlib.import_module("named_by_arguments").Thing()
+    assert client.submit(str, thing).result(30) == "a thing"
+    assert client.gather(client.map(str, [thing])) == ["a thing"]
 
 
 def test_other_keywords_do_not_send_the_modules_again(client, project, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -66,6 +67,55 @@ def test_a_package_that_has_become_small_goes_along_after_a_while(
     now[0] += modules.TOO_LARGE_SECONDS
     assert [bundle.name for bundle in own.needed(NAME.encode())] == [NAME]
     assert walks == [NAME, NAME]
+
+
+def test_what_some_names_need_is_found_once_in_a_while(package, monkeypatch):
+    now, found = [100.0], []
+    monkeypatch.setattr(modules.clock, "monotonic", lambda: now[0])
+    bundle = OwnModules._bundle
+
+    def spy(self, name, place, *, forced):
+        found.append(name)
+        return bundle(self, name, place, forced=forced)
+
+    monkeypatch.setattr(OwnModules, "_bundle", spy)
+    own = OwnModules(auto=True)
+    (first,) = own.needed(NAME.encode())
+    (package / "__init__.py").write_text("x = 12345")
+    assert all(own.needed(b"", NAME.encode()) == (first,) for _ in range(10))
+    assert found == [NAME]
+    now[0] += modules.FRESH_SECONDS
+    (edited,) = own.needed(NAME.encode())
+    assert edited.digest != first.digest
+    # Who says that it has changed does not wait.
+    (package / "__init__.py").write_text("x = 1234567")
+    own.add(package)
+    (again,) = own.needed(NAME.encode())
+    assert again.digest not in (first.digest, edited.digest)
+
+
+def test_a_module_is_found_that_was_imported_since_the_names_were_looked_for(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "imports_another.py").write_text("import imported_later")
+    (tmp_path / "imported_later.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    own, names = OwnModules(auto=True), [b"imports_another"]
+    module = ModuleType("imports_another")
+    module.__file__ = str(tmp_path / "imports_another.py")
+    monkeypatch.setitem(sys.modules, "imports_another", module)
+    assert [bundle.name for bundle in own.needed(*names)] == ["imports_another"]
+    __import__("imported_later")
+    both = ["imported_later", "imports_another"]
+    assert [bundle.name for bundle in own.needed(*names)] == both
+    del sys.modules["imported_later"]
+
+
+def test_bytes_name_own_modules_or_none(package):
+    own = OwnModules(auto=True)
+    assert own.are_named_in(b"c" + NAME.encode() + b"\nThing")
+    assert not own.are_named_in(b"csys\nexit")
+    assert not OwnModules(auto=False).are_named_in(NAME.encode())
 
 
 def test_a_process_that_has_the_originals_keeps_them(package):

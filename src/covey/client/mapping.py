@@ -103,10 +103,14 @@ class Mapper(Submitter):
             return futures
 
         def number(pack: Pack) -> int:
-            if by_value is not None or self.writing.modules.idle:
+            modules = self.writing.modules
+            if by_value is not None or modules.idle:
                 return fn
-            # The arguments may name modules of which the function knows nothing.
-            return self._function(function, form, taken, bytes(pack.data))[0]
+            payload = bytes(pack.data)
+            if not modules.are_named_in(payload):
+                return fn
+            # The function may know nothing of them.
+            return self._function(function, form, taken, payload)[0]
 
         before: tuple[Any, ...] = ()
         if by_value is not None:

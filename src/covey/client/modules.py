@@ -36,6 +36,9 @@ FRESH_SECONDS: Final = 0.5
 #: So long a package that was too large is taken to be so: it takes long to look at.
 TOO_LARGE_SECONDS: Final = 30.0
 
+#: For so many sets of names it is kept what they need.
+_READY_MAX: Final = 256
+
 #: What is never part of a package.
 _SKIPPED: Final = frozenset({"__pycache__", ".git", ".venv", "node_modules"})
 
@@ -73,8 +76,12 @@ class OwnModules:
         self._too_large: dict[tuple[str, Path], float] = {}
         self._installed = installed_folders()
         self._own: dict[str, Path | None] = {}
+        #: The own ones among them, with their names as they stand in bytes.
+        self._marks: tuple[tuple[str, bytes], ...] = ()
         self._seen = 0
         self._checked: dict[tuple[str, Path], float] = {}
+        #: Until when bundles are what those names need, by names.
+        self._ready: dict[tuple[str, ...], tuple[float, tuple[Bundle, ...]]] = {}
 
     def add(self, what: ModuleType | str | os.PathLike[str]) -> None:
         """Let a module, package or file go along with every function from now on.
@@ -100,16 +107,21 @@ class OwnModules:
             self.idle = False
             # Whoever says so has just changed it: its files are read again.
             self._checked.pop((part, place), None)
+        self._ready.clear()
 
     def needed(self, *payloads: bytes) -> tuple[Bundle, ...]:
         """Return bundles of the own modules that these bytes name, and of their own."""
         waiting = list(self._forced)
-        if self._auto:
-            for name in self._own_names():
-                mark = name.encode()
-                if any(payload.find(mark) >= 0 for payload in payloads):
-                    waiting.append(name)
+        for payload in payloads:
+            waiting += self._named_in(payload)
+        if not waiting:
+            return ()
+        names = tuple(waiting)
+        until, ready = self._ready.get(names, (0.0, ()))
+        if clock.monotonic() < until:
+            return ready
         found: dict[str, Bundle] = {}
+        until = clock.monotonic() + FRESH_SECONDS
         while waiting:
             name = waiting.pop()
             place = self._forced.get(name) or self._own.get(name)
@@ -119,15 +131,30 @@ class OwnModules:
             if bundle is not None:
                 found[name] = bundle
                 waiting += bundle.imports
-        return tuple(found[name] for name in sorted(found))
+                checked = self._checked.get((name, place), 0.0)
+                until = min(until, checked + FRESH_SECONDS)
+        if len(self._ready) >= _READY_MAX:
+            self._ready.clear()
+        ready = tuple(found[name] for name in sorted(found))
+        self._ready[names] = until, ready
+        return ready
 
-    def _own_names(self) -> list[str]:
+    def are_named_in(self, payload: bytes) -> bool:
+        """Say whether these bytes name an own module that goes along for that."""
+        return bool(self._named_in(payload))
+
+    def _named_in(self, payload: bytes) -> list[str]:
+        if not self._auto:
+            return []
         if len(sys.modules) != self._seen:
             self._seen = len(sys.modules)
             for name in [n for n in sys.modules if "." not in n]:
                 if name not in self._own:
                     self._own[name] = self._look_at(name)
-        return [name for name, place in self._own.items() if place is not None]
+            own = [name for name, place in self._own.items() if place is not None]
+            self._marks = tuple((name, name.encode()) for name in own)
+            self._ready.clear()
+        return [name for name, mark in self._marks if mark in payload]
 
     def _look_at(self, name: str) -> Path | None:
         if name in sys.stdlib_module_names or name in ("__main__", "covey"):

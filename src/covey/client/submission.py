@@ -158,8 +158,8 @@ class Submitter(Placer):
             ):
                 return self._call_of_results(fn, label, ids, options)
             payload, needs, large, holds = self._written(args, kwargs, form)
-            if by_value is None and not writing.modules.idle:
-                # The arguments may name modules of which the function knows nothing.
+            if by_value is None and writing.modules.are_named_in(payload):
+                # The function may know nothing of them.
                 again = self._function(function, form, taken, payload)
                 fn, label, digest, _ = again
             identity = b""
