@@ -41,14 +41,17 @@ class Desk(Placer):
         form = SimpleNamespace(packer=lambda: Noting(self))
         writing = SimpleNamespace(form=lambda name: form, chosen=contextlib.nullcontext)
         self.released = []
+        self.brought = []
         self.alone = 0
         super().__init__(session, writing)
 
     def _let_go(self, handles):
         self.released += [(wish.base, index, n) for wish, index, n in handles]
 
-    def _place(self, task, frames, where):
-        self.posted.append((task, loads(frames)))
+    def bring_all(self, cargo, where=None):
+        self.posted += [(task, loads(frames)) for task, frames in cargo.values]
+        self.brought.append(len(cargo.values))
+        cargo.clear()
 
     def scattered(self):
         """Return values by task, as they were sent."""
@@ -60,7 +63,7 @@ class Desk(Placer):
                 found |= enumerate(loads_pack(pack), message.base)
             else:
                 found |= [message]
-        return found
+        return dict(sorted(found.items()))
 
     def sizes(self):
         return [message.n for message in self.posted if isinstance(message, Scatter)]

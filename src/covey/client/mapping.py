@@ -19,6 +19,7 @@ from covey.client.placing import (
     CHUNK_BYTES,
     CHUNK_TASKS,
     FIRST_CHUNK_TASKS,
+    Cargo,
     more_at_once,
 )
 from covey.client.shapes import (
@@ -36,10 +37,10 @@ from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.serde import refs
 from covey.serde.columns import columns_payload, strides_payload
-from covey.serde.formats import Format
+from covey.serde.formats import PICKLE, Format
 from covey.serde.keywords import ANEW_BYTES, with_keywords
 from covey.serde.packing import Packer
-from covey.serde.values import dumps
+from covey.serde.values import dumps, dumps_call, is_long
 from covey.wire.base import Extent, Options
 from covey.wire.client_link import Submit
 
@@ -197,7 +198,7 @@ class Mapper(Submitter):
         form: Format,
     ) -> int:
         """Send the calls on their way; return how many there were."""
-        packer = form.packer()
+        packer, cargo = form.packer(), Cargo()
         sent, limit = 0, FIRST_CHUNK_TASKS
         numbers, alike = calls.single, True
         with refs.capture(self._session) as found:
@@ -209,8 +210,11 @@ class Mapper(Submitter):
                 )
                 if not numbers:
                     alike = self._fill(
-                        packer, calls, sent, limit, alike, wish, found, marks, form
+                        *(packer, calls, sent, limit, alike, wish, found, marks, form),
+                        cargo,
                     )
+                    # Before anybody is told of who takes them.
+                    self.bring_all(cargo)
                 pack = packer.take()
                 if not len(pack):
                     break
@@ -233,16 +237,18 @@ class Mapper(Submitter):
         found: refs.capture,
         marks: list[int],
         form: Format,
+        cargo: Cargo,
     ) -> bool:
         """Pack calls of a map, until they come to *limit*, or to the bytes of a chunk.
 
         Most often they are small, plain and hold no futures: those that are *alike* are
         pickled several at a time, and this returns whether they still are.  *marks* is
-        to say where the ids in *found* end for each of the others.
+        to say where the ids in *found* end for each of the others.  Large ones are put
+        into *cargo*, for which futures stand.
         """
         ids = found.task_ids
         done, stop, nbytes, at_once = start, start + limit, 0, BATCH_TASKS
-        while nbytes <= CHUNK_BYTES:
+        while nbytes <= CHUNK_BYTES and not cargo.is_full:
             batch = calls.read(done, min(done + at_once, stop))
             if not batch:
                 break
@@ -260,10 +266,13 @@ class Mapper(Submitter):
                 at_once = more_at_once(at_once, added)
             else:
                 at_once = BATCH_TASKS
-                self._add_each(packer, batch, done, wish, ids, marks, form)
+                before = len(packer)
+                self._add_each(packer, batch, done, wish, ids, marks, form, cargo)
+                done += len(packer) - before
                 nbytes = packer.nbytes
                 if found.strangers is not None:
                     wish.hold(self._adopted(found))
+                continue
             done += len(batch)
         return alike
 
@@ -276,16 +285,28 @@ class Mapper(Submitter):
         ids: list[TaskId],
         marks: list[int],
         form: Format,
+        cargo: Cargo,
     ) -> None:
-        """Add arguments one by one; *marks* says where the ids of each end."""
+        """Add arguments one by one, until the cargo is full.
+
+        *marks* says where the ids of each end.
+        """
+        pickles = form is PICKLE
         for index, call in enumerate(batch, first):
             before = len(packer)
-            frames = self._add_call(packer.add, call, index, form)
+            long = pickles and type(call) is tuple and is_long(call)
+            add = dumps_call if long else packer.add
+            frames = self._add_call(add, call, index, form)
             if frames is not None:
-                self._add_large(packer, frames, wish, ids)
+                future = self.promise("arguments")
+                wish.hold([future])
+                cargo.add(future.id, frames)
+                packer.add(refs.ById(future.id))
             if ids:
                 marks += [0] * (before - len(marks))
                 marks.append(len(ids))
+            if cargo.is_full:
+                break
 
     def _add_call(
         self,
@@ -307,14 +328,6 @@ class Mapper(Submitter):
             failed = named
         failed.add_note(f"in the arguments of element {index} of the map")
         raise failed
-
-    def _add_large(
-        self, packer: Packer, frames: list[Buffer], wish: Range, ids: list[TaskId]
-    ) -> None:
-        future = self.bring(frames, "arguments")
-        wish.hold([future])
-        packer.add(refs.ById(future.id))
-        del ids
 
     def _send_chunk(
         self,

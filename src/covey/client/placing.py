@@ -36,6 +36,43 @@ BATCH_BYTES: Final = 4096
 BATCH_TASKS_MAX: Final = 128
 
 
+_ANYWHERE: Final = Where()
+
+#: Large values that are brought together, and their bytes; the last may go beyond that.
+CARGO_VALUES: Final = 64
+CARGO_BYTES: Final = 4 << 20
+
+
+class Cargo:
+    """Large values on their way to workers, together.
+
+    To wait until one is there before the next one goes takes longer than to copy them.
+
+    Attributes:
+        values: the task of each, and its frames.
+        is_full: no more should be added.
+    """
+
+    __slots__ = ("_nbytes", "is_full", "values")
+
+    def __init__(self) -> None:
+        self.values: list[tuple[TaskId, list[Buffer]]] = []
+        self.is_full = False
+        self._nbytes = 0
+
+    def add(self, task: TaskId, frames: list[Buffer]) -> None:
+        """One more is to go: the value of *task*."""
+        self.values.append((task, frames))
+        self._nbytes += sum(memoryview(frame).nbytes for frame in frames)
+        self.is_full = self._nbytes >= CARGO_BYTES or len(self.values) >= CARGO_VALUES
+
+    def clear(self) -> None:
+        """They are there."""
+        self.values.clear()
+        self._nbytes = 0
+        self.is_full = False
+
+
 class Placer:
     """Places values on workers."""
 
@@ -93,7 +130,7 @@ class Placer:
     ) -> list[TaskId]:
         """Send values on their way; return which of them are large."""
         sent = done = nbytes = 0
-        large = []
+        large, cargo = [], Cargo()
         limit, at_once = FIRST_CHUNK_TASKS, 1
         while done < len(values):
             # Most often they are small and plain.  What begins small may go on large,
@@ -111,7 +148,9 @@ class Placer:
                 if frames is not None:
                     if len(packer):
                         self._scatter_chunk(base + sent, packer.take(), where)
-                    self._place(base + done - 1, frames, where)
+                    cargo.add(base + done - 1, frames)
+                    if cargo.is_full:
+                        self.bring_all(cargo, where)
                     large.append(base + done - 1)
                     sent, nbytes = done, 0
                 elif not done % BATCH_TASKS:
@@ -121,6 +160,7 @@ class Placer:
                 sent, nbytes, limit = done, 0, CHUNK_TASKS
         if sent < done:
             self._scatter_chunk(base + sent, packer.take(), where)
+        self.bring_all(cargo, where)
         return large
 
     async def _wait_for_copies(self, tasks: list[TaskId]) -> None:
@@ -146,7 +186,30 @@ class Placer:
 
     def fulfil(self, promised: Future[Any], frames: list[Buffer]) -> None:
         """Bring the value of a future, before anybody is told of who takes it."""
-        self._place(promised.id, frames, Where())
+        cargo = Cargo()
+        cargo.add(promised.id, frames)
+        self.bring_all(cargo)
+
+    def bring_all(self, cargo: Cargo, where: Where = _ANYWHERE) -> None:
+        """Bring values to workers, and wait until all of them are there."""
+        if cargo.values:
+            self._session.await_worker()
+            self._engine.call(self._place_all(cargo.values, where))
+            cargo.clear()
+
+    async def _place_all(
+        self, values: list[tuple[TaskId, list[Buffer]]], where: Where
+    ) -> None:
+        if len(values) == 1:
+            await self._place_async(*values[0], where)
+            return
+        outcomes = await asyncio.gather(
+            *[self._place_async(task, frames, where) for task, frames in values],
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
 
     def _on_lost(self, task: TaskId) -> None:
         """A value was lost with its worker: bring it to another one."""
@@ -168,10 +231,6 @@ class Placer:
             except ClusterError:
                 pass  # No worker takes it: then it is lost.
         self._engine.post(NotBrought(task))
-
-    def _place(self, task: TaskId, frames: list[Buffer], where: Where) -> None:
-        self._session.await_worker()
-        self._engine.call(self._place_async(task, frames, where))
 
     async def _place_async(
         self, task: TaskId, frames: list[Buffer], where: Where

@@ -21,9 +21,7 @@ from covey.client.functions import Pickled
 from covey.client.future import Future
 from covey.client.names import Names, identity_of
 from covey.client.numbers import Numbers
-from covey.client.placing import (
-    Placer,
-)
+from covey.client.placing import Placer
 from covey.client.rewriting import Rewriting
 from covey.client.shapes import (
     split_needs,
@@ -39,6 +37,7 @@ from covey.serde.columns import columns_payload
 from covey.serde.formats import PICKLE, Format
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.registry import PROTOCOL
+from covey.serde.values import dumps_call, is_long
 from covey.wire.base import Options
 from covey.wire.client_link import Submit
 
@@ -171,8 +170,7 @@ class Submitter(Placer):
                 if held is not None:
                     return held
             if large:
-                with writing.chosen():
-                    payload, needs, holds = self._lifted(args, kwargs, form)
+                payload, needs = self._brought(large, needs, holds, form)
             base = engine.new_tasks(1)
             wish = Range(base, 1, label, key)
             # First, so that whatever is raised from now on lets go of the task.
@@ -217,12 +215,15 @@ class Submitter(Placer):
         """Return arguments as bytes, and the ids of the futures inside.
 
         If they are too large for a message, these are the first of the frames that
-        follow, and the rest is to be lifted out of them.  Last come futures that are to
-        be kept.
+        follow, which are to be brought to a worker.  Last come futures that are to be
+        kept.
         """
         value: Any = Call(args, kwargs) if kwargs else args
+        pickles = form is PICKLE
+        long = pickles and not kwargs and is_long(args)
         if (
-            form is PICKLE
+            pickles
+            and not long
             and _PLAIN.issuperset(map(type, args))
             and (not kwargs or _PLAIN.issuperset(map(type, kwargs.values())))
         ):
@@ -230,13 +231,13 @@ class Submitter(Placer):
             if len(payload) <= LIMIT_BYTES:
                 return payload, [], [], []
         packer = _here.packer(form)
+        add = dumps_call if long else packer.add
         with self.writing.chosen(), refs.capture(self._session) as found:
-            frames = self._add(packer, value, args, kwargs, form)
-        if frames is not None:
-            return bytes(frames[0]), found.task_ids, frames, []
-        payload = packer.take_single()
+            frames = self._add(add, value, args, kwargs, form)
         holds = self._adopted(found) if found.strangers is not None else []
-        return payload, found.task_ids, [], holds
+        if frames is not None:
+            return bytes(frames[0]), found.task_ids, frames, holds
+        return packer.take_single(), found.task_ids, [], holds
 
     def _adopted(self, found: refs.capture) -> list[object]:
         """Take over the futures of other clients that were met; return ours of them.
@@ -250,70 +251,46 @@ class Submitter(Placer):
         found.strangers = None
         return [adopted(self._session, future) for future in strangers]
 
-    def _lifted(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
-    ) -> tuple[bytes, list[TaskId], list[object]]:
-        """Bring what is large to workers.
+    def _brought(
+        self,
+        frames: list[Buffer],
+        inside: list[TaskId],
+        holds: list[object],
+        form: Format,
+    ) -> tuple[bytes, list[TaskId]]:
+        """Bring arguments to a worker, which are too large for a message.
+
+        Args:
+            frames: what they are.
+            inside: the futures in them.
+            holds: futures that are to be kept; that of the arguments is added.
+            form: how the call is written.
 
         Returns:
-            What is left of the arguments, as bytes; the ids of the futures inside, and
-            those that are to be kept.
+            What is left of the arguments, as bytes, and all that they take.
         """
-        packer = _here.packer(form)
-        args, kwargs, holds = self._lift(args, kwargs, form)
-        value: Any = Call(args, kwargs) if kwargs else args
-        with refs.capture(self._session) as found:
-            frames = self._add(packer, value, args, kwargs, form)
-            holds += self._adopted(found)
-            if frames is None:
-                return packer.take_single(), found.task_ids, holds
-        # Many medium ones: the arguments as a whole become one large value.
         future = self.bring(frames, "arguments")
+        holds.append(future)
+        packer = _here.packer(form)
         with refs.capture(self._session) as outer:
             packer.add(refs.ById(future.id))
-        needs = [*outer.task_ids, *found.task_ids]
-        return packer.take_single(), needs, [*holds, future]
+        return packer.take_single(), [*outer.task_ids, *inside]
 
     def _add(
         self,
-        packer: Packer,
+        add: Callable[[Any], list[Buffer] | None],
         value: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         form: Format,
     ) -> list[Buffer] | None:
         try:
-            return packer.add(value)
+            return add(value)
         except (TypeError, ValueError) as error:
             failed = error
         # Outside of ``except``: it says the same, better, and not on top of it.
         name_culprit(args, kwargs, form)
         raise failed
-
-    def _lift(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
-    ) -> tuple[tuple[Any, ...], dict[str, Any], list[object]]:
-        """Bring each large argument to a worker; put futures in their places."""
-        holds: list[object] = []
-
-        def lift(value: Any) -> Any:
-            if isinstance(
-                value, refs.Reference | int | float | complex | bool | type(None)
-            ):
-                return value
-            with refs.capture(self._session) as found:
-                frames = form.dumps(value)
-            if found.task_ids or sum(memoryview(f).nbytes for f in frames) <= (
-                LIMIT_BYTES // 2
-            ):
-                return value
-            future = self.bring(frames, "argument")
-            holds.append(future)
-            return future
-
-        lifted = tuple(lift(value) for value in args)
-        named = {name: lift(value) for name, value in kwargs.items()}
-        return lifted, named, holds
 
     def number_of(self, function: Callable[..., Any], taken: list[int]) -> int:
         """Return this client's number for a (small) function, defining it if need be.

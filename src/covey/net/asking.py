@@ -63,6 +63,10 @@ PASSAGES_AT_ONCE: Final = 16
 PASSAGE_SECONDS: Final = 5.0
 
 
+#: What is written sooner than a thread that writes it is woken.
+WRITTEN_HERE_BYTES: Final = 256 << 10
+
+
 def _memory_for(
     made: Made, answer: Borrowed, nbytes: int
 ) -> tuple[int, Callable[[list[Buffer]], str]]:
@@ -81,6 +85,18 @@ def _memory_for(
     if known is None:
         raise RemoteProtocolError("a worker has lent what was not made here")
     return answer.own, known.fill
+
+
+def _written(
+    write: Callable[[list[Buffer]], str], frames: list[Buffer]
+) -> asyncio.Future[str]:
+    """Write, and return what has come of it, as if a thread had written."""
+    written: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    try:
+        written.set_result(write(frames))
+    except (OSError, ValueError) as error:
+        written.set_exception(error)
+    return written
 
 
 class Asker:
@@ -213,7 +229,10 @@ class Asker:
                 made.forget(own)
             link.send(GiveBack(loan))
 
-        writing = asyncio.ensure_future(asyncio.to_thread(write, frames))
+        if nbytes <= WRITTEN_HERE_BYTES:
+            writing = _written(write, frames)
+        else:
+            writing = asyncio.ensure_future(asyncio.to_thread(write, frames))
         try:
             place = await asyncio.shield(writing)
         except BaseException as error:

@@ -37,6 +37,9 @@ OUT_OF_BAND_BYTES: Final = 4096
 #: Plain bytes of at least this size become a buffer of their own.
 LARGE_BYTES: Final = 1 << 16
 
+_BYTES: Final = frozenset({bytes, bytearray})
+_LONG: Final = _BYTES | {str}
+
 #: The first byte of a stream that pickle wrote.
 PICKLE_CODEC: Final = 0x80
 
@@ -158,13 +161,39 @@ def dumps(value: Any, name: str = "value") -> list[Buffer]:
     """
     buffers: list[Buffer] = []
     written = value
-    if type(value) in (bytes, bytearray) and len(value) >= LARGE_BYTES:
+    if type(value) in _BYTES and len(value) >= LARGE_BYTES:
         written = _OutOfBand(value)
     try:
         stream = _pickle(written, buffers)
     except Exception as error:
         raise cannot_pickle(value, name, error) from error
     return [stream, *buffers]
+
+
+def is_long(args: tuple[Any, ...]) -> bool:
+    """Say whether one of the arguments of a call is a long byte string or text."""
+    for value in args:  # noqa: SIM110  # any() takes three times as long
+        if type(value) in _LONG and len(value) >= LARGE_BYTES:
+            return True
+    return False
+
+
+def dumps_call(call: tuple[Any, ...], name: str = "value") -> list[Buffer]:
+    """Return the frames of arguments, of which long byte strings are not copied.
+
+    Args:
+        call: the arguments, in a tuple that nothing else refers to.
+        name: what to call it in an error message.
+
+    Raises:
+        NotPicklable: it cannot be written.
+    """
+    # The same object twice is one buffer, and the same object again.
+    outside: dict[int, Any] = {}
+    for value in call:
+        if type(value) in _BYTES and len(value) >= LARGE_BYTES:
+            outside[id(value)] = _OutOfBand(value)
+    return dumps(tuple(outside.get(id(value), value) for value in call), name)
 
 
 def dumps_inline(value: Any, name: str = "value") -> bytes:

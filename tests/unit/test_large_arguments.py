@@ -1,0 +1,196 @@
+"""How often large arguments are pickled, copied and waited for, on their way to workers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import pickle
+from types import SimpleNamespace
+
+import pytest
+
+from covey.client import submission
+from covey.client.core.ranges import Wishes
+from covey.client.fetching import Session
+from covey.client.mapping import Mapper
+from covey.client.placing import CARGO_BYTES, CARGO_VALUES
+from covey.client.writing import Writing
+from covey.errors import ClusterError
+from covey.payload import Pack
+from covey.serde import packing, refs, values
+from covey.serde.packing import loads_pack
+from covey.serde.values import loads
+from covey.wire.base import DEFAULT_OPTIONS
+from covey.wire.client_link import Placed, Submit, SubmitGraph
+
+SIZE = 1_000_000
+
+
+class Desk:
+    """A client's side of calls, and a worker that takes all values."""
+
+    def __init__(self):
+        #: What was said, in order, and which values came.
+        self.posted = []
+        self.values = {}
+        self.waits = 0
+        self.refuse = None
+        self.next = 1000
+        self.engine = SimpleNamespace(
+            post=self.posted.append,
+            call=self._call,
+            wishes=Wishes(),
+            workers={
+                1: SimpleNamespace(worker=1, name="w", addresses=("a",), host="h")
+            },
+            wait_for_workers=self._ready,
+            asker=SimpleNamespace(put=self._put),
+            check=lambda: None,
+            new_tasks=self._new_tasks,
+            closed=True,  # What is dropped is told to nobody.
+            in_thread=False,
+            lull_is_coming=False,
+            outbox=SimpleNamespace(catch_up=None, say=self.posted.append),
+        )
+        self.session = Session(self.engine)
+        self.mapper = Mapper(self.session, Writing(self.engine, functions="value"))
+
+    def _new_tasks(self, n):
+        self.next += n
+        return self.next - n
+
+    def _call(self, work):
+        self.waits += 1
+        return asyncio.run(work)
+
+    async def _ready(self, *_):
+        pass
+
+    async def _put(self, addresses, task, frames, host, worker):
+        await asyncio.sleep(0)
+        if task == self.refuse:
+            raise ClusterError("it is full")
+        self.values[task] = [bytes(frame) for frame in frames]
+        return False
+
+    def map(self, *columns):
+        return self.mapper.map(len, columns, {}, DEFAULT_OPTIONS)
+
+    def submit(self, *args, **kwargs):
+        how = {"key": None, "pure": False}
+        return self.mapper.submit(len, args, kwargs, DEFAULT_OPTIONS, **how)
+
+    def calls(self):
+        """Return the arguments of all calls, in order, as a runner would read them."""
+        placed, found = set(), []
+        for message in self.posted:
+            if isinstance(message, Placed):
+                placed.add(message.task)
+            if isinstance(message, Submit | SubmitGraph):
+                # What a call takes is there before the call is told of.
+                inputs = {t: loads(f) for t, f in self.values.items() if t in placed}
+                with refs.inputs_as(inputs):
+                    pack = Pack.from_wire(message.sizes, message.data)
+                    found += loads_pack(pack)
+        return found
+
+
+@pytest.fixture
+def desk():
+    return Desk()
+
+
+class Pickled:
+    """Counts how many bytes pickle writes, in whatever way."""
+
+    def __init__(self, monkeypatch):
+        self.nbytes = 0
+        for module, name in (
+            (packing, "_dumps"),
+            (values, "pickle_by_reference"),
+            (values, "pickle_by_value"),
+            (packing, "pickle_by_reference"),
+            (packing, "pickle_by_value"),
+        ):
+            monkeypatch.setattr(module, name, self._counting(getattr(module, name)))
+        counted = SimpleNamespace(dumps=self._counting(pickle.dumps))
+        monkeypatch.setattr(submission, "pickle", counted)
+
+    def _counting(self, write):
+        def wrapped(*args, **kwargs):
+            stream = write(*args, **kwargs)
+            self.nbytes += len(stream)
+            return stream
+
+        return wrapped
+
+
+def test_bytes_of_a_map_are_not_pickled_and_are_waited_for_together(desk, monkeypatch):
+    pickled = Pickled(monkeypatch)
+    column = [os.urandom(SIZE) for _ in range(30)]
+    desk.map(column, range(30))
+    # The first of them tells that these are large.
+    assert pickled.nbytes < SIZE + 30 * 500
+    assert desk.waits <= math.ceil(30 * SIZE / CARGO_BYTES) + 1
+    assert desk.calls() == [*zip(column, range(30), strict=True)]
+
+
+def test_medium_values_of_a_map_are_pickled_once_each(desk, monkeypatch):
+    pickled = Pickled(monkeypatch)
+    column = [[bytes([i % 250]) * 70_000] for i in range(200)]
+    desk.map(column)
+    assert pickled.nbytes < 202 * 71_000
+    assert desk.waits <= math.ceil(200 / min(CARGO_VALUES, CARGO_BYTES // 70_000)) + 1
+    assert desk.calls() == [(value,) for value in column]
+
+
+@pytest.mark.parametrize("large", [(0,), (63,), (64,), (3, 4, 99), range(0, 300, 7)])
+def test_large_arguments_among_small_ones_keep_their_places(desk, large):
+    column = [
+        bytes(100_000) + bytes([i % 256]) if i in large else i for i in range(300)
+    ]
+    desk.map(column)
+    assert desk.calls() == [(value,) for value in column]
+
+
+def test_a_value_that_cannot_be_brought_is_an_error_of_the_map(desk):
+    desk.refuse = 1006
+    with pytest.raises(ClusterError, match="it is full"):
+        desk.map([bytes(SIZE) for _ in range(4)])
+    assert not any(isinstance(message, Submit | SubmitGraph) for message in desk.posted)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [os.urandom(SIZE), bytearray(SIZE), "x" * SIZE, [0.5] * 100_000],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_large_argument_of_a_call_is_pickled_once_at_most(desk, monkeypatch, value):
+    pickled = Pickled(monkeypatch)
+    desk.submit(value, 1)
+    assert pickled.nbytes < (500 if type(value) in (bytes, bytearray) else SIZE + 1000)
+    assert desk.waits == 1
+    assert desk.calls() == [(value, 1)]
+
+
+@pytest.mark.parametrize("way", ["map", "submit"])
+def test_the_same_bytes_twice_are_brought_once_and_are_one_object(desk, way):
+    value = os.urandom(SIZE)
+    if way == "map":
+        desk.map([value], [value])
+    else:
+        desk.submit(value, value)
+    ((first, second),) = desk.calls()
+    assert first is second
+    assert first == value
+    (frames,) = desk.values.values()
+    assert sum(map(len, frames)) < SIZE + 1000
+
+
+def test_a_large_argument_beside_a_future_waits_for_that_too(desk):
+    before = desk.submit(1)
+    desk.submit(bytes(SIZE), [before])
+    message = desk.posted[-1]
+    assert before.id in {*message.whole, *message.aligned}
+    assert {*desk.values} <= {*message.whole, *message.aligned}
