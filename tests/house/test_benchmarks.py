@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import runpy
 import sys
 
 import pytest
 
+from covey.ids import ClientId, first_task_id
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import harness, tables  # noqa: E402
+from benchmarks import harness, makespans, scheduler, tables  # noqa: E402
 from benchmarks.contenders import CONTENDERS, Apart, Contender  # noqa: E402
 
 sys.path.pop(0)
@@ -119,3 +122,51 @@ def test_scheduler_and_worker_apart_use_cpu_time_of_their_own():
         "| client | cluster | all of covey | apart: client | apart: scheduler |" in told
     )
     assert "times apart" not in told
+
+
+def test_the_schedulers_row_has_a_goal_of_each_kind_and_whether_it_is_met():
+    jobs = {job.name: job for job in scheduler.independent(full=True)}
+    spread = next(job for name, job in jobs.items() if "in play at once" in name)
+    assert (spread.cpu, spread.growth, spread.nbytes) == (
+        (8e-6, 3e-6),
+        (25.0, 5.0),
+        (40.0, 8.0),
+    )
+    few = dataclasses.replace(
+        spread,
+        tasks=5_000,
+        turns=lambda: [scheduler.submissions(first_task_id(ClientId(3)), 5_000)],
+        times=1,
+        cpu=(1.0, 1e-9),
+        nbytes=(1e-3, 1e-4),
+    )
+    row = scheduler.measure(few)
+    assert [goal["of"] for goal in row["goals"]] == ["CPU", "growth", "memory"]
+    told = scheduler.line(row)
+    assert told.endswith("memory **no** |")
+    assert "CPU must" in told
+    assert "| 1.00 s, +25 %, 0 B |" in told
+    assert told.count("|") == scheduler.HEADS.count("|") + 2
+
+
+def test_memory_of_a_task_is_told_with_its_payload_and_all_that_is_kept():
+    base = first_task_id(ClientId(3))
+    n = 20_000
+    messages = scheduler.submissions(base, n)
+    job = scheduler.Job("x", n, lambda: [scheduler.submissions(base, n)])
+    held = scheduler.bytes_of_task(job)
+    # The payload, and the table of their sizes, are 4 bytes each.
+    assert held >= sum(len(m.data) + len(m.sizes) for m in messages) / n == 8.0
+
+
+def test_simulations_have_a_goal_where_it_is_set():
+    row = dict.fromkeys(("workers", "slots", "tasks", "moved_bytes"), 1)
+    row |= dict.fromkeys(("makespan", "list", "efficiency", "longest_step"), 1.0)
+    row |= dict.fromkeys(("cpu_per_task", "scheduler_per_task"), 1.0)
+    row |= {"job": "x", "must": 90.0, "aim": 20.0}
+    assert makespans.line(row | {"wall": 91.0}).endswith("| **no** |")
+    assert makespans.line(row | {"wall": 89.0}).endswith("| must |")
+    assert makespans.line(row | {"wall": 19.0}).endswith("| aim |")
+    assert (
+        makespans.line(row | {"wall": 91.0, "must": None, "aim": None})[-4:] == "|  |"
+    )
