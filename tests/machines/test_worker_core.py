@@ -581,9 +581,24 @@ def test_what_was_called_back_for_a_neighbour_goes_back_if_it_is_asked_for():
     world.check_ends()
 
 
-def test_runs_that_wait_for_their_inputs_go_back(world):
+def test_as_many_as_are_wanted_go_back_of_a_run_that_waits_for_its_inputs(world):
+    """With more, slots would idle that have just room for them: these came again, for ever."""
+    fetches = seen(world, orders.FetchFrom)
     number = world.run(5, aligned=(10,), sources=((10, 5, 7),))
     world.ask_back(2)
+    assert ends(world, number) == [None] * 3 + ["returned"] * 2
+    world.ask_back(1)
+    assert ends(world, number) == [None] * 2 + ["returned"] * 3
+    world.fetched((10, 5))
+    assert len(fetches) == 1
+    world.settle()
+    world.check_ends()
+    assert ends(world, number) == ["ran"] * 2 + ["returned"] * 3
+
+
+def test_all_of_a_run_that_waits_for_its_inputs_can_go_back(world):
+    number = world.run(5, aligned=(10,), sources=((10, 5, 7),))
+    world.ask_back(7)
     assert set(ends(world, number)) == {"returned"}
     world.fetched((10, 5))
     world.settle()

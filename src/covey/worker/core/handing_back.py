@@ -27,9 +27,13 @@ def hand_back(state: WorkerState, count: int) -> None:
         if count <= 0:
             break
         if run.run in state.runs and run.missing:
-            run.missing.clear()
-            count -= run.left
-            return_live(state, run, run.base, run.left)
+            some = min(count, run.left)
+            if some == run.left:
+                run.missing.clear()
+            # The rest still waits: whoever has just room for it would be given it once
+            # more, and begin to fetch anew.
+            count -= some
+            return_live(state, run, run.base + run.left - some, some)
     if count > 0:
         for slot in state.slots:
             unbegun = slot.unbegun
