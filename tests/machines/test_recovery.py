@@ -196,3 +196,29 @@ def test_who_claims_the_digest_of_another_function_runs_his_own(world, client):
     for side in (client, other):
         side.say(ForgetFunction(7))
     assert not state.functions.known
+
+
+def test_an_attempt_that_has_failed_is_not_stopped_where_its_task_runs_again(
+    world, monkeypatch
+):
+    """It would take along what the later one has made: nobody knows what made a value."""
+    client, worker = world.new_client(), world.new_worker()
+    task = client.submit(1, options=Options(retries=1))
+    worker.read(10)
+    (failed,) = worker.runs
+    with monkeypatch.context() as patch:
+        # The scheduler dies before its client hears of that.
+        patch.setattr(client, "hear", lambda message: None)
+        worker.unheard.append(worker.fail(failed))
+    worker.read(10)
+    (again,) = worker.runs
+    # Another life hears of both, since it may not know that the first one has ended.
+    world.restart()
+    world.close_window()
+    span = find(world.state, task)
+    assert (span.state, span.run) == (State.ASSIGNED, again)
+    assert not [message for message in worker.inbox if isinstance(message, Stop)]
+    worker.finish(again)
+    worker.read(10)
+    assert task in worker.store
+    assert client.status[task] == "finished"

@@ -203,11 +203,14 @@ def _adopt(state: SchedulerState, worker: Worker, message: Running) -> None:
             if not message.awaits:
                 span.missing = 0
             occupancy.occupy(state, worker, span, message.run)
-        elif worker in span.replicas:
+        elif worker in span.replicas or (
+            span.worker is worker and span.run >= message.run
+        ):
             # An older attempt, of which news was under way: to stop it would take
-            # the value as well.  Whatever is still said of it is stale.
+            # the value of the latest as well, which may have ended there by now.
+            # Whatever is still said of it is stale.
             continue
-        elif span.worker is not worker or span.run != message.run:
+        else:
             # Nobody waits for what failed: it was cancelled.
             _stop(
                 state,
