@@ -244,6 +244,8 @@ class Room:
         self.apart = apart
         self.turn_seconds = turn_seconds
         self.jobs: list[Job] = []
+        #: Why turns have no figures, by contender.
+        self.failed: dict[str, list[str]] = {}
         self.asked: dict[str, tuple[float | None, float | None]] = {}
         self.ahead: dict[str, dict[str, float]] = {}
 
@@ -352,7 +354,8 @@ class Room:
             for name in names:
                 print(f"round {number + 1}: {name}", file=sys.stderr)
                 rounds[name].append(self._turn(name, arguments))
-        result = self.result(rounds, arguments.full) | {"absent": absent}
+        result = self.result(rounds, arguments.full)
+        result |= {"absent": absent, "failed": self.failed}
         print(f"{result['measured']}\n\n{table(result)}")
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
@@ -387,7 +390,7 @@ class Room:
         try:
             said, _ = turn.communicate(timeout=self.turn_seconds)
         except subprocess.TimeoutExpired:
-            print(f"{name}: not done within {self.turn_seconds:g} s", file=sys.stderr)
+            self._fail(name, f"not done within {self.turn_seconds:g} s")
             # What it started would stay, and be in the way of the next turn.
             for pid in family_of(turn.pid):
                 send_signal(pid, signal.SIGKILL)
@@ -395,10 +398,14 @@ class Room:
             return {}
         lines = [x for x in said.splitlines() if x.startswith(_MARK)]
         if not lines:
-            print(f"{name}: no figures, exit status {turn.returncode}", file=sys.stderr)
+            self._fail(name, f"ended with exit status {turn.returncode}")
             return {}
         found = json.loads(lines[-1].removeprefix(_MARK))
         return {row: Figure(**figure) for row, figure in found.items()}
+
+    def _fail(self, name: str, why: str) -> None:
+        print(f"{name}: {why}", file=sys.stderr)
+        self.failed.setdefault(name, []).append(why)
 
     def result(
         self, rounds: dict[str, list[dict[str, Figure]]], full: bool

@@ -101,6 +101,9 @@ def table(result: dict[str, Any]) -> str:
     lines += _cpu_table(rows, names)
     for peer, why in result.get("absent", {}).items():
         lines += ["", f"No figures of {peer}: {why}."]
+    for name, reasons in result.get("failed", {}).items():
+        told = "; ".join(dict.fromkeys(reasons))
+        lines += ["", f"Turns of {name} without figures: {len(reasons)} ({told})."]
     return "\n".join(lines)
 
 

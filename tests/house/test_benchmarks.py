@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import os
 import pathlib
 import runpy
+import subprocess
 import sys
 
 import pytest
@@ -88,6 +91,32 @@ def test_a_peer_that_is_not_installed_is_told_of_in_a_line_and_has_no_column(
     told = tables.table({"rows": rows, "absent": absent})
     assert "No figures of dask: package_that_nobody_has is not installed" in told
     assert "covey[peers]" in told
+
+
+def test_a_turn_that_is_given_up_is_told_of_and_leaves_no_process(monkeypatch):
+    room = harness.Room("A room.", turn_seconds=0.0)
+    # It starts another process, as clusters are, and waits for it.
+    below = "import signal; print('up', flush=True); signal.pause()"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {below!r}])"
+    popen, turns, killed = subprocess.Popen, [], []
+
+    def start(command, **options):
+        turns.append(popen([sys.executable, "-c", child], **options))
+        assert turns[0].stdout.readline() == "up\n"
+        return turns[0]
+
+    def kill(pid, number):
+        killed.append(pid)
+        os.kill(pid, number)
+
+    monkeypatch.setattr(harness.subprocess, "Popen", start)
+    monkeypatch.setattr(harness, "send_signal", kill)
+    options = argparse.Namespace(only="", full=False, scale=1.0, peers_python="")
+    assert room._turn("covey", options) == {}
+    assert turns[0].returncode == -9
+    assert len(killed) == 2
+    told = tables.table({"rows": [row(1.0)], "failed": room.failed})
+    assert "Turns of covey without figures: 1 (not done within 0 s)." in told
 
 
 def test_scheduler_and_worker_apart_use_cpu_time_of_their_own():
