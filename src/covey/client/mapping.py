@@ -272,6 +272,8 @@ class Mapper(Submitter):
                 nbytes = packer.nbytes
                 if found.strangers is not None:
                     wish.hold(self._adopted(found))
+                # They may be alike in what kept them from being so before.
+                alike = packer.goes_on and not (ids or cargo.values)
                 continue
             done += len(batch)
         return alike

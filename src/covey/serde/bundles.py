@@ -23,6 +23,8 @@ from collections.abc import Collection, Sequence
 from types import ModuleType
 from typing import Any, Final
 
+from covey.serde import classes
+
 _PLACE: Final = "<sent with a task>"
 
 _lock: Final = threading.RLock()
@@ -161,6 +163,7 @@ def forget(names: Collection[str]) -> None:
 
 
 def _drop(tops: Collection[str]) -> None:
+    classes.forget()
     for module in list(sys.modules):
         if module.partition(".")[0] in tops:
             sys.modules.pop(module, None)

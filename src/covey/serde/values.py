@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from covey.errors import NotPicklable, TaskUnreadable
 from covey.payload import LAYOUT_BYTE, Buffer, read_layout
-from covey.serde import registry
+from covey.serde import refs, registry
 from covey.serde.culprit import cannot_pickle
 from covey.serde.naming import names_something
 from covey.serde.registry import PROTOCOL, BufferCallback
@@ -116,6 +116,20 @@ def pickle_by_value(value: Any, take_buffer: BufferCallback | None) -> bytes:
     pickler = registry.by_value_pickler(file, take_buffer)
     pickler.dump(value)
     return file.getvalue()
+
+
+def class_alone(class_: type) -> tuple[bytes, dict[int, Any]] | None:
+    """Return a class by value, for many values, and the objects in it by id.
+
+    ``None`` if futures are in it: each value is to take them as inputs of its own.
+    """
+    file = io.BytesIO()
+    pickler: Any = registry.by_value_pickler(file, None)
+    with refs.capture() as found:
+        pickler.dump(class_)
+    if found.task_ids:
+        return None
+    return file.getvalue(), {at: one for at, (_, one) in pickler.memo.copy().items()}
 
 
 def mentions_main(stream: bytes) -> bool:
