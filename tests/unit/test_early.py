@@ -15,7 +15,7 @@ import pytest
 
 from covey.client.core.ranges import Range, Wishes
 from covey.client.countdown import Countdown, End
-from covey.client.early import PAUSE_MOST, EarlyWords, early_words
+from covey.client.early import LATE_BY_CHANCE, PAUSE_MOST, EarlyWords, early_words
 from covey.client.questions import Questions
 from covey.ids import first_task_id
 from covey.net.addresses import Address
@@ -260,21 +260,31 @@ def test_where_it_is_of_no_use_it_is_asked_for_less_and_less(
         if len(asked) > before:
             words.take()
     pauses = [b - a - 1 for a, b in itertools.pairwise(asked)]
+    assert pauses[:LATE_BY_CHANCE] == [0] * LATE_BY_CHANCE
+    pauses = pauses[LATE_BY_CHANCE:]
     assert pauses[:6] == [1, 3, 7, 15, 31, PAUSE_MOST]
     assert set(pauses[6:]) == {PAUSE_MOST}
 
 
+def test_a_few_that_come_too_late_are_chance(engine, words, voice):
+    for number in range(LATE_BY_CHANCE):
+        assert not told(engine, words, voice, TASK + number, late=True)
+    assert told(engine, words, voice, TASK + 10, late=False), "none is left out"
+    for number in range(LATE_BY_CHANCE):
+        assert not told(engine, words, voice, TASK + 20 + number, late=True)
+    assert told(engine, words, voice, TASK + 30, late=False), "they are counted anew"
+
+
 def test_it_is_asked_for_again_where_it_is_of_use(engine, words, voice):
-    assert not told(engine, words, voice, TASK, late=True)
-    of_use = [
-        told(engine, words, voice, TASK + number, late=False) for number in range(1, 6)
-    ]
-    assert of_use == [False, True, True, True, True], "one was left out"
-    assert not told(engine, words, voice, TASK + 6, late=True)
-    of_use = [
-        told(engine, words, voice, TASK + number, late=False) for number in range(7, 10)
-    ]
-    assert of_use == [False, True, True], "and one again"
+    late = LATE_BY_CHANCE + 1
+    for first in (0, 100):
+        for number in range(first, first + late):
+            assert not told(engine, words, voice, TASK + number, late=True)
+        of_use = [
+            told(engine, words, voice, TASK + number, late=False)
+            for number in range(first + late, first + late + 4)
+        ]
+        assert of_use == [False, True, True, True], "one was left out"
 
 
 def test_elsewhere_there_are_none(directory):

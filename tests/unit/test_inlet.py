@@ -399,6 +399,34 @@ def test_the_handler_of_a_signal_may_wait_as_well(talk):
     assert end.fired and talk.session.received == 2
 
 
+def test_the_loop_steps_aside_for_who_has_the_turn(talk, monkeypatch):
+    """It may need the very core, to give back the turn: so the loop must not spin."""
+    wish, inlet = talk.wish(7), talk.link.inlet
+    aside = []
+    valve = inlet._valve
+
+    def opened(fd, events):
+        valve.modify(fd, events)
+        if events:
+            talk.say(done(7))
+            # Here the kernel has the loop run, on the core of the thread that opens.
+            monkeypatch.setattr("covey.net.inlet.time.sleep", aside.append)
+            inlet._readable()
+            assert len(aside) == 1 and not wish.status[0]
+
+    inlet._valve = SimpleNamespace(modify=opened, fileno=valve.fileno)
+    assert not listen(talk.engine, End(wish, 0), 0.001)
+    del aside[:]
+    inlet._readable()
+    assert aside and wish.status[0], "who has led may lead again, but did not"
+    monkeypatch.setattr(clock, "monotonic", lambda: inlet._led + 1.0)
+    del aside[:]
+    other = talk.wish(8)
+    talk.say(done(8))
+    inlet._readable()
+    assert not aside and other.status[0], "it is long ago"
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_it_may_wait_twice_and_others_meanwhile(talk, elsewhere):
     """The turn is free then, but not what the thread below waits on."""

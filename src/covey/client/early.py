@@ -15,6 +15,9 @@ from covey.store.early import Ear
 if TYPE_CHECKING:
     from covey.client.engine import Engine
 
+#: So many words in a row may come too late: chance, for the processor was another's.
+LATE_BY_CHANCE: Final = 3
+
 #: Where it was of no use, it is done without so many times in a row, at most.
 PAUSE_MOST: Final = 63
 
@@ -24,8 +27,8 @@ class EarlyWords:
 
     Where all processes of a round trip share one core, what the scheduler tells has come
     before the thread that waits can look.  Then a word is only more to do for everybody:
-    so after one that came too late none is asked for once, then three times, seven times,
-    and so on.
+    so after some in a row that came too late none is asked for once, then three times,
+    seven times, and so on.  One that is in time saves several times what a late one costs.
 
     Attributes:
         fd: readable when there may be a word.
@@ -35,7 +38,7 @@ class EarlyWords:
         self._engine = engine
         self._ear = ear
         self.fd = ear.fd
-        self._pause = self._left = 0
+        self._late = self._pause = self._left = 0
 
     def ask(self, end: object) -> None:
         """A thread waits for this and nothing else, from here on."""
@@ -53,9 +56,11 @@ class EarlyWords:
         engine = self._engine
         wish = engine.wishes.ends_early(task)
         if wish is None:
-            self._left = self._pause = min(2 * self._pause + 1, PAUSE_MOST)
+            self._late += 1
+            if self._late > LATE_BY_CHANCE:
+                self._left = self._pause = min(2 * self._pause + 1, PAUSE_MOST)
             return
-        self._pause = 0
+        self._late = self._pause = 0
         others = not wish.finish_alone(value, End)
         try:
             if others:

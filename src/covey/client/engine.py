@@ -73,8 +73,8 @@ from covey.wire.line import Line
 T = TypeVar("T")
 
 #: Futures of small values that are dropped so soon after news are let go together, with
-#: what is sent next or when this time is over.  It delays nothing that anybody waits for.
-LULL_SECONDS: Final = 0.02
+#: what is sent next or when this time is over: not more than the scheduler lets go of at once
+LULL_SECONDS: Final = 0.01
 
 #: A scheduler that is looked for so long is worth a warning.
 TELL_AWAY_SECONDS: Final = 5.0

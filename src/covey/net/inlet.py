@@ -26,6 +26,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
 
 #: A frame that is longer is left to the loop.
 _FRAME_BYTES: Final = 4 << 10
+
+#: So long the loop steps aside for a thread that leads and has yet to shut the valve, or has
+#: opened it and still has the turn.  The kernel likes to run who was woken on the core of who
+#: woke it, and only that thread can go on: without a sleep the loop would ask again and again,
+#: and the thread wait for it, for a slice of the kernel's, up to 3 ms.
+_ASIDE_SECONDS: Final = 1e-4
+
+#: The same for who has led a moment ago: it is likely to lead again, and reads for itself.
+_LATELY_SECONDS: Final = 3e-4
 
 #: The longest that is waited for at once, in milliseconds.
 _POLL_MOST: Final = 1000.0 * clock.LOOK_UP_SECONDS
@@ -122,7 +132,9 @@ class Inlet:
         self._begun: dict[int, _Lead] = {}
         #: What the poll looks at as well; kept open by this.
         self._aside: Aside | None = None
-        #: Whether it has something to act on when it has the turn.
+        #: When a thread last gave back the turn.
+        self._led = -_LATELY_SECONDS
+        #: Whether the loop has something to act on when it has the turn.
         self._loop_waits = False
         transport.pause_reading()
         loop.add_reader(self._valve.fileno(), self._readable)
@@ -159,6 +171,8 @@ class Inlet:
             self._loop_waits = True
 
     def _readable(self) -> None:
+        if self._turn or clock.monotonic() - self._led < _LATELY_SECONDS:
+            time.sleep(_ASIDE_SECONDS)
         if not self._turn:
             self.by_loop(self._read)
 
@@ -311,6 +325,7 @@ class Inlet:
             self._post(self._link.fail, why)
             return
         if self._turn.get(0) is lead:
+            self._led = clock.monotonic()
             self._valve.modify(self._fd, select.EPOLLIN)
             self._turn.clear()
         if self._loop_waits:
