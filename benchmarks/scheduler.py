@@ -1,14 +1,15 @@
 """The scheduler alone: what one task costs it, whatever the workers do.
 
 The RSDS paper's "zero worker" answers every run at once, so that what is left is the
-scheduler's own work.  Here the real core is stepped in this process, without sockets:
-messages are made by the driver, outside of the clock.
+scheduler's own work.  Here the real core is stepped in this process, without sockets, and
+with the garbage collector as a scheduler's process has it: messages are made by the
+driver, outside of the clock.
 
 Independent tasks come as the ranges of a ``map``, one message after the other, so that
 few workers are busy at a time; all in one step, told to take 20 ms each, so that all of
 them are; and each in a message of its own.  The shapes come as graphs.
 
-CPU time is that of whole lives, of independent tasks the least of three.  Memory is what
+CPU time is that of whole lives, of independent tasks the least of three or five.  Memory is what
 the scheduler keeps for a task that waits, with the 4 bytes of its payload and all that
 it keeps of the message.
 
@@ -29,6 +30,7 @@ from benchmarks.harness import circumstances, keep_rows, parse_alone
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.tables import met, shown
 from covey.ids import ClientId, first_task_id
+from covey.scheduler.collector import Collector
 from covey.scheduler.core.machine import Joined, Said, SchedulerCore, Tick
 from covey.wire import client_link, worker_link
 from covey.wire.introductions import ClientIntroduction, WorkerIntroduction
@@ -48,6 +50,17 @@ ELEMENT_BYTES = (40.0, 8.0)
 #: By how many percent a task may cost more with 1,000 workers than with 10.
 GROWTH = (25.0, 5.0)
 
+#: How often a scheduler sees to its garbage collector.
+SPARE_SECONDS = 1.0
+
+_THRESHOLDS = gc.get_threshold()
+
+
+def collect_as_usual() -> None:
+    """Let Python's garbage collector be as it was, whatever a scheduler did to it."""
+    gc.unfreeze()
+    gc.set_threshold(*_THRESHOLDS)
+
 
 class ZeroWorkers:
     """A scheduler's core, and workers that are infinitely fast.
@@ -64,6 +77,8 @@ class ZeroWorkers:
     """
 
     def __init__(self, workers: int, slots: int, each: float = 1e-5) -> None:
+        collect_as_usual()
+        self.collector, self.spared = Collector(ours=True), time.monotonic()
         self.core = SchedulerCore()
         self.each = each
         self.seconds = self.longest = 0.0
@@ -81,10 +96,15 @@ class ZeroWorkers:
             hello = WorkerIntroduction(f"w{index}", slots, {}, (), "h", 0, "0", "3", 1)
             self._step(Joined(peer, hello))
         self.say([client_link.DefineFunction(1, b"digest", "f", b"bytes")])
+        gc.collect()
+        gc.freeze()
 
     def _step(self, event: Any) -> dict[int, list[Any]]:
-        started = time.thread_time()
-        orders = self.core.step(event, time.monotonic())
+        started, now = time.thread_time(), time.monotonic()
+        orders = self.core.step(event, now)
+        if now > self.spared + SPARE_SECONDS:
+            self.collector.spare(len(self.core.state.spans))
+            self.spared = now
         used = time.thread_time() - started
         self.seconds += used
         self.longest = max(self.longest, used)
@@ -197,6 +217,7 @@ def bytes_of_task(job: Job) -> float:
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
+    collect_as_usual()
     return held / job.tasks
 
 
@@ -219,7 +240,7 @@ def independent(full: bool) -> Iterator[Job]:
         n,
         lambda: [submissions(base, n)],
         each=0.02,
-        times=3,
+        times=5,
         cpu=CPU,
         growth=growth,
         nbytes=ELEMENT_BYTES,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import os
 import pathlib
 import runpy
 import subprocess
 import sys
+import types
 
 import pytest
 
 from covey.ids import ClientId, first_task_id
+from covey.scheduler import collector
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -169,13 +172,30 @@ def test_the_schedulers_row_has_a_goal_of_each_kind_and_whether_it_is_met():
         cpu=(1.0, 1e-9),
         nbytes=(1e-3, 1e-4),
     )
+    before = gc.get_threshold()
     row = scheduler.measure(few)
+    # Nothing of it is left to the process.
+    assert gc.get_threshold() == before
+    assert not gc.get_freeze_count()
     assert [goal["of"] for goal in row["goals"]] == ["CPU", "growth", "memory"]
     told = scheduler.line(row)
     assert told.endswith("memory **no** |")
     assert "CPU must" in told
     assert "| 1.00 s, +25 %, 0 B |" in told
     assert told.count("|") == scheduler.HEADS.count("|") + 2
+
+
+def test_the_scheduler_alone_has_the_collector_of_a_schedulers_process():
+    try:
+        cluster = scheduler.ZeroWorkers(2, 1)
+        assert gc.get_threshold()[0] == collector.YOUNG
+        assert gc.get_freeze_count()
+        known, cluster.spared = [], cluster.spared - 2 * scheduler.SPARE_SECONDS
+        cluster.collector = types.SimpleNamespace(spare=known.append)
+        cluster.say(scheduler.submissions(first_task_id(ClientId(3)), 10))
+        assert known
+    finally:
+        scheduler.collect_as_usual()
 
 
 def test_memory_of_a_task_is_told_with_its_payload_and_all_that_is_kept():
