@@ -279,12 +279,50 @@ def test_the_last_words_are_heard_before_the_end_is(talk):
 def test_what_the_other_side_has_heard_is_for_the_loop(talk):
     talk.wish(7)
     end = End(talk.wishes.find(7), 0)
-    talk.session.push(b"frame")
+    for _ in range(3):
+        talk.session.push(b"frame")
     talk.theirs.sendall(encode_ack(1))
-    talk.say(done(7))
-    with talk.going_on():
-        assert listen(talk.engine, end, 5.0)
-    assert talk.session.acked == talk.session.received == 1
+    assert not listen(talk.engine, end, 0.001), "that is no reason to lead no more"
+    talk.theirs.sendall(encode_ack(2) + encode_frame([done(7)]))
+    assert listen(talk.engine, end, 5.0) and not talk.by_loop
+    assert talk.session.acked == 0 and talk.session.received == 1
+    # The loop reads the next one before it does what it was told to.
+    late, talk.loop.todo = talk.loop.todo, []
+    talk.theirs.sendall(encode_ack(3))
+    talk.loop.turn()
+    assert talk.session.acked == 3
+    talk.loop.todo = late
+    talk.loop.turn()
+    assert talk.session.acked == 3 and not talk.link._transport.closing
+
+
+def test_a_peer_that_has_heard_more_than_was_said_is_left(talk):
+    end = End(talk.wish(7), 0)
+    talk.theirs.sendall(encode_ack(9))
+    assert not listen(talk.engine, end, 0.001)
+    talk.loop.turn()
+    assert talk.link._transport.closing
+
+
+def test_who_waits_takes_what_has_come_together(talk):
+    end = End(talk.wish(7), 0)
+    talk.wish(8)
+    talk.theirs.sendall(encode_frame([done(8)]) + encode_frame([done(7)]))
+    assert listen(talk.engine, end, 5.0) and not talk.by_loop
+    assert talk.session.received == 2
+    assert all(wish.status[0] for wish in talk.wishes.all())
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_half_a_frame_behind_it_is_for_the_loop(talk, cut):
+    end = End(talk.wish(7), 0)
+    talk.wish(8)
+    last = encode_frame([done(8)])
+    talk.theirs.sendall(encode_frame([done(7)]) + last[:cut])
+    assert not listen(talk.engine, end, 0.001)
+    talk.theirs.sendall(last[cut:])
+    talk.loop.turn()
+    assert talk.session.received == 2 and len(talk.by_loop) == 2
 
 
 def test_others_that_watch_are_told_by_the_loop(talk):
@@ -359,6 +397,7 @@ def test_a_loop_that_has_ended_is_told_nothing(talk, monkeypatch):
         monkeypatch.setattr(talk.loop, "call_soon_threadsafe", closed)
 
     monkeypatch.setattr(FrameReader, "whole", whole)
+    monkeypatch.setattr(FrameReader, "all_whole", lambda *_: None)
     talk.say(done(7))
     assert not listen(talk.engine, End(wish, 0), 0.001)
 
@@ -418,7 +457,14 @@ def test_the_loop_steps_aside_for_who_has_the_turn(talk, monkeypatch):
     assert not listen(talk.engine, End(wish, 0), 0.001)
     del aside[:]
     inlet._readable()
-    assert aside and wish.status[0], "who has led may lead again, but did not"
+    assert not aside and wish.status[0]
+    inlet._valve = valve
+    more = [talk.wish(task) for task in (17, 18)]
+    talk.say(done(17))
+    assert listen(talk.engine, End(more[0], 0), 5.0)
+    talk.say(done(18))
+    inlet._readable()
+    assert aside and more[1].status[0], "who has led may lead again, but did not"
     monkeypatch.setattr(clock, "monotonic", lambda: inlet._led + 1.0)
     del aside[:]
     other = talk.wish(8)
@@ -557,7 +603,7 @@ def test_who_waits_for_long_looks_up_now_and_then():
 
 
 @pytest.mark.parametrize(
-    "what", ["result", "watched", "others", "early", "early and watched"]
+    "what", ["result", "watched", "others", "early", "early and watched", "heard"]
 )
 def test_an_interrupt_at_any_time_loses_nothing(what, tmp_path):
     """Neither what came meanwhile, nor what comes after it; nor is any of it told twice."""
@@ -574,6 +620,9 @@ def test_an_interrupt_at_any_time_loses_nothing(what, tmp_path):
         if "early" in what:
             talk.hear_from(directory, event)(7)
         else:
+            if what == "heard":
+                talk.session.push(b"frame")
+                talk.theirs.sendall(encode_ack(1))
             talk.say(*[Notice("hear")] * (what == "others"), done(7))
         return talk, end, told
 

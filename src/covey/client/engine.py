@@ -73,7 +73,7 @@ from covey.wire.line import Line
 T = TypeVar("T")
 
 #: Futures of small values that are dropped so soon after news are let go together, with
-#: what is sent next or when this time is over: not more than the scheduler lets go of at once
+#: what is sent next or when this time is over.  It delays nothing that anybody waits for.
 LULL_SECONDS: Final = 0.01
 
 #: A scheduler that is looked for so long is worth a warning.

@@ -12,8 +12,9 @@ it.  Any thread can shut it, by one call to the kernel that wakes nobody.  Who h
 
 Beside the socket it may look *aside*, where what it waits for may be told earlier.
 
-Who leads takes whole frames of what its owner calls simple.  Whatever else comes goes to
-the loop, together with the turn, and who led waits as all others do.
+Who leads takes whole frames of what its owner calls simple, and leaves to the loop what it
+reads of its own frames having come.  Whatever else comes goes to the loop, together with the
+turn, and who led waits as all others do.
 
 An interrupt may come at almost any bytecode of who leads.  A frame is counted when all is
 done about it.  If that was not reached the link is cut: the frame comes again over the next
@@ -31,7 +32,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from covey import clock
-from covey.errors import Disconnected
+from covey.errors import CoveyError, Disconnected
 
 if TYPE_CHECKING:
     import asyncio
@@ -132,7 +133,7 @@ class Inlet:
         self._begun: dict[int, _Lead] = {}
         #: What the poll looks at as well; kept open by this.
         self._aside: Aside | None = None
-        #: When a thread last gave back the turn.
+        #: When a thread has last led until it had what it waited for.
         self._led = -_LATELY_SECONDS
         #: Whether the loop has something to act on when it has the turn.
         self._loop_waits = False
@@ -197,6 +198,16 @@ class Inlet:
         else:
             self._transport.close()
 
+    def _heed(self, received: int) -> None:
+        """A thread has read that so many frames have come; the loop may have read more since."""
+        link = self._link
+        session = link.session
+        if session is not None and not link.lost and received > session.acked:
+            try:
+                link.heed_ack(session, received)
+            except CoveyError as error:
+                link.fail(error)
+
     # A thread that waits.
 
     def wait(
@@ -229,6 +240,7 @@ class Inlet:
                         self._aside = aside
                     aside.ask(waited)
                 if self._lead(lead, waited, until, take):
+                    self._led = clock.monotonic()
                     return True
             else:
                 self._wake_own()
@@ -296,9 +308,19 @@ class Inlet:
         if not data or session is None:
             lead.torn = False
             return False
+        frames: list[tuple[list[Any], int]] = []
+        ack = None
+        simple = False
         try:
             batch = link.reader.whole(data)
-            simple = batch is not None and take(batch)
+            if batch is not None:
+                frames.append((batch, len(data)))
+                simple = take(batch)
+            elif (parts := link.reader.all_whole(data)) is not None:
+                frames, ack = parts
+                simple = True
+                for batch, _ in frames:
+                    simple = simple and take(batch)
         except Exception:  # Whatever it is, it comes again where the loop acts on it.
             simple = False
         with self._lock:
@@ -306,11 +328,14 @@ class Inlet:
                 return False  # It comes again over the next link.
             link.bytes_received += len(data)
             if simple:
-                session.take(len(data))
+                for _, nbytes in frames:
+                    session.take(nbytes)
             else:
                 link.reader.feed(data)
                 self._loop_waits = True
             lead.torn = False
+        if simple and ack is not None:
+            self._post(self._heed, ack)
         if simple and session.ack_is_due:
             self._post(link.acknowledge)
         return simple
@@ -325,7 +350,6 @@ class Inlet:
             self._post(self._link.fail, why)
             return
         if self._turn.get(0) is lead:
-            self._led = clock.monotonic()
             self._valve.modify(self._fd, select.EPOLLIN)
             self._turn.clear()
         if self._loop_waits:

@@ -311,7 +311,8 @@ class Link(asyncio.BufferedProtocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _heed_ack(self, session: Session, received: int) -> None:
+    def heed_ack(self, session: Session, received: int) -> None:
+        """The other side has received so many frames; the loop says so."""
         self.reader.ack = None
         session.on_ack(received)
         if self._on_ack is not None:
@@ -408,7 +409,7 @@ class Link(asyncio.BufferedProtocol):
             session = self.session
             if session is not None:
                 if reader.ack is not None:
-                    self._heed_ack(session, reader.ack)
+                    self.heed_ack(session, reader.ack)
                 if batch is not None:
                     session.take(reader.frame_bytes)
                 else:

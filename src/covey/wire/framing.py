@@ -207,6 +207,36 @@ class FrameReader(Generic[M]):
             return None
         return self._decode(memoryview(data)[_HEAD_BYTES:])
 
+    def all_whole(
+        self, data: Buffer
+    ) -> tuple[list[tuple[list[M], int]], int | None] | None:
+        """Return what *data* says if it is whole frames only, with nothing before them.
+
+        These are batches, with how many bytes each of their frames has, and what the last
+        acknowledgement says, if there is one.
+
+        Raises:
+            RemoteProtocolError: the peer sent what the protocol does not allow.
+        """
+        if self.buffer:
+            return None
+        found: list[tuple[list[M], int]] = []
+        ack: int | None = None
+        view, at, end = memoryview(data), 0, len(data)
+        while at < end:
+            if end - at < _HEAD_BYTES:
+                return None
+            (length,) = _LENGTH.unpack_from(data, at)
+            if length == _ACK and self.acks_allowed and end - at >= _ACK_FRAME.size:
+                _, ack = _ACK_FRAME.unpack_from(data, at)
+                at += _ACK_FRAME.size
+                continue
+            start, at = at + _HEAD_BYTES, at + _HEAD_BYTES + length
+            if at > end:
+                return None
+            found.append((self._decode(view[start:at]), at - start + _HEAD_BYTES))
+        return found, ack
+
     def _after_ack(self) -> list[M] | None:
         """Take an acknowledgement out; return the batch behind it."""
         buffer = self.buffer
