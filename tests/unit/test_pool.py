@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from counting import calls_of
 from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -155,3 +156,27 @@ def test_capacities_waste_little():
         capacity = capacity_for(nbytes)
         assert nbytes <= capacity <= max(4096, nbytes * 1.125 + 4096)
         assert capacity % 4096 == 0
+
+
+def test_to_give_a_segment_takes_no_look_at_those_that_are_free():
+    kept = Pool(1 << 40)
+
+    def one():
+        kept.give(FakeSegment(4096 * 12), 0.0)
+
+    few = calls_of(one)
+    for _ in range(pool.FREE_MAX - 3):
+        one()
+    assert calls_of(one) == few
+    assert kept.free_bytes == (pool.FREE_MAX - 1) * 4096 * 12
+
+
+def test_so_many_are_free_and_those_that_are_beyond_are_closed_one_by_one():
+    kept = Pool(1 << 40)
+    segments = [FakeSegment(4096 * (1 + index % 7)) for index in range(3_000)]
+    for number, segment in enumerate(segments, 1):
+        kept.give(segment, 0.0)
+        assert sum(s.closed for s in segments) == max(0, number - pool.FREE_MAX)
+    # Those that were free for the longest time.
+    assert all(s.closed for s in segments[: -pool.FREE_MAX])
+    assert len(kept) == pool.FREE_MAX

@@ -23,6 +23,10 @@ WARM_SECONDS: Final = 10.0
 #: A segment is used again for a value of at least this share of it.
 _SHARE: Final = 0.5
 
+#: So many free segments are kept: each is an open file, and to close ten thousand at once
+#: takes seconds.
+FREE_MAX: Final = 1024
+
 #: Capacities are rounded up to an eighth of a power of two, and to whole pages.
 _STEPS: Final = 8
 _PAGE_BYTES: Final = 4096
@@ -86,7 +90,10 @@ class Pool:
         self.bytes_max = bytes_max
         self.free_bytes = 0
         self.lingering_bytes = 0
+        #: Capacity and number of each, in order.
         self._free: list[tuple[int, int, _Free]] = []
+        #: Their capacities by number, which tells the order in which they became free.
+        self._ages: dict[int, int] = {}
         #: In the order in which they were asked about, the latest last.
         self._lingering: OrderedDict[Reusable, None] = OrderedDict()
         self._entries = 0
@@ -114,9 +121,7 @@ class Pool:
             at = self._find(nbytes, among)
         if at is None:
             return None
-        capacity, _, free = self._free.pop(at)
-        self.free_bytes -= capacity
-        return free.segment
+        return self._leave(at).segment
 
     def _find(self, nbytes: int, among: Container[Reusable] | None) -> int | None:
         """Return where the smallest free segment is that is large enough."""
@@ -141,9 +146,11 @@ class Pool:
     def sweep(self, now: float) -> None:
         """Find what readers have let go of, and close what is not used again."""
         self._gather(now, _LOOKS_SWEEP)
-        old = [e for e in self._free if now - e[2].since >= WARM_SECONDS]
-        for entry in old:
-            self._close(entry)
+        while self._ages:
+            at = self._oldest()
+            if now - self._free[at][2].since < WARM_SECONDS:
+                break
+            self._leave(at).segment.close()
 
     def _gather(self, now: float, looks: int) -> None:
         for _ in range(min(looks, len(self._lingering))):
@@ -173,10 +180,8 @@ class Pool:
     def shrink(self, nbytes: int) -> int:
         """Close free segments of about *nbytes* bytes; return how many it were."""
         before = self.free_bytes
-        for entry in sorted(self._free, key=lambda entry: entry[2].since):
-            if before - self.free_bytes >= nbytes:
-                break
-            self._close(entry)
+        while self._ages and before - self.free_bytes < nbytes:
+            self._leave(self._oldest()).segment.close()
         return before - self.free_bytes
 
     def clear(self) -> None:
@@ -184,6 +189,7 @@ class Pool:
         for segment in [*(free.segment for _, _, free in self._free), *self._lingering]:
             segment.close()
         self._free.clear()
+        self._ages.clear()
         self._lingering.clear()
         self.free_bytes = self.lingering_bytes = 0
 
@@ -192,11 +198,22 @@ class Pool:
             segment.close()
             return
         self._entries += 1
-        insort(self._free, (segment.capacity, self._entries, _Free(segment, now)))
-        self.free_bytes += segment.capacity
+        number, capacity = self._entries, segment.capacity
+        insort(self._free, (capacity, number, _Free(segment, now)))
+        self._ages[number] = capacity
+        self.free_bytes += capacity
         self.shrink(self.free_bytes - self.bytes_max)
+        if len(self._free) > FREE_MAX:
+            self._leave(self._oldest()).segment.close()
 
-    def _close(self, entry: tuple[int, int, _Free]) -> None:
-        self._free.remove(entry)
-        self.free_bytes -= entry[0]
-        entry[2].segment.close()
+    def _oldest(self) -> int:
+        """Return where the one is that has been free for the longest time."""
+        number, capacity = next(iter(self._ages.items()))
+        return bisect_left(self._free, (capacity, number))
+
+    def _leave(self, at: int) -> _Free:
+        """Take one out."""
+        capacity, number, free = self._free.pop(at)
+        del self._ages[number]
+        self.free_bytes -= capacity
+        return free
