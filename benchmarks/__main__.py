@@ -17,6 +17,7 @@ ROOMS = (
     "lag",
     "startup",
     "data",
+    "values",
     "seeds",
     "collections",
     "scheduler",
