@@ -19,7 +19,7 @@ from covey.errors import ClusterError, UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.serde.packing import Packer
-from covey.wire.client_link import NotBrought, Placed, Release, Scatter
+from covey.wire.client_link import NotBrought, Placed, Release, Scatter, WorkerSeen
 
 #: A chunk of a range is closed when it has this many tasks or bytes.
 CHUNK_TASKS: Final = 2048
@@ -200,11 +200,12 @@ class Placer:
     async def _place_all(
         self, values: list[tuple[TaskId, list[Buffer]]], where: Where
     ) -> None:
+        chosen = await self._workers_for(where)
         if len(values) == 1:
-            await self._place_async(*values[0], where)
+            await self._place_on(chosen, *values[0], where)
             return
         outcomes = await asyncio.gather(
-            *[self._place_async(task, frames, where) for task, frames in values],
+            *[self._place_on(chosen, task, frames, where) for task, frames in values],
             return_exceptions=True,
         )
         for outcome in outcomes:
@@ -236,6 +237,10 @@ class Placer:
         self, task: TaskId, frames: list[Buffer], where: Where
     ) -> None:
         """Bring a value to one worker, from which the others have it."""
+        await self._place_on(await self._workers_for(where), task, frames, where)
+
+    async def _workers_for(self, where: Where) -> list[WorkerSeen]:
+        """Return those that may have a value, of which there is one at least."""
         engine = self._engine
         await engine.wait_for_workers(1, None)
         known = sorted(engine.workers.values(), key=lambda seen: seen.worker)
@@ -250,6 +255,17 @@ class Placer:
                 f"none of the workers {', '.join(where.workers)} is there; there are: "
                 f"{names}"
             )
+        return chosen
+
+    async def _place_on(
+        self,
+        chosen: list[WorkerSeen],
+        task: TaskId,
+        frames: list[Buffer],
+        where: Where,
+    ) -> None:
+        """Bring a value to one of these, in turn; to another one if that cannot be."""
+        engine = self._engine
         self._turn += 1
         first = self._turn % len(chosen)
         nbytes = sum(memoryview(frame).nbytes for frame in frames)

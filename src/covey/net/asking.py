@@ -64,7 +64,7 @@ PASSAGE_SECONDS: Final = 5.0
 
 
 #: What is written sooner than a thread that writes it is woken.
-WRITTEN_HERE_BYTES: Final = 256 << 10
+WRITTEN_HERE_BYTES: Final = 1 << 20
 
 
 def _memory_for(
@@ -87,16 +87,31 @@ def _memory_for(
     return answer.own, known.fill
 
 
-def _written(
-    write: Callable[[list[Buffer]], str], frames: list[Buffer]
-) -> asyncio.Future[str]:
-    """Write, and return what has come of it, as if a thread had written."""
-    written: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+async def _written(
+    write: Callable[[list[Buffer]], str],
+    frames: list[Buffer],
+    nbytes: int,
+    give_back: Callable[[object], None],
+) -> str:
+    """Write a value; return where it is, or give the memory back.
+
+    Raises:
+        OSError: there is no memory left.
+        ValueError: it does not fit.
+    """
+    if nbytes <= WRITTEN_HERE_BYTES:
+        try:
+            return write(frames)
+        except BaseException as error:
+            give_back(error)
+            raise
+    writing = asyncio.ensure_future(asyncio.to_thread(write, frames))
     try:
-        written.set_result(write(frames))
-    except (OSError, ValueError) as error:
-        written.set_exception(error)
-    return written
+        return await asyncio.shield(writing)
+    except BaseException:
+        # The thread writes on, whoever stops to wait for it.
+        writing.add_done_callback(give_back)
+        raise
 
 
 class Asker:
@@ -229,17 +244,9 @@ class Asker:
                 made.forget(own)
             link.send(GiveBack(loan))
 
-        if nbytes <= WRITTEN_HERE_BYTES:
-            writing = _written(write, frames)
-        else:
-            writing = asyncio.ensure_future(asyncio.to_thread(write, frames))
         try:
-            place = await asyncio.shield(writing)
-        except BaseException as error:
-            # The thread writes on, whoever stops to wait for it.
-            writing.add_done_callback(give_back)
-            if not isinstance(error, OSError | ValueError):
-                raise
+            place = await _written(write, frames, nbytes, give_back)
+        except (OSError, ValueError) as error:
             return f"its segment could not be written: {error}"
         number, request, link = self._new_request(keeper)
         if own and not answer.own:
