@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from covey.scheduler.core import explain
+from covey.scheduler.core import dependents, explain
 from covey.scheduler.core.history import label_of
 from covey.scheduler.core.holdings import holders_of
 from covey.scheduler.core.spans import covering, find
@@ -28,7 +28,6 @@ def named(state: SchedulerState, key: str) -> dict[str, Any]:
     if span is None:
         return answer
     needs = dict.fromkeys(islice(_inputs(state, span), _SHOWN))
-    dependents = span.dependents or {}
     options = span.options
     return {
         **answer,
@@ -36,8 +35,10 @@ def named(state: SchedulerState, key: str) -> dict[str, Any]:
         "nbytes": span.nbytes // span.n,
         "needs": [_neighbour(state, source) for source in needs],
         "needs_n": len(span.aligned) + sum(n for _, n in (*span.groups, *span.whole)),
-        "needed_by": [_neighbour(state, user) for user in islice(dependents, _SHOWN)],
-        "needed_by_n": len(dependents),
+        "needed_by": [
+            _neighbour(state, user) for user in islice(span.dependents or (), _SHOWN)
+        ],
+        "needed_by_n": dependents.count(span),
         "holders": holders_of(state, span),
         "options": {
             "priority": options.priority,

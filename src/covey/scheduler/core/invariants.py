@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 
 from covey.ids import client_of
-from covey.scheduler.core import brought, memory, placement, ties
+from covey.scheduler.core import brought, dependents, memory, placement, ties
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.queues import demand_of, top
 from covey.scheduler.core.spans import find, inputs_of
@@ -195,7 +195,7 @@ def _check_span(
     assert span.kept or span.dependents or span in state.leftovers.unkept, span
     pending = sum(d.state in UNFINISHED for d in span.dependents or ())
     assert span.pending == pending, (span, span.pending, pending)
-    for dependent, g in (span.dependents or {}).items():
+    for dependent, g in span.dependents.items() if span.dependents else ():
         assert state.spans[dependent.base] is dependent, (span, dependent)
         assert span in inputs[dependent], (span, dependent)
         assert not g or span.n == g * dependent.n, (span, dependent, g)
@@ -209,7 +209,7 @@ def _check_span(
 
 def _check_inputs(state: SchedulerState, span: Span, sources: set[Span]) -> None:
     for source in sources:
-        assert source.dependents is not None and span in source.dependents, span
+        assert dependents.has(source, span), span
     missing = sum(source.state is not State.DONE for source in sources)
     missing += brought.awaited(state, span)
     if span.state is State.WAITING:
@@ -228,7 +228,7 @@ def _check_inputs(state: SchedulerState, span: Span, sources: set[Span]) -> None
     for task, g in span.groups:
         source = state.spans[task]
         assert span.n > 1 and source.n == g * span.n, (span, source, g)
-        assert source.dependents is not None and source.dependents[span] == g, span
+        assert source.dependents and source.dependents.get(span) == g, span
     if span.groups:
         assert ties.agree(part.n for part in ties.tied(state, span)), span
 

@@ -405,7 +405,7 @@ def _input_bytes(state: SchedulerState, span: Span) -> int:
     """Return about how many bytes one task of *span* takes as inputs."""
     return sum(
         source.nbytes // span.n
-        if (source.dependents or {}).get(span)
+        if source.dependents and source.dependents.get(span)
         else source.nbytes
         for source in inputs_of(state, span)
     )

@@ -11,7 +11,7 @@ gives way to the task that it is the value of, so that it can be made again::
 from __future__ import annotations
 
 from covey.ids import TaskId
-from covey.scheduler.core import memory, report, submitting, transitions
+from covey.scheduler.core import dependents, memory, report, submitting, transitions
 from covey.scheduler.core.spans import covering, find, isolate, strike
 from covey.scheduler.core.state import SchedulerState, Span, State, Worker
 
@@ -83,10 +83,8 @@ def take_over(state: SchedulerState, found: Found) -> None:
         client = state.client_numbers.get(number) or state.leftovers.gone.get(number)
         if client is not None:
             client.wants[new] = None
-    for dependent, g in (old.dependents or {}).items():
-        if new.dependents is None:
-            new.dependents = {}
-        new.dependents[dependent] = g
+    for dependent, g in old.dependents.items() if old.dependents else ():
+        dependents.add(new, dependent, g)
         new.pending += dependent.unfinished
         if dependent.inputs is not None:
             dependent.inputs = tuple(new if s is old else s for s in dependent.inputs)

@@ -16,7 +16,7 @@ from heapq import heappush
 from typing import Any
 
 from covey.ids import TaskId, client_of
-from covey.scheduler.core import ties
+from covey.scheduler.core import dependents, ties
 from covey.scheduler.core.state import (
     ASSIGNED,
     DONE,
@@ -363,11 +363,11 @@ def _share_dependents(right: Span, left: Span, lefts: dict[Span, Span]) -> None:
     """Give *left* the dependents of *right*: tied ones their left, others as well."""
     if not right.dependents:
         return
-    left.dependents = {}
+    left.dependents = None
     left.pending = 0
     for dependent, g in right.dependents.items():
         mine = lefts[dependent] if g else dependent
-        left.dependents[mine] = g
+        dependents.add(left, mine, g)
         if dependent.unfinished:
             left.pending += 1
         waits = dependent.state is WAITING or dependent.ahead
@@ -384,6 +384,6 @@ def _share_whole_inputs(state: SchedulerState, right: Span, left: Span) -> None:
     for base, n in right.whole:
         for source in covering(state, base, n):
             assert source.dependents is not None
-            if left not in source.dependents:
-                source.dependents[left] = 0
+            if not dependents.has(source, left):
+                dependents.add(source, left, 0)
                 source.pending += left.unfinished

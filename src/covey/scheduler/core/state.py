@@ -40,6 +40,7 @@ from covey.scheduler.core.books import Journal, Publications
 from covey.scheduler.core.changes import Versions
 from covey.scheduler.core.comeback import Returning, Window
 from covey.scheduler.core.demand import DEMANDS_MAX, Demand
+from covey.scheduler.core.dependents import Dependents
 from covey.scheduler.core.functions import Function, Functions
 from covey.scheduler.core.heap import Heap
 from covey.scheduler.core.leftovers import Leftovers
@@ -168,7 +169,7 @@ class Span:
         self.missing = 0
         #: Remembered spans that take this one, and how many of its tasks each of theirs
         #: is tied to; 0 if they take all of it.
-        self.dependents: dict[Span, int] | None = None
+        self.dependents: Dependents = None
         #: How many of the dependents are unfinished.
         self.pending = 0
         self.run: RunId = 0

@@ -13,6 +13,7 @@ from covey.scheduler.core import (
     brought,
     causes,
     checks,
+    dependents,
     fitting,
     functions,
     history,
@@ -23,6 +24,7 @@ from covey.scheduler.core import (
     spreading,
     transitions,
 )
+from covey.scheduler.core.dependents import Sole
 from covey.scheduler.core.fitting import real_extents
 from covey.scheduler.core.functions import Function
 from covey.scheduler.core.handlers import Handlers
@@ -135,16 +137,13 @@ def _tie(state: SchedulerState, span: Span) -> None:
         source = find(state, task)
         assert source is not None and source.n == g * span.n
         sources.append(source)
-        if source.dependents is None:
-            source.dependents = {}
-        source.dependents[span] = g
+        dependents.add(source, span, g)
     if span.n == 1 and not span.whole:
         span.inputs, span.beside = tuple(sources), ()
     for base, n in span.whole:
         for source in covering(state, base, n):
-            if source.dependents is None:
-                source.dependents = {}
-            source.dependents.setdefault(span, 0)
+            if not dependents.has(source, span):
+                dependents.add(source, span, 0)
 
 
 def _unknown(
@@ -366,9 +365,9 @@ def _tie_node(
     span.inputs = tuple(sources)
     for source in sources:
         if source.dependents is None:
-            source.dependents = {span: 1}
+            source.dependents = Sole(span, 1)
         else:
-            source.dependents[span] = 1
+            dependents.add(source, span, 1)
 
 
 def _tie_elsewhere(
@@ -391,9 +390,7 @@ def _tie_elsewhere(
         sources[source] = None
     span.inputs = tuple(sources)
     for source in sources:
-        if source.dependents is None:
-            source.dependents = {}
-        source.dependents[span] = 1
+        dependents.add(source, span, 1)
 
 
 @handlers.add(Scatter)

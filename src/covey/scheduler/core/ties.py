@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from itertools import islice, pairwise
 from typing import Final
 
+from covey.scheduler.core import dependents
 from covey.scheduler.core.state import SchedulerState, Span
 
 #: So many dependents of a span are looked at for a tie to be spared.
@@ -38,7 +39,7 @@ def tied(state: SchedulerState, span: Span) -> list[Span]:
     for part in found:
         near = [
             (dependent, part.n, dependent.n * g)
-            for dependent, g in (part.dependents or {}).items()
+            for dependent, g in (part.dependents.items() if part.dependents else ())
             if g
         ]
         near += [(state.spans[task], part.n, 0) for task in part.aligned]
@@ -60,9 +61,7 @@ def loosen(state: SchedulerState, span: Span) -> None:
     """Tie a single task to no groups: it takes them as a whole."""
     assert span.n == 1
     for first, _ in span.groups:
-        dependents = state.spans[first].dependents
-        assert dependents is not None
-        dependents[span] = 0
+        dependents.add(state.spans[first], span, 0)
     span.whole += span.groups
     span.groups = ()
 
@@ -71,7 +70,8 @@ def even(span: Span, k: int) -> int:
     """Return at most *k*, and over half of it: to cut so many off tears few groups apart."""
     each = 1
     while True:
-        near = islice((span.dependents or {}).items(), _LOOKED_AT)
+        users = span.dependents.items() if span.dependents else ()
+        near = islice(users, _LOOKED_AT)
         span, g = max(near, key=lambda pair: pair[1], default=(span, 0))
         if not g or each * g > k:
             return k - k % each

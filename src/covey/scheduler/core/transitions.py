@@ -20,6 +20,7 @@ from covey.ids import ClientId
 from covey.scheduler.core import (
     brought,
     causes,
+    dependents,
     dropping,
     functions,
     history,
@@ -446,11 +447,9 @@ def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
     """Strike a span out that is not needed; add the inputs to *todo* that may go, too."""
     inputs = span.inputs
     for source in inputs if inputs is not None else inputs_of(state, span):
-        dependents = source.dependents
-        if dependents is not None:
-            dependents.pop(span, None)
+        dependents.strike(source, span)
         # Who has others yet goes when the last of them does.
-        if not dependents and not source.pending:
+        if not source.dependents and not source.pending:
             todo[source] = None
     # A queue may hold on to what is forgotten; not to all that led to it as well.
     span.inputs = None if inputs is None else ()
