@@ -12,8 +12,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from benchmarks.contenders import Contender
 from benchmarks.harness import Room, Timed
 
@@ -95,6 +93,8 @@ def large_texts(cluster: Contender, n: int, timed: Timed) -> None:
 @large("{n:,} arrays of 1 MB as arguments, each", 100, 200)
 def large_arrays(cluster: Contender, n: int, timed: Timed) -> None:
     """Map over arrays, which pickle leaves out of its stream."""
+    import numpy as np
+
     column = [np.full(MB // 8, float(i)) for i in range(n)]
     map_of(cluster, timed, length, column, [MB // 8] * n)
 
