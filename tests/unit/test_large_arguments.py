@@ -197,3 +197,20 @@ def test_a_large_argument_beside_a_future_waits_for_that_too(desk):
     message = desk.posted[-1]
     assert before.id in {*message.whole, *message.aligned}
     assert {*desk.values} <= {*message.whole, *message.aligned}
+
+
+@pytest.mark.parametrize("odd", ["large", "future", "by value"])
+def test_one_odd_element_leaves_the_others_alike(desk, monkeypatch, odd):
+    one = {
+        "large": lambda: bytes(100_000),
+        "future": lambda: [desk.submit(1)],
+        "by value": lambda: [lambda: 5],
+    }[odd]()
+    alone, add = [], packing.Packer.add
+    monkeypatch.setattr(
+        packing.Packer,
+        "add",
+        lambda self, value, name="value": alone.append(value) or add(self, value, name),
+    )
+    desk.map([one, *map(float, range(9_999))])
+    assert len(alone) < 200

@@ -272,7 +272,7 @@ class Mapper(Submitter):
                 nbytes = packer.nbytes
                 if found.strangers is not None:
                     wish.hold(self._adopted(found))
-                # They may be alike in what kept them from being so before.
+                # The next may be alike, if only in what kept these from being so.
                 alike = packer.goes_on and not (ids or cargo.values)
                 continue
             done += len(batch)

@@ -291,7 +291,7 @@ class Packer:
     @property
     def goes_on(self) -> bool:
         """Whether several like the last one can be added together: see ``add_all``."""
-        return self._by_value
+        return not self._by_table
 
     def drop_last(self, count: int) -> None:
         """Take out the *count* values that were added last."""
