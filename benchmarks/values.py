@@ -44,6 +44,16 @@ def place(point: Point) -> int:
     return point.x
 
 
+def zeros(nbytes: int) -> bytes:
+    """Return so many; a function, for Ray takes a class for an actor."""
+    return bytes(nbytes)
+
+
+def made(x: int) -> Point:
+    """Return an object."""
+    return Point(x)
+
+
 def add(left: int, right: int = 1) -> int:
     """Take two numbers."""
     return left + right
@@ -110,13 +120,13 @@ def lists(cluster: Contender, n: int, timed: Timed) -> None:
 @large("{n:,} results of 1 MB of bytes, each", 100, 200)
 def large_results(cluster: Contender, n: int, timed: Timed) -> None:
     """Gather long byte strings."""
-    map_of(cluster, timed, bytes, [MB] * n, [bytes(MB)] * n)
+    map_of(cluster, timed, zeros, [MB] * n, [bytes(MB)] * n)
 
 
 @large("{n:,} results of 100 kB of bytes, each", 500, 1_000)
 def medium_results(cluster: Contender, n: int, timed: Timed) -> None:
     """Gather shorter ones."""
-    map_of(cluster, timed, bytes, [TENTH] * n, [bytes(TENTH)] * n)
+    map_of(cluster, timed, zeros, [TENTH] * n, [bytes(TENTH)] * n)
 
 
 @room.job(
@@ -144,9 +154,9 @@ def objects(cluster: Contender, n: int, timed: Timed) -> None:
 )
 def objects_back(cluster: Contender, n: int, timed: Timed) -> None:
     """Gather such objects."""
-    cluster.gather(cluster.map(Point, range(100)))
+    cluster.gather(cluster.map(made, range(100)))
     with timed(n):
-        points = cluster.gather(cluster.map(Point, range(n)))
+        points = cluster.gather(cluster.map(made, range(n)))
     assert [point.x for point in points] == [*range(n)]
 
 
