@@ -23,8 +23,8 @@ SOON = {
     "clock-of-the-flight": 250,
     "no-marks": 10,
     "late-news": 6,
-    "lost-inputs": 400,
-    "stale-runs": 1140,
+    "lost-inputs": 720,
+    "stale-runs": 1130,
     "copies-untold": 4,
     "copies-turn-up": 480,
     "blame-all": 7,
@@ -32,10 +32,10 @@ SOON = {
     "retry-of-lost-data": 20,
     "no-checksum": 40,
     "no-grace": 3,
-    "copies-on-leavers": 580,
+    "copies-on-leavers": 715,
     "counts-on-rot": 120,
     "as-estimated": 860,
-    "engaged-slots": 360,
+    "engaged-slots": 520,
 }
 
 #: Those that a plan notices which was kept when the bug was found.

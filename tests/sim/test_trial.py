@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from covey.scheduler.core import placement, queues
+from covey.scheduler.core import distance, placement, queues
 from covey.sim.trial import (
     Graph,
     Machines,
@@ -15,6 +15,7 @@ from covey.sim.trial import (
     list_schedule,
     tree,
     try_out,
+    uneven,
 )
 
 
@@ -88,3 +89,41 @@ def test_a_list_schedule_runs_the_longest_way_first():
     """Two slots: the chain of two must not wait behind the single tasks."""
     graph = Graph([1.0, 1.0, 2.0, 2.0], [(), (), (), (2,)])
     assert list_schedule(graph, slots=2) == 4.0
+
+
+def steady(rng):
+    return 0.005 * rng.uniform(0.8, 1.2)
+
+
+def uneven_and_short(rng):
+    """Return 5 ms: mostly less, at times twenty times as much."""
+    return min(0.1, 0.005 * rng.lognormvariate(-0.5, 1.0))
+
+
+def busy(graph, machines):
+    """Return which part of their time the slots run something."""
+    result = try_out(graph, machines)
+    return result.work_seconds / result.makespan_seconds
+
+
+@pytest.mark.parametrize("duration", [steady, uneven_and_short])
+@pytest.mark.parametrize("seconds", [0.1, 0.2])
+def test_workers_are_busy_however_far_away_they_are(monkeypatch, duration, seconds):
+    """There and back it takes as long as twenty tasks, or forty."""
+    graph = independent(4_000, duration=duration)
+    far = Machines(workers=2, slots=2, latency=seconds / 2)
+    found = busy(graph, far)
+    monkeypatch.setattr(distance, "FARTHEST_SECONDS", 0.0)
+    else_ = busy(graph, far)
+    sys.stdout.write(f"busy for {found:.3f} of the time, else {else_:.3f}\n")
+    assert found > 0.9
+    assert else_ < 0.7
+
+
+@pytest.mark.parametrize("duration", [uneven_and_short, uneven])
+def test_who_is_near_has_no_more_ahead_for_that(monkeypatch, duration):
+    graph = independent(2_000, duration=duration)
+    near = Machines(workers=4, slots=4)
+    found = try_out(graph, near).makespan_seconds
+    monkeypatch.setattr(distance, "FARTHEST_SECONDS", 0.0)
+    assert found < 1.02 * try_out(graph, near).makespan_seconds

@@ -86,7 +86,10 @@ class Drop(Message, frozen=True, tag=43):
 
 
 class Forget(Message, frozen=True, tag=50):
-    """What the worker has of these is outdated, if it has any: answered by ``Forgot``."""
+    """What the worker has of these is outdated, if it has any: answered by ``Forgot``.
+
+    Of none: it tells how long the answer takes.
+    """
 
     extents: tuple[Extent, ...]
 

@@ -24,10 +24,11 @@ from covey.wire.worker_link import Return
 #: What a task is taken to need until the first of its function has returned.
 UNKNOWN_SECONDS: Final = 0.5
 
-#: Below this backlog it is not worth asking a worker to hand work back.
+#: Below this backlog, and the way to a worker and back, it is not worth asking it to hand
+#: work back.
 RETURN_SECONDS: Final = 0.005
 
-#: News of what ended may take so long: until then a worker is not silent.
+#: News of what ended may take so long, and the way: until then a worker is not silent.
 SILENT_SECONDS: Final = 0.2
 
 #: Where asking for more would have led nowhere, it may lead somewhere after so long.
@@ -48,7 +49,7 @@ def waits(state: SchedulerState, worker: Worker) -> float:
         known = function.seconds if function is not None else 0.0
         backlog += count * (UNKNOWN_SECONDS if known is None else known)
     estimated = backlog / worker.slots
-    silent = state.now - worker.stirred
+    silent = state.now - worker.stirred - worker.distance.seconds
     if worker.count and silent > SILENT_SECONDS:
         return max(estimated, silent)
     return estimated
@@ -60,7 +61,7 @@ def _late_at(worker: Worker) -> float:
     It has been silent for so long by then that all that it has should have ended.
     """
     estimated = worker.backlog_seconds(UNKNOWN_SECONDS) / worker.slots
-    return worker.stirred + max(SILENT_SECONDS, estimated)
+    return worker.stirred + worker.distance.seconds + max(SILENT_SECONDS, estimated)
 
 
 def may_have_more(state: SchedulerState, worker: Worker) -> bool:
@@ -72,7 +73,7 @@ def may_have_more(state: SchedulerState, worker: Worker) -> bool:
     """
     if worker.busy < worker.slots:
         return True
-    if state.now - worker.stirred <= SILENT_SECONDS:
+    if state.now - worker.stirred <= SILENT_SECONDS + worker.distance.seconds:
         return True
     if state.hungry or worker.handed_back:
         return False
@@ -142,8 +143,13 @@ def call_back(state: SchedulerState) -> None:
             if due > state.now:
                 again = min(again, due)
                 continue
-        if waits(state, worker) < RETURN_SECONDS:
-            again = min(again, worker.stirred + SILENT_SECONDS)
+        # What comes back has to come all the way.
+        worth = RETURN_SECONDS + worker.distance.seconds
+        if waits(state, worker) < worth:
+            silent_at = (
+                worker.stirred + worker.distance.seconds + max(SILENT_SECONDS, worth)
+            )
+            again = min(again, silent_at)
             continue
         surplus = _surplus(worker)
         if surplus <= 0:

@@ -334,6 +334,7 @@ class SchedulerCore:
         worker = state.workers.get(peer)
         if worker is not None:
             worker.away_since = since
+            worker.distance.interrupted()
             placement.welcome(state, worker)
         client = state.clients.get(peer)
         if client is not None:

@@ -21,6 +21,7 @@ from covey.scheduler.core import (
     balance,
     bringing,
     causes,
+    distance,
     functions,
     memory,
     occupancy,
@@ -54,8 +55,8 @@ from covey.wire.base import DEFAULT_OPTIONS
 from covey.wire.framing import fits
 from covey.wire.worker_link import Run
 
-#: A slot is given more as long as it has less than this ahead: it lasts over a round
-#: trip, with room for a slow turn of the scheduler's loop.
+#: A slot is given more as long as it has less than this ahead, and what it does in a round
+#: trip to its worker (``distance``): that is for a slow turn of somebody's loop.
 AHEAD_SECONDS: Final = 0.05
 
 #: Of many tasks that hang together it is given so many that it has this much ahead then, or
@@ -259,8 +260,8 @@ def _room(worker: Worker, backlog: float | None = None) -> bool:
         return False
     if backlog is None:
         backlog = worker.backlog_seconds(UNKNOWN_SECONDS)
-    if backlog >= AHEAD_SECONDS * slots:
-        return count < 2 * slots
+    if backlog >= (AHEAD_SECONDS + worker.distance.seconds) * slots:
+        return distance.at_hand(worker, count, backlog) < 2 * slots
     return True
 
 
@@ -286,7 +287,11 @@ def _is_urgent(state: SchedulerState, worker: Worker) -> bool:
     if span is None or span.rank[0] >= lowest:
         return False
     count, backlog = _before(worker, span)
-    return count < slots or (backlog < AHEAD_SECONDS * slots and count < 2 * slots)
+    if count < slots:
+        return True
+    if backlog >= (AHEAD_SECONDS + worker.distance.seconds) * slots:
+        return False
+    return distance.at_hand(worker, count, backlog) < 2 * slots
 
 
 def _before(worker: Worker, span: Span) -> tuple[int, float]:
@@ -434,8 +439,9 @@ def _slice(state: SchedulerState, worker: Worker, span: Span) -> int:
         k = idle if idle > 0 else 2 * slots - count
     else:
         each = max(each, 1e-7)
-        free = FULL_SECONDS * slots - backlog
-        least = 2 * slots + slots // 2 - count
+        away = worker.distance.seconds * slots
+        free = FULL_SECONDS * slots + away - backlog
+        least = 2 * slots + slots // 2 - count + int(away / each)
         k = max(idle, least, int(free / each))
         share = max(share, int(TOGETHER_SECONDS * slots / each))
     k = memory.some_of(worker, span, max(1, min(k, share, span.n)))
@@ -586,3 +592,5 @@ def _send(
             transitions.fail(state, span, causes.too_many_inputs(span, len(sources)))
             return
     state.send(worker.peer, run)
+    if state.now >= worker.distance.ask_at:
+        distance.ask(state, worker)

@@ -41,6 +41,7 @@ from covey.scheduler.core.changes import Versions
 from covey.scheduler.core.comeback import Returning, Window
 from covey.scheduler.core.demand import DEMANDS_MAX, Demand
 from covey.scheduler.core.dependents import Dependents
+from covey.scheduler.core.distance import Distance
 from covey.scheduler.core.functions import Function, Functions
 from covey.scheduler.core.heap import Heap
 from covey.scheduler.core.leftovers import Leftovers
@@ -246,6 +247,7 @@ class Worker:
         "cloudpickle",
         "count",
         "demands",
+        "distance",
         "engaged",
         "facts",
         "forgetting",
@@ -351,7 +353,7 @@ class Worker:
         self.refused: set[int] = set()
         #: What it has handed back since it had more than it runs, and until when that is all.
         self.handed_back: set[TaskId] = set()
-        self.reluctant = 0.0
+        self.reluctant, self.distance = 0.0, Distance()
         #: When it last told how something ended, or was given something for an idle slot.
         self.stirred = 0.0
         #: Values that it reported, and was told to drop since nobody had told of them,

@@ -240,9 +240,11 @@ def on_lacks(state: SchedulerState, worker: Worker, message: Lacks) -> None:
 
 @handlers.add(Forgot)
 def on_forgot(state: SchedulerState, worker: Worker, message: Forgot) -> None:
-    """The worker has read that what it has of some tasks is outdated."""
-    del state
-    versions.forgot(worker, message.extents)
+    """The worker has read that what it has of some tasks, or of none, is outdated."""
+    if not message.extents:
+        worker.distance.answered(state.now)
+    else:
+        versions.forgot(worker, message.extents)
 
 
 @handlers.add(Unfetched)
