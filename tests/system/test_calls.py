@@ -34,7 +34,7 @@ def times(number, *, by=2):
 )
 def test_a_round_trip_costs_the_client_few_calls(function, keywords, monkeypatch):
     # On a slow machine it would end between any two tasks.
-    monkeypatch.setattr(engine, "LULL_SECONDS", 25 * engine.LULL_SECONDS)
+    monkeypatch.setattr(engine, "LULL_SECONDS", 50 * engine.LULL_SECONDS)
     calls = Counter()
     counts = False
 

@@ -26,6 +26,14 @@ def _capture():
     refs._here.capture = before
 
 
+@pytest.fixture(autouse=True)
+def _others_aside():
+    """What other tests have left is looked through hundreds of times here else."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def inc(number, by=1):
     return number + by
 
