@@ -79,7 +79,7 @@ def ask(state: SchedulerState, worker: Worker) -> None:
     state.send(worker.peer, Forget(()))
 
 
-def at_hand(worker: Worker, count: int, backlog: float) -> float:
+def at_hand(worker: Worker, count: int, backlog: float) -> int:
     """Return how many of *count* tasks, which take *backlog* seconds, lie there to be run.
 
     Of what *worker* is known to have, so much is on its way to it, or has ended there and
@@ -88,4 +88,8 @@ def at_hand(worker: Worker, count: int, backlog: float) -> float:
     away = worker.distance.seconds * worker.slots
     if not away:
         return count
-    return count - count * away / backlog if backlog > away else 0.0
+    if backlog <= away:
+        return 0
+    # A part of a task lies there as a whole one, or next door there were always room for one
+    # more; but for what is lost in counting with fractions.
+    return math.ceil(count - count * away / backlog - 1e-9)
