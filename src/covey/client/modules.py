@@ -147,13 +147,15 @@ class OwnModules:
         if not self._auto:
             return []
         if len(sys.modules) != self._seen:
-            self._seen = len(sys.modules)
+            seen = len(sys.modules)
             for name in [n for n in sys.modules if "." not in n]:
                 if name not in self._own:
                     self._own[name] = self._look_at(name)
             own = [name for name, place in self._own.items() if place is not None]
             self._marks = tuple((name, name.encode()) for name in own)
             self._ready.clear()
+            # Not before: another thread, or an interrupt, may come in between.
+            self._seen = seen
         return [name for name, mark in self._marks if mark in payload]
 
     def _look_at(self, name: str) -> Path | None:
