@@ -172,7 +172,8 @@ def test_a_value_that_cannot_be_brought_is_an_error_of_the_map(desk):
 def test_a_large_argument_of_a_call_is_pickled_once_at_most(desk, monkeypatch, value):
     pickled = Pickled(monkeypatch)
     desk.submit(value, 1)
-    assert pickled.nbytes < (SIZE + 1000 if type(value) is list else 500)
+    whole = type(value) in (list, bytearray)
+    assert pickled.nbytes < (SIZE + 1000 if whole else 500)
     assert desk.waits == 1
     assert desk.calls() == [(value, 1)]
 
@@ -189,6 +190,17 @@ def test_the_same_bytes_twice_are_brought_once_and_are_one_object(desk, way):
     assert first == value
     (frames,) = desk.values.values()
     assert sum(map(len, frames)) < SIZE + 1000
+
+
+@pytest.mark.parametrize("way", ["map", "submit"])
+def test_what_can_be_changed_is_one_object_for_all_who_hold_it(desk, way):
+    value = bytearray(SIZE)
+    if way == "map":
+        desk.map([value], [{"it": value}])
+    else:
+        desk.submit(value, {"it": value})
+    ((first, second),) = desk.calls()
+    assert first is second["it"]
 
 
 def test_a_large_argument_beside_a_future_waits_for_that_too(desk):

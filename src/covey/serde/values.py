@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from covey.errors import NotPicklable, TaskUnreadable
 from covey.payload import LAYOUT_BYTE, Buffer, read_layout
-from covey.serde import refs, registry
+from covey.serde import registry
 from covey.serde.culprit import cannot_pickle
 from covey.serde.naming import names_something
 from covey.serde.registry import PROTOCOL, BufferCallback
@@ -38,6 +38,10 @@ OUT_OF_BAND_BYTES: Final = 4096
 LARGE_BYTES: Final = 1 << 16
 
 _LONG: Final = frozenset({bytes, bytearray, str})
+
+#: The same where it stands beside others, which may hold it as well: what can be changed is
+#: to be one object for all of them.
+_LONG_ARGUMENTS: Final = _LONG - {bytearray}
 
 #: The first byte of a stream that pickle wrote.
 PICKLE_CODEC: Final = 0x80
@@ -125,20 +129,6 @@ def pickle_by_value(value: Any, take_buffer: BufferCallback | None) -> bytes:
     return file.getvalue()
 
 
-def class_alone(class_: type) -> tuple[bytes, dict[int, Any]] | None:
-    """Return a class by value, for many values, and the objects in it by id.
-
-    ``None`` if futures are in it: each value is to take them as inputs of its own.
-    """
-    file = io.BytesIO()
-    pickler: Any = registry.by_value_pickler(file, None)
-    with refs.capture() as found:
-        pickler.dump(class_)
-    if found.task_ids:
-        return None
-    return file.getvalue(), {at: one for at, (_, one) in pickler.memo.copy().items()}
-
-
 def mentions_main(stream: bytes) -> bool:
     """Say whether *stream* may refer to something in ``__main__``."""
     return names_something(stream) and stream.find(b"__main__") >= 0
@@ -194,7 +184,7 @@ def dumps(value: Any, name: str = "value") -> list[Buffer]:
 def is_long(args: tuple[Any, ...]) -> bool:
     """Say whether one of the arguments of a call is a long byte string or text."""
     for value in args:  # noqa: SIM110  # any() takes three times as long
-        if type(value) in _LONG and len(value) >= LARGE_BYTES:
+        if type(value) in _LONG_ARGUMENTS and len(value) >= LARGE_BYTES:
             return True
     return False
 
@@ -212,7 +202,7 @@ def dumps_call(call: tuple[Any, ...], name: str = "value") -> list[Buffer]:
     # The same object twice is one buffer, and the same object again.
     outside: dict[int, Any] = {}
     for value in call:
-        if type(value) in _LONG and len(value) >= LARGE_BYTES:
+        if type(value) in _LONG_ARGUMENTS and len(value) >= LARGE_BYTES:
             outside[id(value)] = _OutOfBand(value)
     return dumps(tuple(outside.get(id(value), value) for value in call), name)
 
