@@ -183,7 +183,7 @@ def dumps(value: Any, name: str = "value") -> list[Buffer]:
 
 def is_long(args: tuple[Any, ...]) -> bool:
     """Say whether one of the arguments of a call is a long byte string or text."""
-    for value in args:  # noqa: SIM110  # any() takes three times as long
+    for value in args:  # any() takes three times as long
         if type(value) in _LONG_ARGUMENTS and len(value) >= LARGE_BYTES:
             return True
     return False
