@@ -139,7 +139,6 @@ def medium_results(cluster: Contender, n: int, timed: Timed) -> None:
     full=20_000,
     unit="1/s",
     needs="map",
-    must=50_000,
     ahead={"dask": 1, "ray": 1, "futures": 1},
 )
 def objects(cluster: Contender, n: int, timed: Timed) -> None:
@@ -153,7 +152,6 @@ def objects(cluster: Contender, n: int, timed: Timed) -> None:
     full=20_000,
     unit="1/s",
     needs="map",
-    must=50_000,
     ahead={"dask": 1, "ray": 1, "futures": 1},
 )
 def objects_back(cluster: Contender, n: int, timed: Timed) -> None:

@@ -125,7 +125,9 @@ def test_a_worker_has_as_much_more_ahead_as_it_is_away(world, client, seconds):
     assert held == pytest.approx(1000 * (placement.FULL_SECONDS + seconds), rel=0.02)
 
 
-@pytest.mark.parametrize(("seconds", "held"), [(0.0, 2), (0.0004, 2), (0.2, 4), (0.5, 7)])
+@pytest.mark.parametrize(
+    ("seconds", "held"), [(0.0, 2), (0.0004, 2), (0.2, 4), (0.5, 7)]
+)
 def test_of_long_tasks_it_has_two_for_each_slot_and_those_on_their_way(
     world, client, seconds, held
 ):

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from covey import clock
 from covey.client.modules import installed_folders, place_of
-from covey.serde import classes
 from covey.serde.reloads import name_here
 
 #: Modules are looked at when a function is pickled, and else when so much time has passed:
@@ -74,7 +73,6 @@ class Reloads:
                 self._seen = len(sys.modules)
                 self._enter_new()
             if count != self.count:
-                classes.forget()
                 tops = {name.partition(".")[0] for name in known}
                 names = tops - (self._compiled - self._anew)
                 self.head = [name_here(), count, sorted(names)]

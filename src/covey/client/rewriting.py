@@ -27,7 +27,7 @@ from covey.client.numbers import Numbers
 from covey.client.readers import Readers
 from covey.ids import TaskId
 from covey.payload import Pack
-from covey.serde import classes, refs, registry
+from covey.serde import refs, registry
 from covey.serde.call import Call
 from covey.serde.columns import columns_of
 from covey.serde.functions import dumps_function, split_head, with_head
@@ -66,8 +66,6 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return what *name* stands for."""
         found = super().find_class(module, name)
-        if found is classes.class_of:
-            return _read_class
         if name != "_class_setstate":
             return found
 
@@ -82,11 +80,6 @@ class _Reader(pickle.Unpickler):
 
 def _read(payload: bytes) -> Any:
     return _Reader(io.BytesIO(payload)).load()
-
-
-def _read_class(digest: bytes, data: bytes) -> Any:
-    del digest
-    return _read(data)
 
 
 class Rewriting:

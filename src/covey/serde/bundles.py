@@ -23,8 +23,6 @@ from collections.abc import Collection, Sequence
 from types import ModuleType
 from typing import Any, Final
 
-from covey.serde import classes
-
 _PLACE: Final = "<sent with a task>"
 
 _lock: Final = threading.RLock()
@@ -163,7 +161,6 @@ def forget(names: Collection[str]) -> None:
 
 
 def _drop(tops: Collection[str]) -> None:
-    classes.forget()
     for module in list(sys.modules):
         if module.partition(".")[0] in tops:
             sys.modules.pop(module, None)

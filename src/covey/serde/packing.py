@@ -24,13 +24,11 @@ from typing import Any, Final
 
 from covey.payload import Buffer, Pack
 from covey.serde import methods, registry
-from covey.serde.classes import Written
 from covey.serde.culprit import cannot_pickle
 from covey.serde.naming import names_something
 from covey.serde.registry import PROTOCOL
 from covey.serde.values import (
     PICKLE_CODEC,
-    class_alone,
     dumps,
     loads_inline,
     loads_without_pickle,
@@ -123,13 +121,11 @@ class Packer:
     __slots__ = (
         "_by_table",
         "_by_value",
-        "_by_value_kept",
         "_chunks",
         "_keep",
         "_more",
         "_sieve",
         "_take_buffer",
-        "_written",
     )
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -142,10 +138,8 @@ class Packer:
         self._sieve = _Sieve(limit_bytes)
         #: Whether to begin with our table of reducers.
         self._by_table = False
-        #: Whether to begin with what cannot be imported; classes that were written.
+        #: Whether the last value was not pickled in the fast way.
         self._by_value = False
-        self._written: Written | None = None
-        self._by_value_kept: tuple[io.BytesIO, registry.ByValuePickler] | None = None
         self._take_buffer = self._sieve.take
 
     @property
@@ -184,8 +178,7 @@ class Packer:
         Raises:
             NotPicklable: it cannot be pickled; the pack is as it was before.
         """
-        if self._by_value:
-            return self._add_by_value(value, name)
+        self._by_value = False
         if self._by_table:
             return self._settle(value, name, None)
         try:
@@ -211,8 +204,6 @@ class Packer:
         """
         if self._by_table:
             return -1
-        if self._by_value:
-            return self._add_all_by_value(values, before)
         try:
             take = self._take_buffer
             limit, streams = self._sieve.limit_bytes, []
@@ -291,7 +282,7 @@ class Packer:
     @property
     def goes_on(self) -> bool:
         """Whether several like the last one can be added together: see ``add_all``."""
-        return not self._by_table
+        return not (self._by_table or self._by_value)
 
     def drop_last(self, count: int) -> None:
         """Take out the *count* values that were added last."""
@@ -325,62 +316,15 @@ class Packer:
 
     def _add_by_value(self, value: Any, name: str) -> list[Buffer] | None:
         """Add what the C pickler could not, or should not, write."""
+        self._by_value = True
         self._sieve.found_large()
         try:
-            stream = self._by_value_stream(value)
+            stream = pickle_by_value(value, self._take_buffer)
         except Exception as error:
             raise cannot_pickle(value, name, error) from error
         finally:
             large = self._sieve.found_large()
         return dumps(value, name) if large else self._keep_small(stream)
-
-    def _add_all_by_value(self, values: Sequence[Any], before: bytes) -> int:
-        """The same for what cannot be imported."""
-        limit, streams, by_value = self._sieve.limit_bytes, [], False
-        try:
-            for value in values:
-                stream = self._by_value_stream(value)
-                by_value |= self._by_value
-                if len(stream) > limit:
-                    break
-                streams.append(before + stream)
-        except Exception:
-            self._sieve.found_large()
-            return -1
-        self._by_value = by_value
-        if self._sieve.found_large() or len(streams) < len(values):
-            return -1
-        self._chunks += streams
-        return sum(map(len, streams))
-
-    def _by_value_stream(self, value: Any) -> bytes:
-        """Pickle a value by value, of which classes are written once for all."""
-        written = self._written
-        if written is None:
-            written = self._written = Written(class_alone)
-        # One that is at work, and what it pickles calls for this, is not to be had.
-        kept, self._by_value_kept = self._by_value_kept, None
-        if kept is None or not registry.may_go_on(kept[1]):
-            file = io.BytesIO()
-            kept = (file, registry.by_value_pickler(file, self._take_buffer))
-        file, pickler = kept
-        registry.begin(pickler, written)
-        pickler.dump(value)
-        # What needed it once is followed by more of its kind.
-        self._by_value = pickler.by_value
-        inside = written.inside
-        shares = inside and not inside.keys().isdisjoint(pickler.memo.copy())
-        stream = file.getvalue()
-        file.seek(0)
-        file.truncate()
-        pickler.clear_memo()
-        self._by_value_kept = kept
-        if shares:
-            # An object of a class, and in the value: one, if both are written together.
-            written.stop()
-            self._sieve.found_large()
-            return pickle_by_value(value, self._take_buffer)
-        return stream
 
     def _keep_small(self, stream: bytes) -> list[Buffer] | None:
         if len(stream) > self._sieve.limit_bytes:
@@ -394,7 +338,6 @@ class Packer:
 
     def take_single(self) -> bytes:
         """Return the one payload that was added, and begin anew."""
-        self._written = None
         # An interrupt may have kept the owner from taking what it added before.
         payload = self._chunks[-1]
         self._chunks.clear()
@@ -406,7 +349,6 @@ class Packer:
         One other thread may take while the owner adds.  (Numbers of calls that were
         added together are one.)
         """
-        self._written = None
         # What the owner appends between these two lines stays for the next time.
         chunks = self._chunks[:]
         del self._chunks[: len(chunks)]

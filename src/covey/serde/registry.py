@@ -16,11 +16,10 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterable
 from types import CodeType, FunctionType, ModuleType
-from typing import IO, Any, Final, Protocol, TypeVar, cast
+from typing import IO, Any, Final, TypeVar
 
 from covey.errors import TaskUnreadable
-from covey.serde import arrays, classes, methods, rebuilt
-from covey.serde.classes import Written
+from covey.serde import arrays, methods, rebuilt
 from covey.serde.code import tagged
 from covey.serde.refs import Reference
 
@@ -144,9 +143,7 @@ def dispatch_table() -> dict[Any, Any]:
     # One flat dict, made again when something has changed: the C pickler looks into it
     # for every object that is not built in.
     modules = sys.modules
-    # Of the view, for that looks each of ours up; the set would look at all modules.
-    none = modules.keys().isdisjoint(_LIBRARIES)
-    present = () if none else _LIBRARIES & modules.keys()
+    present = () if _LIBRARIES.isdisjoint(modules) else _LIBRARIES & modules.keys()
     version = (len(copyreg.dispatch_table), len(_reducers), _changes, present)
     if _made[0] != version:
         _made = (version, {**copyreg.dispatch_table, **_ours(present), **_reducers})
@@ -224,72 +221,18 @@ class by_source:  # noqa: N801  (used as a verb; a class, for ``submit`` is in a
         _here.by_source = self._before
 
 
-#: The class of picklers that was made last, by whether code goes as text, and what it was
-#: made of.
-_picklers: Final[dict[bool, tuple[Any, Any, type[pickle.Pickler]]]] = {}
-
-
-class ByValuePickler(Protocol):
-    """A pickler for what cannot be imported.
-
-    Attributes:
-        written: classes that were written by themselves, and those that are to be.
-        by_value: whether something was met that goes by value.
-    """
-
-    written: Written | None
-    by_value: bool
-
-    @property
-    def memo(self) -> Any:
-        """The objects that were met, until they are cleared."""
-        ...
-
-    def dump(self, value: Any, /) -> None:
-        """Write a value."""
-        ...
-
-    def clear_memo(self) -> None:
-        """Forget what was met."""
-        ...
-
-
-def may_go_on(pickler: Any) -> bool:
-    """Say whether a by-value pickler still is as a new one would be."""
-    known = None if _here.by_source else _picklers.get(False)
-    return (
-        known is not None and type(pickler) is known[2] and known[0] is dispatch_table()
-    )
-
-
-def begin(pickler: ByValuePickler, written: Written) -> None:
-    """Let a by-value pickler begin with another value.
-
-    Args:
-        pickler: may have written others.
-        written: classes that were written by themselves, and those that are to be.
-    """
-    pickler.by_value = False
-    pickler.written = None if _here.by_source else written
-
-
 def by_value_pickler(
     file: IO[bytes] | io.RawIOBase,
     take_buffer: BufferCallback | None,
-) -> ByValuePickler:
+) -> pickle.Pickler:
     """Return a pickler for what cannot be imported, which knows what is registered.
 
     It is cloudpickle's.  In an environment without cloudpickle it is a plain one,
     so that what goes wrong is told about the value and not about a missing package.
     Inside ``by_source()`` it writes functions and classes as text.
     """
-    pickler: Any = _by_value_class()(file, PROTOCOL, buffer_callback=take_buffer)
-    return cast("ByValuePickler", pickler)
-
-
-def _by_value_class() -> type[pickle.Pickler]:
     below: type[pickle.Pickler] = pickle.Pickler
-    theirs: Any = None
+    theirs: Any = {}
     try:
         import cloudpickle
     except ModuleNotFoundError:
@@ -297,65 +240,32 @@ def _by_value_class() -> type[pickle.Pickler]:
     else:
         below = cloudpickle.Pickler
         theirs = below.dispatch_table
-    ours, by_source = dispatch_table(), _here.by_source
-    # Of a chain the first one is written to.
-    extent = len(theirs.maps[0]) if theirs is not None else 0
-    known = _picklers.get(by_source)
-    if known is not None and known[0] is ours and known[1] == (below, extent):
-        return known[2]
     # The table has to be the class's: as an attribute of the instance it
     # would not reach the C code of the base class.
-    table = {**(theirs or {}), **ours}
-    if by_source:
+    table = {**theirs, **dispatch_table()}
+    class_ = type("Pickler", (_ByValue, below), {"dispatch_table": table})
+    pickler: pickle.Pickler = class_(file, PROTOCOL, buffer_callback=take_buffer)
+    if _here.by_source:
         from covey.serde import source
 
         table[CodeType] = source.reduce_code
         table[ModuleType] = source.reduce_module
     elif CodeType in table:
         table[CodeType] = tagged(table[CodeType])
-    made = type("Pickler", (_ByValue, below), {"dispatch_table": table})
-    _picklers[by_source] = (ours, (below, extent), made)
-    return made
+    return pickler
 
 
 class _ByValue:
     """What our picklers decide before cloudpickle does."""
 
     namespaces: dict[int, dict[str, Any]] | None = None
-    written: Written | None = None
-    #: Whether something was met that goes by value.
-    by_value = False
 
     def reducer_override(self, value: Any) -> Any:
-        """Write functions and classes as they are to go: by name, value or text."""
-        kind = type(value)
-        function = kind is FunctionType
-        if not (function or issubclass(kind, type)):
-            return NotImplemented
-        written = self.written
-        if written is not None:
-            if id(value) in written.named:
-                return NotImplemented
-            if not function and (alone := written.find(value)) is not None:
-                self.by_value = True
-                return alone
-        reduced = self._reduced(value, function=function)
-        if type(reduced) is not tuple or len(reduced) != _BY_VALUE_PARTS:
-            if reduced is NotImplemented and written is not None:
-                written.named[id(value)] = value
-            return reduced
-        self.by_value = True
-        if function or reduced[5] is rebuilt.fill:
-            return reduced
-        if written is not None and (alone := written.enter(value)) is not None:
-            return alone
-        classes.goes_out(value)
-        make, args, state, items, pairs, setter = reduced
-        return make, args, (setter, state), items, pairs, classes.set_state
-
-    def _reduced(self, value: Any, *, function: bool) -> Any:
         """Write as text what must go as text, or was made from text here."""
-        if _here.by_source or rebuilt.was_made(value):
+        function = type(value) is FunctionType
+        if (function or isinstance(value, type)) and (
+            _here.by_source or rebuilt.was_made(value)
+        ):
             from covey.serde import source
 
             if not source.importable(value):
@@ -366,8 +276,3 @@ class _ByValue:
                 return source.reduce_class(value, self.namespaces)
         below = getattr(super(), "reducer_override", None)
         return NotImplemented if below is None else below(value)
-
-
-#: What cloudpickle makes of a function or class that goes by value: what makes it, of what,
-#: its state, nothing twice, and what sets the state.
-_BY_VALUE_PARTS: Final = 6
