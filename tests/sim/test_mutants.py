@@ -24,7 +24,7 @@ SOON = {
     "no-marks": 10,
     "late-news": 6,
     "lost-inputs": 720,
-    "stale-runs": 1130,
+    "stale-runs": 930,
     "copies-untold": 4,
     "copies-turn-up": 480,
     "blame-all": 7,
@@ -35,7 +35,7 @@ SOON = {
     "copies-on-leavers": 715,
     "counts-on-rot": 120,
     "as-estimated": 860,
-    "engaged-slots": 520,
+    "engaged-slots": 200,
 }
 
 #: Those that a plan notices which was kept when the bug was found.

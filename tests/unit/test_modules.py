@@ -113,9 +113,9 @@ def test_a_module_is_found_that_was_imported_since_the_names_were_looked_for(
 
 def test_bytes_name_own_modules_or_none(package):
     own = OwnModules(auto=True)
-    assert own.are_named_in(b"c" + NAME.encode() + b"\nThing")
-    assert not own.are_named_in(b"csys\nexit")
-    assert not OwnModules(auto=False).are_named_in(NAME.encode())
+    assert own.named_in(b"c" + NAME.encode() + b"\nThing")
+    assert not own.named_in(b"csys\nexit")
+    assert not OwnModules(auto=False).named_in(NAME.encode())
 
 
 def test_a_process_that_has_the_originals_keeps_them(package):

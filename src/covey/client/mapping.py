@@ -108,7 +108,7 @@ class Mapper(Submitter):
             if by_value is not None or modules.idle:
                 return fn
             payload = bytes(pack.data)
-            if not modules.are_named_in(payload):
+            if not modules.named_in(payload):
                 return fn
             # The function may know nothing of them.
             return self._function(function, form, taken, payload)[0]

@@ -113,7 +113,7 @@ class OwnModules:
         """Return bundles of the own modules that these bytes name, and of their own."""
         waiting = list(self._forced)
         for payload in payloads:
-            waiting += self._named_in(payload)
+            waiting += self.named_in(payload)
         if not waiting:
             return ()
         names = tuple(waiting)
@@ -139,11 +139,8 @@ class OwnModules:
         self._ready[names] = until, ready
         return ready
 
-    def are_named_in(self, payload: bytes) -> bool:
-        """Say whether these bytes name an own module that goes along for that."""
-        return bool(self._named_in(payload))
-
-    def _named_in(self, payload: bytes) -> list[str]:
+    def named_in(self, payload: bytes) -> list[str]:
+        """Return which own modules these bytes name, that go along for that."""
         if not self._auto:
             return []
         if len(sys.modules) != self._seen:

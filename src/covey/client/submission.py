@@ -157,7 +157,7 @@ class Submitter(Placer):
             ):
                 return self._call_of_results(fn, label, ids, options)
             payload, needs, large, holds = self._written(args, kwargs, form)
-            if by_value is None and writing.modules.are_named_in(payload):
+            if by_value is None and writing.modules.named_in(payload):
                 # The function may know nothing of them.
                 again = self._function(function, form, taken, payload)
                 fn, label, digest, _ = again
