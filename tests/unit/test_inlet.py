@@ -122,7 +122,7 @@ class Talk:
         self.connect()
         self.engine = SimpleNamespace(
             line=self.line,
-            in_thread=False,
+            thread_id=0,
             loop=self.loop,
             wishes=self.wishes,
             outbox=SimpleNamespace(heard=lambda: None),

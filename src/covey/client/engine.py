@@ -143,7 +143,7 @@ class Engine(Owner):
         )
         self.outbox.served_by(self._thread)
         self._thread.start()
-        self._thread_id = self._thread.ident
+        self.thread_id = self._thread.ident
 
     # The thread.
 
@@ -157,7 +157,7 @@ class Engine(Owner):
     @property
     def in_thread(self) -> bool:
         """Whether the caller is the I/O thread itself."""
-        return threading.get_ident() == self._thread_id
+        return threading.get_ident() == self.thread_id
 
     def check(self) -> None:
         """Raise if this engine cannot be used any more.

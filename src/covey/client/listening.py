@@ -7,6 +7,7 @@ else is for the I/O thread, which has what this one has not: a loop.
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def listen(engine: Engine, end: End, timeout: float | None) -> bool:
     """Wait until a task has ended; false if it has not within *timeout* seconds."""
     line = engine.line
-    if line is None or engine.in_thread:
+    if line is None or threading.get_ident() == engine.thread_id:
         return end.wait(timeout)
     return line.listen(end, timeout, partial(_take, engine), engine.early)
 

@@ -92,11 +92,8 @@ class _Lead:
         torn: it has taken something from the socket, and has not counted it.
     """
 
-    __slots__ = ("thread", "torn")
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.torn = False
+    thread: int
+    torn = False
 
 
 class Inlet:
@@ -228,6 +225,7 @@ class Inlet:
         """
         until = None if timeout is None else clock.monotonic() + timeout
         lead = _Lead()
+        lead.thread = threading.get_ident()
         try:
             if (
                 self._turn.setdefault(0, lead) is lead
