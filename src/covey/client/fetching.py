@@ -127,8 +127,8 @@ class Session:
         self.engine.check()
         end = End(future._range, future._index)
         try:
-            if context.here.loop is None and self.engine.workers:
-                done = listen(self.engine, end, timeout)
+            if context.here.loop is None:
+                done = self._await(end, timeout)
             else:
                 with context.blocking():
                     done = self._await(end, timeout)
