@@ -258,6 +258,44 @@ def test_a_cancelled_request_spoils_no_other(run):
     run(story())
 
 
+@pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
+@pytest.mark.parametrize("stopped", ["before", "with"])
+def test_who_stops_to_wait_for_what_is_under_way_is_told_of_it(
+    run, monkeypatch, host, stopped
+):
+    """The value is at the worker then, and somebody has to say that nobody wants it."""
+
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            here, left = [], []
+            coming = asyncio.ensure_future(
+                asker.put(addresses, 1, big(1, 2), host, on_left=lambda: left.append(1))
+            )
+            keep, settle = DataServer._keep, answers.Request.settle
+
+            def kept(*args):
+                here.append(1)
+                keep(*args)
+                if stopped == "before":
+                    coming.cancel()
+
+            def settled(request, result):
+                settle(request, result)
+                if here and stopped == "with":
+                    coming.cancel()
+
+            monkeypatch.setattr(DataServer, "_keep", kept)
+            monkeypatch.setattr(answers.Request, "settle", settled)
+            with pytest.raises(asyncio.CancelledError):
+                await coming
+            # Answers come in the order of what was asked.
+            await asker.get(addresses, ((1, 1),), host_identity())
+            assert left == [1]
+            assert [task for task, _, _ in storage.held()] == [1]
+
+    run(story())
+
+
 def test_nothing_stays_of_a_worker_that_is_gone_but_the_count_of_its_bytes(run):
     async def story():
         async with keeper() as (storage, addresses, asker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 import covey
 from covey import Client, LocalCluster, errors, wait
+from covey.worker.serving import DataServer
 
 pytestmark = pytest.mark.system
 
@@ -573,3 +575,33 @@ def test_runners_keep_freed_memory_and_this_process_does_not():
         found = [first, *client.gather(both)]
     assert {f["MALLOC_TRIM_THRESHOLD_"] for f in found} == {str(128 << 20)}
     assert not malloc_variables()
+
+
+@pytest.mark.parametrize("way", ["map", "submit", "scatter"])
+def test_ctrl_c_leaves_no_large_values_at_a_worker(monkeypatch, until, way):
+    stopped, storages = threading.Event(), []
+    take_over = DataServer._take_over
+
+    def slow(server, link, message):
+        if not storages:
+            storages.append(server._storage)
+            _thread.interrupt_main()
+        stopped.wait(60)
+        return take_over(server, link, message)
+
+    monkeypatch.setattr(DataServer, "_take_over", slow)
+    with Client(n_workers=1, processes=False) as client:
+        values = [bytes(100_000) for _ in range(20)]
+        calls = {
+            "map": lambda: client.map(len, values),
+            "submit": lambda: client.submit(len, values),
+            "scatter": lambda: client.scatter(values),
+        }
+        with pytest.raises(KeyboardInterrupt):
+            calls[way]()
+        # What is stopped in the I/O thread was stopped before this.
+        client._session.engine.call(asyncio.sleep(0))
+        stopped.set()
+        assert client.submit(abs, -1).result() == 1
+        (storage,) = storages
+        assert until(lambda: not [*storage.held()])

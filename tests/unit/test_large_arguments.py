@@ -67,7 +67,7 @@ class Desk:
     async def _ready(self, *_):
         pass
 
-    async def _put(self, addresses, task, frames, host, worker):
+    async def _put(self, addresses, task, frames, host, worker, on_left):
         await asyncio.sleep(0)
         if task == self.refuse:
             raise ClusterError("it is full")

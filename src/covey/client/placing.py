@@ -7,6 +7,7 @@ data port by itself, and the scheduler is told where it is.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 from covey.client.choices import Where
@@ -225,9 +226,6 @@ class Placer:
             try:
                 await self._place_async(task, [*kept], Where())
                 self._engine.asker.let_go(task)
-                if self._engine.wishes.find(task) is None:
-                    # It was let go of meanwhile, and is known anew by this.
-                    self._engine.post(Release(((task, 1),)))
                 return
             except ClusterError:
                 pass  # No worker takes it: then it is lost.
@@ -271,19 +269,29 @@ class Placer:
         nbytes = sum(memoryview(frame).nbytes for frame in frames)
         problem: ClusterError | None = None
         for seen in chosen[first:] + chosen[:first]:
+            left = partial(self._placed, task, seen.worker, nbytes, where, kept=False)
             try:
                 kept = await engine.asker.put(
-                    seen.addresses, task, frames, seen.host, seen.worker
+                    seen.addresses, task, frames, seen.host, seen.worker, left
                 )
             except ClusterError as error:
                 problem = error
                 continue
-            engine.post(Placed(task, seen.worker, nbytes, *where, kept))
+            self._placed(task, seen.worker, nbytes, where, kept=kept)
             return
         assert problem is not None
         if len(chosen) > 1:
             problem.add_note(f"{len(chosen)} workers were tried; this is the last one")
         raise problem
+
+    def _placed(
+        self, task: TaskId, worker: int, nbytes: int, where: Where, *, kept: bool
+    ) -> None:
+        """A value is there, whether somebody still waits for that or not."""
+        self._engine.post(Placed(task, worker, nbytes, *where, kept))
+        if self._engine.wishes.find(task) is None:
+            # It was let go of meanwhile, and is known, or known anew, by this.
+            self._engine.post(Release(((task, 1),)))
 
 
 def more_at_once(count: int, nbytes: int) -> int:

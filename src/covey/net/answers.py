@@ -7,6 +7,7 @@ kept by somebody or given back.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -82,6 +83,8 @@ class Request:
         #: The value that comes in blocks just now.
         self.blocks: Blocks | None = None
         self._watch: asyncio.TimerHandle | None = None
+        #: Told of the answer, if whoever waits for that was stopped.
+        self._left: Callable[[Any], None] | None = None
 
     def watch(self, link: Link, seen: int = -1) -> None:
         """Give the link up if nothing comes on it for long."""
@@ -109,11 +112,28 @@ class Request:
             if self._watch is not None:
                 self._watch.cancel()
 
+    async def answer_or(self, left: Callable[[Any], None]) -> Any:
+        """Wait until it has been answered; if that is stopped, *left* gets the answer.
+
+        Raises:
+            ClusterError: it was not.
+        """
+        self._left = left
+        try:
+            return await self.answer()
+        except asyncio.CancelledError:
+            done = self.done
+            if done.done() and not done.cancelled() and done.exception() is None:
+                left(done.result())  # It had come, and was about to be taken.
+            raise
+
     def settle(self, result: Any) -> None:
         """It has been answered."""
         if self.done.done():
             # It has failed already, or whoever waited for it was cancelled.
             self.loot.discard()
+            if self._left is not None and self.done.cancelled():
+                self._left(result)
         else:
             self.done.set_result(result)
 

@@ -200,8 +200,12 @@ class Asker:
         frames: list[Buffer],
         host: str,
         worker: int = 0,
+        on_left: Callable[[], None] = lambda: None,
     ) -> bool:
         """Bring one large value to the worker at *addresses*; *worker* as in ``get``.
+
+        Whoever stops to wait when it is under way has it there all the same: *on_left*
+        is told when it is.
 
         Returns:
             Whether this process keeps it, and could bring it again.
@@ -209,12 +213,17 @@ class Asker:
         Raises:
             ClusterError: it cannot be reached, or could not take the value.
         """
+
+        def left(problem: str) -> None:
+            if not problem:
+                on_left()
+
         keeper = await self._turn_with(Whom(addresses, host, worker))
         try:
             if self._shares_memory(keeper, host):
-                problem = await self._put_here(keeper, task, frames)
+                problem = await self._put_here(keeper, task, frames, left)
             else:
-                problem = await self._put_there(keeper, task, frames)
+                problem = await self._put_there(keeper, task, frames, left)
         finally:
             self._turn_ends(keeper)
         if problem:
@@ -222,7 +231,11 @@ class Asker:
         return any(kept.task == task for kept in keeper.made.kept())
 
     async def _put_here(
-        self, keeper: Keeper, task: TaskId, frames: list[Buffer]
+        self,
+        keeper: Keeper,
+        task: TaskId,
+        frames: list[Buffer],
+        left: Callable[[str], None],
     ) -> str:
         """Write a value, once, into memory that the worker has, or is to have."""
         nbytes = payload_size(frames)
@@ -253,18 +266,22 @@ class Asker:
             link.send(PutSegment(number, task, loan, nbytes, place, own))
         else:
             link.send(PutSegment(number, task, loan, nbytes))
-        problem = str(await request.answer())
+        problem = str(await request.answer_or(left))
         if own and not problem:
             made.keep(own, task, str(place), nbytes)
         if problem and not answer.place:
             # The worker may not be able to look into this process: as it did before.
             made.able = False
             made.forget(own)
-            return await self._put_here(keeper, task, frames)
+            return await self._put_here(keeper, task, frames, left)
         return problem
 
     async def _put_there(
-        self, keeper: Keeper, task: TaskId, frames: list[Buffer]
+        self,
+        keeper: Keeper,
+        task: TaskId,
+        frames: list[Buffer],
+        left: Callable[[str], None],
     ) -> str:
         """Send a value straight from where it lies, when there is room for it."""
         parts = layout_parts(frames, new_stamp())
@@ -288,7 +305,7 @@ class Asker:
         else:
             head = PutLarge(number, task, loan, nbytes, checked)
             _ = link.send_bulk(head, *views, checked=checked)
-        return str(await request.answer())
+        return str(await request.answer_or(left))
 
     def _start(
         self,
