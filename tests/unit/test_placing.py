@@ -141,3 +141,22 @@ def test_what_cannot_be_pickled_is_named_by_its_place(desk):
         desk.scatter(values, Where())
     assert "item 50 of what was to be scattered" in failed.value.__notes__
     assert desk.released == [(1000, 0, 101)]
+
+
+@pytest.mark.parametrize("where", [(0,), (0, 40), (1,), (5000, 5001)])
+def test_small_values_behind_a_large_one_are_pickled_together_again(desk, where):
+    values = [LARGE if i in where else float(i) for i in range(20_000)]
+    desk.scatter(values, Where())
+    assert desk.scattered() == {1000 + i: value for i, value in enumerate(values)}
+    assert desk.alone < 400
+    # A message ends at a large value, and else when it is full.
+    assert len(desk.posted) < 20_000 / CHUNK_TASKS + 3 + 2 * len(where)
+
+
+def test_large_values_are_tried_with_others_no_more_than_once(desk, monkeypatch):
+    tried, add_all = [], Noting.add_all
+    monkeypatch.setattr(
+        Noting, "add_all", lambda self, some: tried.append(1) or add_all(self, some)
+    )
+    desk.scatter([LARGE] * 200, Where())
+    assert len(tried) == 1

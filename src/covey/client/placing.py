@@ -132,18 +132,21 @@ class Placer:
         """Send values on their way; return which of them are large."""
         sent = done = nbytes = 0
         large, cargo = [], Cargo()
-        limit, at_once = FIRST_CHUNK_TASKS, 1
+        limit, at_once, alone = FIRST_CHUNK_TASKS, 1, 0
         while done < len(values):
             # Most often they are small and plain.  What begins small may go on large,
             # and all that is pickled at once is in memory at once.
-            some = values[done : done + min(at_once, sent + limit - done)]
+            some = (
+                () if alone else values[done : done + min(at_once, sent + limit - done)]
+            )
             added = packer.add_all(some) if some else -1
             if added >= 0:
                 done += len(some)
                 nbytes += added
                 at_once = more_at_once(at_once, added)
             else:
-                at_once = 0
+                # These one by one; and the next ones, if they are not as small as that.
+                alone = (alone or len(some)) - 1
                 frames = _add_one(packer, values[done], done)
                 done += 1
                 if frames is not None:
@@ -153,8 +156,10 @@ class Placer:
                     if cargo.is_full:
                         self.bring_all(cargo, where)
                     large.append(base + done - 1)
-                    sent, nbytes = done, 0
-                elif not done % BATCH_TASKS:
+                    sent = done
+                if not alone and (frames is not None or not packer.goes_on):
+                    alone = BATCH_TASKS
+                if not done % BATCH_TASKS or not alone:
                     nbytes = packer.nbytes
             if done - sent >= limit or nbytes > CHUNK_BYTES:
                 self._scatter_chunk(base + sent, packer.take(), where)
