@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import math
 import os
 import pickle
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +16,7 @@ from covey.client import submission
 from covey.client.core.ranges import Wishes
 from covey.client.fetching import Session
 from covey.client.mapping import Mapper
+from covey.client.modules import OwnModules
 from covey.client.placing import CARGO_BYTES, CARGO_VALUES
 from covey.client.writing import Writing
 from covey.errors import ClusterError
@@ -22,7 +25,7 @@ from covey.serde import packing, refs, values
 from covey.serde.packing import loads_pack
 from covey.serde.values import loads
 from covey.wire.base import DEFAULT_OPTIONS
-from covey.wire.client_link import Placed, Submit, SubmitGraph
+from covey.wire.client_link import DefineFunction, Placed, Submit, SubmitGraph
 
 SIZE = 1_000_000
 
@@ -54,7 +57,9 @@ class Desk:
             outbox=SimpleNamespace(catch_up=None, say=self.posted.append),
         )
         self.session = Session(self.engine)
-        self.mapper = Mapper(self.session, Writing(self.engine, functions="value"))
+        self.modules = OwnModules(auto=True)
+        writing = Writing(self.engine, functions="value", modules=self.modules)
+        self.mapper = Mapper(self.session, writing)
 
     def _new_tasks(self, n):
         self.next += n
@@ -226,3 +231,48 @@ def test_one_odd_element_leaves_the_others_alike(desk, monkeypatch, odd):
     )
     desk.map([one, *map(float, range(9_999))])
     assert len(alone) < 200
+
+
+NAME = "a_module_of_large_things"
+
+
+@pytest.fixture
+def things(tmp_path, monkeypatch):
+    """Return a module of its user, with a class."""
+    (tmp_path / f"{NAME}.py").write_text("class Thing(list):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module(NAME)
+    del sys.modules[NAME]
+
+
+@pytest.mark.parametrize("way", ["map", "submit", "map of one among others"])
+def test_modules_that_a_large_argument_names_go_along(desk, things, way):
+    large = things.Thing([0.5] * 20_000)
+    column = [1, 2, large, 3] if way.endswith("others") else [large] * 3
+    if way == "submit":
+        desk.submit(large)
+    else:
+        desk.map(column)
+    functions = {m.fn: m for m in desk.posted if isinstance(m, DefineFunction)}
+    called = []
+    for message in desk.posted:
+        if isinstance(message, Submit):
+            called += [message.fn] * message.n
+        elif isinstance(message, SubmitGraph):
+            called += message.fns
+    taking = called[2:3] if way.endswith("others") else called
+    assert taking
+    for fn in taking:
+        assert NAME.encode() in functions[fn].payload
+
+
+def test_large_plain_data_is_not_searched_for_modules(desk, things, monkeypatch):
+    searched = []
+    named_in = OwnModules.named_in
+    monkeypatch.setattr(
+        OwnModules,
+        "named_in",
+        lambda self, payload: searched.append(len(payload)) or named_in(self, payload),
+    )
+    desk.map([[0.5] * 100_000 for _ in range(10)])
+    assert sum(searched) < 10 * 500

@@ -39,6 +39,7 @@ from covey.serde import refs
 from covey.serde.columns import columns_payload, strides_payload
 from covey.serde.formats import PICKLE, Format
 from covey.serde.keywords import ANEW_BYTES, with_keywords
+from covey.serde.naming import names_something
 from covey.serde.packing import Packer
 from covey.serde.values import dumps, dumps_call, is_long
 from covey.wire.base import Extent, Options
@@ -103,11 +104,11 @@ class Mapper(Submitter):
             self._send_columns(wish, fn, strides, groups, options)
             return futures
 
-        def number(pack: Pack) -> int:
+        def number(pack: Pack, named: bytes) -> int:
             modules = self.writing.modules
             if by_value is not None or modules.idle:
                 return fn
-            payload = bytes(pack.data)
+            payload = bytes(pack.data) + named
             if not modules.named_in(payload):
                 return fn
             # The function may know nothing of them.
@@ -192,7 +193,7 @@ class Mapper(Submitter):
     def _send_chunks(
         self,
         wish: Range,
-        number: Callable[[Pack], int],
+        number: Callable[[Pack, bytes], int],
         calls: Calls,
         options: Options,
         form: Format,
@@ -200,7 +201,7 @@ class Mapper(Submitter):
         """Send the calls on their way; return how many there were."""
         packer, cargo = form.packer(), Cargo()
         sent, limit = 0, FIRST_CHUNK_TASKS
-        numbers, alike = calls.single, True
+        numbers, alike, named = calls.single, True, b""
         with refs.capture(self._session) as found:
             while sent < calls.n:
                 marks: list[int] = []
@@ -213,18 +214,32 @@ class Mapper(Submitter):
                         *(packer, calls, sent, limit, alike, wish, found, marks, form),
                         cargo,
                     )
+                    named = self._named_in(cargo)
                     # Before anybody is told of who takes them.
                     self.bring_all(cargo)
                 pack = packer.take()
                 if not len(pack):
                     break
                 self._send_chunk(
-                    wish.base + sent, number, pack, found.task_ids, marks, options
+                    *(wish.base + sent, number, pack, named),
+                    *(found.task_ids, marks, options),
                 )
                 found.task_ids.clear()
                 sent += len(pack)
                 limit = CHUNK_TASKS
         return sent
+
+    def _named_in(self, cargo: Cargo) -> bytes:
+        """Return the names of the user's own modules that large arguments name."""
+        modules = self.writing.modules
+        if modules.idle or not cargo.values:
+            return b""
+        names: set[str] = set()
+        for _, (stream, *_) in cargo.values:
+            written = bytes(stream)
+            if names_something(written):
+                names.update(modules.named_in(written))
+        return " ".join(sorted(names)).encode()
 
     def _fill(
         self,
@@ -334,14 +349,15 @@ class Mapper(Submitter):
     def _send_chunk(
         self,
         base: TaskId,
-        number: Callable[[Pack], int],
+        number: Callable[[Pack, bytes], int],
         pack: Pack,
+        named: bytes,
         ids: list[TaskId],
         marks: list[int],
         options: Options,
     ) -> None:
         n = len(pack)
-        fn = number(pack)
+        fn = number(pack, named)
         sizes, data = pack.sizes_bytes(), bytes(pack.data)
         if not ids:
             self._engine.post(Submit(base, n, fn, sizes, data, options))
