@@ -19,8 +19,9 @@ looks into none of them, and reads no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Generic, NamedTuple, TypeVar
 
 from covey.errors import UsageError
 
@@ -49,47 +50,48 @@ class Ring(Generic[Event]):
         capacity: how many events are kept.
         start: the number of the first event ever.  A stream that follows an earlier
             one starts above it, so that a reader of that goes on without a gap.
-        next: the number that the next event will get.
     """
 
-    __slots__ = ("_slots", "capacity", "next", "start")
+    __slots__ = ("_first", "_kept", "_most", "capacity", "start")
 
     def __init__(self, capacity: int, start: int = 0) -> None:
         if capacity < 1:
             raise UsageError(f"a ring must hold at least one event, not {capacity}")
         self.capacity = capacity
         self.start = start
-        self.next = start
-        #: Event ``n`` rests in slot ``(n - start) % capacity``; grows up to ``capacity``.
-        self._slots: list[Any] = []
+        #: The events from number ``_first`` on.  Some more than are kept: they are
+        #: forgotten many at a time, for which those that stay are moved.
+        self._kept: list[Event] = []
+        self._first = start
+        self._most = capacity + max(1, capacity // 8)
 
-    def append(self, event: Event) -> int:
-        """Add an event, forget the oldest if need be, and return its number."""
-        number, slots = self.next, self._slots
-        self.next = number + 1
-        if len(slots) < self.capacity:
-            slots.append(event)
-        else:
-            slots[(number - self.start) % self.capacity] = event
-        return number
+    @property
+    def next(self) -> int:
+        """The number that the next event will get."""
+        return self._first + len(self._kept)
 
-    def extend(self, events: Sequence[Event]) -> None:
+    def append(self, event: Event) -> None:
+        """Add an event, and forget the oldest if need be."""
+        kept = self._kept
+        kept.append(event)
+        if len(kept) > self._most:
+            self._forget()
+
+    def extend(self, events: Iterable[Event]) -> None:
         """Append several events."""
-        slots, capacity = self._slots, self.capacity
-        free = capacity - len(slots)
-        slots += events[:free]
-        done = min(free, len(events))
-        while done < len(events):
-            at = (self.next + done - self.start) % capacity
-            some = events[done : done + capacity - at]
-            slots[at : at + len(some)] = some
-            done += len(some)
-        self.next += len(events)
+        self._kept.extend(events)
+        if len(self._kept) > self._most:
+            self._forget()
+
+    def _forget(self) -> None:
+        many = len(self._kept) - self.capacity
+        del self._kept[:many]
+        self._first += many
 
     def replace(self, number: int, event: Event) -> None:
         """Put *event* in the place of that of this number, if that is still here."""
         if self.oldest <= number < self.next:
-            self._slots[(number - self.start) % self.capacity] = event
+            self._kept[number - self._first] = event
 
     @property
     def oldest(self) -> int:
@@ -97,12 +99,11 @@ class Ring(Generic[Event]):
         return max(self.start, self.next - self.capacity)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return self.next - self.oldest
 
     def backwards(self) -> Iterator[Event]:
         """Yield the events that are still here, the latest first."""
-        for number in range(self.next - 1, self.oldest - 1, -1):
-            yield self._slots[(number - self.start) % self.capacity]
+        return islice(reversed(self._kept), len(self))
 
     def since(self, number: int, limit: int | None = None) -> Excerpt[Event]:
         """Return the events from *number* on, at most *limit* of them.
@@ -111,12 +112,5 @@ class Ring(Generic[Event]):
         """
         first = min(max(number, self.oldest), self.next)
         end = self.next if limit is None else min(self.next, first + max(0, limit))
-        events: list[Event] = []
-        if first < end:
-            start = (first - self.start) % self.capacity
-            stop = (end - 1 - self.start) % self.capacity + 1
-            if start < stop:
-                events = self._slots[start:stop]
-            else:
-                events = self._slots[start:] + self._slots[:stop]
+        events = self._kept[first - self._first : end - self._first]
         return Excerpt(first, events, max(0, first - max(number, self.start)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakSet
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +14,9 @@ from covey.events import Ring
 
 def test_a_reader_walks_along():
     ring = Ring[str](8)
-    assert ring.append("a") == 0
-    assert ring.append("b") == 1
+    ring.append("a")
+    assert ring.next == 1
+    ring.append("b")
     assert ring.since(0) == (0, ["a", "b"], 0)
     assert ring.since(2) == (2, [], 0)
     ring.extend("cd")
@@ -71,8 +74,10 @@ def test_a_ring_holds_something(capacity):
 )
 def test_a_ring_is_the_end_of_an_endless_list(capacity, count, number, limit, start):
     ring = Ring[int](capacity, start)
-    numbers = range(start, start + count)
-    assert [ring.append(event - start) for event in numbers] == list(numbers)
+    for event in range(count):
+        assert ring.next == start + event
+        ring.append(event)
+    assert ring.next == start + count
     first, events, dropped = ring.since(start + number, limit)
     first -= start
     kept = [event for event in range(count)[-capacity:] if event >= number]
@@ -82,6 +87,20 @@ def test_a_ring_is_the_end_of_an_endless_list(capacity, count, number, limit, st
     assert first == min(count, max(0, number, count - capacity))
     if events:
         assert events[0] == first
+
+
+def test_little_more_is_kept_than_can_be_read():
+    class Event:
+        pass
+
+    living = WeakSet[Event]()
+    ring = Ring[Event](80)
+    for _ in range(1000):
+        event = Event()
+        living.add(event)
+        ring.append(event)
+        assert len(living) <= 91
+    assert set(ring.since(0).events) <= set(living)
 
 
 @given(st.integers(1, 5), st.integers(0, 12))

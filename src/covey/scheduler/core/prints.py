@@ -44,7 +44,8 @@ class Prints(Ring[tuple[Any, ...]]):
     def enter(self, event: tuple[Any, ...]) -> None:
         """Add what was printed, also to the stream of events."""
         self.append(event)
-        self._copies.append((self._events.append(event), event))
+        self._copies.append((self._events.next, event))
+        self._events.append(event)
         if len(self._copies) > self.capacity:
             number, older = self._copies.popleft()
             self._events.replace(number, _shortened(older))
