@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from covey.scheduler.core import pauses, placement, tries, workers
+from covey.scheduler.core import pauses, sending, tries, workers
 from covey.scheduler.core.machine import Away
 from covey.scheduler.core.retrying import LOSSES_MAX
 from covey.scheduler.core.spans import find
@@ -114,8 +114,8 @@ def test_workers_lost_leave_all_tries_for_inputs(world, client):
 @pytest.fixture
 def crowded(world, client, monkeypatch):
     """Inputs that lie apart, and frames that hold where most of them are, but not all."""
-    monkeypatch.setattr(placement, "MANY_SOURCES", 1)
-    monkeypatch.setattr(placement, "fits", lambda run: len(encode_frame([run])) < 1500)
+    monkeypatch.setattr(sending, "MANY_SOURCES", 1)
+    monkeypatch.setattr(sending, "fits", lambda run: len(encode_frame([run])) < 1500)
     world.new_worker(name="holder")
     inputs = [
         client.submit(1, options=Options(workers=("holder",))) for _ in range(150)

@@ -45,7 +45,7 @@ def submit(
         RemoteProtocolError: it makes none.
     """
     pack = _pack(message.sizes, message.data, message.n)
-    function = _function(client, message.fn)
+    function = client.functions.get(message.fn) or _function(client, message.fn)
     if message.name is not None:
         _name(message.name, message)
     if message.aligned or message.whole or message.groups:
@@ -255,7 +255,7 @@ def _pack(sizes: bytes, data: bytes, n: int) -> Pack:
 def _fresh(state: SchedulerState, client: Client, base: TaskId, n: int) -> None:
     """Check that ids are the client's own and new, and note that they are used."""
     number, end = client.number, base + n
-    if not base >> COUNTER_BITS == number == (end - 1) >> COUNTER_BITS:
+    if base >> COUNTER_BITS != number or (end - 1) >> COUNTER_BITS != number:
         raise RemoteProtocolError(
             f"the ids {base:x} to {base + n - 1:x} are not those of client {number:x}"
         )

@@ -30,6 +30,7 @@ from covey.scheduler.core.holding import detach, parts, want
 from covey.scheduler.core.spans import inputs_of, isolate, isolate_all
 from covey.scheduler.core.state import (
     COMING,
+    NOBODY,
     Client,
     SchedulerState,
     Span,
@@ -128,7 +129,26 @@ def on_release(state: SchedulerState, client: Client, message: Release) -> None:
     checks.extents(message.extents)
     unkept: dict[Span, None] = {}
     number = client.number
+    spans, itself, wants, shared = (
+        state.spans,
+        client.itself,
+        client.wants,
+        state.ids_of,
+    )
     for base, n in message.extents:
+        single = spans.get(base) if n == 1 else None
+        if (
+            single is not None
+            and single.n == 1
+            and single.wanted is itself
+            and not (shared and base in shared)
+        ):
+            # The most by far: nobody else has heard of it.
+            single.wanted = single.delivered = NOBODY
+            wants.pop(single, None)
+            if not single.pending:
+                unkept[single] = None
+            continue
         for span in isolate(state, base, n):
             if client.coming and span in client.coming:
                 # All messages have come whose tasks use it.  It is a single task.
@@ -137,7 +157,7 @@ def on_release(state: SchedulerState, client: Client, message: Release) -> None:
                 span.delivered -= COMING
                 if not (span.pending or span.wanted):
                     unkept[span] = None
-            elif span.base in state.ids_of and number in span.wanted:
+            elif span.base in shared and number in span.wanted:
                 _release_shared(state, client, span, base, n)
             elif span.n > 1:
                 # What is cut below is no longer here, then.

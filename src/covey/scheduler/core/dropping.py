@@ -23,10 +23,10 @@ def drop_replicas(
         if worker.moving:
             worker.moving.pop(span, None)
         memory.stores(state, worker, -span.nbytes)
-        told = dropped.get(worker)
-        if told is None:
-            told = dropped[worker] = []
-        told.append((span.base, span.n))
+        if worker in dropped:
+            dropped[worker].append((span.base, span.n))
+        else:
+            dropped[worker] = [(span.base, span.n)]
     span.replicas = ()
 
 

@@ -116,7 +116,7 @@ class SchedulerCore:
         leftovers = state.leftovers
         leftovers.allowance = leftovers.at_once
         if type(event) is Said:
-            self._said(event)
+            self._said(event.peer, event.messages)
         elif type(event) is Joined:
             self._joined(event)
         elif type(event) is Left:
@@ -253,20 +253,16 @@ class SchedulerCore:
         times = (recovery.wake_at(state), pauses.wake_at(state), state.look_again)
         return min((time for time in times if time), default=0.0)
 
-    def _said(self, event: Said) -> None:
+    def _said(self, peer: int, messages: Sequence[Any]) -> None:
         state = self.state
-        if state.returning and event.peer in state.returning:
-            recovery.hear(state, event.peer, list(event.messages))
-            return
-        worker = state.workers.get(event.peer)
-        if worker is not None:
-            handlers = workers.handlers.table
-            for message in event.messages:
+        if state.returning and peer in state.returning:
+            recovery.hear(state, peer, list(messages))
+        elif peer in state.workers:
+            worker, handlers = state.workers[peer], workers.handlers.table
+            for message in messages:
                 handlers[type(message)](state, worker, message)
-            return
-        client = state.clients.get(event.peer)
-        if client is not None:
-            clients.hear(state, client, event.messages)
+        elif peer in state.clients:
+            clients.hear(state, state.clients[peer], messages)
 
     def _joined(self, event: Joined) -> None:
         state = self.state

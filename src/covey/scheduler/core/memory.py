@@ -117,7 +117,8 @@ def may_begin(worker: Worker, span: Span, best: Span | None) -> bool:
 def reconsider(state: SchedulerState, worker: Worker) -> None:
     """*worker* may be given something again: it has room, or uses less memory."""
     worker.withheld = False
-    enlist(state, worker)
+    if worker not in state.hungry:
+        enlist(state, worker)
     asked_for = state.special_count and any(demand.heap for demand in worker.demands)
     if asked_for or worker.queue or worker.asking:
         state.eager[worker] = None

@@ -37,12 +37,11 @@ def occupy(state: SchedulerState, worker: Worker, span: Span, run: RunId) -> Non
     What it lacks, *worker* is to make.
     """
     transitions.begin(state, span)
-    span.run = run
-    span.worker = worker
-    priority = span.rank[0]
-    if priority > worker.lowest or not worker.assigned:
+    span.run, span.worker = run, worker
+    priority, assigned = span.rank[0], worker.assigned
+    if priority > worker.lowest or not assigned:
         worker.lowest = priority
-    worker.assigned[span] = None
+    assigned[span] = None
     if span.missing:
         send_ahead(state, worker, span)
     else:
@@ -64,10 +63,9 @@ def unassign(state: SchedulerState, span: Span) -> None:
         here = {(r, t) for r, t in worker.blocked if r == run and span.base <= t < end}
         worker.blocked -= here
         counted -= len(here)
-    if span in worker.ahead:
+    if worker.ahead and span in worker.ahead:
         follow(state, worker, span)
-    span.worker = None
-    span.run = 0
+    span.worker, span.run = None, 0
     if span.options is not DEFAULT_OPTIONS:
         for name, need in span.options.resources.items():
             if need:
@@ -79,12 +77,11 @@ def count_out(
     state: SchedulerState, worker: Worker, function: Function | None, n: int
 ) -> None:
     """*n* tasks take no slot of *worker* any more."""
-    slots, load, ahead = worker.slots, worker.load, len(worker.ahead)
-    before = worker.count - ahead
-    busy = before - n
-    now = worker.count = busy + ahead
-    if busy < slots and not worker.leaving:
-        state.idle_slots += min(before, slots) - busy
+    load, slots = worker.load, worker.slots
+    now = worker.count = worker.count - n
+    idle = slots - now + len(worker.ahead)
+    if idle > 0 and not worker.leaving:
+        state.idle_slots += min(idle, n)
     left = load.get(function, 0) - n
     if left:
         load[function] = left
@@ -103,15 +100,14 @@ def count_in(
     state: SchedulerState, worker: Worker, function: Function | None, n: int
 ) -> None:
     """*n* tasks take slots of *worker*."""
-    slots, load, ahead = worker.slots, worker.load, len(worker.ahead)
-    before = worker.count - ahead
-    busy = before + n
-    now = worker.count = busy + ahead
-    if before < slots:
+    load, slots, before = worker.load, worker.slots, worker.count
+    idle = slots - before + len(worker.ahead)
+    if idle > 0:
         worker.stirred = state.now
         if not worker.leaving:
-            state.idle_slots -= min(busy, slots) - before
+            state.idle_slots -= min(idle, n)
     load[function] = load.get(function, 0) + n
+    now = worker.count = before + n
     if now > slots and not worker.leaving:
         state.excess[worker] = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from covey.errors import RemoteProtocolError
@@ -65,16 +66,20 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
     if len(message.sizes) != 4 * n:
         raise RemoteProtocolError(f"{n:,} results came with other sizes than theirs")
     digests = versions.check(message.digests, n)
-    spans = current(state, worker, message.run, base, n)
-    if not spans:
-        return
+    span, run = state.spans.get(base), message.run
+    spans: Sequence[Span] = ()
+    if span is None or span.n != n or span.run != run or span.worker is not worker:
+        spans = current(state, worker, run, base, n)
+        if not spans:
+            return
+        span = spans[0]
     worker.stirred = state.now
     seconds, nbytes, slot = message.seconds, len(message.data), message.slot
-    _learn(spans[0].function, seconds, n, nbytes)
-    if spans[0].n == n:
-        history.ran(state, spans[0], worker, seconds, nbytes, slot)
-        report.finished(state, spans, message.sizes, message.data)
-        versions.finish(state, spans[0], worker, nbytes, digests)
+    _learn(span.function, seconds, n, nbytes)
+    if span.n == n:
+        history.ran(state, span, worker, seconds, nbytes, slot)
+        report.finished(state, span, message.sizes, message.data)
+        versions.finish(state, span, worker, nbytes, digests)
         return
     live = sum([span.n for span in spans])
     pack = None if live == n else _pack(message)
@@ -82,7 +87,7 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
         share = span.n / n
         history.ran(state, span, worker, seconds * share, int(nbytes * share), slot)
     if pack is None:
-        report.finished(state, spans, message.sizes, message.data)
+        report.finished_all(state, spans, message.sizes, message.data)
         for span in spans:
             mine = versions.part(digests, span.base - base, span.n)
             versions.finish(state, span, worker, int(nbytes / n * span.n), mine)
@@ -90,7 +95,7 @@ def on_ran(state: SchedulerState, worker: Worker, message: Ran) -> None:
     for span in spans:
         at = span.base - base
         part = pack.cut(at, at + span.n)
-        report.finished(state, [span], part.sizes_bytes(), bytes(part.data))
+        report.finished(state, span, part.sizes_bytes(), bytes(part.data))
         mine = versions.part(digests, at, span.n)
         versions.finish(state, span, worker, part.nbytes, mine)
 

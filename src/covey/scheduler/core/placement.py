@@ -14,18 +14,13 @@ from __future__ import annotations
 import itertools
 from typing import Final
 
-import msgspec
-
 from covey.ids import TaskId
 from covey.scheduler.core import (
     balance,
     bringing,
-    causes,
     distance,
-    functions,
     memory,
-    occupancy,
-    transitions,
+    sending,
     tries,
     wishes,
 )
@@ -40,10 +35,8 @@ from covey.scheduler.core.queues import (
     put,
     top,
 )
-from covey.scheduler.core.sources import Sources, sources_of
 from covey.scheduler.core.spans import cut, inputs_of
 from covey.scheduler.core.state import (
-    COMING,
     WAITING,
     InTurn,
     SchedulerState,
@@ -52,8 +45,6 @@ from covey.scheduler.core.state import (
 )
 from covey.scheduler.core.ties import even
 from covey.wire.base import DEFAULT_OPTIONS
-from covey.wire.framing import fits
-from covey.wire.worker_link import Run
 
 #: A slot is given more as long as it has less than this ahead, and what it does in a round
 #: trip to its worker (``distance``): that is for a slow turn of somebody's loop.
@@ -78,9 +69,6 @@ TRANSFER_SECONDS: Final = 0.001
 
 #: A task with more inputs than this is not sent ahead of them.
 AHEAD_INPUTS: Final = 8
-
-#: With more inputs than this that lie apart, a run may not fit into a frame.
-MANY_SOURCES: Final = 100_000
 
 #: Arguments sent with one run, at most.
 RUN_BYTES: Final = 1 << 20
@@ -129,19 +117,23 @@ def begin_at_once(state: SchedulerState, span: Span) -> bool:
 
     As ``plan`` would if it lined up, where nothing else has come with it.
     """
-    function = span.function
-    if state.ready_count or state.window is not None or not state.hungry:
+    function, hungry = span.function, state.hungry
+    if state.ready_count or state.window is not None or not hungry:
         return False
     if span.options is not DEFAULT_OPTIONS or (function and function.environment):
         return False
-    worker = next(iter(state.hungry))
-    if worker.busy >= worker.slots or not is_here(state, worker):
+    worker = next(iter(hungry))
+    idle = worker.slots - worker.busy
+    if idle < 1 or not is_here(state, worker):
         return False
     if not memory.may_begin(worker, span, None):
         return False
-    del state.hungry[worker]
-    _send(state, worker, span)
-    memory.reconsider(state, worker)
+    sending.send(state, worker, span)
+    if idle > 1:
+        hungry.move_to_end(worker)  # When all the others have been served.
+    else:
+        del hungry[worker]
+        state.roomy[worker] = None
     return True
 
 
@@ -238,7 +230,7 @@ def _serve(state: SchedulerState, worker: Worker) -> bool:
         if k < span.n:
             span = cut(state, span, even(span, k))
     span.missing = 0
-    _send(state, worker, span)
+    sending.send(state, worker, span)
     if span.dependents:
         _send_followers(state, worker, span)
     return True
@@ -467,7 +459,7 @@ def try_ahead(state: SchedulerState, span: Span) -> None:
         if worker is not None:
             ahead = _ahead(state, worker, span)
             if ahead is not None and is_here(state, worker) and _room(worker):
-                _send(state, worker, span, ahead)
+                sending.send(state, worker, span, ahead)
             return
 
 
@@ -491,7 +483,7 @@ def _send_followers(state: SchedulerState, worker: Worker, span: Span) -> None:
                 backlog = worker.backlog_seconds(UNKNOWN_SECONDS)
             if not _room(worker, backlog):
                 return
-            _send(state, worker, dependent, ahead)
+            sending.send(state, worker, dependent, ahead)
             function = dependent.function
             known = function.seconds if function is not None else 0.0
             backlog += UNKNOWN_SECONDS if known is None else known
@@ -534,63 +526,3 @@ def _ahead(
         if demand.named and not wishes.is_for(state, demand, worker):
             return None
     return (*awaits,), here
-
-
-def _send(
-    state: SchedulerState,
-    worker: Worker,
-    span: Span,
-    ahead: tuple[tuple[TaskId, ...], int] | None = None,
-) -> None:
-    """Send *span* to *worker* as a new run.
-
-    Or *ahead* of some that it takes, which are being made there: see ``_ahead``.
-    """
-    function, pack, base, n = span.function, span.pack, span.base, span.n
-    assert function is not None and pack is not None
-    state.last_run += 1
-    occupancy.occupy(state, worker, span, state.last_run)
-    if worker.handed_back and base in worker.handed_back:
-        balance.came_back(state, worker)
-    if function not in worker.functions:
-        functions.tell(state, worker, function)
-    sizes, data = pack.on_wire(span.at, span.at + n)
-    sources: Sources = ()
-    spares: Sources = ()
-    awaits: tuple[TaskId, ...] = ()
-    if ahead is not None:
-        awaits, here = ahead
-        state.counters["bytes_local"] += here
-    elif span.inputs != ():
-        sources, spares, awaits = sources_of(state, worker, span)
-    wanted = span.wanted
-    run = Run(
-        span.run,
-        function.number,
-        base,
-        n,
-        sizes,
-        data,
-        span.rank,
-        span.aligned,
-        span.whole,
-        sources,
-        span.options.timeout_seconds,
-        function.seconds or 0.0,
-        # What only later messages of a graph will take, nobody waits for.
-        bool(wanted) and wanted != COMING,
-        span.renamed if span.rare is not None else (),
-        awaits,
-        spares,
-        # What may have to be told apart from what it gives another time.
-        n == 1 or bool(span.dependents or span.digests),
-        span.groups,
-    )
-    if len(sources) > MANY_SOURCES and not fits(run):
-        run = msgspec.structs.replace(run, spares=())
-        if not fits(run):
-            transitions.fail(state, span, causes.too_many_inputs(span, len(sources)))
-            return
-    state.send(worker.peer, run)
-    if state.now >= worker.distance.ask_at:
-        distance.ask(state, worker)

@@ -28,17 +28,32 @@ def ids_for(state: SchedulerState, span: Span, client: ClientId) -> tuple[TaskId
     return ids.get(client, (span.base,))
 
 
-def finished(
-    state: SchedulerState, spans: list[Span], sizes: bytes, data: bytes
+def finished(state: SchedulerState, span: Span, sizes: bytes, data: bytes) -> None:
+    """*span* is done, and its small values came along."""
+    if span.delivered or (state.ids_of and span.base in state.ids_of):
+        finished_all(state, [span], sizes, data)
+        return
+    wanted = span.wanted
+    if wanted:
+        message = Finished(span.base, span.n, sizes, data)
+        for number in wanted:
+            client = state.client_numbers.get(number)
+            if client is not None:
+                state.send(client.peer, message)
+        keepers = state.publications.holders
+        # Who keeps a value under a name has got none.
+        span.delivered = wanted - keepers if keepers else wanted
+
+
+def finished_all(
+    state: SchedulerState, spans: Sequence[Span], sizes: bytes, data: bytes
 ) -> None:
     """Consecutive *spans* are done, and their small values came along."""
     first = spans[0]
     if _alike(state, spans):
-        n = sum([span.n for span in spans]) if len(spans) > 1 else first.n
+        message = Finished(first.base, sum([span.n for span in spans]), sizes, data)
         for number in first.wanted:
-            client = state.client_numbers.get(number)
-            if client is not None:
-                state.send(client.peer, Finished(first.base, n, sizes, data))
+            _tell(state, number, message)
     else:
         pack = Pack.from_wire(sizes, data)
         for span in spans:
@@ -56,7 +71,7 @@ def finished(
         span.delivered = span.wanted - keepers if keepers else span.wanted
 
 
-def _alike(state: SchedulerState, spans: list[Span]) -> bool:
+def _alike(state: SchedulerState, spans: Sequence[Span]) -> bool:
     """Whether the same clients wait for all of these, and know them by their own ids."""
     wanted, others = spans[0].wanted, state.ids_of
     for span in spans:

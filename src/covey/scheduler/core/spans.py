@@ -150,7 +150,7 @@ def isolate(state: SchedulerState, base: TaskId, n: int) -> list[Span]:
             single.append(span)
         else:
             return single
-    span = find(state, base)
+    span = spans.get(base) or find(state, base)
     if span is not None and _is_free(span) and _holds(span, base, n):
         # Of the calls of a map mostly one ends in the midst of others.
         if span.base < base:

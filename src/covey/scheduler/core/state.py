@@ -257,6 +257,7 @@ class Worker:
         "handed_back",
         "holds",
         "host",
+        "itself",
         "leaving",
         "load",
         "lowest",
@@ -298,15 +299,14 @@ class Worker:
         cloudpickle: str = "",
     ) -> None:
         self.peer = peer
+        #: What holds a value that is nowhere else: one tuple for all of these.
+        self.itself: tuple[Worker, ...] = (self,)
         #: The minor versions that its runners can have; empty if that is not known.
         self.pythons = pythons
-        self.number = WorkerId(peer)
-        self.name = name
-        self.addresses = addresses
-        self.host = host
+        self.number, self.name = WorkerId(peer), name
+        self.addresses, self.host = addresses, host
         #: The versions of Python and of cloudpickle that its runners have.
-        self.python = python
-        self.cloudpickle = cloudpickle
+        self.python, self.cloudpickle = python, cloudpickle
         #: Environments that it could not have, and since when: see ``unfit``.
         self.unfit: dict[str, float] = {}
         #: Everything a user may call it in ``workers=``.

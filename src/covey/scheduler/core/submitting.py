@@ -164,8 +164,7 @@ def on_submit(state: SchedulerState, client: Client, message: Submit) -> None:
     pack, function = checks.submit(state, client, message)
     if message.name is not None and _share(state, client, message, function):
         return
-    options = _known(message.options)
-    base, n = message.base, message.n
+    options, base, n = _known(message.options), message.base, message.n
     state.last_submission += 1
     state.counters["tasks_submitted"] += n
     history.submitted(state, client, base, n, function)

@@ -214,8 +214,7 @@ def line_up(state: SchedulerState, span: Span) -> None:
 
 def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> None:
     """The values of *span* are on *worker*."""
-    span.nbytes = nbytes
-    span.replicas = (worker,)
+    span.nbytes, span.replicas = nbytes, worker.itself
     worker.holds[span] = None
     memory.stores(state, worker, nbytes)
     takes = span.inputs != ()
@@ -232,14 +231,12 @@ def finish(state: SchedulerState, span: Span, worker: Worker, nbytes: int) -> No
     state.counters["tasks_done"] += span.n
     if span.dependents:
         _arrived(state, span, worker)
-    wanted = span.wanted
-    if DETACHED in wanted:
+    if DETACHED in span.wanted:
         _undetach(state, span)
-        wanted = span.wanted
     for source in inputs_of(state, span) if takes else ():
         if not (source.pending or source.wanted):
             let_go(state, source)
-    if not (wanted or span.pending):
+    if not (span.wanted or span.pending):
         let_go(state, span)
 
 
@@ -250,7 +247,7 @@ def finish_all(
 
     The books of the worker are written once, and nothing is let go of in between.
     """
-    now, place, holds = state.now, (worker,), worker.holds
+    now, place, holds = state.now, worker.itself, worker.holds
     counts: dict[Function | None, int] = {}
     unkept: dict[Span, None] = {}
     for span, nbytes in nbytes_of.items():
@@ -406,16 +403,17 @@ def let_go(state: SchedulerState, span: Span) -> None:
 def let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
     """Let go of all of these, and of what they lead to, as far as this step may."""
     leftovers = state.leftovers
+    allowance = leftovers.allowance
     dropped: dict[Worker, list[Extent]] = {}
     while todo:
-        if leftovers.allowance <= 0:
+        if allowance <= 0:
             leftovers.let_go_later(todo)
             break
         current, _ = todo.popitem()
         stands = current.state
         if current.pending or current.wanted or stands is FORGOTTEN:
             continue
-        leftovers.allowance -= 1
+        allowance -= 1
         if current.replicas:
             dropping.drop_replicas(state, current, dropped)
         if stands is not RELEASED and (stands is not DONE or current.dependents):
@@ -428,6 +426,7 @@ def let_go_of_all(state: SchedulerState, todo: dict[Span, None]) -> None:
                 todo[source] = None
         if not current.dependents:
             _forget(state, current, todo)
+    leftovers.allowance = allowance
     if dropped:
         dropping.tell_all(state, dropped)
 
@@ -446,23 +445,24 @@ def stop(state: SchedulerState, span: Span, *, kill: bool = False) -> None:
 def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
     """Strike a span out that is not needed; add the inputs to *todo* that may go, too."""
     inputs = span.inputs
-    for source in inputs if inputs is not None else inputs_of(state, span):
-        dependents.strike(source, span)
-        # Who has others yet goes when the last of them does.
-        if not source.dependents and not source.pending:
-            todo[source] = None
-    # A queue may hold on to what is forgotten; not to all that led to it as well.
-    span.inputs = None if inputs is None else ()
+    if inputs != ():
+        for source in inputs if inputs is not None else inputs_of(state, span):
+            dependents.strike(source, span)
+            # Who has others yet goes when the last of them does.
+            if not source.dependents and not source.pending:
+                todo[source] = None
+        # A queue may hold on to what is forgotten; not to all that led to it as well.
+        span.inputs = None if inputs is None else ()
     # It is DONE or RELEASED: no books are kept of these but one.
     span.state = FORGOTTEN
     if state.shy:
         state.shy.pop(span, None)
     strike(state, span)
-    pack = span.pack
+    pack, n = span.pack, span.n
     # What had arguments of its own leaves nothing of them.
-    if pack is not None and len(pack.sizes) > span.n and pack.drop(span.n):
+    if pack is not None and len(pack.sizes) > n and pack.drop(n):
         state.leftovers.thin_later(pack, span.base - span.at, len(pack))
-    functions.count(state, span.function, -span.n)
+    functions.count(state, span.function, -n)
     if state.spreads and span in state.spreads:
         spreading.forget(state, span)
     if state.brought:

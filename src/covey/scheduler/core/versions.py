@@ -78,10 +78,11 @@ def finish(
     state: SchedulerState, span: Span, worker: Worker, nbytes: int, digests: bytes
 ) -> None:
     """The values of *span* have been made, on *worker*, and have these digests."""
-    outdated = state.versions.outdated
+    outdated, before = state.versions.outdated, span.digests
     expected = bool(outdated) and outdated.pop(span, span) is None
-    if not span.digests or expected or not _differ(span, digests):
-        span.digests = digests or span.digests
+    if not before or expected or not _differ(span, digests):
+        if digests:
+            span.digests = digests
         transitions.finish(state, span, worker, nbytes)
         return
     span.digests = digests

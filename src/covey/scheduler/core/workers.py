@@ -439,6 +439,8 @@ def lose(state: SchedulerState, worker: Worker) -> None:
     _requeue_elsewhere(state, worker)
     for table in (state.hungry, state.roomy, state.eager, state.loaded, state.excess):
         table.pop(worker, None)
+    # It holds nothing any more, and nobody shall have to find out that it keeps itself.
+    worker.itself = ()
     for client in state.clients.values():
         if worker.peer in client.workers_told:
             client.workers_told.discard(worker.peer)
