@@ -27,6 +27,10 @@ ASK_SECONDS: Final = 2.0
 #: more ahead than one that is as far away as this.
 FARTHEST_SECONDS: Final = 1.0
 
+#: And nobody by one answer alone, which may have been late by chance, than this: about as
+#: much as lies ahead of a slot next door.
+FARTHEST_AT_FIRST_SECONDS: Final = 0.05
+
 
 class Distance:
     """How far away one worker is, and by what that was found.
@@ -61,8 +65,8 @@ class Distance:
             return
         before, self._before = self._before, seconds
         if before is None:
-            # It may have been a late one: the next answer is not waited for.
-            self.seconds = min(seconds, FARTHEST_SECONDS)
+            # It may have been a late one: another one is asked for with the next run.
+            self.seconds = min(seconds, FARTHEST_AT_FIRST_SECONDS)
             return
         self.ask_at += ASK_SECONDS
         self.seconds = min(seconds, before, FARTHEST_SECONDS)
