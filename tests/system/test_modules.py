@@ -46,9 +46,6 @@ def uses(x):
 def value(thing):
     return thing.x
 
-def last(thing):
-    return thing.x[-1]
-
 with Client(sys.argv[1]) as client:
     def run(function, *args):
         return client.submit(function, *args).result(30)
@@ -60,8 +57,6 @@ with Client(sys.argv[1]) as client:
     assert run(value, helpers.Thing(5)) == 5
     things = [helpers.Thing(x) for x in range(100)]
     assert client.gather(client.map(value, things)) == list(range(100))
-    large = [helpers.Thing([float(x)] * 20_000) for x in range(3)]
-    assert client.gather(client.map(last, large)) == [0.0, 1.0, 2.0]
     try:
         run(helpers.fail)
     except ValueError as error:
