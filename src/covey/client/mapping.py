@@ -7,6 +7,7 @@ being pickled.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -104,7 +105,7 @@ class Mapper(Submitter):
             self._send_columns(wish, fn, strides, groups, options)
             return futures
 
-        def number(pack: Pack, named: bytes) -> int:
+        def number(pack: Pack, named: bytes = b"") -> int:
             modules = self.writing.modules
             if by_value is not None or modules.idle:
                 return fn
@@ -193,7 +194,7 @@ class Mapper(Submitter):
     def _send_chunks(
         self,
         wish: Range,
-        number: Callable[[Pack, bytes], int],
+        number: Callable[..., int],
         calls: Calls,
         options: Options,
         form: Format,
@@ -221,7 +222,7 @@ class Mapper(Submitter):
                 if not len(pack):
                     break
                 self._send_chunk(
-                    *(wish.base + sent, number, pack, named),
+                    *(wish.base + sent, partial(number, named=named), pack),
                     *(found.task_ids, marks, options),
                 )
                 found.task_ids.clear()
@@ -349,15 +350,14 @@ class Mapper(Submitter):
     def _send_chunk(
         self,
         base: TaskId,
-        number: Callable[[Pack, bytes], int],
+        number: Callable[[Pack], int],
         pack: Pack,
-        named: bytes,
         ids: list[TaskId],
         marks: list[int],
         options: Options,
     ) -> None:
         n = len(pack)
-        fn = number(pack, named)
+        fn = number(pack)
         sizes, data = pack.sizes_bytes(), bytes(pack.data)
         if not ids:
             self._engine.post(Submit(base, n, fn, sizes, data, options))
