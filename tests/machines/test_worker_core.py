@@ -549,6 +549,39 @@ def test_what_slots_have_not_begun_goes_back_as_well(world):
     world.check_ends()
 
 
+def test_what_was_stopped_is_none_of_what_is_asked_for():
+    """Else nothing went back, and the worker was left alone with what it has for a while."""
+    world = world_of(2)
+    first, second = world.run(10, seconds=0.00001), world.run(10, seconds=0.00001)
+    for slot in world.slots:
+        slot.read()
+    held = [slot.unbegun for slot in world.state.slots]
+    assert held == [9, 9]
+    world.stop(first, world.runs[first].base + 1, 9)
+    world.ask_back(5)
+    for runner in world.runners:
+        world.hear_control(runner)
+    assert not world.return_asked
+    assert ends(world, second) == [None] * 5 + ["returned"] * 5
+    world.settle()
+    world.check_ends()
+
+
+def test_of_a_run_of_which_some_are_stopped_the_others_go_back(world):
+    number = world.run(10, seconds=0.00001)
+    base = world.runs[number].base
+    world.slots[0].read()
+    world.stop(number, base + 6, 3)
+    world.ask_back(3)
+    world.hear_control(world.runners[0])
+    assert not world.return_asked
+    assert ends(world, number) == (
+        [None] * 4 + ["returned"] * 2 + ["stopped"] * 3 + ["returned"]
+    )
+    world.settle()
+    world.check_ends()
+
+
 def test_what_slots_were_asked_for_goes_back_though_their_process_ends(world):
     number = world.run(10, seconds=0.00001)
     world.slots[0].read()

@@ -13,7 +13,7 @@ from covey.wire.worker_link import ReturnDone, Returned
 from covey.worker.core import parcels
 from covey.worker.core.dispatch import finish_tasks, requeue, retract, return_live
 from covey.worker.core.orders import Tell
-from covey.worker.core.state import Run, WorkerState
+from covey.worker.core.state import Run, Slot, WorkerState
 
 
 def hand_back(state: WorkerState, count: int) -> None:
@@ -36,8 +36,8 @@ def hand_back(state: WorkerState, count: int) -> None:
             return_live(state, run, run.base + run.left - some, some)
     if count > 0:
         for slot in state.slots:
-            unbegun = slot.unbegun
-            if not unbegun or slot.emptied > state.now or not slot.runner.ready:
+            unbegun = _wanted_of(slot)
+            if unbegun <= 0 or slot.emptied > state.now or not slot.runner.ready:
                 continue
             if not slot.retracting:  # Else it was asked for a neighbour that is dry.
                 retract(state, slot)
@@ -48,11 +48,34 @@ def hand_back(state: WorkerState, count: int) -> None:
     maybe_be_done(state)
 
 
+def _wanted_of(slot: Slot) -> int:
+    """Return how many tasks *slot* has not begun, and the scheduler has not stopped."""
+    unbegun = slot.unbegun
+    begun = True
+    for flight in slot.flights:
+        run, n = flight.run, flight.left - begun
+        if run.stopped and n > 0 and run.rides is not slot:
+            unbegun -= n - sum(live for _, live in run.live(flight.at + begun, n))
+        begun = False
+    return unbegun
+
+
 def take_back(state: WorkerState, run: Run, base: TaskId, n: int) -> None:
     """A slot handed tasks back: on to the scheduler, if it asked; else requeue."""
     onward = min(n, state.to_return)
-    if onward:
+    if onward and run.stopped:
+        onward, wanted = 0, state.to_return
+        for start, live in reversed(run.live(base, n)):
+            some = min(live, wanted)
+            wanted -= some
+            # With what was stopped behind them, and is over.
+            onward = base + n - (start + live - some)
+            if not wanted:
+                break
+        state.to_return = wanted
+    else:
         state.to_return -= onward
+    if onward:
         return_live(state, run, base + n - onward, onward)
     if n > onward:
         requeue(state, run, base, n - onward)
