@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import random
+import sys
 
 import pytest
 
@@ -133,3 +134,27 @@ def test_plain_values_are_looked_through_once_at_most(monkeypatch):
     assert added <= packer.nbytes
     assert packer.add_all(values) > 0
     assert looks.nbytes - added <= packer.nbytes // 2
+
+
+def test_numbers_that_look_like_names_name_nothing():
+    """Two bytes are met by chance; what stands before a name is not, or hardly ever."""
+    chance = int.from_bytes(b"\x01\x93\x94\x01", "little")
+    assert b"\x93\x94" in written([chance])
+    assert not names_something(written([chance] * 100))
+
+
+def test_a_name_is_found_wherever_a_frame_ends():
+    """Between a name's texts and what takes them a new frame may begin."""
+    for length in range(65_400, 65_560):
+        value = [b"x" * 60_000, b"y" * (length - 60_000), fractions.Fraction]
+        assert names_something(written(value)), length
+        many = [*range(1 << 16, (1 << 16) + length // 5), "x" * (length % 5)]
+        assert names_something(written([many, fractions.Fraction])), length
+
+
+def test_a_name_is_found_whose_texts_have_long_numbers():
+    """Of many texts, the later ones are called by four bytes."""
+    texts = [f"text {i}" for i in range(300)]
+    value = [texts, "fractions", "Fraction", fractions.Fraction]
+    value[1], value[2] = sys.intern("fractions"), sys.intern("Fraction")
+    assert names_something(written(value))
