@@ -6,6 +6,7 @@ being pickled.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
@@ -19,6 +20,7 @@ from covey.client.placing import (
     BATCH_TASKS,
     CHUNK_BYTES,
     CHUNK_TASKS,
+    FIRST_CARGO_BYTES,
     FIRST_CHUNK_TASKS,
     Cargo,
     more_at_once,
@@ -30,6 +32,7 @@ from covey.client.shapes import (
     groups_of,
     shape_of,
     split_needs,
+    stretches_of,
 )
 from covey.client.submission import Submitter, name_culprit
 from covey.client.taken import check_slips
@@ -42,12 +45,23 @@ from covey.serde.formats import PICKLE, Format
 from covey.serde.keywords import ANEW_BYTES, with_keywords
 from covey.serde.naming import names_something
 from covey.serde.packing import Packer
+from covey.serde.registry import PROTOCOL
 from covey.serde.values import dumps, dumps_call, is_long
 from covey.wire.base import Extent, Options
 from covey.wire.client_link import Submit
 
 #: So much longer than its arguments is about a call that has keywords.
 CALL_BYTES: Final = 64
+
+#: Of a map with large arguments each worker is to get so many values of them.
+SHARES: Final = 4
+
+#: Where a map has many, arguments longer than this go to workers, and not by way of the
+#: scheduler: to be handed on takes longer than to share a segment with others.
+CARRIED_BYTES: Final = 32 << 10
+
+#: Calls of which so many neighbours take the same are ranges, and no nodes of a graph.
+RUN_MIN: Final = 4
 
 
 class Mapper(Submitter):
@@ -200,7 +214,9 @@ class Mapper(Submitter):
         form: Format,
     ) -> int:
         """Send the calls on their way; return how many there were."""
-        packer, cargo = form.packer(), Cargo()
+        packer, cargo = form.packer(), Cargo(FIRST_CARGO_BYTES)
+        if form is PICKLE and calls.n >= BATCH_TASKS:
+            packer.limit_bytes = CARRIED_BYTES
         sent, limit = 0, FIRST_CHUNK_TASKS
         numbers, alike, named = calls.single, True, b""
         with refs.capture(self._session) as found:
@@ -236,10 +252,9 @@ class Mapper(Submitter):
         if modules.idle or not cargo.values:
             return b""
         names: set[str] = set()
-        for _, (stream, *_) in cargo.values:
-            written = bytes(stream)
-            if names_something(written):
-                names.update(modules.named_in(written))
+        for stream in cargo.streams:
+            if names_something(stream):
+                names.update(modules.named_in(stream))
         return " ".join(sorted(names)).encode()
 
     def _fill(
@@ -316,15 +331,38 @@ class Mapper(Submitter):
             add = dumps_call if long else packer.add
             frames = self._add_call(add, call, index, form)
             if frames is not None:
-                future = self.promise("arguments")
-                wish.hold([future])
-                cargo.add(future.id, frames)
-                packer.add(refs.ById(future.id))
+                self._carry(packer, frames, wish, form, cargo)
             if ids:
                 marks += [0] * (before - len(marks))
                 marks.append(len(ids))
             if cargo.is_full:
                 break
+
+    def _carry(
+        self,
+        packer: Packer,
+        frames: list[Buffer],
+        wish: Range,
+        form: Format,
+        cargo: Cargo,
+    ) -> None:
+        """Have large arguments go to a worker, and pack what stands for them."""
+
+        def promise() -> TaskId:
+            future = self.promise("arguments")
+            wish.hold([future])
+            return future.id
+
+        if form is PICKLE:
+            # Neighbours go together, but every worker gets some.
+            most = max(1, wish.n // (SHARES * max(1, len(self._engine.workers))))
+            part = refs.PartOf(*cargo.add_part(frames, most, promise))
+            # It needs no second look.
+            packer.add_written(pickle.dumps(part, PROTOCOL))
+            return
+        task = promise()
+        cargo.add(task, frames)
+        packer.add(refs.ById(task))
 
     def _add_call(
         self,
@@ -375,6 +413,10 @@ class Mapper(Submitter):
             )
             return
         needs = [tuple(dict.fromkeys(ids[at:end])) for at, end in pairwise((0, *marks))]
+        alike = stretches_of(needs)
+        if RUN_MIN * len(alike) <= n:
+            self._send_alike(base, fn, pack, needs, alike, options)
+            return
         if max(map(len, needs)) <= NODE_INPUTS:
             self._engine.post(as_graph(base, fn, pack, needs, options))
             return
@@ -391,5 +433,26 @@ class Mapper(Submitter):
                     options,
                     aligned,
                     whole,
+                )
+            )
+
+    def _send_alike(
+        self,
+        base: TaskId,
+        fn: int,
+        pack: Pack,
+        needs: list[tuple[TaskId, ...]],
+        stretches: list[tuple[int, int]],
+        options: Options,
+    ) -> None:
+        """Send calls of which neighbours take the same: a range for each of these."""
+        for start, stop in stretches:
+            part = pack.cut(start, stop)
+            singles, whole = split_needs([*needs[start]])
+            self._engine.post(
+                Submit(
+                    *(base + start, stop - start, fn),
+                    *(part.sizes_bytes(), bytes(part.data), options),
+                    whole=(*whole, *((task, 1) for task in singles)),
                 )
             )

@@ -7,6 +7,7 @@ data port by itself, and the scheduler is told where it is.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from covey.client.writing import Writing
 from covey.errors import ClusterError, UsageError
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
+from covey.serde import bundled
 from covey.serde.packing import Packer
 from covey.wire.client_link import NotBrought, Placed, Release, Scatter, WorkerSeen
 
@@ -43,35 +45,99 @@ _ANYWHERE: Final = Where()
 CARGO_VALUES: Final = 64
 CARGO_BYTES: Final = 4 << 20
 
+#: The first of a map goes with these, so that somebody has something to do.
+FIRST_CARGO_BYTES: Final = 256 << 10
+
+#: Large arguments of neighbouring calls are one value, up to so many bytes.
+BUNDLE_BYTES: Final = 1 << 20
+
 
 class Cargo:
     """Large values on their way to workers, together.
 
     To wait until one is there before the next one goes takes longer than to copy them.
 
+    Args:
+        limit_bytes: it is full with so many; twice as many each time, up to the most.
+
     Attributes:
         values: the task of each, and its frames.
+        streams: the first frame of all that was added.
         is_full: no more should be added.
     """
 
-    __slots__ = ("_nbytes", "is_full", "values")
+    __slots__ = (
+        "_limit",
+        "_nbytes",
+        "_parts",
+        "_parts_bytes",
+        "is_full",
+        "streams",
+        "values",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int = CARGO_BYTES) -> None:
         self.values: list[tuple[TaskId, list[Buffer]]] = []
+        self.streams: list[bytes] = []
+        #: What the last value is to consist of, if it is to have parts.
+        self._parts: list[list[Buffer]] = []
+        self._nbytes = self._parts_bytes = 0
+        self._limit = limit_bytes
         self.is_full = False
-        self._nbytes = 0
 
     def add(self, task: TaskId, frames: list[Buffer]) -> None:
         """One more is to go: the value of *task*."""
+        self.close()
         self.values.append((task, frames))
-        self._nbytes += sum(memoryview(frame).nbytes for frame in frames)
-        self.is_full = self._nbytes >= CARGO_BYTES or len(self.values) >= CARGO_VALUES
+        self._weigh(frames, _nbytes_of(frames))
+
+    def add_part(
+        self, frames: list[Buffer], most: int, promise: Callable[[], TaskId]
+    ) -> tuple[TaskId, int]:
+        """One more is to go, in one value with others.
+
+        Args:
+            frames: what it is.
+            most: so many are in one value at most.
+            promise: returns the task of a new value.
+
+        Returns:
+            The task whose value has it, and which part it is of that.
+        """
+        nbytes = _nbytes_of(frames)
+        parts = self._parts
+        if not parts or len(parts) >= most or self._parts_bytes + nbytes > BUNDLE_BYTES:
+            self.close()
+            self.values.append((promise(), []))
+            parts, self._parts_bytes = self._parts, 0
+        parts.append(frames)
+        self._parts_bytes += nbytes
+        self._weigh(frames, nbytes)
+        return self.values[-1][0], len(parts) - 1
+
+    def _weigh(self, frames: list[Buffer], nbytes: int) -> None:
+        self.streams.append(bytes(frames[0]))
+        self._nbytes += nbytes
+        self.is_full = self._nbytes >= self._limit or len(self.streams) >= CARGO_VALUES
+
+    def close(self) -> None:
+        """No more parts are to go with those that were added last."""
+        if self._parts:
+            self.values[-1][1].extend(bundled.join(self._parts))
+            self._parts = []
 
     def clear(self) -> None:
         """They are there."""
         self.values.clear()
-        self._nbytes = 0
+        self.streams.clear()
+        self._parts = []
+        self._nbytes = self._parts_bytes = 0
+        self._limit = min(2 * self._limit, CARGO_BYTES)
         self.is_full = False
+
+
+def _nbytes_of(frames: list[Buffer]) -> int:
+    return sum([memoryview(frame).nbytes for frame in frames])
 
 
 class Placer:
@@ -198,6 +264,7 @@ class Placer:
 
     def bring_all(self, cargo: Cargo, where: Where = _ANYWHERE) -> None:
         """Bring values to workers, and wait until all of them are there."""
+        cargo.close()
         if cargo.values:
             self._session.await_worker()
             self._engine.call(self._place_all(cargo.values, where))
@@ -271,7 +338,7 @@ class Placer:
         engine = self._engine
         self._turn += 1
         first = self._turn % len(chosen)
-        nbytes = sum(memoryview(frame).nbytes for frame in frames)
+        nbytes = _nbytes_of(frames)
         problem: ClusterError | None = None
         for seen in chosen[first:] + chosen[:first]:
             left = partial(self._placed, task, seen.worker, nbytes, where, kept=False)

@@ -51,6 +51,10 @@ class _Inputs:
     def __getitem__(self, task_id: int) -> refs.ById:
         return refs.ById(task_id)
 
+    def part(self, task_id: int, index: int) -> refs.PartOf:
+        """Return what stands for one of several values."""
+        return refs.PartOf(task_id, index)
+
     def function(self, task_id: int) -> refs.AsFunction:
         """Return what stands for a function."""
         return refs.AsFunction(refs.ById(task_id))

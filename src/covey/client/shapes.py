@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from covey.client.extents import extents_of
@@ -83,6 +84,12 @@ def shape_of(ids: list[TaskId], marks: list[int], n: int) -> Shape | None:
     aligned = tuple(first for first, stride in columns if stride == 1)
     singles, whole = split_needs(same)
     return Shape(aligned, groups, (*whole, *((task, 1) for task in singles)))
+
+
+def stretches_of(needs: Sequence[tuple[TaskId, ...]]) -> list[tuple[int, int]]:
+    """Return where neighbours take the same inputs: first of them, and end, in order."""
+    cuts = [i for i in range(1, len(needs)) if needs[i] != needs[i - 1]]
+    return [*pairwise((0, *cuts, len(needs)))]
 
 
 def groups_of(columns: Sequence[Column]) -> tuple[Extent, ...] | None:

@@ -59,6 +59,29 @@ class ById(Reference):
         return (resolve, (self.refer(),))
 
 
+class PartOf(Reference):
+    """Stands for one of several values that are the result of a task: see ``bundled``.
+
+    Args:
+        task: the id of the task.
+        index: which of the values.
+    """
+
+    __slots__ = ("_index", "_task")
+
+    def __init__(self, task: int, index: int) -> None:
+        self._task = task
+        self._index = index
+
+    def refer(self) -> int:
+        """Return the id of the task, and have it recorded as an input."""
+        note(self._task)
+        return self._task
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (resolve_part, (self.refer(), self._index))
+
+
 class AsFunction(Reference):
     """Stands for the result of another task which is the function to call.
 
@@ -155,6 +178,16 @@ def resolve(task_id: int) -> Any:
             "runner that was given inputs"
         )
     return inputs[task_id]
+
+
+def resolve_part(task_id: int, index: int) -> Any:
+    """Return one of several values that an input consists of.
+
+    Raises:
+        MissingInput: the arguments came without that input.
+    """
+    part = getattr(_here.inputs, "part", None)
+    return resolve(task_id).part(index) if part is None else part(task_id, index)
 
 
 def resolve_function(task_id: int) -> Any:

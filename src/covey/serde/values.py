@@ -46,6 +46,9 @@ _LONG_ARGUMENTS: Final = _LONG - {bytearray}
 #: The first byte of a stream that pickle wrote.
 PICKLE_CODEC: Final = 0x80
 
+#: The same of several values in one: see ``bundled``.
+BUNDLE_CODEC: Final = 0x03
+
 Loader = Callable[[Buffer, Sequence[Buffer]], Any]
 
 
@@ -58,6 +61,12 @@ def _load_function(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
 
     del buffers
     return functions.loads_function(bytes(stream))
+
+
+def _load_bundle(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
+    from covey.serde import bundled
+
+    return bundled.Bundle(stream, buffers)
 
 
 def _load_plain(stream: Buffer, buffers: Sequence[Buffer]) -> Any:
@@ -86,6 +95,7 @@ CODECS: Final[dict[int, Loader]] = {
     PICKLE_CODEC: _load_pickle,
     LAYOUT_BYTE: _load_layout,
     0x02: _load_function,  # A function with a head, too large for a message.
+    BUNDLE_CODEC: _load_bundle,
     0x10: _load_plain,  # MessagePack
     0x11: _load_plain,  # JSON
     0x12: _load_plain,  # Arrow
@@ -247,7 +257,7 @@ def refuse_pickle(stream: Buffer) -> None:
     """
     if len(stream) and stream[0] == LAYOUT_BYTE:
         stream = _frames_within(stream)[0]
-    if len(stream) and stream[0] == PICKLE_CODEC:
+    if len(stream) and stream[0] in (PICKLE_CODEC, BUNDLE_CODEC):
         raise TaskUnreadable(
             "a value was written by pickle, and this client or task was told to read "
             "none (serializer=); write it with the same serializer"
