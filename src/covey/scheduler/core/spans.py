@@ -74,9 +74,10 @@ def find(state: SchedulerState, task: TaskId) -> Span | None:
     span = state.spans.get(task)
     if span is not None:
         return span
-    alias = state.aliases.get(task)
-    if alias is not None:
-        return state.spans.get(alias)
+    if state.aliases:
+        alias = state.aliases.get(task)
+        if alias is not None:
+            return state.spans.get(alias)
     starts = state.starts.get(client_of(task))
     if not starts:
         return None
@@ -284,8 +285,9 @@ def _cut_all(state: SchedulerState, tied: list[Span], span: Span, k: int) -> Non
 
 
 def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
+    base = right.base
     left = Span(
-        right.base,
+        base,
         k,
         right.function,
         right.pack,
@@ -302,7 +304,8 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
     left.run = right.run
     left.worker = right.worker
     left.replicas = right.replicas
-    left.nbytes = right.nbytes * k // right.n
+    if right.nbytes:
+        left.nbytes = right.nbytes * k // right.n
     if right.digests:
         left.digests, right.digests = right.digests[: 4 * k], right.digests[4 * k :]
     if right.rare is not None:
@@ -311,23 +314,20 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
         left.beside, left.groups, left.whole = right.beside, right.groups, right.whole
         right.beside = tuple(task + k for task in right.beside)
         right.groups = tuple((first + k * g, g) for first, g in right.groups)
-    tables: tuple[dict[Span, Any], ...] = (
-        state.attempts,
-        state.shy,
-        state.versions.count,
-        state.versions.outdated,
-        state.leftovers.unkept,
-        state.leftovers.doomed,
-    )
-    for table in tables:
-        if table and right in table:
-            table[left] = table[right]
-    right.base += k
+    if (
+        state.attempts
+        or state.shy
+        or state.leftovers.any
+        or state.versions.count
+        or state.versions.outdated
+    ):
+        _share_what_few_have(state, right, left)
+    right.base = base + k
     right.n -= k
     right.at += k
     right.nbytes -= left.nbytes
-    state.spans[left.base] = left
-    state.spans[right.base] = right
+    state.spans[base] = left
+    state.spans[base + k] = right
     _enter_starts(state, left, right)
     if right.state is ASSIGNED and right.worker is not None:
         right.worker.assigned[left] = None
@@ -343,6 +343,21 @@ def _cut_one(state: SchedulerState, right: Span, k: int) -> Span:
         left.queue = right.queue
         heappush(left.queue, (left.rank, left))
     return left
+
+
+def _share_what_few_have(state: SchedulerState, right: Span, left: Span) -> None:
+    """Enter *left* in those tables of few spans in which *right* is."""
+    tables: tuple[dict[Span, Any], ...] = (
+        state.attempts,
+        state.shy,
+        state.versions.count,
+        state.versions.outdated,
+        state.leftovers.unkept,
+        state.leftovers.doomed,
+    )
+    for table in tables:
+        if right in table:
+            table[left] = table[right]
 
 
 def _enter_starts(state: SchedulerState, left: Span, right: Span) -> None:
