@@ -451,3 +451,9 @@ def test_a_task_by_itself_costs_a_worker_few_calls(figure):
     assert not core.state.runs
     assert calls < 38
     assert not core.state.alone
+
+
+@pytest.mark.parametrize("core", [Cluster(workers=0).core, WorkerCore(1, 1)])
+def test_each_table_of_a_core_is_found_in_its_place(core):
+    """With a dict of more than thirty, Python would look for it each time."""
+    assert not hasattr(core.state, "__dict__")

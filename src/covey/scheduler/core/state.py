@@ -48,6 +48,7 @@ from covey.scheduler.core.leftovers import Leftovers
 from covey.scheduler.core.prints import Prints
 from covey.scheduler.core.profile import Profile
 from covey.scheduler.core.rare import Rare
+from covey.scheduler.core.tables import Tables
 from covey.wire.base import DEFAULT_OPTIONS, Attempt, Extent, Failure, Message, Options
 from covey.wire.keys import Keys
 
@@ -489,8 +490,10 @@ InTurn: TypeAlias = OrderedDict[Worker, None]
 """Workers, in the order in which they are served."""
 
 
-class SchedulerState:
+class SchedulerState(Tables):
     """All the tables.  No behaviour: see ``transitions`` and ``placement``."""
+
+    __slots__ = ()
 
     def __init__(
         self,

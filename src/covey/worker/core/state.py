@@ -20,6 +20,7 @@ from covey.wire import worker_link
 from covey.wire.base import Extent
 from covey.worker.core.extents import Extents
 from covey.worker.core.orders import AnyOrder
+from covey.worker.core.tables import Tables
 
 QueueEntry: TypeAlias = "tuple[tuple[float, ...], int, Piece]"
 
@@ -485,8 +486,10 @@ class Runner:
         return False
 
 
-class WorkerState:
+class WorkerState(Tables):
     """All the tables of a worker's core."""
+
+    __slots__ = ()
 
     def __init__(self, runners: int, threads: int) -> None:
         self.now = 0.0
