@@ -128,28 +128,16 @@ def on_release(state: SchedulerState, client: Client, message: Release) -> None:
     """A client holds these no more."""
     checks.extents(message.extents)
     unkept: dict[Span, None] = {}
-    number = client.number
-    spans, itself, wants, shared = (
-        state.spans,
-        client.itself,
-        client.wants,
-        state.ids_of,
-    )
+    number, itself, shared = client.number, client.itself, state.ids_of
     for base, n in message.extents:
-        single = spans.get(base) if n == 1 else None
-        if (
-            single is not None
-            and single.n == 1
-            and single.wanted is itself
-            and not (shared and base in shared)
-        ):
-            # The most by far: nobody else has heard of it.
-            single.wanted = single.delivered = NOBODY
-            wants.pop(single, None)
-            if not single.pending:
-                unkept[single] = None
-            continue
         for span in isolate(state, base, n):
+            if span.wanted is itself and span.n == 1 and span.base not in shared:
+                # As most are.  What follows is what does for others.
+                span.wanted = span.delivered = NOBODY
+                client.wants.pop(span, None)
+                if not span.pending:
+                    unkept[span] = None
+                continue
             if client.coming and span in client.coming:
                 # All messages have come whose tasks use it.  It is a single task.
                 del client.coming[span]

@@ -33,13 +33,12 @@ def finished(state: SchedulerState, span: Span, sizes: bytes, data: bytes) -> No
     if span.delivered or (state.ids_of and span.base in state.ids_of):
         finished_all(state, [span], sizes, data)
         return
-    wanted = span.wanted
+    wanted, clients = span.wanted, state.client_numbers
     if wanted:
         message = Finished(span.base, span.n, sizes, data)
         for number in wanted:
-            client = state.client_numbers.get(number)
-            if client is not None:
-                state.send(client.peer, message)
+            if number in clients:
+                state.send(clients[number].peer, message)
         keepers = state.publications.holders
         # Who keeps a value under a name has got none.
         span.delivered = wanted - keepers if keepers else wanted

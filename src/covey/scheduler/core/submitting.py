@@ -105,7 +105,10 @@ def _new_span(
         _enter_holders(client, span)
     else:
         client.wants[span] = None
-    remember(state, span)
+    if n == 1:
+        state.spans[base] = span
+    else:
+        remember(state, span)
     return span
 
 

@@ -457,8 +457,11 @@ def _forget(state: SchedulerState, span: Span, todo: dict[Span, None]) -> None:
     span.state = FORGOTTEN
     if state.shy:
         state.shy.pop(span, None)
-    strike(state, span)
     pack, n = span.pack, span.n
+    if n == 1:
+        del state.spans[span.base]
+    else:
+        strike(state, span)
     # What had arguments of its own leaves nothing of them.
     if pack is not None and len(pack.sizes) > n and pack.drop(n):
         state.leftovers.thin_later(pack, span.base - span.at, len(pack))
