@@ -402,6 +402,16 @@ def test_keys_name_and_share_tasks(client):
     assert client.submit(inc, 5).key != client.submit(inc, 5).key
 
 
+def test_long_arguments_go_along_as_long_as_futures_are_held(client, until):
+    value = bytes(100_000)
+    futures = [client.submit(len, value) for _ in range(60)]
+    assert client.gather(futures) == [100_000] * 60
+    along = client._submitter._along
+    assert 3_500_000 < along.nbytes < 5_000_000
+    futures.clear()
+    assert until(lambda: not along.nbytes)
+
+
 def test_keys_name_calls_with_large_arguments(client):
     array = np.arange(500_000)
     one = client.submit(np.sum, array, key="large-one")

@@ -10,9 +10,11 @@ import pickle
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from covey.client import submission
+from covey.client.along import ALONG_BYTES, ALONG_BYTES_ALL
 from covey.client.core.ranges import Wishes
 from covey.client.fetching import Session
 from covey.client.mapping import Mapper
@@ -335,3 +337,67 @@ def test_large_plain_data_is_not_searched_for_modules(desk, things, monkeypatch)
     )
     desk.map([[0.5] * 100_000 for _ in range(10)])
     assert sum(searched) < 10 * 500
+
+
+LONG = 100_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [bytes(LONG), "x" * LONG, "ü" * LONG, [0.5] * 10_000, {"k": ["y" * LONG]}],
+    ids=lambda value: f"{type(value).__name__}",
+)
+@pytest.mark.parametrize("way", ["place", "name"])
+def test_plain_data_that_is_not_very_long_goes_along(desk, value, way):
+    if way == "name":
+        value = value if isinstance(value, bytes | str) else str(value)
+    future = desk.submit(value) if way == "place" else desk.submit(it=value)
+    assert desk.waits == 0
+    assert [type(message) for message in desk.posted][-1] is Submit
+    (call,) = desk.calls()
+    assert call == (value,) if way == "place" else call.kwargs == {"it": value}
+    del future
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(bytes(ALONG_BYTES), "ü" * (ALONG_BYTES // 2), [0.5] * 40_000),
+        *(np.zeros(20_000), [np.zeros(20_000)], bytearray(ALONG_BYTES)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_longer_or_is_not_plain_is_brought(desk, value):
+    future = desk.submit(value)
+    assert desk.waits == 1
+    assert len(desk.values) == 1
+    del future
+
+
+def test_futures_in_long_arguments_are_inputs_still(desk):
+    before = desk.submit(1)
+    future = desk.submit([bytes(LONG), before])
+    assert desk.waits == 1
+    message = desk.posted[-1]
+    assert before.id in {*message.whole, *message.aligned} or before.id in {
+        task for base, n in message.whole for task in range(base, base + n)
+    }
+    del future
+
+
+def test_a_call_with_a_name_is_written_in_one_way(desk):
+    how = {"key": "one", "pure": False}
+    args = (bytes(LONG),)
+    first = desk.mapper.submit(len, args, {}, DEFAULT_OPTIONS, **how)
+    assert desk.waits == 1
+    del first
+
+
+def test_only_so_many_bytes_go_along_for_futures_that_are_held(desk):
+    futures = [desk.submit(bytes(LONG)) for _ in range(100)]
+    assert desk.waits == 100 - ALONG_BYTES_ALL // (LONG + 50)
+    assert desk.mapper._along.nbytes <= ALONG_BYTES_ALL
+    # As a range has none any more that is let go of: see ``Session._release``.
+    for future in futures:
+        future._range.holds = ()
+    assert desk.mapper._along.nbytes == 0

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from covey.client.adopting import adopted
+from covey.client.along import ALONG_BYTES, Along
 from covey.client.checks import check_text
 from covey.client.columns import results_of
 from covey.client.core.ranges import Range
@@ -35,9 +36,10 @@ from covey.serde import refs
 from covey.serde.call import Call, call_value
 from covey.serde.columns import columns_payload
 from covey.serde.formats import PICKLE, Format
+from covey.serde.naming import names_something
 from covey.serde.packing import LIMIT_BYTES, Packer
 from covey.serde.registry import PROTOCOL
-from covey.serde.values import dumps_call, is_long
+from covey.serde.values import dumps_call, is_long, length_of
 from covey.wire.base import Options
 from covey.wire.client_link import Submit
 
@@ -70,6 +72,7 @@ class Submitter(Placer):
     def __init__(self, session: Session, writing: Writing) -> None:
         super().__init__(session, writing)
         self._numbers = Numbers(self._engine.post)
+        self._along = Along()
         if writing.chooses:
             engine = self._engine
             engine.mends = Rewriting(
@@ -156,13 +159,15 @@ class Submitter(Placer):
                 and (ids := results_of(args, self._session))
             ):
                 return self._call_of_results(fn, label, ids, options)
-            payload, needs, large, holds = self._written(args, kwargs, form)
+            named = pure or key is not None
+            written = self._written(args, kwargs, form, named=named)
+            payload, needs, large, holds = written
             if by_value is None and writing.modules.named_in(payload):
                 # The function may know nothing of them.
                 again = self._function(function, form, taken, payload)
                 fn, label, digest, _ = again
             identity = b""
-            if pure or key is not None:
+            if named:
                 identity = identity_of(digest, large or (payload,))
                 key = key or f"{label}-{identity.hex()}"
                 known = self._names.find(key, identity)
@@ -210,33 +215,49 @@ class Submitter(Placer):
         return future
 
     def _written(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], form: Format
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        form: Format,
+        *,
+        named: bool,
     ) -> tuple[bytes, list[TaskId], list[Buffer], list[object]]:
         """Return arguments as bytes, and the ids of the futures inside.
 
         If they are too large for a message, these are the first of the frames that
-        follow, which are to be brought to a worker.  Last come futures that are to be
-        kept.
+        follow, which are to be brought to a worker.  Last comes what is to be kept:
+        futures, and what lets long arguments go along.  Those of a call that is *named*
+        never do: it is known by how its arguments are written, which is to be one way.
         """
         value: Any = Call(args, kwargs) if kwargs else args
         pickles = form is PICKLE
         long = pickles and not kwargs and is_long(args)
         if (
             pickles
-            and not long
             and _PLAIN.issuperset(map(type, args))
             and (not kwargs or _PLAIN.issuperset(map(type, kwargs.values())))
+            and not (long and (named or length_of(args) > ALONG_BYTES))
         ):
             payload = pickle.dumps(value, PROTOCOL)
             if len(payload) <= LIMIT_BYTES:
                 return payload, [], [], []
+            ticket = None if named else self._along.ticket(len(payload))
+            if ticket is not None:
+                return payload, [], [], [ticket]
         packer = _here.packer(form)
         add = dumps_call if long else packer.add
         with self.writing.chosen(), refs.capture(self._session) as found:
             frames = self._add(add, value, args, kwargs, form)
         holds = self._adopted(found) if found.strangers is not None else []
         if frames is not None:
-            return bytes(frames[0]), found.task_ids, frames, holds
+            payload = bytes(frames[0])
+            # Plain data is the same in both ways; arrays that were brought are not
+            # written to, and what holds futures takes these besides.
+            if pickles and not named and len(frames) == 1 and not found.task_ids:
+                ticket = self._along.ticket(len(payload))
+                if ticket is not None and not names_something(payload):
+                    return payload, [], [], [ticket]
+            return payload, found.task_ids, frames, holds
         return packer.take_single(), found.task_ids, [], holds
 
     def _adopted(self, found: refs.capture) -> list[object]:

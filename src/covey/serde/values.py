@@ -199,6 +199,11 @@ def is_long(args: tuple[Any, ...]) -> bool:
     return False
 
 
+def length_of(args: tuple[Any, ...]) -> int:
+    """Return how long the byte strings and texts among the arguments of a call are."""
+    return sum([len(value) for value in args if type(value) in _LONG_ARGUMENTS])
+
+
 def dumps_call(call: tuple[Any, ...], name: str = "value") -> list[Buffer]:
     """Return the frames of arguments, of which long byte strings and texts are buffers.
 
