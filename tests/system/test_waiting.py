@@ -317,7 +317,7 @@ def test_a_signal_that_does_not_wake_who_waits_is_found(client, tmp_path, kind):
 
     def send():
         begins.wait()
-        while sys._current_frames()[ours].f_code.co_name not in {"wait", "_lead"}:
+        while sys._current_frames()[ours].f_code.co_name not in {"wait", "poll"}:
             over.wait(0.005)
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
 

@@ -33,6 +33,7 @@ def here():
         tokens={},
         closed=False,
         lull_is_coming=False,
+        look=lambda: None,
         loop=SimpleNamespace(call_soon_threadsafe=lambda call: None),
         sent=sent,
         post=sent.append,
@@ -531,3 +532,21 @@ def test_who_waits_no_more_lets_go_of_it(here, how):
     del futures, error
     assert released(here) == [(BASE, 3)]
     assert not wish.watchers
+
+
+def test_who_polls_has_news_read(here):
+    """A thread that led may have left them for later."""
+    looks = []
+    here.engine.look = lambda: looks.append(1)
+    wish = Range(7, 1, "f", None)
+    here.enter(wish)
+    future = Future(here, wish, 0)
+    assert not future.done() and len(looks) == 1
+    coming = as_completed([future])
+    assert coming.next_batch(block=False) == [] and len(looks) == 2
+    here.countdown([future], list).stop()
+    assert len(looks) == 3
+    wish.finish_one(b"x")
+    del looks[:]
+    assert future.done() and coming.next_batch(block=False) == [future]
+    assert not looks, "what is there need not be looked for"

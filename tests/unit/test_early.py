@@ -302,16 +302,22 @@ def test_elsewhere_there_are_none(directory):
 # Questions.
 
 
+def questions_of(wishes, post=pytest.fail, look=lambda: None):
+    return Questions(post, wishes, asyncio.get_running_loop(), look)
+
+
 def test_who_asks_about_what_ended_early_asks_when_the_scheduler_knows():
     async def ask():
         wishes, posted = Wishes(), []
-        questions = Questions(posted.append, wishes, asyncio.get_running_loop())
+        looks = []
+        questions = questions_of(wishes, posted.append, lambda: looks.append(1))
         wishes.add(Range(TASK, 1, "f", None))
         assert wishes.ends_early(TASK)
         asked = [asyncio.create_task(questions.ask("info")) for _ in range(2)]
         for _ in range(5):
             await asyncio.sleep(0)
-        assert not posted
+        assert not posted and len(questions.waiting) == 2
+        assert looks, "a thread that led may have left that for later"
         wishes.finished(TASK, Pack.of([b"x"]))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -319,6 +325,7 @@ def test_who_asks_about_what_ended_early_asks_when_the_scheduler_knows():
         for each in posted:
             questions.answered(Answer(each.request, "here"))
         assert await asyncio.gather(*asked) == ["here"] * 2
+        assert not (questions.asked or questions.waiting)
 
     asyncio.run(asyncio.wait_for(ask(), 10))
 
@@ -326,7 +333,7 @@ def test_who_asks_about_what_ended_early_asks_when_the_scheduler_knows():
 def test_who_asks_when_all_is_over_is_told_so():
     async def ask():
         wishes = Wishes()
-        questions = Questions(pytest.fail, wishes, asyncio.get_running_loop())
+        questions = questions_of(wishes)
         wishes.add(Range(TASK, 1, "f", None))
         assert wishes.ends_early(TASK)
         asked = asyncio.create_task(questions.ask("info"))
@@ -341,7 +348,7 @@ def test_who_asks_when_all_is_over_is_told_so():
 def test_who_leaves_gives_the_scheduler_a_moment_to_tell(monkeypatch):
     async def leave():
         wishes = Wishes()
-        questions = Questions(pytest.fail, wishes, asyncio.get_running_loop())
+        questions = questions_of(wishes)
         await questions.settle()
         wishes.add(Range(TASK, 1, "f", None))
         assert wishes.ends_early(TASK)

@@ -8,9 +8,11 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from interrupting import interrupted_at
 
 from covey.client import interrupts
 from covey.client.core.ranges import Range, Wishes
+from covey.client.dropping import FEW
 from covey.client.fetching import Session
 from covey.client.future import Future, Futures
 from covey.payload import Pack
@@ -41,6 +43,7 @@ def session():
         tokens={},
         closed=False,
         lull_is_coming=True,
+        look=lambda: None,
         loop=SimpleNamespace(call_soon_threadsafe=lambda call: None),
         post=sent.append,
         outbox=SimpleNamespace(catch_up=None),
@@ -106,6 +109,124 @@ def test_what_ended_early_is_let_go_when_the_scheduler_has_told_of_it():
     here._send_dropped()
     assert sent == [Release(((8, 1),)), Release(((7, 1),))]
     assert wishes.find(7) is None
+
+
+# Told by who drops them.
+
+
+def ended(here, task, name=None):
+    """Return a future of a task that has ended, which the scheduler has told of."""
+    wish = Range(task, 1, "f", name)
+    here.enter(wish)
+    wish.finish_one(b"x")
+    return Future(here, wish, 0)
+
+
+def parting(here, parted):
+    here.engine.outbox.part = parted.append
+    return here
+
+
+def test_who_drops_some_tells_of_them_by_himself():
+    here, sent = session()
+    parted = []
+    parting(here, parted)
+    for task in range(7, 7 + FEW):
+        here.part()
+        assert not parted
+        ended(here, task).release()
+    here.part()
+    assert parted == [Release(tuple((task, 1) for task in range(7, 7 + FEW)))]
+    assert not here.engine.wishes.all()
+    here.part()
+    here._send_dropped()
+    assert len(parted) == 1 and not sent, "it is told once"
+
+
+@pytest.mark.parametrize(
+    "kind", ["pending", "named", "untold", "held", "map", "stored"]
+)
+def test_what_is_not_simple_is_told_by_the_loop(kind):
+    here, sent = session()
+    parted = []
+    parting(here, parted)
+    wishes, other = here.engine.wishes, None
+    if kind == "map":
+        wish = Range(100, 2, "f", None)
+        here.enter(wish)
+        wish.finish(0, Pack.of([b"x", b"y"]))
+        other = Future(here, wish, 1)
+        Future(here, wish, 0).release()
+    elif kind in {"pending", "untold", "stored"}:
+        wish = Range(100, 1, "f", None)
+        here.enter(wish)
+        if kind == "untold":
+            assert wishes.ends_early(100)
+            wish.finish_one(b"x")
+        elif kind == "stored":
+            wish.store(0, 1, 1, 10)
+        Future(here, wish, 0).release()
+    else:
+        future = ended(here, 100, "name" if kind == "named" else None)
+        other = here.hold(future._range) if kind == "held" else other
+        future.release()
+    for task in range(7, 6 + FEW):
+        ended(here, task).release()
+    here.part()
+    assert parted == [Release(tuple((task, 1) for task in range(7, 6 + FEW)))]
+    assert wishes.find(100) is not None
+    here._send_dropped()
+    left = {"untold": [], "held": []}.get(kind, [Release(((100, 1),))])
+    assert sent == left
+    del other
+
+
+def test_nobody_holds_again_what_was_told_of():
+    here, _ = session()
+    parting(here, [])
+    futures = [ended(here, task) for task in range(7, 7 + FEW)]
+    wish = futures[0]._range
+    for future in futures:
+        future.release()
+    here.part()
+    assert here.hold(wish) is None
+
+
+def test_an_interrupt_as_it_is_told_loses_nothing():
+    event, interrupted, twice = 0, True, 0
+    while interrupted:
+        event += 1
+        here, sent = session()
+        parting(here, sent)
+        for task in range(7, 7 + FEW):
+            ended(here, task).release()
+        interrupted = interrupted_at(event, here.part)
+        here._send_dropped()
+        gone = {
+            task
+            for m in sent
+            for base, n in m.extents
+            for task in range(base, base + n)
+        }
+        assert gone == {*range(7, 7 + FEW)}, event
+        twice += len(sent) > 1
+        assert not here.engine.wishes.all() and not here._holding._is_owned()
+    assert event > 10 and twice
+
+
+def test_the_handler_of_a_signal_that_comes_in_the_midst_tells_nothing():
+    here, sent = session()
+    parting(here, sent)
+    for task in range(7, 7 + FEW):
+        ended(here, task).release()
+    with here._holding:
+        here.part()
+    assert not sent
+    here.part()
+    assert sent
+
+
+# Maps.
 
 
 def entered_map(here, n):

@@ -28,7 +28,7 @@ from covey.store.early import Ear, Voice, make_page
 from covey.wire.client_link import Finished, Notice, ToClient
 from covey.wire.framing import FrameReader, encode_ack, encode_frame
 from covey.wire.keys import Role
-from covey.wire.session import Session
+from covey.wire.session import ACK_FRAMES, Session
 
 pytestmark = pytest.mark.skipif(
     not hasattr(select, "epoll"), reason="elsewhere the loop alone reads"
@@ -128,6 +128,7 @@ class Talk:
             outbox=SimpleNamespace(heard=lambda: None),
             lull_is_coming=True,
             early=None,
+            has_time=lambda: False,
         )
 
     def hear_from(self, directory, client=0):
@@ -417,10 +418,18 @@ def test_of_two_that_wait_one_leads(talk):
     assert all(wish.status[0] for wish in talk.wishes.all())
 
 
+class Sleeps:
+    """Looks once only, in place of ``Spin``."""
+
+    def poll(self, poll, milliseconds):
+        return poll.poll(milliseconds)
+
+
 def test_the_handler_of_a_signal_may_wait_as_well(talk):
     """It runs in the thread that leads, which cannot go on before it has ended."""
     wish, inner = talk.wish(7), talk.wish(8)
     inlet = talk.link.inlet
+    inlet._spin = Sleeps()
     poll = inlet._poll
 
     def with_handler(timeout):
@@ -444,19 +453,18 @@ def test_the_loop_steps_aside_for_who_has_the_turn(talk, monkeypatch):
     aside = []
     valve = inlet._valve
 
-    def opened(fd, events):
-        valve.modify(fd, events)
-        if events:
+    def moved(fd, events):
+        if not events:
             talk.say(done(7))
-            # Here the kernel has the loop run, on the core of the thread that opens.
-            monkeypatch.setattr("covey.net.inlet.time.sleep", aside.append)
+            # Here the kernel has the loop run, on the core of the thread that shuts it.
             inlet._readable()
             assert len(aside) == 1 and not wish.status[0]
+            del aside[:]
+        valve.modify(fd, events)
 
-    inlet._valve = SimpleNamespace(modify=opened, fileno=valve.fileno)
-    assert not listen(talk.engine, End(wish, 0), 0.001)
-    del aside[:]
-    inlet._readable()
+    monkeypatch.setattr("covey.net.inlet.time.sleep", aside.append)
+    inlet._valve = SimpleNamespace(modify=moved, fileno=valve.fileno)
+    assert listen(talk.engine, End(wish, 0), 5.0)
     assert not aside and wish.status[0]
     inlet._valve = valve
     more = [talk.wish(task) for task in (17, 18)]
@@ -478,6 +486,7 @@ def test_it_may_wait_twice_and_others_meanwhile(talk, elsewhere):
     """The turn is free then, but not what the thread below waits on."""
     wish, *inner = [talk.wish(task) for task in (7, 8, 9)]
     inlet = talk.link.inlet
+    inlet._spin = Sleeps()
     poll, polls = inlet._poll, []
 
     def wait(wish):
@@ -582,6 +591,150 @@ def test_a_new_link_hears_early_words_as_well(talk, tmp_path):
         talk.reconnect_if_cut()
 
 
+# The valve that is left shut.
+
+
+def in_a_row(talk, *tasks):
+    """Have results waited for, one after the other, where nobody else waits for any."""
+    talk.engine.has_time = lambda: True
+    for task in tasks:
+        wish = talk.wish(task)
+        talk.say(done(task))
+        assert listen(talk.engine, End(wish, 0), 5.0)
+
+
+def test_who_leads_leaves_the_valve_shut_where_nobody_waits_for_more(talk):
+    in_a_row(talk, 7, 8)
+    talk.say(Notice("hear"))
+    talk.loop.turn()
+    assert not talk.by_loop, "the next one that leads would take it"
+    talk.line.look()
+    talk.loop.turn()
+    assert talk.by_loop == [Notice("hear")]
+    assert talk.session.received == 3
+
+
+def test_who_leads_next_goes_on_where_the_last_one_ended(talk):
+    in_a_row(talk, 7)
+    talk.wish(8)
+    talk.say(done(8))
+    in_a_row(talk, 9)
+    assert not talk.loop.todo and not talk.by_loop
+    assert all(wish.status[0] for wish in talk.wishes.all())
+
+
+@pytest.mark.parametrize("last", ["too late", "for the loop"])
+def test_who_has_not_what_it_waits_for_leaves_the_valve_open(talk, last):
+    in_a_row(talk, 7)
+    end = End(talk.wish(8), 0)
+    if last == "for the loop":
+        talk.say(Notice("hear"))
+    assert not listen(talk.engine, end, 0.001)
+    talk.say(done(8))
+    talk.loop.turn()
+    assert end.fired and talk.by_loop[-1] == done(8)
+
+
+def test_who_waits_beside_it_has_the_valve_opened(talk):
+    """Else it would wait until the lull."""
+    wish, other = talk.wish(7), End(talk.wish(8), 0)
+    waits, poll = threading.Event(), talk.link.inlet._poll
+    talk.engine.has_time = lambda: True
+
+    class Waits:
+        bell = None
+        fired = property(lambda self: other.fired)
+
+        def wait(self, timeout):
+            waits.set()
+            return other.wait(timeout)
+
+    def meanwhile(timeout):
+        talk.link.inlet._poll = poll
+        there.start()
+        assert waits.wait(5.0)
+        talk.say(done(7))
+        return poll.poll(timeout)
+
+    there = threading.Thread(
+        target=talk.line.listen, args=(Waits(), 5.0, lambda batch: False)
+    )
+    talk.link.inlet._spin = Sleeps()
+    talk.link.inlet._poll = SimpleNamespace(poll=meanwhile)
+    assert listen(talk.engine, End(wish, 0), 5.0)
+    talk.say(done(8))
+    talk.loop.turn()
+    there.join(5.0)
+    assert not there.is_alive() and talk.by_loop == [done(8)]
+
+
+def test_who_asks_just_as_it_is_left_shut_has_it_opened(talk):
+    """Whoever comes first: one sees what the other did."""
+    wish, inlet = talk.wish(7), talk.link.inlet
+    looked = []
+
+    def has_time():
+        looked.append((dict(inlet._turn), inlet._left_shut))
+        return False
+
+    talk.engine.has_time = has_time
+    talk.say(done(7))
+    assert listen(talk.engine, End(wish, 0), 5.0)
+    assert looked == [({}, True)], "who asks later finds it left shut"
+    talk.say(Notice("hear"))
+    talk.loop.turn()
+    assert talk.by_loop == [Notice("hear")]
+
+
+def test_what_came_for_the_loop_as_it_was_left_shut_is_acted_on(talk, monkeypatch):
+    wish, inlet, fire = talk.wish(7), talk.link.inlet, End.fire
+    acted = []
+
+    def meanwhile(end):
+        inlet.by_loop(lambda: acted.append("too early"))
+        fire(end)
+
+    monkeypatch.setattr(End, "fire", meanwhile)
+    talk.engine.has_time = lambda: True
+    talk.say(done(7))
+    assert listen(talk.engine, End(wish, 0), 5.0)
+    assert not acted and talk.loop.todo, "the link is to catch up"
+    talk.say(Notice("hear"))
+    talk.loop.turn()
+    assert talk.by_loop == [Notice("hear")]
+
+
+def test_what_is_owed_to_the_other_side_waits_until_the_loop_reads(talk):
+    talk.session.push(b"frame")
+    talk.theirs.sendall(encode_ack(1))
+    in_a_row(talk, *range(100, 100 + ACK_FRAMES))
+    assert talk.session.ack_is_due and talk.session.acked == 0
+    assert not talk.loop.todo, "nobody had to be woken"
+    talk.line.look()
+    talk.loop.turn()
+    assert talk.session.acked == 1 and not talk.session.ack_is_due
+    assert talk.theirs.recv(100) == encode_ack(ACK_FRAMES)
+
+
+def test_one_that_leads_is_not_looked_past(talk):
+    in_a_row(talk, 7)
+    wish, inlet = talk.wish(8), talk.link.inlet
+    poll = inlet._poll
+
+    def meanwhile(timeout):
+        inlet._poll = poll
+        assert talk.line.is_heard
+        talk.line.look()
+        talk.say(done(8))
+        talk.loop.turn()
+        assert not talk.by_loop
+        return poll.poll(timeout)
+
+    inlet._spin, inlet._poll = Sleeps(), SimpleNamespace(poll=meanwhile)
+    assert listen(talk.engine, End(wish, 0), 5.0)
+    assert not talk.line.is_heard
+
+
 # Interrupts.
 
 
@@ -602,10 +755,11 @@ def test_who_waits_for_long_looks_up_now_and_then():
     assert not Signal().wait(0.001)
 
 
+@pytest.mark.parametrize("valve", ["opened", "left shut"])
 @pytest.mark.parametrize(
     "what", ["result", "watched", "others", "early", "early and watched", "heard"]
 )
-def test_an_interrupt_at_any_time_loses_nothing(what, tmp_path):
+def test_an_interrupt_at_any_time_loses_nothing(what, valve, tmp_path):
     """Neither what came meanwhile, nor what comes after it; nor is any of it told twice."""
 
     def meet():
@@ -624,6 +778,7 @@ def test_an_interrupt_at_any_time_loses_nothing(what, tmp_path):
                 talk.session.push(b"frame")
                 talk.theirs.sendall(encode_ack(1))
             talk.say(*[Notice("hear")] * (what == "others"), done(7))
+        talk.engine.has_time = lambda: valve == "left shut"
         return talk, end, told
 
     directory, cuts, event = str(tmp_path), 0, 0
@@ -635,6 +790,7 @@ def test_an_interrupt_at_any_time_loses_nothing(what, tmp_path):
             event,
             lambda: listen(talk.engine, end, 0.002),  # noqa: B023
         )
+        talk.line.look()
         talk.loop.turn()
         cuts += talk.link._transport.closing
         talk.reconnect_if_cut()

@@ -55,6 +55,7 @@ class Desk:
             readers=None,
             closed=False,
             lull_is_coming=False,
+            look=lambda: None,
             loop=SimpleNamespace(call_soon_threadsafe=lambda call: None),
             outbox=SimpleNamespace(catch_up=None, say=self.said.append),
             asker=SimpleNamespace(tidy=lambda: None),

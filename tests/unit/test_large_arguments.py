@@ -61,6 +61,7 @@ class Desk:
             closed=True,  # What is dropped is told to nobody.
             in_thread=False,
             lull_is_coming=False,
+            look=lambda: None,
             outbox=SimpleNamespace(catch_up=None, say=self.posted.append),
         )
         self.session = Session(self.engine)

@@ -69,6 +69,7 @@ class Desk:
             new_tasks=lambda n: base,
             closed=True,  # What is dropped is told to nobody.
             lull_is_coming=False,
+            look=lambda: None,
             outbox=SimpleNamespace(catch_up=None),
         )
         session = Session(self.engine)

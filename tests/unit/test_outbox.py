@@ -313,3 +313,42 @@ def test_what_is_encrypted_is_left_to_the_loop(ends):
     transport.get_extra_info = lambda name: ends[0]
     assert outlet_of(transport, threading.RLock()) is None
     assert inlet_of(None, transport, None, threading.RLock()) is None
+
+
+# Letting go, by who has dropped it.
+
+
+def test_what_was_asked_for_and_let_go_of_is_not_noted(talk):
+    talk.outbox.heard()
+    for number in (1, 2):
+        talk.outbox.say(submit(number))
+        talk.outbox.heard()
+    talk.outbox.part(Release(((1, 1),)))
+    assert talk.arrived() == [submit(1), submit(2), Release(((1, 1),))]
+    assert talk.loop.woken == 0
+    assert talk.outbox._unnoted == [submit(2)]
+    talk.outbox.note()
+    assert talk.ledger._find(2) and len(talk.ledger) == 1
+    talk.outbox.part(Release(((2, 1),)))
+    assert talk.outbox._unnoted == [Release(((2, 1),))], "it was noted before"
+    talk.outbox.note()
+    assert not len(talk.ledger) and not talk.outbox._unnoted
+
+
+def test_to_let_go_overtakes_nothing_and_does_not_end_the_quiet(talk):
+    talk.outbox.heard()
+    talk.outbox.part(Release(((1, 1),)))
+    talk.outbox.say(submit(2))
+    assert talk.arrived() == [Release(((1, 1),)), submit(2)]
+    talk.outbox.post(submit(3))
+    talk.outbox.part(Release(((2, 1),)))
+    assert talk.arrived() == []
+    talk.loop.turn()
+    assert talk.arrived() == [submit(3), Release(((2, 1),))]
+    assert len(talk.ledger) == 1
+
+
+def test_where_there_is_no_line_yet_it_is_let_go_of_later(talk):
+    outbox = Outbox(talk.loop, talk.ledger)
+    outbox.part(Release(((1, 1),)))
+    assert outbox._messages == [Release(((1, 1),))]

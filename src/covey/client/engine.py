@@ -36,6 +36,7 @@ from covey.client.outbox import Outbox
 from covey.client.outcome import end_of_all
 from covey.client.questions import Questions
 from covey.client.readers import Readers
+from covey.client.roster import Roster
 from covey.client.warn import PassedOn
 from covey.errors import Closed, CoveyError, Disconnected, UsageError
 from covey.ids import TaskId, client_of, first_task_id, new_client_id
@@ -46,7 +47,7 @@ from covey.net.loop import close_event_loop, new_event_loop
 from covey.net.shared_line import SharedLine
 from covey.net.uplink import Owner, Uplink
 from covey.payload import Pack
-from covey.units import counted, format_seconds
+from covey.units import format_seconds
 from covey.version import VERSION
 from covey.wire.base import Extent, Failure, Message
 from covey.wire.client_link import (
@@ -80,7 +81,7 @@ LULL_SECONDS: Final = 0.01
 TELL_AWAY_SECONDS: Final = 5.0
 
 
-class Engine(Owner):
+class Engine(Roster, Owner):
     """One client's way to its cluster, and all that was wished over it.
 
     Args:
@@ -89,6 +90,7 @@ class Engine(Owner):
     """
 
     def __init__(self, find: Callable[[], Connection], name: str) -> None:
+        super().__init__()
         self._find = find
         found = find()
         self.address = found.address
@@ -96,7 +98,6 @@ class Engine(Owner):
         self.name = name
         self.client_id = new_client_id()
         self.wishes = Wishes()
-        self.workers: dict[int, WorkerSeen] = {}
         #: Shared tasks whose values workers keep under another id than ours, and
         #: what lets us fetch those.
         self.kept_as: dict[TaskId, tuple[TaskId, bytes]] = {}
@@ -118,6 +119,8 @@ class Engine(Owner):
         self.bring_again: Callable[[TaskId], None]  # what was lost with its worker
         #: Whether it will be called soon in any case.
         self.lull_is_coming = False
+        #: How many frames had come when another lull was put off.
+        self._received = -1
         self._uplink: Uplink | None = None
         #: What the scheduler is spoken to through, once it has taken us in.
         self.line: SharedLine | None = None
@@ -131,12 +134,12 @@ class Engine(Owner):
         self._oriented: asyncio.Future[None] | None = None
         self._unseen = 0
         self._parting: asyncio.Task[None] | None = None
-        self._worker_watchers: list[Callable[[], None]] = []
         self.loop = new_event_loop()
         self._calls = Calls(self.loop)
         self.outbox = Outbox(self.loop, self.ledger)
+        self.outbox.look = self.look
         self.post = self.outbox.post
-        self._questions = Questions(self.post, self.wishes, self.loop)
+        self._questions = Questions(self.post, self.wishes, self.loop, self.look)
         self.cancels = Cancels(self._questions.ask)
         self._thread = threading.Thread(
             target=self._run_loop, name=f"covey-{name}", daemon=True
@@ -312,6 +315,28 @@ class Engine(Owner):
         # Cleared first: who drops a future from now on wakes the loop for it.
         self.lull_is_coming = False
         self.outbox.catch_up()
+        line = self.line
+        if line is None:
+            return
+        received = line.session.received
+        if line.is_heard and received != self._received:
+            # A thread that asks again and again would wake the loop for the next lull.
+            self._received = received
+            self.expect_lull()
+        line.look()
+
+    def look(self) -> None:
+        """Somebody waits for news, and does not ``listen`` for them."""
+        line = self.line
+        if line is not None:
+            line.look()
+
+    def has_time(self) -> bool:
+        """Whether news may wait for the lull: nobody waits for any."""
+        asks = self._questions
+        if asks.asked or asks.waiting or self._worker_watchers:
+            return False
+        return self.lull_is_coming and self.wishes.few_and_ended
 
     def _orient(self) -> None:
         """Let the program go on, once it will see the cluster as it is."""
@@ -415,70 +440,6 @@ class Engine(Owner):
         """The near end of the data plane."""
         assert self._asker is not None
         return self._asker
-
-    # Workers.
-
-    async def wait_for_workers(self, count: int, timeout_seconds: float | None) -> None:
-        """Wait until *count* slots' worth of workers are there.
-
-        Raises:
-            TimeoutError: they did not come in time.
-        """
-        try:
-            await self._workers_until(
-                lambda: len(self.workers) >= count, timeout_seconds
-            )
-        except TimeoutError:
-            raise TimeoutError(
-                f"{len(self.workers)} of {counted(count, 'worker')} joined within "
-                f"{timeout_seconds:g} s; the cluster is {self.address.shown}"
-            ) from None
-
-    async def retire_workers(
-        self, names: tuple[str, ...], timeout_seconds: float | None
-    ) -> list[str]:
-        """Let workers leave in good order; return their names when they are gone.
-
-        Raises:
-            UsageError: one of *names* is no worker's.
-            TimeoutError: they have not gone in time; they go on leaving.
-        """
-        retired, unknown = await self.ask("retire", names=names)
-        if unknown:
-            there = ", ".join(seen.name for seen in self.workers.values()) or "none"
-            raise UsageError(
-                f"there is no worker {', '.join(unknown)}; there are: {there}. None was "
-                f"asked to leave"
-            )
-        try:
-            await self._workers_until(
-                lambda: not set(retired) & {w.name for w in self.workers.values()},
-                timeout_seconds,
-            )
-        except TimeoutError:
-            raise TimeoutError(
-                f"{', '.join(retired)}: not all have gone within {timeout_seconds:g} s; "
-                f"they finish what they began, and their data is being moved"
-            ) from None
-        return list(retired)
-
-    async def _workers_until(
-        self, condition: Callable[[], bool], timeout_seconds: float | None
-    ) -> None:
-        async with asyncio.timeout(timeout_seconds):
-            while not condition():
-                if self.broken is not None:
-                    raise self.broken
-                changed = asyncio.Event()
-                self._worker_watchers.append(changed.set)
-                try:
-                    await changed.wait()
-                finally:
-                    self._worker_watchers.remove(changed.set)
-
-    def _tell_worker_watchers(self) -> None:
-        for watcher in list(self._worker_watchers):
-            watcher()
 
     # News.
 

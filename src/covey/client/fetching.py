@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal, get_args
 
@@ -17,10 +16,10 @@ from covey.client.callbacks import Callbacks
 from covey.client.core.ranges import Range, Status
 from covey.client.countdown import Countdown, End, Signal, all_done
 from covey.client.decoding import Lazy, Unreadable, decode, decode_all
+from covey.client.dropping import Dropper
 from covey.client.engine import Engine
-from covey.client.extents import RELEASED_AT_ONCE, extents_of, join_extents
+from covey.client.extents import extents_of
 from covey.client.future import Future, Futures
-from covey.client.handles import Copies, Handles, are_small, emptied, joined, taken_out
 from covey.client.keeping import keep_until_done
 from covey.client.listening import listen
 from covey.client.midst import check_free
@@ -29,7 +28,7 @@ from covey.client.warn import warn
 from covey.errors import ClusterError, DataLost, TaskUnreadable, UsageError
 from covey.ids import TaskId
 from covey.runner import context
-from covey.wire.client_link import Cancel, Detach, Release, Retry
+from covey.wire.client_link import Cancel, Detach, Retry
 
 _FINISHED: Final = int(Status.FINISHED)
 
@@ -40,13 +39,13 @@ _ERRORS: Final = get_args(Errors)
 NO_WORKER_SECONDS: Final = 3.0
 
 
-class Session:
+class Session(Dropper):
     """Everything about results that a client does on behalf of its futures."""
 
     def __init__(
         self, engine: Engine, *, plain: bool = False, asynchronous: bool = False
     ) -> None:
-        self.engine = engine
+        super().__init__(engine)
         #: Whether users call from their event loop, and expect not to hold it up.
         self.asynchronous = asynchronous
         #: Whether to refuse values and exceptions that pickle wrote.
@@ -54,14 +53,6 @@ class Session:
         self.bringer = Bringer(engine, plain=plain)
         #: What calls the users' callbacks.
         self.callbacks = Callbacks(engine)
-        #: Taken by whoever changes how many handles a range has.
-        self._holding = threading.RLock()
-        self._copies = Copies()
-        self._dropped: list[Handles] = []
-        self._drop_is_due = False
-        #: An item for each range whose futures are being dropped at this moment.
-        self._dropping: list[None] = []
-        engine.outbox.catch_up = self._send_dropped
 
     # Names.
 
@@ -89,6 +80,7 @@ class Session:
         else:
             countdown.add_futures(futures)
         countdown.armed()
+        self.engine.look()
         return countdown
 
     def wait(self, futures: Sequence[Future[Any]], timeout: float | None) -> None:
@@ -144,6 +136,7 @@ class Session:
             self._tell_of_no_worker()
             timeout = None if timeout is None else timeout - NO_WORKER_SECONDS
         if type(ended) is End:
+            self.part()
             return listen(self.engine, ended, timeout)
         return ended.wait(timeout)
 
@@ -469,7 +462,7 @@ class Session:
         known = not isinstance(value, Lazy | Unreadable)
         return type(value) if known and value is not _UNKNOWN else None
 
-    # Holding, and letting go.
+    # Holding.
 
     def enter(self, wish: Range) -> None:
         """Have news of a new range's tasks entered into it, whose futures are there."""
@@ -493,88 +486,6 @@ class Session:
                 self._copies.add(wish.base + index)
             future._session = self  # At once: an interrupt comes with a call only.
         return future
-
-    # Called from ``__del__``: no locks, no waiting, no errors.
-
-    def release(self, wish: Range, index: int, n: int) -> None:
-        """Nobody here holds these futures any more."""
-        self.let_go([(wish, index, n)])
-
-    def let_go(self, handles: Handles) -> None:
-        """Nobody here holds these futures any more; the I/O thread empties the list."""
-        self._dropped.append(handles)
-        if self.engine.lull_is_coming and (self._dropping or are_small(handles)):
-            return
-        if not self._drop_is_due and not self.engine.closed:
-            self._drop_is_due = True
-            try:
-                self.engine.loop.call_soon_threadsafe(self._send_dropped)
-            except RuntimeError:
-                return  # The loop has ended; the cluster forgets us anyway.
-
-    def drop_in_order(
-        self, made: dict[int, Future[Any]], items: list[Future[Any]] | None
-    ) -> None:
-        """Let go of the futures of a map by their places, and tell of all at once.
-
-        Whichever were made first: so these are few stretches for the scheduler.
-        """
-        if made or items:
-            try:
-                # Ctrl-C may come right behind it: then nothing would be let go any more.
-                self._dropping.append(None)
-                for index in sorted(made):
-                    del made[index]
-                if items:
-                    items.clear()
-            finally:
-                if self._dropping:
-                    self._dropping.pop()
-                self.let_go([])
-
-    def let_go_once_more(self, handles: Handles) -> None:
-        """Ctrl-C came in the middle of ``let_go``; twice is once: the list is emptied."""
-        self._drop_is_due = False
-        self.let_go(handles)
-
-    def _send_dropped(self) -> None:
-        self._drop_is_due = False
-        if not self._dropped or self._dropping:
-            return
-        dropped, self._dropped = self._dropped, []
-        if untold := self.engine.wishes.untold:
-            # Their time comes in the lull after the scheduler has told of them.
-            self._dropped.append(taken_out(dropped, untold))
-        # What is posted in here comes before whatever is made because of it.
-        with self._holding:
-            pending = self._release(self._copies.last(joined(emptied(dropped))))
-        # Who still waits for one that was released may do what needs that lock.
-        for wish, lo, n in pending:
-            wish.give_up(lo, n)
-
-    def _release(self, dropped: Iterable[tuple[Range, int, int]]) -> Handles:
-        """Let go of handles, the last of their tasks; return those of pending ranges."""
-        engine, extents, pending = self.engine, [], []
-        for wish, lo, n in dropped:
-            base = wish.base
-            wish.held = left = wish.held - n
-            if left > 0:
-                if wish.n == 1:
-                    continue  # Another handle of the same task is alive.
-                wish.let_go(lo, n)
-            else:
-                engine.wishes.remove(wish)
-                engine.kept_as.pop(base, None)
-                engine.tokens.pop(base, None)
-                wish.holds = ()
-            if wish.pending:
-                pending.append((wish, lo, n))
-            extents.append((base + lo, n))
-        joined = join_extents(extents)
-        for at in range(0, len(joined), RELEASED_AT_ONCE):
-            engine.post(Release(tuple(joined[at : at + RELEASED_AT_ONCE])))
-        engine.asker.tidy()
-        return pending
 
 
 def _in_a_loop() -> bool:

@@ -138,7 +138,10 @@ class Future(refs.Reference, Generic[R]):
 
     def done(self) -> bool:
         """Whether the task has ended, in whatever way."""
-        return self._range.status[self._index] != Status.PENDING
+        ended = self._range.status[self._index] != Status.PENDING
+        if not (ended or self._session is None):
+            self._session.engine.look()  # Who asks on and on is to hear of it.
+        return ended
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled."""
@@ -273,13 +276,11 @@ class Future(refs.Reference, Generic[R]):
     def _how_it_ended(self) -> str:
         """Tell what went wrong, or where the value rests, as far as that is known."""
         session = self._session
+        if session is None or self.cancelled():
+            return ""
         failure = self._range.failure(self._index)
         if failure is not None:
-            if session is None or self.cancelled():
-                return ""
             return f"; {ending_text(failure, self.key, session.key_of)}"
-        if session is None:
-            return ""
         engine = session.engine
         if engine.closed or engine.broken is not None or engine.why_away():
             return ""

@@ -23,7 +23,8 @@ def listen(engine: Engine, end: End, timeout: float | None) -> bool:
     line = engine.line
     if line is None or threading.get_ident() == engine.thread_id:
         return end.wait(timeout)
-    return line.listen(end, timeout, partial(_take, engine), engine.early)
+    take = partial(_take, engine)
+    return line.listen(end, timeout, take, engine.early, engine.has_time)
 
 
 def _take(engine: Engine, batch: list[Any]) -> bool:

@@ -30,3 +30,9 @@ def check_free(lock: Any) -> None:
             "handler asks for something that has to wait for it. Have it set an event, or "
             "put what is to be done into a queue.SimpleQueue, for another thread"
         )
+
+
+def is_amid(lock: Any) -> bool:
+    """Whether this very thread has *lock*, a ``threading.RLock``."""
+    owned: bool = lock._is_owned()
+    return owned

@@ -17,12 +17,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from covey.client.core.ledger import Ledger
 from covey.client.merging import merge
 from covey.net.shared_line import SharedLine
 from covey.wire.base import Message
-from covey.wire.client_link import Release
+from covey.wire.client_link import Release, Submit
+
+#: Among so many messages that were sent last it is looked for the one that asked for a task.
+RECENT: Final = 16
 
 
 class Outbox:
@@ -47,6 +51,8 @@ class Outbox:
         self._line: SharedLine | None = None
         #: Posts what was put off; called before all that the I/O thread sends.
         self.catch_up: Callable[[], None] = _nothing
+        #: Has the loop read what comes, since there will be answers.
+        self.look: Callable[[], None] = _nothing
 
     def served_by(self, thread: threading.Thread) -> None:
         """Name the I/O thread."""
@@ -86,6 +92,30 @@ class Outbox:
                         return
         self.post(message)
 
+    def part(self, release: Release) -> None:
+        """Send it from this thread if nothing gathers, or else as ``post`` does.
+
+        Of what was asked for and let go of before it was noted there is nothing to note:
+        else the I/O thread would have as much to do with it as the thread that asked.
+        """
+        line, unnoted = self._line, self._unnoted
+        if line is None or self._messages:
+            self.post(release)
+            return
+        with line.lock:
+            if self._messages or not line.say(release, unnoted):
+                self.post(release)
+                return
+            asked = {
+                message.base: message
+                for message in unnoted[-RECENT:]
+                if type(message) is Submit and message.n == 1
+            }
+            if asked.keys() >= {base for base, _ in release.extents}:
+                for base, _ in release.extents:
+                    unnoted.remove(asked[base])
+                unnoted.remove(release)
+
     def heard(self) -> None:
         """Something has come."""
         self._quiet = True
@@ -93,6 +123,7 @@ class Outbox:
     def send(self) -> None:
         """Send what has gathered."""
         self.catch_up()
+        self.look()
         # Cleared first: a message posted from now on wakes the loop again.
         self._wake_is_due = False
         line = self._line
@@ -111,8 +142,13 @@ class Outbox:
 
     def note(self) -> None:
         """Let the ledger know what user threads have sent."""
-        while self._unnoted:
-            self._ledger.note(self._unnoted.pop(0))
+        line = self._line
+        if line is None:
+            return  # Nothing was sent.
+        with line.lock:
+            unnoted, self._unnoted[:] = self._unnoted[:], []
+            for message in unnoted:
+                self._ledger.note(message)
 
     def speak_through(self, line: SharedLine) -> None:
         """The scheduler is reached through *line* from now on."""

@@ -25,6 +25,11 @@ class Questions:
         post: sends a message to the scheduler.
         wishes: what was wished for.
         loop: the client's loop.
+        look: called when news are waited for that no question asks for.
+
+    Attributes:
+        asked: what was not answered, by number.
+        waiting: who asks when the scheduler has told of all that has ended.
     """
 
     def __init__(
@@ -32,14 +37,15 @@ class Questions:
         post: Callable[[Message], None],
         wishes: Wishes,
         loop: asyncio.AbstractEventLoop,
+        look: Callable[[], None],
     ) -> None:
+        self._look = look
         self._post = post
         self._wishes = wishes
         self._loop = loop
-        #: Who asks when the scheduler has told of all that has ended.
-        self._waiting: list[asyncio.Future[None]] = []
+        self.waiting: list[asyncio.Future[None]] = []
         wishes.when_all_told = self._all_told
-        self._asked: dict[int, Ask] = {}
+        self.asked: dict[int, Ask] = {}
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._last = 0
 
@@ -54,12 +60,12 @@ class Questions:
         number = self._last
         answer = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
-        question = self._asked[number] = Ask(number, topic, **fields)
+        question = self.asked[number] = Ask(number, topic, **fields)
         self._post(question)
         try:
             return await answer
         finally:
-            del self._asked[number]
+            del self.asked[number]
 
     async def _after_the_news(self) -> None:
         """Wait until the scheduler has told of all that has ended.
@@ -69,7 +75,8 @@ class Questions:
         """
         while self._wishes.untold:
             told = self._loop.create_future()
-            self._waiting.append(told)
+            self.waiting.append(told)
+            self._look()
             # Another thread may have been told of the last one just now.
             if self._wishes.untold:
                 await told
@@ -83,19 +90,19 @@ class Questions:
 
     def _all_told(self) -> None:
         """The scheduler has; any thread may call."""
-        if self._waiting:
+        if self.waiting:
             with contextlib.suppress(RuntimeError):  # The loop has ended.
                 self._loop.call_soon_threadsafe(self._go_on)
 
     def _go_on(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for told in waiting:
             if not told.done():
                 told.set_result(None)
 
     def open(self) -> list[Message]:
         """Return the questions that are to be asked once more after a break."""
-        return list(self._asked.values())
+        return list(self.asked.values())
 
     def answered(self, message: Answer) -> None:
         """An answer has come, perhaps to somebody who waits no more."""
@@ -114,7 +121,7 @@ class Questions:
         self._answers.clear()
         for answer in answers:
             answer.set_exception(error)
-        for told in self._waiting:
+        for told in self.waiting:
             if not told.done():
                 told.set_exception(error)
-        self._waiting.clear()
+        self.waiting.clear()

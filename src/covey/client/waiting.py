@@ -253,6 +253,8 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         self._watch = _Watch(self)
         self._condition = threading.Condition()
         self._wakers: list[Any] = []
+        #: Whose futures there are.
+        self._sessions: set[Session] = set()
         self.update(fs)
 
     def add(self, future: Future[Any]) -> None:
@@ -262,7 +264,9 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
             Closed: it was released.
             UsageError: the process is a fork, where no news come.
         """
-        future.session.engine.check_process()
+        session = future.session
+        session.engine.check_process()
+        self._sessions.add(session)
         wish, index = future._range, future._index
         watch = self._watch
         with self._condition:
@@ -297,6 +301,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
         if not wish.n:
             return
         futures.session.engine.check_process()
+        self._sessions.add(futures.session)
         if watch not in wish.watchers:
             wish.watchers.append(watch)
         with self._condition:
@@ -410,6 +415,8 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     def _take(self, block: bool = True) -> Future[Any] | None:
         """Return the next one; nothing if none is left, or none is ready yet."""
+        if not self._ready and self._is_waiting:
+            self._look()
         if block and not self._ready and self._is_waiting:
             self._check_free()
             # The slot is taken back when others can go on: not under the lock.
@@ -431,11 +438,13 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     def _check_free(self) -> None:
         """Raise if this thread must not wait; see ``Engine.check_free``."""
-        with self._condition:
-            sessions = {known.futures.session for known in self._maps.values()}
-            sessions |= {f.session for fs in self._waiting.values() for f in fs[:1]}
-        for session in sessions:
+        for session in list(self._sessions):
             session.engine.check_free()
+
+    def _look(self) -> None:
+        """Have news read, since they are waited for here."""
+        for session in list(self._sessions):
+            session.engine.look()
 
     def _pop(self) -> tuple[Future[Any] | None, list[Any]]:
         """Take out what is ready; if it is the last of all, others need not wait."""
@@ -496,6 +505,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
                 wake()
             if future is not None or over:
                 return future
+            self._look()
             try:
                 with context.blocking():
                     async with asyncio.timeout(self._left()):

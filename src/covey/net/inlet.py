@@ -12,6 +12,10 @@ it.  Any thread can shut it, by one call to the kernel that wakes nobody.  Who h
 
 Beside the socket it may look *aside*, where what it waits for may be told earlier.
 
+Who has led until it had what it waited for leaves the valve shut if nobody else waits for
+anything, for it is likely to lead again; whoever comes to wait in another way has it opened
+(``look``).
+
 Who leads takes whole frames of what its owner calls simple, and leaves to the loop what it
 reads of its own frames having come.  Whatever else comes goes to the loop, together with the
 turn, and who led waits as all others do.
@@ -33,6 +37,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from covey import clock
 from covey.errors import CoveyError, Disconnected
+from covey.net.spin import Spin
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,10 +47,10 @@ if TYPE_CHECKING:
 #: A frame that is longer is left to the loop.
 _FRAME_BYTES: Final = 4 << 10
 
-#: So long the loop steps aside for a thread that leads and has yet to shut the valve, or has
-#: opened it and still has the turn.  The kernel likes to run who was woken on the core of who
-#: woke it, and only that thread can go on: without a sleep the loop would ask again and again,
-#: and the thread wait for it, for a slice of the kernel's, up to 3 ms.
+#: So long the loop steps aside for a thread that leads and has yet to shut the valve.  The
+#: kernel likes to run who was woken on the core of who woke it, and only that thread can go
+#: on: without a sleep the loop would ask again and again, and the thread wait for it, for a
+#: slice of the kernel's, up to 3 ms.
 _ASIDE_SECONDS: Final = 1e-4
 
 #: The same for who has led a moment ago: it is likely to lead again, and reads for itself.
@@ -85,15 +90,24 @@ class Aside(Protocol):
         """Act on a word, if there is one."""
 
 
+def never() -> bool:
+    """What comes may not wait."""
+    return False
+
+
 class _Lead:
     """A thread that leads.
 
     Attributes:
         torn: it has taken something from the socket, and has not counted it.
+        glad: it has what it waited for.
+        may_wait: whether what comes after that may wait.
     """
 
     thread: int
     torn = False
+    glad = False
+    may_wait: Callable[[], bool]
 
 
 class Inlet:
@@ -120,6 +134,7 @@ class Inlet:
         self._fd = fd = os.dup(transport.get_extra_info("socket").fileno())
         self._valve.register(fd, select.EPOLLIN)
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._spin = Spin()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._poll.register(self._bell, select.POLLIN)
@@ -134,6 +149,14 @@ class Inlet:
         self._led = -_LATELY_SECONDS
         #: Whether the loop has something to act on when it has the turn.
         self._loop_waits = False
+        #: Who waits while others lead.
+        self._followers: dict[int, object] = {}
+        #: Whether a thread has led, and left the valve shut for the next one.
+        self._left_shut = False
+        #: How much the other side says that it has received, and what is due to it, are
+        #: for the loop to see to when it has the turn.
+        self._received = 0
+        self._settle_is_due = False
         transport.pause_reading()
         loop.add_reader(self._valve.fileno(), self._readable)
 
@@ -195,15 +218,20 @@ class Inlet:
         else:
             self._transport.close()
 
-    def _heed(self, received: int) -> None:
-        """A thread has read that so many frames have come; the loop may have read more since."""
+    def _settle(self) -> None:
+        """See to what threads have read that was of no news to them."""
+        self._settle_is_due = False
         link = self._link
         session = link.session
-        if session is not None and not link.lost and received > session.acked:
-            try:
-                link.heed_ack(session, received)
-            except CoveyError as error:
-                link.fail(error)
+        if session is None or link.lost:
+            return
+        try:
+            # The loop may have read more since.
+            if self._received > session.acked:
+                link.heed_ack(session, self._received)
+            link.acknowledge()
+        except CoveyError as error:
+            link.fail(error)
 
     # A thread that waits.
 
@@ -213,6 +241,7 @@ class Inlet:
         timeout: float | None,
         take: Callable[[list[Any]], bool],
         aside: Aside | None = None,
+        may_wait: Callable[[], bool] = never,
     ) -> bool:
         """Wait, and lead meanwhile if nobody does; false if it did not happen in time.
 
@@ -222,10 +251,13 @@ class Inlet:
             take: acts on messages that have come; false if they are for the loop.  It
                 may be called with the same messages again.
             aside: another way on which it may be told, the same for each wait.
+            may_wait: whether whatever else comes may wait until ``look`` is called, which
+                is soon, since nobody waits for it.
         """
         until = None if timeout is None else clock.monotonic() + timeout
         lead = _Lead()
         lead.thread = threading.get_ident()
+        lead.may_wait = may_wait
         try:
             if (
                 self._turn.setdefault(0, lead) is lead
@@ -239,6 +271,7 @@ class Inlet:
                     aside.ask(waited)
                 if self._lead(lead, waited, until, take):
                     self._led = clock.monotonic()
+                    lead.glad = True
                     return True
             else:
                 self._wake_own()
@@ -251,11 +284,17 @@ class Inlet:
                 # An interrupt: nobody would read any more.
                 if self._begun.get(0) is lead:
                     self._begun.clear()
+                lead.glad = False
                 self._give_back(lead)
                 raise
         if waited.fired:
             return True
-        return waited.wait(None if until is None else until - clock.monotonic())
+        try:
+            self._followers[id(lead)] = lead
+            self.look()
+            return waited.wait(None if until is None else until - clock.monotonic())
+        finally:
+            self._followers.pop(id(lead), None)
 
     def _lead(
         self,
@@ -277,7 +316,7 @@ class Inlet:
             happened = waited.fired
             if happened or link.lost:
                 return happened
-            come = self._poll.poll(milliseconds)
+            come = self._spin.poll(self._poll, milliseconds)
             waited.bell = None
             for fd, _ in come:
                 if fd == self._fd:
@@ -333,9 +372,10 @@ class Inlet:
                 self._loop_waits = True
             lead.torn = False
         if simple and ack is not None:
-            self._post(self._heed, ack)
+            self._received = ack
+            self._settle_is_due = True
         if simple and session.ack_is_due:
-            self._post(link.acknowledge)
+            self._settle_is_due = True
         return simple
 
     def _give_back(self, lead: _Lead) -> None:
@@ -348,11 +388,35 @@ class Inlet:
             self._post(self._link.fail, why)
             return
         if self._turn.get(0) is lead:
-            self._valve.modify(self._fd, select.EPOLLIN)
+            self._left_shut = True
             self._turn.clear()
+        # Not before: who would have it opened from here on finds it left shut.
+        loop_waits = self._loop_waits or self._followers
+        if loop_waits or not (lead.glad and lead.may_wait()):
+            self.look()
         if self._loop_waits:
             self._post(self._link.catch_up)
             self._loop_waits = False
+
+    @property
+    def is_led(self) -> bool:
+        """Whether a thread leads."""
+        return bool(self._begun)
+
+    def look(self) -> None:
+        """Somebody waits for what comes, and does not lead: have the loop read.
+
+        Of threads that lead one after the other each leaves the valve shut for the next:
+        else the loop wakes for what the next one would have read.
+        """
+        if self._left_shut and not self._turn:
+            self._open()
+
+    def _open(self) -> None:
+        self._valve.modify(self._fd, select.EPOLLIN)
+        self._left_shut = False
+        if self._settle_is_due:
+            self._post(self._settle)
 
     def _post(self, act: Callable[..., None], *args: object) -> None:
         """Have the loop do something, unless it has ended, and the link with it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from covey.errors import CoveyError, Disconnected
-from covey.net.inlet import Aside, Waited
+from covey.net.inlet import Aside, Waited, never
 from covey.net.link import Link
 from covey.wire import line
 from covey.wire.base import Message
@@ -93,13 +93,26 @@ class SharedLine(line.Line):
         timeout: float | None,
         take: Callable[[list[Any]], bool],
         aside: Aside | None = None,
+        may_wait: Callable[[], bool] = never,
     ) -> bool:
         """Wait, and read meanwhile if nobody else does; see ``Inlet.wait``."""
         link = self.link
         inlet = link.inlet if isinstance(link, Link) else None
         if inlet is None:
             return waited.wait(timeout)
-        return inlet.wait(waited, timeout, take, aside)
+        return inlet.wait(waited, timeout, take, aside, may_wait)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a thread listens."""
+        link = self.link
+        return isinstance(link, Link) and link.inlet is not None and link.inlet.is_led
+
+    def look(self) -> None:
+        """Somebody waits for what comes, and does not listen; see ``Inlet.look``."""
+        link = self.link
+        if isinstance(link, Link) and link.inlet is not None:
+            link.inlet.look()
 
     def _cut_soon(self, link: Link) -> None:
         why = Disconnected("a message did not leave as a whole")

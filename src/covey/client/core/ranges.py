@@ -16,7 +16,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
-from covey.client.core.stretches import Stretches
+from covey.client.core.ends import Ends
 from covey.ids import TaskId
 from covey.payload import Buffer, Pack
 from covey.wire.base import Failure
@@ -45,6 +45,9 @@ _NOT_HERE: Final = frozenset({int(Status.PENDING), int(Status.STORED)})
 RELEASED: Final = Failure(
     "cancelled", "TaskCancelled", "released by this client before it ended"
 )
+
+#: So many ranges are looked at without much ado.
+FEW: Final = 16
 
 #: What is never watched task by task.
 _NONE: Final[dict[int, Any]] = {}
@@ -100,7 +103,7 @@ class Range:
         #: The value of a range of one, and the outcomes of any other: a future made
         #: by ``submit`` costs no container that stays empty.
         self._payload: Buffer | None = None
-        self._ends: _Ends | None = None
+        self._ends: Ends | None = None
 
     # Watching.  Whoever comes to watch looks at the status after that: what ended
     # just before may have been told already.
@@ -173,10 +176,10 @@ class Range:
         watchers.clear()
         return True
 
-    def _outcomes(self) -> _Ends:
+    def _outcomes(self) -> Ends:
         ends = self._ends
         if ends is None:
-            ends = self._ends = _Ends()
+            ends = self._ends = Ends()
         return ends
 
     def _finish(self, lo: int, pack: Pack) -> None:
@@ -357,88 +360,6 @@ def _keys_between(by_index: dict[int, Any], lo: int, hi: int) -> list[int]:
     return sorted(index for index in list(by_index) if lo <= index < hi)
 
 
-class _Ends:
-    """How tasks of a range ended: their values, where these rest, failures."""
-
-    __slots__ = ("_gone", "failures", "given_up", "packs", "stored")
-
-    def __init__(self) -> None:
-        #: Which tasks are held no more, once there are any.
-        self._gone: bytearray | None = None
-        #: Which tasks nobody held any more before they ended, once there are any.  They
-        #: come one by one in any order: a list of stretches moves for each of them.
-        self.given_up = bytearray()
-        self.packs: Stretches[Pack] = Stretches(len, Pack.cut)
-        #: How many values rest where, and their size in bytes.
-        self.stored: Stretches[tuple[int, int, int]] = Stretches(_count, _share)
-        self.failures: Stretches[tuple[int, Failure]] = Stretches(_count, _alike)
-
-    def revert(self, lo: int, hi: int) -> None:
-        """Forget all about the tasks from *lo* to *hi*."""
-        self.packs.take_out(lo, hi)
-        self.stored.take_out(lo, hi)
-        self.failures.take_out(lo, hi)
-        if self.given_up:
-            self.given_up[lo:hi] = bytes(hi - lo)
-
-    def give_up(self, lo: int, hi: int, n: int) -> None:
-        """No end is told of the tasks from *lo* to *hi*, of *n* in all."""
-        if not self.given_up:
-            self.given_up = bytearray(n)
-        self.given_up[lo:hi] = b"\1" * (hi - lo)
-
-    def stretches_given_up(self) -> Iterator[tuple[int, int]]:
-        """Yield the stretches of which no end is told: (lo, n)."""
-        given_up = self.given_up
-        at = given_up.find(1)
-        while at >= 0:
-            end = given_up.find(0, at)
-            end = len(given_up) if end < 0 else end
-            yield at, end - at
-            at = given_up.find(1, end)
-
-    def __contains__(self, index: int) -> bool:
-        return self._gone is not None and self._gone[index] == 1
-
-    def let_go(self, lo: int, hi: int, n: int) -> None:
-        """Nobody holds the tasks from *lo* to *hi* any more, of *n* in all."""
-        if self._gone is None:
-            self._gone = bytearray(n)
-        self._gone[lo:hi] = b"\1" * (hi - lo)
-        for start, pack in self.packs.between(lo, hi):
-            count = min(hi, start + len(pack)) - max(lo, start)
-            if count <= 0:
-                continue
-            if pack.drop(count) or pack.dropped == len(pack):
-                self.packs.replace(start, self._held(start, pack))
-
-    def _held(self, base: int, pack: Pack) -> dict[int, Pack]:
-        """Return what is held of a pack, without the rest of it."""
-        assert self._gone is not None
-        parts = {}
-        end = base + len(pack)
-        at = self._gone.find(0, base, end)
-        while at >= 0:
-            stop = self._gone.find(1, at, end)
-            stop = end if stop < 0 else stop
-            parts[at] = pack.copy(at - base, stop - base)
-            at = self._gone.find(0, stop, end)
-        return parts
-
-
-def _count(some: tuple[int, *tuple[object, ...]]) -> int:
-    return some[0]
-
-
-def _share(stored: tuple[int, int, int], lo: int, hi: int) -> tuple[int, int, int]:
-    n, worker, nbytes = stored
-    return hi - lo, worker, nbytes * (hi - lo) // n
-
-
-def _alike(failed: tuple[int, Failure], lo: int, hi: int) -> tuple[int, Failure]:
-    return hi - lo, failed[1]
-
-
 class Wishes:
     """All ranges of a client, by task id.
 
@@ -500,6 +421,17 @@ class Wishes:
             found.append((wish, task - wish.base, stop - task, task - base))
             task = stop
         return found
+
+    @property
+    def few_and_ended(self) -> bool:
+        """Whether all that was wished for has ended; false if that is long to look at."""
+        ranges = self._ranges
+        if len(ranges) > FEW:
+            return False
+        for wish in list(ranges.values()):  # noqa: SIM110  # any() is slow for so few
+            if wish.pending:
+                return False
+        return True
 
     def all(self) -> list[Range]:
         """Return every range."""

@@ -1,0 +1,69 @@
+"""To look again and again before one sleeps.
+
+Who sleeps until something comes has the kernel wake a thread, and mostly a processor as well:
+some 50 µs, and on a virtual machine at times ten times that.  Where it comes soon, who has
+stayed awake has it at once, and the processor that tells it need not wake anybody::
+
+    sleeps   wait ──► sleep ·············· something comes ──► wake up ──► go on
+    spins    wait ──► look, look, look ··· something comes ──► go on
+
+Between two looks the processor is offered to others: of the processes of a round trip one
+may have none but this.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from covey import clock
+
+if TYPE_CHECKING:
+    import select
+
+#: So long it is looked for: most small tasks have gone to a runner and come back by then.
+SPIN_SECONDS: Final = 3e-4
+
+#: Who gets the processor back so late has others to share it with.  Who sleeps meanwhile is
+#: woken before they are done; who spins waits for its turn, which is milliseconds.
+LOST_SECONDS: Final = 1e-3
+
+#: Where it was in vain it is not done so many times in a row, at most.
+PAUSE_MOST: Final = 63
+
+#: The same where the processor was lost.
+PAUSE_SHARED: Final = 1023
+
+
+class Spin:
+    """Looks at a poll for one that waits again and again, as long as that is of use.
+
+    After one in vain it is not done once, then three times, seven times and so on: so what
+    takes long costs next to nothing.
+    """
+
+    __slots__ = ("_left", "_pause")
+
+    def __init__(self) -> None:
+        self._left = self._pause = 0
+
+    def poll(self, poll: select.poll, milliseconds: float) -> list[tuple[int, int]]:
+        """Return what *poll* does, and look some times before it may sleep."""
+        if milliseconds < 1000.0 * SPIN_SECONDS:
+            return poll.poll(milliseconds)
+        if self._left:
+            self._left -= 1
+            return poll.poll(milliseconds)
+        now = clock.monotonic()
+        until = now + SPIN_SECONDS
+        while not (come := poll.poll(0)):
+            last, now = now, clock.monotonic()
+            if now - last > LOST_SECONDS:
+                self._left = PAUSE_SHARED
+                return poll.poll(milliseconds)
+            if now >= until:
+                self._left = self._pause = min(2 * self._pause + 1, PAUSE_MOST)
+                return poll.poll(milliseconds)
+            os.sched_yield()
+        self._pause = 0
+        return come
