@@ -925,6 +925,18 @@ def test_what_waits_for_its_client_fails_when_that_is_gone(world, client):
     world.check_empty()
 
 
+@pytest.mark.parametrize("again", [(0, 3), (4, 2), (7, 3)])
+def test_what_is_let_go_of_twice_in_one_message_is_forgotten_all_the_same(
+    world, client, again
+):
+    """The second time cuts what has been let go of, and not been looked at yet."""
+    base = client.submit(10)
+    first, n = again
+    client.release((base, 10), (base + first, n))
+    assert not world.state.spans
+    assert not world.state.ready_count
+
+
 def test_what_is_released_while_it_is_awaited_is_forgotten(world, client):
     one = world.new_worker(1, name="one")
     data = client.place(one)

@@ -79,8 +79,25 @@ def test_letting_go_of_a_map_is_few_messages(figure):
     calls = calls_of(lambda: cluster.say(Release(((cluster.base, TASKS),))))
     figure(f"{TASKS:,} tasks in {spans} spans: {calls} calls to let go")
     assert cluster.sent["Drop"] <= spans / 10
-    assert calls < 20 * spans + 50
+    assert calls < 15 * spans + 50
     assert not cluster.core.state.spans
+
+
+def test_each_of_many_workers_is_told_once_to_let_go_of_a_map(figure):
+    """However many steps that takes, and though neighbours lie on different workers."""
+    workers = 400
+    cluster = Cluster(workers, slots=16, seconds=0.02)
+    cluster.say(submit(cluster.base, TASKS))
+    spans = len(cluster.core.state.spans)
+    event = Said(cluster.client, [Release(((cluster.base, TASKS),))])
+    told = 0
+    while cluster.core.state.spans:
+        orders = cluster.core.step(event, 1.0)
+        told += sum(len(messages) for messages in orders.values())
+        event = Tick()
+    figure(f"{spans} spans on {workers} workers: {told} messages to let go")
+    assert spans > 3 * workers
+    assert told < 1.2 * workers
 
 
 @pytest.mark.parametrize("way", ["released", "left", "failed"])

@@ -128,6 +128,7 @@ def on_release(state: SchedulerState, client: Client, message: Release) -> None:
     """A client holds these no more."""
     checks.extents(message.extents)
     unkept: dict[Span, None] = {}
+    several: list[Span] = []
     number, itself, shared = client.number, client.itself, state.ids_of
     for base, n in message.extents:
         for span in isolate(state, base, n):
@@ -148,10 +149,13 @@ def on_release(state: SchedulerState, client: Client, message: Release) -> None:
             elif span.base in shared and number in span.wanted:
                 _release_shared(state, client, span, base, n)
             elif span.n > 1:
-                # What is cut below is no longer here, then.
-                transitions.unwant(state, span, number)
+                if transitions.strike_wish(state, span, number):
+                    # There it is found if it is cut below.
+                    state.leftovers.let_go_later({span: None})
+                    several.append(span)
             elif transitions.strike_wish(state, span, number) and not span.pending:
                 unkept[span] = None
+    state.leftovers.bring_together(several)
     if unkept:
         transitions.let_go_of_all(state, unkept)
 

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 512
 
 
+def _place(span: Span) -> int:
+    """Return the number of the worker where *span* lies, or runs; 0 for none."""
+    worker = span.replicas[0] if span.replicas else span.worker
+    return worker.peer if worker is not None else 0
+
+
 class Leftovers:
     """What a step may not do any more, because it would take too long; others go on.
 
@@ -42,6 +48,14 @@ class Leftovers:
         self.any = True
         if spans is not self.unkept:
             self.unkept.update(spans)
+
+    def bring_together(self, spans: list[Span]) -> None:
+        """Let go one after the other of those that lie on one worker: it is told once."""
+        unkept = self.unkept
+        for span in sorted(spans, key=_place, reverse=True):
+            if span in unkept:
+                del unkept[span]
+                unkept[span] = None
 
     def fail_later(self, spans: dict[Span, None]) -> None:
         """Leave spans of which an input has failed."""
