@@ -43,7 +43,7 @@ _ANYWHERE: Final = Where()
 
 #: Large values that are brought together, and their bytes; the last may go beyond that.
 CARGO_VALUES: Final = 64
-CARGO_BYTES: Final = 4 << 20
+CARGO_BYTES: Final = 8 << 20
 
 #: The first of a map goes with these, so that somebody has something to do.
 FIRST_CARGO_BYTES: Final = 256 << 10
