@@ -50,8 +50,13 @@ class Leftovers:
             self.unkept.update(spans)
 
     def bring_together(self, spans: list[Span]) -> None:
-        """Let go one after the other of those that lie on one worker: it is told once."""
+        """Let go one after the other of those that lie on one worker: it is told once.
+
+        As it is anyway of all that one step lets go of.
+        """
         unkept = self.unkept
+        if len(unkept) <= self.allowance:
+            return
         for span in sorted(spans, key=_place, reverse=True):
             if span in unkept:
                 del unkept[span]
