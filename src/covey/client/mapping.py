@@ -218,7 +218,7 @@ class Mapper(Submitter):
         if form is PICKLE and calls.n >= BATCH_TASKS:
             packer.limit_bytes = CARRIED_BYTES
         sent, limit = 0, FIRST_CHUNK_TASKS
-        numbers, alike, named = calls.single, True, b""
+        numbers, alike, asks = calls.single, True, number
         with refs.capture(self._session) as found:
             while sent < calls.n:
                 marks: list[int] = []
@@ -231,15 +231,14 @@ class Mapper(Submitter):
                         *(packer, calls, sent, limit, alike, wish, found, marks, form),
                         cargo,
                     )
-                    named = self._named_in(cargo)
+                    asks = partial(number, named=self._named_in(cargo))
                     # Before anybody is told of who takes them.
                     self.bring_all(cargo)
                 pack = packer.take()
                 if not len(pack):
                     break
                 self._send_chunk(
-                    *(wish.base + sent, partial(number, named=named), pack),
-                    *(found.task_ids, marks, options),
+                    wish.base + sent, asks, pack, found.task_ids, marks, options
                 )
                 found.task_ids.clear()
                 sent += len(pack)
