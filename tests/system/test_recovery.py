@@ -151,6 +151,36 @@ def test_what_was_scattered_twice_outlives_a_worker_and_is_twice_there_again(tmp
     Path(fresh_directory("worker")).rmdir()
 
 
+def length_when(path, value):
+    """Return how long *value* is, when there is something at *path*."""
+    while not path.exists():
+        time.sleep(0.005)
+    return len(value)
+
+
+@pytest.mark.parametrize("nbytes", [40_000, 100_000])
+def test_large_arguments_of_a_map_outlive_the_worker_that_had_them(tmp_path, nbytes):
+    """They lie in memory of the client, who brings them to another one."""
+    path, gate = tmp_path / "cluster.json", tmp_path / "gate"
+    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
+    assert scheduler.stdout.readline().startswith("covey scheduler")
+    join = ("--connection-file", str(path), "--nworkers", "1", "--name")
+    workers = [covey("worker", *join, f"w{i}") for i in range(2)]
+    try:
+        with Client(path) as client:
+            client.wait_for_workers(2, timeout=30)
+            values = [os.urandom(nbytes) for _ in range(60)]
+            futures = client.map(length_when, [gate] * 60, values)
+            wait_until(lambda: client.memory()["w0"]["shared"] > 0)
+            end(workers[0], signal.SIGKILL)
+            gate.touch()
+            assert client.gather(futures) == [nbytes] * 60
+    finally:
+        for process in (*workers, scheduler):
+            end(process)
+    Path(fresh_directory("worker")).rmdir()
+
+
 def test_a_task_that_was_shared_is_ones_own_in_another_life(tmp_path):
     path = tmp_path / "cluster.json"
     scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
