@@ -169,7 +169,7 @@ def engine():
         wishes=Wishes(),
         loop=SimpleNamespace(call_soon_threadsafe=lambda *call: todo.append(call)),
         todo=todo,
-        outbox=SimpleNamespace(heard=lambda: None),
+        outbox=SimpleNamespace(quiet=False),
         expect_lull=None,
         lull_is_coming=True,
     )

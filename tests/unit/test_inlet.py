@@ -125,7 +125,7 @@ class Talk:
             thread_id=0,
             loop=self.loop,
             wishes=self.wishes,
-            outbox=SimpleNamespace(heard=lambda: None),
+            outbox=SimpleNamespace(quiet=False),
             lull_is_coming=True,
             early=None,
             has_time=lambda: False,

@@ -129,7 +129,7 @@ def submit(number):
 
 
 def test_what_is_said_when_all_is_quiet_leaves_at_once_and_wakes_nobody(talk):
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.say(submit(1))
     assert talk.arrived() == [submit(1)]
     assert talk.loop.woken == 0
@@ -138,7 +138,7 @@ def test_what_is_said_when_all_is_quiet_leaves_at_once_and_wakes_nobody(talk):
 
 
 def test_of_many_only_the_first_is_sent_by_who_says_it_and_the_rest_together(talk):
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     for number in range(1, 9):
         talk.outbox.say(submit(number))
     assert talk.loop.woken == 1
@@ -150,12 +150,12 @@ def test_of_many_only_the_first_is_sent_by_who_says_it_and_the_rest_together(tal
 
 
 def test_what_nobody_answers_keeps_nobody_from_speaking(talk):
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.post(Release(((7, 1),)))
     talk.loop.turn()
     talk.outbox.say(submit(1))
     assert talk.arrived() == [Release(((7, 1),)), submit(1)]
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.post(Release(((7, 1),)))
     talk.outbox.post(submit(2))
     talk.loop.turn()
@@ -166,7 +166,7 @@ def test_what_nobody_answers_keeps_nobody_from_speaking(talk):
 
 def test_nothing_overtakes_what_was_posted_before(talk):
     talk.outbox.post(Release(((7, 1),)))
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.say(submit(1))
     assert talk.arrived() == []
     talk.loop.turn()
@@ -175,14 +175,14 @@ def test_nothing_overtakes_what_was_posted_before(talk):
 
 def test_nothing_overtakes_what_waits_in_the_line_or_in_the_transport(talk):
     talk.line.send(Release(((7, 1),)))
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.say(submit(1))
     assert talk.arrived() == []
     talk.loop.turn()
     assert talk.arrived() == [Release(((7, 1),)), submit(1)]
 
     talk.link._transport.buffered = b"something"
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.say(submit(2))
     assert talk.arrived() == []
     assert talk.loop.woken == 2
@@ -190,7 +190,7 @@ def test_nothing_overtakes_what_waits_in_the_line_or_in_the_transport(talk):
 
 def test_without_a_link_it_waits_for_the_next_one(talk):
     talk.line.detach()
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.say(submit(1))
     talk.loop.turn()
     assert talk.arrived() == []
@@ -202,7 +202,7 @@ def test_what_the_kernel_does_not_take_goes_over_the_next_link(talk, monkeypatch
     def full(_, data):
         raise BlockingIOError
 
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     monkeypatch.setattr(os, "write", full)
     talk.outbox.say(submit(1))
     assert talk.arrived() == []
@@ -224,7 +224,7 @@ def test_an_interrupt_leaves_a_session_that_goes_on(talk, monkeypatch, written):
             write(fd, data)
         raise KeyboardInterrupt
 
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     monkeypatch.setattr(os, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         talk.outbox.say(submit(1))
@@ -247,14 +247,14 @@ def test_an_interrupt_before_anything_was_kept_cuts_nothing(talk, monkeypatch):
     def interrupted(_, frame):
         raise KeyboardInterrupt
 
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     monkeypatch.setattr(Session, "push", interrupted)
     with pytest.raises(KeyboardInterrupt):
         talk.outbox.say(submit(1))
     monkeypatch.undo()
     talk.loop.turn()
     assert not talk.link._transport.closing
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.say(submit(2))
     assert talk.arrived() == [submit(2)]
 
@@ -280,11 +280,11 @@ def test_a_handler_that_interrupts_one_who_is_saying_something_posts(talk, monke
 
     def with_handler(fd, data):
         monkeypatch.undo()
-        talk.outbox.heard()
+        talk.outbox.quiet = True
         talk.outbox.say(submit(2))
         return write(fd, data)
 
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     monkeypatch.setattr(os, "write", with_handler)
     talk.outbox.say(submit(1))
     assert talk.arrived() == [submit(1)]
@@ -319,10 +319,10 @@ def test_what_is_encrypted_is_left_to_the_loop(ends):
 
 
 def test_what_was_asked_for_and_let_go_of_is_not_noted(talk):
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     for number in (1, 2):
         talk.outbox.say(submit(number))
-        talk.outbox.heard()
+        talk.outbox.quiet = True
     talk.outbox.part(Release(((1, 1),)))
     assert talk.arrived() == [submit(1), submit(2), Release(((1, 1),))]
     assert talk.loop.woken == 0
@@ -336,7 +336,7 @@ def test_what_was_asked_for_and_let_go_of_is_not_noted(talk):
 
 
 def test_to_let_go_overtakes_nothing_and_does_not_end_the_quiet(talk):
-    talk.outbox.heard()
+    talk.outbox.quiet = True
     talk.outbox.part(Release(((1, 1),)))
     talk.outbox.say(submit(2))
     assert talk.arrived() == [Release(((1, 1),)), submit(2)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from covey.client.countdown import End
-from covey.client.listening import heard
+from covey.client.listening import expect_lull
 from covey.store.early import Ear
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class EarlyWords:
         try:
             if others:
                 engine.loop.call_soon_threadsafe(wish.finish_one, value)
-            heard(engine)
+            engine.outbox.quiet = True
+            if not engine.lull_is_coming:
+                expect_lull(engine)
         except RuntimeError:
             return  # The loop has ended: the client is being closed.
 

@@ -289,7 +289,7 @@ class Engine(Roster, Owner):
     def on_messages(self, link: Any, batch: list[Any]) -> None:
         """The scheduler said something."""
         del link
-        self.outbox.heard()
+        self.outbox.quiet = True
         try:
             for message in batch:
                 self._HANDLERS[type(message)](self, message)

@@ -41,12 +41,12 @@ def _take(engine: Engine, batch: list[Any]) -> bool:
             return False  # It is of several tasks.
         if not ended(base, data, End):
             return False
-    heard(engine)
+    engine.outbox.quiet = True
+    if not engine.lull_is_coming:
+        expect_lull(engine)
     return True
 
 
-def heard(engine: Engine) -> None:
-    """This thread has taken in what has come."""
-    engine.outbox.heard()
-    if not engine.lull_is_coming:
-        engine.loop.call_soon_threadsafe(engine.expect_lull)
+def expect_lull(engine: Engine) -> None:
+    """This thread has taken in what has come, and no lull is coming."""
+    engine.loop.call_soon_threadsafe(engine.expect_lull)

@@ -37,6 +37,9 @@ class Outbox:
     Args:
         loop: of the I/O thread.
         ledger: takes note of all that is sent.  Only the I/O thread writes into it.
+
+    Attributes:
+        quiet: whether something has come since anything was sent to which news may come.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ledger: Ledger) -> None:
@@ -47,7 +50,7 @@ class Outbox:
         #: What user threads have sent, of which the ledger does not know yet.
         self._unnoted: list[Message] = []
         self._wake_is_due = False
-        self._quiet = False
+        self.quiet = False
         self._line: SharedLine | None = None
         #: Posts what was put off; called before all that the I/O thread sends.
         self.catch_up: Callable[[], None] = _nothing
@@ -84,10 +87,10 @@ class Outbox:
             LocalProtocolError: no frame can hold it.
         """
         line = self._line
-        if self._quiet and line is not None:
+        if self.quiet and line is not None:
             with line.lock:
                 if not self._messages:
-                    self._quiet = False
+                    self.quiet = False
                     if line.say(message, self._unnoted):
                         return
         self.post(message)
@@ -106,19 +109,14 @@ class Outbox:
             if self._messages or not line.say(release, unnoted):
                 self.post(release)
                 return
-            asked = {
-                message.base: message
-                for message in unnoted[-RECENT:]
-                if type(message) is Submit and message.n == 1
-            }
-            if asked.keys() >= {base for base, _ in release.extents}:
-                for base, _ in release.extents:
-                    unnoted.remove(asked[base])
+            asked = {}
+            for message in unnoted[-RECENT:]:
+                if type(message) is Submit and message.n == 1:
+                    asked[message.base, 1] = message
+            if asked.keys() >= {*release.extents}:
+                for extent in release.extents:
+                    unnoted.remove(asked[extent])
                 unnoted.remove(release)
-
-    def heard(self) -> None:
-        """Something has come."""
-        self._quiet = True
 
     def send(self) -> None:
         """Send what has gathered."""
@@ -134,7 +132,7 @@ class Outbox:
             messages, self._messages = self._messages, []
             if messages:
                 if not all(type(message) is Release for message in messages):
-                    self._quiet = False
+                    self.quiet = False
                 messages = merge(messages)
                 for message in messages:
                     self._ledger.note(message)

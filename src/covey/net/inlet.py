@@ -366,15 +366,14 @@ class Inlet:
             link.bytes_received += len(data)
             if simple:
                 for _, nbytes in frames:
-                    session.take(nbytes)
+                    if session.take(nbytes):
+                        self._settle_is_due = True
             else:
                 link.reader.feed(data)
                 self._loop_waits = True
             lead.torn = False
         if simple and ack is not None:
             self._received = ack
-            self._settle_is_due = True
-        if simple and session.ack_is_due:
             self._settle_is_due = True
         return simple
 

@@ -392,9 +392,10 @@ class Link(asyncio.BufferedProtocol):
             # Mostly all of one frame, which needs no buffer.
             batch = reader.whole(data)
             if batch is not None:
-                session.take(len(data))
+                ack_is_due = session.take(len(data))
                 self._on_messages(self, batch)
-                self.acknowledge()
+                if ack_is_due:
+                    self.acknowledge()
                 return
         reader.buffer += data
         if not self.yields:

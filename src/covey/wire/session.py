@@ -110,10 +110,15 @@ class Session:
 
     # Receiving.
 
-    def take(self, nbytes: int) -> None:
-        """Note that a frame of *nbytes* has come, before it is acted on."""
+    def take(self, nbytes: int) -> bool:
+        """Note that a frame of *nbytes* has come, before it is acted on.
+
+        Returns:
+            As ``ack_is_due``.
+        """
         self.received += 1
         self._owed_bytes += nbytes
+        return self._owed_bytes >= ACK_BYTES or self.received - self._told >= ACK_FRAMES
 
     @property
     def ack_is_due(self) -> bool:
