@@ -546,6 +546,23 @@ def test_who_polls_has_news_read(here):
     assert coming.next_batch(block=False) == [] and len(looks) == 2
     here.countdown([future], list).stop()
     assert len(looks) == 3
+    polls = [
+        *(lambda: future.status, future.cancelled, lambda: repr(future)),
+        *(coming.has_ready, coming.is_empty, coming.count),
+    ]
+    for poll in polls:
+        before = len(looks)
+        poll()
+        assert len(looks) > before
+
+    async def awaited():
+        looks.clear()
+        waits = asyncio.ensure_future(coming.__anext__())
+        await asyncio.sleep(0)
+        assert looks
+        waits.cancel()
+
+    asyncio.run(awaited())
     wish.finish_one(b"x")
     del looks[:]
     assert future.done() and coming.next_batch(block=False) == [future]

@@ -421,6 +421,9 @@ def test_of_two_that_wait_one_leads(talk):
 class Sleeps:
     """Looks once only, in place of ``Spin``."""
 
+    pause = 0
+    slept = True
+
     def poll(self, poll, milliseconds):
         return poll.poll(milliseconds)
 
@@ -714,6 +717,72 @@ def test_what_is_owed_to_the_other_side_waits_until_the_loop_reads(talk):
     talk.loop.turn()
     assert talk.session.acked == 1 and not talk.session.ack_is_due
     assert talk.theirs.recv(100) == encode_ack(ACK_FRAMES)
+
+
+def test_what_is_owed_is_seen_to_while_others_lead(talk):
+    """Or who leads all the time would keep the window shut, and wait for what it keeps back."""
+    talk.session.push(b"frame")
+    talk.theirs.sendall(encode_ack(1))
+    in_a_row(talk, 7)
+    poll, inlet = talk.link.inlet._poll, talk.link.inlet
+    wish = talk.wish(8)
+
+    def meanwhile(timeout):
+        inlet._poll = poll
+        talk.line.look()
+        talk.loop.turn()
+        assert talk.session.acked == 1 and talk.line.is_heard
+        talk.say(done(8))
+        return poll.poll(timeout)
+
+    inlet._poll = SimpleNamespace(poll=meanwhile)
+    assert listen(talk.engine, End(wish, 0), 5.0)
+
+
+def test_who_opens_does_not_say_so_after_another_left_it_shut(talk):
+    """Else nobody would open it any more."""
+    in_a_row(talk, 7)
+    inlet = talk.link.inlet
+    valve = inlet._valve
+
+    def opened(fd, events):
+        inlet._valve = valve
+        valve.modify(fd, events)
+        in_a_row(talk, 8)  # Another thread, before this one goes on.
+
+    inlet._valve = SimpleNamespace(modify=opened, fileno=valve.fileno)
+    talk.line.look()
+    talk.say(Notice("hear"))
+    talk.line.look()
+    talk.loop.turn()
+    assert talk.by_loop == [Notice("hear")]
+
+
+def test_an_interrupt_as_it_is_opened_leaves_it_open(talk):
+    in_a_row(talk, 7)
+    inlet = talk.link.inlet
+    valve = inlet._valve
+
+    def interrupted(fd, events):
+        inlet._valve = valve
+        raise KeyboardInterrupt
+
+    inlet._valve = SimpleNamespace(modify=interrupted, fileno=valve.fileno)
+    with pytest.raises(KeyboardInterrupt):
+        talk.line.look()
+    talk.say(Notice("hear"))
+    talk.loop.turn()
+    assert talk.by_loop == [Notice("hear")]
+
+
+def test_who_had_all_without_sleep_looks_again_the_next_time(talk):
+    spin = talk.link.inlet._spin
+    spin.pause = 63
+    in_a_row(talk, 7)
+    assert spin.pause == 0
+    spin.pause = 63
+    assert not listen(talk.engine, End(talk.wish(8), 0), 0.001)
+    assert spin.slept and spin.pause == 63
 
 
 def test_one_that_leads_is_not_looked_past(talk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
@@ -98,3 +99,18 @@ def test_news_that_somebody_may_wait_for_do_not_wait(engine, who):
         for task in range(8, 8 + FEW):
             wish(engine, task).finish_one(b"x")
     assert not engine.has_time()
+
+
+def test_who_waits_for_workers_has_news_read(engine):
+    engine.broken, engine.workers = None, {}
+
+    async def waits():
+        joined = asyncio.ensure_future(engine._workers_until(lambda: engine.workers, 5))
+        await asyncio.sleep(0)
+        assert engine.line.looks == 1 and not engine.has_time()
+        engine.workers[1] = "here"
+        engine._tell_worker_watchers()
+        await joined
+
+    asyncio.run(waits())
+    assert not engine._worker_watchers

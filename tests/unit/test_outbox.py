@@ -352,3 +352,26 @@ def test_where_there_is_no_line_yet_it_is_let_go_of_later(talk):
     outbox = Outbox(talk.loop, talk.ledger)
     outbox.part(Release(((1, 1),)))
     assert outbox._messages == [Release(((1, 1),))]
+
+
+def test_what_another_takes_is_noted_for_it_is_needed_in_another_life(talk):
+    talk.outbox.quiet = True
+    talk.outbox.say(submit(1))
+    talk.outbox.quiet = True
+    takes = Submit(2, 1, 1, b"\1\0\0\0", b"x", whole=((1, 1),))
+    talk.outbox.say(takes)
+    talk.outbox.part(Release(((1, 1),)))
+    talk.outbox.note()
+    assert talk.ledger._find(1) and talk.ledger._find(2)
+    talk.outbox.part(Release(((2, 1),)))
+    talk.outbox.note()
+    assert not len(talk.ledger)
+
+
+def test_what_is_sent_by_the_loop_has_it_read(talk):
+    """There will be an answer, and a thread that led may have left the valve shut."""
+    looks = []
+    talk.outbox.look = lambda: looks.append(1)
+    talk.outbox.post(submit(1))
+    talk.loop.turn()
+    assert looks == [1]

@@ -148,7 +148,8 @@ class Dropper:
         # Not in the handler of a signal that has come in the middle of this.
         if sum(map(len, last)) < FEW or self._dropping or is_amid(self._holding):
             return
-        untold = self.engine.wishes.untold
+        engine = self.engine
+        untold = engine.wishes.untold
         extents: list[Extent] = []
         told: list[Handles] = []
         with self._holding:
@@ -161,13 +162,15 @@ class Dropper:
                 base = wish.base
                 if wish.status[0] != _FINISHED or base in untold:
                     continue
+                if base in engine.tokens or base in engine.kept_as:
+                    continue
                 # From here on nobody gets another handle of it.
                 wish.held = 0
-                self.engine.wishes.remove(wish)
+                engine.wishes.remove(wish)
                 wish.holds = ()
                 extents.append((base, 1))
                 told.append(handles)
         if extents:
-            self.engine.outbox.part(Release(tuple(extents)))
+            engine.outbox.part(Release(tuple(extents)))
             for handles in told:
                 handles.clear()

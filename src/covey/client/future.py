@@ -128,7 +128,7 @@ class Future(refs.Reference, Generic[R]):
     @property
     def status(self) -> str:
         """``"pending"``, ``"finished"``, ``"error"`` or ``"cancelled"``."""
-        return _WORDS[Status(self._range.status[self._index])]
+        return _WORDS[Status(self._stands())]
 
     @property
     def type(self) -> type[Any] | None:
@@ -136,16 +136,19 @@ class Future(refs.Reference, Generic[R]):
         session = self._session
         return session.type_of(self._range, self._index) if session else None
 
+    def _stands(self) -> int:
+        status = self._range.status[self._index]
+        if not (status or self._session is None):
+            self._session.engine.look()  # Who asks on and on is to hear of its end.
+        return status
+
     def done(self) -> bool:
         """Whether the task has ended, in whatever way."""
-        ended = self._range.status[self._index] != Status.PENDING
-        if not (ended or self._session is None):
-            self._session.engine.look()  # Who asks on and on is to hear of it.
-        return ended
+        return self._stands() != Status.PENDING
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled."""
-        return self._range.status[self._index] == Status.CANCELLED
+        return self._stands() == Status.CANCELLED
 
     def running(self) -> bool:
         """Whether a worker has been given the task: it runs, or is about to.
@@ -458,11 +461,8 @@ class Futures(MutableSequence[Future[R]], refs.References):
     @property
     def whole(self) -> Range | None:
         """The range, as long as this is exactly its futures and all are held."""
-        if self._items is not None or None in map(
-            _session_of, list(self._made.values())
-        ):
-            return None
-        return self._range
+        sessions = map(_session_of, list(self._made.values()))
+        return None if self._items is not None or None in sessions else self._range
 
     def originals(self) -> Originals[R] | None:
         """Return its futures as they came, if this is exactly these and all are held."""

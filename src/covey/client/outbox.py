@@ -22,7 +22,7 @@ from typing import Final
 from covey.client.core.ledger import Ledger
 from covey.client.merging import merge
 from covey.net.shared_line import SharedLine
-from covey.wire.base import Message
+from covey.wire.base import Extent, Message
 from covey.wire.client_link import Release, Submit
 
 #: Among so many messages that were sent last it is looked for the one that asked for a task.
@@ -109,10 +109,14 @@ class Outbox:
             if self._messages or not line.say(release, unnoted):
                 self.post(release)
                 return
-            asked = {}
+            asked: dict[Extent, Submit] = {}
             for message in unnoted[-RECENT:]:
-                if type(message) is Submit and message.n == 1:
-                    asked[message.base, 1] = message
+                if type(message) is Submit:
+                    if message.aligned or message.whole or message.groups:
+                        # In another life of the scheduler it needs what it takes.
+                        asked.clear()
+                    if message.n == 1:
+                        asked[message.base, 1] = message
             if asked.keys() >= {*release.extents}:
                 for extent in release.extents:
                     unnoted.remove(asked[extent])

@@ -358,6 +358,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     def count(self) -> int:
         """How many futures have not been yielded yet."""
+        self._look()
         with self._condition:
             stretches = [item for item in self._ready if isinstance(item, _Stretch)]
             single = len(self._ready) - len(stretches)
@@ -365,10 +366,12 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     def is_empty(self) -> bool:
         """Whether nothing is left to yield."""
+        self._look()
         return not (self._ready or self._is_waiting)
 
     def has_ready(self) -> bool:
         """Whether a future can be had without waiting."""
+        self._look()
         return bool(self._ready)
 
     @property
@@ -415,8 +418,7 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
 
     def _take(self, block: bool = True) -> Future[Any] | None:
         """Return the next one; nothing if none is left, or none is ready yet."""
-        if not self._ready and self._is_waiting:
-            self._look()
+        self._look()
         if block and not self._ready and self._is_waiting:
             self._check_free()
             # The slot is taken back when others can go on: not under the lock.
@@ -442,7 +444,9 @@ class as_completed(Generic[T]):  # noqa: N801  (the name users have in their fin
             session.engine.check_free()
 
     def _look(self) -> None:
-        """Have news read, since they are waited for here."""
+        """Have news read, if they are waited for here."""
+        if self._ready or not self._is_waiting:
+            return
         for session in list(self._sessions):
             session.engine.look()
 

@@ -220,7 +220,6 @@ class Inlet:
 
     def _settle(self) -> None:
         """See to what threads have read that was of no news to them."""
-        self._settle_is_due = False
         link = self._link
         session = link.session
         if session is None or link.lost:
@@ -304,7 +303,8 @@ class Inlet:
         take: Callable[[list[Any]], bool],
     ) -> bool:
         """Read until it has happened; false if it has not, or is not known to have."""
-        link, milliseconds = self._link, _POLL_MOST
+        link, milliseconds, spin = self._link, _POLL_MOST, self._spin
+        spin.slept = False
         while self._turn.get(0) is lead and not (link.yields or link.reader.buffer):
             if until is not None:
                 left = until - clock.monotonic()
@@ -316,7 +316,7 @@ class Inlet:
             happened = waited.fired
             if happened or link.lost:
                 return happened
-            come = self._spin.poll(self._poll, milliseconds)
+            come = spin.poll(self._poll, milliseconds)
             waited.bell = None
             for fd, _ in come:
                 if fd == self._fd:
@@ -327,6 +327,8 @@ class Inlet:
                 elif self._aside is not None and self._turn.get(0) is lead:
                     self._aside.take()
             if come and waited.fired:
+                if not spin.slept:
+                    spin.pause = 0
                 return True
         return False
 
@@ -408,14 +410,23 @@ class Inlet:
         Of threads that lead one after the other each leaves the valve shut for the next:
         else the loop wakes for what the next one would have read.
         """
+        if self._settle_is_due:
+            # That takes no turn, and may be all that the other side waits for.
+            self._settle_is_due = False
+            self._post(self._settle)
         if self._left_shut and not self._turn:
             self._open()
 
     def _open(self) -> None:
-        self._valve.modify(self._fd, select.EPOLLIN)
+        # First: who leads meanwhile and leaves it shut again says so behind this.
         self._left_shut = False
-        if self._settle_is_due:
-            self._post(self._settle)
+        try:
+            self._valve.modify(self._fd, select.EPOLLIN)
+        except BaseException:
+            # An interrupt.  Who has looked meanwhile relies on this.
+            self._left_shut = True
+            self._valve.modify(self._fd, select.EPOLLIN)
+            raise
 
     def _post(self, act: Callable[..., None], *args: object) -> None:
         """Have the loop do something, unless it has ended, and the link with it."""

@@ -40,30 +40,43 @@ class Spin:
 
     After one in vain it is not done once, then three times, seven times and so on: so what
     takes long costs next to nothing.
+
+    Attributes:
+        pause: how often it was left the last time; 0 as soon as somebody has had all that
+            he waited for without sleep.
+        slept: set when one sleeps.
     """
 
-    __slots__ = ("_left", "_pause")
+    __slots__ = ("_left", "pause", "slept")
 
     def __init__(self) -> None:
-        self._left = self._pause = 0
+        self._left = self.pause = 0
+        self.slept = False
 
     def poll(self, poll: select.poll, milliseconds: float) -> list[tuple[int, int]]:
         """Return what *poll* does, and look some times before it may sleep."""
-        if milliseconds < 1000.0 * SPIN_SECONDS:
-            return poll.poll(milliseconds)
-        if self._left:
-            self._left -= 1
-            return poll.poll(milliseconds)
+        # What is there already tells nothing of what is to come.
+        if come := poll.poll(0):
+            return come
+        if milliseconds >= 1000.0 * SPIN_SECONDS:
+            if self._left:
+                self._left -= 1
+            elif come := self._look(poll):
+                return come
+        self.slept = True
+        return poll.poll(milliseconds)
+
+    def _look(self, poll: select.poll) -> list[tuple[int, int]]:
         now = clock.monotonic()
         until = now + SPIN_SECONDS
-        while not (come := poll.poll(0)):
+        while True:
+            os.sched_yield()
+            if come := poll.poll(0):
+                return come
             last, now = now, clock.monotonic()
             if now - last > LOST_SECONDS:
                 self._left = PAUSE_SHARED
-                return poll.poll(milliseconds)
+                return []
             if now >= until:
-                self._left = self._pause = min(2 * self._pause + 1, PAUSE_MOST)
-                return poll.poll(milliseconds)
-            os.sched_yield()
-        self._pause = 0
-        return come
+                self._left = self.pause = min(2 * self.pause + 1, PAUSE_MOST)
+                return []
