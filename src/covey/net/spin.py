@@ -21,8 +21,9 @@ from covey import clock
 if TYPE_CHECKING:
     import select
 
-#: So long it is looked for: most small tasks have gone to a runner and come back by then.
-SPIN_SECONDS: Final = 3e-4
+#: So long it is looked for: of small tasks all but few have gone to a runner and come back by
+#: then, in a slow hour of the machine, too.
+SPIN_SECONDS: Final = 1e-3
 
 #: Who gets the processor back so late has others to share it with.  Who sleeps meanwhile is
 #: woken before they are done; who spins waits for its turn, which is milliseconds.
