@@ -181,6 +181,48 @@ def test_large_arguments_of_a_map_outlive_the_worker_that_had_them(tmp_path, nby
     Path(fresh_directory("worker")).rmdir()
 
 
+def doubled(x):
+    return 2 * x
+
+
+def large(x):
+    return bytes(50_000 + x)
+
+
+def test_what_was_made_of_a_dropped_result_is_made_again_in_another_life(tmp_path):
+    path = tmp_path / "cluster.json"
+    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
+    assert scheduler.stdout.readline().startswith("covey scheduler")
+    port = str(read_connection_file(path).address.port)
+    join = ("worker", "--connection-file", str(path), "--nworkers", "1")
+    worker = covey(*join)
+    try:
+        with Client(path) as client:
+            client.wait_for_workers(1, timeout=30)
+            held = []
+            for number in range(8):
+                source = client.submit(doubled, number)
+                assert source.result(30) == 2 * number
+                held.append(client.submit(large, source))
+                wait(held[-1:], timeout=30)
+                del source
+                # Each tells of what was dropped before it.
+                for other in range(8):
+                    assert client.submit(doubled, other).result(30) == 2 * other
+            for process in (scheduler, worker):
+                end(process, signal.SIGKILL)
+            scheduler = covey(
+                "scheduler", "--port", port, "--connection-file", str(path)
+            )
+            assert scheduler.stdout.readline().startswith("covey scheduler")
+            worker = covey(*join)
+            lengths = [len(future.result(60)) for future in held]
+            assert lengths == [50_000 + 2 * number for number in range(8)]
+    finally:
+        for process in (worker, scheduler):
+            end(process)
+
+
 def test_a_task_that_was_shared_is_ones_own_in_another_life(tmp_path):
     path = tmp_path / "cluster.json"
     scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
