@@ -775,14 +775,23 @@ def test_an_interrupt_as_it_is_opened_leaves_it_open(talk):
     assert talk.by_loop == [Notice("hear")]
 
 
-def test_who_had_all_without_sleep_looks_again_the_next_time(talk):
+def test_who_had_all_without_sleep_looks_again_the_next_time(talk, tmp_path):
+    talk.hear_from(str(tmp_path))
     spin = talk.link.inlet._spin
     spin.pause = 63
     in_a_row(talk, 7)
     assert spin.pause == 0
     spin.pause = 63
-    assert not listen(talk.engine, End(talk.wish(8), 0), 0.001)
+    assert not listen(talk.engine, End(talk.wish(8), 0), 0.0005)
     assert spin.slept and spin.pause == 63
+
+
+def test_one_stays_awake_only_where_early_words_are_told(talk, tmp_path):
+    in_a_row(talk, 7)
+    assert not talk.link.inlet._spin.is_worth_it
+    talk.hear_from(str(tmp_path))
+    in_a_row(talk, 8)
+    assert talk.link.inlet._spin.is_worth_it
 
 
 def test_one_that_leads_is_not_looked_past(talk):

@@ -11,6 +11,12 @@ from covey.net.spin import LOST_SECONDS, PAUSE_MOST, PAUSE_SHARED, SPIN_SECONDS,
 STEP = SPIN_SECONDS / 10
 
 
+def worth_it():
+    it = Spin()
+    it.is_worth_it = True
+    return it
+
+
 class Poll:
     """Something comes after so many looks, or as one sleeps."""
 
@@ -49,14 +55,14 @@ def yields(monkeypatch):
 
 @pytest.mark.parametrize("after", [1, 2, 7])
 def test_what_comes_soon_is_had_without_sleep(after, yields):
-    it, poll = Spin(), Poll(after)
+    it, poll = worth_it(), Poll(after)
     assert it.poll(poll, 1000.0) == [(3, 1)]
     assert (poll.looks, poll.sleeps, it.slept) == (after, 0, False)
     assert len(yields) == after - 1, "others may run between two looks"
 
 
 def test_what_takes_longer_is_slept_for():
-    it, poll = Spin(), Poll()
+    it, poll = worth_it(), Poll()
     assert it.poll(poll, 1000.0) == [(3, 1)]
     assert poll.sleeps == 1 and 9 <= poll.looks <= 12 and it.slept
 
@@ -73,7 +79,7 @@ def vain(it, times):
 
 
 def test_who_waits_for_less_than_that_sleeps_at_once():
-    it, poll = Spin(), Poll()
+    it, poll = worth_it(), Poll()
     it.poll(poll, 900.0 * SPIN_SECONDS)
     assert (poll.looks, poll.sleeps) == (1, 1)
     it.poll(poll, 0.0)
@@ -82,13 +88,13 @@ def test_who_waits_for_less_than_that_sleeps_at_once():
 
 
 def test_where_it_is_in_vain_it_is_rarely_done():
-    it = Spin()
+    it = worth_it()
     assert vain(it, 2) == 1
     assert vain(it, 1000) <= 6 + 1000 // PAUSE_MOST
 
 
 def test_what_is_there_already_says_nothing_of_what_is_to_come():
-    it = Spin()
+    it = worth_it()
     vain(it, 500)
     looked = 0
     for _ in range(500):
@@ -98,7 +104,7 @@ def test_what_is_there_already_says_nothing_of_what_is_to_come():
 
 
 def test_a_pause_begins_anew_where_it_was_of_use():
-    it = Spin()
+    it = worth_it()
     vain(it, 200)
     it.pause = 0  # Who waits says so, if he had no sleep.
     while not vain(it, 1):
@@ -108,9 +114,15 @@ def test_a_pause_begins_anew_where_it_was_of_use():
 
 
 def test_where_the_processor_is_shared_it_is_left_for_long(time):
-    it = Spin()
+    it = worth_it()
     time[0] = 2 * LOST_SECONDS
     assert vain(it, 1) == 1
     time[0] = STEP
     assert vain(it, PAUSE_SHARED) == 0
     assert vain(it, 1) == 1
+
+
+def test_where_it_is_not_worth_it_one_sleeps_at_once():
+    poll = Poll()
+    Spin().poll(poll, 1000.0)
+    assert (poll.looks, poll.sleeps) == (1, 1)

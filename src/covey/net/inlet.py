@@ -267,6 +267,7 @@ class Inlet:
                     if self._aside is None:
                         self._poll.register(aside.fd, select.POLLIN)
                         self._aside = aside
+                        self._spin.is_worth_it = True
                     aside.ask(waited)
                 if self._lead(lead, waited, until, take):
                     self._led = clock.monotonic()

@@ -43,23 +43,25 @@ class Spin:
     takes long costs next to nothing.
 
     Attributes:
+        is_worth_it: whether what is waited for may come that soon: where runners tell early
+            words.  On the way by the scheduler the others work for longer than they sleep.
         pause: how often it was left the last time; 0 as soon as somebody has had all that
             he waited for without sleep.
         slept: set when one sleeps.
     """
 
-    __slots__ = ("_left", "pause", "slept")
+    __slots__ = ("_left", "is_worth_it", "pause", "slept")
 
     def __init__(self) -> None:
         self._left = self.pause = 0
-        self.slept = False
+        self.is_worth_it = self.slept = False
 
     def poll(self, poll: select.poll, milliseconds: float) -> list[tuple[int, int]]:
         """Return what *poll* does, and look some times before it may sleep."""
         # What is there already tells nothing of what is to come.
         if come := poll.poll(0):
             return come
-        if milliseconds >= 1000.0 * SPIN_SECONDS:
+        if self.is_worth_it and milliseconds >= 1000.0 * SPIN_SECONDS:
             if self._left:
                 self._left -= 1
             elif come := self._look(poll):
