@@ -158,7 +158,7 @@ def length_when(path, value):
     return len(value)
 
 
-@pytest.mark.parametrize("nbytes", [40_000, 100_000])
+@pytest.mark.parametrize("nbytes", [70_000, 100_000])
 def test_large_arguments_of_a_map_outlive_the_worker_that_had_them(tmp_path, nbytes):
     """They lie in memory of the client, who brings them to another one."""
     path, gate = tmp_path / "cluster.json", tmp_path / "gate"

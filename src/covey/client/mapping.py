@@ -56,10 +56,6 @@ CALL_BYTES: Final = 64
 #: Of a map with large arguments each worker is to get so many values of them.
 SHARES: Final = 4
 
-#: Where a map has many, arguments longer than this go to workers, and not by way of the
-#: scheduler: to be handed on takes longer than to share a segment with others.
-CARRIED_BYTES: Final = 32 << 10
-
 #: Calls of which so many neighbours take the same are ranges, and no nodes of a graph.
 RUN_MIN: Final = 4
 
@@ -215,8 +211,6 @@ class Mapper(Submitter):
     ) -> int:
         """Send the calls on their way; return how many there were."""
         packer, cargo = form.packer(), Cargo(FIRST_CARGO_BYTES)
-        if form is PICKLE and calls.n >= BATCH_TASKS:
-            packer.limit_bytes = CARRIED_BYTES
         sent, limit = 0, FIRST_CHUNK_TASKS
         numbers, alike, asks = calls.single, True, number
         with refs.capture(self._session) as found:

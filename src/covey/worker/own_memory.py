@@ -20,8 +20,10 @@ from covey.store.segments import Segment
 from covey.wire.data_link import ForgetOwn, PutSegment
 from covey.worker.storage import Promise, Storage
 
-#: A client keeps at most so many mapped.
+#: A client keeps at most so many mapped, of large ones, and of others: many small values
+#: leave a large one its place.
 _MADE_MAX: Final = 64
+_LARGE_BYTES: Final = 2 << 20
 
 
 class OwnMemory:
@@ -47,7 +49,15 @@ class OwnMemory:
 
     def promise(self, link: Link, nbytes: int) -> Promise | None:
         """Set room aside for a segment that is to be made, if that is worth it."""
-        if nbytes < WORTH_BYTES or len(self._made[link]) >= _MADE_MAX:
+        if nbytes < WORTH_BYTES:
+            return None
+        is_large = capacity_for(nbytes) >= _LARGE_BYTES
+        alike = [
+            own
+            for own in self._made[link].values()
+            if (own.capacity >= _LARGE_BYTES) == is_large
+        ]
+        if len(alike) >= _MADE_MAX:
             return None
         return self._storage.promise(capacity_for(nbytes))
 
