@@ -25,7 +25,7 @@ from covey.net.asking import Asker
 from covey.payload import Pack, read_layout
 from covey.secret import Secret
 from covey.store.segments import Segment, open_segment
-from covey.wire.data_link import Patience
+from covey.wire.data_link import Borrowed, Patience
 from covey.wire.keys import Keys
 from covey.worker import serving
 from covey.worker.core import orders
@@ -292,6 +292,29 @@ def test_who_stops_to_wait_for_what_is_under_way_is_told_of_it(
             await asker.get(addresses, ((1, 1),), host_identity())
             assert left == [1]
             assert [task for task, _, _ in storage.held()] == [1]
+
+    run(story())
+
+
+@pytest.mark.parametrize("host", [host_identity(), ELSEWHERE], ids=["here", "there"])
+def test_who_stops_to_wait_as_memory_is_lent_gives_it_back(run, monkeypatch, host):
+    async def story():
+        async with keeper() as (storage, addresses, asker):
+            coming = asyncio.ensure_future(asker.put(addresses, 1, big(1, 2), host))
+            settle = answers.Request.settle
+
+            def settled(request, result):
+                settle(request, result)
+                if isinstance(result, Borrowed):
+                    coming.cancel()
+
+            monkeypatch.setattr(answers.Request, "settle", settled)
+            with pytest.raises(asyncio.CancelledError):
+                await coming
+            monkeypatch.undo()
+            # Answers come in the order of what was asked.
+            await asker.get(addresses, ((1, 1),), host_identity())
+            assert storage.lent_bytes == 0 and not [*storage.held()]
 
     run(story())
 

@@ -67,6 +67,25 @@ PASSAGE_SECONDS: Final = 5.0
 WRITTEN_HERE_BYTES: Final = 1 << 20
 
 
+async def _borrowed(request: Request, link: Link, loan: int) -> Borrowed:
+    """Wait for memory; give it back if whoever waits is stopped when it has just come.
+
+    What comes after that is given back where it is read: see ``answers``.
+
+    Raises:
+        ClusterError: there was no answer.
+    """
+    try:
+        answer: Borrowed = await request.answer()
+    except asyncio.CancelledError:
+        done = request.done
+        came = done.done() and not done.cancelled() and done.exception() is None
+        if came and not done.result().problem:
+            link.send(GiveBack(loan))
+        raise
+    return answer
+
+
 def _memory_for(
     made: Made, answer: Borrowed, nbytes: int
 ) -> tuple[int, Callable[[list[Buffer]], str]]:
@@ -243,7 +262,7 @@ class Asker:
         makes = made.able and self._number > 0
         loan, request, link = self._new_request(keeper)
         link.send(Borrow(loan, nbytes, makes=makes))
-        answer: Borrowed = await request.answer()
+        answer = await _borrowed(request, link, loan)
         if answer.problem:
             return answer.problem
         try:
@@ -288,7 +307,7 @@ class Asker:
         nbytes = sum(map(len, parts))
         loan, request, link = self._new_request(keeper)
         link.send(Borrow(loan, nbytes, same_host=False))
-        answer: Borrowed = await request.answer()
+        answer = await _borrowed(request, link, loan)
         if answer.problem:
             return answer.problem
         number, request, link = self._new_request(keeper)
