@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a folder for the figures")
     parser.add_argument("rooms", nargs="*", default=ROOMS, metavar="room")
     arguments = parser.parse_args()
+    failed = 0
     for room in arguments.rooms:
         print(f"\n## {room}\n", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{room}"]
@@ -48,7 +49,10 @@ def main() -> None:
         if arguments.json is not None:
             arguments.json.mkdir(parents=True, exist_ok=True)
             command += ["--json", str(arguments.json / f"{room}.json")]
-        subprocess.run(command, check=True)
+        # The others are worth to be had if one fails.
+        failed += subprocess.run(command, check=False).returncode != 0
+    if failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

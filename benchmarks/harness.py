@@ -359,6 +359,8 @@ class Room:
         print(f"{result['measured']}\n\n{table(result)}")
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        if "covey" in self.failed:
+            raise SystemExit(1)
 
     def _parse(self) -> argparse.Namespace:
         parser = argparse.ArgumentParser(prog=self.module, description=self.text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.contenders import Contender
 from benchmarks.harness import Figure, Room, Timed
@@ -78,6 +80,11 @@ def chain(cluster: Contender, n: int, timed: Timed) -> None:
         assert cluster.result(handle) == n
 
 
+def _odd(level: Sequence[Any]) -> list[Any]:
+    """Return what has no neighbour: it is for the next level."""
+    return [*level[len(level) - len(level) % 2 :]]
+
+
 @room.job(
     "tree sum of {n:,} leaves by submit, node by node, tasks",
     short=1_024,
@@ -92,10 +99,8 @@ def tree_by_submit(cluster: Contender, n: int, timed: Timed) -> None:
     with timed(2 * n - 1):
         level = [cluster.submit(inc, i) for i in range(n)]
         while len(level) > 1:
-            level = [
-                cluster.submit(add, level[at], level[at + 1])
-                for at in range(0, len(level), 2)
-            ]
+            pairs, odd = zip(level[::2], level[1::2], strict=False), _odd(level)
+            level = [cluster.submit(add, one, other) for one, other in pairs] + odd
         total = cluster.result(level[0])
     assert total == n * (n + 1) // 2
 
@@ -114,7 +119,10 @@ def tree(cluster: Contender, n: int, timed: Timed) -> None:
     with timed(2 * n - 1):
         level = cluster.map(inc, range(n))
         while len(level) > 1:
-            level = cluster.map(add, level[::2], level[1::2])
+            odd = _odd(level)
+            level = cluster.map(add, level[: len(level) - len(odd) : 2], level[1::2])
+            if odd:  # A list takes more than a range does.
+                level = [*level, *odd]
         total = cluster.result(level[0])
     assert total == n * (n + 1) // 2
 
