@@ -27,6 +27,14 @@ def times(number, *, by=2):
     return number * by
 
 
+def doubled(text):
+    return text + text
+
+
+#: Calls of a runner for an element of a map, its function among them, at most.
+MOST = {"numbers": 7.9, "texts": 14.0}
+
+
 @pytest.mark.parametrize(
     ("function", "keywords"),
     [(inc, {}), (lambda number: -number, {}), (times, {"by": 3})],
@@ -105,3 +113,29 @@ def test_a_round_trip_costs_the_runner_few_calls(keywords):
     calls = min(after - before for before, after in itertools.pairwise(seen))
     sys.stdout.write(f"{calls} calls in the runner\n")
     assert 20 < calls < 40
+
+
+def begin_all():
+    """Count from here on what this thread calls, in Python and in C."""
+    sys.calls_here = calls = [0]
+
+    def profile(_frame, event, _argument):
+        calls[0] += event in {"call", "c_call"}
+
+    sys.setprofile(profile)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "texts"])
+def test_an_element_of_a_map_costs_the_runner_few_calls(kind):
+    """Its function is one of them, and it is timed: what brings arguments does so for many."""
+    tasks = 5_000
+    column = range(tasks) if kind == "numbers" else [f"{i:05}" for i in range(tasks)]
+    function = inc if kind == "numbers" else doubled
+    with covey.Client(n_workers=1, threads_per_worker=1) as client:
+        client.gather(client.map(function, column))
+        client.submit(begin_all).result()
+        before = client.submit(so_far).result()
+        client.gather(client.map(function, column))
+        each = (client.submit(so_far).result() - before) / tasks
+    sys.stdout.write(f"{each:.2f} calls an element\n")
+    assert 1 <= each < MOST[kind]
