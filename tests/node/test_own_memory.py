@@ -486,3 +486,29 @@ async def test_a_promise_is_memory_that_is_lent_until_it_is_kept(tmp_path):
         while server._links:  # noqa: ASYNC110  (nobody is told)
             await asyncio.sleep(0)
         assert storage.lent_bytes == 0
+
+
+def test_many_small_ones_leave_a_large_one_its_place():
+    """It outlives its worker only there."""
+
+    class Room:
+        def promise(self, capacity):
+            return capacity
+
+    class Own:
+        def __init__(self, capacity):
+            self.capacity = capacity
+
+    memory, link = OwnMemory(Room()), object()
+    memory.opened(link)
+    small, large = own.WORTH_BYTES, 5 * MIB
+    for number in range(200):
+        if memory.promise(link, small) is not None:
+            memory._made[link][number] = Own(small)
+    assert memory.promise(link, small) is None
+    assert memory.promise(link, large) is not None
+    for number in range(200, 400):
+        if memory.promise(link, large) is not None:
+            memory._made[link][number] = Own(large)
+    assert memory.promise(link, large) is None
+    assert len(memory._made[link]) == 128
