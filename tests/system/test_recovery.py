@@ -36,6 +36,13 @@ def covey(*arguments):
     )
 
 
+def scheduler_at(path, port="0"):
+    """Return a scheduler that is there, and told of in a file at *path*."""
+    scheduler = covey("scheduler", "--port", port, "--connection-file", str(path))
+    assert scheduler.stdout.readline().startswith("covey scheduler")
+    return scheduler
+
+
 def end(process, number=signal.SIGTERM):
     if process.poll() is None:
         process.send_signal(number)
@@ -80,8 +87,7 @@ def wait_until(condition, seconds=20):
 def test_the_scheduler_is_killed_in_the_middle_of_a_map(tmp_path):
     path, folder = tmp_path / "cluster.json", tmp_path / "ran"
     folder.mkdir()
-    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
-    assert scheduler.stdout.readline().startswith("covey scheduler")
+    scheduler = scheduler_at(path)
     port = str(read_connection_file(path).address.port)
     workers = [
         covey("worker", "--connection-file", str(path), "--nworkers", "1")
@@ -127,8 +133,7 @@ def test_the_scheduler_is_killed_in_the_middle_of_a_map(tmp_path):
 
 def test_what_was_scattered_twice_outlives_a_worker_and_is_twice_there_again(tmp_path):
     path = tmp_path / "cluster.json"
-    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
-    assert scheduler.stdout.readline().startswith("covey scheduler")
+    scheduler = scheduler_at(path)
     join = ("--connection-file", str(path), "--nworkers", "1", "--name")
     workers = {f"w{i}": covey("worker", *join, f"w{i}") for i in range(3)}
     try:
@@ -162,8 +167,7 @@ def length_when(path, value):
 def test_large_arguments_of_a_map_outlive_the_worker_that_had_them(tmp_path, nbytes):
     """They lie in memory of the client, who brings them to another one."""
     path, gate = tmp_path / "cluster.json", tmp_path / "gate"
-    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
-    assert scheduler.stdout.readline().startswith("covey scheduler")
+    scheduler = scheduler_at(path)
     join = ("--connection-file", str(path), "--nworkers", "1", "--name")
     workers = [covey("worker", *join, f"w{i}") for i in range(2)]
     try:
@@ -191,8 +195,7 @@ def large(x):
 
 def test_what_was_made_of_a_dropped_result_is_made_again_in_another_life(tmp_path):
     path = tmp_path / "cluster.json"
-    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
-    assert scheduler.stdout.readline().startswith("covey scheduler")
+    scheduler = scheduler_at(path)
     port = str(read_connection_file(path).address.port)
     join = ("worker", "--connection-file", str(path), "--nworkers", "1")
     worker = covey(*join)
@@ -211,10 +214,7 @@ def test_what_was_made_of_a_dropped_result_is_made_again_in_another_life(tmp_pat
                     assert client.submit(doubled, other).result(30) == 2 * other
             for process in (scheduler, worker):
                 end(process, signal.SIGKILL)
-            scheduler = covey(
-                "scheduler", "--port", port, "--connection-file", str(path)
-            )
-            assert scheduler.stdout.readline().startswith("covey scheduler")
+            scheduler = scheduler_at(path, port)
             worker = covey(*join)
             lengths = [len(future.result(60)) for future in held]
             assert lengths == [50_000 + 2 * number for number in range(8)]
@@ -225,8 +225,7 @@ def test_what_was_made_of_a_dropped_result_is_made_again_in_another_life(tmp_pat
 
 def test_a_task_that_was_shared_is_ones_own_in_another_life(tmp_path):
     path = tmp_path / "cluster.json"
-    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
-    assert scheduler.stdout.readline().startswith("covey scheduler")
+    scheduler = scheduler_at(path)
     port = str(read_connection_file(path).address.port)
     join = ("worker", "--connection-file", str(path), "--nworkers", "1")
     worker = covey(*join)
@@ -240,10 +239,7 @@ def test_a_task_that_was_shared_is_ones_own_in_another_life(tmp_path):
                 wait([shared], timeout=30)
             for process in (scheduler, worker):
                 end(process, signal.SIGKILL)
-            scheduler = covey(
-                "scheduler", "--port", port, "--connection-file", str(path)
-            )
-            assert scheduler.stdout.readline().startswith("covey scheduler")
+            scheduler = scheduler_at(path, port)
             worker = covey(*join)
             assert shared.result(30) == bytes(50_000)
     finally:
@@ -287,8 +283,7 @@ def test_a_cluster_that_is_killed_again_and_again_is_an_error_and_no_hang(monkey
 def test_connections_are_cut_at_any_byte(tmp_path):
     path, folder = tmp_path / "cluster.json", tmp_path / "ran"
     folder.mkdir()
-    scheduler = covey("scheduler", "--port", "0", "--connection-file", str(path))
-    assert scheduler.stdout.readline().startswith("covey scheduler")
+    scheduler = scheduler_at(path)
     known = read_connection_file(path)
     port = known.address.port
     n = 3000

@@ -122,10 +122,15 @@ class Request:
         try:
             return await self.answer()
         except asyncio.CancelledError:
-            done = self.done
-            if done.done() and not done.cancelled() and done.exception() is None:
-                left(done.result())  # It had come, and was about to be taken.
+            if self.had_come:
+                left(self.done.result())
             raise
+
+    @property
+    def had_come(self) -> bool:
+        """Whether the answer was about to be taken, when whoever waits was stopped."""
+        done = self.done
+        return done.done() and not done.cancelled() and done.exception() is None
 
     def settle(self, result: Any) -> None:
         """It has been answered."""

@@ -78,9 +78,7 @@ async def _borrowed(request: Request, link: Link, loan: int) -> Borrowed:
     try:
         answer: Borrowed = await request.answer()
     except asyncio.CancelledError:
-        done = request.done
-        came = done.done() and not done.cancelled() and done.exception() is None
-        if came and not done.result().problem:
+        if request.had_come and not request.done.result().problem:
             link.send(GiveBack(loan))
         raise
     return answer
